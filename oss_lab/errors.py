@@ -1,0 +1,25 @@
+"""The errors a person can cause, each one sentence: what is wrong, where, what to do.
+
+The command line prints a `LabError` as its single line on stderr; anything else is a defect of
+ours and keeps its traceback.
+"""
+
+
+class LabError(ValueError):
+    """Something the user gave cannot be used; the message is one complete sentence."""
+
+
+class ConfigError(LabError):
+    """A model configuration with a missing, contradictory or not understood field."""
+
+
+class CheckpointError(LabError):
+    """A checkpoint folder, file or tensor that cannot be trusted."""
+
+
+class VocabularyError(LabError):
+    """A vocabulary that is absent, or whose bytes are not the published ones."""
+
+
+class HarmonyError(LabError):
+    """A conversation that cannot be rendered, or a stream that strict parsing refuses."""
