@@ -1,0 +1,80 @@
+"""MXFP4 in plain torch: the one definition of how gpt-oss stores its experts.
+
+A weight is a 4-bit E2M1 float (sign, two exponent bits, one mantissa bit); 32 neighbours along
+the last axis share one byte u, an E8M0 scale worth 2^(u - 127). That is 4.25 bits a weight. Two
+weights share a byte, the even one in the low nibble. Source: OCP Microscaling Formats (MX) v1.0,
+sections 5.2 and 5.4; the checkpoint layout is openai/gpt-oss's.
+
+Left out: speed. Every value here is exact in bfloat16 while its exponent is in range.
+"""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+BLOCK = 32
+SCALE_BIAS = 127
+NAN_SCALE = 255  # the one E8M0 byte that is not a power of two
+
+# Index = the 4-bit code: bit 3 is the sign, so code 8 is minus zero.
+E2M1_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
+E2M1_MAX = 6.0
+E2M1_MAX_EXPONENT = 2  # 6 = 1.5 * 2^2
+
+
+def unpack_nibbles(blocks: UInt8[Tensor, "*rows bytes"]) -> UInt8[Tensor, "*rows codes"]:
+    """Two codes a byte, low nibble first: [..., 16] bytes become [..., 32] codes."""
+    return torch.stack((blocks & 0x0F, blocks >> 4), dim=-1).flatten(-2)
+
+
+def pack_nibbles(codes: UInt8[Tensor, "*rows codes"]) -> UInt8[Tensor, "*rows bytes"]:
+    """The inverse of `unpack_nibbles`."""
+    low, high = codes.unflatten(-1, (-1, 2)).unbind(-1)
+    return low | (high << 4)
+
+
+def dequantise(
+    blocks: UInt8[Tensor, "*rows groups 16"],
+    scales: UInt8[Tensor, "*rows groups"],
+    dtype: torch.dtype = torch.float32,
+) -> Float[Tensor, "*rows width"]:
+    """The stored numbers: width = 32 * groups. A scale byte of 255 makes its block NaN."""
+    values = torch.tensor(E2M1_VALUES, dtype=dtype, device=blocks.device)
+    elements = values[unpack_nibbles(blocks).int()]
+    exponents = scales.int() - SCALE_BIAS
+    numbers = torch.ldexp(elements, exponents[..., None])
+    numbers = numbers.masked_fill((scales == NAN_SCALE)[..., None], torch.nan)
+    return numbers.flatten(-2).to(dtype)
+
+
+def quantise(
+    weight: Float[Tensor, "*rows width"],
+) -> tuple[UInt8[Tensor, "*rows groups 16"], UInt8[Tensor, "*rows groups"]]:
+    """The nearest MXFP4 numbers: (blocks, scales); width must be a multiple of 32.
+
+    The scale is the smallest power of two that keeps the block's largest magnitude within 6, so
+    nothing saturates. Ties round to the even code. Re-quantising a dequantised block is lossless.
+    Raises ValueError for input that is not finite in float32, which MXFP4 cannot hold.
+    """
+    weight = weight.float()
+    if not torch.isfinite(weight).all():
+        raise ValueError("MXFP4 cannot hold a NaN or an infinity; the weight has one.")
+    groups = weight.unflatten(-1, (-1, BLOCK))
+    largest = groups.abs().amax(-1)
+    mantissa, exponent = torch.frexp(largest)  # largest = mantissa * 2^exponent, mantissa in [.5, 1)
+    exponent = exponent - 1 - E2M1_MAX_EXPONENT + (mantissa > E2M1_MAX / 8).int()
+    exponent = torch.where(largest > 0, exponent, 0).clamp(-SCALE_BIAS, NAN_SCALE - 1 - SCALE_BIAS)
+    scaled = torch.ldexp(groups, -exponent[..., None])
+    codes = round_to_e2m1(scaled)
+    return pack_nibbles(codes), (exponent + SCALE_BIAS).to(torch.uint8)
+
+
+def round_to_e2m1(numbers: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+    """The code of the nearest E2M1 value; halfway cases go to the even code."""
+    magnitudes = torch.tensor(E2M1_VALUES[:8], dtype=numbers.dtype, device=numbers.device)
+    midpoints = (magnitudes[:-1] + magnitudes[1:]) / 2
+    magnitude = numbers.abs().contiguous()
+    up = torch.bucketize(magnitude, midpoints, right=True)  # ties go up
+    down = torch.bucketize(magnitude, midpoints, right=False)  # ties go down
+    code = torch.where(down % 2 == 0, down, up)
+    return (code | torch.where(torch.signbit(numbers), 8, 0)).to(torch.uint8)
