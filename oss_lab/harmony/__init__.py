@@ -1,0 +1,88 @@
+"""Harmony, the chat format of gpt-oss: messages <-> tokens.
+
+    messages   Conversation, Message, SystemContent, DeveloperContent, ToolDescription, ...
+    rendering  render(conversation, encoding) -> Rendered: tokens, annotations, loss mask
+    parsing    StreamParser(encoding).feed(token) -> events;  parse(tokens, encoding) -> messages
+    policies   POLICIES: which old reasoning is left out, explained
+    schemas    typescript(json_schema), the text that describes a function's arguments
+    files      conversation_from_dict, conversation_to_dict: openai-harmony's JSON
+    parity     LibraryParser: openai-harmony 0.0.8's parser, defects included
+
+Any tiktoken `Encoding` with Harmony's special tokens will do. No torch.
+"""
+
+from oss_lab.harmony.builtin_tools import BROWSER, PYTHON
+from oss_lab.harmony.events import (
+    Delta,
+    Diagnostic,
+    DiagnosticKind,
+    End,
+    Event,
+    Header,
+    Start,
+    event_to_dict,
+)
+from oss_lab.harmony.library_parser import LibraryParser
+from oss_lab.harmony.messages import (
+    Author,
+    ChannelConfig,
+    Conversation,
+    DeveloperContent,
+    Message,
+    ResponseFormat,
+    SystemContent,
+    TextContent,
+    ToolDescription,
+    ToolNamespace,
+    function_tools,
+)
+from oss_lab.harmony.parse import StreamParser, parse
+from oss_lab.harmony.policy import MODES, POLICIES
+from oss_lab.harmony.render import LAYOUTS, Annotation, Rendered, render
+from oss_lab.harmony.schema import typescript
+from oss_lab.harmony.specials import stop_tokens
+from oss_lab.harmony.wire import (
+    conversation_from_dict,
+    conversation_to_dict,
+    message_to_dict,
+    plain_message,
+)
+
+__all__ = [
+    "BROWSER",
+    "LAYOUTS",
+    "MODES",
+    "POLICIES",
+    "PYTHON",
+    "Annotation",
+    "Author",
+    "ChannelConfig",
+    "Conversation",
+    "Delta",
+    "DeveloperContent",
+    "Diagnostic",
+    "DiagnosticKind",
+    "End",
+    "Event",
+    "Header",
+    "LibraryParser",
+    "Message",
+    "Rendered",
+    "ResponseFormat",
+    "Start",
+    "StreamParser",
+    "SystemContent",
+    "TextContent",
+    "ToolDescription",
+    "ToolNamespace",
+    "conversation_from_dict",
+    "conversation_to_dict",
+    "event_to_dict",
+    "function_tools",
+    "message_to_dict",
+    "parse",
+    "plain_message",
+    "render",
+    "stop_tokens",
+    "typescript",
+]

@@ -1,0 +1,122 @@
+"""What our streaming parser tells: events, and diagnostics of a closed set of kinds.
+
+Token ranges are half open and count the tokens fed since the parser was made or reset. The deltas
+of a message joined are its content, always.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from oss_lab.harmony.messages import Author, Message
+
+
+class DiagnosticKind(StrEnum):
+    """Everything that can be wrong with a stream; the value says what the parser did about it."""
+
+    MISSING_START = "missing_start"  # header without <|start|>: read, the author is the assistant
+    TEXT_BETWEEN_MESSAGES = "text_between_messages"  # skipped; reported once a run
+    UNEXPECTED_STOP = "unexpected_stop"  # between messages: skipped; <|endoftext|>: ends a message
+    DOUBLE_START = "double_start"  # <|start|> inside a header: the header begins again
+    MISSING_MESSAGE_TOKEN = "missing_message_token"  # header stopped: its spare words are content
+    MISSING_END = "missing_end"  # <|start|> inside content: the message ends before it
+    MISSING_ROLE = "missing_role"  # the author is taken to be the assistant
+    EMPTY_CHANNEL = "empty_channel"  # <|channel|> without a name: the channel is ""
+    UNKNOWN_CHANNEL = "unknown_channel"  # kept
+    DUPLICATE_CHANNEL = "duplicate_channel"  # the last one holds
+    MALFORMED_RECIPIENT = "malformed_recipient"  # `to= f`, or no `to=`: read as recipient
+    UNKNOWN_RECIPIENT = "unknown_recipient"  # not among the recipients given: kept
+    EXTRA_HEADER_WORDS = "extra_header_words"  # more words than a header has places for
+    SPECIAL_IN_HEADER = "special_in_header"  # skipped
+    SPECIAL_IN_CONTENT = "special_in_content"  # its name stands in the content
+    UNKNOWN_TOKEN = "unknown_token"  # no such id: U+FFFD in content, skipped in a header
+    INVALID_UTF8 = "invalid_utf8"  # U+FFFD
+    UNFINISHED_HEADER = "unfinished_header"  # the stream ended: spare words are content
+    UNFINISHED_MESSAGE = "unfinished_message"  # the stream ended: the message as far as it goes
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """One more token of a header; `channel` as soon as it is one of Harmony's three."""
+
+    text: str
+    channel: str | None
+    tokens: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The header is complete, content follows."""
+
+    author: Author
+    channel: str | None
+    recipient: str | None
+    content_type: str | None
+    tokens: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """New text of the open message, and the tokens that brought it."""
+
+    text: str
+    channel: str | None
+    recipient: str | None
+    tokens: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The message is complete; `stop` is the special token's name, None if there was none."""
+
+    message: Message
+    stop: str | None
+    tokens: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """Something is wrong at `position`, and what was made of it."""
+
+    kind: DiagnosticKind
+    position: int
+    message: str
+
+
+Event = Header | Start | Delta | End | Diagnostic
+
+
+def event_to_dict(event: Event) -> dict[str, Any]:
+    """An event as a JSON object, its kind under `event`."""
+    match event:
+        case Header(text, channel, tokens):
+            return {"event": "header", "text": text, "channel": channel, "tokens": tokens}
+        case Start(author, channel, recipient, content_type, tokens):
+            return {
+                "event": "start",
+                "role": author.role,
+                "name": author.name,
+                "channel": channel,
+                "recipient": recipient,
+                "content_type": content_type,
+                "tokens": tokens,
+            }
+        case Delta(text, channel, recipient, tokens):
+            return {
+                "event": "delta",
+                "text": text,
+                "channel": channel,
+                "recipient": recipient,
+                "tokens": tokens,
+            }
+        case End(_, stop, tokens):
+            return {"event": "end", "stop": stop, "tokens": tokens}
+        case Diagnostic(kind, position, message):
+            return {
+                "event": "diagnostic",
+                "kind": kind,
+                "position": position,
+                "message": message,
+            }

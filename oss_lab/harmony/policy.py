@@ -1,0 +1,130 @@
+"""Which old reasoning is left out of a rendering: four named policies.
+
+The chain of thought of a finished turn is not shown to the model again. Where exactly "finished"
+begins differs between OpenAI's guide, its library and Hugging Face's chat template, so each rule
+has a name here and a sentence that explains it. No policy removes anything but messages on the
+analysis channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from oss_lab.errors import HarmonyError
+from oss_lab.harmony.messages import Message
+
+PolicyName = Literal["library", "spec", "keep", "hf"]
+Mode = Literal["completion", "conversation", "training", "message"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisPolicy:
+    """A rule and its explanation; `dropped(messages, mode)` gives indices into `messages`."""
+
+    name: PolicyName
+    explanation: str
+    dropped: Callable[[Sequence[Message], Mode], frozenset[int]]
+
+
+def _is_final(message: Message) -> bool:
+    return message.role == "assistant" and message.channel == "final"
+
+
+def _is_call(message: Message) -> bool:
+    return message.role == "assistant" and message.recipient not in (None, "all")
+
+
+def turn_start(messages: Sequence[Message], index: int) -> int:
+    """Where the turn of message `index` begins: after the last message from outside it.
+
+    A turn is what the model does between two inputs: its own messages and its tools' answers.
+    """
+    while index > 0 and messages[index - 1].role in ("assistant", "tool"):
+        index -= 1
+    return index
+
+
+def _library(messages: Sequence[Message], mode: Mode) -> frozenset[int]:
+    answers = [message for message in messages if message.role == "assistant"]
+    if not answers or answers[-1].channel != "final":
+        return frozenset()
+    first = next(i for i, message in enumerate(messages) if message.channel == "final")
+    return frozenset(i for i in range(first) if messages[i].channel == "analysis")
+
+
+def _spec(messages: Sequence[Message], mode: Mode) -> frozenset[int]:
+    # In training the last turn is the target, still open at the time it is produced.
+    end = turn_start(messages, len(messages)) if mode == "training" else len(messages)
+    last = max((i for i in range(end) if _is_final(messages[i])), default=0)
+    return frozenset(i for i in range(last) if messages[i].channel == "analysis")
+
+
+def _keep(messages: Sequence[Message], mode: Mode) -> frozenset[int]:
+    return frozenset()
+
+
+def _hf(messages: Sequence[Message], mode: Mode) -> frozenset[int]:
+    return frozenset(
+        i
+        for i, message in enumerate(messages)
+        if message.role == "assistant"
+        and message.channel == "analysis"
+        and not _is_call(message)
+        and not _hf_shows(messages, i, mode)
+    )
+
+
+def _hf_shows(messages: Sequence[Message], index: int, mode: Mode) -> bool:
+    """Whether the template prints the thinking at `index`: it does so in two places only."""
+    for i in range(index + 1, len(messages)):
+        message = messages[i]
+        if message.role != "assistant":
+            return False
+        if _is_call(message):  # before a call that no final answer follows
+            return not any(_is_final(later) for later in messages[i + 1 :])
+        if _is_final(message):  # before the answer that ends the text, no prompt behind it
+            return i == len(messages) - 1 and mode != "completion"
+    return False
+
+
+POLICIES: dict[PolicyName, AnalysisPolicy] = {
+    policy.name: policy
+    for policy in (
+        AnalysisPolicy(
+            "library",
+            "openai-harmony 0.0.8 to the letter: if the last assistant message is final,"
+            " everything on analysis before the FIRST final message (of any role) is dropped; else"
+            " nothing. Later turns keep their reasoning, and a single-turn training text loses its"
+            " target's.",
+            _library,
+        ),
+        AnalysisPolicy(
+            "spec",
+            "OpenAI's guide: everything on analysis before the last final answer is dropped, the"
+            " turn that is still open keeps its own. In training the last turn is the target and"
+            " counts as open, so the reasoning to be learnt stays.",
+            _spec,
+        ),
+        AnalysisPolicy("keep", "Nothing is dropped.", _keep),
+        AnalysisPolicy(
+            "hf",
+            "Hugging Face's chat template (its dropping rule only): reasoning is shown before a"
+            " tool call that no final answer follows, and before the answer that ends the text if"
+            " no generation prompt follows; all other reasoning is dropped. Calls and outputs"
+            " stay.",
+            _hf,
+        ),
+    )
+}
+
+
+def dropped_messages(messages: Sequence[Message], policy: PolicyName, mode: Mode) -> frozenset[int]:
+    """Indices of the messages that `policy` leaves out; a single message is never dropped."""
+    if policy not in POLICIES:
+        raise HarmonyError(f"unknown policy {policy!r}; use one of {', '.join(POLICIES)}")
+    if mode == "message":
+        return frozenset()
+    return POLICIES[policy].dropped(messages, mode)

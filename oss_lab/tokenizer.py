@@ -1,0 +1,302 @@
+r"""The two vocabularies as tiktoken Encodings, and where the files behind them are looked for.
+
+`o200k_harmony` is o200k_base's 199,998 byte-pair ranks and pre-tokeniser with Harmony's special
+tokens; the ranks are a 3.6 MB file that OpenAI publishes and no wheel of tiktoken carries, so it
+is looked for in several places and its sha256 is checked in each. `nano` is the 512-token
+vocabulary shipped inside this package; only digits, English and every single byte are cheap in it.
+
+No file of the user's is ever written, replaced or deleted: tiktoken deletes a cache file whose
+hash is wrong, so it is only asked to download where no such file lies. Training a vocabulary is
+in `oss_lab.train.vocabulary`. Rules: tiktoken 0.14.0, `tiktoken_ext/openai_public.py`.
+"""
+
+import base64
+import functools
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata, resources
+from pathlib import Path
+from textwrap import shorten
+from typing import Literal
+
+import tiktoken
+from tiktoken.load import read_file_cached
+
+from oss_lab.config import GPT_OSS_NANO
+from oss_lab.errors import VocabularyError
+
+O200K_URL = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
+O200K_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
+O200K_RANKS = 199_998
+O200K_FILE = "o200k_base.tiktoken"
+CACHE_NAME = hashlib.sha1(O200K_URL.encode(), usedforsecurity=False).hexdigest()
+
+PACKAGES = {
+    "litellm": f"litellm/litellm_core_utils/tokenizers/{CACHE_NAME}",
+    "llama-index-core": f"llama_index/core/_static/tiktoken_cache/{CACHE_NAME}",
+}
+"""Packages on the Python package index that carry the identical file, and where."""
+
+CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+O200K_PATTERN = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{CONTRACTION}?"
+    rf"|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{CONTRACTION}?"
+    r"|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n/]*"
+    r"|\s*[\r\n]+"
+    r"|\s+(?!\S)"
+    r"|\s+"
+)
+# Qwen2's, which llama.cpp also has by that name: each digit is a piece of its own.
+NANO_PATTERN = (
+    CONTRACTION + r"|[^\r\n\p{L}\p{N}]?\p{L}+"
+    r"|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+"
+    r"|\s+(?!\S)"
+    r"|\s+"
+)
+
+HARMONY_SPECIALS = tuple(
+    f"<|{name}|>"
+    for name in (
+        "startoftext",
+        "endoftext",
+        "return",
+        "constrain",
+        "channel",
+        "start",
+        "end",
+        "message",
+        "call",
+    )
+)
+O200K_SPECIAL_IDS = dict(
+    zip(
+        HARMONY_SPECIALS,
+        (199998, 199999, 200002, 200003, 200005, 200006, 200007, 200008, 200012),
+        strict=True,
+    )
+)
+
+
+def load_vocabulary(
+    name: Literal["o200k_harmony", "nano"],
+    *,
+    path: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> tiktoken.Encoding:
+    """Return the named vocabulary; the same Encoding object for the same file contents.
+
+    o200k_harmony is looked for at `path`, in TIKTOKEN_CACHE_DIR, in the tokenizer.json of the
+    folder `checkpoint` (or of its parent, for `original/`), in the installed PACKAGES, and last in
+    tiktoken's own cache and download. nano is shipped with this package unless `path` is given.
+
+    Args:
+        path: a `.tiktoken` file, a tokenizer.json (o200k_harmony only), or a folder that holds
+            one. It is used or refused, nothing else is tried.
+        checkpoint: a model folder; one without a usable tokenizer.json is passed over.
+
+    Raises:
+        VocabularyError: the vocabulary is nowhere, or not the published one; every place tried is
+            listed with what was wrong there.
+    """
+    if name == "nano":
+        return _nano_from_file(_nano_file(path))
+    if name != "o200k_harmony":
+        raise VocabularyError(f"unknown vocabulary {name!r}: give o200k_harmony or nano")
+    return _o200k_from_file(_find_o200k_base(path, checkpoint))
+
+
+def nano_encoding(ranks: dict[bytes, int]) -> tiktoken.Encoding:
+    """Return nano's Encoding: `ranks`, then HARMONY_SPECIALS, then `<|reserved_N|>` up to 512."""
+    size = GPT_OSS_NANO.vocab_size
+    missing = sum(bytes([byte]) not in ranks for byte in range(256))
+    if missing:
+        raise VocabularyError(f"nano's vocabulary lacks {missing} of the 256 single bytes")
+    if sorted(ranks.values()) != list(range(len(ranks))):
+        raise VocabularyError("nano's ranks are not 0, 1, 2, ... without gaps")
+    first_reserved = len(ranks) + len(HARMONY_SPECIALS)
+    if first_reserved > size:
+        raise VocabularyError(
+            f"nano's {len(ranks)} ranks and {len(HARMONY_SPECIALS)} special tokens exceed {size}"
+        )
+    specials = {token: len(ranks) + n for n, token in enumerate(HARMONY_SPECIALS)}
+    specials |= {f"<|reserved_{n}|>": n for n in range(first_reserved, size)}
+    return tiktoken.Encoding(
+        "nano",
+        pat_str=NANO_PATTERN,
+        mergeable_ranks=ranks,
+        special_tokens=specials,
+        explicit_n_vocab=size,
+    )
+
+
+def parse_ranks(contents: bytes) -> dict[bytes, int]:
+    """Read tiktoken's file format: a line "base64(token) rank" per token."""
+    lines = (line.split() for line in contents.splitlines() if line)
+    try:
+        return {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
+    except ValueError:
+        raise VocabularyError('a line is not "base64(token) rank"') from None
+
+
+def dump_ranks(ranks: dict[bytes, int]) -> bytes:
+    """Write `ranks` in tiktoken's file format, in the order of the ranks."""
+    ordered = sorted(ranks.items(), key=lambda item: item[1])
+    return b"".join(b"%s %d\n" % (base64.b64encode(token), rank) for token, rank in ordered)
+
+
+@functools.cache
+def _o200k_from_file(contents: bytes) -> tiktoken.Encoding:
+    # <|endofprompt|> is o200k_base's second name for id 200018, which decodes to it.
+    named = set(O200K_SPECIAL_IDS.values())
+    reserved = {f"<|reserved_{n}|>": n for n in range(200_000, 201_088) if n not in named}
+    return tiktoken.Encoding(
+        "o200k_harmony",
+        pat_str=O200K_PATTERN,
+        mergeable_ranks=parse_ranks(contents),
+        special_tokens={"<|endofprompt|>": 200_018} | O200K_SPECIAL_IDS | reserved,
+    )
+
+
+@functools.cache
+def _nano_from_file(contents: bytes) -> tiktoken.Encoding:
+    return nano_encoding(parse_ranks(contents))
+
+
+def _nano_file(path: str | os.PathLike[str] | None) -> bytes:
+    asset = resources.files("oss_lab") / "assets" / "nano" / "nano.tiktoken"
+    if path is not None:
+        asset = Path(path).expanduser()
+        asset = asset / "nano.tiktoken" if asset.is_dir() else asset
+    try:
+        return asset.read_bytes()
+    except OSError as error:
+        raise VocabularyError(f"nano's vocabulary {asset}: {_reason(error)}") from None
+
+
+def _find_o200k_base(
+    path: str | os.PathLike[str] | None, checkpoint: str | os.PathLike[str] | None
+) -> bytes:
+    if path is not None:
+        places = _explicit(Path(path).expanduser())
+    else:
+        places = _search(Path(checkpoint).expanduser() if checkpoint is not None else None)
+    tried = []
+    for place, found in places:
+        if isinstance(found, bytes):
+            return found
+        tried.append(f"{place} ({found})")
+    raise VocabularyError(
+        f"the vocabulary o200k_harmony was not found; tried {', '.join(tried)}; put {O200K_FILE} "
+        f"(from {O200K_URL}, sha256 {O200K_SHA256}) into a folder that TIKTOKEN_CACHE_DIR names"
+    )
+
+
+Places = Iterator[tuple[str, bytes | str]]
+"""Each place with the bytes of o200k_base.tiktoken, or with what is wrong there."""
+
+
+def _explicit(path: Path) -> Places:
+    names = (CACHE_NAME, O200K_FILE, "tokenizer.json") if path.is_dir() else ("",)
+    for file in (path / name for name in names):
+        yield f"the given path {file}", _read_any(file)
+
+
+def _search(checkpoint: Path | None) -> Places:
+    if folder := os.environ.get("TIKTOKEN_CACHE_DIR"):
+        for name in (CACHE_NAME, O200K_FILE):
+            yield f"TIKTOKEN_CACHE_DIR, {Path(folder, name)}", _read_published(Path(folder, name))
+    else:
+        yield "TIKTOKEN_CACHE_DIR", "not set"
+    if checkpoint is None:
+        yield "a checkpoint's tokenizer.json", "no checkpoint given"
+    else:
+        for folder in (checkpoint, checkpoint.absolute().parent):
+            file = folder / "tokenizer.json"
+            yield f"the checkpoint's {file}", _read_tokenizer_json(file)
+    for package, inside in PACKAGES.items():
+        try:
+            file = Path(str(metadata.distribution(package).locate_file(inside)))
+        except metadata.PackageNotFoundError:
+            yield f"the package {package}", "not installed"
+        else:
+            yield f"the package {package}, {file}", _read_published(file)
+    yield from _tiktoken()
+
+
+def _tiktoken() -> Places:
+    default = str(Path(tempfile.gettempdir(), "data-gym-cache"))
+    folder = os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR", default))
+    if folder:
+        cached = Path(folder, CACHE_NAME)
+        found = _read_published(cached)
+        yield f"tiktoken's cache {cached}", found
+        if cached.exists() or cached.is_symlink():
+            yield "tiktoken's download", "not started: it would delete the file in its cache"
+            return
+    try:
+        yield "tiktoken's download", read_file_cached(O200K_URL, O200K_SHA256)
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors
+        yield f"tiktoken's download of {O200K_URL}", _reason(error)
+
+
+def _read_any(file: Path) -> bytes | str:
+    return _read_tokenizer_json(file) if file.suffix == ".json" else _read_published(file)
+
+
+def _read_published(file: Path) -> bytes | str:
+    try:
+        contents = file.read_bytes()
+    except OSError as error:
+        return _reason(error)
+    digest = hashlib.sha256(contents).hexdigest()
+    if digest != O200K_SHA256:
+        return f"not {O200K_FILE}: {len(contents):,} bytes with sha256 {digest[:12]}..."
+    return contents
+
+
+def _read_tokenizer_json(file: Path) -> bytes | str:
+    """Derive o200k_base.tiktoken from a Hugging Face tokenizer.json, which spells the same ranks.
+
+    There a token is a string over GPT-2's alphabet of 256 printable characters, one per byte.
+    """
+    try:
+        vocabulary = json.loads(file.read_bytes())["model"]["vocab"]
+        ranks = {
+            bytes(_BYTE_OF[character] for character in token): rank
+            for token, rank in vocabulary.items()
+            if rank < O200K_RANKS
+        }
+        contents = dump_ranks(ranks)
+    except OSError as error:
+        return _reason(error)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return "not a byte-level tokenizer.json"
+    if hashlib.sha256(contents).hexdigest() != O200K_SHA256:
+        return f"another vocabulary, {len(vocabulary):,} tokens"
+    return contents
+
+
+def _gpt2_alphabet() -> dict[str, int]:
+    """Return character -> byte: printable Latin-1 stands for itself, the rest from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {
+        chr(0x100 + n): byte for n, byte in enumerate(others)
+    }
+
+
+_BYTE_OF = _gpt2_alphabet()
+
+
+def _reason(error: Exception) -> str:
+    """Say in a few words what went wrong; the operating system's words where there are any."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return shorten(f"{type(error).__name__}: {error}", 160)

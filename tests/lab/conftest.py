@@ -1,0 +1,182 @@
+"""What several tests of oss_lab share. Everything from outside the project is optional: a test
+that needs it is skipped and says what is missing."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import tiktoken
+import torch
+from oss_kernels import mxfp4
+
+from oss_lab.checkpoint.layouts import tensor_table
+from oss_lab.checkpoint.write import write_checkpoint
+from oss_lab.config import ModelConfig
+from oss_lab.model import Recorder, Transformer
+from oss_lab.tokenizer import HARMONY_SPECIALS
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """`golden("harmony_render.json")`: a file of recorded vectors, or a skip."""
+
+    def load(name):
+        path = SHARED / "golden" / name
+        if not path.exists():
+            pytest.skip(f"golden vectors ../shared/golden/{name} are absent")
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def vocab_folder():
+    """The folder with o200k_base under tiktoken's cache name, or a skip."""
+    folder = SHARED / "vocab"
+    if not folder.exists():
+        pytest.skip("the o200k vocabulary ../shared/vocab is absent")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def o200k(vocab_folder):
+    """tiktoken's own o200k_harmony, read from the shared folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIKTOKEN_CACHE_DIR", str(vocab_folder))
+        return tiktoken.get_encoding("o200k_harmony")
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A byte-level vocabulary with Harmony's special tokens; needs no file.
+
+    A few merges cut through characters, so that spans and streams meet split UTF-8.
+    """
+    merges = [b"th", b"the", b" t", b"in", b"an", b"\xe4\xbd", b"\x9f\x98", b"\xf0\x9f", b"  "]
+    ranks = {bytes([i]): i for i in range(256)}
+    ranks |= {merge: 256 + i for i, merge in enumerate(merges)}
+    specials = {name: len(ranks) + i for i, name in enumerate(HARMONY_SPECIALS)}
+    specials |= {f"<|reserved_{i}|>": i for i in range(len(ranks) + len(specials), 280)}
+    pattern = r"\p{N}|[^\s\p{L}\p{N}]+| ?\p{L}+|\s+"
+    return tiktoken.Encoding(
+        "tiny", pat_str=pattern, mergeable_ranks=ranks, special_tokens=specials
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """A gpt-oss of two layers whose checkpoint has 104 kB."""
+    return ModelConfig(
+        num_hidden_layers=2,
+        num_experts=4,
+        experts_per_token=2,
+        vocab_size=96,
+        hidden_size=64,
+        intermediate_size=32,
+        head_dim=16,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=8,
+        initial_context_length=256,
+    )
+
+
+@pytest.fixture(scope="session")
+def random_tensors():
+    """`random_tensors(config, seed=0)`: valid weights for it under their original names."""
+
+    def make(config, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        tensors = {}
+        for spec in tensor_table(config):
+            if spec.dtype == "BF16":
+                values = torch.randn(spec.shape, generator=generator) * 0.1
+                tensors[spec.name] = values.bfloat16()
+            else:  # scales of 2^-9 ... 2^-1, any block
+                low, high = (118, 127) if spec.role == "expert scales" else (0, 256)
+                values = torch.randint(low, high, spec.shape, generator=generator)
+                tensors[spec.name] = values.to(torch.uint8)
+        return tensors
+
+    return make
+
+
+@pytest.fixture
+def write_tiny(tmp_path, tiny_config, random_tensors):
+    """`write_tiny("huggingface", max_shard_bytes=9000)`: the folder of a valid checkpoint."""
+
+    def write(layout="original", name="tiny", config=tiny_config, **options):
+        tensors = random_tensors(config)
+        write_checkpoint(tmp_path / name, config, tensors, layout=layout, **options)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def scaled_tensors():
+    """`scaled_tensors(config, seed)`: as random_tensors, but sums and logits have an RMS near one,
+    so that attention, router and clamps do what they do in a trained model."""
+
+    def make(config, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+
+        def integers(low, high, shape):
+            return torch.randint(low, high, shape, generator=generator).to(torch.uint8)
+
+        tensors = {}
+        for name, shape, role in ((s.name, s.shape, s.role) for s in tensor_table(config)):
+            if role == "expert blocks":
+                tensors[name] = integers(0, 256, shape)
+                continue
+            if role == "expert scales":  # random codes have an RMS of 2.9
+                columns = shape[-1] * mxfp4.BLOCK
+                exponent = mxfp4.SCALE_BIAS - round(math.log2(2.9 * columns**0.5))
+                tensors[name] = integers(exponent - 1, exponent + 1, shape)
+                continue
+            values = torch.randn(shape, generator=generator)
+            if role == "norm":
+                values = 1 + 0.2 * values
+            elif len(shape) == 1 or role == "expert bias":
+                values *= 0.5
+            elif role != "embedding":
+                values *= shape[-1] ** -0.5
+            tensors[name] = values.bfloat16()
+        return tensors
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def random_model(scaled_tensors):
+    """`random_model(config, seed=0)`: a float32 Transformer with those weights."""
+
+    def make(config, seed=0):
+        model = Transformer(config)
+        model.load_state_dict(scaled_tensors(config, seed))
+        return model.eval().requires_grad_(False)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def untied_tokens():
+    """`untied_tokens(model, batch, seq)`: random tokens over which no router's choice is so close
+    that another order of summation could turn it."""
+
+    def draw(model, batch, seq):
+        slots = model.config.experts_per_token
+        for seed in range(100):
+            generator = torch.Generator().manual_seed(seed)
+            tokens = torch.randint(model.config.vocab_size, (batch, seq), generator=generator)
+            watch = Recorder({"moe.router_logits"})
+            model(tokens, taps=watch)
+            best = torch.stack([x.topk(slots + 1).values for (x,) in watch.seen.values()])
+            if (best[..., -2] - best[..., -1]).min() > 1e-4:
+                return tokens
+        raise AssertionError("every draw has a near-tied router")
+
+    return draw

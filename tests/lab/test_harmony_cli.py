@@ -1,0 +1,215 @@
+"""`oss-lab harmony render` and `parse`, called as a program calls them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from oss_lab.cli.main import main
+
+CONVERSATION = {
+    "messages": [
+        {"role": "user", "content": "2+2? 你好\u2028🙂"},
+        {"role": "assistant", "content": "t", "channel": "analysis"},
+        {"role": "assistant", "content": "4", "channel": "final"},
+    ]
+}
+
+
+@pytest.fixture
+def call(tmp_path, capsys, monkeypatch, vocab_folder):
+    """`call("render", value, ..., "--flag")`: files from values; status, lines, stderr lines."""
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(vocab_folder))
+
+    def run(tool, *arguments):
+        argv = ["harmony", tool]
+        for i, argument in enumerate(arguments):
+            if isinstance(argument, str):
+                argv.append(argument)
+            else:
+                path = tmp_path / f"{i}.json"
+                path.write_text(json.dumps(argument), encoding="utf-8")
+                argv.append(str(path))
+        status = main(argv)
+        captured = capsys.readouterr()
+        return status, captured.out.splitlines(), captured.err.splitlines()
+
+    return run
+
+
+def test_every_golden_rendering_in_one_call(call, golden):
+    vectors = golden("harmony_render.json")["vectors"]
+    status, lines, errors = call("render", *vectors)
+    assert (status, errors, len(lines)) == (0, [], len(vectors))
+    for vector, line in zip(vectors, lines, strict=True):
+        value = json.loads(line)
+        if vector["error"]:
+            assert list(value) == ["error"], vector["name"]
+        else:
+            assert value == vector["tokens"], vector["name"]
+
+
+def test_every_golden_stream(call, golden):
+    vectors = golden("harmony_stream.json")["vectors"]
+    for flag, strict in (("--strict", True), ("--lenient", False)):
+        some = [vector for vector in vectors if vector["strict"] is strict]
+        status, lines, errors = call("parse", *some, "--library", flag)
+        assert (status, errors, len(lines)) == (0, [], len(some))
+        for vector, line in zip(some, lines, strict=True):
+            value = json.loads(line)
+            assert len(value["steps"]) == len(vector["tokens"])
+            for step, expected in zip(
+                [*value["steps"], value["eos"]], [*vector["steps"], vector["eos"]], strict=True
+            ):
+                assert step == {key: expected[key] for key in step}, vector["name"]
+            assert value["messages"] == vector["messages"], vector["name"]
+
+
+def test_formats_policies_and_layouts(call):
+    data = {"conversation": CONVERSATION, "options": {"mode": "conversation"}}
+    _, (ids,), _ = call("render", data)
+    _, (text,), _ = call("render", data, "--format", "text")
+    _, (notes,), _ = call("render", data, "--format", "annotated")
+    assert [note["token"] for note in json.loads(notes)] == json.loads(ids)
+    assert set(json.loads(notes)[0]) == {"token", "text", "message", "field", "span", "loss"}
+    assert "analysis" not in json.loads(text)
+    for flags in (["--keep-analysis"], ["--policy", "keep"], ["--policy", "hf"]):
+        assert "analysis" in json.loads(call("render", data, *flags, "--format", "text")[1][0])
+    kept = {**data, "options": {"mode": "conversation", "auto_drop_analysis": False}}
+    assert "analysis" in json.loads(call("render", kept, "--format", "text")[1][0])
+    _, (prompt,), _ = call("render", data, "--mode", "completion", "--format", "text")
+    assert json.loads(prompt) == json.loads(text) + "<|start|>assistant"
+    _, (training,), _ = call(
+        "render", data, "--mode", "training", "--policy", "spec", "--format", "text"
+    )
+    assert json.loads(training).endswith("<|return|>")
+    assert "analysis" in json.loads(training)
+
+
+def test_layout_flag(call):
+    message = {"role": "assistant", "content": "x", "channel": "commentary", "recipient": "f"}
+    data = {"conversation": {"messages": [message]}, "options": {"mode": "message"}}
+    begun = "<|start|>assistant"
+    for flags, header in (
+        ([], " to=f<|channel|>commentary"),
+        (["--layout", "model"], "<|channel|>commentary to=f"),
+    ):
+        _, (text,), _ = call("render", data, *flags, "--format", "text")
+        assert json.loads(text) == f"{begun}{header}<|message|>x<|call|>"
+
+
+def test_events_with_diagnostics(call):
+    final = [200005, 17196, 200008, 33680, 13, 200002]
+    data = {"role": "assistant", "tokens": [*final, 200007, -1]}
+    status, (line,), errors = call("parse", data, "--format", "events")
+    value = json.loads(line)
+    assert (status, errors) == (0, [])
+    kinds = [event["event"] for event in value["events"]]
+    assert kinds == [*["header"] * 2, "start", "delta", "delta", "end", *["diagnostic"] * 2]
+    assert value["events"][3] == {
+        "event": "delta",
+        "text": "Sorry",
+        "channel": "final",
+        "recipient": None,
+        "tokens": [3, 4],
+    }
+    assert value["events"][6]["kind"] == "unexpected_stop"
+    assert value["messages"] == [{"role": "assistant", "content": "Sorry.", "channel": "final"}]
+    status, (line,), _ = call("parse", data, "--format", "events", "--strict")
+    assert status == 0
+    assert json.loads(line)["events"][-1] == {
+        "event": "error",
+        "message": "token 6: unexpected_stop: <|return|> between messages".replace("return", "end"),
+    }
+
+
+def test_steps_of_our_own_parser(call):
+    data = {"tokens": [200006, 1428, 200008, 65, 4294967295, 2**40, 200007, 65]}
+    status, (line,), _ = call("parse", data)
+    value = json.loads(line)
+    assert status == 0
+    states = [step["state"] for step in value["steps"]]
+    assert states == ["Header", "Header", *["Content"] * 4, "ExpectStart", "ExpectStart"]
+    errors = [step["error"] and step["error"]["type"] for step in value["steps"]]
+    assert errors[4:6] == ["unknown_token", "unknown_token"]
+    assert errors[7] == "text_between_messages"
+    assert value["messages"][0]["content"] == "b\ufffd\ufffd"
+
+
+def test_ids_that_do_not_fit_are_data_for_the_library_too(call):
+    status, (line,), _ = call("parse", {"tokens": [-1, 2**32, 2**64]}, "--library")
+    assert status == 0
+    types = [step["error"]["type"] for step in json.loads(line)["steps"]]
+    assert types == ["OverflowError"] * 3
+
+
+@pytest.mark.parametrize(
+    ("tool", "value", "sentence"),
+    [
+        ("parse", [], "expected an object with `tokens`"),
+        ("parse", {"tokens": 5}, "`tokens` must be a list of integers, not int"),
+        ("parse", {"tokens": [1, True]}, "tokens[1] is true"),
+        ("parse", {"tokens": [1, 2.0]}, "tokens[1] is 2.0"),
+        ("parse", {"tokens": [[1]]}, "tokens[0] is [1]"),
+        ("parse", {"tokens": [], "role": "bob"}, "unknown role: bob"),
+        ("parse", {"tokens": [], "role": 5}, "`role` must be of type str, not int"),
+        ("render", 5, "expected an object with `conversation`"),
+        ("render", {"conversation": {}}, "conversation is missing the field `messages`"),
+        ("render", {"conversation": CONVERSATION, "options": []}, "`options` must be of type"),
+        (
+            "render",
+            {"conversation": CONVERSATION, "options": {"mode": "x"}},
+            "unknown mode 'x'",
+        ),
+        (
+            "render",
+            {"conversation": CONVERSATION, "options": {"next_turn_role": "bob"}},
+            "unknown role: bob",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(call, tool, value, sentence):
+    status, lines, errors = call(tool, value)
+    assert (status, lines, len(errors)) == (1, [], 1)
+    assert errors[0].startswith("oss-lab: ")
+    assert sentence in errors[0]
+    good = {"tokens": []} if tool == "parse" else {"conversation": CONVERSATION}
+    status, lines, errors = call(tool, value, good)
+    assert (status, errors, len(lines)) == (0, [], 2)
+    assert sentence in json.loads(lines[0])["error"]
+
+
+def test_files_that_cannot_be_read(call, tmp_path):
+    (tmp_path / "bad.json").write_text("{", encoding="utf-8")
+    (tmp_path / "deep.json").write_text("[" * 100_000, encoding="utf-8")
+    (tmp_path / "latin.json").write_bytes(b'"\xff"')
+    names = [str(tmp_path / f"{name}.json") for name in ("missing", "bad", "deep", "latin")]
+    status, lines, errors = call("parse", *names)
+    assert (status, errors) == (0, [])
+    sentences = [json.loads(line)["error"] for line in lines]
+    for name, sentence, words in zip(
+        names, sentences, ("No such file", "not JSON", "nested too", "not UTF-8"), strict=True
+    ):
+        assert sentence.startswith(f"{name}: ")
+        assert words in sentence
+        status, lines, errors = call("parse", name)
+        assert (status, lines, errors) == (1, [], [f"oss-lab: {sentence}"])
+
+
+def test_library_has_no_events(call):
+    status, lines, errors = call("parse", {"tokens": []}, "--library", "--format", "events")
+    assert (status, lines, len(errors)) == (1, [], 1)
+
+
+@pytest.mark.parametrize(
+    "argv", [["harmony"], ["harmony", "render"], ["harmony", "parse", "x", "--policy"]]
+)
+def test_usage_errors_are_one_line(argv, capsys):
+    assert main(argv) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_no_torch_is_imported():
+    code = "import sys, oss_lab.cli.harmony; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

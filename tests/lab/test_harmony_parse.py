@@ -1,0 +1,359 @@
+"""Our streaming parser: it reads back what was rendered, loses nothing and never raises."""
+
+import random
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oss_lab.errors import HarmonyError
+from oss_lab.harmony import (
+    Conversation,
+    Delta,
+    Diagnostic,
+    DiagnosticKind,
+    End,
+    Header,
+    Message,
+    Start,
+    StreamParser,
+    parse,
+    render,
+)
+from oss_lab.tokenizer import HARMONY_SPECIALS
+
+ROLES = {"system", "developer", "user", "assistant", "tool"}
+# Words that a header can carry: no white space in them, not empty, not the grammar's own words.
+WORD = st.one_of(
+    st.sampled_from(["functions.f", "python", "<|end|>", "final<|message|>", "工具", "🙂", "a:b"]),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(
+        lambda word: len(word.split()) == 1 and word.split()[0] == word
+    ),
+).filter(lambda word: not word.startswith("to=") and "<|constrain|>" not in word)
+TOOL = WORD.filter(lambda word: word.partition(":")[0] not in ROLES)
+
+
+@st.composite
+def messages(draw):
+    role = draw(st.sampled_from(sorted(ROLES)))
+    name = draw(TOOL if role == "tool" else st.none() | WORD | st.just(""))
+    return Message.of(
+        role,
+        draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=30)),
+        name=name,
+        channel=draw(st.none() | st.sampled_from(["analysis", "commentary", "final"]) | WORD),
+        recipient=draw(st.none() | WORD.filter(lambda word: word != "all")),
+        content_type=draw(st.none() | WORD | WORD.map("<|constrain|>{}".format)),
+    )
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(messages(), max_size=4), st.sampled_from(["library", "model"]), st.randoms())
+def test_parse_reads_back_what_render_wrote(tiny, conversation, layout, rng):
+    result = render(
+        Conversation(tuple(conversation)), tiny, mode="conversation", policy="keep", layout=layout
+    )
+    assert parse(result.tokens, tiny) == conversation
+    parser, events, position = StreamParser(tiny, None), [], 0
+    while position < len(result.tokens):  # in chunks of any size
+        step = rng.randrange(1, 9)
+        events += parser.feed(result.tokens[position : position + step])
+        position += step
+    assert parser.finish() == []
+    assert parser.messages == conversation
+    kinds = {event.kind for event in events if isinstance(event, Diagnostic)}
+    assert kinds <= {DiagnosticKind.UNKNOWN_CHANNEL}
+    check_events(events, parser, result.tokens)
+
+
+def check_events(events, parser, tokens):
+    """Deltas joined are the content; ranges are in order and inside the stream."""
+    deltas, ended, position = None, [], 0
+    for event in events:
+        if isinstance(event, Start):
+            deltas, position = [], event.tokens[0]
+        elif isinstance(event, Delta):
+            assert deltas is not None
+            assert position <= event.tokens[0] <= event.tokens[1]
+            position = event.tokens[1]
+            deltas.append(event.text)
+        elif isinstance(event, End):
+            assert deltas is not None
+            assert "".join(deltas) == event.message.text
+            assert position <= event.tokens[1] <= len(tokens)
+            ended.append(event.message)
+            deltas = None
+    assert deltas is None
+    assert ended == parser.messages
+
+
+def test_delta_ranges_reconstruct_the_content(tiny):
+    message = Message.of("assistant", "the 👨‍👩‍👧 你好 thin", channel="final")
+    tokens = render(Conversation.of(message), tiny, mode="conversation").tokens
+    events = StreamParser(tiny, None).feed(tokens)
+    deltas = [event for event in events if isinstance(event, Delta)]
+    assert {delta.channel for delta in deltas} == {"final"}
+    for delta in deltas:
+        data = map(tiny.decode_single_token_bytes, tokens[slice(*delta.tokens)])
+        assert b"".join(data).decode() == delta.text
+    assert "".join(delta.text for delta in deltas) == message.text
+
+
+def random_stream(seed, count, encoding):
+    rng = random.Random(seed)
+    specials = [encoding.encode_single_token(name) for name in HARMONY_SPECIALS]
+    for _ in range(count):
+        kind = rng.random()
+        if kind < 0.4:
+            yield rng.choice(specials)
+        elif kind < 0.98:
+            yield rng.randrange(encoding.n_vocab)
+        else:
+            yield rng.choice([-1, 2**31, 2**32, -(2**70), 10**6])
+
+
+def survive(encoding, count, role):
+    tokens = list(random_stream(count, count, encoding))
+    parser = StreamParser(encoding, role)
+    events = parser.feed(tokens)
+    events += parser.finish()
+    check_events(events, parser, tokens)
+    assert parser.position == count
+    assert all(0 <= event.position <= count for event in parser.diagnostics)
+    assert len(parser.messages) > count / 100
+
+
+@pytest.mark.parametrize("role", [None, "assistant"])
+def test_a_hundred_thousand_random_tokens(tiny, role):
+    survive(tiny, 100_000, role)
+
+
+@pytest.mark.slow
+def test_a_million_random_tokens(tiny, o200k):
+    survive(tiny, 1_000_000, None)
+    survive(o200k, 1_000_000, "assistant")
+
+
+def best_time(action):
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+@pytest.mark.parametrize("where", ["content", "header"])
+def test_time_grows_with_the_tokens_only(tiny, where):
+    opening = "<|channel|>final<|message|>" if where == "content" else "<|channel|>final "
+    opening = tiny.encode(opening, allowed_special="all")
+    text = tiny.encode_ordinary("the an 你好 ")
+
+    def one_by_one(count):
+        parser = StreamParser(tiny)
+        parser.feed(opening)
+        for i in range(count):
+            parser.feed(text[i % len(text)])
+        parser.finish()
+
+    short, long = best_time(lambda: one_by_one(10_000)), best_time(lambda: one_by_one(100_000))
+    assert long < 30 * short  # ten times the tokens; quadratic would be a hundred times
+
+
+K = DiagnosticKind
+CASES = [
+    # role given, stream, kinds in order, messages as (role, name, channel, recipient, type, text)
+    (None, "<|channel|>final<|message|>x<|end|>", [K.MISSING_START], ["assistant|final|||x"]),
+    (None, "hi there<|start|>user<|message|>x<|end|>", [K.TEXT_BETWEEN_MESSAGES], ["user||||x"]),
+    (
+        "assistant",
+        "<|message|>a<|end|><|return|>b<|end|>c",
+        [K.UNEXPECTED_STOP, K.TEXT_BETWEEN_MESSAGES, K.UNEXPECTED_STOP, K.TEXT_BETWEEN_MESSAGES],
+        ["assistant||||a"],
+    ),
+    ("assistant", "<|message|>a<|endoftext|>", [K.UNEXPECTED_STOP], ["assistant||||a"]),
+    ("assistant", "<|start|>user<|message|>x<|end|>", [K.DOUBLE_START], ["user||||x"]),
+    (
+        "assistant",
+        "<|channel|>analysis I must  refuse <|end|>",
+        [K.MISSING_MESSAGE_TOKEN],
+        ["assistant|analysis|||I must  refuse"],
+    ),
+    (
+        None,
+        "<|start|>assistant<|channel|>final to=f hi<|return|>",
+        [K.MISSING_MESSAGE_TOKEN],
+        ["assistant|final|f||hi"],
+    ),
+    ("assistant", "<|return|>", [K.MISSING_MESSAGE_TOKEN], []),
+    (
+        "assistant",
+        "<|message|>a<|start|>assistant<|channel|>final<|message|>b<|return|>",
+        [K.MISSING_END],
+        ["assistant||||a", "assistant|final|||b"],
+    ),
+    (None, "<|start|><|message|>x<|end|>", [K.MISSING_ROLE], ["assistant||||x"]),
+    ("assistant", "<|channel|><|message|>x<|end|>", [K.EMPTY_CHANNEL], ["assistant||||x"]),
+    ("assistant", "<|channel|>x<|message|>y<|end|>", [K.UNKNOWN_CHANNEL], ["assistant|x|||y"]),
+    (
+        "assistant",
+        "<|channel|>analysis<|channel|>final<|message|>y<|end|>",
+        [K.DUPLICATE_CHANNEL],
+        ["assistant|final|||y"],
+    ),
+    (
+        "assistant",
+        "<|channel|>commentary to= functions.f<|message|>{}<|call|>",
+        [K.MALFORMED_RECIPIENT],
+        ["assistant|commentary|functions.f||{}"],
+    ),
+    (
+        "assistant",
+        "<|channel|>commentary functions.f <|constrain|>json<|message|>{}<|call|>",
+        [K.MALFORMED_RECIPIENT],
+        ["assistant|commentary|functions.f|<|constrain|>json|{}"],
+    ),
+    (
+        "assistant",
+        "<|channel|>final extra words<|message|>x<|end|>",
+        [K.EXTRA_HEADER_WORDS],
+        ["assistant|final||extra words|x"],
+    ),
+    (
+        "assistant",
+        "<|reserved_278|><|channel|>final<|message|>x<|end|>",
+        [K.SPECIAL_IN_HEADER],
+        ["assistant|final|||x"],
+    ),
+    (
+        "assistant",
+        "<|message|>x<|channel|>y<|end|>",
+        [K.SPECIAL_IN_CONTENT],
+        ["assistant||||x<|channel|>y"],
+    ),
+    (
+        "assistant",
+        "<|channel|>analysis cut sho",
+        [K.UNFINISHED_HEADER],
+        ["assistant|analysis|||cut sho"],
+    ),
+    (None, "<|start|>assistant", [K.UNFINISHED_HEADER], ["assistant||||"]),
+    ("assistant", "<|message|>x", [K.UNFINISHED_MESSAGE], ["assistant||||x"]),
+    ("assistant", "", [], []),
+    # What openai-harmony 0.0.8 refuses or misreads, though it is well formed:
+    (
+        "assistant",
+        "<|channel|>commentary to=f <|constrain|> json<|message|>{}<|call|>",
+        [],
+        ["assistant|commentary|f|<|constrain|> json|{}"],
+    ),
+    (
+        "assistant",
+        "<|channel|>final <|constrain|>json<|message|>{}<|return|>",
+        [],
+        ["assistant|final||<|constrain|>json|{}"],
+    ),
+    ("assistant", "<|channel|>final json<|message|>{}<|end|>", [], ["assistant|final||json|{}"]),
+    (None, "<|start|>user:alice<|message|>x<|end|>", [], ["user:alice||||x"]),
+    (None, "<|start|>functions.f<|message|>x<|end|>", [], ["tool:functions.f||||x"]),
+]
+
+
+def shown(message):
+    author = (
+        message.role if message.author.name is None else f"{message.role}:{message.author.name}"
+    )
+    fields = (author, message.channel, message.recipient, message.content_type, message.text)
+    return "|".join(field or "" for field in fields)
+
+
+@pytest.mark.parametrize(("role", "stream", "kinds", "expected"), CASES)
+def test_recovery(tiny, role, stream, kinds, expected):
+    tokens = tiny.encode(stream, allowed_special="all")
+    parser = StreamParser(tiny, role)
+    events = parser.feed(tokens) + parser.finish()
+    assert [diagnostic.kind for diagnostic in parser.diagnostics] == kinds
+    assert [shown(message) for message in parser.messages] == expected
+    check_events(events, parser, tokens)
+    strict = StreamParser(tiny, role, strict=True)
+    if not kinds:
+        strict.feed(tokens)
+        strict.finish()
+        assert strict.messages == parser.messages
+        return
+    with pytest.raises(HarmonyError, match=kinds[0].value):  # noqa: PT012
+        strict.feed(tokens)
+        strict.finish()
+
+
+def test_ids_outside_the_vocabulary_and_broken_utf8(tiny):
+    opening = tiny.encode("<|channel|>final<|message|>", allowed_special="all")
+    stop = tiny.encode_single_token("<|end|>")
+    tokens = [*opening, 0xF0, 65, 9999, -1, 0xE4, stop]
+    parser = StreamParser(tiny, recipients=["f"])
+    events = parser.feed(tokens)
+    check_events(events, parser, tokens)
+    assert parser.messages[0].text == "\ufffdA\ufffd\ufffd\ufffd"
+    base = len(opening)
+    assert [(d.kind, d.position) for d in parser.diagnostics] == [
+        (K.INVALID_UTF8, base + 1),
+        (K.UNKNOWN_TOKEN, base + 2),
+        (K.UNKNOWN_TOKEN, base + 3),
+        (K.INVALID_UTF8, base + 5),
+    ]
+
+
+def test_unknown_recipients_are_reported_where_the_tools_are_known(tiny):
+    stream = "<|channel|>commentary to=functions.g<|message|>{}<|call|>"
+    parser = StreamParser(tiny, recipients=["functions.f"])
+    parser.feed(tiny.encode(stream, allowed_special="all"))
+    assert [diagnostic.kind for diagnostic in parser.diagnostics] == [K.UNKNOWN_RECIPIENT]
+
+
+def test_every_kind_of_diagnostic_is_tested_here():
+    tested = {kind for _, _, kinds, _ in CASES for kind in kinds}
+    assert tested | {K.INVALID_UTF8, K.UNKNOWN_TOKEN, K.UNKNOWN_RECIPIENT} == set(K)
+
+
+def test_the_channel_is_known_before_the_header_ends(tiny):
+    tokens = tiny.encode("<|channel|>analysis to=python<|message|>", allowed_special="all")
+    headers = [event for event in StreamParser(tiny).feed(tokens) if isinstance(event, Header)]
+    known = len(tiny.encode_ordinary("analysis"))
+    channels = [header.channel for header in headers]
+    assert channels == [None] * known + ["analysis"] * (len(headers) - known)
+    assert "".join(header.text for header in headers) == "<|channel|>analysis to=python"
+
+
+def test_strict_mode_can_go_on_after_its_error(tiny):
+    stream = "<|message|>a<|end|><|return|><|start|>assistant<|message|>b<|end|>"
+    parser = StreamParser(tiny, strict=True)
+    errors = 0
+    for token in tiny.encode(stream, allowed_special="all"):
+        try:
+            parser.feed(token)
+        except HarmonyError:
+            errors += 1
+    assert errors == 1
+    assert [message.text for message in parser.messages] == ["a", "b"]
+
+
+def test_reset_begins_a_second_completion(tiny):
+    tokens = tiny.encode("<|channel|>final<|message|>x<|return|>", allowed_special="all")
+    parser = StreamParser(tiny)
+    first = parser.feed(tokens)
+    parser.reset()
+    assert parser.messages == []
+    assert parser.feed(tokens) == first
+
+
+def test_unknown_role_is_refused(tiny):
+    with pytest.raises(HarmonyError, match="unknown role: bob"):
+        StreamParser(tiny, "bob")  # pyright: ignore[reportArgumentType]
+
+
+def test_messages_are_values():
+    message = Message.of("user", "x")
+    assert replace(message, channel="final") != message
+    assert {message: 1}[Message.of("user", "x")] == 1
