@@ -1,0 +1,174 @@
+"""What a model weighs, from its configuration alone: parameters, bytes on disk, bytes in memory.
+
+The counts are sums over the rows of `layouts.tensor_table`, named as in Table 1 of the model card
+(arXiv 2508.10925), which they reproduce to the digit. Left out: activations, file headers (a few
+kilobytes) and what torch itself takes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from oss_lab.checkpoint.layouts import Role, TensorSpec, tensor_table
+from oss_lab.config import ModelConfig
+
+Dtype = Literal["bfloat16", "float32"]
+DTYPE_BYTES: dict[Dtype, int] = {"bfloat16": 2, "float32": 4}
+EXPERT_CACHE_BYTES = 4 * 2**30
+PACKED: tuple[Role, ...] = ("expert blocks", "expert scales")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameter counts; total = mlp + attention + norm + embedding.
+
+    Attributes:
+        mlp: expert weights, expert biases and routers.
+        attention: projections, their biases and sinks.
+        norm: every RMSNorm scale.
+        embedding: embedding and unembedding.
+        active: those used for one token: all but the embedding and the experts not chosen.
+    """
+
+    mlp: int
+    attention: int
+    norm: int
+    embedding: int
+    active: int
+    total: int
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes held while a model runs, apart from activations.
+
+    Attributes:
+        weights: everything but the packed experts, in the computing dtype.
+        packed_experts: MXFP4 blocks and scales; mapped from the file, so the system may drop
+            those not in use.
+        expert_cache: dequantised expert matrices, at most the budget, at most all of them.
+        kv_cache: keys and values of one sequence of `context` tokens.
+    """
+
+    dtype: Dtype
+    context: int
+    weights: int
+    packed_experts: int
+    expert_cache: int
+    kv_cache: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.packed_experts + self.expert_cache + self.kv_cache
+
+    @property
+    def sentence(self) -> str:
+        """The plan in one line."""
+        mib = {
+            "weights": self.weights,
+            "packed experts": self.packed_experts,
+            "dequantised experts at most": self.expert_cache,
+            f"cache for {self.context:,} tokens": self.kv_cache,
+        }
+        parts = ", ".join(f"{name} {size / 2**20:,.1f} MiB" for name, size in mib.items())
+        return f"{self.dtype}, {self.total / 2**20:,.0f} MiB: {parts}"
+
+
+def count_parameters(config: ModelConfig) -> Parameters:
+    """Count the parameters of every role.
+
+    >>> from oss_lab.config import GPT_OSS_20B
+    >>> count_parameters(GPT_OSS_20B).total
+    20914757184
+    """
+    counts: dict[str, int] = {}
+    active = 0
+    for spec in tensor_table(config):
+        counts[spec.role] = counts.get(spec.role, 0) + spec.parameters
+        active += _active(spec, config)
+    return Parameters(
+        mlp=counts["expert blocks"] + counts["expert bias"] + counts["router"],
+        attention=counts["attention"],
+        norm=counts["norm"],
+        embedding=counts["embedding"] + counts["unembedding"],
+        active=active,
+        total=sum(counts.values()),
+    )
+
+
+def checkpoint_bytes(config: ModelConfig) -> int:
+    """Bytes of all tensors, the same in both layouts (Hugging Face's `metadata.total_size`)."""
+    return sum(spec.nbytes for spec in tensor_table(config))
+
+
+def bytes_per_layer(config: ModelConfig) -> int:
+    """Bytes of one layer's tensors; all layers are alike."""
+    return sum(s.nbytes for s in tensor_table(config) if s.name.startswith("block.0."))
+
+
+def bytes_per_token(config: ModelConfig) -> int:
+    """Bytes of weights read to decode one token of a batch of one, experts packed."""
+    total = 0
+    for spec in tensor_table(config):
+        if spec.role == "embedding":
+            total += config.hidden_size * 2  # one row
+        elif spec.role.startswith("expert"):
+            total += spec.nbytes // config.num_experts * config.experts_per_token
+        else:
+            total += spec.nbytes
+    return total
+
+
+def kv_cache_bytes(
+    config: ModelConfig,
+    tokens: int,
+    *,
+    dtype: Dtype = "bfloat16",
+    history: Literal["full", "window"] = "full",
+) -> int:
+    """Bytes of the keys and values of one sequence.
+
+    Args:
+        history: "full" keeps every position on every layer; "window" keeps the last
+            `sliding_window` on sliding layers, which is all that they see.
+    """
+    position = 2 * config.num_key_value_heads * config.head_dim * DTYPE_BYTES[dtype]
+    windows = (config.window(layer) for layer in range(config.num_hidden_layers))
+    kept = (
+        tokens if window is None or history == "full" else min(tokens, window) for window in windows
+    )
+    return position * sum(kept)
+
+
+def memory_plan(
+    config: ModelConfig,
+    *,
+    dtype: Dtype = "bfloat16",
+    context: int | None = None,
+    expert_cache_bytes: int = EXPERT_CACHE_BYTES,
+) -> MemoryPlan:
+    """Plan the memory to run `config`.
+
+    Args:
+        context: tokens of one sequence; the initial context length when left out.
+        expert_cache_bytes: most that dequantised experts may take.
+    """
+    context = config.initial_context_length if context is None else context
+    specs = list(tensor_table(config))
+    experts = sum(s.parameters for s in specs if s.role == "expert blocks") * DTYPE_BYTES[dtype]
+    others = sum(s.parameters for s in specs if s.role not in PACKED)
+    return MemoryPlan(
+        dtype=dtype,
+        context=context,
+        weights=others * DTYPE_BYTES[dtype],
+        packed_experts=sum(s.nbytes for s in specs if s.role in PACKED),
+        expert_cache=min(expert_cache_bytes, experts),
+        kv_cache=kv_cache_bytes(config, context, dtype=dtype),
+    )
+
+
+def _active(spec: TensorSpec, config: ModelConfig) -> int:
+    if spec.role == "embedding":
+        return 0
+    if spec.role.startswith("expert"):
+        return spec.parameters // config.num_experts * config.experts_per_token
+    return spec.parameters

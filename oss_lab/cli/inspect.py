@@ -1,0 +1,188 @@
+"""`oss-lab inspect`: what a model is and weighs, and whether a checkpoint folder can be trusted.
+
+A name (20b, 120b, nano) is answered from its configuration, without weights. A folder is examined
+whole; one with defects gives its first defect in one line on stderr and exit status 1, with --json
+also all of them on stdout. No tensor is loaded and torch is not imported.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from oss_lab.checkpoint import plan
+from oss_lab.checkpoint.examine import examine
+from oss_lab.checkpoint.layouts import LAYOUTS, TITLES, StoredTensor, stored_table, tensor_table
+from oss_lab.checkpoint.read import Checkpoint, find_folder, trusted
+from oss_lab.config import MODELS, ModelConfig
+
+SEE = "--json"
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser(
+        "inspect",
+        help="show a model's configuration, tensors, parameters and memory; check a checkpoint",
+        description=__doc__,
+    )
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help=f"{', '.join(MODELS)} or a checkpoint folder (./20b if so named)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, every defect included")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.model in MODELS:
+        return _show(args, args.model, MODELS[args.model], None)
+    found = examine(find_folder(args.model))
+    if found.defects and args.json:
+        defects = [asdict(defect) for defect in found.defects]
+        json.dump({"folder": str(found.folder), "defects": defects}, sys.stdout, indent=2)
+        print()
+    checkpoint = trusted(found, see=SEE)
+    return _show(args, str(checkpoint.folder), checkpoint.config, checkpoint)
+
+
+def _show(
+    args: argparse.Namespace, name: str, config: ModelConfig, checkpoint: Checkpoint | None
+) -> int:
+    if args.json:
+        json.dump(_as_json(name, config, checkpoint), sys.stdout, indent=2)
+        print()
+    else:
+        _print_tables(name, config, checkpoint)
+    return 0
+
+
+def _as_json(name: str, config: ModelConfig, checkpoint: Checkpoint | None) -> dict[str, Any]:
+    layout = checkpoint.layout if checkpoint else "original"
+    tensors = []
+    for stored in stored_table(config, layout):
+        tensor = {"name": stored.name, "shape": list(stored.shape), "dtype": stored.dtype}
+        if checkpoint:
+            tensor["file"] = checkpoint.located[stored.name].file.name
+        tensors.append(tensor)
+    context = config.max_context_length
+    return {
+        "name": name,
+        "layout": checkpoint.layout if checkpoint else None,
+        "config": asdict(config),
+        "parameters": asdict(plan.count_parameters(config)),
+        "checkpoint_bytes": plan.checkpoint_bytes(config),
+        "bytes_per_layer": plan.bytes_per_layer(config),
+        "bytes_read_per_token": plan.bytes_per_token(config),
+        "max_context_length": context,
+        "kv_cache_bytes": {
+            "per_token": plan.kv_cache_bytes(config, 1),
+            "max_context_full": plan.kv_cache_bytes(config, context),
+            "max_context_window": plan.kv_cache_bytes(config, context, history="window"),
+        },
+        "memory": [
+            asdict(memory) | {"total": memory.total}
+            for memory in (plan.memory_plan(config, dtype=dtype) for dtype in plan.DTYPE_BYTES)
+        ],
+        "tensor_count": {kind: len(list(stored_table(config, kind))) for kind in LAYOUTS},
+        "tensors": tensors,
+        "defects": [],
+    }
+
+
+def _print_tables(name: str, config: ModelConfig, checkpoint: Checkpoint | None) -> None:
+    from rich.console import Console
+
+    console = Console()
+    where = "from its configuration alone"
+    if checkpoint:
+        files = len({located.file for located in checkpoint.located.values()})
+        where = f"{TITLES[checkpoint.layout]} layout, {files} file{'s' * (files > 1)}, no defects"
+    console.print(f"{name}: {where}", style="bold", markup=False, highlight=False, soft_wrap=True)
+    for table in (
+        _config_table(config),
+        _tensor_table(config, checkpoint),
+        _parameter_table(config),
+        _memory_table(config),
+    ):
+        console.print()
+        console.print(table)
+
+
+def _table(title: str, *columns: str) -> Any:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+    table.add_column(columns[0])
+    for column in columns[1:]:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _config_table(config: ModelConfig) -> Any:
+    table = _table("Configuration", "field", "value")
+    for field, value in asdict(config).items():
+        table.add_row(field, _layers(value) if field == "layer_types" else f"{value:,}")
+    table.add_row("max_context_length", f"{config.max_context_length:,}")
+    return table
+
+
+def _layers(types: tuple[str, ...]) -> str:
+    """One letter a layer, in groups of eight: s for sliding, f for full attention."""
+    letters = "".join(kind[0] for kind in types)
+    return " ".join(letters[n : n + 8] for n in range(0, len(letters), 8)) + "  (sliding, full)"
+
+
+def _tensor_table(config: ModelConfig, checkpoint: Checkpoint | None) -> Any:
+    layout = checkpoint.layout if checkpoint else "original"
+    count = len(list(stored_table(config, layout)))
+    table = _table(f"Tensors: {count}", f"name in the {TITLES[layout]} layout", "shape", "dtype")
+    for spec in tensor_table(config):
+        if not spec.name.startswith("block.") or spec.name.startswith("block.0."):
+            for stored in spec.stored(layout):
+                table.add_row(_generic_name(stored), str(list(stored.shape)), stored.dtype)
+    return table
+
+
+def _generic_name(stored: StoredTensor) -> str:
+    """The name with n for the layer's number, since all layers are alike."""
+    return stored.name.replace("block.0.", "block.n.").replace("layers.0.", "layers.n.")
+
+
+def _parameter_table(config: ModelConfig) -> Any:
+    table = _table("Parameters", "part", "count", "billions")
+    for part, count in asdict(plan.count_parameters(config)).items():
+        table.add_row(part, f"{count:,}", f"{count / 1e9:.2f}")
+    table.add_row("checkpoint bytes", f"{plan.checkpoint_bytes(config):,}", "")
+    table.add_row("bytes read per decoded token", f"{plan.bytes_per_token(config):,}", "")
+    return table
+
+
+def _memory_table(config: ModelConfig) -> Any:
+    plans = [plan.memory_plan(config, dtype=dtype) for dtype in plan.DTYPE_BYTES]
+    table = _table("Memory", "part", *(memory.dtype for memory in plans))
+    rows = {
+        "weights without experts": "weights",
+        "packed experts, mapped from the file": "packed_experts",
+        "dequantised experts, at most": "expert_cache",
+        f"keys and values of {plans[0].context:,} tokens": "kv_cache",
+        "total": "total",
+    }
+    for title, name in rows.items():
+        table.add_row(title, *(_size(getattr(memory, name)) for memory in plans))
+    context = config.max_context_length
+    for history in ("full", "window"):
+        sizes = (
+            plan.kv_cache_bytes(config, context, dtype=memory.dtype, history=history)
+            for memory in plans
+        )
+        table.add_row(f"keys and values of {context:,} tokens, {history}", *map(_size, sizes))
+    return table
+
+
+def _size(count: int) -> str:
+    for unit, bytes_ in (("GiB", 2**30), ("MiB", 2**20)):
+        if count >= bytes_:
+            return f"{count / bytes_:,.2f} {unit}"
+    return f"{count / 2**10:,.2f} KiB"
