@@ -1,0 +1,71 @@
+"""Rotary position embedding stretched by YaRN, "NTK by parts" (arXiv 2309.00071, section 3).
+
+A query and a key are rotated by angles proportional to their position, so that their product
+depends on the distance. Frequencies that turn often within the initial context are kept, those
+that turn less than once are divided by the scaling factor, and a linear ramp joins the two; its
+limits are real numbers, not rounded to whole dimensions. Attention logits grow by the square of
+the concentration, at every length: YaRN is never switched off for short prompts.
+
+The two halves of a head are rotated against each other (not neighbouring pairs).
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from oss_lab.config import ModelConfig
+
+Rotation = tuple[Float[Tensor, "batch 1 seq half"], Float[Tensor, "batch 1 seq half"]]
+
+
+def ramp_limits(config: ModelConfig) -> tuple[float, float]:
+    """The pairs (low, high) between which extrapolation turns into interpolation.
+
+    Kept within the head where a short initial context would put them outside.
+    """
+
+    def dimension(rotations: float) -> float:
+        wavelengths = config.initial_context_length / (rotations * 2 * math.pi)
+        return config.head_dim / 2 * math.log(wavelengths) / math.log(config.rope_theta)
+
+    low, high = dimension(config.rope_ntk_beta), dimension(config.rope_ntk_alpha)
+    return max(low, 0.0), min(high, config.head_dim - 1.0)
+
+
+def concentration(config: ModelConfig) -> float:
+    """The factor on both cos and sin: 0.1 ln(scaling factor) + 1; 1 without scaling."""
+    return 0.1 * math.log(max(config.rope_scaling_factor, 1.0)) + 1.0
+
+
+def inverse_frequencies(config: ModelConfig) -> Float[Tensor, "half"]:
+    """Radians per position for each of the head_dim / 2 rotated pairs, in float32."""
+    half = config.head_dim // 2
+    frequency = config.rope_theta ** (torch.arange(half, dtype=torch.float32) / half)
+    kept = 1.0 / frequency
+    if config.rope_scaling_factor <= 1.0:
+        return kept
+    low, high = ramp_limits(config)
+    ramp = ((torch.arange(half, dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
+    interpolated = kept / config.rope_scaling_factor
+    return kept * (1 - ramp) + interpolated * ramp
+
+
+def rotation(
+    config: ModelConfig, positions: Int[Tensor, "batch seq"], dtype: torch.dtype
+) -> Rotation:
+    """cos and sin for these positions, computed in float32, then rounded to `dtype`."""
+    frequencies = inverse_frequencies(config).to(positions.device)
+    angles = positions[:, None, :, None].float() * frequencies
+    scale = concentration(config)
+    return (angles.cos() * scale).to(dtype), (angles.sin() * scale).to(dtype)
+
+
+def rotate(
+    x: Float[Tensor, "batch head seq head_dim"], by: Rotation
+) -> Float[Tensor, "batch head seq head_dim"]:
+    """Turn the two halves of every head by the angle of its position."""
+    cos, sin = by
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
