@@ -20,6 +20,7 @@ from oss_lab.errors import LabError
 
 History = Literal["full", "window"]
 Keys = Float[Tensor, "batch kv_head key head_dim"]
+KeysValues = Float[Tensor, "2 batch kv_head key head_dim"]
 GROWTH = 256  # slots by which a buffer grows at least
 
 
@@ -27,98 +28,91 @@ class LayerCache:
     """All keys and values of one layer: a shared prefix that is never written, and an own tail."""
 
     def __init__(self) -> None:
-        self.prefix: tuple[Keys, Keys] | None = None
-        self.buffer: tuple[Keys, Keys] | None = None
+        self.prefix: KeysValues | None = None
+        self.buffer: KeysValues | None = None
         self.used = 0  # slots of the buffer in use
 
     def append(self, k: Keys, v: Keys, reach: int) -> tuple[Keys, Keys]:
         """Store new keys and values; return the last `reach` of all of them."""
+        new = torch.stack((k, v))
         end = self.used + k.shape[2]
-        if self.buffer is None or end > self.buffer[0].shape[2]:
-            self._grow(k, end)
-        assert self.buffer is not None
-        for stored, new in zip(self.buffer, (k, v), strict=True):
-            stored[:, :, self.used : end] = new
-        self.used = end
-        own = min(reach, end)
-        tails = (stored[:, :, end - own : end] for stored in self.buffer)
-        if own == reach:
-            return tuple(tails)
-        assert self.prefix is not None
-        missing = reach - own
-        heads = (part[:, :, part.shape[2] - missing :] for part in self.prefix)
-        return tuple(
-            torch.cat((head.expand(len(tail), -1, -1, -1), tail), dim=2)
-            for head, tail in zip(heads, tails, strict=True)
-        )
+        buffer = self._with_room(new, end)
+        buffer[:, :, :, self.used : end] = new
+        self.buffer, self.used = buffer, end
+        read = buffer[:, :, :, max(0, end - reach) : end]
+        if self.prefix is not None and reach > end:
+            shared = self.prefix[:, :, :, self.prefix.shape[3] - (reach - end) :]
+            read = _joined(shared, read)
+        keys, values = read.unbind()
+        return keys, values
 
-    def _grow(self, k: Keys, end: int) -> None:
-        batch, kv_heads, _, head_dim = k.shape
-        capacity = max(end + GROWTH, 2 * self.used)
-        grown = tuple(k.new_empty(batch, kv_heads, capacity, head_dim) for _ in range(2))
+    def _with_room(self, new: KeysValues, end: int) -> KeysValues:
+        """The buffer, moved to a larger one where `end` slots do not fit."""
+        if self.buffer is not None and end <= self.buffer.shape[3]:
+            return self.buffer
+        _, batch, kv_heads, _, head_dim = new.shape
+        grown = new.new_empty(2, batch, kv_heads, max(end + GROWTH, 2 * self.used), head_dim)
         if self.buffer is not None:
-            for new, old in zip(grown, self.buffer, strict=True):
-                new[:, :, : self.used] = old[:, :, : self.used]
-        self.buffer = grown
+            grown[:, :, :, : self.used] = self.buffer[:, :, :, : self.used]
+        return grown
 
     def truncate(self, length: int) -> None:
-        shared = 0 if self.prefix is None else self.prefix[0].shape[2]
+        """Forget everything after the first `length` slots."""
+        shared = 0 if self.prefix is None else self.prefix.shape[3]
         self.used = max(0, length - shared)
-        if self.prefix is not None and length < shared:
-            self.prefix = tuple(part[:, :, :length] for part in self.prefix)
+        if self.prefix is not None:
+            self.prefix = self.prefix[:, :, :, :length]
 
     def fork(self) -> "LayerCache":
         """Freeze what is stored and share it; both sides go on in buffers of their own."""
-        if self.used:
-            assert self.buffer is not None
-            own = tuple(stored[:, :, : self.used] for stored in self.buffer)
-            if self.prefix is not None:
-                own = tuple(
-                    torch.cat((head.expand(len(tail), -1, -1, -1), tail), dim=2)
-                    for head, tail in zip(self.prefix, own, strict=True)
-                )
-            self.prefix, self.buffer, self.used = own, None, 0
+        if self.buffer is not None and self.used:
+            own = self.buffer[:, :, :, : self.used]
+            self.prefix = own if self.prefix is None else _joined(self.prefix, own)
+            self.buffer, self.used = None, 0
         child = LayerCache()
         child.prefix = self.prefix
         return child
 
     def select(self, rows: Int[Tensor, "rows"]) -> None:
-        """Keep these batch rows only."""
+        """Keep these batch rows only; a prefix of one row serves any."""
         if self.buffer is not None:
-            self.buffer = tuple(stored[rows] for stored in self.buffer)
-        if self.prefix is not None and len(self.prefix[0]) > 1:
-            self.prefix = tuple(part[rows] for part in self.prefix)
+            self.buffer = self.buffer[:, rows]
+        if self.prefix is not None and self.prefix.shape[1] > 1:
+            self.prefix = self.prefix[:, rows]
 
     @property
     def nbytes(self) -> int:
         """Bytes held, a shared prefix included."""
-        return sum(part.nbytes for held in (self.prefix, self.buffer) if held for part in held)
+        return sum(held.nbytes for held in (self.prefix, self.buffer) if held is not None)
 
 
 class WindowCache(LayerCache):
-    """The last `window` keys and values of a sliding layer; tensors are replaced, never written."""
+    """The last `window` keys and values of a sliding layer; they are replaced, never written.
+
+    `KVCache` refuses to truncate it.
+    """
 
     def __init__(self, window: int) -> None:
         super().__init__()
         self.window = window
 
     def append(self, k: Keys, v: Keys, reach: int) -> tuple[Keys, Keys]:
-        stored = (k, v)
+        held = torch.stack((k, v))
         if self.buffer is not None:
-            stored = tuple(
-                torch.cat((old.expand(len(new), -1, -1, -1), new), dim=2)
-                for old, new in zip(self.buffer, stored, strict=True)
-            )
-        self.buffer = tuple(part[:, :, -self.window :].clone() for part in stored)
-        return tuple(part[:, :, part.shape[2] - reach :] for part in stored)
-
-    def truncate(self, length: int) -> None:
-        raise AssertionError("a window cannot be truncated; KVCache refuses it first")
+            held = _joined(self.buffer, held)
+        self.buffer = held[:, :, :, -self.window :].clone()
+        keys, values = held[:, :, :, held.shape[3] - reach :].unbind()
+        return keys, values
 
     def fork(self) -> "WindowCache":
         child = WindowCache(self.window)
         child.buffer = self.buffer
         return child
+
+
+def _joined(first: KeysValues, then: KeysValues) -> KeysValues:
+    """One after the other; a single row of `first` is repeated for every row of `then`."""
+    return torch.cat((first.expand(-1, then.shape[1], -1, -1, -1), then), dim=3)
 
 
 class KVCache:
@@ -135,7 +129,8 @@ class KVCache:
         history: History = "full",
         padding: Int[Tensor, "batch"] | None = None,
     ) -> None:
-        self.config, self.batch, self.history = config, batch, history
+        self.config, self.batch = config, batch
+        self.history: History = history
         self.padding = padding
         self.length = 0
         self.layers = [

@@ -40,7 +40,7 @@ class ExpertCache:
 
 
 class PackedExperts(nn.Module):
-    """One MXFP4 matrix per expert: blocks [expert, rows, groups, 16], scales [expert, rows, groups]."""
+    """One MXFP4 matrix per expert: blocks [expert rows groups 16], scales [expert rows groups]."""
 
     blocks: Tensor
     scales: Tensor

@@ -1,4 +1,4 @@
-"""The mixture of experts: a router picks experts_per_token experts, a softmax over those weighs them.
+"""The mixture of experts: a router picks a few experts, a softmax over those weighs them.
 
 The softmax comes after the choice, so the weights always sum to one. Each expert is a small MLP
 with gpt-oss's own activation: gate and up rows interleaved, the gate clamped from above, up on

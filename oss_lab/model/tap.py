@@ -80,7 +80,7 @@ class Recorder:
         return record
 
     def stacked(self, name: str) -> Tensor:
-        """The last forward's values, first row of the batch: [layer, ...], or [...] outside layers."""
+        """The last forward's first batch row: [layer, ...], or [...] outside the layers."""
         layers = [values[-1] for (seen, _), values in self.seen.items() if seen == name]
         rows = [value[0] if name != "attn.sink" else value for value in layers]
         outside = (name, None) in self.seen

@@ -1,0 +1,119 @@
+"""From a name or a checkpoint folder to a model that can run, and the workbench around it.
+
+Nothing is used before the whole folder has been examined and the memory plan printed. Expert
+matrices stay packed and are dequantised on demand into a cache of at most `expert_cache_bytes`.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from oss_lab.checkpoint.plan import EXPERT_CACHE_BYTES, Dtype, memory_plan
+from oss_lab.checkpoint.read import Checkpoint, open_checkpoint
+from oss_lab.config import GPT_OSS_20B, GPT_OSS_NANO
+from oss_lab.errors import LabError
+from oss_lab.fetch import REPOSITORIES, published_folder
+from oss_lab.generate import GREEDY, Sampling
+from oss_lab.lab import Lab
+from oss_lab.model import Transformer
+from oss_lab.model.experts import ExpertCache, PackedExperts
+from oss_lab.tokenizer import load_vocabulary
+
+DTYPES: dict[Dtype, torch.dtype] = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+VOCABULARIES: dict[int, Literal["nano", "o200k_harmony"]] = {
+    GPT_OSS_NANO.vocab_size: "nano",
+    GPT_OSS_20B.vocab_size: "o200k_harmony",
+}
+"""Which vocabulary a checkpoint of this vocab_size was trained with."""
+
+
+def load(
+    name: str | Path = "nano",
+    *,
+    dtype: Dtype | None = None,
+    device: str | None = None,
+    expert_cache_bytes: int = EXPERT_CACHE_BYTES,
+    download: bool = False,
+    verbose: bool = True,
+) -> Lab:
+    """The workbench on "nano", "20b", "120b" or a checkpoint folder.
+
+    Args:
+        dtype: what is computed in; float32 for models up to a gigabyte, else bfloat16.
+        device: a torch device; by default OSS_LAB_DEVICE, else a CUDA GPU if there is one.
+        expert_cache_bytes: the most that dequantised experts may take.
+        download: fetch a published model that is not on this machine.
+        verbose: print the memory plan on stderr before anything is loaded.
+
+    Raises:
+        LabError: what was named cannot be used; one sentence says why.
+    """
+    checkpoint = find_checkpoint(name, download=download)
+    config = checkpoint.config
+    if config.vocab_size not in VOCABULARIES:
+        known = " or ".join(f"{size} ({which})" for size, which in VOCABULARIES.items())
+        raise LabError(
+            f"{name} has a vocab_size of {config.vocab_size}; there are vocabularies for {known}"
+            " only, and `oss-lab logits` needs none."
+        )
+    small = memory_plan(config, dtype="float32").total < 2**30
+    dtype = dtype or ("float32" if small else "bfloat16")
+    if dtype not in DTYPES:
+        raise LabError(f"dtype is {dtype!r}; use one of {', '.join(DTYPES)}.")
+    place = chosen_device(device)
+    plan = memory_plan(config, dtype=dtype, expert_cache_bytes=expert_cache_bytes)
+    if verbose:
+        print(f"{name} on {place}: {plan.sentence}", file=sys.stderr)
+    vocabulary = VOCABULARIES[config.vocab_size]
+    encoding = load_vocabulary(vocabulary, checkpoint=checkpoint.folder)
+    model = load_model(
+        checkpoint, dtype=DTYPES[dtype], device=place, expert_cache_bytes=expert_cache_bytes
+    )
+    return Lab(model, encoding, GREEDY if vocabulary == "nano" else Sampling())
+
+
+def find_checkpoint(name: str | Path, *, download: bool = False) -> Checkpoint:
+    """The examined checkpoint that a name or a folder stands for, as in `load`."""
+    published = str(name) in REPOSITORIES
+    return open_checkpoint(published_folder(str(name), download=download) if published else name)
+
+
+def chosen_device(device: str | None) -> torch.device:
+    """The device asked for, or the best there is."""
+    wanted = device or os.environ.get("OSS_LAB_DEVICE")
+    if wanted is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=wanted)
+        return torch.device(wanted)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise LabError(f"device {wanted!r} cannot be used here: {reason}") from None
+
+
+def load_model(
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    expert_cache_bytes: int = EXPERT_CACHE_BYTES,
+) -> Transformer:
+    """The checkpoint's model in evaluation mode, with no gradients.
+
+    On the CPU in bfloat16 the tensors stay the file's own mapped bytes.
+    """
+    with torch.device("meta"):
+        model = Transformer(checkpoint.config)
+    placed = {
+        name: tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in checkpoint.tensors()
+    }
+    model.load_state_dict(placed, assign=True)
+    cache = ExpertCache(expert_cache_bytes)
+    for module in model.modules():
+        if isinstance(module, PackedExperts):
+            module.cache = cache
+    return model.eval().requires_grad_(False)
