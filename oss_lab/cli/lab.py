@@ -1,0 +1,96 @@
+"""`oss-lab lab`: opens JupyterLab on the tour, or on a notebook of yours.
+
+The notebook is opened in place, on the loopback interface only and with Jupyter's token. The news
+popup is off for this server alone: a folder of ours is put in front of Jupyter's configuration
+path, and the user's own settings are left as they are.
+"""
+
+import argparse
+import os
+import socket
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+from oss_lab.errors import LabError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+TOUR = PACKAGE.parent / "notebooks" / "00_tour.ipynb"
+JUPYTER_CONFIG = PACKAGE / "assets" / "jupyter"
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("lab", help="open JupyterLab on the tour")
+    parser.add_argument("notebook", nargs="?", type=Path, help="a notebook (default: the tour)")
+    parser.add_argument("--no-browser", action="store_true", help="print the address only")
+    parser.add_argument("--port", type=port_number, help="exactly this port (default: a free one)")
+    parser.set_defaults(run=run)
+
+
+def port_number(text: str) -> int:
+    port = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 1 to 65535")
+    return port
+
+
+def run(arguments: argparse.Namespace) -> int:
+    notebook = find_notebook(arguments.notebook)
+    if arguments.port is not None:
+        require_free(arguments.port)
+    try:
+        from jupyterlab import labapp
+    except ModuleNotFoundError as error:
+        if error.name != "jupyterlab":
+            raise
+        raise LabError('there is no JupyterLab: `pip install "oss-lab[lab]"` adds it') from None
+    path = os.environ.get("JUPYTER_CONFIG_PATH")
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, [str(JUPYTER_CONFIG), path]))
+    labapp.main(server_arguments(notebook, arguments.port, no_browser=arguments.no_browser))
+    return 0
+
+
+def find_notebook(given: Path | None) -> Path:
+    """The absolute path of the notebook to open; LabError when there is none."""
+    if given is None:
+        if not TOUR.is_file():
+            raise LabError(
+                "the tour is not here: notebooks come with the source tree, not with the installed "
+                "package; run this in a clone, or name a notebook: oss-lab lab PATH"
+            )
+        return TOUR
+    if not given.is_file():
+        raise LabError(f"{given}: there is no such notebook; name an .ipynb file")
+    if given.suffix != ".ipynb":
+        raise LabError(f"{given} is not a notebook: name an .ipynb file")
+    return given.resolve()
+
+
+def require_free(port: int) -> None:
+    with socket.socket() as probe:
+        if os.name == "posix":  # as the server does, so that a port just closed counts as free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise LabError(
+                f"port {port} cannot be had ({error.strerror}): choose another or leave out --port"
+            ) from None
+
+
+def server_arguments(notebook: Path, port: int | None, *, no_browser: bool) -> list[str]:
+    """JupyterLab's own command line; every value is one word after `=`, never an option."""
+    arguments = [
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.root_dir={notebook.parent}",
+        f"--LabApp.default_url=/lab/tree/{quote(notebook.name)}",
+    ]
+    if port is not None:
+        arguments += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
+    if no_browser:
+        arguments.append("--no-browser")
+    if os.name == "posix" and os.geteuid() == 0:
+        # Jupyter refuses root by default; in a container root is often the only user there is.
+        print("oss-lab: JupyterLab runs as root here, for this machine only", file=sys.stderr)
+        arguments.append("--allow-root")
+    return arguments
