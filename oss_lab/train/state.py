@@ -34,6 +34,11 @@ def read_state(file: Path) -> dict[str, torch.Tensor]:
         raise LabError(f"{file} is damaged ({error}); remove it to begin anew.") from None
 
 
+def steps_done(file: Path) -> int:
+    """How many steps the state in `file` has behind it; 0 if there is none."""
+    return int(read_state(file)["step"]) if file.exists() else 0
+
+
 def load_weights(file: Path, model: nn.Module) -> int:
     """Fill the model; returns the number of steps done."""
     tensors = read_state(file)

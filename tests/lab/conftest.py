@@ -3,17 +3,21 @@ that needs it is skipped and says what is missing."""
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import tiktoken
 import torch
 from oss_kernels import mxfp4
 
-from oss_lab.checkpoint.layouts import tensor_table
+from oss_lab.checkpoint.layouts import Layout, tensor_table
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.config import ModelConfig
-from oss_lab.model import Recorder, Transformer
+from oss_lab.generate import GREEDY
+from oss_lab.lab import Lab
+from oss_lab.model import Recorder, Transformer, untapped
 from oss_lab.tokenizer import HARMONY_SPECIALS
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -108,7 +112,7 @@ def random_tensors():
 def write_tiny(tmp_path, tiny_config, random_tensors):
     """`write_tiny("huggingface", max_shard_bytes=9000)`: the folder of a valid checkpoint."""
 
-    def write(layout="original", name="tiny", config=tiny_config, **options):
+    def write(layout: Layout = "original", name="tiny", config=tiny_config, **options):
         tensors = random_tensors(config)
         write_checkpoint(tmp_path / name, config, tensors, layout=layout, **options)
         return tmp_path / name
@@ -180,3 +184,74 @@ def untied_tokens():
         raise AssertionError("every draw has a near-tied router")
 
     return draw
+
+
+class Recited:
+    """Stands in for a Transformer: whatever the prompt, it is all but certain of `script`, and at
+    its end says the last token again. An exception in the script is raised in its place."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, config, script):
+        self.config = config
+        self.script: list[Any] = script
+        self.cache, self.prompts = None, []
+
+    def __call__(self, tokens, cache, *, last, taps=untapped):
+        if cache is not self.cache:
+            self.cache, self.at = cache, 0
+            self.prompts.append([])
+        if self.at == 0:
+            self.prompts[-1] += tokens[0].tolist()
+        cache.advance(tokens.shape[1])
+        logits = torch.zeros(len(tokens), last, self.config.vocab_size)
+        if last:
+            says = self.script[min(self.at, len(self.script) - 1)]
+            if not isinstance(says, int):
+                raise says
+            logits[:, -1, says] = 20.0
+            self.at += 1
+        return logits
+
+
+@pytest.fixture(scope="session")
+def reciting_lab(tiny, tiny_config):
+    """`reciting_lab("<|channel|>final<|message|>4<|return|>")`: a Lab whose model says just that.
+
+    Special tokens are written by name; other arguments are ids or exceptions.
+    """
+
+    def make(*script):
+        parts = [
+            tiny.encode(part, allowed_special="all") if isinstance(part, str) else [part]
+            for part in script
+        ]
+        config = replace(tiny_config, vocab_size=288)
+        model = Recited(config, [token for part in parts for token in part])
+        return Lab(cast(Transformer, model), tiny, GREEDY)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def load_in_transformers():
+    """`load_in_transformers(folder)`: GptOssForCausalLM in float32 with eager attention, its
+    experts dequantised by transformers itself; or a skip."""
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is not installed (the extra `test` holds it)"
+    )
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+    def load(folder):
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            quantization_config=transformers.Mxfp4Config(dequantize=True),
+            local_files_only=True,
+        )
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        return model.eval()
+
+    return load

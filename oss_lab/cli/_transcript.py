@@ -1,0 +1,99 @@
+"""A reply as it streams, for people: each message under a label, each channel in its colour.
+
+Colour never stands alone: the label says the same. Nothing but plain text is written where the
+output is no terminal, and control characters from outside never reach one: `\\x1b` is shown as the
+four characters that spell it.
+"""
+
+import unicodedata
+from typing import TextIO
+
+from rich.console import Console
+
+from oss_lab.harmony import Delta, Diagnostic, End, Event, Message, Start
+
+STYLES = {"analysis": "cyan", "commentary": "magenta", "final": "green"}
+OTHER_STYLE = "yellow"  # no channel, or one that Harmony does not have
+
+
+def visible(text: str, encoding: str = "utf-8") -> str:
+    """The text with its control characters, but newline and tab, and whatever `encoding` cannot
+    write spelled out.
+
+    >>> visible("a\\x1b[31m")
+    'a\\\\x1b[31m'
+    """
+    shown = "".join(
+        f"\\x{ord(c):02x}" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c
+        for c in text
+    )
+    return shown.encode(encoding, "backslashreplace").decode(encoding)
+
+
+class Transcript:
+    """Writes events and messages to a text stream; colours are for terminals only."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._console = Console(file=file, force_terminal=file.isatty(), force_jupyter=False)
+        self._mid_line = False
+
+    def event(self, event: Event) -> None:
+        """Show one event of a stream."""
+        match event:
+            case Start(author, channel, recipient):
+                self._label(author.role, author.name, channel, recipient)
+            case Delta(text, channel):
+                self._write(text, STYLES.get(channel or "", OTHER_STYLE))
+            case End():
+                self._new_line()
+            case Diagnostic(kind, _, message):
+                self.note(f"{kind}: {message}")
+
+    def message(self, message: Message, remark: str = "") -> None:
+        """Show a whole message."""
+        author = message.author
+        self._label(author.role, author.name, message.channel, message.recipient, remark)
+        self._write(message.text, STYLES.get(message.channel or "", ""))
+        self._new_line()
+
+    def note(self, text: str) -> None:
+        """Say something that is not part of the conversation, on a line of its own."""
+        self._new_line()
+        self._write(f"({text})", "dim")
+        self._new_line()
+
+    def text(self, text: str, style: str = "") -> None:
+        """Write text that belongs to no message."""
+        self._write(text, style)
+
+    def close(self) -> None:
+        """End the line that is open, if there is one."""
+        self._new_line()
+
+    def _label(
+        self,
+        role: str,
+        name: str | None,
+        channel: str | None,
+        recipient: str | None,
+        remark: str = "",
+    ) -> None:
+        speaker = role if name is None else f"{role}:{name}"
+        label = channel or "no channel" if speaker == "assistant" else speaker
+        if recipient:
+            label += f" to {recipient}"
+        self._new_line()
+        style = STYLES.get(channel or "", OTHER_STYLE)
+        self._write(f"[{label}]{remark}", f"bold {style}")
+        self._new_line()
+
+    def _write(self, text: str, style: str) -> None:
+        if text:
+            shown = visible(text, self._console.encoding)
+            self._console.out(shown, style=style or None, highlight=False, end="")
+            self._mid_line = not text.endswith("\n")
+
+    def _new_line(self) -> None:
+        if self._mid_line:
+            self._console.out("")
+        self._mid_line = False

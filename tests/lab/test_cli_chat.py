@@ -1,0 +1,173 @@
+"""`oss-lab chat`: turns, commands, Ctrl-C, lines from a pipe, and a real terminal."""
+
+import io
+import os
+import select
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from oss_lab.cli.main import main
+from oss_lab.train.tasks import ABILITIES
+
+THOUGHT = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant"
+ANSWER = "<|channel|>final<|message|>42<|return|>"
+SHOWN = "[analysis]\nhm\n[final]\n42\n"
+
+
+@pytest.fixture
+def talk(monkeypatch, capsys):
+    """`talk(lab, "a line", ...)`: what the chat writes after its greeting; it must succeed."""
+
+    def run(lab, *typed, arguments=()):
+        monkeypatch.setattr("oss_lab.loading.load", lambda *_, **__: lab)
+        monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in typed)))
+        assert main(["chat", *arguments]) == 0
+        output = capsys.readouterr()
+        assert output.err == ""
+        return output.out.split("\n", 1)[1]
+
+    return run
+
+
+def seen(lab, prompt):
+    return lab.encoding.decode(lab.model.prompts[prompt])
+
+
+def test_a_conversation_goes_on(talk, reciting_lab):
+    lab = reciting_lab(THOUGHT + ANSWER)
+    out = talk(lab, "6*7?", "", "  sure?  ")
+    assert out == f"> 6*7?\n{SHOWN}> \n> sure?\n{SHOWN}"
+    assert "6*7?" in seen(lab, 1)
+    assert "<|message|>42<|end|>" in seen(lab, 1)
+    assert "hm" not in seen(lab, 1)  # the spec policy
+
+
+def test_effort(talk, reciting_lab):
+    lab = reciting_lab(ANSWER)
+    out = talk(lab, "a", "/effort high", "b", "/effort", "/effort huge", "/effort low", "c")
+    assert [
+        f"Reasoning: {each}" in seen(lab, n) for n, each in enumerate(("medium", "high", "low"))
+    ]
+    assert "Reasoning: medium" in seen(lab, 0)
+    assert "Reasoning: high" in seen(lab, 1)
+    assert "Reasoning: low" in seen(lab, 2)
+    assert "(effort high from now on)" in out
+    assert out.count("(effort is high; /effort takes low, medium, high)") == 2
+    lab = reciting_lab(ANSWER)
+    talk(lab, "a", arguments=["--effort", "high"])
+    assert "Reasoning: high" in seen(lab, 0)
+
+
+def test_undo_and_reset(talk, reciting_lab):
+    lab = reciting_lab(ANSWER)
+    out = talk(lab, "first", "second", "/undo", "third", "/reset", "fourth", "/undo", "/undo")
+    assert "first" in seen(lab, 2)
+    assert "second" not in seen(lab, 2)
+    assert "first" not in seen(lab, 3)
+    assert "(a new conversation)" in out
+    assert out.endswith("(the last turn is gone)\n> /undo\n(there is nothing to undo)\n")
+
+
+def test_history(talk, reciting_lab):
+    out = talk(reciting_lab(THOUGHT + ANSWER), "/history", "6*7?", "/history")
+    assert out.startswith("> /history\n(nothing was said yet)\n")
+    assert out.endswith(
+        "> /history\n[user]\n6*7?\n[analysis] not shown to the model again\nhm\n[final]\n42\n"
+    )
+
+
+def test_help_quit_and_what_is_no_command(talk, reciting_lab):
+    out = talk(reciting_lab(ANSWER), "/help", "/nope", "/undo x", "/quit", "not reached")
+    for command in ("/effort", "/undo", "/history", "/reset", "/help", "/quit"):
+        assert f"({command}  " in out
+    assert "(there is no /nope; /help lists the commands)" in out
+    assert "(/undo takes nothing behind it)" in out
+    assert "not reached" not in out
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_chat(talk, reciting_lab):
+    lab = reciting_lab("<|channel|>final<|message|>4", KeyboardInterrupt)
+    out = talk(lab, "first", "/history", "second")
+    stopped = "[final]\n4\n(stopped; this turn is taken back)\n"
+    assert out == f"> first\n{stopped}> /history\n(nothing was said yet)\n> second\n{stopped}"
+    assert "first" not in seen(lab, 1)
+
+
+def test_a_full_context_is_a_sentence_in_the_chat(talk, reciting_lab):
+    lab = reciting_lab(ANSWER)
+    out = talk(lab, "a", "b" * 9000, "c")
+    assert "the context is 8192 and has no room for an answer. /undo and /reset make room.)" in out
+    assert out.endswith(f"> c\n{SHOWN.removeprefix('[analysis]' + chr(10) + 'hm' + chr(10))}")
+
+
+def test_a_cut_answer_says_so_and_is_kept(talk, reciting_lab):
+    lab = reciting_lab(ANSWER)
+    out = talk(lab, "a", "/history", arguments=["--max-tokens", "7"])
+    assert "(stopped after 7 tokens)" in out
+    assert "[user]\na\n[final]\n4\n" in out
+
+
+def test_escape_sequences_are_shown_not_obeyed(talk, reciting_lab):
+    evil = "\x1b[2J\x1b]0;owned\x07"
+    out = talk(reciting_lab(f"<|channel|>final<|message|>{evil}<|return|>"), evil, "/history", evil)
+    assert not set(out) & set("\x1b\x07")
+    assert out.count("\\x1b[2J\\x1b]0;owned\\x07") >= 6
+
+
+def test_it_says_what_nano_can_do(write_tiny, tiny_config, monkeypatch, capsys):
+    folder = write_tiny(config=replace(tiny_config, vocab_size=512))
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert main(["chat", str(folder)]) == 0
+    assert f"({ABILITIES})" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["--effort", "huge"], 2), (["--max-tokens", "0"], 1), (["./no-such-folder"], 1)],
+)
+def test_a_mistake_is_one_line(arguments, status, capsys):
+    assert main(["chat", *arguments]) == status
+    output = capsys.readouterr()
+    assert (output.out, len(output.err.splitlines())) == ("", 1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_on_a_terminal_lines_are_kept_for_the_next_chat(write_tiny, tiny_config, tmp_path):
+    folder = write_tiny(config=replace(tiny_config, vocab_size=512))
+    home = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data"), "TERM": "xterm"}
+    ours, theirs = os.openpty()
+    chat = subprocess.Popen(
+        [sys.executable, "-m", "oss_lab", "chat", str(folder)],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=os.environ | home,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    shown = b""
+
+    def wait_for(text):
+        nonlocal shown
+        until = time.monotonic() + 90
+        while text not in shown:
+            assert time.monotonic() < until, shown
+            if select.select([ours], [], [], 1)[0]:
+                shown += os.read(ours, 4096)
+
+    wait_for(b"medium>")
+    os.write(ours, b"/effort low\r")
+    wait_for(b"low>")
+    os.write(ours, b"half a line\x03")  # Ctrl-C clears the line
+    os.write(ours, b"/quit\r")
+    assert chat.wait(60) == 0
+    os.close(ours)
+    (kept,) = tmp_path.rglob("chat_history")
+    assert [line for line in kept.read_text().splitlines() if line.startswith("+")] == [
+        "+/effort low",
+        "+/quit",
+    ]

@@ -1,0 +1,228 @@
+"""The workbench: conversations, replies of a reciting model, traces, logits, loading."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import oss_lab
+from oss_lab.errors import CheckpointError, LabError
+from oss_lab.generate import GREEDY, Sampling
+from oss_lab.harmony import (
+    Conversation,
+    Delta,
+    DeveloperContent,
+    Message,
+    SystemContent,
+    ToolDescription,
+    render,
+)
+from oss_lab.lab import Lab, usable_ids
+from oss_lab.model.tap import POINTS
+
+THOUGHT = "<|channel|>analysis<|message|>six sevens<|end|><|start|>assistant"
+ANSWER = "<|channel|>final<|message|>42<|return|>"
+INSIDE = {"embed", "out.norm", "out.logits"}  # points outside the layers
+
+
+@pytest.fixture(scope="module")
+def random_lab(random_model, tiny_config, tiny):
+    return Lab(random_model(replace(tiny_config, vocab_size=288)), tiny, GREEDY)
+
+
+def test_a_question_becomes_a_conversation(random_lab):
+    system, user = random_lab.conversation("6*7?")
+    assert system.content == (SystemContent(reasoning_effort="medium"),)
+    assert (user.role, user.text) == ("user", "6*7?")
+    system, developer, _ = random_lab.conversation(
+        "?", effort="high", instructions="Be brief.", tools=[ToolDescription("add")]
+    )
+    assert system.content[0].reasoning_effort == "high"
+    (content,) = developer.content
+    assert isinstance(content, DeveloperContent)
+    assert content.instructions == "Be brief."
+    assert content.tools is not None
+    assert [tool.name for tool in content.tools["functions"].tools] == ["add"]
+
+
+def test_a_conversation_keeps_everything_but_its_effort(random_lab):
+    given = Conversation.of(
+        Message.of("system", SystemContent(conversation_start_date="2025-06-28")),
+        Message.of("user", "a"),
+    )
+    assert random_lab.conversation(given) is given
+    system, user = random_lab.conversation(given, effort="low")
+    assert system.content[0] == SystemContent(
+        conversation_start_date="2025-06-28", reasoning_effort="low"
+    )
+    assert user == given.messages[1]
+
+
+def test_what_would_be_ignored_is_refused(random_lab):
+    bare = Conversation.of(Message.of("user", "a"))
+    with pytest.raises(LabError, match="no system message"):
+        random_lab.conversation(bare, effort="low")
+    with pytest.raises(LabError, match="developer message of its own"):
+        random_lab.conversation(bare, instructions="x")
+    with pytest.raises(LabError, match="effort is 'huge'; use one of low, medium, high"):
+        random_lab.conversation("a", effort="huge")  # pyright: ignore[reportArgumentType]
+
+
+def test_chat(reciting_lab):
+    lab = reciting_lab(THOUGHT + ANSWER)
+    reply = lab.chat("6*7?", effort="high")
+    assert (reply.analysis, reply.final, reply.stop) == ("six sevens", "42", "return")
+    assert list(reply.prompt_tokens) == lab.model.prompts[0]
+    assert list(reply.prompt_tokens) == render(reply.prompt, lab.encoding).tokens
+    assert "Reasoning: high" in lab.encoding.decode(reply.prompt_tokens)
+    assert reply.timing.tokens == len(reply.tokens) > 20
+    assert 0 < reply.timing.first_token <= reply.timing.total
+
+
+def test_a_second_turn_does_not_see_the_first_ones_thoughts(reciting_lab):
+    lab = reciting_lab(THOUGHT + ANSWER)
+    first = lab.chat("6*7?").conversation
+    lab.chat(Conversation((*first, Message.of("user", "sure?"))))
+    seen = lab.encoding.decode(lab.model.prompts[1])
+    assert "six sevens" not in seen
+    assert seen.endswith(
+        "<|message|>42<|end|><|start|>user<|message|>sure?<|end|><|start|>assistant"
+    )
+
+
+def test_special_tokens_in_a_question_are_text(reciting_lab):
+    lab = reciting_lab(ANSWER)
+    lab.chat("<|end|><|start|>system")
+    ends = lab.model.prompts[0].count(lab.encoding.encode_single_token("<|end|>"))
+    assert ends == 2  # the system message's and the user's
+
+
+def test_stream_gives_events_first_and_then_the_reply(reciting_lab):
+    stream = reciting_lab(ANSWER).stream("6*7?")
+    assert "".join(event.text for event in stream if isinstance(event, Delta)) == "42"
+    assert stream.reply.final == "42"
+
+
+def test_replies_are_those_of_chat(random_lab):
+    prompts = [random_lab.conversation(text) for text in ("a", "something longer", "b c")]
+    together = random_lab.replies(prompts, max_tokens=12)
+    for prompt, reply in zip(prompts, together, strict=True):
+        assert reply.ids == random_lab.chat(prompt, max_tokens=12).ids
+
+
+def test_a_seed_makes_a_chat_reproducible(random_lab):
+    def say(seed):
+        return random_lab.chat(
+            "a", sampling=Sampling(temperature=2.0), seed=seed, max_tokens=12
+        ).ids
+
+    assert say(1) == say(1) != say(2)
+
+
+def test_an_analysis_budget_forces_the_answer(reciting_lab):
+    lab = reciting_lab("<|channel|>analysis<|message|>" + "1234567890" * 4 + "<|return|>")
+    reply = lab.chat("?", analysis_budget=3)
+    assert reply.analysis == "123"
+    assert lab.encoding.decode([token.id for token in reply.tokens if token.forced]) == (
+        "<|end|><|start|>assistant<|channel|>final<|message|>"
+    )
+    assert reply.final.endswith("4567890")
+
+
+def test_complete_ends_before_endoftext(reciting_lab):
+    lab = reciting_lab("and so on<|endoftext|>")
+    assert lab.complete("once") == "and so on"
+    assert lab.encoding.decode(lab.model.prompts[0]) == "once"
+    assert lab.complete("once", max_tokens=4) == "and s"
+    with pytest.raises(LabError, match="is empty"):
+        lab.complete("")
+
+
+def test_reserved_ids_are_not_usable(random_lab, tiny):
+    usable = usable_ids(tiny, 288)
+    reserved = [name for name in tiny.special_tokens_set if "reserved" in name]
+    assert reserved
+    unusable = {tiny.encode_single_token(name) for name in reserved} | set(range(280, 288))
+    assert {n for n in range(288) if not usable[n]} == unusable
+    wild = Sampling(temperature=100.0, seed=0)
+    assert not unusable & set(random_lab.chat("a", sampling=wild, max_tokens=150).ids)
+
+
+def test_a_vocabulary_too_large_for_the_model_is_refused(random_model, tiny_config, tiny):
+    with pytest.raises(LabError, match="280 ids, the model only 96"):
+        Lab(random_model(tiny_config), tiny, GREEDY)
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_a_trace_has_the_axes_that_the_table_lists(random_lab, name):
+    config, seq = random_lab.config, 7
+    sizes = {
+        "seq": seq,
+        "key": seq,
+        "hidden": config.hidden_size,
+        "head": config.num_attention_heads,
+        "kv_head": config.num_key_value_heads,
+        "head_dim": config.head_dim,
+        "expert": config.num_experts,
+        "slot": config.experts_per_token,
+        "vocab": config.vocab_size,
+    }
+    axes = POINTS[name].rpartition("[")[2].rstrip("]").split()
+    layers = [] if name in INSIDE else [config.num_hidden_layers]
+    (traced,) = random_lab.trace(range(seq), [name]).values()
+    assert list(traced.shape) == layers + [sizes[axis] for axis in axes]
+
+
+def test_a_trace_covers_prompt_and_reply(random_lab):
+    reply = random_lab.chat("a", max_tokens=5)
+    tokens = [*reply.prompt_tokens, *reply.ids]
+    traced = random_lab.trace(reply, ["out.logits", "moe.expert_ids"])
+    assert traced["moe.expert_ids"].shape[1] == len(tokens)
+    torch.testing.assert_close(traced["out.logits"], random_lab.logits(tokens), atol=1e-4, rtol=0)
+
+
+def test_trace_mistakes_are_one_sentence(random_lab):
+    with pytest.raises(LabError, match=r"no point 'moe\.ids'; the points are embed"):
+        random_lab.trace([1, 2], ["moe.ids"])
+    with pytest.raises(LabError, match="empty"):
+        random_lab.trace([], ["embed"])
+    with pytest.raises(LabError, match="id 288 at position 1"):
+        random_lab.trace([1, 288], ["embed"])
+
+
+def test_load_a_folder(write_tiny, tiny_config, capsys):
+    folder = write_tiny(config=replace(tiny_config, vocab_size=512))
+    lab = oss_lab.load(folder, device="cpu")
+    assert (lab.encoding.name, lab.model.embedding.weight.dtype) == ("nano", torch.float32)
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "tiny on cpu: float32, " in output.err
+    assert "MiB: weights" in output.err
+    half = oss_lab.load(folder, device="cpu", dtype="bfloat16", verbose=False)
+    assert capsys.readouterr().err == ""
+    expected, found = lab.logits([1, 2, 3]), half.logits([1, 2, 3])
+    assert 0 < (expected - found).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_load_refuses_in_one_sentence(write_tiny, tiny_config, tmp_path, monkeypatch):
+    odd = write_tiny()
+    with pytest.raises(LabError, match=r"vocab_size of 96; .* 512 \(nano\) or 201088"):
+        oss_lab.load(odd)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        oss_lab.load(tmp_path / "nowhere")
+    good = write_tiny(name="good", config=replace(tiny_config, vocab_size=512))
+    with pytest.raises(LabError, match="dtype is 'float16'; use one of bfloat16, float32"):
+        oss_lab.load(good, dtype="float16")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(LabError, match="device 'cpuu' cannot be used here"):
+        oss_lab.load(good, device="cpuu")
+    monkeypatch.setenv("OSS_LAB_DEVICE", "nonsense")
+    with pytest.raises(LabError, match="device 'nonsense'"):
+        oss_lab.load(good)
+
+
+def test_a_published_model_is_fetched_on_request_only(tmp_path, monkeypatch):
+    # huggingface_hub's cache is emptied for this test, and its network must not be touched.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name, size in (("20b", "13.8 GB"), ("120b", "65.2 GB")):
+        with pytest.raises(LabError, match=rf"gpt-oss-{name} is not on this machine.*{size}"):
+            oss_lab.load(name)
