@@ -58,9 +58,10 @@ def run(args: argparse.Namespace) -> int:
     lab = load(args.model, download=args.download, verbose=sys.stderr.isatty())
     transcript = Transcript(sys.stdout)
     transcript.note(f"{args.model}, effort {args.effort}; /help lists the commands")
-    if lab.encoding.name == "nano":
-        transcript.note(ABILITIES)
-    chat = Chat(lab, transcript, args.effort, args.max_tokens)
+    single_turns = lab.encoding.name == "nano"
+    if single_turns:
+        transcript.note(f"{ABILITIES} Each question begins a new conversation.")
+    chat = Chat(lab, transcript, args.effort, args.max_tokens, single_turns)
     for line in lines(transcript, chat):
         if line == "/quit":
             break
@@ -76,18 +77,27 @@ class Chat:
 
     Attributes:
         turns: the whole conversation after each turn.
+        single_turns: forget the last turn at each question, for a model that learnt no more.
     """
 
     def __init__(
-        self, lab: "Lab", transcript: "Transcript", effort: Effort, max_tokens: int
+        self,
+        lab: "Lab",
+        transcript: "Transcript",
+        effort: Effort,
+        max_tokens: int,
+        single_turns: bool = False,
     ) -> None:
         self.lab, self.transcript = lab, transcript
         self.effort: Effort = effort
         self.max_tokens = max_tokens
+        self.single_turns = single_turns
         self.turns: list[Conversation] = []
 
     def ask(self, question: str) -> None:
         """Answer, streaming; the turn is kept only if the answer was not stopped."""
+        if self.single_turns:
+            self.turns.clear()
         if self.turns:
             earlier = self.turns[-1].messages
             prompt = Conversation((*earlier, Message.of("user", question)))

@@ -10,6 +10,8 @@ from dataclasses import replace
 
 import pytest
 
+from oss_lab.cli._transcript import Transcript
+from oss_lab.cli.chat import Chat
 from oss_lab.cli.main import main
 from oss_lab.train.tasks import ABILITIES
 
@@ -122,7 +124,16 @@ def test_it_says_what_nano_can_do(write_tiny, tiny_config, monkeypatch, capsys):
     folder = write_tiny(config=replace(tiny_config, vocab_size=512))
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert main(["chat", str(folder)]) == 0
-    assert f"({ABILITIES})" in capsys.readouterr().out
+    assert f"({ABILITIES} Each question begins" in capsys.readouterr().out
+
+
+def test_a_model_of_single_turns_is_not_shown_the_last_one(reciting_lab):
+    lab = reciting_lab(ANSWER)
+    chat = Chat(lab, Transcript(io.StringIO()), "low", 50, single_turns=True)
+    chat.ask("first")
+    chat.ask("second")
+    assert "first" not in seen(lab, 1)
+    assert len(chat.turns) == 1
 
 
 @pytest.mark.parametrize(
