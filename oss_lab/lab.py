@@ -58,11 +58,20 @@ class Lab:
     """A loaded model and its vocabulary.
 
     Attributes:
-        sampling: used where a call gives none.
+        sampling, effort: used where a call gives none. nano, which is seldom right below high
+            effort, is loaded with that; the published models have Harmony's default, medium.
     """
 
-    def __init__(self, model: Transformer, encoding: tiktoken.Encoding, sampling: Sampling) -> None:
-        self.model, self.encoding, self.sampling = model, encoding, sampling
+    def __init__(
+        self,
+        model: Transformer,
+        encoding: tiktoken.Encoding,
+        sampling: Sampling,
+        effort: Effort = "medium",
+    ) -> None:
+        self.model, self.encoding = model, encoding
+        self.sampling: Sampling = sampling
+        self.effort: Effort = effort
         self.config = model.config
         if encoding.n_vocab > self.config.vocab_size:
             raise LabError(
@@ -82,7 +91,7 @@ class Lab:
         """System message, developer message if there is something in it, and the question.
 
         A Conversation stays as it is, but for its effort where one is given; it has its own
-        instructions and tools. The effort of a question is medium unless given.
+        instructions and tools. A question without one gets `self.effort`.
         """
         if effort not in (None, *EFFORTS):
             raise LabError(f"effort is {effort!r}; use one of {', '.join(EFFORTS)}.")
@@ -93,7 +102,7 @@ class Lab:
                     " there."
                 )
             return question if effort is None else with_effort(question, effort)
-        messages = [Message.of("system", SystemContent(reasoning_effort=effort or "medium"))]
+        messages = [Message.of("system", SystemContent(reasoning_effort=effort or self.effort))]
         if instructions is not None or tools:
             declared = function_tools(tools) if tools else None
             messages.append(Message.of("developer", DeveloperContent(instructions, declared)))

@@ -72,7 +72,9 @@ def load(
     model = load_model(
         checkpoint, dtype=DTYPES[dtype], device=place, expert_cache_bytes=expert_cache_bytes
     )
-    return Lab(model, encoding, GREEDY if vocabulary == "nano" else Sampling())
+    if vocabulary == "nano":
+        return Lab(model, encoding, GREEDY, effort="high")
+    return Lab(model, encoding, Sampling())
 
 
 def find_checkpoint(name: str | Path, *, download: bool = False) -> Checkpoint:

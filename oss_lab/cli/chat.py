@@ -41,7 +41,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         help="nano, 20b, 120b or a checkpoint folder (default: nano)",
     )
     parser.add_argument("--download", action="store_true", help="fetch 20b or 120b if need be")
-    parser.add_argument("--effort", choices=EFFORTS, default="medium", help="default: medium")
+    parser.add_argument("--effort", choices=EFFORTS, help="default: medium; nano's is high")
     parser.add_argument(
         "--max-tokens", type=int, default=2048, help="most tokens of an answer (default: 2048)"
     )
@@ -57,11 +57,12 @@ def run(args: argparse.Namespace) -> int:
 
     lab = load(args.model, download=args.download, verbose=sys.stderr.isatty())
     transcript = Transcript(sys.stdout)
-    transcript.note(f"{args.model}, effort {args.effort}; /help lists the commands")
+    effort = args.effort or lab.effort
+    transcript.note(f"{args.model}, effort {effort}; /help lists the commands")
     single_turns = lab.encoding.name == "nano"
     if single_turns:
         transcript.note(f"{ABILITIES} Each question begins a new conversation.")
-    chat = Chat(lab, transcript, args.effort, args.max_tokens, single_turns)
+    chat = Chat(lab, transcript, effort, args.max_tokens, single_turns)
     for line in lines(transcript, chat):
         if line == "/quit":
             break

@@ -5,8 +5,10 @@ files are no part of the weights and are copied only where they lie beside them.
 """
 
 import argparse
+import os
 import re
 import shutil
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +51,10 @@ def parse_size(text: str) -> int:
     """Read a number of bytes with an optional unit, decimal (GB) or binary (GiB)."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
     unit = UNITS.get(match[2].upper()) if match else None
-    if match is None or unit is None or float(match[1]) * unit < 1:
+    size = 0 if match is None or unit is None else int(Decimal(match[1]) * unit)
+    if size < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 4.8GB or 500MiB")
-    return int(float(match[1]) * unit)
+    return size
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             f"{args.source} is a name without weights; give the folder of its checkpoint "
             f"(./{args.source} if it is named so)"
         )
-    out = args.out.expanduser()
+    out = Path(os.path.expanduser(args.out))
     source = find_folder(args.source)
     if out.exists() and source.exists() and out.samefile(source):
         raise CheckpointError(f"{out} is the source itself; choose another folder")

@@ -37,7 +37,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "--model", default="nano", help="nano, 20b, 120b or a checkpoint folder (default: nano)"
     )
     parser.add_argument("--download", action="store_true", help="fetch 20b or 120b if need be")
-    parser.add_argument("--effort", choices=EFFORTS, help="default: medium")
+    parser.add_argument("--effort", choices=EFFORTS, help="default: medium; nano's is high")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--seed", type=int, help="the same seed gives the same reply")
     parser.add_argument(

@@ -133,11 +133,15 @@ def read_json(path: Path) -> Any:
     """The JSON value in a file, or a sentence about why there is none."""
     text = path.read_text(encoding="utf-8")
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_constant)
     except RecursionError:
         raise HarmonyError("nested too deeply") from None
     except ValueError as error:  # malformed, or an integer of more than 4300 digits
         raise HarmonyError(f"not JSON: {error}") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")  # Python would read NaN and Infinity
 
 
 def _field(data: dict[str, Any], key: str, kind: type, default: Any) -> Any:

@@ -83,7 +83,7 @@ def server_arguments(notebook: Path, port: int | None, *, no_browser: bool) -> l
     arguments = [
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.root_dir={notebook.parent}",
-        f"--LabApp.default_url=/lab/tree/{quote(notebook.name)}",
+        f"--LabApp.default_url=/lab/tree/{quote(os.fsencode(notebook.name))}",
     ]
     if port is not None:
         arguments += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]

@@ -7,6 +7,7 @@ not a person's mistake keeps its traceback.
 """
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -46,6 +47,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status; `--help` and `--version` exit themselves."""
+    if sys.stdout is None:  # so Python calls a closed one, as after `>&-`
+        return complain("oss-lab: standard output is closed; give it a file or a pipe", status=1)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name or an answer that it cannot hold
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             arguments = build_parser().parse_args(argv)
@@ -75,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def complain(sentence: str, *, status: int) -> int:
     """Prints exactly one line on stderr, whatever a name that came from outside holds."""
     line = " ".join(sentence.splitlines())
-    print("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line), file=sys.stderr)
+    if sys.stderr is not None:  # print would take stdout for a closed one
+        print("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line), file=sys.stderr)
     return status
 
 

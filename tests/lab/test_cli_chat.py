@@ -170,7 +170,7 @@ def test_on_a_terminal_lines_are_kept_for_the_next_chat(write_tiny, tiny_config,
             if select.select([ours], [], [], 1)[0]:
                 shown += os.read(ours, 4096)
 
-    wait_for(b"medium>")
+    wait_for(b"high>")  # the default on nano
     os.write(ours, b"/effort low\r")
     wait_for(b"low>")
     os.write(ours, b"half a line\x03")  # Ctrl-C clears the line
