@@ -108,9 +108,10 @@ def state():
 
 def read_stamp():
     """What the last complete set-up wrote; empty values where there was none."""
-    if STAMP.exists():
+    try:
         return json.loads(STAMP.read_text("utf-8"))
-    return {"state": None, "extras": [], "folder": None}
+    except (FileNotFoundError, ValueError):  # ValueError: cut short, as on a full disk
+        return {"state": None, "extras": [], "folder": None}
 
 
 def make_environment(fresh):

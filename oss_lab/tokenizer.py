@@ -172,7 +172,7 @@ def _nano_from_file(contents: bytes) -> tiktoken.Encoding:
 def _nano_file(path: str | os.PathLike[str] | None) -> bytes:
     asset = resources.files("oss_lab") / "assets" / "nano" / "nano.tiktoken"
     if path is not None:
-        asset = Path(path).expanduser()
+        asset = Path(os.path.expanduser(path))
         asset = asset / "nano.tiktoken" if asset.is_dir() else asset
     try:
         return asset.read_bytes()
@@ -184,9 +184,9 @@ def _find_o200k_base(
     path: str | os.PathLike[str] | None, checkpoint: str | os.PathLike[str] | None
 ) -> bytes:
     if path is not None:
-        places = _explicit(Path(path).expanduser())
+        places = _explicit(Path(os.path.expanduser(path)))
     else:
-        places = _search(Path(checkpoint).expanduser() if checkpoint is not None else None)
+        places = _search(Path(os.path.expanduser(checkpoint)) if checkpoint is not None else None)
     tried = []
     for place, found in places:
         if isinstance(found, bytes):

@@ -47,11 +47,17 @@ class Defect:
 
 @dataclass
 class Examination:
-    """What a folder holds and what is wrong with it; `config` is None where it cannot be used."""
+    """What a folder holds and what is wrong with it.
+
+    Attributes:
+        config: None where it cannot be used.
+        shapes: the same, or one with the same tensors where other fields of it cannot be used.
+    """
 
     folder: Path
     layout: Layout = "original"
     config: ModelConfig | None = None
+    shapes: ModelConfig | None = None
     tensors: dict[str, Located] = field(default_factory=dict)
     defects: list[Defect] = field(default_factory=list)
 

@@ -34,6 +34,13 @@ SIZES = (
     "sliding_window",
     "initial_context_length",
 )
+ROPE = (
+    "initial_context_length",
+    "rope_theta",
+    "rope_scaling_factor",
+    "rope_ntk_alpha",
+    "rope_ntk_beta",
+)
 # Not in the published original file: left out where they have the published value.
 UNPUBLISHED = ("rms_norm_eps", "swiglu_alpha", "layer_types")
 PUBLISHED_DEFAULTS = ModelConfig(num_hidden_layers=0)
@@ -47,6 +54,10 @@ HUGGINGFACE_NAMES = {
     "rope_ntk_beta": "rope_scaling.beta_fast",
 }
 """ModelConfig's names that differ there; `rope_scaling` may also be `rope_parameters`."""
+
+SHAPING = {*SIZES, "layer_types"} - {"sliding_window", "initial_context_length"}
+SHAPING |= {HUGGINGFACE_NAMES.get(name, name) for name in SHAPING}
+"""Fields, in either dialect, that say which tensors there are or are held against one that does."""
 
 HUGGINGFACE_FIXED: dict[str, tuple[Any, ...]] = {
     "attention_bias": (True,),
@@ -122,15 +133,13 @@ def examine_config(fields: Mapping[str, Any]) -> tuple[ModelConfig | None, list[
     """Read either dialect: the configuration, or None and everything that is wrong, in order.
 
     The order is that of ModelConfig's fields, then fixed fields, then fields not understood,
-    alphabetically; contradictions between fields are looked at when each alone is in order.
+    alphabetically, then contradictions between fields, where each that is compared is in order.
     """
-    reader = FieldReader(dict(fields), [])
-    read = _read_huggingface if dialect_of(fields) == "huggingface" else _read_original
-    values = read(reader)
-    reader.refuse_the_rest()
-    if reader.problems:
+    values, reader = _read(fields)
+    shaping = SHAPING & {problem.field for problem in reader.problems}
+    if shaping or None in (values[name] for name in ROPE):
         return None, reader.problems
-    config = ModelConfig(**values)
+    config = _with_defaults(values)
     names = HUGGINGFACE_NAMES if dialect_of(fields) == "huggingface" else {}
     if "rope_parameters" in fields:
         names = {n: their.replace("rope_scaling", "rope_parameters") for n, their in names.items()}
@@ -138,6 +147,21 @@ def examine_config(fields: Mapping[str, Any]) -> tuple[ModelConfig | None, list[
         what = re.sub(r"\w+", lambda word: names.get(word[0], word[0]), what)
         reader.complain(names.get(field, field), what)
     return (None, reader.problems) if reader.problems else (config, [])
+
+
+def shapes_of(fields: Mapping[str, Any]) -> ModelConfig | None:
+    """A configuration with the tensors of this one, whatever else is wrong with it.
+
+    None where a field of SHAPING is wrong; what cannot be used otherwise has its default here.
+    """
+    config, problems = examine_config(fields)
+    if config is None and not SHAPING & {problem.field for problem in problems}:
+        return _with_defaults(_read(fields)[0])
+    return config
+
+
+def _with_defaults(values: dict[str, Any]) -> ModelConfig:
+    return ModelConfig(**{name: value for name, value in values.items() if value is not None})
 
 
 def original_fields(config: ModelConfig) -> dict[str, Any]:
@@ -202,6 +226,14 @@ def _alternating(layers: int) -> tuple[str, ...]:
     return tuple(LAYER_TYPES[n % 2] for n in range(layers))
 
 
+def _read(fields: Mapping[str, Any]) -> tuple[dict[str, Any], FieldReader]:
+    reader = FieldReader(dict(fields), [])
+    huggingface = dialect_of(fields) == "huggingface"
+    values = _read_huggingface(reader) if huggingface else _read_original(reader)
+    reader.refuse_the_rest()
+    return values, reader
+
+
 def _read_original(reader: FieldReader) -> dict[str, Any]:
     values: dict[str, Any] = {name: reader.size(name) for name in SIZES}
     values["swiglu_limit"] = reader.number("swiglu_limit")
@@ -247,8 +279,7 @@ def _read_rope(reader: FieldReader) -> dict[str, Any]:
     if newer and "rope_scaling" in reader.fields:
         reader.complain("rope_scaling", "and rope_parameters are both there; keep one of them")
         del reader.fields["rope_scaling"]
-    names = ("rope_theta", "rope_scaling_factor", "rope_ntk_alpha", "rope_ntk_beta")
-    values: dict[str, Any] = dict.fromkeys((*names, "initial_context_length"))
+    values: dict[str, Any] = dict.fromkeys(ROPE)
     outer_theta = reader.number("rope_theta", None)
     rope = reader.nested("rope_parameters" if newer else "rope_scaling")
     if rope is None:

@@ -1,9 +1,9 @@
 """Everything that is wrong with a checkpoint folder, found before any weight is used.
 
 Only headers and the experts' scale bytes are read, without torch. What follows from an earlier
-defect is left out: tensors are not called missing while a file that may hold them cannot be read,
-and nothing is compared with a configuration that cannot be used. Left out: NaN and infinite BF16
-weights, and dtypes.json, which no reader needs.
+defect is left out: tensors are not called missing while a file that may hold them has no readable
+header, and nothing is compared with a configuration whose sizes cannot be used. Left out: NaN and
+infinite BF16 weights, and dtypes.json, which no reader needs.
 """
 
 import re
@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from oss_lab.checkpoint.defects import KINDS, Defect, Examination
-from oss_lab.checkpoint.dialects import dialect_of, examine_config
+from oss_lab.checkpoint.dialects import dialect_of, examine_config, shapes_of
 from oss_lab.checkpoint.fields import parse_object, printable
 from oss_lab.checkpoint.header import Located
 from oss_lab.checkpoint.layouts import LAYOUTS, TITLES, StoredTensor, stored_table
@@ -39,11 +39,11 @@ def examine(folder: Path) -> Examination:
         found.complain("folder", f"{folder} holds no .safetensors file", str(folder))
         return found
     indices = [read_index(found, file) for file in sorted(folder.glob("*.safetensors.index.json"))]
-    complete = read_shards(found, files, indices)
+    unread = read_shards(found, files, indices)
     for index in indices:
-        compare_placement(found, index, files)
-    if found.config is not None and not _is_other_layout(found):
-        _compare_names(found, files if complete else None)
+        compare_placement(found, index, files, unread)
+    if found.shapes is not None and not _is_other_layout(found):
+        _compare_names(found, None if unread else files)
         _compare_tensors(found)
     found.defects.sort(key=lambda defect: KINDS.index(defect.kind))  # stable within a kind
     return found
@@ -60,18 +60,19 @@ def _examine_config(found: Examination) -> None:
         return found.complain("config", f"{CONFIG} {error}", CONFIG)
     found.layout = dialect_of(fields)
     found.config, problems = examine_config(fields)
+    found.shapes = shapes_of(fields)
     for name, sentence in problems:
         found.defects.append(Defect("config", f"{CONFIG}: {sentence}", CONFIG, field=name))
 
 
 def _is_other_layout(found: Examination) -> bool:
     """True, with a defect, where not one tensor has its layout's name but some the other's."""
-    assert found.config is not None
+    assert found.shapes is not None
     names = found.tensors.keys()
-    if any(stored.name in names for stored in stored_table(found.config, found.layout)):
+    if any(stored.name in names for stored in stored_table(found.shapes, found.layout)):
         return False
     other = LAYOUTS[1 - LAYOUTS.index(found.layout)]
-    for stored in stored_table(found.config, other):
+    for stored in stored_table(found.shapes, other):
         if stored.name in names:
             file = found.tensors[stored.name].file.name
             what = f"is written as in the {TITLES[found.layout]} layout, but {file} names its"
@@ -83,8 +84,8 @@ def _is_other_layout(found: Examination) -> bool:
 
 def _compare_names(found: Examination, files: list[Path] | None) -> None:
     """Find missing and unknown names; `files` is None where some could not be read."""
-    assert found.config is not None
-    expected = {stored.name for stored in stored_table(found.config, found.layout)}
+    assert found.shapes is not None
+    expected = {stored.name for stored in stored_table(found.shapes, found.layout)}
     dequantised = {name for name in found.tensors if DEQUANTISED.fullmatch(name)}
     if found.layout == "original":
         dequantised = set()
@@ -97,7 +98,7 @@ def _compare_names(found: Examination, files: list[Path] | None) -> None:
     if files is not None:
         first = files[0].name
         where = first if len(files) == 1 else f"all {len(files)} files, {first} ..."
-        for stored in stored_table(found.config, found.layout):
+        for stored in stored_table(found.shapes, found.layout):
             if stored.name not in found.tensors and stored.name not in packed:
                 what = f"tensor {stored.name} is missing from {where}"
                 found.complain("missing", what, first, stored.name)
@@ -108,9 +109,9 @@ def _compare_names(found: Examination, files: list[Path] | None) -> None:
 
 
 def _compare_tensors(found: Examination) -> None:
-    assert found.config is not None
+    assert found.shapes is not None
     scales = []
-    for stored in stored_table(found.config, found.layout):
+    for stored in stored_table(found.shapes, found.layout):
         located = found.tensors.get(stored.name)
         if located is None:
             continue

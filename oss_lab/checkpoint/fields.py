@@ -7,7 +7,6 @@ becomes a problem that names the field as it stands in the file, and so does wha
 import json
 import math
 from dataclasses import dataclass
-from textwrap import shorten
 from typing import Any, NamedTuple
 
 REQUIRED: Any = object()
@@ -105,13 +104,13 @@ class FieldReader:
 
 
 def parse_object(contents: bytes) -> dict[str, Any]:
-    """Read a JSON object in which no object names a field twice.
+    """Read a JSON object, UTF-8 as JSON is, in which no object names a field twice.
 
     Raises:
         ValueError: why it cannot be read, as the end of a sentence that begins with the file.
     """
     try:
-        value = json.loads(contents, object_pairs_hook=_without_repetition)
+        value = json.loads(contents.decode(), object_pairs_hook=_without_repetition)
     except RepeatedNameError:
         raise
     except (ValueError, RecursionError) as error:
@@ -139,7 +138,8 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def printable(name: str) -> str:
     """A name out of a file as it may be printed: one line, no control characters, not endless."""
-    return shorten(name if name.isprintable() else ascii(name), 160)
+    text = name if name.isprintable() else ascii(name)
+    return text if len(text) <= 160 else text[:157] + "..."
 
 
 def shown(value: Any) -> str:

@@ -39,11 +39,19 @@ class Located:
 
 
 class HeaderError(ValueError):
-    """Why a file is no intact safetensors file; `tensor` is the one at fault, where it is one."""
+    """Why a file is no intact safetensors file.
 
-    def __init__(self, what: str, tensor: str | None = None) -> None:
+    Attributes:
+        tensor: the one at fault, where it is one.
+        described: the tensors of a header that is itself intact, where only their bytes are not.
+    """
+
+    def __init__(
+        self, what: str, tensor: str | None = None, described: dict[str, Located] | None = None
+    ) -> None:
         super().__init__(what)
         self.tensor = tensor
+        self.described = described or {}
 
 
 class RepeatedTensorError(HeaderError):
@@ -61,10 +69,10 @@ def read_header(file: Path) -> dict[str, Located]:
         with file.open("rb") as stream:
             prefix = stream.read(8)
             length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-            if len(prefix) < 8 or 8 + length > size:
-                raise HeaderError(f"ends within its header after {size:,} bytes: it is truncated")
             if length > LARGEST_HEADER:
                 raise HeaderError(f"claims a header of {length:,} bytes: it is not safetensors")
+            if len(prefix) < 8 or 8 + length > size:
+                raise HeaderError(f"ends within its header after {size:,} bytes: it is truncated")
             entries = parse_object(stream.read(length))
     except OSError as error:
         raise HeaderError(f"cannot be read: {error.strerror}") from None
@@ -74,19 +82,28 @@ def read_header(file: Path) -> dict[str, Located]:
         raise
     except ValueError as error:
         raise HeaderError(f"has a header that {error}") from None
-    entries.pop("__metadata__", None)
+    if not _is_metadata(entries.pop("__metadata__", None)):
+        raise HeaderError("has __metadata__ that is not an object of strings")
     located = [_entry(file, 8 + length, name, entry) for name, entry in entries.items()]
     return _in_order(located, 8 + length, size)
 
 
+def _is_metadata(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    )
+
+
 def _entry(file: Path, data: int, name: str, entry: Any) -> tuple[str, Located]:
     """Check one tensor's own line of the header."""
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise HeaderError("has a name that is not Unicode", name)
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]}:
             pass
         case _:
             raise HeaderError("has a malformed header entry", name)
-    if not all(type(n) is int and n >= 0 for n in shape) or not 0 <= start <= end:
+    if not all(type(n) is int and n >= 0 for n in (*shape, start, end)) or start > end:
         raise HeaderError("has a header entry with a malformed shape or offset", name)
     bits = DTYPE_BITS.get(dtype)
     if bits is None:
@@ -104,7 +121,8 @@ def _in_order(located: list[tuple[str, Located]], begin: int, size: int) -> dict
             raise HeaderError("overlaps or leaves a gap before it", name)
         if tensor.end > size:
             short = located[-1][1].end - size
-            raise HeaderError(f"is cut off: the file is truncated by {short:,} bytes", name)
+            what = f"is cut off: the file is truncated by {short:,} bytes"
+            raise HeaderError(what, name, dict(located))
         begin = tensor.end
     if begin != size:
         raise HeaderError(f"holds {size - begin:,} bytes more than its header describes")

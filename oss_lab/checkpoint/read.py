@@ -6,6 +6,7 @@ and nothing repaired: a folder with any defect is refused. How tensors become a 
 `oss_lab.loading`; what is examined, in `examine.py`.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ class Checkpoint:
         import torch
         from safetensors import safe_open
 
+        check_path(self.folder)
         with ExitStack() as stack:
             files = {
                 file: stack.enter_context(safe_open(file, framework="pt"))
@@ -94,11 +96,20 @@ def trusted(found: Examination, see: str = "oss-lab inspect --json") -> Checkpoi
     return Checkpoint(found.folder, found.layout, found.config, found.tensors)
 
 
+def check_path(path: Path) -> None:
+    """Refuse a path that the safetensors library cannot open."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        what = "is not UTF-8, which the safetensors library needs; rename it"
+        raise CheckpointError(f"the path {path} {what}") from None
+
+
 def find_folder(name: str | Path) -> Path:
     """Return the folder to read for `name`; it may turn out not to exist, or to be defective."""
     if name == "nano":
         return Path(str(resources.files("oss_lab") / "assets" / "nano"))
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))  # Path's own raises where there is no such user
     original = folder / "original"
     has_weights = any(folder.glob("*.safetensors*"))
     return original if not has_weights and (original / CONFIG).exists() else folder

@@ -54,29 +54,30 @@ def _is_file_name(text: str) -> bool:
     return text.isprintable() and re.fullmatch(r"[^./\\:][^/\\:]*\.safetensors", text) is not None
 
 
-def read_shards(found: Examination, files: list[Path], indices: list[Index]) -> bool:
-    """Read every header into `found.tensors`; False where a tensor may lie in an unread file."""
+def read_shards(found: Examination, files: list[Path], indices: list[Index]) -> set[str]:
+    """Read every header into `found.tensors`; return the files without a readable one."""
     missing = _named_shards(indices) if indices else _numbered_shards(files)
     present = {file.name for file in files}
-    complete = True
+    unread = set()
     for name, because in missing.items():
         if name not in present:
-            complete = False
+            unread.add(name)
             found.complain("shard", f"{printable(name)} is not in the folder; {because}", name)
     for file in files:
         try:
             header = read_header(file)
         except HeaderError as error:
-            complete = False
+            header = error.described
+            if not header:
+                unread.add(file.name)
             kind = "duplicate" if isinstance(error, RepeatedTensorError) else "file"
             subject = "" if error.tensor is None else f": tensor {printable(error.tensor)}"
             found.complain(kind, f"{file.name}{subject} {error}", file.name, error.tensor)
-            continue
         for name, tensor in header.items():
             if (first := found.tensors.setdefault(name, tensor)) is not tensor:
                 both = f"is in {first.file.name} and again in {file.name}"
                 found.complain("duplicate", f"tensor {printable(name)} {both}", file.name, name)
-    return complete
+    return unread
 
 
 def _named_shards(indices: list[Index]) -> dict[str, str]:
@@ -99,7 +100,10 @@ def _numbered_shards(files: list[Path]) -> dict[str, str]:
     return promised
 
 
-def compare_placement(found: Examination, index: Index, files: list[Path]) -> None:
+def compare_placement(
+    found: Examination, index: Index, files: list[Path], unread: set[str]
+) -> None:
+    """Compare an index with the files; what it places in an unread one cannot be checked."""
     if not index.places:
         return
     named = index.shards
@@ -107,12 +111,12 @@ def compare_placement(found: Examination, index: Index, files: list[Path]) -> No
         if file.name not in named and None not in index.places.values():
             found.complain("placement", f"{file.name} is not named by {index.name}", file.name)
     for name, shard in index.places.items():
-        if shard is None:
+        if shard is None or shard in unread:
             continue
         located = found.tensors.get(name)
-        if located is None and (found.folder / shard).exists():
+        if located is None:
             what = f"places {printable(name)} in {shard}, which does not hold it"
-        elif located is not None and located.file.name != shard:
+        elif located.file.name != shard:
             what = f"places {printable(name)} in {shard}, but it is in {located.file.name}"
         else:
             continue

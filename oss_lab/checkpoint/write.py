@@ -6,6 +6,7 @@ until the new one is complete. Left out: tokenizer files, which are no part of t
 """
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from oss_lab.checkpoint.dialects import huggingface_fields, original_fields
 from oss_lab.checkpoint.examine import CONFIG
 from oss_lab.checkpoint.layouts import Layout, StoredTensor, TensorSpec, tensor_table
+from oss_lab.checkpoint.read import check_path
 from oss_lab.config import ModelConfig, contradictions
 from oss_lab.errors import CheckpointError
 
@@ -48,7 +50,8 @@ def write_checkpoint(
         CheckpointError: a tensor that is missing, unknown, of another shape or dtype; a checkpoint
             that would be overwritten; too little space. Nothing was written then.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
+    check_path(folder)
     for field, what in contradictions(config):
         raise CheckpointError(f"the configuration cannot be written: {field} {what}")
     specs = list(tensor_table(config))
@@ -58,6 +61,9 @@ def write_checkpoint(
         raise CheckpointError(
             f"{folder} already holds {old[0].name}; choose another folder or say to overwrite it"
         )
+    for file in old:
+        if file.is_dir() and not file.is_symlink():
+            raise CheckpointError(f"{file} is a folder and in the way; choose another folder")
     created = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -136,7 +136,7 @@ class LibraryParser:
 
     def _header_text(self) -> str:
         """The header with special tokens as text."""
-        data = b""
+        data = bytearray()  # bytes would be copied at every token
         for token in self._header_tokens:
             piece = _library_bytes(self.encoding, token)
             if piece is None:

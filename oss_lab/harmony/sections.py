@@ -139,6 +139,15 @@ def response_formats_text(formats: Sequence[ResponseFormat]) -> str:
     blocks = ["# Response Formats"]
     for item in formats:
         comment = "".join(f"// {line}\n" for line in _lines(item.description or ""))
-        schema = json.dumps(item.schema, ensure_ascii=False, separators=(",", ":"))
+        schema = _json(item)
         blocks += [f"## {item.name}", comment + schema]
     return "\n\n".join(blocks)
+
+
+def _json(item: ResponseFormat) -> str:
+    try:
+        return json.dumps(item.schema, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        raise HarmonyError(
+            f"the schema of response format {item.name!r} holds NaN or Infinity, which JSON cannot"
+        ) from None

@@ -3,7 +3,9 @@ that needs it is skipped and says what is missing."""
 
 import json
 import math
+from contextlib import suppress
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +20,7 @@ from oss_lab.config import ModelConfig
 from oss_lab.generate import GREEDY
 from oss_lab.lab import Lab
 from oss_lab.model import Recorder, Transformer, untapped
-from oss_lab.tokenizer import HARMONY_SPECIALS
+from oss_lab.tokenizer import CACHE_NAME, HARMONY_SPECIALS, PACKAGES
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
@@ -38,11 +40,15 @@ def golden():
 
 @pytest.fixture(scope="session")
 def vocab_folder():
-    """The folder with o200k_base under tiktoken's cache name, or a skip."""
-    folder = SHARED / "vocab"
-    if not folder.exists():
-        pytest.skip("the o200k vocabulary ../shared/vocab is absent")
-    return folder
+    """A folder with o200k_base under tiktoken's cache name, or a skip."""
+    folders = [SHARED / "vocab"]
+    for package, inside in PACKAGES.items():
+        with suppress(metadata.PackageNotFoundError):
+            folders.append(Path(str(metadata.distribution(package).locate_file(inside))).parent)
+    for folder in folders:
+        if (folder / CACHE_NAME).exists():
+            return folder
+    pytest.skip(f"the o200k vocabulary is neither in ../shared/vocab nor in {', '.join(PACKAGES)}")
 
 
 @pytest.fixture(scope="session")

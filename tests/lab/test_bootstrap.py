@@ -177,3 +177,9 @@ def test_it_runs_as_a_program() -> None:
     )
     assert done.returncode == 0
     assert "extras" in done.stdout
+
+
+def test_a_stamp_that_was_cut_short_counts_as_none(bootstrap) -> None:
+    bootstrap.VENV.mkdir()
+    bootstrap.STAMP.write_text('{"state": "ab')
+    assert bootstrap.read_stamp() == {"state": None, "extras": [], "folder": None}

@@ -1,6 +1,7 @@
 """Writing and reading back: no byte changes, in either layout, whole or in shards."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -276,3 +277,24 @@ def test_safetensors_itself_reads_the_file(write_tiny, tiny_config, random_tenso
     loaded = load_file(write_tiny("original") / "model.safetensors")
     for name, tensor in random_tensors(tiny_config).items():
         assert torch.equal(loaded[name], tensor)
+
+
+def test_a_folder_in_the_way_is_found_before_anything_is_removed(write_tiny, tiny_config):
+    folder = write_tiny()
+    (folder / "x.safetensors").mkdir()
+    before = (folder / "config.json").read_bytes()
+    tensors = dict(open_checkpoint(write_tiny(name="other")).tensors())
+    with pytest.raises(CheckpointError, match=r"x\.safetensors is a folder and in the way"):
+        write_checkpoint(folder, tiny_config, tensors, layout="huggingface", overwrite=True)
+    assert (folder / "config.json").read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of arbitrary bytes are Linux's")
+def test_a_path_that_the_library_cannot_open_is_a_sentence(write_tiny, tiny_config):
+    folder = write_tiny()
+    tensors = dict(open_checkpoint(folder).tensors())
+    renamed = folder.rename(folder.with_name(os.fsdecode(b"caf\xe9")))
+    with pytest.raises(CheckpointError, match="is not UTF-8"):
+        next(open_checkpoint(renamed).tensors())
+    with pytest.raises(CheckpointError, match="is not UTF-8"):
+        write_checkpoint(renamed, tiny_config, tensors, overwrite=True)

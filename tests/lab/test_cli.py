@@ -131,6 +131,34 @@ sys.exit(main.main(["lab"]))
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="closes a POSIX descriptor")
+@pytest.mark.parametrize(
+    "arguments", [["inspect", "20b"], ["inspect", "20b", "--json"], ["--help"]]
+)
+def test_a_closed_output_is_one_line(arguments: Sequence[str]) -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m oss_lab "$@" >&-', sys.executable, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "standard output is closed" in one_line(done.stderr)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes a POSIX descriptor")
+def test_a_mistake_is_not_told_on_stdout_where_stderr_is_closed() -> None:
+    command = ["sh", "-c", 'exec "$0" -m oss_lab inspect /no/such 2>&-', sys.executable]
+    done = subprocess.run(command, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (1, b"")
+
+
+@pytest.mark.parametrize("arguments", [["inspect"], ["convert", "--to=original", "--out=x"]])
+def test_an_unknown_user_behind_a_tilde_is_one_line(arguments: Sequence[str]) -> None:
+    done = oss_lab(*arguments, "~no-such-user-here/model")
+    assert done.returncode == 1
+    assert "does not exist" in one_line(done.stderr)
+
+
 def test_lab_says_which_notebook_is_missing(tmp_path: Path) -> None:
     done = oss_lab("lab", str(tmp_path / "gone.ipynb"))
     assert done.returncode == 1
@@ -160,6 +188,21 @@ def test_lab_says_that_a_port_is_taken(tmp_path: Path, capsys) -> None:
         port = other.getsockname()[1]
         assert main.main(["lab", "--port", str(port), str(notebook)]) == 1
     assert f"port {port}" in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of arbitrary bytes are Linux's")
+def test_names_that_no_encoding_holds_are_printed_and_refused_in_one_line(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    assert any("caf%E9" in word for word in lab.server_arguments(Path(name), None, no_browser=True))
+    source = str(tmp_path / "日本")
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    code = f"""
+from oss_lab.cli import lab, main
+lab.run = lambda arguments: print({source!r}) or 0
+main.main(["lab"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=ascii_only)
+    assert (done.stdout[-13:], done.stderr) == (b"\\u65e5\\u672c\n", b"")
 
 
 def test_lab_serves_loopback_with_a_token_whatever_the_notebook_is_called(tmp_path: Path) -> None:

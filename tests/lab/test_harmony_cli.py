@@ -184,12 +184,17 @@ def test_files_that_cannot_be_read(call, tmp_path):
     (tmp_path / "bad.json").write_text("{", encoding="utf-8")
     (tmp_path / "deep.json").write_text("[" * 100_000, encoding="utf-8")
     (tmp_path / "latin.json").write_bytes(b'"\xff"')
-    names = [str(tmp_path / f"{name}.json") for name in ("missing", "bad", "deep", "latin")]
+    (tmp_path / "nan.json").write_text('{"tokens": [NaN]}', encoding="utf-8")
+    files = ("missing", "bad", "deep", "latin", "nan")
+    names = [str(tmp_path / f"{name}.json") for name in files]
     status, lines, errors = call("parse", *names)
     assert (status, errors) == (0, [])
     sentences = [json.loads(line)["error"] for line in lines]
     for name, sentence, words in zip(
-        names, sentences, ("No such file", "not JSON", "nested too", "not UTF-8"), strict=True
+        names,
+        sentences,
+        ("No such file", "not JSON", "nested too", "not UTF-8", "NaN is no JSON value"),
+        strict=True,
     ):
         assert sentence.startswith(f"{name}: ")
         assert words in sentence

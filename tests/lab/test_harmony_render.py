@@ -226,6 +226,13 @@ def test_response_formats_come_last(tiny):
     assert conversation_from_dict(conversation_to_dict(conversation)) == conversation
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_response_format_that_json_cannot_hold_is_refused(tiny, number):
+    content = DeveloperContent(response_formats=(ResponseFormat("list", {"maximum": number}),))
+    with pytest.raises(HarmonyError, match="response format 'list' holds NaN or Infinity"):
+        render(Conversation.of(Message.of("developer", content)), tiny)
+
+
 def test_stop_tokens(tiny):
     names = {tiny.decode([token]) for token in stop_tokens(tiny)}
     assert names == {"<|return|>", "<|end|>", "<|call|>"}
