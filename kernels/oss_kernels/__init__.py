@@ -1,4 +1,4 @@
-"""oss_kernels: the arithmetic under gpt-oss, one operation a folder, each with a readable reference.
+"""oss_kernels: the arithmetic under gpt-oss, one operation a folder, each with its reference.
 
 It knows no model: `oss_lab` imports it, never the other way round.
 """

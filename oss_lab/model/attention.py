@@ -6,7 +6,7 @@ every layer has it. A sliding layer sees `window` keys, the query's own included
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from oss_lab.cache import LayerCache
@@ -17,7 +17,11 @@ from oss_lab.model.tap import Tap
 
 
 def visible_keys(
-    seq: int, keys: int, window: int | None, padding: Tensor | None, device: torch.device
+    seq: int,
+    keys: int,
+    window: int | None,
+    padding: Int[Tensor, "batch"] | None,
+    device: torch.device,
 ) -> Bool[Tensor, "rows 1 seq key"]:
     """Which of the last `keys` slots each of the last `seq` slots may attend to.
 
@@ -42,10 +46,10 @@ class Attention(nn.Module):
         self.kv_heads = config.num_key_value_heads
         self.head_dim = config.head_dim
         query_width = self.heads * self.head_dim
-        self.widths = [query_width] + [self.kv_heads * self.head_dim] * 2
+        key_width = self.kv_heads * self.head_dim
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.sinks = nn.Parameter(torch.zeros(self.heads))
-        self.qkv = nn.Linear(config.hidden_size, sum(self.widths))
+        self.qkv = nn.Linear(config.hidden_size, query_width + 2 * key_width)
         self.out = nn.Linear(query_width, config.hidden_size)
 
     def forward(
@@ -57,16 +61,15 @@ class Attention(nn.Module):
         tap: Tap,
     ) -> Float[Tensor, "batch seq hidden"]:
         normed = tap("attn.norm", self.norm(x))
-        q, k, v = (
-            part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # batch head seq head_dim
-            for part in self.qkv(normed).split(self.widths, dim=-1)
-        )
+        heads = self.qkv(normed).view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
+        q, k, v = heads.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
         q, k, v = tap("attn.q", q), tap("attn.k", k), tap("attn.v", v)
         q, k = tap("attn.q_rot", rotate(q, by)), tap("attn.k_rot", rotate(k, by))
         keys, values = cache.append(k, v, visible.shape[-1])
 
-        scores = self._grouped(q).float() @ keys.float().transpose(-1, -2) * self.head_dim**-0.5
-        scores = scores.view(*q.shape[:3], -1).masked_fill(~visible, -torch.inf)
+        # Scores are the largest tensors here: q is scaled instead, and the mask written in place.
+        scores = (self._grouped(q).float() * self.head_dim**-0.5) @ keys.float().transpose(-1, -2)
+        scores = scores.view(*q.shape[:3], -1).masked_fill_(~visible, -torch.inf)
         scores = tap("attn.scores", scores)
         sink = tap("attn.sink", self.sinks.float()).view(1, -1, 1, 1).expand(*q.shape[:3], 1)
         shares = torch.cat((scores, sink), dim=-1).softmax(dim=-1)
@@ -81,4 +84,5 @@ class Attention(nn.Module):
         self, per_head: Float[Tensor, "batch head seq axis"]
     ) -> Float[Tensor, "batch kv_head group_seq axis"]:
         """Stack the query heads that share a key-value head, so that keys are never repeated."""
-        return per_head.unflatten(1, (self.kv_heads, -1)).flatten(2, 3)
+        batch, _, _, axis = per_head.shape
+        return per_head.reshape(batch, self.kv_heads, -1, axis)

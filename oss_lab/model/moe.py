@@ -5,7 +5,7 @@ with gpt-oss's own activation: gate and up rows interleaved, the gate clamped fr
 both sides and shifted by one, sigmoid slope 1.702. An expert's output bias is weighted with it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -67,15 +67,23 @@ class MixtureOfExperts(nn.Module):
         counts = torch.bincount(ids, minlength=self.experts).tolist()
         used = [expert for expert, count in enumerate(counts) if count]
         sizes = [counts[expert] for expert in used]
-        dtype = tokens.dtype
-
-        parts = zip(used, tokens.index_select(0, order // self.slots).split(sizes), strict=True)
-        gate_up = torch.cat(
-            [F.linear(x, self.mlp1_weight.matrix(e, dtype), self.mlp1_bias[e]) for e, x in parts]
-        )
+        inputs = tokens.index_select(0, order // self.slots).split(sizes)
+        gate_up = project(inputs, used, self.mlp1_weight, self.mlp1_bias)
         activation = clamped_swiglu(gate_up, self.alpha, self.limit)
-        parts = zip(used, activation.split(sizes), strict=True)
-        by_expert = torch.cat(
-            [F.linear(a, self.mlp2_weight.matrix(e, dtype), self.mlp2_bias[e]) for e, a in parts]
-        )
-        return by_expert.index_select(0, order.argsort())
+        by_expert = project(activation.split(sizes), used, self.mlp2_weight, self.mlp2_bias)
+        return torch.empty_like(by_expert).index_copy_(0, order, by_expert)
+
+
+def project(
+    inputs: Sequence[Float[Tensor, "some columns"]],
+    used: Sequence[int],
+    bank: ExpertBank,
+    bias: Float[Tensor, "expert rows"],
+) -> Float[Tensor, "all rows"]:
+    """Each input through the matrix and bias of its expert, one after the other."""
+    return torch.cat(
+        [
+            F.linear(x, bank.matrix(expert, x.dtype), bias[expert])
+            for expert, x in zip(used, inputs, strict=True)
+        ]
+    )

@@ -10,6 +10,7 @@ The two halves of a head are rotated against each other (not neighbouring pairs)
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
@@ -39,24 +40,31 @@ def concentration(config: ModelConfig) -> float:
     return 0.1 * math.log(max(config.rope_scaling_factor, 1.0)) + 1.0
 
 
-def inverse_frequencies(config: ModelConfig) -> Float[Tensor, "half"]:
-    """Radians per position for each of the head_dim / 2 rotated pairs, in float32."""
+@lru_cache
+def inverse_frequencies(
+    config: ModelConfig, device: torch.device | None = None
+) -> Float[Tensor, "half"]:
+    """Radians per position for each of the head_dim / 2 rotated pairs, in float32.
+
+    Computed once per device and shared: do not write into it.
+    """
     half = config.head_dim // 2
-    frequency = config.rope_theta ** (torch.arange(half, dtype=torch.float32) / half)
+    pair = torch.arange(half, dtype=torch.float32)
+    frequency = config.rope_theta ** (pair / half)
     kept = 1.0 / frequency
     if config.rope_scaling_factor <= 1.0:
-        return kept
+        return kept.to(device)
     low, high = ramp_limits(config)
-    ramp = ((torch.arange(half, dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
+    ramp = ((pair - low) / (high - low)).clamp(0, 1)
     interpolated = kept / config.rope_scaling_factor
-    return kept * (1 - ramp) + interpolated * ramp
+    return (kept * (1 - ramp) + interpolated * ramp).to(device)
 
 
 def rotation(
     config: ModelConfig, positions: Int[Tensor, "batch seq"], dtype: torch.dtype
 ) -> Rotation:
     """cos and sin for these positions, computed in float32, then rounded to `dtype`."""
-    frequencies = inverse_frequencies(config).to(positions.device)
+    frequencies = inverse_frequencies(config, positions.device)
     angles = positions[:, None, :, None].float() * frequencies
     scale = concentration(config)
     return (angles.cos() * scale).to(dtype), (angles.sin() * scale).to(dtype)

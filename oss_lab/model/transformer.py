@@ -5,7 +5,7 @@ is a map from name to tensor. There is no dropout, no tied embedding and no logi
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from oss_lab.cache import KVCache, LayerCache
@@ -30,7 +30,7 @@ class Block(nn.Module):
         self,
         x: Float[Tensor, "batch seq hidden"],
         by: Rotation,
-        visible: Tensor,
+        visible: Bool[Tensor, "rows 1 seq key"],
         cache: LayerCache,
         tap: Tap,
     ) -> Float[Tensor, "batch seq hidden"]:

@@ -17,9 +17,10 @@ SCALE_BIAS = 127
 NAN_SCALE = 255  # the one E8M0 byte that is not a power of two
 
 # Index = the 4-bit code: bit 3 is the sign, so code 8 is minus zero.
-E2M1_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
+E2M1_MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+E2M1_VALUES = E2M1_MAGNITUDES + tuple(-magnitude for magnitude in E2M1_MAGNITUDES)
 E2M1_MAX = 6.0
-E2M1_MAX_EXPONENT = 2  # 6 = 1.5 * 2^2
+E2M1_MAX_EXPONENT = 2  # 6 = 1.5 * 2^2 = 0.75 * 2^3
 
 
 def unpack_nibbles(blocks: UInt8[Tensor, "*rows bytes"]) -> UInt8[Tensor, "*rows codes"]:
@@ -61,7 +62,8 @@ def quantise(
         raise ValueError("MXFP4 cannot hold a NaN or an infinity; the weight has one.")
     groups = weight.unflatten(-1, (-1, BLOCK))
     largest = groups.abs().amax(-1)
-    mantissa, exponent = torch.frexp(largest)  # largest = mantissa * 2^exponent, mantissa in [.5, 1)
+    # largest = mantissa * 2^exponent with the mantissa in [0.5, 1)
+    mantissa, exponent = torch.frexp(largest)
     exponent = exponent - 1 - E2M1_MAX_EXPONENT + (mantissa > E2M1_MAX / 8).int()
     exponent = torch.where(largest > 0, exponent, 0).clamp(-SCALE_BIAS, NAN_SCALE - 1 - SCALE_BIAS)
     scaled = torch.ldexp(groups, -exponent[..., None])
@@ -71,7 +73,7 @@ def quantise(
 
 def round_to_e2m1(numbers: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """The code of the nearest E2M1 value; halfway cases go to the even code."""
-    magnitudes = torch.tensor(E2M1_VALUES[:8], dtype=numbers.dtype, device=numbers.device)
+    magnitudes = torch.tensor(E2M1_MAGNITUDES, dtype=numbers.dtype, device=numbers.device)
     midpoints = (magnitudes[:-1] + magnitudes[1:]) / 2
     magnitude = numbers.abs().contiguous()
     up = torch.bucketize(magnitude, midpoints, right=True)  # ties go up

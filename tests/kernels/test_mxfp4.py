@@ -1,0 +1,177 @@
+"""The MXFP4 reference coder against the OCP definition (MX v1.0, sections 5.2-5.4) in float64.
+
+The definition is written out here a second time, from the bit fields, so that the table and the
+search in `reference.py` are not compared with themselves.
+"""
+
+import pytest
+import torch
+from oss_kernels import mxfp4
+
+FINITE_SCALES = range(253)  # 2^126 and 2^127 times 6 leave float32's range
+BLOCKS = 20_000
+
+
+def e2m1(code: int) -> float:
+    """Sign, two exponent bits of bias 1, one mantissa bit; exponent 0 is subnormal."""
+    sign, exponent, mantissa = code >> 3, code >> 1 & 3, code & 1
+    magnitude = mantissa / 2 if exponent == 0 else 2.0 ** (exponent - 1) * (1 + mantissa / 2)
+    return -magnitude if sign else magnitude
+
+
+def scale(byte: int) -> float:
+    return float("nan") if byte == 255 else 2.0 ** (byte - 127)
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Equal numbers, NaN where NaN, and zeros of the same sign."""
+    number = ~a.isnan()
+    signs = torch.signbit(a) == torch.signbit(b)
+    return torch.equal(number, ~b.isnan()) and bool(((a == b) & signs)[number].all())
+
+
+def random_blocks(seed: int, scales: range, count: int = BLOCKS):
+    generator = torch.Generator().manual_seed(seed)
+    blocks = torch.randint(0, 256, (count, 1, 16), generator=generator, dtype=torch.uint8)
+    exponents = torch.randint(scales.start, scales.stop, (count, 1), generator=generator)
+    return blocks, exponents.to(torch.uint8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_every_code_at_every_scale_is_the_ocp_number(dtype):
+    codes = torch.arange(16, dtype=torch.uint8).repeat(2).expand(256, 1, 32)
+    decoded = mxfp4.dequantise(
+        mxfp4.pack_nibbles(codes), torch.arange(256, dtype=torch.uint8)[:, None], dtype
+    )
+    expected = torch.tensor(
+        [[e2m1(code) * scale(byte) for code in range(16)] * 2 for byte in range(256)],
+        dtype=torch.float64,
+    )
+    assert decoded.dtype == dtype
+    assert same(decoded, expected.to(dtype))
+
+
+def test_the_low_nibble_comes_first():
+    block = torch.full((1, 16), 0xF2, dtype=torch.uint8)
+    decoded = mxfp4.dequantise(block, torch.tensor([128], dtype=torch.uint8))
+    assert decoded.tolist() == [2.0, -12.0] * 16
+
+
+def test_nibbles_unpack_in_order_and_pack_back():
+    data = torch.arange(256, dtype=torch.uint8).view(16, 16)
+    codes = mxfp4.unpack_nibbles(data)
+    assert codes.shape == (16, 32)
+    assert codes[0, :4].tolist() == [0, 0, 1, 0]
+    assert codes[15, -2:].tolist() == [15, 15]
+    assert torch.equal(mxfp4.pack_nibbles(codes), data)
+
+
+def test_a_nan_scale_makes_its_own_block_nan_and_no_other():
+    scales = torch.tensor([[127, mxfp4.NAN_SCALE]], dtype=torch.uint8)
+    decoded = mxfp4.dequantise(torch.full((1, 2, 16), 0x22, dtype=torch.uint8), scales)
+    assert decoded[0, :32].eq(1).all()
+    assert decoded[0, 32:].isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scales", [FINITE_SCALES, range(117, 128)], ids=["all", "usual"])
+def test_quantising_decoded_blocks_again_changes_nothing(dtype, scales):
+    decoded = mxfp4.dequantise(*random_blocks(1, scales), dtype)
+    again = mxfp4.dequantise(*mxfp4.quantise(decoded), dtype)
+    assert same(decoded, again)
+
+
+def test_the_smallest_and_largest_scales_survive():
+    for byte in (0, 1, 2, 252):
+        decoded = mxfp4.dequantise(*random_blocks(byte, range(byte, byte + 1), 500))
+        assert same(decoded, mxfp4.dequantise(*mxfp4.quantise(decoded)))
+
+
+def nearest(weight: torch.Tensor) -> torch.Tensor:
+    """By trying: the smallest scale under which the block fits, then the nearest of 16 codes."""
+    values = torch.tensor([e2m1(code) for code in range(16)], dtype=torch.float64)
+    powers = torch.tensor([scale(byte) for byte in range(255)], dtype=torch.float64)
+    blocks = weight.double().unflatten(-1, (-1, 32))
+    fits = blocks.abs().amax(-1, keepdim=True) <= 6 * powers
+    scaled = blocks / powers[fits.int().argmax(-1)][..., None]
+    distances = (scaled[..., None] - values).abs()
+    # Among equally near codes the even one; minus zero only for negative numbers.
+    penalty = torch.tensor([code % 2 for code in range(16)]) * 1e-9
+    wrong_sign = torch.signbit(scaled)[..., None] != torch.signbit(values)
+    code = (distances + penalty + wrong_sign * 1e-6).argmin(-1)
+    rounded = values[code] * powers[fits.int().argmax(-1)][..., None]
+    return rounded.flatten(-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("spread", [0.0, 3.0, 25.0], ids=["even", "wide", "any exponent"])
+def test_rounds_to_the_nearest_number(dtype, spread):
+    generator = torch.Generator().manual_seed(2)
+    weight = torch.randn(500, 64, generator=generator)
+    weight *= 2.0 ** (torch.randn(500, 1, generator=generator) * spread)
+    weight = weight.to(dtype)
+    blocks, scales = mxfp4.quantise(weight)
+    assert same(mxfp4.dequantise(blocks, scales, torch.float64), nearest(weight))
+
+
+def test_ties_go_to_the_even_code_and_their_neighbours_do_not():
+    ties = {0.25: 0.0, 0.75: 1.0, 1.25: 1.0, 1.75: 2.0, 2.5: 2.0, 3.5: 4.0, 5.0: 4.0}
+    weight = torch.zeros(6, 32)
+    weight[:, 0] = 6.0  # makes the scale one
+    for column, (tie, even) in enumerate(ties.items(), start=1):
+        weight[0, column], weight[1, column] = tie, -tie
+        weight[2, column] = torch.nextafter(torch.tensor(tie), torch.tensor(9.0))
+        weight[3, column] = torch.nextafter(torch.tensor(tie), torch.tensor(0.0))
+        weight[4, column], weight[5, column] = even, -even
+    decoded = mxfp4.dequantise(*mxfp4.quantise(weight))
+    assert same(decoded[0], decoded[4])
+    assert torch.equal(decoded[1, 1:8], decoded[5, 1:8])
+    neighbours = decoded[2, 1:8] - decoded[3, 1:8]
+    assert (neighbours > 0).all()  # one ulp on either side rounds to different codes
+
+
+def test_the_largest_of_a_block_never_saturates():
+    largest = torch.cat([2.0 ** torch.arange(-120.0, 126) * m for m in (1, 1.49, 1.51, 1.75, 1.99)])
+    weight = largest[:, None].expand(-1, 32).contiguous()
+    blocks, scales = mxfp4.quantise(weight)
+    decoded = mxfp4.dequantise(blocks, scales, torch.float64)
+    assert (decoded / weight.double() - 1).abs().max() <= 1 / 7  # 3.5 between 3 and 4
+    exponents = torch.exp2(scales.double() - mxfp4.SCALE_BIAS)
+    assert (largest[:, None].double() <= 6 * exponents).all()
+    assert (largest[:, None].double() > 3 * exponents).all()  # half the scale would saturate
+
+
+def test_zeros_keep_their_sign_and_have_a_usable_scale():
+    weight = torch.zeros(1, 64)
+    weight[0, ::2] = -0.0
+    blocks, scales = mxfp4.quantise(weight)
+    assert same(mxfp4.dequantise(blocks, scales), weight)
+    assert (scales == mxfp4.SCALE_BIAS).all()
+
+
+def test_numbers_below_the_smallest_scale_round_there():
+    smallest = 2.0**-128  # code 1 under scale byte 0
+    weight = torch.tensor([[1.0, 0.5, 0.501, 1.5, 2.5, -0.4] + [0.0] * 26], dtype=torch.float64)
+    weight = (weight * smallest).float()
+    decoded = mxfp4.dequantise(*mxfp4.quantise(weight), torch.float64) / smallest
+    assert decoded[0, :6].tolist() == [1.0, 0.0, 1.0, 2.0, 2.0, 0.0]
+    assert torch.signbit(decoded[0, 5])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e300])
+def test_refuses_what_mxfp4_cannot_hold(bad):
+    weight = torch.ones(2, 32, dtype=torch.float64)
+    weight[1, 7] = bad
+    with pytest.raises(ValueError, match="cannot hold"):
+        mxfp4.quantise(weight)
+
+
+@pytest.mark.parametrize("shape", [(32,), (3, 32), (2, 3, 96), (0, 64)])
+def test_shapes(shape):
+    blocks, scales = mxfp4.quantise(torch.ones(shape))
+    assert blocks.shape == (*shape[:-1], shape[-1] // 32, 16)
+    assert scales.shape == (*shape[:-1], shape[-1] // 32)
+    assert blocks.dtype == scales.dtype == torch.uint8
+    assert mxfp4.dequantise(blocks, scales).shape == shape
+    with pytest.raises(RuntimeError):
+        mxfp4.quantise(torch.ones(*shape[:-1], 33))
