@@ -1,6 +1,7 @@
 # make lab        sets up .venv and opens JupyterLab on the tour (ARGS="--no-browser" on a server)
 # make test       sets up everything and runs every test that is not slow, and every notebook
 # make test-slow  the tests that do not fit 20 minutes
+# make notebooks  re-runs every notebook and stores its outputs and pictures
 # make lint       ruff and pyright
 # Without make: README.md, "Without make".
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 ARGS =
 
-.PHONY: lab test test-slow lint
+.PHONY: lab test test-slow notebooks lint
 
 lab:
 	@$(PYTHON) bootstrap.py lab
@@ -25,6 +26,10 @@ test:
 test-slow:
 	@$(PYTHON) bootstrap.py lab test
 	$(BIN)/pytest -m slow --durations=5 tests $(ARGS) || [ $$? -eq 5 ]
+
+notebooks:
+	@$(PYTHON) bootstrap.py lab test
+	$(BIN)/python -m oss_lab.notebook notebooks/*.ipynb
 
 lint:
 	@$(PYTHON) bootstrap.py lab test lint

@@ -15,7 +15,7 @@ NOT_COMPARED = ("application/vnd.plotly.v1+json", "text/html", "image/svg+xml", 
 KERNEL_ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "",
     "HF_HUB_OFFLINE": "1",
-    "OMP_NUM_THREADS": "2",
+    "OMP_NUM_THREADS": "1",
     "PYTHONHASHSEED": "0",
 }
 NBVAL_DEFAULT_TIMEOUT = 2000

@@ -1,0 +1,35 @@
+"""Every figure: a function from plain data to something shown and one sentence about it.
+
+    tokens = plots.reply_tokens(reply, lab.encoding)
+    plots.transcript(reply, lab.encoding)                   what was written, by channel
+    plots.effort_comparison(replies, lab.encoding)          tokens by channel, an effort a bar
+    plots.expert_map(ids, weights, tokens)                  the router's choices
+    plots.expert_load(ids, experts=32)                      how the work is shared out
+    plots.attention(pattern, sink_mass, tokens, config, heads=...)
+    plots.sink_mass(sink_mass, config)                      what the sinks take, head by head
+
+Tensors are what `Lab.trace` returns, or parts of them. No figure runs a model.
+"""
+
+from oss_lab.plots.attention import attention
+from oss_lab.plots.effort import effort_comparison
+from oss_lab.plots.expert_load import expert_load
+from oss_lab.plots.expert_map import expert_map
+from oss_lab.plots.figure import Figure, Passage
+from oss_lab.plots.sink_mass import sink_mass
+from oss_lab.plots.tokens import TokenLabel, reply_tokens, token_labels
+from oss_lab.plots.transcript import transcript
+
+__all__ = [
+    "Figure",
+    "Passage",
+    "TokenLabel",
+    "attention",
+    "effort_comparison",
+    "expert_load",
+    "expert_map",
+    "reply_tokens",
+    "sink_mass",
+    "token_labels",
+    "transcript",
+]

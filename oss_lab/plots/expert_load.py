@@ -1,0 +1,49 @@
+"""How the work is shared out: the share of tokens that chose each expert of each layer.
+
+An even spread would give every expert slots / experts of the tokens. A few tokens of one question
+are no evidence of what an expert is for.
+"""
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from oss_lab.plots.figure import Figure
+from oss_lab.plots.style import SCALE, base, numbers, percent, plural, require_tokens
+
+ROW = 26  # pixels
+
+
+def expert_load(expert_ids: Any, *, experts: int) -> Figure:
+    """Layer x expert map of the share of tokens that chose it; `expert_ids` [layer seq slot]."""
+    ids = numbers(expert_ids).astype(np.int64)
+    layers, seq, slots = ids.shape
+    require_tokens(seq)
+    counts = np.stack([np.bincount(layer.ravel(), minlength=experts) for layer in ids])
+    share = counts / seq
+    figure = go.Figure(
+        go.Heatmap(
+            z=percent(share),
+            texttemplate="%{z}",
+            textfont={"size": 10},
+            colorscale=SCALE,
+            zmin=0,
+            xgap=1,
+            ygap=2,
+            colorbar={"title": {"text": "% of tokens", "side": "right"}, "thickness": 12},
+            hovertemplate="layer %{y}, expert %{x}: %{z} % of tokens<extra></extra>",
+        )
+    )
+    even = f"share of tokens that chose it; an even spread is {slots / experts:.1%}"
+    base(figure, "How busy each expert is", even, 170 + ROW * layers)
+    figure.update_xaxes(title="expert", dtick=1 if experts <= 32 else 8, showgrid=False)
+    figure.update_yaxes(title="layer", dtick=1, autorange="reversed", showgrid=False)
+    layer, expert = np.unravel_index(int(counts.argmax()), counts.shape)
+    idle = int((counts == 0).sum())
+    return Figure(
+        figure,
+        f"The busiest expert is number {expert} of layer {layer}, chosen by"
+        f" {share[layer, expert]:.0%} of {plural(seq, 'token')}; an even spread would be"
+        f" {slots / experts:.1%}; {idle} of {counts.size} experts were not used at all.",
+    )

@@ -1,0 +1,86 @@
+"""The router's choices: which experts every token went to, in every layer.
+
+A layer is a band with one row a choice, the first choice on top; a column is a token. The number
+in a cell is the expert, its colour the weight that the expert's output got. An expert of one layer
+has nothing to do with the expert of the same number in another.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from oss_lab.plots.figure import Figure
+from oss_lab.plots.style import (
+    GREY,
+    SCALE,
+    base,
+    mark_sections,
+    numbers,
+    ordinal,
+    percent,
+    plural,
+    require_tokens,
+    token_axis,
+)
+from oss_lab.plots.tokens import TokenLabel
+
+ROW = 15  # pixels
+
+
+def expert_map(expert_ids: Any, expert_weights: Any, tokens: Sequence[TokenLabel]) -> Figure:
+    """Layer x token map of all choices.
+
+    Args:
+        expert_ids, expert_weights: [layer seq slot], slots by falling weight, as traced at
+            `moe.expert_ids` and `moe.expert_weights`.
+        tokens: [seq] labels.
+    """
+    ids, weights = numbers(expert_ids).astype(np.int64), numbers(expert_weights)
+    layers, seq, slots = ids.shape
+    require_tokens(seq, tokens)
+    rows = layers * slots
+    figure = go.Figure(
+        go.Heatmap(
+            z=percent(weights).transpose(0, 2, 1).reshape(rows, seq),
+            text=ids.astype(np.uint8).transpose(0, 2, 1).reshape(rows, seq),
+            texttemplate="%{text}",
+            textfont={"size": 9},
+            colorscale=SCALE,
+            zmin=0,
+            zmax=100,
+            xgap=1,
+            colorbar={"title": {"text": "weight, %", "side": "right"}, "thickness": 12},
+            hovertemplate="%{x}, layer %{y} choice: expert %{text}, %{z} %<extra></extra>",
+        )
+    )
+    for layer in range(1, layers):
+        figure.add_hline(layer * slots - 0.5, line={"color": GREY, "width": 2})
+    mark_sections(figure, tokens)
+    choice = [f"{layer} · {ordinal(slot + 1)}" for layer in range(layers) for slot in range(slots)]
+    title = "Which experts each token goes to"
+    base(figure, title, "number = expert, colour = its weight", 190 + ROW * rows)
+    upright = max(len(token.shown) for token in tokens) <= 2
+    figure.update_xaxes(token_axis(tokens, title="token", tickangle=0 if upright else -90))
+    figure.update_yaxes(
+        title="layer · choice",
+        tickmode="array",
+        tickvals=list(range(rows)),
+        ticktext=choice,
+        tickfont={"size": 10},
+        autorange="reversed",
+        showgrid=False,
+    )
+    return Figure(figure, _sentence(ids, weights))
+
+
+def _sentence(ids: np.ndarray, weights: np.ndarray) -> str:
+    layers, seq, slots = ids.shape
+    first = weights[:, :, 0].mean()
+    used = [len(np.unique(layer)) for layer in ids]
+    return (
+        f"{plural(seq, 'token')} through {plural(layers, 'layer')}, {plural(slots, 'expert')} each:"
+        f" the first choice has {first:.0%} of the weight on average, and the layers use"
+        f" {', '.join(map(str, used))} different experts for their {seq * slots} choices."
+    )

@@ -1,0 +1,95 @@
+"""What a plot function returns: something to look at, and one sentence computed from its data.
+
+The sentence is the figure's text: in a terminal, for a screen reader, and for nbval, which
+compares it instead of the picture. In Jupyter a figure is one bundle of plotly JSON and sentence.
+Its static picture (`png`, what GitHub and nbconvert show) needs kaleido and a Chromium; it is made
+when a notebook is authored (`python -m oss_lab.notebook`), not each time that a cell runs.
+"""
+
+import json
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from oss_lab.errors import LabError
+
+PLOTLY = "application/vnd.plotly.v1+json"
+JSON_LIMIT = 50_000  # characters; notebooks hold every figure's JSON
+PICTURE_WIDTH = 720  # pixels
+LINE = 100  # characters
+INK = {"paper_bgcolor": "white", "plot_bgcolor": "white", "font_color": "#222222"}
+
+
+@dataclass(frozen=True, repr=False)
+class Figure:
+    """A plotly figure and its sentence.
+
+    Raises:
+        LabError: the figure's JSON is longer than JSON_LIMIT.
+    """
+
+    plotly: go.Figure
+    sentence: str
+
+    def __post_init__(self) -> None:
+        size = len(self.plotly.to_json() or "")
+        if size > JSON_LIMIT:
+            raise LabError(
+                f"This figure would take {size:,} characters of JSON, above the limit of"
+                f" {JSON_LIMIT:,}; give it fewer tokens, layers or heads."
+            )
+
+    def __repr__(self) -> str:
+        return wrapped(self.sentence)
+
+    def json(self) -> dict[str, Any]:
+        """Plotly's JSON as Jupyter's renderer takes it; arrays are base64 of small integers."""
+        content = json.loads(self.plotly.to_json() or "")
+        return content | {"config": {"displayModeBar": False}}
+
+    def png(self) -> bytes:
+        """The static picture, in ink on white whatever the theme.
+
+        Raises:
+            LabError: kaleido or Chromium is missing, or the export failed.
+        """
+        return picture(self.plotly)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return {PLOTLY: self.json(), "text/plain": self.sentence}
+
+
+@dataclass(frozen=True, repr=False)
+class Passage:
+    """A text laid out in HTML, and its sentence. Everything in the HTML is escaped."""
+
+    html: str
+    sentence: str
+
+    def __repr__(self) -> str:
+        return wrapped(self.sentence)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return {"text/html": self.html, "text/plain": self.sentence}
+
+
+def wrapped(sentence: str) -> str:
+    """The sentence as it is printed: in lines that no notebook breaks within a word."""
+    return textwrap.fill(sentence, LINE)
+
+
+def picture(figure: go.Figure) -> bytes:
+    """PNG bytes of a figure, by kaleido and without its MathJax; see `Figure.png`."""
+    try:
+        import kaleido
+    except ImportError:
+        raise LabError('a static picture needs kaleido: pip install "oss-lab[test]"') from None
+    inked = go.Figure(figure).update_layout(INK)
+    size = {"format": "png", "width": PICTURE_WIDTH, "height": inked.layout["height"]}
+    try:
+        return kaleido.calc_fig_sync(inked, opts=size, kopts={"mathjax": False})
+    except (RuntimeError, ValueError) as error:  # ChromeNotFoundError is a RuntimeError
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise LabError(f"kaleido could make no static picture: {reason}") from None

@@ -1,0 +1,54 @@
+"""What the sinks take: the share of attention that goes to no token, head by head.
+
+Averages over the positions that are given. A sink is one learnt number a head; what it takes,
+no token gets.
+"""
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from oss_lab.config import ModelConfig
+from oss_lab.plots.figure import Figure
+from oss_lab.plots.style import SCALE, base, numbers, percent, plural, require_tokens
+
+ROW = 30  # pixels
+
+
+def sink_mass(mass: Any, config: ModelConfig) -> Figure:
+    """Layer x head map of the mean of `mass` [layer head seq], traced at `attn.sink_mass`."""
+    shares = numbers(mass)
+    require_tokens(shares.shape[-1])
+    mean = shares.mean(axis=-1)
+    layers, heads = mean.shape
+    kinds = ["full" if config.window(n) is None else "sliding" for n in range(layers)]
+    figure = go.Figure(
+        go.Heatmap(
+            z=percent(mean),
+            texttemplate="%{z}",
+            colorscale=SCALE,
+            zmin=0,
+            xgap=2,
+            ygap=2,
+            colorbar={"title": {"text": "mean share, %", "side": "right"}, "thickness": 12},
+            hovertemplate="layer %{y}, head %{x}: %{z} %<extra></extra>",
+        )
+    )
+    averaged = f"mean over {plural(shares.shape[-1], 'token')}"
+    base(figure, "How much attention the sinks take", averaged, 170 + ROW * layers)
+    figure.update_xaxes(title="head", dtick=1 if heads <= 16 else 8, showgrid=False)
+    figure.update_yaxes(
+        title="layer",
+        tickmode="array",
+        tickvals=list(range(layers)),
+        ticktext=[f"{n}, {kind}" for n, kind in enumerate(kinds)],
+        autorange="reversed",
+        showgrid=False,
+    )
+    layer, head = np.unravel_index(int(mean.argmax()), mean.shape)
+    return Figure(
+        figure,
+        f"The sinks take {mean.mean():.0%} of all attention; most in layer {layer}, head {head},"
+        f" {mean[layer, head]:.0%}, least {mean.min():.0%}.",
+    )

@@ -1,0 +1,248 @@
+"""Figures of a trace on hand-made data: what is drawn, what is said, and how much JSON it takes."""
+
+import base64
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from oss_lab import plots
+from oss_lab.config import GPT_OSS_NANO
+from oss_lab.errors import LabError
+from oss_lab.plots.figure import JSON_LIMIT, PLOTLY
+from oss_lab.plots.tokens import TokenLabel, visible
+
+SCRIPT = "<script>alert(1)</script>"
+WIDE = 60  # tokens in the size tests, of all four layers and eight heads of nano
+
+
+def labels(*texts):
+    return [
+        TokenLabel(text, visible(text), 0, "assistant", "analysis", "content") for text in texts
+    ]
+
+
+def drawn(figure):
+    """The figure's JSON, as a front end gets it."""
+    return figure._repr_mimebundle_()[PLOTLY]
+
+
+# Experts
+
+
+def routing(layers=2, seq=3, slots=4, experts=32, seed=0):
+    draw = np.random.default_rng(seed)
+    ids = np.stack([[draw.permutation(experts)[:slots] for _ in range(seq)] for _ in range(layers)])
+    weights = -np.sort(-draw.dirichlet(np.ones(slots), (layers, seq)), axis=-1)
+    return ids, weights
+
+
+def decoded(array):
+    """Plotly's base64 of small integers, back as an array."""
+    flat = np.frombuffer(base64.b64decode(array["bdata"]), dtype=array["dtype"])
+    return flat.reshape([int(n) for n in array["shape"].split(",")]) if "shape" in array else flat
+
+
+def test_expert_map_has_a_row_for_every_choice():
+    ids = np.array([[[7, 1], [7, 2]], [[3, 0], [0, 3]]])
+    weights = np.array([[[0.75, 0.25], [0.5, 0.5]], [[1.0, 0.0], [0.75, 0.25]]])
+    figure = plots.expert_map(ids, weights, labels("a", "\n"))
+    (heat,) = drawn(figure)["data"]
+    assert decoded(heat["text"]).tolist() == [[7, 7], [1, 2], [3, 0], [0, 3]]
+    assert decoded(heat["z"]).tolist() == [[75, 50], [25, 50], [100, 75], [0, 25]]
+    layout = drawn(figure)["layout"]
+    assert layout["yaxis"]["ticktext"] == ["0 · 1st", "0 · 2nd", "1 · 1st", "1 · 2nd"]
+    assert layout["xaxis"]["ticktext"] == ["a", "↵"]
+    assert layout["xaxis"]["title"]["text"] == "token"
+    assert layout["yaxis"]["title"]["text"] == "layer · choice"
+    assert heat["colorbar"]["title"]["text"] == "weight, %"
+    assert figure.sentence == (
+        "2 tokens through 2 layers, 2 experts each: the first choice has 75% of the weight on"
+        " average, and the layers use 3, 2 different experts for their 4 choices."
+    )
+
+
+def test_expert_map_parts_the_messages():
+    tokens = [
+        TokenLabel("a", "a", 0, "user", None, "content"),
+        TokenLabel("b", "b", 1, "assistant", "final", "content"),
+    ]
+    layout = drawn(plots.expert_map(*routing(1, 2), tokens))["layout"]
+    assert [note["text"] for note in layout["annotations"]] == ["user", "final"]
+    assert [line["x0"] for line in layout["shapes"]] == [0.5]
+
+
+def test_expert_map_of_one_token_of_none_and_of_too_many():
+    assert plots.expert_map(*routing(1, 1), labels("a")).sentence.startswith("1 token through 1")
+    with pytest.raises(LabError, match="no tokens"):
+        plots.expert_map(np.zeros((2, 0, 4)), np.zeros((2, 0, 4)), [])
+    with pytest.raises(LabError, match="2 token labels for 3 positions"):
+        plots.expert_map(*routing(), labels("a", "b"))
+    many = 3000
+    with pytest.raises(LabError, match=r"limit of 50,000; give it fewer tokens"):
+        plots.expert_map(*routing(4, many), labels(*["a"] * many))
+
+
+def test_expert_load_counts_tokens():
+    ids = np.array([[[7, 1], [7, 2], [7, 0], [1, 0]]])
+    figure = plots.expert_load(ids, experts=8)
+    (heat,) = drawn(figure)["data"]
+    assert decoded(heat["z"]).tolist() == [[50, 50, 25, 0, 0, 0, 0, 75]]
+    layout = drawn(figure)["layout"]
+    assert layout["xaxis"]["title"]["text"] == "expert"
+    assert layout["yaxis"]["title"]["text"] == "layer"
+    assert figure.sentence == (
+        "The busiest expert is number 7 of layer 0, chosen by 75% of 4 tokens; an even spread"
+        " would be 25.0%; 4 of 8 experts were not used at all."
+    )
+    assert "of 1 token;" in plots.expert_load(ids[:, :1], experts=8).sentence
+    with pytest.raises(LabError, match="no tokens"):
+        plots.expert_load(ids[:, :0], experts=8)
+
+
+# Attention
+
+
+def attended(layers=2, heads=2, seq=6, window=None, seed=0):
+    """Patterns and sinks that sum to one; layer 0 slides if there is a window."""
+    raw = np.random.default_rng(seed).random((layers, heads, seq, seq + 1))
+    distance = np.arange(seq)[:, None] - np.arange(seq)
+    for layer in range(layers):
+        hidden = distance < 0
+        if window is not None and layer % 2 == 0:
+            hidden = hidden | (distance >= window)
+        raw[layer][:, :, :-1][:, hidden] = 0
+    shares = raw / raw.sum(-1, keepdims=True)
+    return shares[..., :-1], shares[..., -1]
+
+
+@pytest.fixture
+def sliding():
+    """nano's configuration with a window of three."""
+    return replace(GPT_OSS_NANO, num_hidden_layers=2, layer_types=(), sliding_window=3)
+
+
+def test_attention_draws_sink_pattern_and_what_is_hidden(sliding):
+    pattern, sink = attended(window=3)
+    tokens = labels(*"abcdef")
+    figure = plots.attention(pattern, sink, tokens, sliding, heads=[(0, 1), (1, 0)])
+    data = drawn(figure)["data"]
+    kinds = ["heatmap", "heatmap", "scatter", "scatter", "heatmap", "heatmap", "scatter"]
+    assert [trace["type"] for trace in data] == kinds  # a full layer hides the future only
+    assert decoded(data[0]["z"])[:, 0].tolist() == np.rint(100 * sink[0, 1]).tolist()
+    assert decoded(data[1]["z"]).tolist() == np.rint(100 * pattern[0, 1]).tolist()
+    layout = drawn(figure)["layout"]
+    assert layout["xaxis2"]["title"]["text"] == "token looked at (key)"
+    assert layout["yaxis"]["title"]["text"] == "token that looks (query)"
+    assert layout["yaxis"]["ticktext"] == list("abcdef")
+    assert layout["coloraxis"]["colorbar"]["title"]["text"] == "attention, %"
+    names = [note["text"] for note in layout["annotations"]]
+    assert "layer 0, head 1: sliding, 3 keys" in names
+    assert "layer 1, head 0: full" in names
+
+
+def test_attention_gives_each_of_many_panels_axes_of_its_own(sliding):
+    pattern, sink = attended(window=3)
+    figure = plots.attention(pattern, sink, labels(*"abcdef"), sliding, heads=[(1, 0)] * 6)
+    heatmaps = [trace for trace in drawn(figure)["data"] if trace["type"] == "heatmap"]
+    assert len({trace["xaxis"] for trace in heatmaps}) == len(heatmaps) == 12
+
+
+def test_attention_says_how_far_a_head_looks(sliding):
+    pattern, sink = np.zeros((2, 1, 6, 6)), np.full((2, 1, 6), 0.25)
+    for row in range(6):
+        pattern[0, 0, row, max(0, row - 2)] += 0.75
+        pattern[1, 0, row, 0] += 0.75
+    figure = plots.attention(pattern, sink, labels(*"abcdef"), sliding, heads=[(0, 0), (1, 0)])
+    assert figure.sentence == (
+        "layer 0, head 0: sliding, 3 keys: the sink takes 25% on average, and the farthest token"
+        " given at least 1% is 2 back; layer 1, head 0: full: the sink takes 25% on average, and"
+        " the farthest token given at least 1% is 5 back."
+    )
+
+
+def test_attention_of_some_queries_leaves_out_what_none_of_them_sees(sliding):
+    pattern, sink = attended(window=3)
+    figure = plots.attention(
+        pattern, sink, labels(*"abcdef"), sliding, heads=[(0, 0)], queries=slice(3, 5)
+    )
+    heat = drawn(figure)["data"][1]
+    assert heat["x0"] == 1  # query 3 sees keys 1, 2 and 3
+    assert decoded(heat["z"]).tolist() == np.rint(100 * pattern[0, 0, 3:5, 1:5]).tolist()
+    assert drawn(figure)["layout"]["yaxis"]["ticktext"] == ["d", "e"]
+
+
+def test_attention_stripes_exactly_what_is_hidden(sliding):
+    """The stripes' edges lie between the last hidden key and the first visible one."""
+    pattern, sink = attended(window=3)
+    figure = plots.attention(pattern, sink, labels(*"abcdef"), sliding, heads=[(0, 0)])
+    stripes = [trace for trace in drawn(figure)["data"] if trace["type"] == "scatter"]
+    future, past = ((decoded(stripe["x"]), decoded(stripe["y"])) for stripe in stripes)
+    for row in range(6):
+        keys = np.flatnonzero(pattern[0, 0, row])
+        assert (future[0][row + 1], future[1][row + 1]) == (keys[-1] + 0.5, row)
+        assert (past[0][row + 1], past[1][row + 1]) == (keys[0] - 0.5, row)
+
+
+def test_attention_of_one_token_and_of_none(sliding):
+    one = plots.attention(*attended(seq=1), labels("a"), sliding, heads=[(0, 0)])
+    assert "is 0 back" in one.sentence
+    with pytest.raises(LabError, match="no tokens"):
+        plots.attention(*attended(seq=0), [], sliding, heads=[(0, 0)])
+    with pytest.raises(LabError, match="at least one head"):
+        plots.attention(*attended(), labels(*"abcdef"), sliding, heads=[])
+    with pytest.raises(LabError, match="some queries from 0 to 5"):
+        plots.attention(
+            *attended(), labels(*"abcdef"), sliding, heads=[(0, 0)], queries=slice(6, 9)
+        )
+
+
+def test_sink_mass_averages_over_positions(sliding):
+    mass = np.array([[[0.25, 0.75], [0.0, 0.0]], [[0.5, 1.0], [0.25, 0.25]]])
+    figure = plots.sink_mass(mass, sliding)
+    (heat,) = drawn(figure)["data"]
+    assert decoded(heat["z"]).tolist() == [[50, 0], [75, 25]]
+    layout = drawn(figure)["layout"]
+    assert layout["xaxis"]["title"]["text"] == "head"
+    assert layout["yaxis"]["ticktext"] == ["0, sliding", "1, full"]
+    assert heat["colorbar"]["title"]["text"] == "mean share, %"
+    assert figure.sentence == (
+        "The sinks take 38% of all attention; most in layer 1, head 0, 75%, least 0%."
+    )
+    with pytest.raises(LabError, match="no tokens"):
+        plots.sink_mass(mass[:, :, :0], sliding)
+
+
+# What holds for all
+
+
+@pytest.fixture
+def all_figures():
+    """Every plotly figure at nano's size, its tokens a script."""
+    tokens = labels(*[SCRIPT] * WIDE)
+    ids, weights = routing(4, WIDE)
+    pattern, sink = attended(4, 8, WIDE, window=32)
+    heads = [(0, 0), (1, 0)]
+    return [
+        plots.expert_map(ids, weights, tokens),
+        plots.expert_load(ids, experts=32),
+        plots.attention(pattern, sink, tokens, GPT_OSS_NANO, heads=heads),
+        plots.sink_mass(sink, GPT_OSS_NANO),
+    ]
+
+
+def test_every_figure_is_small_titled_transparent_and_one_sentence(all_figures):
+    for figure in all_figures:
+        bundle = figure._repr_mimebundle_()
+        assert set(bundle) == {PLOTLY, "text/plain"}
+        assert bundle["text/plain"] == figure.sentence
+        assert re.fullmatch(r"[^\n]+\.", figure.sentence)
+        assert str(figure).replace("\n", " ") == figure.sentence
+        text = json.dumps(bundle[PLOTLY])
+        assert len(text) <= JSON_LIMIT
+        assert "<script" not in text
+        layout = bundle[PLOTLY]["layout"]
+        assert layout["title"]["text"]
+        assert layout["paper_bgcolor"] == layout["plot_bgcolor"] == "rgba(0,0,0,0)"

@@ -1,0 +1,5 @@
+"""One question, three efforts: see widget.py."""
+
+from oss_widgets.effort.widget import EffortWidget
+
+__all__ = ["EffortWidget"]
