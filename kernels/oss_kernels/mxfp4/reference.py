@@ -41,11 +41,13 @@ def dequantise(
 ) -> Float[Tensor, "*rows width"]:
     """The stored numbers: width = 32 * groups. A scale byte of 255 makes its block NaN."""
     values = torch.tensor(E2M1_VALUES, dtype=dtype, device=blocks.device)
-    elements = values[unpack_nibbles(blocks).int()]
-    exponents = scales.int() - SCALE_BIAS
-    numbers = torch.ldexp(elements, exponents[..., None])
-    numbers = numbers.masked_fill((scales == NAN_SCALE)[..., None], torch.nan)
-    return numbers.flatten(-2).to(dtype)
+    every_byte = torch.arange(256, dtype=torch.uint8, device=blocks.device)[:, None]
+    pairs = values[unpack_nibbles(every_byte).int()]  # [256, 2]: one look-up gives two weights
+    elements = pairs[blocks.int()].flatten(-2)
+    ones = torch.ones(scales.shape, dtype=dtype, device=scales.device)
+    powers = torch.ldexp(ones, scales.int() - SCALE_BIAS).to(dtype)
+    powers = powers.masked_fill(scales == NAN_SCALE, torch.nan)
+    return (elements * powers[..., None]).flatten(-2)
 
 
 def quantise(
