@@ -6,7 +6,7 @@
 The words are extras of `pyproject.toml`; versions come from `constraints.txt`. Where no NVIDIA GPU
 is found, PyTorch's CPU build is tried first: it is gigabytes smaller. Running it again is quick and
 changes nothing unless those files, the extras or the folder's place changed. Only the standard
-library is used, and nothing newer than Python 3.6 can read, so that an old Python is told so.
+library is used, and no syntax that Python 3.6 cannot read, so that an old Python is told so.
 """
 
 import argparse

@@ -1,7 +1,8 @@
-"""What a gpt-oss model is, in sixteen numbers: 20b, 120b and nano.
+"""What a gpt-oss model is, in nineteen values: 20b, 120b and nano.
 
-`ModelConfig` has the field names of the original `config.json`; its defaults are the 120b, as in
-the reference implementation. Everything else about a model (parameter counts, tensor shapes,
+`ModelConfig` has the sixteen fields of the original `config.json` by their names, and three that it
+leaves constant (norm epsilon, sigmoid slope, layer types); its defaults are the 120b, as in the
+reference implementation. Everything else about a model (parameter counts, tensor shapes,
 memory) is derived from it. How the two `config.json` dialects are read and which of their fields
 are refused is in `oss_lab.checkpoint.dialects`.
 """
@@ -59,11 +60,6 @@ class ModelConfig:
     def max_context_length(self) -> int:
         """Positions the stretched RoPE covers: 131,072 for the published models."""
         return round(self.initial_context_length * self.rope_scaling_factor)
-
-    @property
-    def group_size(self) -> int:
-        """Query heads that share one key-value head."""
-        return self.num_attention_heads // self.num_key_value_heads
 
     def window(self, layer: int) -> int | None:
         """Keys that `layer` sees, or None where it sees all earlier ones."""

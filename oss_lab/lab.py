@@ -22,7 +22,6 @@ from oss_lab.generate import Sampling, Token, check_tokens, generate, sequence_l
 from oss_lab.harmony import (
     Conversation,
     DeveloperContent,
-    Event,
     Message,
     SystemContent,
     ToolDescription,
@@ -30,28 +29,13 @@ from oss_lab.harmony import (
     render,
     stop_tokens,
 )
-from oss_lab.harmony.messages import EFFORTS, Effort
+from oss_lab.harmony.messages import EFFORTS, Effort, with_effort
 from oss_lab.harmony.specials import ENDOFTEXT, specials
 from oss_lab.model import Recorder, Transformer
 from oss_lab.model.tap import check_points
-from oss_lab.reply import Reply, ReplyBuilder
+from oss_lab.reply import Reply, ReplyBuilder, Stream
 
 MAX_TOKENS = 2048
-
-
-class Stream:
-    """Events of a reply in the making; `reply` is there once the events are used up."""
-
-    reply: Reply
-
-    def __init__(self, builder: ReplyBuilder, tokens: Iterator[tuple[int, Token]]) -> None:
-        self._builder, self._tokens = builder, tokens
-
-    def __iter__(self) -> Iterator[Event]:
-        for _, token in self._tokens:
-            yield from self._builder.add(token)
-        events, self.reply = self._builder.finish()
-        yield from events
 
 
 class Lab:
@@ -70,7 +54,7 @@ class Lab:
         effort: Effort = "medium",
     ) -> None:
         self.model, self.encoding = model, encoding
-        self.sampling: Sampling = sampling
+        self.sampling = sampling
         self.effort: Effort = effort
         self.config = model.config
         if encoding.n_vocab > self.config.vocab_size:
@@ -256,19 +240,3 @@ def usable_ids(encoding: tiktoken.Encoding, vocab_size: int) -> Bool[Tensor, "vo
         if name.startswith("<|reserved_"):
             usable[encoding.encode_single_token(name)] = False
     return usable
-
-
-def with_effort(conversation: Conversation, effort: Effort) -> Conversation:
-    """The same conversation, its system message at this effort."""
-    parts = (part for message in conversation for part in message.content)
-    if not any(isinstance(part, SystemContent) for part in parts):
-        raise LabError("The conversation has no system message, which is where its effort stands.")
-
-    def changed(message: Message) -> Message:
-        content = tuple(
-            replace(part, reasoning_effort=effort) if isinstance(part, SystemContent) else part
-            for part in message.content
-        )
-        return replace(message, content=content)
-
-    return Conversation(tuple(map(changed, conversation.messages)))

@@ -1,10 +1,12 @@
 """A reply: what came back for one prompt, by channel, with every token that made it.
 
 `ReplyBuilder` is fed tokens while they are generated, turns them into Harmony events, and ends an
-analysis that outgrows its budget by writing the header of `final` in the model's stead.
+analysis that outgrows its budget by writing the header of `final` in the model's stead. A `Stream`
+is one builder with its tokens still to come.
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,7 +27,7 @@ from oss_lab.harmony.specials import (
 )
 
 Stop = Literal["return", "call", "endoftext", "length"]
-STOPS: dict[str, Stop] = {RETURN: "return", CALL: "call", ENDOFTEXT: "endoftext"}
+STOP_OF_TOKEN: dict[str, Stop] = {RETURN: "return", CALL: "call", ENDOFTEXT: "endoftext"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Reply:
 
     Attributes:
         prompt: the conversation that was continued; `conversation` has the reply appended.
+        prompt_tokens: ids of the rendered prompt.
+        tokens: what was generated after them, with probabilities; `ids` are their ids alone.
         messages: what the assistant wrote, in order, all channels.
         stop: why it ended: `return` (answered), `call` (waits for a tool), `endoftext` (gave up on
             the format), `length` (max_tokens, or the context is full).
@@ -169,4 +173,19 @@ class ReplyBuilder:
 
     def _stop(self) -> Stop:
         last = specials(self.encoding).names.get(self.tokens[-1].id, "") if self.tokens else ""
-        return STOPS.get(last, "length")
+        return STOP_OF_TOKEN.get(last, "length")
+
+
+class Stream:
+    """Events of a reply in the making; `reply` is there once the events are used up."""
+
+    reply: Reply
+
+    def __init__(self, builder: ReplyBuilder, tokens: Iterator[tuple[int, Token]]) -> None:
+        self._builder, self._tokens = builder, tokens
+
+    def __iter__(self) -> Iterator[Event]:
+        for _, token in self._tokens:
+            yield from self._builder.add(token)
+        events, self.reply = self._builder.finish()
+        yield from events

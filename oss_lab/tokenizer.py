@@ -3,7 +3,8 @@ r"""The two vocabularies as tiktoken Encodings, and where the files behind them 
 `o200k_harmony` is o200k_base's 199,998 byte-pair ranks and pre-tokeniser with Harmony's special
 tokens; the ranks are a 3.6 MB file that OpenAI publishes and no wheel of tiktoken carries, so it
 is looked for in several places and its sha256 is checked in each. `nano` is the 512-token
-vocabulary shipped inside this package; only digits, English and every single byte are cheap in it.
+vocabulary shipped inside this package; its merges were learnt from nano's training text, so much of
+any other text falls apart into single bytes.
 
 No file of the user's is ever written, replaced or deleted: tiktoken deletes a cache file whose
 hash is wrong, so it is only asked to download where no such file lies. Training a vocabulary is
@@ -61,27 +62,19 @@ NANO_PATTERN = (
     r"|\s+"
 )
 
-HARMONY_SPECIALS = tuple(
-    f"<|{name}|>"
-    for name in (
-        "startoftext",
-        "endoftext",
-        "return",
-        "constrain",
-        "channel",
-        "start",
-        "end",
-        "message",
-        "call",
-    )
-)
-O200K_SPECIAL_IDS = dict(
-    zip(
-        HARMONY_SPECIALS,
-        (199998, 199999, 200002, 200003, 200005, 200006, 200007, 200008, 200012),
-        strict=True,
-    )
-)
+O200K_SPECIAL_IDS = {
+    "<|startoftext|>": 199_998,
+    "<|endoftext|>": 199_999,
+    "<|return|>": 200_002,
+    "<|constrain|>": 200_003,
+    "<|channel|>": 200_005,
+    "<|start|>": 200_006,
+    "<|end|>": 200_007,
+    "<|message|>": 200_008,
+    "<|call|>": 200_012,
+}
+HARMONY_SPECIALS = tuple(O200K_SPECIAL_IDS)
+"""The nine names; nano's ids follow their order."""
 
 
 def load_vocabulary(

@@ -43,7 +43,7 @@ ROPE = (
 )
 # Not in the published original file: left out where they have the published value.
 UNPUBLISHED = ("rms_norm_eps", "swiglu_alpha", "layer_types")
-PUBLISHED_DEFAULTS = ModelConfig(num_hidden_layers=0)
+PUBLISHED_DEFAULTS = ModelConfig()
 
 HUGGINGFACE_NAMES = {
     "num_experts": "num_local_experts",
@@ -166,7 +166,7 @@ def _with_defaults(values: dict[str, Any]) -> ModelConfig:
 
 def original_fields(config: ModelConfig) -> dict[str, Any]:
     """Spell `config` as the original config.json, which holds the sixteen published fields."""
-    published = asdict(PUBLISHED_DEFAULTS) | {"layer_types": _alternating(config.num_hidden_layers)}
+    published = asdict(ModelConfig(num_hidden_layers=config.num_hidden_layers))
     return {
         name: value
         for name, value in asdict(config).items()
@@ -220,10 +220,6 @@ def huggingface_fields(config: ModelConfig) -> dict[str, Any]:
 def _special_token_ids(config: ModelConfig) -> dict[str, int]:
     published = config.vocab_size == PUBLISHED_DEFAULTS.vocab_size  # then it is o200k_harmony
     return {"eos_token_id": 200002, "pad_token_id": 199999} if published else {}
-
-
-def _alternating(layers: int) -> tuple[str, ...]:
-    return tuple(LAYER_TYPES[n % 2] for n in range(layers))
 
 
 def _read(fields: Mapping[str, Any]) -> tuple[dict[str, Any], FieldReader]:

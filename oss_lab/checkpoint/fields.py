@@ -47,12 +47,12 @@ class FieldReader:
             return None
         return self.fields.pop(field)
 
-    def size(self, field: str, default: Any = REQUIRED) -> int | None:
+    def size(self, field: str) -> int | None:
         """Take a positive whole number below 2^31; None where there is none."""
         absent = field not in self.fields
-        value = self.take(field, default)
+        value = self.take(field)
         if absent:
-            return value
+            return None
         if isinstance(value, bool) or not isinstance(value, int):
             return self.complain(field, f"is {shown(value)}, not a whole number")
         if not 0 < value <= LARGEST_SIZE:

@@ -10,7 +10,6 @@ import re
 import shutil
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 from oss_lab.checkpoint.layouts import LAYOUTS, TITLES
 from oss_lab.checkpoint.read import find_folder, open_checkpoint
@@ -28,7 +27,7 @@ COMPANIONS = (
 """What a Hugging Face folder holds beside the weights and its own config.json."""
 
 
-def add(commands: Any) -> None:
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "convert", help="write a checkpoint in the other published layout", description=__doc__
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 import tiktoken
 
+from oss_lab.cli._json import read_json
 from oss_lab.errors import HarmonyError, LabError
 from oss_lab.harmony import (
     LAYOUTS,
@@ -31,8 +32,6 @@ from oss_lab.harmony import (
     render,
 )
 from oss_lab.tokenizer import load_vocabulary
-
-MISTAKES = (LabError, OSError, UnicodeDecodeError)
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -115,7 +114,7 @@ def for_each_file(arguments: argparse.Namespace, command: FileCommand) -> int:
     for path in arguments.files:
         try:
             value = command(read_json(path), encoding, arguments)
-        except MISTAKES as error:
+        except (LabError, OSError) as error:
             if len(arguments.files) == 1:
                 raise LabError(f"{path}: {_sentence(error)}") from None
             value = {"error": f"{path}: {_sentence(error)}"}
@@ -124,24 +123,8 @@ def for_each_file(arguments: argparse.Namespace, command: FileCommand) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
-
-
-def read_json(path: Path) -> Any:
-    """The JSON value in a file, or a sentence about why there is none."""
-    text = path.read_text(encoding="utf-8")
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except RecursionError:
-        raise HarmonyError("nested too deeply") from None
-    except ValueError as error:  # malformed, or an integer of more than 4300 digits
-        raise HarmonyError(f"not JSON: {error}") from None
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")  # Python would read NaN and Infinity
+    reason = error.strerror if isinstance(error, OSError) else None
+    return reason or str(error)
 
 
 def _field(data: dict[str, Any], key: str, kind: type, default: Any) -> Any:

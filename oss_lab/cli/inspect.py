@@ -17,10 +17,8 @@ from oss_lab.checkpoint.layouts import LAYOUTS, TITLES, StoredTensor, stored_tab
 from oss_lab.checkpoint.read import Checkpoint, find_folder, trusted
 from oss_lab.config import MODELS, ModelConfig
 
-SEE = "--json"
 
-
-def add(commands: Any) -> None:
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "inspect",
         help="show a model's configuration, tensors, parameters and memory; check a checkpoint",
@@ -43,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         defects = [asdict(defect) for defect in found.defects]
         json.dump({"folder": str(found.folder), "defects": defects}, sys.stdout, indent=2)
         print()
-    checkpoint = trusted(found, see=SEE)
+    checkpoint = trusted(found, see="--json")
     return _show(args, str(checkpoint.folder), checkpoint.config, checkpoint)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oss_lab.cli.harmony import read_json
+from oss_lab.cli._json import read_json
 from oss_lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -89,8 +89,6 @@ def read_ids(path: Path) -> list[int]:
     """The JSON list of ids in a file; every error names the file."""
     try:
         value: Any = read_json(path)
-    except UnicodeDecodeError:
-        raise LabError(f"{path}: not UTF-8 text") from None
     except LabError as error:
         raise LabError(f"{path}: {error}") from None
     if not isinstance(value, list):

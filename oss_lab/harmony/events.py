@@ -14,7 +14,7 @@ from oss_lab.harmony.messages import Author, Message
 
 
 class DiagnosticKind(StrEnum):
-    """Everything that can be wrong with a stream; the value says what the parser did about it."""
+    """Everything that can be wrong with a stream; beside it, what the parser makes of it."""
 
     MISSING_START = "missing_start"  # header without <|start|>: read, the author is the assistant
     TEXT_BETWEEN_MESSAGES = "text_between_messages"  # skipped; reported once a run
@@ -89,7 +89,7 @@ Event = Header | Start | Delta | End | Diagnostic
 
 
 def event_to_dict(event: Event) -> dict[str, Any]:
-    """An event as a JSON object, its kind under `event`."""
+    """An event as a JSON object, its kind under `event`; End's message is left out."""
     match event:
         case Header(text, channel, tokens):
             return {"event": "header", "text": text, "channel": channel, "tokens": tokens}

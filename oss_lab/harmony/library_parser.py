@@ -1,8 +1,8 @@
 """openai-harmony 0.0.8's `StreamableParser`, state for state, its defects included.
 
 A second opinion for whoever debugs a port: it raises on malformed streams, loses text behind
-broken UTF-8, cannot read `role:name`. Our own parser is parse.py. The rules are those of the
-project's Harmony reference, section 8. Not reproduced: the batch call and Python's type errors.
+broken UTF-8, cannot read `role:name`. Our own parser is parse.py. Not reproduced: the batch call
+and Python's type errors. Source: the library's own behaviour and its `src/encoding.rs`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ empty string is there and is rendered, exactly as the library does.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from oss_lab.errors import HarmonyError
@@ -165,3 +165,25 @@ class Conversation:
 
     def __len__(self) -> int:
         return len(self.messages)
+
+
+def with_effort(conversation: Conversation, effort: Effort) -> Conversation:
+    """The same conversation, its system message at this effort.
+
+    Raises:
+        HarmonyError: it has no system message.
+    """
+    parts = (part for message in conversation for part in message.content)
+    if not any(isinstance(part, SystemContent) for part in parts):
+        raise HarmonyError(
+            "The conversation has no system message, which is where its effort stands."
+        )
+
+    def changed(message: Message) -> Message:
+        content = tuple(
+            replace(part, reasoning_effort=effort) if isinstance(part, SystemContent) else part
+            for part in message.content
+        )
+        return replace(message, content=content)
+
+    return Conversation(tuple(map(changed, conversation.messages)))

@@ -34,10 +34,7 @@ _LONGEST_CHANNEL = 16  # bytes behind <|channel|> that are looked at for an earl
 
 
 class StreamParser:
-    """A streaming parser.
-
-    >>> parser = StreamParser(encoding)                              # doctest: +SKIP
-    >>> for event in parser.feed(token): ...                         # doctest: +SKIP
+    """A streaming parser: `feed` it tokens, take the events that they bring, then `finish`.
 
     Args:
         encoding: any vocabulary with Harmony's special tokens.

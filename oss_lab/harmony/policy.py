@@ -29,7 +29,8 @@ class AnalysisPolicy:
     dropped: Callable[[Sequence[Message], Mode], frozenset[int]]
 
 
-def _is_final(message: Message) -> bool:
+def is_final(message: Message) -> bool:
+    """Whether this is the assistant's answer."""
     return message.role == "assistant" and message.channel == "final"
 
 
@@ -58,7 +59,7 @@ def _library(messages: Sequence[Message], mode: Mode) -> frozenset[int]:
 def _spec(messages: Sequence[Message], mode: Mode) -> frozenset[int]:
     # In training the last turn is the target, still open at the time it is produced.
     end = turn_start(messages, len(messages)) if mode == "training" else len(messages)
-    last = max((i for i in range(end) if _is_final(messages[i])), default=0)
+    last = max((i for i in range(end) if is_final(messages[i])), default=0)
     return frozenset(i for i in range(last) if messages[i].channel == "analysis")
 
 
@@ -84,8 +85,8 @@ def _hf_shows(messages: Sequence[Message], index: int, mode: Mode) -> bool:
         if message.role != "assistant":
             return False
         if _is_call(message):  # before a call that no final answer follows
-            return not any(_is_final(later) for later in messages[i + 1 :])
-        if _is_final(message):  # before the answer that ends the text, no prompt behind it
+            return not any(is_final(later) for later in messages[i + 1 :])
+        if is_final(message):  # before the answer that ends the text, no prompt behind it
             return i == len(messages) - 1 and mode != "completion"
     return False
 

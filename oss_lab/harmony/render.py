@@ -18,7 +18,14 @@ import tiktoken
 
 from oss_lab.errors import HarmonyError
 from oss_lab.harmony.messages import ROLES, Conversation, Message, Role
-from oss_lab.harmony.policy import MODES, Mode, PolicyName, dropped_messages, turn_start
+from oss_lab.harmony.policy import (
+    MODES,
+    Mode,
+    PolicyName,
+    dropped_messages,
+    is_final,
+    turn_start,
+)
 from oss_lab.harmony.sections import content_text, has_function_tools
 from oss_lab.harmony.specials import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START, specials
 
@@ -127,7 +134,7 @@ def render(
     if mode == "completion":
         writer.special(len(messages), "start", START)
         writer.text(len(messages), "role", next_role)
-    ends_in_final = bool(messages) and _is_final(messages[-1])
+    ends_in_final = bool(messages) and is_final(messages[-1])
     if mode == "training" and ends_in_final:
         writer.replace_last(len(messages) - 1, RETURN)
     return Rendered(
@@ -138,10 +145,6 @@ def render(
         tuple(sorted(dropped)),
         _warnings(messages, dropped, mode),
     )
-
-
-def _is_final(message: Message) -> bool:
-    return message.role == "assistant" and message.channel == "final"
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 Byte for byte what openai-harmony 0.0.8 writes, its oddities included: `anyOf`, `$ref`, `allOf` and
 `const` become `any`, unions inside arrays get no parentheses, a multi-line description breaks out
-of its comment. The rules are numbered as in the project's Harmony reference, section 5.
+of its comment. Source: the library's `src/encoding.rs`, `json_schema_to_typescript`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ def typescript(schema: Any, indent: str = "") -> str:
     if not isinstance(schema, dict):
         return "any"
     variants = schema.get("oneOf")
-    if isinstance(variants, list):  # rule 1: beats type and properties
+    if isinstance(variants, list):  # beats type and properties
         return "".join(
             f"\n{indent} | {_nullable(variant, typescript(variant, indent + '   '))}"
             f"{_trailer(variant, quote_enum_default=True)}"
             for variant in variants
         )
     kind = schema.get("type")
-    if isinstance(kind, list):  # rule 2
+    if isinstance(kind, list):
         names = [name for name in kind if isinstance(name, str)]
         return " | ".join("number" if name == "integer" else name for name in names) or "any"
     if kind == "object":
@@ -43,7 +43,7 @@ def typescript(schema: Any, indent: str = "") -> str:
         return "boolean"
     if kind == "array":
         return f"{typescript(schema['items'], indent)}[]" if "items" in schema else "Array<any>"
-    return "any"  # rule 7
+    return "any"
 
 
 def _object(schema: dict[str, Any], indent: str) -> str:

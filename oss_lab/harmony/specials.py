@@ -25,9 +25,11 @@ STOPS = (RETURN, END, CALL)
 
 @dataclass(frozen=True, slots=True)
 class Specials:
-    """Attributes:
-    ids: name -> id of Harmony's nine.
-    names: id -> name of every special token of the vocabulary, reserved ones included.
+    """The special tokens of one vocabulary.
+
+    Attributes:
+        ids: name -> id of Harmony's nine.
+        names: id -> name of every special token of the vocabulary, reserved ones included.
     """
 
     ids: Mapping[str, int]

@@ -37,10 +37,6 @@ class ExpertCache:
             self.bytes -= forgotten.nbytes
         return matrix
 
-    def clear(self) -> None:
-        self._matrices.clear()
-        self.bytes = 0
-
 
 class PackedExperts(nn.Module):
     """One MXFP4 matrix per expert: blocks [expert rows groups 16], scales [expert rows groups]."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from oss_lab.config import ModelConfig
 
-Rotation = tuple[Float[Tensor, "batch 1 seq half"], Float[Tensor, "batch 1 seq half"]]
+Rotation = tuple[Float[Tensor, "batch 1 seq head_dim"], Float[Tensor, "batch 1 seq head_dim"]]
 
 
 def ramp_limits(config: ModelConfig) -> tuple[float, float]:
@@ -63,17 +63,21 @@ def inverse_frequencies(
 def rotation(
     config: ModelConfig, positions: Int[Tensor, "batch seq"], dtype: torch.dtype
 ) -> Rotation:
-    """cos and sin for these positions, computed in float32, then rounded to `dtype`."""
+    """(cos, cos) and (-sin, sin) for the two halves of a head at these positions.
+
+    Computed in float32, then rounded to `dtype`.
+    """
     frequencies = inverse_frequencies(config, positions.device)
     angles = positions[:, None, :, None].float() * frequencies
     scale = concentration(config)
-    return (angles.cos() * scale).to(dtype), (angles.sin() * scale).to(dtype)
+    cos, sin = angles.cos() * scale, angles.sin() * scale
+    return torch.cat((cos, cos), dim=-1).to(dtype), torch.cat((-sin, sin), dim=-1).to(dtype)
 
 
 def rotate(
     x: Float[Tensor, "batch head seq head_dim"], by: Rotation
 ) -> Float[Tensor, "batch head seq head_dim"]:
-    """Turn the two halves of every head by the angle of its position."""
+    """Turn a head's halves (a, b) into (a cos - b sin, b cos + a sin), angles by position."""
     cos, sin = by
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    swapped = x.roll(x.shape[-1] // 2, dims=-1)
+    return x * cos + swapped * sin

@@ -1,7 +1,8 @@
 """The model card of a trained nano, written from what its training and evaluation left behind.
 
 `python -m oss_lab.train.card [FOLDER]` reads `recipe.json`, `log.jsonl` and `evaluation.json`
-beside the weights and writes `README.md`. No figure in it is typed by hand.
+beside the weights and writes `README.md`. What was measured comes from there, sizes from the
+configuration; only `machine.txt`, the line that says where it was trained, is written by hand.
 """
 
 import json

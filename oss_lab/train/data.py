@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from oss_lab.harmony.messages import Conversation, Message, SystemContent
+from oss_lab.harmony.messages import EFFORTS, Conversation, Effort, Message, SystemContent
 from oss_lab.harmony.render import render
-from oss_lab.train.tasks import EFFORTS, TRAINING_MIX, Effort, Problem
+from oss_lab.train.tasks import TRAINING_MIX, Problem
 
 EFFORT_SHARES: dict[Effort, float] = {"low": 0.2, "medium": 0.3, "high": 0.5}
 TYPICAL_LENGTH: dict[Effort, int] = {"low": 90, "medium": 120, "high": 220}  # tokens, padded

@@ -18,11 +18,12 @@ from tqdm.auto import tqdm
 
 from oss_lab.checkpoint.read import find_folder
 from oss_lab.generate import GREEDY
+from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import Lab
 from oss_lab.loading import load
 from oss_lab.reply import Reply
 from oss_lab.train.data import prompt_of
-from oss_lab.train.tasks import EFFORTS, Effort, OutOfReach, Problem, Products, Sums, Task
+from oss_lab.train.tasks import OutOfReach, Problem, Products, Sums, Task
 
 BATCH = 64
 MAX_TOKENS = 320

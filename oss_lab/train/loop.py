@@ -148,10 +148,10 @@ def train(
             round_experts(model)
         batch = batch_at(step, recipe.seed, recipe.tokens, encoding)
         fade = recipe.balance * (1 - 0.9 * step / recipe.steps)
-        done = train_step(model, optimizer, batch, recipe.micro_tokens, fade)
-        done = Step(step, batch.effort, *done, seconds=round(time.perf_counter() - began, 3))
-        with log.open("a") as lines:
-            lines.write(json.dumps(asdict(done)) + "\n")
+        measured = train_step(model, optimizer, batch, recipe.micro_tokens, fade)
+        done = Step(step, batch.effort, *measured, seconds=round(time.perf_counter() - began, 3))
+        with log.open("a") as appended:
+            appended.write(json.dumps(asdict(done)) + "\n")
         if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
             save_state(state, model, optimizer, step + 1)
         yield done
@@ -218,6 +218,7 @@ def train_step(
 
 
 def round_experts(model: Transformer) -> None:
+    """From now on the forward sees every expert as MXFP4 would store it now."""
     for module in model.modules():
         if isinstance(module, RoundedExperts):
             module.round()

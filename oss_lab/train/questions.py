@@ -42,16 +42,10 @@ pillow jacket thunder copper lonely purple quick ancient
 WORDS = {"train": TRAIN_WORDS.split(), "held_out": HELD_OUT_WORDS.split()}
 OTHER_SUMS = {
     "train": (
-        "{} - {}",
-        "{} / {}",
-        "{} ^ {}",
-        "the root of {}",
-        "{} mod {}",
-        "{} + {} + {}",
-        "{} %",
+        "{} - {}", "{} / {}", "{} ^ {}", "the root of {}", "{} mod {}", "{} + {} + {}", "{} %",
     ),
     "held_out": ("{} minus {}", "{} divided by {}", "the square of {}", "{} * {} * {}"),
-}
+}  # fmt: skip
 TOO_LONG = (
     *(("*", lengths) for lengths in ((3, 3), (4, 1), (4, 2), (4, 3), (5, 2), (6, 5))),
     *(("+", lengths) for lengths in ((5, 1), (5, 3), (5, 5), (7, 4))),

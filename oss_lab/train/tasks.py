@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, Protocol
 
+from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.train.arithmetic import product_trace, sum_trace
 from oss_lab.train.questions import out_of_reach_question
 
-Effort = Literal["low", "medium", "high"]
 Split = Literal["train", "held_out"]
-EFFORTS: tuple[Effort, ...] = ("low", "medium", "high")
 HELD_OUT_SHARE = 10  # one pair in ten
 
 ARITHMETIC_WORDINGS = ("What is {}?", "What is {}?", "What is {}?", "Compute {}.", "{} = ?", "{}")
@@ -23,7 +22,7 @@ ABILITIES = (
     "It knows products of up to three by two digits and sums of up to four digits, asked as"
     " `What is 347 * 62?` or `12 + 35`; of anything else it says that it cannot."
 )
-"""What nano can do, in words for people: chat, tour and README show this text."""
+"""What nano can do, in words for people; `oss-lab chat` shows them."""
 REFUSAL = "I only know products and sums of small whole numbers."
 REFUSAL_THOUGHT = "Not a product or a sum that I know."
 

@@ -77,7 +77,7 @@ def test_without_scaling_it_is_plain_rope():
 
 def test_the_concentration_is_on_cos_and_sin_at_every_position():
     cos, sin = rotation(GPT_OSS_20B, torch.tensor([[0, 1, 100, 5000]]), torch.float32)
-    assert cos.shape == sin.shape == (1, 1, 4, 32)
+    assert cos.shape == sin.shape == (1, 1, 4, 64)
     length = concentration(GPT_OSS_20B)
     np.testing.assert_allclose(torch.hypot(cos, sin).numpy(), length, rtol=1e-6)
     assert cos[0, 0, 0].unique().tolist() == [pytest.approx(length)]
@@ -95,13 +95,14 @@ def test_tables_are_computed_in_float32_and_then_rounded():
 
 
 def test_halves_turn_against_each_other_not_neighbouring_pairs():
-    x = torch.zeros(1, 1, 1, 8)
-    x[..., 1] = 1.0  # second of the first half; its partner is 1 + 4
-    angle = torch.tensor([0.1, 0.2, 0.3, 0.4])[None, None, None]
-    turned = rotate(x, (angle.cos(), angle.sin()))
-    expected = torch.zeros(8)
-    expected[1], expected[5] = math.cos(0.2), math.sin(0.2)
-    torch.testing.assert_close(turned.flatten(), expected)
+    for one, other, sign in ((1, 33, 1), (33, 1, -1)):  # partners are half a head apart
+        x = torch.zeros(1, 1, 1, 64)
+        x[..., one] = 1.0
+        turned = rotate(x, rotation(GPT_OSS_20B, torch.tensor([[3]]), torch.float32))
+        angle, length = 3 * GOLDEN[1], concentration(GPT_OSS_20B)
+        expected = torch.zeros(64)
+        expected[one], expected[other] = math.cos(angle), sign * math.sin(angle)
+        torch.testing.assert_close(turned.flatten(), length * expected)
 
 
 def test_products_depend_on_the_distance_alone():

@@ -7,10 +7,11 @@ from random import Random
 import pytest
 import torch
 
+from oss_lab.harmony.messages import EFFORTS
 from oss_lab.tokenizer import load_vocabulary
 from oss_lab.train.arithmetic import product_trace, sum_trace
 from oss_lab.train.data import batch_at, conversation_of
-from oss_lab.train.tasks import EFFORTS, REFUSAL, OutOfReach, Products, Sums, is_held_out
+from oss_lab.train.tasks import REFUSAL, OutOfReach, Products, Sums, is_held_out
 from oss_lab.train.vocabulary import ASSET, MERGES, corpus_pieces, train_ranks
 
 

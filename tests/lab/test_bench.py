@@ -1,0 +1,42 @@
+"""The benchmark runs and reports; its figures are not a test's business."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from oss_lab import bench
+
+
+def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
+    threads = str(torch.get_num_threads())
+    monkeypatch.setattr(sys, "argv", ["bench", "--threads", threads, *arguments])
+    status = bench.main()
+    return status, *capsys.readouterr()
+
+
+def test_reports_every_task_of_both_sides(monkeypatch, capsys, write_tiny):
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    monkeypatch.setattr(bench, "PREFILLS", (16, 64))
+    monkeypatch.setattr(bench, "NEW", 4)
+    status, out, _ = run(
+        monkeypatch, capsys, "--checkpoint", str(write_tiny()), "--repeats", "2", "--json"
+    )
+    assert status == 0
+    report = json.loads(out)
+    assert report["repeats"] == 2
+    for row in report["rows"]:
+        for side in (row["ours"], row["theirs"]):
+            assert 0 < side["low"] <= side["median"] <= side["high"]
+        assert row["ratio"] > 0
+    assert {row["unit"] for row in report["rows"]} == {"tok/s", "ms"}
+
+
+def test_says_in_one_sentence_that_transformers_is_missing(monkeypatch, capsys, write_tiny):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    status, out, err = run(monkeypatch, capsys, "--checkpoint", str(write_tiny()))
+    assert (status, out) == (1, "")
+    assert err == (
+        'oss_lab.bench: transformers is not installed: `pip install "oss-lab[test]"` adds it.\n'
+    )
