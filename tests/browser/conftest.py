@@ -28,6 +28,7 @@ CHROMIUM_FLAGS = [  # no traffic of its own, no first-run pages
     "--disable-component-update",
     "--disable-sync",
 ]
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 # Without it JupyterLab keeps only the visible cells in the page.
 TRACKER_SETTINGS = '{"windowingMode": "none"}'
 
@@ -99,7 +100,8 @@ def private_environment(root: Path) -> dict[str, str]:
     tracker = root / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
     tracker.parent.mkdir(parents=True)
     tracker.write_text(TRACKER_SETTINGS)
-    return os.environ | {name: str(folder) for name, folder in folders.items()}
+    # Two threads that wait for each other's core take twenty times as long on a busy machine.
+    return os.environ | {name: str(folder) for name, folder in folders.items()} | ONE_THREAD
 
 
 def free_port() -> int:
