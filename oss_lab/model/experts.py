@@ -23,9 +23,9 @@ class ExpertCache:
 
     def get(self, packed: "PackedExperts", expert: int, dtype: torch.dtype) -> Tensor:
         key = (id(packed), expert, dtype)
-        if key in self._matrices:
+        if (kept := self._matrices.get(key)) is not None:
             self._matrices.move_to_end(key)
-            return self._matrices[key]
+            return kept
         matrix = mxfp4.dequantise(packed.blocks[expert], packed.scales[expert], dtype)
         if dtype == torch.float32:
             # On x86 a few rows go faster through columns laid out one by one.

@@ -83,7 +83,7 @@ def project(
     """Each input through the matrix and bias of its expert, one after the other."""
     return torch.cat(
         [
-            F.linear(x, bank.matrix(expert, x.dtype), bias[expert])
+            F.linear(x, bank.matrix(expert, x.dtype), bias.select(0, expert))
             for expert, x in zip(used, inputs, strict=True)
         ]
     )
