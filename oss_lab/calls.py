@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from oss_lab.harmony.messages import Message
+from oss_lab.harmony.messages import Conversation, Message
 from oss_lab.reply import Reply, ToolCall
 
 ROUNDS = 8  # replies to one question; the calls of the last are not answered
@@ -21,3 +21,9 @@ def outputs_of(reply: Reply, output: Callable[[ToolCall], str | None]) -> list[M
         return []
     said = [tool_message(call, text) for call, text in outputs if text is not None]
     return said if len(said) == len(outputs) else []
+
+
+def with_outputs(reply: Reply, output: Callable[[ToolCall], str | None]) -> Conversation | None:
+    """The conversation to go on from behind these outputs; None where it does not go on."""
+    said = outputs_of(reply, output)
+    return Conversation((*reply.conversation.messages, *said)) if said else None

@@ -11,7 +11,7 @@ beside the example.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from oss_lab.calls import ROUNDS, outputs_of
+from oss_lab.calls import ROUNDS, with_outputs
 from oss_lab.harmony import Conversation, Message, ToolDescription
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import MAX_TOKENS, Lab
@@ -218,14 +218,5 @@ def replies_to(
     going: Conversation | None = prompt
     while going is not None and len(replies) < ROUNDS:
         replies.append(lab.chat(going, max_tokens=max_tokens))
-        going = with_outputs(replies[-1], tool_outputs)
+        going = with_outputs(replies[-1], lambda call: tool_outputs.get(call.arguments))
     return replies
-
-
-def with_outputs(reply: Reply, tool_outputs: Mapping[str, str]) -> Conversation | None:
-    """The conversation with the outputs of the reply's calls behind it.
-
-    None where the reply does not wait for any, or an output is not known.
-    """
-    said = outputs_of(reply, lambda call: tool_outputs.get(call.arguments))
-    return Conversation((*reply.conversation.messages, *said)) if said else None

@@ -147,12 +147,11 @@ class Chat:
 
     def replied(self, prompt: Conversation) -> "Reply":
         """Replies, until one waits for no output that is known; the last."""
-        from oss_lab.calls import ROUNDS
-        from oss_lab.gallery import with_outputs
+        from oss_lab.calls import ROUNDS, with_outputs
 
         reply = self.streamed(prompt)
         for _ in range(ROUNDS - 1):
-            further = with_outputs(reply, self.tool_outputs)
+            further = with_outputs(reply, lambda call: self.tool_outputs.get(call.arguments))
             if further is None:
                 break
             for message in further.messages[len(reply.conversation) :]:

@@ -184,9 +184,12 @@ def report(args: argparse.Namespace, outcomes: "Sequence[Outcome]") -> None:
 
     rows, totals = scores(outcomes), overall(outcomes)
     if args.plot is not None:
-        from oss_lab.evaluation.plot import accuracy_plot, write_page
+        from oss_lab.evaluation.plot import accuracy_plot
+        from oss_lab.plots.page import page
 
-        write_page(accuracy_plot(rows, totals, args.checkpoint), args.plot)
+        figure = accuracy_plot(rows, totals, args.checkpoint)
+        title = f"Evaluation of {args.checkpoint}"
+        args.plot.write_text(page([figure], title), encoding="utf-8")
     if args.json:
         values = as_json(outcomes)
         print(json.dumps(values if args.effort == "all" else values[0]))

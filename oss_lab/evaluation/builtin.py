@@ -15,7 +15,7 @@ from oss_lab.train.tasks.dialogue import FollowUp, Turns
 from oss_lab.train.tasks.free_text import Forbidden, OutOfReach, SmallTalk
 from oss_lab.train.tasks.lists import Lists
 from oss_lab.train.tasks.lookup import Lookup
-from oss_lab.train.tasks.mix import FREE_TEXT, SHORT, Mixed, is_unseen_rule
+from oss_lab.train.tasks.mix import ANY_SHORT, FREE_TEXT, SHORT, Mixed, is_unseen_rule
 from oss_lab.train.tasks.settings import (
     Setting,
     calculator,
@@ -122,7 +122,7 @@ SUITE: dict[str, Row] = {
     "rule against 5, write it": Row(WriteDigit(5), rule_against_5),
     "no rule, write a digit": Row(WriteDigit()),
     "follow-up": Row(FollowUp()),
-    "later turn": Row(Turns(Mixed("short", tuple((task, 1.0) for task in SHORT)), SHORT)),
+    "later turn": Row(Turns(ANY_SHORT, SHORT)),
     "out of reach": Row(OutOfReach(), most=200),
     "small talk": Row(SmallTalk()),
     "forbidden subject": Row(Forbidden()),

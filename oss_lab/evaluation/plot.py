@@ -1,9 +1,7 @@
 """Accuracy against thinking: a point for each effort, a line for each row of the table."""
 
-import html
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 
 import plotly.graph_objects as go
 from plotly.colors import qualitative
@@ -11,25 +9,13 @@ from plotly.colors import qualitative
 from oss_lab.checkpoint.fields import printable
 from oss_lab.errors import LabError
 from oss_lab.evaluation.report import Score
-from oss_lab.plots.figure import INK, Figure
+from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import base, plural
 from oss_lab.plots.tokens import plotly_text
 
 MOST_LINES = 8
 SYMBOLS = {"low": "circle-open", "medium": "square-open", "high": "diamond"}
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>{title}</title></head>
-<body>
-<main aria-label="{title}">
-{figure}
-<p style="font-family: sans-serif">{sentence}</p>
-</main>
-</body>
-</html>
-"""
 
 
 def accuracy_plot(rows: Sequence[Score], totals: Sequence[Score], model: str) -> Figure:
@@ -90,12 +76,3 @@ def add_line(figure: go.Figure, name: str, scores: Sequence[Score], n: int) -> N
         hovertemplate="%{text} effort: %{y:.1f} % right, %{x:.0f} analysis tokens"
         "<extra>%{fullData.name}</extra>",
     )
-
-
-def write_page(figure: Figure, file: Path) -> None:
-    """One HTML file with plotly inside it; needs no network. The sentence stands below."""
-    inked = go.Figure(figure.plotly).update_layout(INK)
-    drawn = inked.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
-    title = html.escape(str(inked.layout["title"]["text"]))
-    page = PAGE.format(title=title, figure=drawn, sentence=html.escape(figure.sentence))
-    file.write_text(page, encoding="utf-8")

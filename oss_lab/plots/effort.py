@@ -1,7 +1,7 @@
 """What an effort costs: the tokens of several replies to one question, by channel.
 
 One bar an effort. `expected`, where it is known, says beside each bar whether the answer is it;
-one question says nothing about accuracy (`oss_lab.train.evaluate` measures that).
+one question says nothing about accuracy (`oss-lab eval` measures that).
 """
 
 from collections import Counter

@@ -6,7 +6,6 @@ thick one its moving mean over a twentieth of the run. Loss by task is in `train
 
 from collections.abc import Sequence
 from math import ceil
-from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
@@ -16,32 +15,30 @@ from plotly.colors import qualitative
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import GREY, base, plural
-
-if TYPE_CHECKING:
-    from oss_lab.train.loop import Step
+from oss_lab.train.loop import CLIP, Step
 
 POINTS = 400  # of a line
-CLIP = 1.0  # the largest gradient norm of an update
 BLUE, RED, GREEN = qualitative.Safe[0], qualitative.Safe[1], qualitative.Safe[3]
 TICKS = [m * 10.0**n for n in range(-5, 4) for m in (1, 2, 5)]  # of logarithmic axes
 BELOW = {"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "x": 0}  # a legend
 UNIT = "nats a learnt token"
 
 
-def training_loss(steps: Sequence["Step"]) -> Figure:
+def training_loss(steps: Sequence[Step]) -> Figure:
     """Loss over the steps."""
     loss = values(steps, "loss")
     figure = go.Figure()
     add_curve(figure, loss, "loss", BLUE)
     layout(figure, "Loss", f"{UNIT}, mean over all groups of a step", UNIT, logarithmic=True)
+    moves = "falls" if ending(loss) < loss[0] else "rises"
     return Figure(
         figure,
-        f"Over {plural(len(steps), 'step')} the loss falls from {loss[0]:.2f} to {ending(loss):.3f}"
-        f" {UNIT}, the mean of the last twentieth.",
+        f"Over {plural(len(steps), 'step')} the loss {moves} from {loss[0]:.2f} to"
+        f" {ending(loss):.3f} {UNIT}, the mean of the last twentieth.",
     )
 
 
-def routing(steps: Sequence["Step"]) -> Figure:
+def routing(steps: Sequence[Step]) -> Figure:
     """How evenly the experts are used: 1 is even, for the load and for the balance loss."""
     load, balance = values(steps, "load"), values(steps, "balance")
     figure = go.Figure()
@@ -58,7 +55,7 @@ def routing(steps: Sequence["Step"]) -> Figure:
     )
 
 
-def gradient_norm(steps: Sequence["Step"]) -> Figure:
+def gradient_norm(steps: Sequence[Step]) -> Figure:
     """The norm of the gradient of all weights before it is clipped."""
     norm = values(steps, "gradient_norm")
     figure = go.Figure()
@@ -73,7 +70,7 @@ def gradient_norm(steps: Sequence["Step"]) -> Figure:
     )
 
 
-def speed(steps: Sequence["Step"]) -> Figure:
+def speed(steps: Sequence[Step]) -> Figure:
     """Learnt tokens a second of wall time; questions and padding are not counted."""
     tokens, seconds = values(steps, "learnt_tokens"), values(steps, "seconds")
     figure = go.Figure()
@@ -87,7 +84,7 @@ def speed(steps: Sequence["Step"]) -> Figure:
     )
 
 
-def values(steps: Sequence["Step"], field: str) -> NDArray[np.float64]:
+def values(steps: Sequence[Step], field: str) -> NDArray[np.float64]:
     """One field of every step."""
     if not steps:
         raise LabError("there are no steps to draw; train at least one")

@@ -34,10 +34,9 @@ SECTIONS = {"suite": SUITE, "stress": STRESS}
 
 
 def score_rows(
-    folder: str | Path, rows: dict[str, Row], n: int, seed: int, journal: Path
+    lab: Lab, folder: Path, rows: dict[str, Row], n: int, seed: int, journal: Path
 ) -> list[Score]:
     """At most n problems of each row at each of its efforts."""
-    lab = load(folder, verbose=False)
     problems = {name: row.problems(name, n, seed) for name, row in rows.items()}
     asked = [problem for each in problems.values() for problem in each]
     of = fingerprint(open_checkpoint(folder), asked, GREEDY, MAX_TOKENS, seed)
@@ -90,9 +89,10 @@ def main() -> None:
 
 def evaluation(folder: Path, n: int, seed: int) -> dict[str, Any]:
     """The scores of each section as plain values; prints their tables."""
+    lab = load(folder, verbose=False)
     report: dict[str, Any] = {"n": n, "seed": seed}
     for section, rows in SECTIONS.items():
-        scored = score_rows(folder, rows, n, seed, journal_of(folder, section, n, seed))
+        scored = score_rows(lab, folder, rows, n, seed, journal_of(folder, section, n, seed))
         Console().print(table(scored))
         report[section] = [asdict(each) for each in scored]
     return report

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from oss_lab.cache import KVCache
@@ -33,6 +34,7 @@ from oss_lab.train.quantised import RoundedExperts
 from oss_lab.train.state import load_state, load_weights, save_state
 
 STATE = "state.safetensors"
+CLIP = 1.0  # the largest gradient norm of an update
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ class Learnt:
     nats: float
     tokens: int
     balance: float
-    chosen: Tensor
+    chosen: Float[Tensor, "layer expert"]
     gradients: Sequence[Tensor | None]
 
 
@@ -223,7 +225,7 @@ def train_step(
     model: Transformer,
     optimizers: Sequence[torch.optim.Optimizer],
     groups: list[Group],
-    share: Tensor,
+    share: Float[Tensor, "layer expert"],
     balance_weight: float,
     workers: Executor,
 ) -> dict[str, Any]:
@@ -244,7 +246,7 @@ def train_step(
         parameter.grad = functools.reduce(torch.add, given) if given else None
     share.mul_(DECAY).add_((1 - DECAY) * torch.stack([each.chosen for each in results]).mean(0))
     # On one thread as well: a sum over several depends on how many.
-    norm = workers.submit(nn.utils.clip_grad_norm_, model.parameters(), 1.0).result().item()
+    norm = workers.submit(nn.utils.clip_grad_norm_, model.parameters(), CLIP).result().item()
     list(workers.map(lambda optimizer: optimizer.step(), optimizers))
     return {
         "loss": sum(each.nats for each in results) / learnt,
@@ -267,7 +269,11 @@ def losses_by_name(groups: Sequence[Group], results: Sequence[Learnt]) -> dict[s
 
 
 def learn(
-    model: Transformer, group: Group, share: Tensor, nats_weight: float, balance_weight: float
+    model: Transformer,
+    group: Group,
+    share: Float[Tensor, "layer expert"],
+    nats_weight: float,
+    balance_weight: float,
 ) -> Learnt:
     """The gradients of one group; its opening is read once for all rows."""
     opening, inputs, targets, learnt, lengths = (

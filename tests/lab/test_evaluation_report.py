@@ -9,11 +9,12 @@ import pytest
 from rich.console import Console
 
 from oss_lab.errors import LabError
-from oss_lab.evaluation.plot import MOST_LINES, accuracy_plot, write_page
+from oss_lab.evaluation.plot import MOST_LINES, accuracy_plot
 from oss_lab.evaluation.report import ALL, as_json, overall, scores, table, wilson
 from oss_lab.evaluation.run import Outcome
 from oss_lab.harmony.messages import Effort
 from oss_lab.plots.figure import PLOTLY
+from oss_lab.plots.page import page as html_page
 from oss_lab.reply import Stop
 
 EVIL = "<b>bold</b>\x1b[31m$x$[red]"
@@ -159,11 +160,10 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_page_needs_no_network_and_holds_no_markup_from_outside(tmp_path):
+def test_page_needs_no_network_and_holds_no_markup_from_outside():
     outcomes = [outcome(0, EVIL), outcome(1, "</script><script>alert(1)</script>")]
     figure = accuracy_plot(scores(outcomes), overall(outcomes), EVIL)
-    write_page(figure, tmp_path / "p.html")
-    text = (tmp_path / "p.html").read_text("utf-8")
+    text = html_page([figure], EVIL)
     page = Page(text)
     assert page.sources == []
     assert figure.sentence in page.text

@@ -52,14 +52,13 @@ class Turns:
 
     task: Task
     earlier: tuple[Task, ...]
-    turns: int | None = None
 
     @property
     def name(self) -> str:
         return f"{self.task.name}, later turn"
 
     def draw(self, rng: Random, split: Split) -> Problem:
-        count = self.turns or rng.randint(1, 2)
+        count = rng.randint(1, 2)
         history = tuple(rng.choice(self.earlier).draw(rng, split) for _ in range(count))
         problem = self.task.draw(rng, split)
         return replace(problem, name=self.name, history=(*history, *problem.history))

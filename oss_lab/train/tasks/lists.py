@@ -23,13 +23,12 @@ class Lists:
     """Two to seven digits and one thing to do with them; `kind` fixes it."""
 
     kind: Kind | None = None
-    length: int | None = None
     name: str = "list"
 
     def draw(self, rng: Random, split: Split) -> Problem:
         kind = self.kind or rng.choice(KINDS)
         while True:
-            items = [rng.randrange(10) for _ in range(self.length or rng.randint(2, 7))]
+            items = [rng.randrange(10) for _ in range(rng.randint(2, 7))]
             if is_held_out(kind, *items) == (split == "held_out"):
                 break
         question = rng.choice(WORDINGS[kind]).format(_spaced(items))

@@ -49,11 +49,12 @@ LOOKUPS: Weighted = (
     (Lookup(pairs=(4, 8), filler=(150, 350), name="look-up, far"), 1.0),
 )
 SHORT: tuple[Task, ...] = (Products(lengths=(2, 1)), Sums(terms=2), Lists(), FREE_TEXT)
+ANY_SHORT = Mixed("short", tuple((task, 1.0) for task in SHORT))
 DIALOGUES: Weighted = (
     (FollowUp(), 2.0),
     (Turns(Products(), SHORT), 1.0),
     (Turns(Sums(), SHORT), 1.0),
-    (Turns(Mixed("short", tuple((task, 1.0) for task in SHORT)), SHORT), 1.0),
+    (Turns(ANY_SHORT, SHORT), 1.0),
 )
 
 
@@ -81,7 +82,7 @@ WITH_CALCULATOR: Weighted = (
 )
 WITH_LOOK_UP: Weighted = (
     (ToolSum(), 0.8),
-    (Mixed("short", tuple((task, 1.0) for task in SHORT)), 0.2),
+    (ANY_SHORT, 0.2),
 )
 WITH_OTHER_TOOL: Weighted = (
     (Products(), 0.3),
@@ -120,20 +121,23 @@ SETTING_SHARES: dict[str, float] = {
 }
 
 
+TASKS: dict[str, tuple[Callable[[Random], Setting], Weighted]] = {
+    "plain": (plain, PLAIN),
+    "instructions": (instructions, PLAIN),
+    "calculator": (calculator, WITH_CALCULATOR),
+    "look-up tool": (look_up_tool, WITH_LOOK_UP),
+    "other tool": (other_tool, WITH_OTHER_TOOL),
+}
+"""Settings but the rule's, and what is drawn in each."""
+
+
 def broad(rng: Random) -> tuple[Setting, Task]:
     """A setting and a task to draw problems of in it: all that nano learns."""
     (name,) = rng.choices(list(SETTING_SHARES), list(SETTING_SHARES.values()))
     if name == "rule":
         forbidden = rng.choice([5, 5, 5, *range(10)])
         return digit_rule(rng, forbidden), choose(rng, under_rule(forbidden))
-    made: dict[str, tuple[Callable[[Random], Setting], Weighted]] = {
-        "plain": (plain, PLAIN),
-        "instructions": (instructions, PLAIN),
-        "calculator": (calculator, WITH_CALCULATOR),
-        "look-up tool": (look_up_tool, WITH_LOOK_UP),
-        "other tool": (other_tool, WITH_OTHER_TOOL),
-    }
-    make, tasks = made[name]
+    make, tasks = TASKS[name]
     return make(rng), choose(rng, tasks)
 
 

@@ -58,9 +58,9 @@ class Problem:
     developer: DeveloperContent | None = None
     history: tuple["Problem", ...] = ()
 
-    def prompt(self, effort: Effort, date: str | None = None) -> Conversation:
+    def prompt(self, effort: Effort) -> Conversation:
         """All that comes before the assistant's reply."""
-        return Conversation((*self.opening(effort, date), *self._before()))
+        return Conversation((*self.opening(effort), *self._before()))
 
     def conversation(self, effort: Effort, date: str | None = None) -> Conversation:
         """The prompt and the reply that is learnt."""

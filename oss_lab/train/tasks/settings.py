@@ -2,8 +2,7 @@
 
 Nothing; instructions that change nothing; a calculator or a look-up that may be called; another
 tool, which is of no use; or a rule for what may stand in `final`. Problems of any task are drawn
-first and then changed, so that each setting meets every task, and pairs of rule and task that
-training never saw can be asked for.
+first and then changed, so that any setting can meet any task, pairs that training never saw too.
 """
 
 from collections.abc import Callable

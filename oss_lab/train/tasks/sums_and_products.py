@@ -65,7 +65,6 @@ class Sums:
     terms: int | None = None
     digits: int | None = None
     signs: str = "+-"
-    wordings: tuple[str, ...] = ()
     name: str = "sum"
 
     def draw(self, rng: Random, split: Split) -> Problem:
@@ -80,7 +79,7 @@ class Sums:
         expression = str(plain[0]) + "".join(
             f"{sign}{term}" for sign, term in zip(signs, plain[1:], strict=True)
         )
-        question = ask(rng, plain, signs, self.wordings)
+        question = ask(rng, plain, signs)
         return Problem(self.name, question, value, sum_thoughts(terms), expression, value)
 
     def _terms(self, rng: Random, count: int) -> list[int]:

@@ -1,0 +1,41 @@
+"""Figures on one web page that needs no network: plotly is inside, each sentence stands below."""
+
+import html
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from oss_lab.checkpoint.fields import printable
+from oss_lab.plots.figure import INK, Figure
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font-family: sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em }}
+</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+{figures}
+</main>
+</body>
+</html>
+"""
+
+
+def page(figures: Sequence[Figure], title: str) -> str:
+    """HTML with plotly in its first figure."""
+    parts = []
+    for n, figure in enumerate(figures):
+        inked = go.Figure(figure.plotly).update_layout(INK)
+        drawn = inked.to_html(
+            full_html=False, include_plotlyjs=n == 0, config={"displaylogo": False}
+        )
+        sentence = html.escape(figure.sentence)
+        parts.append(f"<figure>\n{drawn}\n<figcaption>{sentence}</figcaption>\n</figure>")
+    return PAGE.format(title=html.escape(printable(title)), figures="\n".join(parts))
