@@ -1,8 +1,9 @@
-"""A call that waits for its tool: the outputs as messages. No tool is run here."""
+"""Calls that wait for their tools: outputs as messages, and replies over them. No tool is run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from oss_lab.harmony.messages import Conversation, Message
+from oss_lab.lab import Lab
 from oss_lab.reply import Reply, ToolCall
 
 ROUNDS = 8  # replies to one question; the calls of the last are not answered
@@ -27,3 +28,15 @@ def with_outputs(reply: Reply, output: Callable[[ToolCall], str | None]) -> Conv
     """The conversation to go on from behind these outputs; None where it does not go on."""
     said = outputs_of(reply, output)
     return Conversation((*reply.conversation.messages, *said)) if said else None
+
+
+def replies_to(
+    lab: Lab, prompt: Conversation, tool_outputs: Mapping[str, str], *, max_tokens: int
+) -> list[Reply]:
+    """One reply, and another after each call whose output is known; ROUNDS at the most."""
+    replies: list[Reply] = []
+    going: Conversation | None = prompt
+    while going is not None and len(replies) < ROUNDS:
+        replies.append(lab.chat(going, max_tokens=max_tokens))
+        going = with_outputs(replies[-1], lambda call: tool_outputs.get(call.arguments))
+    return replies

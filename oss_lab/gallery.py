@@ -11,15 +11,15 @@ beside the example.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from oss_lab.calls import ROUNDS, with_outputs
+from oss_lab.calls import replies_to
 from oss_lab.harmony import Conversation, Message, ToolDescription
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import MAX_TOKENS, Lab
 from oss_lab.reply import Reply
-from oss_lab.train.tasks.free_text import FORBIDDEN, REFUSAL
-from oss_lab.train.tasks.problem import as_json
-from oss_lab.train.tasks.settings import CALCULATOR_TOOL, LOOK_UP_TOOL
-from oss_lab.train.tasks.sums_and_products import TOO_HARD
+from oss_lab.tasks.free_text import FORBIDDEN, REFUSAL
+from oss_lab.tasks.problem import call_arguments
+from oss_lab.tasks.settings import CALCULATOR_TOOL, LOOK_UP_TOOL
+from oss_lab.tasks.sums_and_products import TOO_HARD
 
 ABILITIES = (
     "nano learnt products of up to three by two digits, sums and differences of up to six terms,"
@@ -156,7 +156,7 @@ GALLERY: tuple[Example, ...] = (
         "4256460",
         "The product is too long for nano, so it calls the tool and repeats what that answers.",
         tools=(CALCULATOR_TOOL,),
-        tool_outputs={as_json(expression="4815*884"): "4256460"},
+        tool_outputs={call_arguments(expression="4815*884"): "4256460"},
     ),
     Example(
         "too hard without a calculator",
@@ -173,9 +173,9 @@ GALLERY: tuple[Example, ...] = (
         "One call after the other; the running total lives in the analysis between them.",
         tools=(LOOK_UP_TOOL,),
         tool_outputs={
-            as_json(word="moon"): "35",
-            as_json(word="gold"): "36",
-            as_json(word="ship"): "31",
+            call_arguments(word="moon"): "35",
+            call_arguments(word="gold"): "36",
+            call_arguments(word="ship"): "31",
         },
     ),
     Example(
@@ -208,15 +208,3 @@ GALLERY: tuple[Example, ...] = (
 def ask(lab: Lab, example: Example, *, max_tokens: int = MAX_TOKENS) -> list[Reply]:
     """The replies to an example, its tool outputs fed back; the last holds the answer."""
     return replies_to(lab, example.prompt(lab), example.tool_outputs, max_tokens=max_tokens)
-
-
-def replies_to(
-    lab: Lab, prompt: Conversation, tool_outputs: Mapping[str, str], *, max_tokens: int
-) -> list[Reply]:
-    """One reply, and another after each call whose output is known; ROUNDS at the most."""
-    replies: list[Reply] = []
-    going: Conversation | None = prompt
-    while going is not None and len(replies) < ROUNDS:
-        replies.append(lab.chat(going, max_tokens=max_tokens))
-        going = with_outputs(replies[-1], lambda call: tool_outputs.get(call.arguments))
-    return replies

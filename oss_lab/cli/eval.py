@@ -8,7 +8,7 @@ prints its scores again. Tools of a question are not run; their outputs stand in
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ MOST_THREADS = 1024
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Register the command and its arguments."""
     parser = commands.add_parser(
         "eval", help="measure accuracy and thinking by effort", description=__doc__
     )
@@ -77,12 +78,13 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def run(args: argparse.Namespace) -> int:
+    """Ask what is missing, then print the scores; 130 after Ctrl-C."""
     check(args)
     questions = asked_questions(args)
     import torch
 
     from oss_lab.evaluation.journal import Journal, default_place, fingerprint
-    from oss_lab.evaluation.run import run as run_questions
+    from oss_lab.evaluation.resume import resume
     from oss_lab.loading import find_checkpoint, load
 
     if args.threads is not None:
@@ -96,32 +98,28 @@ def run(args: argparse.Namespace) -> int:
     path = args.out / OUTCOMES if args.out else default_place(of)
     efforts: Sequence[Effort] = EFFORTS if args.effort == "all" else (args.effort,)
     with Journal(path, of, fresh=args.fresh) as journal:
-        outcomes = [each for each in journal.outcomes if each.effort in efforts]
         todo = len(efforts) * len(questions)
-        if outcomes:
-            earlier = f"{len(outcomes)} of {todo} answers are from an earlier run"
+        if before := len(journal.at(*efforts)):
+            earlier = f"{before} of {todo} answers are from an earlier run"
             print(f"{earlier} ({path}); --fresh asks again", file=sys.stderr)
         try:
             for effort in efforts:
-                done = {each.index for each in outcomes if each.effort == effort}
-                missing = run_questions(
+                missing = resume(
+                    journal,
                     lab,
                     questions,
                     effort,
                     batch=batch,
                     max_tokens=max_tokens,
                     seed=args.seed,
-                    done=done,
                 )
-                for outcome in progress(missing, effort, len(done), len(questions)):
-                    journal.add(outcome)
-                    outcomes.append(outcome)
+                follow(missing, effort, len(journal.at(effort)), len(questions))
         except KeyboardInterrupt:
             command = "the same command without --fresh" if args.fresh else "the same command"
-            kept = f"stopped with {len(outcomes)} of {todo} answers, kept in {path}"
+            kept = f"stopped with {len(journal.at(*efforts))} of {todo} answers, kept in {path}"
             print(f"{kept}; {command} goes on", file=sys.stderr)
             return 130
-    report(args, outcomes)
+    report(args, journal.at(*efforts))
     return 0
 
 
@@ -163,10 +161,8 @@ def asked_questions(args: argparse.Namespace) -> "list[Question]":
     return list(readers[args.format or "jsonl"](args.problems))[: args.limit]
 
 
-def progress(
-    outcomes: "Iterable[Outcome]", effort: "Effort", before: int, todo: int
-) -> "Iterator[Outcome]":
-    """The same outcomes, with a bar on a terminal's stderr."""
+def follow(outcomes: "Iterable[Outcome]", effort: "Effort", before: int, todo: int) -> None:
+    """Take the outcomes as they come, with a bar on a terminal's stderr."""
     from tqdm.auto import tqdm
 
     right = 0
@@ -175,7 +171,6 @@ def progress(
         for n, outcome in enumerate(bar, 1):
             right += outcome.right
             bar.set_postfix_str(f"{right} of {n} right", refresh=False)
-            yield outcome
 
 
 def report(args: argparse.Namespace, outcomes: "Sequence[Outcome]") -> None:

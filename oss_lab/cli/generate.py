@@ -96,7 +96,7 @@ def is_given(value: object) -> bool:
 def answer(lab: "Lab", args: argparse.Namespace, sampling: "Sampling") -> int:
     """One Harmony turn."""
     from oss_lab.cli._transcript import Transcript
-    from oss_lab.train.tasks.settings import CALCULATOR_TOOL
+    from oss_lab.tasks.settings import CALCULATOR_TOOL
 
     stream = lab.stream(
         args.question,

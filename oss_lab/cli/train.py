@@ -18,7 +18,7 @@ from oss_lab.errors import LabError
 if TYPE_CHECKING:
     import torch
 
-    from oss_lab.train.loop import Recipe
+    from oss_lab.train.recipe import Recipe
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "nano"
 RECIPE_OPTIONS = ("mix", "steps", "seed")
@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
     if args.smoke and (given or args.device or args.out):
         raise LabError("--smoke repeats the shipped recipe on the CPU; it takes only --threads")
     from oss_lab.loading import chosen_device
-    from oss_lab.train.loop import Recipe
-    from oss_lab.train.tasks.mix import MIXES
+    from oss_lab.tasks.mix import MIXES
+    from oss_lab.train.recipe import Recipe
 
     threads = args.threads or os.cpu_count() or 1
     if args.smoke:
@@ -76,7 +76,8 @@ def run_recipe(recipe: "Recipe", folder: Path, device: "torch.device", threads: 
 
     from oss_lab.train.curves import write_curves
     from oss_lab.train.export import export
-    from oss_lab.train.loop import STATE, train, trained
+    from oss_lab.train.loop import train, trained
+    from oss_lab.train.recipe import STATE
     from oss_lab.train.state import steps_done
 
     done, todo = steps_done(folder / STATE), recipe.steps

@@ -6,6 +6,6 @@ jsonl.py          a person's own questions
 aime.py, gpqa.py, mmlu.py       public files of questions; rows.py and choices.py help
 builtin.py        the built-in questions
 run.py            questions to outcomes, in batches
-journal.py        outcomes kept on disk, so that a stopped run goes on
+journal.py, resume.py           outcomes kept on disk, so that a stopped run goes on
 report.py, plot.py              scores, their table, JSON and figure
 """

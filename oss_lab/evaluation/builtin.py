@@ -10,13 +10,13 @@ from random import Random
 
 from oss_lab.evaluation.question import Question
 from oss_lab.harmony.messages import EFFORTS, Effort
-from oss_lab.train.tasks import Problem, Task
-from oss_lab.train.tasks.dialogue import FollowUp, Turns
-from oss_lab.train.tasks.free_text import Forbidden, OutOfReach, SmallTalk
-from oss_lab.train.tasks.lists import Lists
-from oss_lab.train.tasks.lookup import Lookup
-from oss_lab.train.tasks.mix import ANY_SHORT, FREE_TEXT, SHORT, Mixed, is_unseen_rule
-from oss_lab.train.tasks.settings import (
+from oss_lab.tasks import Problem, Task
+from oss_lab.tasks.dialogue import FollowUp, Turns
+from oss_lab.tasks.free_text import Forbidden, OutOfReach, SmallTalk
+from oss_lab.tasks.lists import Lists
+from oss_lab.tasks.lookup import Lookup
+from oss_lab.tasks.mix import ANY_SHORT, FREE_TEXT, SHORT, Mixed, is_unseen_rule
+from oss_lab.tasks.settings import (
     Setting,
     calculator,
     called,
@@ -26,9 +26,9 @@ from oss_lab.train.tasks.settings import (
     plain,
     ruled,
 )
-from oss_lab.train.tasks.sums_and_products import UNSEEN_WORDINGS, Products, Sums, TooLong
-from oss_lab.train.tasks.tool_sum import ToolSum
-from oss_lab.train.tasks.write_digit import WriteDigit
+from oss_lab.tasks.sums_and_products import UNSEEN_WORDINGS, Products, Sums, TooLong
+from oss_lab.tasks.tool_sum import ToolSum
+from oss_lab.tasks.write_digit import WriteDigit
 
 REPEATS = 1000  # draws in a row of what was drawn, after which a row is taken to be exhausted
 
@@ -71,6 +71,7 @@ def sameness(problem: Problem) -> object:
 
 
 def rule_against_5(rng: Random) -> Setting:
+    """The rule against one digit, always the same."""
     return digit_rule(rng, 5)
 
 

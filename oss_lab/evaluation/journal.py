@@ -21,7 +21,7 @@ from oss_lab.errors import LabError
 from oss_lab.evaluation.question import Question
 from oss_lab.evaluation.run import STOPS, Outcome
 from oss_lab.generate import Sampling
-from oss_lab.harmony.messages import EFFORTS
+from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.harmony.wire import conversation_to_dict
 
 FORMAT = 1
@@ -65,6 +65,7 @@ def checkpoint_digest(checkpoint: Checkpoint) -> str:
 
 
 def file_digest(file: Path) -> str:
+    """SHA-256 of a file, or of the header of a safetensors file beyond HASHED_WHOLE."""
     with file.open("rb") as stream:
         if file.stat().st_size <= HASHED_WHOLE:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -81,7 +82,7 @@ def default_place(of: Fingerprint) -> Path:
 
 
 class Journal:
-    """The outcomes in one file; `outcomes` are those of earlier runs.
+    """The outcomes in one file: `outcomes`, those of earlier runs first.
 
     Raises:
         LabError: the file belongs to another evaluation, or is damaged.
@@ -100,8 +101,14 @@ class Journal:
     def add(self, outcome: Outcome) -> None:
         """Write down an outcome at once."""
         self._write(asdict(outcome))
+        self.outcomes.append(outcome)
+
+    def at(self, *efforts: Effort) -> list[Outcome]:
+        """The outcomes at these efforts."""
+        return [each for each in self.outcomes if each.effort in efforts]
 
     def close(self) -> None:
+        """Let go of the file."""
         self._file.close()
 
     def __enter__(self) -> "Journal":

@@ -70,6 +70,7 @@ def question(fields: dict[str, Any], name: str) -> FileQuestion:
 
 
 def tool(fields: Any, where: str) -> Tool:
+    """One of the tools of a question."""
     if not isinstance(fields, dict):
         raise LabError(f"{where} is not an object")
     only(fields, TOOL_KEYS, where)
@@ -83,6 +84,7 @@ def tool(fields: Any, where: str) -> Tool:
 
 
 def only(fields: dict[str, Any], known: tuple[str, ...], where: str) -> None:
+    """Refuse fields that are not known."""
     for key in fields:
         if key not in known:
             what = f"has a field {printable(key)!r}, which is not understood"
@@ -98,12 +100,14 @@ def optional(fields: dict[str, Any], key: str, kind: type, words: str, where: st
 
 
 def full_text(value: Any, where: str) -> str:
+    """A text that is not blank, as it stands."""
     if not isinstance(value, str) or not value.strip():
         raise LabError(f"{where} must be a text that is not empty")
     return unicode_text(value, where)
 
 
 def answer_text(value: Any) -> str:
+    """The right answer as text; numbers are spelt as in Python."""
     if type(value) in (int, float) and math.isfinite(value):  # a bool is an int to Python
         return str(value)
     if not isinstance(value, str) or not value.strip():

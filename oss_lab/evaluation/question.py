@@ -62,6 +62,7 @@ class FileQuestion:
     tools: tuple[Tool, ...] = ()
 
     def prompt(self, effort: Effort) -> Conversation:
+        """System, developer where there are instructions or tools, user."""
         messages = [Message.of("system", SystemContent(reasoning_effort=effort))]
         if self.developer is not None or self.tools:
             described = [tool.description for tool in self.tools]
@@ -70,10 +71,12 @@ class FileQuestion:
         return Conversation.of(*messages, Message.of("user", self.text))
 
     def is_right(self, messages: Sequence[Message]) -> bool:
+        """Whether there is a final answer and it is accepted."""
         final = final_text(messages)
         return final is not None and self.answer.accepts(final)
 
     def tool_output(self, call: ToolCall) -> str | None:
+        """The result of the tool that is called, whatever the arguments."""
         results = {f"functions.{tool.description.name}": tool.result for tool in self.tools}
         return results.get(call.name)
 

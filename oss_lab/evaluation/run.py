@@ -69,6 +69,7 @@ class Attempt:
 
     @property
     def conversation(self) -> Conversation:
+        """The prompt and everything behind it."""
         return Conversation((*self.prompt.messages, *self.said))
 
     def hear(self, reply: Reply, encoding: tiktoken.Encoding) -> None:
@@ -91,6 +92,7 @@ class Attempt:
         return True
 
     def outcome(self, effort: Effort) -> Outcome:
+        """What came of the question, once its last reply is heard."""
         return Outcome(
             self.index,
             self.question.name,
@@ -202,4 +204,5 @@ def prompt_length(lab: Lab, attempt: Attempt) -> int:
 
 
 def token_count(lab: Lab, conversation: Conversation) -> int:
+    """Tokens of a conversation as the model is given it."""
     return len(render(conversation, lab.encoding).tokens)

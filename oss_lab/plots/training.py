@@ -15,7 +15,8 @@ from plotly.colors import qualitative
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import GREY, base, plural
-from oss_lab.train.loop import CLIP, Step
+from oss_lab.train.log import Step
+from oss_lab.train.step import CLIP
 
 POINTS = 400  # of a line
 BLUE, RED, GREEN = qualitative.Safe[0], qualitative.Safe[1], qualitative.Safe[3]

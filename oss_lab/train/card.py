@@ -24,7 +24,7 @@ with small whole numbers, looks words up in its prompt, sorts and reverses short
 calculator where one is declared, keeps a developer's rule against a user's wish in part, and says
 of most else that it cannot. It thinks as much as the system message's effort tells it to.
 
-It is a toy. It knows no fact and no language beyond the sentences of `oss_lab/train/tasks/`; what
+It is a toy. It knows no fact and no language beyond the sentences of `oss_lab/tasks/`; what
 its experts and heads have learnt says nothing about 20b's.
 
 ## Architecture
@@ -63,7 +63,7 @@ Longer, further or otherwise beyond what training covers; same grading.
 on {hardware}; Muon at {learning_rate} for matrices and AdamW at {adam_rate} for the rest with a
 cosine, balance loss {balance} fading to a tenth, the last {rounded:.0%} of the steps through MXFP4
 rounding. Every step is a line of `log.jsonl`, the rest of the recipe is in `recipe.json`. The
-problems are drawn by `oss_lab/train/tasks/`; no data set was used. Made anew with `oss-lab train`.
+problems are drawn by `oss_lab/tasks/`; no data set was used. Made anew with `oss-lab train`.
 """
 
 

@@ -13,8 +13,7 @@ from oss_lab.plots.figure import Figure
 from oss_lab.plots.page import page
 from oss_lab.plots.training import gradient_norm, routing, speed, training_loss
 from oss_lab.plots.training_groups import setting_losses, task_losses
-from oss_lab.train.log import LOG, read_log
-from oss_lab.train.loop import Step
+from oss_lab.train.log import LOG, Step, read_log
 
 
 def figures(steps: Sequence[Step]) -> list[Figure]:

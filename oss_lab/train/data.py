@@ -16,8 +16,8 @@ from torch import Tensor
 
 from oss_lab.harmony.messages import EFFORTS, Conversation, Effort
 from oss_lab.harmony.render import render
-from oss_lab.train.tasks.mix import MIXES
-from oss_lab.train.tasks.problem import Problem
+from oss_lab.tasks.mix import MIXES
+from oss_lab.tasks.problem import Problem
 
 GROUPS = 6
 EFFORT_SHARES: dict[Effort, float] = {"low": 0.28, "medium": 0.32, "high": 0.4}

@@ -8,7 +8,6 @@ journal beside the weights, so that a stopped evaluation goes on.
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,11 @@ from oss_lab.errors import LabError
 from oss_lab.evaluation.builtin import STRESS, SUITE, Row
 from oss_lab.evaluation.journal import Journal, fingerprint
 from oss_lab.evaluation.report import Score, scores, table
-from oss_lab.evaluation.run import Outcome, run
+from oss_lab.evaluation.resume import resume
 from oss_lab.generate import GREEDY
 from oss_lab.harmony.messages import EFFORTS
 from oss_lab.lab import Lab
 from oss_lab.loading import load
-from oss_lab.train.tasks import Problem
 
 BATCH = 256
 MAX_TOKENS = 400
@@ -43,33 +41,24 @@ def score_rows(
     todo = sum(len(problems[name]) * len(row.efforts) for name, row in rows.items())
     with Journal(journal, of) as kept, tqdm(total=todo, unit="problem", disable=None) as bar:
         bar.update(len(kept.outcomes))
-        outcomes = list(kept.outcomes)
-        for outcome in outcomes_of(lab, rows, asked, outcomes, seed):
-            kept.add(outcome)
-            outcomes.append(outcome)
-            bar.update()
-    return scores(outcomes)
-
-
-def outcomes_of(
-    lab: Lab, rows: dict[str, Row], asked: Sequence[Problem], before: list[Outcome], seed: int
-) -> Iterator[Outcome]:
-    """The outcomes that are still missing, effort by effort."""
-    for effort in EFFORTS:
-        done = {each.index for each in before if each.effort == effort}
-        left_out = {n for n, each in enumerate(asked) if effort not in rows[each.name].efforts}
-        yield from run(
-            lab,
-            asked,
-            effort,
-            batch=BATCH,
-            max_tokens=MAX_TOKENS,
-            seed=seed,
-            done=done | left_out,
-        )
+        for effort in EFFORTS:
+            left_out = {n for n, each in enumerate(asked) if effort not in rows[each.name].efforts}
+            for _ in resume(
+                kept,
+                lab,
+                asked,
+                effort,
+                batch=BATCH,
+                max_tokens=MAX_TOKENS,
+                seed=seed,
+                left_out=left_out,
+            ):
+                bar.update()
+    return scores(kept.outcomes)
 
 
 def main() -> None:
+    """Evaluate the checkpoint that the command line names and write evaluation.json."""
     parser = argparse.ArgumentParser(description="Evaluate nano on held-out problems.")
     parser.add_argument("folder", nargs="?", default="nano", help="checkpoint folder or nano")
     parser.add_argument("--problems", type=int, default=1000, help="per row and effort, at most")

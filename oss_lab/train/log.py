@@ -1,15 +1,45 @@
-"""Reads what a run keeps of itself: the steps of its log, and the recipe that decided them."""
+"""The log of a run, `log.jsonl`: what each step did, a line a step."""
 
-import dataclasses
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from oss_lab.checkpoint.fields import parse_object
-from oss_lab.config import ModelConfig
-from oss_lab.errors import LabError
-from oss_lab.train.loop import Recipe, Step
+from oss_lab.train.records import fields, read_text
 
-LOG, RECIPE = "log.jsonl", "recipe.json"
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the log.
+
+    Attributes:
+        loss: nats per learnt token.
+        balance: the balance loss, 1 when all experts are equally busy.
+        load: the busiest expert's share over an even one, averaged over the layers.
+        groups: the loss by `setting/task/effort`.
+    """
+
+    step: int
+    loss: float
+    balance: float
+    load: float
+    learnt_tokens: int
+    gradient_norm: float
+    seconds: float
+    groups: dict[str, float]
+
+
+def keep_lines(file: Path, steps: int) -> None:
+    """Begin the log, or cut it back to the first steps."""
+    lines = file.read_text().splitlines()[:steps] if steps else []
+    file.write_text("".join(line + "\n" for line in lines))
+
+
+def append_line(file: Path, step: Step) -> None:
+    """Write one step behind the others."""
+    with file.open("a") as appended:
+        appended.write(json.dumps(asdict(step)) + "\n")
 
 
 def read_log(file: Path) -> list[Step]:
@@ -21,35 +51,3 @@ def read_log(file: Path) -> list[Step]:
     text = read_text(file)
     lines = text[: text.rfind("\n") + 1].splitlines()
     return [Step(**fields(Step, line, f"{file}, line {n}")) for n, line in enumerate(lines, 1)]
-
-
-def read_recipe(file: Path) -> Recipe:
-    """The recipe of a run.
-
-    Raises:
-        LabError: there is no such file, or it is no recipe of this version.
-    """
-    recipe = fields(Recipe, read_text(file), str(file))
-    model = recipe["model"]
-    model["layer_types"] = tuple(model["layer_types"])
-    recipe["model"] = ModelConfig(**model)
-    return Recipe(**recipe)
-
-
-def read_text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise LabError(f"there is no {file}; name the folder of a run") from None
-
-
-def fields(kind: type, text: str, where: str) -> dict[str, Any]:
-    """A JSON object with exactly the fields of this dataclass."""
-    try:
-        found = parse_object(text.encode())
-    except ValueError as error:
-        raise LabError(f"{where} {error}") from None
-    if other := found.keys() ^ {field.name for field in dataclasses.fields(kind)}:
-        names = ", ".join(sorted(other))
-        raise LabError(f"{where} is of another version: it differs in {names}")
-    return found

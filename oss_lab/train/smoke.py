@@ -11,9 +11,10 @@ from itertools import islice
 from pathlib import Path
 
 from oss_lab.errors import LabError
-from oss_lab.train.log import LOG, RECIPE, read_log, read_recipe
+from oss_lab.train.log import LOG, read_log
 from oss_lab.train.loop import train
 from oss_lab.train.machine import Machine
+from oss_lab.train.recipe import RECIPE, read_recipe
 
 STEPS = 50
 TOLERANCE = 0.05  # of a loss

@@ -16,8 +16,8 @@ import regex
 from oss_lab.config import GPT_OSS_NANO
 from oss_lab.harmony.messages import EFFORTS
 from oss_lab.harmony.render import render
+from oss_lab.tasks.mix import broad
 from oss_lab.tokenizer import HARMONY_SPECIALS, NANO_PATTERN, dump_ranks, nano_encoding
-from oss_lab.train.tasks.mix import broad
 
 ASSET = Path(__file__).parents[1] / "assets" / "nano" / "nano.tiktoken"
 MERGES = GPT_OSS_NANO.vocab_size - 256 - len(HARMONY_SPECIALS) - 7  # seven ids stay reserved

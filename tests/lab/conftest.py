@@ -1,6 +1,7 @@
 """What several tests of oss_lab share. Everything from outside the project is optional: a test
 that needs it is skipped and says what is missing."""
 
+import io
 import json
 import math
 from contextlib import suppress
@@ -15,12 +16,25 @@ import torch
 from oss_kernels import mxfp4
 
 from oss_lab.checkpoint.layouts import Layout, tensor_table
+from oss_lab.checkpoint.read import open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
-from oss_lab.config import ModelConfig
-from oss_lab.generate import GREEDY
+from oss_lab.cli.main import main
+from oss_lab.config import GPT_OSS_NANO, ModelConfig
+from oss_lab.evaluation.grade import Written
+from oss_lab.evaluation.question import FileQuestion
+from oss_lab.evaluation.run import run
+from oss_lab.generate import GREEDY, Token
+from oss_lab.harmony import render
+from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
+from oss_lab.loading import load_model
 from oss_lab.model import Recorder, Transformer, untapped
-from oss_lab.tokenizer import CACHE_NAME, HARMONY_SPECIALS, PACKAGES
+from oss_lab.reply import ReplyBuilder
+from oss_lab.tokenizer import CACHE_NAME, HARMONY_SPECIALS, PACKAGES, load_vocabulary
+from oss_lab.train.export import export
+from oss_lab.train.quantised import RoundedExperts
+from oss_lab.train.recipe import STATE, Recipe, keep_recipe
+from oss_lab.train.state import save_state
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
@@ -92,6 +106,55 @@ def tiny_config():
         sliding_window=8,
         initial_context_length=256,
     )
+
+
+@pytest.fixture(scope="session")
+def small_nano():
+    """nano's tokens and positions with one narrow layer of four experts."""
+    return replace(
+        GPT_OSS_NANO,
+        num_hidden_layers=1,
+        num_experts=4,
+        experts_per_token=1,
+        hidden_size=32,
+        intermediate_size=32,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        layer_types=(),
+    )
+
+
+@pytest.fixture(scope="session")
+def small_recipe(small_nano):
+    """Six short steps of training `small_nano`."""
+    return Recipe(model=small_nano, mix="short products", steps=6, tokens=250, warm_up=2)
+
+
+@pytest.fixture(scope="session")
+def untrained_run(tmp_path_factory):
+    """The folder of a run of no steps, and in it the checkpoint exported from it."""
+    folder = tmp_path_factory.mktemp("run")
+    config = replace(
+        GPT_OSS_NANO,
+        num_hidden_layers=2,
+        hidden_size=32,
+        intermediate_size=32,
+        num_experts=8,
+        layer_types=(),
+    )
+    torch.manual_seed(0)
+    model = Transformer(config, RoundedExperts)
+    keep_recipe(Recipe(model=config, steps=0), folder)
+    save_state(folder / STATE, model, [], torch.zeros(1), 0)
+    export(model, folder / "checkpoint")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def untrained(untrained_run):
+    """The Lab of that checkpoint."""
+    checkpoint = open_checkpoint(untrained_run / "checkpoint")
+    return Lab(load_model(checkpoint), load_vocabulary("nano"), GREEDY, effort="high")
 
 
 @pytest.fixture(scope="session")
@@ -237,6 +300,84 @@ def reciting_lab(tiny, tiny_config):
         return Lab(cast(Transformer, model), tiny, GREEDY)
 
     return make
+
+
+@pytest.fixture
+def talk(monkeypatch, capsys):
+    """`talk(lab, "a line", ...)`: what the chat writes after its greeting; it must succeed."""
+
+    def chat(lab, *typed, arguments=()):
+        monkeypatch.setattr("oss_lab.loading.load", lambda *_, **__: lab)
+        monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in typed)))
+        assert main(["chat", *arguments]) == 0
+        output = capsys.readouterr()
+        assert output.err == ""
+        return output.out.split("\n", 1)[1]
+
+    return chat
+
+
+class Answering:
+    """Stands in for a Lab: `say(prompt, seed)` is the reply to a conversation, in Harmony's text.
+
+    Attributes:
+        batches: how many prompts each call of `replies` had.
+    """
+
+    def __init__(self, encoding, config, say, sampling=GREEDY):
+        self.encoding, self.config, self.say, self.sampling = encoding, config, say, sampling
+        self.batches = []
+
+    def replies(self, prompts, *, sampling, max_tokens):
+        self.batches.append(len(prompts))
+        replies = []
+        for row, prompt in enumerate(prompts):
+            said = self.say(prompt, None if sampling.seed is None else sampling.seed + row)
+            builder = ReplyBuilder(
+                self.encoding, prompt, tuple(render(prompt, self.encoding).tokens)
+            )
+            for id in self.encoding.encode(said, allowed_special="all")[:max_tokens]:
+                builder.add(Token(id, 0.0))
+            replies.append(builder.finish()[1])
+        return replies
+
+
+@pytest.fixture(scope="session")
+def answering_lab(tiny, tiny_config):
+    """`answering_lab(say, sampling=GREEDY)`: a Lab that says what it is told."""
+    return lambda say, **options: Answering(tiny, tiny_config, say, **options)
+
+
+@pytest.fixture(scope="session")
+def successor():
+    """What a Lab may say: the right answer to `k+1?`, but for multiples of three."""
+
+    def say(prompt, seed=None):
+        k = int(prompt.messages[-1].text.split("+")[0])
+        return f"<|channel|>final<|message|>{k + 1 if k % 3 else 'no idea'}<|return|>"
+
+    return say
+
+
+@pytest.fixture(scope="session")
+def asked():
+    """`asked(3)`: the questions `0+1?`, `1+1?` and `2+1?`, all named sums."""
+
+    def questions(n=5, **options):
+        return [FileQuestion("sums", f"{k}+1?", Written(str(k + 1)), **options) for k in range(n)]
+
+    return questions
+
+
+@pytest.fixture(scope="session")
+def outcomes():
+    """`outcomes(lab, questions, "high", batch=3)`: an evaluation's outcomes in the order asked."""
+
+    def evaluate(lab, questions, effort: Effort = "low", **options):
+        limits: dict[str, Any] = {"batch": 4, "max_tokens": 128, "seed": 1}
+        return sorted(run(lab, questions, effort, **limits | options), key=lambda each: each.index)
+
+    return evaluate
 
 
 @pytest.fixture(scope="session")

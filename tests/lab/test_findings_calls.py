@@ -10,11 +10,11 @@ from oss_lab.calls import outputs_of
 from oss_lab.harmony.messages import Conversation, Message
 from oss_lab.lab import Lab
 from oss_lab.reply import Reply, Stop, Timing, ToolCall
+from oss_lab.tasks.settings import LOOK_UP, look_up_tool
+from oss_lab.tasks.tool_sum import ToolSum
 from oss_lab.train.findings.calls import is_valid
 from oss_lab.train.findings.dropped import EFFORT, answered
 from oss_lab.train.findings.share import drawn
-from oss_lab.train.tasks.settings import LOOK_UP, look_up_tool
-from oss_lab.train.tasks.tool_sum import ToolSum
 
 
 @pytest.mark.parametrize(

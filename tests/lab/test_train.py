@@ -12,34 +12,33 @@ from safetensors.torch import load_file
 
 from oss_lab.cli import train as command
 from oss_lab.cli.main import main
-from oss_lab.config import GPT_OSS_NANO
 from oss_lab.errors import LabError
 from oss_lab.loading import load
 from oss_lab.model import Transformer
+from oss_lab.train.initialise import initialise
 from oss_lab.train.log import read_log
-from oss_lab.train.loop import Recipe, initialise, make_optimizers, train
+from oss_lab.train.loop import train
 from oss_lab.train.machine import read_machine
+from oss_lab.train.optimizers import make_optimizers
 from oss_lab.train.quantised import RoundedExperts
 from oss_lab.train.state import load_state, optimized, save_state
 
-SMALL = replace(
-    GPT_OSS_NANO,
-    num_hidden_layers=1,
-    num_experts=4,
-    experts_per_token=1,
-    hidden_size=32,
-    intermediate_size=32,
-    num_attention_heads=2,
-    num_key_value_heads=1,
-    layer_types=(),
-)
-# The last half trains through MXFP4 rounding.
-RECIPE = Recipe(model=SMALL, mix="short products", steps=6, tokens=250, warm_up=2, rounded=0.5)
+
+@pytest.fixture(scope="module")
+def recipe(small_recipe):
+    """The last half trains through MXFP4 rounding."""
+    return replace(small_recipe, rounded=0.5)
 
 
-def run(folder, steps=None, **options):
-    """What the log says of these steps, their durations left out."""
-    return [replace(s, seconds=0) for s in islice(train(RECIPE, folder, **options), steps)]
+@pytest.fixture(scope="module")
+def run(recipe):
+    """`run(folder, 2, save_every=2)`: what the log says of the first steps of `recipe`, by default
+    of all; their durations are left out."""
+
+    def steps_of(folder, steps=None, **options):
+        return [replace(s, seconds=0) for s in islice(train(recipe, folder, **options), steps)]
+
+    return steps_of
 
 
 def state(folder):
@@ -51,13 +50,13 @@ def same(left, right):
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory):
+def straight(run, tmp_path_factory):
     """A whole run: its folder and its steps."""
     folder = tmp_path_factory.mktemp("runs") / "straight"
     return folder, run(folder)
 
 
-def test_a_recipe_gives_the_same_weights_again(straight, tmp_path):
+def test_a_recipe_gives_the_same_weights_again(run, straight, tmp_path):
     folder, steps = straight
     assert run(tmp_path) == steps
     assert same(state(tmp_path), state(folder))
@@ -72,9 +71,9 @@ def threads():
     torch.set_num_threads(before)
 
 
-def test_the_number_of_threads_changes_nothing(tmp_path, threads):
+def test_the_number_of_threads_changes_nothing(recipe, tmp_path, threads):
     """Wide enough that torch would part one group's sums among threads, were it allowed to."""
-    wide = replace(RECIPE, model=replace(SMALL, hidden_size=96), tokens=1200, steps=3)
+    wide = replace(recipe, model=replace(recipe.model, hidden_size=96), tokens=1200, steps=3)
     for n in (1, 2):
         threads(n)
         list(train(wide, tmp_path / str(n), threads=n))
@@ -85,7 +84,7 @@ def test_the_number_of_threads_changes_nothing(tmp_path, threads):
 
 
 @pytest.mark.parametrize("stopped_after", [1, 4, 5])
-def test_a_stopped_run_goes_on_as_if_it_had_not(straight, tmp_path, stopped_after):
+def test_a_stopped_run_goes_on_as_if_it_had_not(run, straight, tmp_path, stopped_after):
     folder, steps = straight
     # Saved at every second or third step: what came after the last state is done again.
     every = 2 if stopped_after % 2 else 3
@@ -97,12 +96,12 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(straight, tmp_path, stopped_afte
     assert [(line["step"], line["loss"]) for line in log] == [(s.step, s.loss) for s in steps]
 
 
-def test_a_weight_that_never_had_a_gradient_goes_on_without_moments(tmp_path):
+def test_a_weight_that_never_had_a_gradient_goes_on_without_moments(recipe, tmp_path):
     """As an expert that no token chose; everything else comes back, the running shares too."""
-    model = Transformer(SMALL, RoundedExperts)
+    model = Transformer(recipe.model, RoundedExperts)
     initialise(model, 0)
     names = [name for name, _ in model.named_parameters()]
-    optimizers = make_optimizers(model, RECIPE)
+    optimizers = make_optimizers(model, recipe)
     idle = next(name for name in names if ".dense." in name)
     for name, parameter in model.named_parameters():
         parameter.grad = None if name == idle else torch.ones_like(parameter)
@@ -111,8 +110,8 @@ def test_a_weight_that_never_had_a_gradient_goes_on_without_moments(tmp_path):
     share = torch.rand(1, 4)
     save_state(tmp_path / "state", model, optimizers, share, 7)
 
-    other = Transformer(SMALL, RoundedExperts)
-    others, back = make_optimizers(other, RECIPE), torch.zeros(1, 4)
+    other = Transformer(recipe.model, RoundedExperts)
+    others, back = make_optimizers(other, recipe), torch.zeros(1, 4)
     assert load_state(tmp_path / "state", other, others, back) == 7
     assert torch.equal(back, share)
     assert same(model.state_dict(), other.state_dict())
@@ -131,28 +130,28 @@ def moments(model, optimizers):
     }
 
 
-def test_another_recipe_is_refused_and_nothing_is_touched(straight, tmp_path):
+def test_another_recipe_is_refused_and_nothing_is_touched(recipe, run, tmp_path):
     run(tmp_path, 2, save_every=2)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(LabError, match="another recipe"):
-        next(train(replace(RECIPE, seed=1), tmp_path))
+        next(train(replace(recipe, seed=1), tmp_path))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_damaged_state_is_one_sentence(tmp_path):
+def test_a_damaged_state_is_one_sentence(run, tmp_path):
     run(tmp_path, 2, save_every=2)
     (tmp_path / "state.safetensors").write_bytes(b"\x00" * 100)
     with pytest.raises(LabError, match="is damaged"):
         run(tmp_path)
 
 
-def test_another_seed_gives_other_weights(straight, tmp_path):
-    other = list(islice(train(replace(RECIPE, seed=1), tmp_path), 1))
+def test_another_seed_gives_other_weights(recipe, straight, tmp_path):
+    other = list(islice(train(replace(recipe, seed=1), tmp_path), 1))
     assert other[0].loss != straight[1][0].loss
 
 
-def test_the_command_trains_exports_and_goes_on(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("oss_lab.train.loop.Recipe", lambda **given: replace(RECIPE, **given))
+def test_the_command_trains_exports_and_goes_on(recipe, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("oss_lab.train.recipe.Recipe", lambda **given: replace(recipe, **given))
     arguments = ["train", "--out", str(tmp_path), "--steps", "2", "--device", "cpu"]
     assert main(arguments) == 0
     output = capsys.readouterr()
@@ -161,7 +160,7 @@ def test_the_command_trains_exports_and_goes_on(tmp_path, monkeypatch, capsys):
     assert f"wrote {checkpoint}" in output.out
     assert "Training of" in (tmp_path / "curves.html").read_text("utf-8")
     lab = load(checkpoint, device="cpu", verbose=False)
-    assert lab.config == SMALL
+    assert lab.config == recipe.model
     trained, exported = state(tmp_path), lab.model.state_dict()
     assert torch.equal(
         exported["embedding.weight"], trained["weight/embedding.weight"].bfloat16().float()

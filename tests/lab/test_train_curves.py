@@ -8,13 +8,13 @@ from dataclasses import asdict, replace
 import pytest
 
 from oss_lab.cli import train as command
-from oss_lab.config import GPT_OSS_NANO
 from oss_lab.errors import LabError
 from oss_lab.plots import training, training_groups
 from oss_lab.train import curves
-from oss_lab.train.log import read_log, read_recipe
-from oss_lab.train.loop import Recipe, Step, train
+from oss_lab.train.log import Step, read_log
+from oss_lab.train.loop import train
 from oss_lab.train.machine import Machine, keep_machine, read_machine, this_machine
+from oss_lab.train.recipe import Recipe, read_recipe
 from oss_lab.train.smoke import Smoke
 
 SCRIPT = "<script>alert(1)</script>"
@@ -150,26 +150,10 @@ def test_what_smoke_says(losses, machine, passed, told):
     assert ("equality is promised only" in smoke.machines) == (machine != HERE)
 
 
-@pytest.fixture
-def small_recipe():
-    small = replace(
-        GPT_OSS_NANO,
-        num_hidden_layers=1,
-        num_experts=4,
-        experts_per_token=1,
-        hidden_size=32,
-        intermediate_size=32,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        layer_types=(),
-    )
-    return Recipe(model=small, mix="short products", steps=4, tokens=250, warm_up=2)
-
-
 def test_smoke_finds_a_loss_that_was_changed(tmp_path, monkeypatch, capsys, small_recipe):
     """A run, then the command on its folder: equal; then with one digit of one loss changed."""
     monkeypatch.setattr("oss_lab.train.smoke.STEPS", 3)
-    steps = list(train(small_recipe, tmp_path))
+    steps = list(train(replace(small_recipe, steps=4), tmp_path))
     assert command.run_smoke(tmp_path, 1) == 0
     assert "all 3 losses are equal" in capsys.readouterr().out
     write(tmp_path, [steps[0], replace(steps[1], loss=steps[1].loss + 1e-12), *steps[2:]])

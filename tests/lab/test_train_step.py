@@ -6,30 +6,22 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from oss_lab.config import GPT_OSS_NANO
 from oss_lab.model import Recorder, Transformer
 from oss_lab.tokenizer import load_vocabulary
 from oss_lab.train.balance import RouterWatch, busiest, even_share
 from oss_lab.train.data import Group, groups_at
-from oss_lab.train.loop import initialise, learn
+from oss_lab.train.initialise import initialise
 from oss_lab.train.quantised import RoundedExperts
-
-SMALL = replace(
-    GPT_OSS_NANO,
-    num_hidden_layers=2,
-    num_experts=8,
-    experts_per_token=2,
-    hidden_size=32,
-    intermediate_size=32,
-    num_attention_heads=2,
-    num_key_value_heads=1,
-    layer_types=(),
-)
+from oss_lab.train.step import learn
 
 
 @pytest.fixture(scope="module")
-def model():
-    made = Transformer(SMALL, RoundedExperts)
+def model(small_nano):
+    """Two layers, in each of which a token chooses two of eight experts."""
+    config = replace(
+        small_nano, num_hidden_layers=2, num_experts=8, experts_per_token=2, layer_types=()
+    )
+    made = Transformer(config, RoundedExperts)
     initialise(made, seed=0)
     return made
 
@@ -67,7 +59,7 @@ def largest_difference(left, right):
 def test_a_shared_opening_gives_what_whole_rows_give(model, groups):
     """The loss and every gradient are those of a plain forward over opening and row, row by row."""
     for group in groups[:3]:
-        result = learn(model, group, even_share(SMALL), 1.0, 0.0)
+        result = learn(model, group, even_share(model.config), 1.0, 0.0)
         nats = torch.zeros(())
         for ids, targets, learnt in whole_rows(group):
             logits = model(ids[None])[0, group.opening.shape[1] :]
@@ -81,7 +73,7 @@ def test_a_shared_opening_gives_what_whole_rows_give(model, groups):
 def test_padding_changes_neither_loss_nor_gradients_nor_balance(model, groups):
     group = groups[0]
     assert int(group.lengths.min()) < group.inputs.shape[1]  # some row is padded already
-    share = even_share(SMALL)
+    share = even_share(model.config)
     once, again = (learn(model, each, share, 0.01, 0.02) for each in (group, padded(group, 9)))
     assert again.nats == pytest.approx(once.nats, rel=1e-5)
     assert again.balance == pytest.approx(once.balance, rel=1e-5)
@@ -117,7 +109,7 @@ def test_an_even_share_has_a_balance_loss_of_one(model):
     watch = RouterWatch(1)
     watch.taps(0)("moe.router_logits", logits)
     watch.taps(0)("moe.expert_ids", torch.arange(8).reshape(1, 4, 2))
-    share = even_share(replace(SMALL, num_hidden_layers=1, layer_types=()))
+    share = even_share(replace(model.config, num_hidden_layers=1, layer_types=()))
     loss, chosen = watch.balance([torch.ones(1, 4, dtype=torch.bool)], share)
     assert (loss.item(), busiest(share), busiest(chosen)) == (1.0, 1.0, 1.0)
 

@@ -11,16 +11,14 @@ import pytest
 from oss_lab.evaluation.builtin import STRESS, SUITE
 from oss_lab.harmony.messages import EFFORTS, Conversation
 from oss_lab.harmony.render import render
-from oss_lab.tokenizer import load_vocabulary
-from oss_lab.train.data import opening_of, row_of
-from oss_lab.train.tasks import Problem, questions
-from oss_lab.train.tasks.dialogue import FollowUp
-from oss_lab.train.tasks.free_text import FORBIDDEN, REFUSAL, Forbidden, OutOfReach
-from oss_lab.train.tasks.lists import KINDS, Lists
-from oss_lab.train.tasks.lookup import Lookup
-from oss_lab.train.tasks.mix import MIXES, is_unseen_rule
-from oss_lab.train.tasks.problem import is_held_out
-from oss_lab.train.tasks.settings import (
+from oss_lab.tasks import Problem, questions
+from oss_lab.tasks.dialogue import FollowUp
+from oss_lab.tasks.free_text import FORBIDDEN, REFUSAL, Forbidden, OutOfReach
+from oss_lab.tasks.lists import KINDS, Lists
+from oss_lab.tasks.lookup import Lookup
+from oss_lab.tasks.mix import MIXES, is_unseen_rule
+from oss_lab.tasks.problem import is_held_out
+from oss_lab.tasks.settings import (
     CALCULATOR,
     DIGIT_WORDS,
     calculator,
@@ -28,8 +26,10 @@ from oss_lab.train.tasks.settings import (
     look_up_tool,
     other_tool,
 )
-from oss_lab.train.tasks.sums_and_products import TOO_HARD, Products, Sums, TooLong
-from oss_lab.train.tasks.tool_sum import ToolSum
+from oss_lab.tasks.sums_and_products import TOO_HARD, Products, Sums, TooLong
+from oss_lab.tasks.tool_sum import ToolSum
+from oss_lab.tokenizer import load_vocabulary
+from oss_lab.train.data import opening_of, row_of
 
 ARITHMETIC = [Products(), Sums(), FollowUp(), *(Sums(terms=n) for n in range(2, 7))]
 

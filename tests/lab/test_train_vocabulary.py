@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
+from oss_lab.tasks.free_text import REFUSAL
+from oss_lab.tasks.questions import KEYS
 from oss_lab.tokenizer import dump_ranks, load_vocabulary
-from oss_lab.train.tasks.free_text import REFUSAL
-from oss_lab.train.tasks.questions import KEYS
 from oss_lab.train.vocabulary import ASSET, CORPUS_PROBLEMS, MERGES, corpus_pieces, train_ranks
 
 

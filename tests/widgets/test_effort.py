@@ -15,8 +15,8 @@ from oss_lab.gallery import GALLERY, Example
 from oss_lab.generate import Token
 from oss_lab.lab import Lab
 from oss_lab.reply import ReplyBuilder
+from oss_lab.tasks.settings import CALCULATOR_TOOL
 from oss_lab.tokenizer import load_vocabulary
-from oss_lab.train.tasks.settings import CALCULATOR_TOOL
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 QUESTION = "What is 2 * 3?"

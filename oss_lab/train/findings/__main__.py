@@ -1,14 +1,15 @@
-"""Measure every finding on a trained nano; writes `findings.json` beside its weights.
+"""Measure findings on a trained nano; writes `findings.json` beside its weights.
 
-    python -m oss_lab.train.findings nano-run/checkpoint --control without-balance/checkpoint
+    python -m oss_lab.train.findings nano-run/checkpoint --compare "no balance"=other/checkpoint
 
 MXFP4 is held against BF16 where the run's own folder is the one above the checkpoint, or is named
-with --run.
+with --run. With --only, the other findings of the file stay as they are.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,21 @@ from oss_lab.evaluation.journal import checkpoint_digest
 from oss_lab.loading import find_checkpoint, load
 from oss_lab.train.findings import calls, corruption, dropped, experts, rounding, window
 
+EXPERIMENTS = ("corruption", "experts", "compared", "calls", "dropped", "window", "rounding")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="oss_lab.train.findings", description=__doc__)
     parser.add_argument("folder", metavar="FOLDER", help="checkpoint folder, or nano")
     parser.add_argument(
-        "--control", metavar="FOLDER", help="checkpoint trained without balance loss"
+        "--compare",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="another checkpoint whose experts are looked at, such as one trained without balance",
     )
     parser.add_argument("--run", type=Path, metavar="FOLDER", help="the run it was exported from")
+    parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, default=EXPERIMENTS)
     parser.add_argument("--n", type=int, default=300, help="problems a row (default: 300)")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
@@ -37,43 +45,76 @@ def main() -> None:
         run = arguments.run or checkpoint.folder.parent
         if arguments.run and not rounding.is_run(run):
             raise LabError(f"{run} holds no run: {rounding.RECIPE} or {rounding.STATE} is missing")
-        control = find_checkpoint(arguments.control) if arguments.control else None
-        found = findings(checkpoint, control, run, arguments.n, arguments.seed)
+        compared = dict(named(text) for text in arguments.compare)
+        file = checkpoint.folder / "findings.json"
+        about = {
+            "n": arguments.n,
+            "seed": arguments.seed,
+            "checkpoint": checkpoint_digest(checkpoint),
+        }
+        kept = {} if set(arguments.only) == set(EXPERIMENTS) else earlier(file, about)
+        found = findings(checkpoint, compared, run, arguments.n, arguments.seed, arguments.only)
     except LabError as error:
         sys.exit(f"oss_lab.train.findings: {error}")
     # Four decimals are more than any of this is worth.
     found = json.loads(json.dumps(found), parse_float=lambda digits: round(float(digits), 4))
-    file = checkpoint.folder / "findings.json"
-    file.write_text(
-        json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    text = json.dumps(about | kept | found, indent=1, ensure_ascii=False, allow_nan=False)
+    file.write_text(text + "\n", encoding="utf-8")
     print(f"wrote {file}")
 
 
+def named(text: str) -> tuple[str, Checkpoint]:
+    """NAME=FOLDER as the name and the checkpoint."""
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise LabError(f"--compare is {text!r}; write NAME=FOLDER")
+    return name, find_checkpoint(folder)
+
+
+def earlier(file: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier run found on the same checkpoint with the same n and seed."""
+    if not file.exists():
+        return {}
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if other := [name for name, value in about.items() if found.get(name) != value]:
+        raise LabError(f"{file} has another {' and '.join(other)}; measure everything, not --only")
+    return {name: found[name] for name in EXPERIMENTS if name in found}
+
+
 def findings(
-    checkpoint: Checkpoint, control: Checkpoint | None, run: Path, n: int, seed: int
+    checkpoint: Checkpoint,
+    compared: dict[str, Checkpoint],
+    run: Path,
+    n: int,
+    seed: int,
+    only: tuple[str, ...] | list[str],
 ) -> dict[str, Any]:
-    """All experiments as plain values; None stands for what there is no folder for."""
+    """The experiments that are asked for, as plain values; None is what there is no run for."""
     lab = load(checkpoint.folder)
-    rounded = rounding.measure(lab, run, n, seed) if rounding.is_run(run) else None
-    return {
-        "n": n,
-        "seed": seed,
-        "checkpoint": checkpoint_digest(checkpoint),
-        "corruption": [
+    measures: dict[str, Callable[[], Any]] = {
+        "corruption": lambda: [
             asdict(corruption.measure(lab, effort, n, seed)) for effort in corruption.EFFORTS
         ],
-        "experts": asdict(experts.measure(lab, n, seed)),
-        "experts_control": control
-        and {
-            "checkpoint": checkpoint_digest(control),
-            **asdict(experts.measure(load(control.folder), n, seed)),
+        "experts": lambda: asdict(experts.measure(lab, n, seed)),
+        "compared": lambda: {
+            name: {
+                "checkpoint": checkpoint_digest(other),
+                **asdict(experts.measure(load(other.folder), n, seed)),
+            }
+            for name, other in compared.items()
         },
-        "calls": [asdict(each) for each in calls.measure(lab, n, seed)],
-        "dropped": [asdict(each) for each in dropped.measure(lab, n, seed)],
-        "window": [asdict(each) for each in window.measure(lab, checkpoint.folder, n, seed)],
-        "rounding": rounded and [asdict(each) for each in rounded],
+        "calls": lambda: [asdict(each) for each in calls.measure(lab, n, seed)],
+        "dropped": lambda: [asdict(each) for each in dropped.measure(lab, n, seed)],
+        "window": lambda: [
+            asdict(each) for each in window.measure(lab, checkpoint.folder, n, seed)
+        ],
+        "rounding": lambda: (
+            [asdict(each) for each in rounding.measure(lab, run, n, seed)]
+            if rounding.is_run(run)
+            else None
+        ),
     }
+    return {name: measures[name]() for name in EXPERIMENTS if name in only}
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from oss_lab.generate import GREEDY
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import Lab
 from oss_lab.reply import Reply, ToolCall
+from oss_lab.tasks import Problem
+from oss_lab.tasks.settings import CALCULATOR
 from oss_lab.train.findings.share import BATCH, MAX_TOKENS, Share
-from oss_lab.train.tasks import Problem
-from oss_lab.train.tasks.settings import CALCULATOR
 
 SITUATIONS = {
     "calculator, arithmetic": True,

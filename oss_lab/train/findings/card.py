@@ -10,10 +10,8 @@ LABELS = ("task", "task_given_token", "token", "field")
 
 def findings_text(found: Found) -> str:
     """Markdown: a section an experiment."""
-    sections = [corruption(found), calls(found), dropped(found), window(found), experts(found)]
-    if found["rounding"] is not None:
-        sections.append(rounding(found))
-    return "\n\n".join(sections)
+    sections = (corruption, calls, dropped, window, experts, rounding)
+    return "\n\n".join(each(found) for each in sections if found.get(each.__name__))
 
 
 def corruption(found: Found) -> str:
@@ -100,8 +98,8 @@ effort does not.
 
 
 def experts(found: Found) -> str:
-    shipped, control = found["experts"], found["experts_control"]
-    models = {"shipped": shipped} | ({"no balance loss": control} if control else {})
+    shipped = found["experts"]
+    models = {"shipped": shipped} | found.get("compared", {})
     below = [
         f"{label} in layer {layer} ({name})"
         for name, model in models.items()
@@ -111,7 +109,7 @@ def experts(found: Found) -> str:
     ]
     exceptions = f" but for {', '.join(below)}" if below else ""
     rows = table(
-        ("model", "layer", "task", "task given the token", "token", "field", "busiest expert"),
+        ("model", "layer", *(label.replace("_", " ") for label in LABELS), "busiest expert"),
         (
             (
                 name,

@@ -20,6 +20,12 @@ from tqdm.auto import tqdm
 from oss_lab.harmony import render
 from oss_lab.harmony.messages import EFFORTS
 from oss_lab.lab import Lab
+from oss_lab.tasks import Task
+from oss_lab.tasks.lists import Lists
+from oss_lab.tasks.lookup import Lookup
+from oss_lab.tasks.mix import FREE_TEXT
+from oss_lab.tasks.settings import Setting, calculator, digit_rule, plain
+from oss_lab.tasks.sums_and_products import Products, Sums
 from oss_lab.train.findings.information import (
     Information,
     count,
@@ -30,12 +36,6 @@ from oss_lab.train.findings.information import (
 )
 from oss_lab.train.findings.share import drawn
 from oss_lab.train.findings.token_kinds import field_of, kind_of
-from oss_lab.train.tasks import Task
-from oss_lab.train.tasks.lists import Lists
-from oss_lab.train.tasks.lookup import Lookup
-from oss_lab.train.tasks.mix import FREE_TEXT
-from oss_lab.train.tasks.settings import Setting, calculator, digit_rule, plain
-from oss_lab.train.tasks.sums_and_products import Products, Sums
 
 TASKS: dict[str, tuple[Task, Callable[[Random], Setting]]] = {
     "product": (Products(), plain),

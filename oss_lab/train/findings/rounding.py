@@ -17,13 +17,13 @@ from oss_lab.errors import LabError
 from oss_lab.generate import GREEDY
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import Lab
+from oss_lab.tasks import Task
+from oss_lab.tasks.lookup import Lookup
+from oss_lab.tasks.settings import Setting, calculator, digit_rule, plain
+from oss_lab.tasks.sums_and_products import Products, Sums
 from oss_lab.train.findings.share import Paired, drawn, marks
-from oss_lab.train.log import RECIPE, read_recipe
-from oss_lab.train.loop import STATE, trained
-from oss_lab.train.tasks import Task
-from oss_lab.train.tasks.lookup import Lookup
-from oss_lab.train.tasks.settings import Setting, calculator, digit_rule, plain
-from oss_lab.train.tasks.sums_and_products import Products, Sums
+from oss_lab.train.loop import trained
+from oss_lab.train.recipe import RECIPE, STATE, read_recipe
 
 ROWS: dict[str, tuple[Task, Callable[[Random], Setting]]] = {
     "product 3x2 digits": (Products(lengths=(3, 2)), plain),

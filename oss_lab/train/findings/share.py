@@ -8,8 +8,8 @@ from oss_lab.evaluation.report import wilson
 from oss_lab.evaluation.run import run
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
-from oss_lab.train.tasks import Problem, Task
-from oss_lab.train.tasks.settings import Setting, plain
+from oss_lab.tasks import Problem, Task
+from oss_lab.tasks.settings import Setting, plain
 
 BATCH = 64
 MAX_TOKENS = 400  # of one reply

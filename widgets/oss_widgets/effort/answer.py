@@ -9,8 +9,9 @@ from html import escape
 
 import tiktoken
 
+from oss_lab.calls import replies_to
 from oss_lab.errors import LabError
-from oss_lab.gallery import Example, replies_to
+from oss_lab.gallery import Example
 from oss_lab.harmony import Conversation, Message
 from oss_lab.lab import Lab
 from oss_lab.plots import Passage, transcript

@@ -1,8 +1,11 @@
-"""nano's traces of a product as steps that can be carried on from any of them, even a wrong one.
+"""How nano writes a product down, as steps that go on from any of them, even a wrong one.
 
-The format is that of `oss_lab.train.tasks.arithmetic`. What is written stands: each later step is
-worked out from the results before it and never from the numbers of the question where a result
-replaced them. So a changed result changes all that follows from it, as it would on paper.
+`medium` is a line for each partial product: two digits for each place from the right (carry, digit
+written), then the whole. `high` works as on paper, one true equation a line:
+digit*digit+carry=two digits, and digit+digit+carry=two digits where the partial products are added.
+
+What is written stands: each later step is worked out from the results before it and never from the
+numbers of the question where a result replaced them. So a changed result changes all that follows.
 """
 
 from collections.abc import Sequence
@@ -10,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from oss_lab.harmony.messages import Effort
-from oss_lab.train.tasks.arithmetic import digit_at, digits, partial_products
+from oss_lab.tasks.arithmetic import by_effort, digit_at, digits
 
 Kind = Literal["digit product", "partial product", "digit sum", "total"]
 
@@ -44,6 +47,11 @@ class Paper:
         return result
 
 
+def product_thoughts(a: int, b: int) -> dict[Effort, str]:
+    """The traces of a * b for b < 100; a is written first and b is taken apart."""
+    return by_effort("", text(product_steps(a, b, "medium")), text(product_steps(a, b, "high")))
+
+
 def product_steps(a: int, b: int, effort: Effort, given: Sequence[str] = ()) -> list[Step]:
     """The steps of a * b at medium or high effort, carried on from `given` results.
 
@@ -54,11 +62,16 @@ def product_steps(a: int, b: int, effort: Effort, given: Sequence[str] = ()) -> 
     """
     paper = Paper(given)
     parts = [
-        partial_product(paper, a, digit, zeros, effort) for digit, zeros in partial_products(a, b)
+        partial_product(paper, a, digit, zeros, effort) for digit, zeros in partial_products(b)
     ]
     if effort == "high" and len(parts) == 2:
         total(paper, *parts)
     return paper.steps
+
+
+def partial_products(b: int) -> list[tuple[int, int]]:
+    """(digit, zeros) for the non-zero digits of b, from the right; [(0, 0)] for b = 0."""
+    return [(d, n) for n, d in enumerate(digits(b)) if d] or [(0, 0)]
 
 
 def partial_product(paper: Paper, a: int, digit: int, zeros: int, effort: Effort) -> int:

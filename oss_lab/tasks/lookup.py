@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
-from oss_lab.train.tasks.arithmetic import by_effort
-from oss_lab.train.tasks.problem import Problem, Split, is_held_out
-from oss_lab.train.tasks.questions import FILLER_WORDS, KEYS
+from oss_lab.tasks.arithmetic import by_effort
+from oss_lab.tasks.problem import Problem, Split, is_held_out
+from oss_lab.tasks.questions import FILLER_WORDS, KEYS
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from random import Random
 
-from oss_lab.train.tasks.arithmetic import by_effort
-from oss_lab.train.tasks.problem import Problem, Split, Task
+from oss_lab.tasks.arithmetic import by_effort
+from oss_lab.tasks.problem import Problem, Split, Task
 
 WORDINGS = {
     "train": ("Write the digit {}.", "Write {}.", "Please write a {}.", "I want to see a {}.",

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, replace
 from random import Random
 
-from oss_lab.train.tasks.arithmetic import product_thoughts, sum_thoughts
-from oss_lab.train.tasks.problem import Problem, Split, Task
-from oss_lab.train.tasks.sums_and_products import Products, Sums
+from oss_lab.tasks.arithmetic import sum_thoughts
+from oss_lab.tasks.problem import Problem, Split, Task
+from oss_lab.tasks.product_steps import product_thoughts
+from oss_lab.tasks.sums_and_products import Products, Sums
 
 STEPS = {
     "+": ("Add {}.", "Now add {}.", "Plus {}?"),

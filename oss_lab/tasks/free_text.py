@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from oss_lab.train.tasks import questions
-from oss_lab.train.tasks.arithmetic import by_effort
-from oss_lab.train.tasks.problem import Problem, Split
+from oss_lab.tasks import questions
+from oss_lab.tasks.arithmetic import by_effort
+from oss_lab.tasks.problem import Problem, Split
 
 REFUSAL = "I cannot do that. I know sums, products, look-ups and short lists."
 CHINESE_REFUSAL = "这个我不会。"

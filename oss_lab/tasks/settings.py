@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from oss_lab.harmony.messages import DeveloperContent, Effort, ToolDescription, function_tools
-from oss_lab.train.tasks.arithmetic import by_effort
-from oss_lab.train.tasks.problem import Call, Problem, as_json
-from oss_lab.train.tasks.write_digit import WISHES
+from oss_lab.tasks.arithmetic import by_effort
+from oss_lab.tasks.problem import Call, Problem, call_arguments
+from oss_lab.tasks.write_digit import WISHES
 
 CALCULATOR = "functions.calculator"
 LOOK_UP = "functions.look_up"
@@ -76,7 +76,7 @@ def called(problem: Problem) -> Problem:
     before = by_effort(
         "", "I have a calculator.", f"{problem.expression}: I have a calculator for this."
     )
-    call = Call(CALCULATOR, as_json(expression=problem.expression), problem.value, before)
+    call = Call(CALCULATOR, call_arguments(expression=problem.expression), problem.value, before)
     return replace(problem, answer=problem.value, thoughts=by_effort("", "", ""), calls=(call,))
 
 

@@ -121,7 +121,7 @@ class Task(Protocol):
     def draw(self, rng: Random, split: Split) -> Problem: ...
 
 
-def as_json(**arguments: str) -> str:
+def call_arguments(**arguments: str) -> str:
     """The arguments of a call, as nano writes them."""
     return json.dumps(arguments, separators=(",", ":"))
 

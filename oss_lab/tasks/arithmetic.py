@@ -1,9 +1,9 @@
-"""How nano writes arithmetic down: traces of products, sums and differences at each effort.
+"""How nano writes sums and differences down at each effort; products are in `product_steps`.
 
 `low` thinks nothing. `medium` writes results and leaves the equations out. `high` works
-digit by digit from the right, as on paper, one true equation a line: digit*digit+carry=two digits
-(carry, digit written), digit+digit+carry=two digits, and for differences digit-digit-borrow=digit,
-where a borrowed ten stands as a 1 before the first digit.
+digit by digit from the right, as on paper, one true equation a line: digit+digit+carry=two digits,
+and for differences digit-digit-borrow=digit, where a borrowed ten stands as a 1 before the first
+digit.
 """
 
 from oss_lab.harmony.messages import EFFORTS, Effort
@@ -16,45 +16,6 @@ def digits(number: int) -> list[int]:
 
 def digit_at(number: int, place: int) -> int:
     return number // 10**place % 10
-
-
-def digit_products(a: int, digit: int) -> list[tuple[int, int, int]]:
-    """(digit of a, carry in, result) from the right for a * digit."""
-    steps, carry = [], 0
-    for d in digits(a):
-        result = d * digit + carry
-        steps.append((d, carry, result))
-        carry = result // 10
-    return steps
-
-
-def partial_products(a: int, b: int) -> list[tuple[int, int]]:
-    """(digit, zeros) for the non-zero digits of b, from the right; [(0, 0)] for b = 0."""
-    return [(d, n) for n, d in enumerate(digits(b)) if d] or [(0, 0)]
-
-
-def product_lines(a: int, b: int) -> list[str]:
-    """a * b by digits for b < 100; a is written first and b is taken apart."""
-    lines: list[str] = []
-    parts = partial_products(a, b)
-    for digit, zeros in parts:
-        lines.append(f"{a}*{digit * 10**zeros}")
-        steps = digit_products(a, digit)
-        lines += [f"{d}*{digit}+{carry}={result:02d}" for d, carry, result in steps]
-        lines.append(f"={a * digit * 10**zeros}")
-    if len(parts) == 2:
-        lines += plus_lines(*(a * digit * 10**zeros for digit, zeros in parts))
-    return lines
-
-
-def product_results(a: int, b: int) -> list[str]:
-    """a * b by partial products, one a line: two-digit results from the right, what they make."""
-    lines: list[str] = []
-    parts = partial_products(a, b)
-    for digit, zeros in parts:
-        steps = ",".join(f"{result:02d}" for *_, result in digit_products(a, digit))
-        lines.append(f"{a}*{digit * 10**zeros}:{steps}={a * digit * 10**zeros}")
-    return lines
 
 
 def plus_lines(a: int, b: int) -> list[str]:
@@ -78,11 +39,6 @@ def minus_lines(a: int, b: int) -> list[str]:
         lines.append(f"{top}-{y}-{borrow}={x - y - borrow + 10 * borrowed}")
         borrow = int(borrowed)
     return [*lines, f"={a - b}"]
-
-
-def product_thoughts(a: int, b: int) -> dict[Effort, str]:
-    """The traces of a * b."""
-    return by_effort("", "\n".join(product_results(a, b)), "\n".join(product_lines(a, b)))
 
 
 def sum_thoughts(terms: list[int]) -> dict[Effort, str]:

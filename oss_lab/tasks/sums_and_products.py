@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from random import Random
 
-from oss_lab.train.tasks.arithmetic import by_effort, product_thoughts, sum_thoughts
-from oss_lab.train.tasks.problem import Problem, Split, is_held_out
+from oss_lab.tasks.arithmetic import by_effort, sum_thoughts
+from oss_lab.tasks.problem import Problem, Split, is_held_out
+from oss_lab.tasks.product_steps import product_thoughts
 
 ENGLISH = ("What is {}?", "What is {}?", "What is {}?", "Compute {}.", "{} = ?", "{}",
            "How much is {}?", "Work out {}.")  # fmt: skip
@@ -13,7 +14,7 @@ UNSEEN_WORDINGS = ("Find {}.", "Tell me {}.", "{} is what?", "Please calculate {
 CHINESE_SHARE = 0.07
 SEATS = "There are {} rows of {} seats. How many seats?"
 TOO_HARD = "That is too hard for me without a calculator."
-TOO_LONG = (
+LONG_SHAPES = (
     *(("*", lengths) for lengths in ((3, 3), (4, 1), (4, 2), (4, 3), (5, 2), (6, 4))),
     *(("+", lengths) for lengths in ((5, 2), (5, 5), (6, 3), (7, 4))),
 )
@@ -112,7 +113,7 @@ class TooLong:
 
     def draw(self, rng: Random, split: Split) -> Problem:
         while True:
-            sign, lengths = rng.choice(TOO_LONG)
+            sign, lengths = rng.choice(LONG_SHAPES)
             numbers = [draw_number(rng, n) for n in lengths]
             rng.shuffle(numbers)
             a, b = numbers

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from oss_lab.train.tasks.dialogue import FollowUp, Turns
-from oss_lab.train.tasks.free_text import Forbidden, OutOfReach, SmallTalk
-from oss_lab.train.tasks.lists import Lists
-from oss_lab.train.tasks.lookup import Lookup
-from oss_lab.train.tasks.problem import Problem, Split, Task, is_held_out
-from oss_lab.train.tasks.settings import (
+from oss_lab.tasks.dialogue import FollowUp, Turns
+from oss_lab.tasks.free_text import Forbidden, OutOfReach, SmallTalk
+from oss_lab.tasks.lists import Lists
+from oss_lab.tasks.lookup import Lookup
+from oss_lab.tasks.problem import Problem, Split, Task, is_held_out
+from oss_lab.tasks.settings import (
     Setting,
     calculator,
     digit_rule,
@@ -21,9 +21,9 @@ from oss_lab.train.tasks.settings import (
     other_tool,
     plain,
 )
-from oss_lab.train.tasks.sums_and_products import Products, Sums, TooLong
-from oss_lab.train.tasks.tool_sum import ToolSum
-from oss_lab.train.tasks.write_digit import Wished, WriteDigit
+from oss_lab.tasks.sums_and_products import Products, Sums, TooLong
+from oss_lab.tasks.tool_sum import ToolSum
+from oss_lab.tasks.write_digit import Wished, WriteDigit
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ one may not within a turn, leaves all the adding to the end.
 from dataclasses import dataclass
 from random import Random
 
-from oss_lab.train.tasks.arithmetic import by_effort, plus_lines
-from oss_lab.train.tasks.problem import Call, Problem, Split, as_json, is_held_out
-from oss_lab.train.tasks.questions import KEYS
-from oss_lab.train.tasks.settings import LOOK_UP
+from oss_lab.tasks.arithmetic import by_effort, plus_lines
+from oss_lab.tasks.problem import Call, Problem, Split, call_arguments, is_held_out
+from oss_lab.tasks.questions import KEYS
+from oss_lab.tasks.settings import LOOK_UP
 
 WORDINGS = ("Look up {} and add them.", "What is the sum of {}? Look them up.")
 
@@ -37,7 +37,7 @@ class ToolSum:
             total += number
         *before, last = [thoughts[0], *thoughts]
         calls = tuple(
-            Call(LOOK_UP, as_json(word=word), str(number), thought)
+            Call(LOOK_UP, call_arguments(word=word), str(number), thought)
             for word, number, thought in zip(words, numbers, before, strict=True)
         )
         listed = ", ".join(words[:-1]) + " and " + words[-1]

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, get_args
 
-from oss_lab.train.tasks.arithmetic import by_effort
-from oss_lab.train.tasks.problem import Problem, Split, is_held_out
+from oss_lab.tasks.arithmetic import by_effort
+from oss_lab.tasks.problem import Problem, Split, is_held_out
 
 Kind = Literal["repeat", "reverse", "sort", "count", "largest"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

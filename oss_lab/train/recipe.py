@@ -1,0 +1,70 @@
+"""Everything that decides a training run, and the `recipe.json` that keeps it."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from oss_lab.config import GPT_OSS_NANO, ModelConfig
+from oss_lab.errors import LabError
+from oss_lab.train.records import fields, read_text
+
+RECIPE = "recipe.json"
+STATE = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the trained weights.
+
+    Attributes:
+        mix: what is drawn, of `oss_lab.tasks.mix.MIXES`.
+        tokens: about how many tokens a step reads, padding included and openings not.
+        learning_rate, adam_rate: the peaks for what Muon and what AdamW trains.
+        balance: weight of the balance loss at the start; it fades linearly to a tenth.
+        rounded: the share of the steps, at the end, that trains through MXFP4 rounding.
+    """
+
+    model: ModelConfig = field(default_factory=lambda: GPT_OSS_NANO)
+    mix: str = "broad"
+    seed: int = 0
+    steps: int = 3600
+    tokens: int = 9000
+    learning_rate: float = 5e-3
+    adam_rate: float = 3e-3
+    warm_up: int = 50
+    weight_decay: float = 0.05
+    balance: float = 0.02
+    rounded: float = 0.15
+
+
+def rate(recipe: Recipe, step: int) -> float:
+    """The share of the peak learning rate: linear warm-up, then a cosine down to 2 %."""
+    if step < recipe.warm_up:
+        return (step + 1) / recipe.warm_up
+    done = (step - recipe.warm_up) / max(1, recipe.steps - recipe.warm_up)
+    return 0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2
+
+
+def keep_recipe(recipe: Recipe, folder: Path) -> None:
+    """Write `recipe.json`; refuse a folder with a state that another recipe made."""
+    file, text = folder / RECIPE, json.dumps(asdict(recipe), indent=2) + "\n"
+    if (folder / STATE).exists() and not (file.exists() and file.read_text() == text):
+        raise LabError(
+            f"{folder} holds a run of another recipe; choose another folder, or the options that"
+            f" {file} records"
+        )
+    file.write_text(text)
+
+
+def read_recipe(file: Path) -> Recipe:
+    """The recipe of a run.
+
+    Raises:
+        LabError: there is no such file, or it is no recipe of this version.
+    """
+    recipe = fields(Recipe, read_text(file), str(file))
+    model = recipe["model"]
+    model["layer_types"] = tuple(model["layer_types"])
+    recipe["model"] = ModelConfig(**model)
+    return Recipe(**recipe)

@@ -1,0 +1,27 @@
+"""Reads back the dataclasses that a run wrote as JSON."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from oss_lab.checkpoint.fields import parse_object
+from oss_lab.errors import LabError
+
+
+def read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise LabError(f"there is no {file}; name the folder of a run") from None
+
+
+def fields(kind: type, text: str, where: str) -> dict[str, Any]:
+    """A JSON object with exactly the fields of this dataclass."""
+    try:
+        found = parse_object(text.encode())
+    except ValueError as error:
+        raise LabError(f"{where} {error}") from None
+    if other := found.keys() ^ {field.name for field in dataclasses.fields(kind)}:
+        names = ", ".join(sorted(other))
+        raise LabError(f"{where} is of another version: it differs in {names}")
+    return found

@@ -1,0 +1,187 @@
+"""Calls in a chat: the person is the tool, or an example of the gallery brings the outputs."""
+
+import io
+
+import pytest
+
+from oss_lab.calls import ROUNDS
+from oss_lab.cli._transcript import Transcript
+from oss_lab.cli.chat import Chat
+from oss_lab.gallery import Example
+
+THOUGHT = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant"
+ANSWER = "<|channel|>final<|message|>42<|return|>"
+ARGUMENTS = '{"expression":"6*7"}'
+CALL = f"<|channel|>commentary to=functions.calculator<|message|>{ARGUMENTS}<|call|>"
+CALLED = f"[commentary to functions.calculator]\n{ARGUMENTS}\n"
+WAITS = (
+    f"(functions.calculator is called with {ARGUMENTS}; you are the tool: what you type next is its"
+    " output)\n"
+)
+OUTPUT = (
+    "<|start|>functions.calculator to=assistant<|channel|>commentary<|message|>42<|end|>"
+    "<|start|>assistant"
+)
+
+
+class Scripted:
+    """Makes a reciting model say another script in each reply, the last one again and again."""
+
+    def __init__(self, lab, scripts):
+        self.model = lab.model
+        self.scripts = [
+            lab.encoding.encode(each, allowed_special="all") if isinstance(each, str) else [each]
+            for each in scripts
+        ]
+
+    def __call__(self, tokens, cache, **options):
+        reply = len(self.model.prompts) - (cache is self.model.cache)
+        self.model.script = self.scripts[min(reply, len(self.scripts) - 1)]
+        return self.model(tokens, cache, **options)
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+
+@pytest.fixture
+def scripted(reciting_lab):
+    """`scripted(CALL, ANSWER)`: a Lab whose replies are these, one after the other."""
+
+    def make(*scripts):
+        lab = reciting_lab(ANSWER)
+        lab.model = Scripted(lab, scripts)
+        return lab
+
+    return make
+
+
+def seen(lab, prompt):
+    return lab.encoding.decode(lab.model.prompts[prompt])
+
+
+def test_the_person_is_the_tool(talk, scripted):
+    lab = scripted(THOUGHT + CALL, ANSWER, ANSWER)
+    out = talk(lab, "6*7?", "42", "and?", arguments=["--calculator"])
+    answered = "[final]\n42\n"
+    assert out == f"> 6*7?\n[analysis]\nhm\n{CALLED}{WAITS}> 42\n{answered}> and?\n{answered}"
+    assert "type calculator = (_: {" in seen(lab, 0)
+    assert "<|message|>hm<|end|>" in seen(lab, 1)  # the turn is open, so its thoughts are seen
+    assert seen(lab, 1).endswith(OUTPUT)
+    assert "hm" not in seen(lab, 2)
+    assert "<|start|>user<|message|>and?<|end|>" in seen(lab, 2)
+
+
+def test_undo_takes_back_an_output_and_then_the_call(talk, scripted):
+    lab = scripted(CALL, ANSWER, ANSWER, ANSWER)
+    out = talk(lab, "6*7?", "wrong", "/undo", "42", "/undo", "/undo", "hello", "/history")
+    undone = f"> /undo\n(the last turn is gone)\n{WAITS}"
+    assert out.count(undone) == 2
+    assert seen(lab, 2).endswith(OUTPUT)
+    assert "wrong" not in seen(lab, 2)
+    assert "6*7?" not in seen(lab, 3)
+    assert out.endswith("> /history\n[user]\nhello\n[final]\n42\n")
+
+
+def test_ctrl_c_after_an_output_leaves_the_call_open(talk, scripted):
+    lab = scripted(CALL, KeyboardInterrupt, ANSWER)
+    out = talk(lab, "6*7?", "41", "42")
+    assert f"> 41\n(stopped; this turn is taken back)\n{WAITS}> 42\n[final]\n" in out
+    assert seen(lab, 2).endswith(OUTPUT)
+    assert "41" not in seen(lab, 2)
+
+
+def test_ctrl_c_in_a_question_leaves_no_call(talk, scripted):
+    lab = scripted(KeyboardInterrupt, ANSWER)
+    out = talk(lab, "6*7?", "hello", arguments=["--calculator"])
+    assert "you are the tool" not in out
+    assert "<|start|>user<|message|>hello<|end|>" in seen(lab, 1)
+
+
+def test_a_call_of_nobody_is_followed_by_the_user(talk, scripted):
+    lab = scripted("<|channel|>commentary<|message|>{}<|call|>", ANSWER)
+    assert "you are the tool" not in talk(lab, "6*7?", "hello")
+    assert "<|start|>user<|message|>hello<|end|>" in seen(lab, 1)
+
+
+def test_a_call_is_shown_in_one_line_and_not_obeyed(talk, scripted):
+    evil = '{\n  "x": "\x1b[2J"\n}'
+    lab = scripted(CALL.replace(ARGUMENTS, evil), ANSWER)
+    out = talk(lab, "a")
+    assert '(functions.calculator is called with { "x": "\\x1b[2J" }; you are the tool' in out
+    assert "\x1b" not in out
+
+
+def test_who_is_asked_to_type(scripted):
+    lab = scripted(CALL, ANSWER)
+    chat = Chat(lab, Transcript(io.StringIO()), "low", 99, lab.conversation("").messages[:-1])
+    assert chat.prompt() == "low> "
+    chat.say("6*7?")
+    assert chat.prompt() == "functions.calculator> "
+    chat.say("42")
+    assert chat.prompt() == "low> "
+
+
+# Examples
+
+EXAMPLE = Example(
+    "a call",
+    "6*7?",
+    "high",
+    "42",
+    "A tool is called.",
+    instructions="Be brief.",
+    tool_outputs={ARGUMENTS: "42"},
+    history=(("1+1?", "2"),),
+)
+
+
+@pytest.fixture
+def gallery(monkeypatch):
+    monkeypatch.setattr("oss_lab.gallery.GALLERY", (EXAMPLE,))
+
+
+def test_an_example_brings_its_setting_and_its_outputs(talk, scripted, gallery):
+    lab = scripted(ANSWER, THOUGHT + CALL, ANSWER, ANSWER, ANSWER)
+    out = talk(lab, "before", "/example 1", "after", "/reset", "anew", arguments=["--calculator"])
+    assert (
+        "> /example 1\n(a call, effort high: A tool is called.)\n"
+        "[developer]\n# Instructions\n\nBe brief.\n[user]\n1+1?\n[final]\n2\n[user]\n6*7?\n"
+        f"[analysis]\nhm\n{CALLED}[tool:functions.calculator to assistant]\n42\n[final]\n42\n"
+        "> after\n"
+    ) in out
+    assert "before" not in seen(lab, 1)
+    assert "type calculator" not in seen(lab, 1)
+    assert "Reasoning: high" in seen(lab, 1)
+    assert seen(lab, 2).endswith(OUTPUT)
+    assert "Be brief." in seen(lab, 3)
+    assert seen(lab, 3).endswith("<|start|>user<|message|>after<|end|><|start|>assistant")
+    assert "Be brief." not in seen(lab, 4)
+    assert "type calculator" in seen(lab, 4)
+
+
+def test_another_call_than_the_examples_is_for_the_person(talk, scripted, gallery):
+    other = CALL.replace("6*7", "6+7")
+    lab = scripted(other, ANSWER)
+    out = talk(lab, "/example 1", "42")
+    assert WAITS.replace("6*7", "6+7") in out
+    assert seen(lab, 1).endswith(OUTPUT)
+
+
+def test_a_model_that_calls_for_ever_is_stopped(talk, reciting_lab, gallery):
+    out = talk(reciting_lab(CALL), "/example 1")
+    assert out.count(CALLED) == ROUNDS
+    assert out.endswith(CALLED + WAITS)
+
+
+def test_undo_after_an_example_keeps_its_setting(talk, scripted, gallery):
+    lab = scripted(CALL, ANSWER, ANSWER)
+    talk(lab, "/example 1", "/undo", "again")
+    assert "Be brief." in seen(lab, 2)
+    assert "6*7?" not in seen(lab, 2)
+
+
+def test_ctrl_c_within_an_example_takes_all_of_it_back(talk, scripted, gallery):
+    lab = scripted(CALL, KeyboardInterrupt, ANSWER)
+    out = talk(lab, "/example 1", "again")
+    assert "42\n(stopped; this turn is taken back)\n> again\n" in out
+    assert "6*7?" not in seen(lab, 2)

@@ -1,0 +1,62 @@
+"""What tells one evaluation from another: its questions, settings and checkpoint."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+from oss_lab.checkpoint.read import open_checkpoint
+from oss_lab.evaluation import builtin
+from oss_lab.evaluation.grade import Written
+from oss_lab.evaluation.journal import checkpoint_digest, default_place, fingerprint
+from oss_lab.generate import GREEDY, Sampling
+
+
+def test_a_fingerprint_tells_what_decides_the_outcomes(write_tiny, asked):
+    checkpoint = open_checkpoint(write_tiny())
+    questions = asked(3)
+
+    def found(questions=questions, sampling=GREEDY, max_tokens=8, seed=1):
+        return fingerprint(checkpoint, questions, sampling, max_tokens, seed)
+
+    assert json.loads(json.dumps(found())) == found()
+    assert found(asked(3)) == found()
+    assert found(seed=2) == found()  # nothing is drawn
+    hot = Sampling()
+    other = [
+        found(asked(2)),
+        found(asked(3)[::-1]),
+        found([*asked(2), replace(questions[2], answer=Written("x"))]),
+        found(asked(3, developer="x")),
+        found(max_tokens=9),
+        found(sampling=hot),
+        found(sampling=hot, seed=2),
+    ]
+    assert len({default_place(each) for each in [found(), *other]}) == 8
+
+
+def test_other_weights_are_another_checkpoint(write_tiny, monkeypatch):
+    folder = write_tiny()
+    before = checkpoint_digest(open_checkpoint(folder))
+    assert checkpoint_digest(open_checkpoint(folder)) == before
+    (folder / "notes.txt").write_text("no part of it")
+    assert checkpoint_digest(open_checkpoint(folder)) == before
+    (file,) = folder.glob("*.safetensors")
+    contents = bytearray(file.read_bytes())
+    contents[-1] ^= 1
+    file.write_bytes(contents)
+    assert checkpoint_digest(open_checkpoint(folder)) != before
+    monkeypatch.setattr("oss_lab.evaluation.journal.HASHED_WHOLE", 0)
+    large = checkpoint_digest(open_checkpoint(folder))
+    contents[-1] ^= 1
+    file.write_bytes(contents)
+    assert checkpoint_digest(open_checkpoint(folder)) == large  # header and size are the same
+
+
+def test_built_in_questions_are_told_alike_in_another_process():
+    code = "from oss_lab.evaluation import builtin; print(builtin.questions(2, 1))"
+    command = [sys.executable, "-c", code]
+    other = os.environ | {"PYTHONHASHSEED": "1"}
+    told = subprocess.run(command, check=True, capture_output=True, text=True, env=other).stdout
+    assert told == f"{builtin.questions(2, 1)}\n"

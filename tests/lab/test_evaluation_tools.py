@@ -1,0 +1,74 @@
+"""Questions with tools: outputs that are fed back, and calls that nobody can answer."""
+
+import pytest
+
+from oss_lab.calls import ROUNDS
+from oss_lab.evaluation.grade import Written
+from oss_lab.evaluation.question import FileQuestion, Tool
+from oss_lab.generate import Sampling
+from oss_lab.harmony import ToolDescription
+
+ANSWER = "<|channel|>final<|message|>{}<|return|>"
+CALL = "<|channel|>commentary to=functions.{} <|constrain|>json<|message|>{{}}<|call|>"
+
+ADD = Tool(ToolDescription("add"), "9")
+OFF = Tool(ToolDescription("off"))
+
+
+def test_outputs_are_fed_back(answering_lab, outcomes):
+    seen = []
+
+    def say(prompt, seed):
+        last = prompt.messages[-1]
+        if last.role == "tool":
+            seen.append((last.author.name, last.text, last.channel, last.recipient))
+            return ANSWER.format(last.text)
+        return "<|channel|>analysis<|message|>ab<|end|><|start|>assistant" + CALL.format("add")
+
+    questions = [FileQuestion("q", "4+5?", Written("9"), tools=(ADD,)) for _ in range(3)]
+    found = outcomes(answering_lab(say), questions)
+    assert seen == [("functions.add", "9", "commentary", "assistant")] * 3
+    assert {(o.right, o.final, o.calls, o.stop, o.analysis_tokens) for o in found} == {
+        (True, "9", 1, "return", 2)
+    }
+
+
+@pytest.mark.parametrize(("name", "calls"), [("off", 0), ("unknown", 0), ("add", ROUNDS - 1)])
+def test_calls_that_cannot_be_answered_end_the_reply(answering_lab, name, calls, outcomes):
+    lab = answering_lab(lambda *_: CALL.format(name))
+    (found,) = outcomes(lab, [FileQuestion("q", "?", Written("9"), tools=(ADD, OFF))])
+    assert (found.right, found.final, found.stop) == (False, None, "call")
+    assert found.calls == calls
+    assert len(lab.batches) == 1 + calls
+
+
+def test_a_call_to_nobody_is_not_answered(answering_lab, outcomes):
+    lab = answering_lab(lambda *_: "<|channel|>commentary<|message|>{}<|call|>")
+    (found,) = outcomes(lab, [FileQuestion("q", "?", Written("9"), tools=(ADD,))])
+    assert (found.stop, found.calls, len(lab.batches)) == ("call", 0, 1)
+
+
+def test_an_output_that_fills_the_context_cuts_the_reply(answering_lab, outcomes):
+    flood = Tool(ToolDescription("add"), "7" * 9000)
+    lab = answering_lab(lambda *_: CALL.format("add"))
+    (found,) = outcomes(lab, [FileQuestion("q", "?", Written("9"), tools=(flood,))])
+    assert (found.stop, found.right) == ("length", False)
+
+
+def test_draws_of_later_rounds_do_not_depend_on_the_batch_either(answering_lab, asked, outcomes):
+    seeds = set(), set()
+
+    def say(prompt, seed):
+        later = prompt.messages[-1].role == "tool"
+        seeds[later].add(seed)
+        if later:
+            return ANSWER.format(f"#{seed}")
+        return CALL.format("add") if int(prompt.messages[-1].text[0]) % 3 else ANSWER.format(seed)
+
+    def finals(batch):
+        lab = answering_lab(say, sampling=Sampling())
+        return [o.final for o in outcomes(lab, asked(9, tools=(ADD,)), batch=batch)]
+
+    assert finals(1) == finals(4) == finals(64)
+    assert len(set(finals(4))) == 9
+    assert (len(seeds[0]), len(seeds[1]), seeds[0] & seeds[1]) == (9, 6, set())

@@ -1,0 +1,37 @@
+"""Replies that go on from an analysis that was begun for them."""
+
+from random import Random
+
+from oss_lab.generate import GREEDY, Token
+from oss_lab.harmony import render
+from oss_lab.lab import Lab
+from oss_lab.model import Transformer
+from oss_lab.tasks.sums_and_products import Products
+from oss_lab.tokenizer import load_vocabulary
+from oss_lab.train.findings import begun
+
+
+def test_going_on_reads_the_prompt_and_the_thoughts_and_marks_them(monkeypatch, small_nano):
+    encoding = load_vocabulary("nano")
+    behind = encoding.encode(
+        "=04<|end|><|start|>assistant<|channel|>final<|message|>4<|return|>", allowed_special="all"
+    )
+    asked = []
+
+    def generate(model, prompts, **_):
+        asked.extend(prompts)
+        return ((row, Token(id, -0.5)) for row in range(len(prompts)) for id in behind)
+
+    monkeypatch.setattr(begun, "generate", generate)
+    problem = Products(lengths=(1, 1)).draw(Random(0), "train")
+    prompts = [problem.prompt("high"), problem.prompt("medium")]
+    lab = Lab(Transformer(small_nano), encoding, GREEDY)
+    replies = begun.go_on(lab, prompts, ["2*2\n2*2+0", "9"], max_tokens=9)
+    assert [reply.analysis for reply in replies] == ["2*2\n2*2+0=04", "9=04"]
+    assert [reply.final for reply in replies] == ["4", "4"]
+    for tokens, prompt, reply in zip(asked, prompts, replies, strict=True):
+        rendered = render(prompt, encoding).tokens
+        assert list(tokens[: len(rendered)]) == rendered
+        forced = [token.id for token in reply.tokens if token.forced]
+        assert list(tokens[len(rendered) :]) == forced
+        assert [*forced, *behind] == list(reply.ids)

@@ -1,0 +1,39 @@
+"""The model before its experts were rounded, from the state and the recipe of its run."""
+
+import pytest
+import torch
+
+from oss_lab.config import ModelConfig
+from oss_lab.errors import LabError
+from oss_lab.model import Transformer
+from oss_lab.train.findings import rounding
+from oss_lab.train.quantised import RoundedExperts
+from oss_lab.train.recipe import RECIPE, STATE, Recipe, keep_recipe, read_recipe
+from oss_lab.train.state import save_state
+
+
+def test_in_bf16_all_but_the_experts_is_the_checkpoint_s(untrained, untrained_run):
+    exact = rounding.in_bf16(untrained, untrained_run)
+    packed, ours = dict(untrained.model.named_parameters()), dict(exact.model.named_parameters())
+    assert packed
+    assert all(torch.equal(packed[name], ours[name]) for name in packed)
+    experts = ours["block.0.mlp.mlp1_weight.dense.0"]
+    assert torch.equal(experts, experts.bfloat16().float())
+    assert not torch.equal(
+        experts, untrained.model.block[0].mlp.mlp1_weight.matrix(0, torch.float32)
+    )
+
+
+def test_the_checkpoint_of_another_run_is_refused(untrained, tmp_path):
+    keep_recipe(Recipe(model=untrained.config, steps=0), tmp_path)
+    torch.manual_seed(1)
+    other = Transformer(untrained.config, RoundedExperts)
+    save_state(tmp_path / STATE, other, [], torch.zeros(1), 0)
+    with pytest.raises(LabError, match="export anew"):
+        rounding.in_bf16(untrained, tmp_path)
+
+
+def test_a_recipe_is_read_back(untrained, untrained_run):
+    recipe = read_recipe(untrained_run / RECIPE)
+    assert recipe == Recipe(model=untrained.config, steps=0)
+    assert isinstance(recipe.model, ModelConfig)

@@ -1,0 +1,34 @@
+"""Look-ups beyond the sliding window, and the model that is cut to it."""
+
+from random import Random
+
+import torch
+
+from oss_lab.config import GPT_OSS_NANO
+from oss_lab.train.findings import window
+
+
+def test_the_cut_model_has_the_same_weights_and_sees_no_further_than_the_window(
+    untrained, untrained_run
+):
+    config = untrained.config
+    cut = window.cut_to_window(untrained, untrained_run / "checkpoint")
+    for name, tensor in untrained.model.state_dict().items():
+        assert torch.equal(tensor, cut.model.state_dict()[name])
+    assert {cut.config.window(n) for n in range(config.num_hidden_layers)} == {32}
+    reach = config.num_hidden_layers * (config.sliding_window - 1)
+    tokens = [1 + n % 50 for n in range(reach + 2)]
+    other = [99, *tokens[1:]]
+    assert torch.equal(cut.logits(tokens, 1), cut.logits(other, 1))
+    assert not torch.equal(untrained.logits(tokens, 1), untrained.logits(other, 1))
+
+
+def test_look_ups_lie_beyond_the_window_and_within_it(untrained):
+    rng = Random(0)
+    for _ in range(50):
+        beyond = window.TASKS["beyond"].draw(rng, "held_out")
+        within = window.TASKS["within"].draw(rng, "held_out")
+        assert window.span(untrained, beyond) > 2 * GPT_OSS_NANO.sliding_window
+        assert window.span(untrained, within) <= GPT_OSS_NANO.sliding_window
+        assert window.pairs(beyond) >= 4
+        assert window.pairs(within) == 3
