@@ -1,7 +1,8 @@
 """From a name or a checkpoint folder to a model that can run, and the workbench around it.
 
 Nothing is used before the whole folder has been examined and the memory plan printed. Expert
-matrices stay packed and are dequantised on demand into a cache of at most `expert_cache_bytes`.
+matrices stay packed. The reference dequantises them on demand into a cache of at most
+`expert_cache_bytes`; the other kernels read them as they are.
 """
 
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from oss_kernels.backends import Asked, Backend, UnusableBackend, choose
 
 from oss_lab.checkpoint.plan import EXPERT_CACHE_BYTES, Dtype, memory_plan
 from oss_lab.checkpoint.read import Checkpoint, open_checkpoint
@@ -20,6 +22,7 @@ from oss_lab.generate import GREEDY, Sampling
 from oss_lab.lab import Lab
 from oss_lab.model import Transformer
 from oss_lab.model.experts import ExpertCache, PackedExperts
+from oss_lab.model.with_kernels import KernelTransformer
 from oss_lab.tokenizer import load_vocabulary
 
 DTYPES: dict[Dtype, torch.dtype] = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -35,6 +38,7 @@ def load(
     *,
     dtype: Dtype | None = None,
     device: str | None = None,
+    kernels: Asked | None = None,
     expert_cache_bytes: int = EXPERT_CACHE_BYTES,
     download: bool = False,
     verbose: bool = True,
@@ -44,6 +48,9 @@ def load(
     Args:
         dtype: what is computed in; float32 for models up to a gigabyte, else bfloat16.
         device: a torch device; by default OSS_LAB_DEVICE, else a CUDA GPU if there is one.
+        kernels: "reference" is the spelt-out model, "triton" and "cpu" compute it faster on a GPU
+            and on a CPU, "auto" takes what is made for the device; by default OSS_LAB_KERNELS,
+            else the reference.
         expert_cache_bytes: the most that dequantised experts may take.
         download: fetch a published model that is not on this machine.
         verbose: print the memory plan on stderr before anything is loaded.
@@ -64,13 +71,19 @@ def load(
     if dtype not in DTYPES:
         raise LabError(f"dtype is {dtype!r}; use one of {', '.join(DTYPES)}")
     place = chosen_device(device)
-    plan = memory_plan(config, dtype=dtype, expert_cache_bytes=expert_cache_bytes)
+    backend = chosen_kernels(kernels, place)
+    kept = expert_cache_bytes if backend.name == "reference" else 0
+    plan = memory_plan(config, dtype=dtype, expert_cache_bytes=kept)
     if verbose:
-        print(f"{name} on {place}: {plan.sentence}", file=sys.stderr)
+        print(f"{name} on {place}, {backend.name} kernels: {plan.sentence}", file=sys.stderr)
     vocabulary = VOCABULARIES[config.vocab_size]
     encoding = load_vocabulary(vocabulary, checkpoint=checkpoint.folder)
     model = load_model(
-        checkpoint, dtype=DTYPES[dtype], device=place, expert_cache_bytes=expert_cache_bytes
+        checkpoint,
+        dtype=DTYPES[dtype],
+        device=place,
+        kernels=backend,
+        expert_cache_bytes=expert_cache_bytes,
     )
     if vocabulary == "nano":
         return Lab(model, encoding, GREEDY, effort="high")
@@ -96,19 +109,33 @@ def chosen_device(device: str | None) -> torch.device:
         raise LabError(f"device {wanted!r} cannot be used here: {reason}") from None
 
 
+def chosen_kernels(kernels: Asked | None, device: torch.device) -> Backend:
+    """The kernels asked for, if they can run on the device."""
+    asked = kernels or os.environ.get("OSS_LAB_KERNELS") or "reference"
+    try:
+        return choose(asked, device)
+    except UnusableBackend as error:
+        raise LabError(str(error)) from None
+
+
 def load_model(
     checkpoint: Checkpoint,
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    kernels: Backend | None = None,
     expert_cache_bytes: int = EXPERT_CACHE_BYTES,
 ) -> Transformer:
     """The checkpoint's model in evaluation mode, with no gradients.
 
-    On the CPU in bfloat16 the tensors stay the file's own mapped bytes.
+    Without kernels it is the spelt-out one. On the CPU in bfloat16 the tensors stay the file's own
+    mapped bytes.
     """
     with torch.device("meta"):
-        model = Transformer(checkpoint.config)
+        if kernels is None or kernels.name == "reference":
+            model = Transformer(checkpoint.config)
+        else:
+            model = KernelTransformer(checkpoint.config, kernels)
     placed = {
         name: tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
         for name, tensor in checkpoint.tensors()

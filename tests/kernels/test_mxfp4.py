@@ -182,3 +182,45 @@ def test_shapes(shape):
     assert mxfp4.dequantise(blocks, scales).shape == shape
     with pytest.raises(RuntimeError):
         mxfp4.quantise(torch.ones(*shape[:-1], 33))
+
+
+def test_the_floor_rule_is_the_ocp_definition():
+    """Section 6.3: the largest power of two within the largest magnitude, divided by 4; then each
+    element to its nearest, and to 6 from beyond."""
+    generator = torch.Generator().manual_seed(4)
+    weight = torch.randn(500, 32, generator=generator, dtype=torch.float64)
+    weight = (weight * 2.0 ** (torch.randn(500, 1, generator=generator) * 20)).float()
+    blocks, scales = mxfp4.quantise(weight, "floor")
+    powers = torch.tensor([2.0**exponent for exponent in range(-149, 128)], dtype=torch.float64)
+    largest = weight.double().abs().amax(-1, keepdim=True)
+    unit = powers.where(powers <= largest, 0).amax(-1, keepdim=True) / 4
+    assert torch.equal(torch.exp2(scales.double() - mxfp4.SCALE_BIAS), unit)
+    values = torch.tensor([e2m1(code) for code in range(16)], dtype=torch.float64)
+    best = ((weight.double() / unit)[..., None] - values).abs().amin(-1)
+    decoded = mxfp4.dequantise(blocks, scales, torch.float64)
+    assert torch.equal((weight.double() - decoded).abs() / unit, best)
+    saturated = largest > 6 * unit
+    assert 0 < saturated.sum() < 500
+    assert (decoded.abs().amax(-1, keepdim=True) == 6 * unit)[saturated].all()
+
+
+def test_the_rules_differ_exactly_where_the_largest_would_saturate():
+    weight = torch.zeros(5, 32)
+    weight[:, 3] = torch.tensor([4.0, 6.0, 6.0001, 7.9, 8.0])
+    fit, floor = (mxfp4.quantise(weight, rule)[1].flatten().tolist() for rule in ("fit", "floor"))
+    assert fit == [127, 127, 128, 128, 128]
+    assert floor == [127, 127, 127, 127, 128]
+
+
+@pytest.mark.parametrize("scales", [FINITE_SCALES, range(117, 128)], ids=["all", "usual"])
+def test_the_floor_rule_changes_nothing_in_decoded_blocks(scales):
+    decoded = mxfp4.dequantise(*random_blocks(5, scales))
+    assert same(decoded, mxfp4.dequantise(*mxfp4.quantise(decoded, "floor")))
+
+
+def test_the_largest_float_saturates_under_the_floor_rule_only():
+    weight = torch.full((1, 32), torch.finfo(torch.float32).max)
+    assert mxfp4.quantise(weight, "fit")[1].item() == 253
+    blocks, scales = mxfp4.quantise(weight, "floor")
+    assert scales.item() == 252
+    assert mxfp4.dequantise(blocks, scales)[0, 0] == 1.5 * 2.0**127

@@ -196,7 +196,7 @@ def test_load_a_folder(write_tiny, tiny_config, capsys):
     assert (lab.encoding.name, lab.model.embedding.weight.dtype) == ("nano", torch.float32)
     output = capsys.readouterr()
     assert output.out == ""
-    assert "tiny on cpu: float32, " in output.err
+    assert "tiny on cpu, reference kernels: float32, " in output.err
     assert "MiB: weights" in output.err
     half = oss_lab.load(folder, device="cpu", dtype="bfloat16", verbose=False)
     assert capsys.readouterr().err == ""

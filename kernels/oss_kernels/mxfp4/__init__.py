@@ -1,10 +1,15 @@
-"""MXFP4: four-bit floating point in blocks of 32 that share one power-of-two scale."""
+"""MXFP4: four-bit floating point in blocks of 32 that share one power-of-two scale.
+
+`reference` is the coder in plain torch; `kernel` is Triton's, and `decode` what other kernels read
+with (import these two only where Triton is).
+"""
 
 from oss_kernels.mxfp4.reference import (
     BLOCK,
     E2M1_VALUES,
     NAN_SCALE,
     SCALE_BIAS,
+    Rule,
     dequantise,
     pack_nibbles,
     quantise,
@@ -16,6 +21,7 @@ __all__ = [
     "E2M1_VALUES",
     "NAN_SCALE",
     "SCALE_BIAS",
+    "Rule",
     "dequantise",
     "pack_nibbles",
     "quantise",

@@ -8,9 +8,13 @@ sections 5.2 and 5.4; the checkpoint layout is openai/gpt-oss's.
 Left out: speed. Every value here is exact in bfloat16 while its exponent is in range.
 """
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+
+Rule = Literal["fit", "floor"]
 
 BLOCK = 32
 SCALE_BIAS = 127
@@ -51,30 +55,40 @@ def dequantise(
 
 
 def quantise(
-    weight: Float[Tensor, "*rows width"],
+    weight: Float[Tensor, "*rows width"], rule: Rule = "fit"
 ) -> tuple[UInt8[Tensor, "*rows groups 16"], UInt8[Tensor, "*rows groups"]]:
-    """The nearest MXFP4 numbers: (blocks, scales); width must be a multiple of 32.
+    """The nearest MXFP4 numbers under a block's scale: (blocks, scales); width = 32 * groups.
 
-    The scale is the smallest power of two that keeps the block's largest magnitude within 6, so
-    nothing saturates. Ties round to the even code. Re-quantising a dequantised block is lossless.
+    Of a block whose largest magnitude is m, the scale's exponent is
+        "fit": the smallest that keeps m within 6 of its units, so that nothing saturates;
+        "floor": floor(log2 m) - 2. What lies above 6 units, at most 8, becomes 6. Source: OCP MX
+        v1.0, section 6.3.
+    Ties round to the even code; under either rule, re-quantising a dequantised block is lossless.
     Raises ValueError for input that is not finite in float32, which MXFP4 cannot hold.
     """
-    weight = weight.float()
-    if not torch.isfinite(weight).all():
-        raise ValueError("MXFP4 cannot hold a NaN or an infinity; the weight has one.")
+    weight = finite(weight.float())
     groups = weight.unflatten(-1, (-1, BLOCK))
     largest = groups.abs().amax(-1)
     # largest = mantissa * 2^exponent with the mantissa in [0.5, 1)
     mantissa, exponent = torch.frexp(largest)
-    exponent = exponent - 1 - E2M1_MAX_EXPONENT + (mantissa > E2M1_MAX / 8).int()
+    exponent = exponent - 1 - E2M1_MAX_EXPONENT
+    if rule == "fit":
+        exponent = exponent + (mantissa > E2M1_MAX / 8).int()
     exponent = torch.where(largest > 0, exponent, 0).clamp(-SCALE_BIAS, NAN_SCALE - 1 - SCALE_BIAS)
     scaled = torch.ldexp(groups, -exponent[..., None])
     codes = round_to_e2m1(scaled)
     return pack_nibbles(codes), (exponent + SCALE_BIAS).to(torch.uint8)
 
 
+def finite(weight: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The weight itself. Raises ValueError if it has a NaN or an infinity."""
+    if not torch.isfinite(weight).all():
+        raise ValueError("MXFP4 cannot hold a NaN or an infinity; the weight has one.")
+    return weight
+
+
 def round_to_e2m1(numbers: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
-    """The code of the nearest E2M1 value; halfway cases go to the even code."""
+    """The code of the nearest E2M1 value; halfway cases to the even code, beyond 6 to that of 6."""
     magnitudes = torch.tensor(E2M1_MAGNITUDES, dtype=numbers.dtype, device=numbers.device)
     midpoints = (magnitudes[:-1] + magnitudes[1:]) / 2
     magnitude = numbers.abs().contiguous()

@@ -1,0 +1,37 @@
+"""What attention is compiled and timed with."""
+
+from collections.abc import Iterator
+
+import torch
+
+from oss_kernels.attention.kernel import launches
+from oss_kernels.cases import Case, Make, Need, nbytes
+from oss_kernels.shapes import Shapes
+
+
+def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
+    for seq, keys, window in (
+        (1, 1024, None),
+        (1, 131_072, None),
+        (1, 4096, shapes.window),
+        (512, 4096, None),
+        (512, 4096, shapes.window),
+    ):
+        q = make.normal(1, seq, shapes.heads, shapes.head_dim).transpose(1, 2)
+        room = make.normal(2, 1, shapes.kv_heads, keys + 256, shapes.head_dim)
+        k, v = room[:, :, :, :keys].unbind()
+        sinks = make.normal(shapes.heads)
+        z = make.empty(1, seq, shapes.heads, shapes.head_dim)
+        lse = make.empty(1, shapes.heads, seq, dtype=torch.float32)
+        span = keys if window is None else min(keys, seq + window - 1)
+        seen = sum(min(keys - seq + i + 1, window or keys) for i in range(seq))
+        needs: set[Need] = {"wide loads"}
+        if seq > 1:
+            needs.add("matrix instructions")
+        yield Case(
+            f"attention, {seq} of {keys:,} tokens" + (f", window {window}" if window else ""),
+            launches(q, k, v, sinks, z, lse, window, None),
+            bytes=nbytes(q, sinks, z, lse) + 2 * nbytes(k[:, :, :span]),
+            flops=4 * seen * shapes.heads * shapes.head_dim,
+            needs=frozenset(needs),
+        )

@@ -1,0 +1,149 @@
+"""Attention of one query, or a few, in Triton: the keys are split among programs, then merged.
+
+               key slots ->
+    kv head 0  [ split 0 ][ split 1 ][ split 2 ]    <- a program each: z and lse of its keys alone
+    kv head 1  [ split 0 ][ split 1 ][ split 2 ]
+                     \\         |         /
+                       merge: z and lse of all      <- a program for each query and head
+
+One token has 8 kv heads, and a GPU far more processors than 8; hence the splits. All query heads of
+a group share a program, so k and v are read from memory once: their 8 rows are filled up to the 16
+that a matrix instruction takes. Eight FLOP a byte at one query: memory is the limit.
+
+The sink takes part in split 0, once. With a single split, as in a sliding layer, that is the
+result, and nothing is merged. The number of splits depends on sizes only: same input, same bits.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from oss_kernels.attention.layout import inputs
+from oss_kernels.attention.online import LOG2E, NOTHING, begin, end, step
+from oss_kernels.launch import Launch
+
+MIN_SPLIT = 128  # keys: the window of gpt-oss; 32 KB of k and v in bfloat16
+MAX_SPLITS = 64
+
+
+@triton.jit
+def split_kernel(
+    q, k, v, sinks, padding, z, lse,
+    q_batch, q_head, q_seq, k_batch, k_head, k_key, v_batch, v_head, v_key,  # strides
+    heads, seq, keys, window, scale, begin_slot, split_keys,
+    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr,
+    ROWS: tl.constexpr, KEYS: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    kv_heads = heads // GROUP
+    batch = (tl.program_id(0) // kv_heads).to(tl.int64)
+    kv_head = (tl.program_id(0) % kv_heads).to(tl.int64)
+    split = tl.program_id(1)
+
+    # Rows are the queries of the group's first head, then of its second, and so on.
+    row = tl.arange(0, ROWS)
+    column = tl.arange(0, HEAD_DIM)
+    head = kv_head * GROUP + row // seq
+    query = row % seq
+    real = row < GROUP * seq
+    q_rows = q + batch * q_batch + head[:, None] * q_head + query[:, None] * q_seq
+    q_tile = tl.load(q_rows + column, mask=real[:, None], other=0.0).to(DOT)
+
+    padded = 0
+    if padding is not None:
+        padded = tl.load(padding + batch).to(tl.int32)
+    first = tl.maximum(keys - seq + query - window + 1, padded)
+    lower = tl.maximum(begin_slot + split * split_keys, padded)
+    upper = tl.minimum(begin_slot + (split + 1) * split_keys, keys)
+    last = tl.minimum(keys - seq + query, upper - 1)  # zeros beyond the split are not keys
+
+    sink = tl.load(sinks + head, mask=real, other=0.0).to(tl.float32) * LOG2E
+    top, total, mixed = begin(tl.where(split == 0, sink, NOTHING), HEAD_DIM)
+    tile_row = tl.arange(0, KEYS)
+    k_rows = k + batch * k_batch + kv_head * k_head + lower.to(tl.int64) * k_key
+    v_rows = v + batch * v_batch + kv_head * v_head + lower.to(tl.int64) * v_key
+    k_rows += tile_row[:, None] * k_key + column
+    v_rows += tile_row[:, None] * v_key + column
+    for start in range(lower, upper, KEYS):
+        slot = start + tile_row
+        held = (slot < upper)[:, None]
+        k_tile = tl.load(k_rows, mask=held, other=0.0).to(DOT)
+        v_tile = tl.load(v_rows, mask=held, other=0.0).to(DOT)
+        top, total, mixed = step(
+            q_tile, k_tile, v_tile, first, last, slot, scale, top, total, mixed
+        )
+        k_rows += KEYS * k_key
+        v_rows += KEYS * v_key
+
+    z_tile, lse_tile = end(top, total, mixed)
+    batches = tl.num_programs(0) // kv_heads
+    part = split * batches + batch
+    z_rows = z + ((part * seq + query[:, None]) * heads + head[:, None]) * HEAD_DIM
+    tl.store(z_rows + column, z_tile, mask=real[:, None])
+    tl.store(lse + (part * heads + head) * seq + query, lse_tile, mask=real)
+
+
+@triton.jit
+def merge_kernel(
+    z_parts, lse_parts, z, lse, heads, seq, splits, HEAD_DIM: tl.constexpr, SPLITS: tl.constexpr
+):
+    """z = the sum of z_s * e^lse_s over the sum of e^lse_s; lse = the logarithm of the latter."""
+    place = tl.program_id(0).to(tl.int64)  # of a row of z: [batch seq head]
+    head, query, batch = place % heads, place // heads % seq, place // heads // seq
+    lse_place = (batch * heads + head) * seq + query
+    rows = tl.num_programs(0).to(tl.int64)
+
+    split = tl.arange(0, SPLITS)
+    column = tl.arange(0, HEAD_DIM)
+    there = split < splits
+    parts = tl.load(lse_parts + split * rows + lse_place, mask=there, other=NOTHING)
+    top = tl.max(parts, axis=0)
+    base = tl.where(top == NOTHING, 0.0, top)
+    weights = tl.exp(parts - base)
+    total = tl.sum(weights, axis=0)
+    safe = tl.where(total == 0.0, 1.0, total)
+    z_rows = z_parts + (split[:, None] * rows + place) * HEAD_DIM + column
+    mixed = tl.sum(tl.load(z_rows, mask=there[:, None], other=0.0) * weights[:, None], axis=0)
+    tl.store(z + place * HEAD_DIM + column, mixed / safe)
+    tl.store(lse + lse_place, top + tl.log(safe))
+
+
+def launches(
+    q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, z: Tensor, lse: Tensor,
+    window: int | None, padding: Tensor | None,
+) -> tuple[Launch, ...]:  # fmt: skip
+    """For a few queries; z [batch seq head head_dim] and lse [batch head seq] contiguous."""
+    batch, heads, seq, head_dim = q.shape
+    kv_heads, keys = k.shape[1:3]
+    arguments, constants = inputs(q, k, v, sinks, window, padding)
+    span = keys if window is None else min(keys, seq + window - 1)  # slots that any query sees
+    split_keys = max(MIN_SPLIT, triton.next_power_of_2(triton.cdiv(span, MAX_SPLITS)))
+    splits = max(1, triton.cdiv(span, split_keys))
+    z_parts, lse_parts = z, lse
+    if splits > 1:
+        z_parts = torch.empty((splits, *z.shape), dtype=torch.float32, device=z.device)
+        lse_parts = torch.empty((splits, *lse.shape), dtype=torch.float32, device=z.device)
+    of_splits = Launch(
+        split_kernel,
+        (batch * kv_heads, splits),
+        arguments
+        | {"z": z_parts, "lse": lse_parts, "begin_slot": keys - span, "split_keys": split_keys},
+        constants | {"ROWS": max(16, triton.next_power_of_2(heads // kv_heads * seq)), "KEYS": 32},
+        num_warps=4,
+        num_stages=4,  # three tiles of 8 KB are on their way while one is computed with
+    )
+    if splits == 1:
+        return (of_splits,)
+    # fmt: off
+    merge = Launch(
+        merge_kernel,
+        (batch * seq * heads,),
+        {
+            "z_parts": z_parts, "lse_parts": lse_parts, "z": z, "lse": lse,
+            "heads": heads, "seq": seq, "splits": splits,
+        },
+        {"HEAD_DIM": head_dim, "SPLITS": triton.next_power_of_2(splits)},
+        num_warps=4,
+    )
+    # fmt: on
+    return of_splits, merge

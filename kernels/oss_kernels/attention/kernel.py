@@ -1,0 +1,55 @@
+"""Attention in Triton: which of the two kernels runs, and where its results go.
+
+A few queries take `decode`, which splits the keys among programs; many take `prefill`, which splits
+the queries. Both are the operation of `reference.attention`.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from oss_kernels.attention import decode, prefill
+from oss_kernels.launch import Launch
+
+DECODE_ROWS = 64  # queries times query heads of a kv head
+
+
+def launches(
+    q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, z: Tensor, lse: Tensor,
+    window: int | None, padding: Tensor | None,
+) -> tuple[Launch, ...]:  # fmt: skip
+    """z [batch seq head head_dim] and lse [batch head seq] contiguous; the last axis of others."""
+    heads, seq, head_dim = q.shape[1:]
+    kv_heads = k.shape[1]
+    if heads % kv_heads or head_dim not in (16, 32, 64, 128):
+        raise ValueError(
+            f"attention of {heads} heads of {head_dim} over {kv_heads} kv heads: kv heads must "
+            "divide heads, and a head's size must be 16, 32, 64 or 128"
+        )
+    given = (q, k, v, sinks, z, lse, window, padding)
+    if 0 < heads // kv_heads * seq <= DECODE_ROWS:
+        return decode.launches(*given)
+    return (prefill.launch(*given),)
+
+
+def attention(
+    q: Float[Tensor, "batch head seq head_dim"],
+    k: Float[Tensor, "batch kv_head key head_dim"],
+    v: Float[Tensor, "batch kv_head key head_dim"],
+    sinks: Float[Tensor, "head"],
+    *,
+    window: int | None = None,
+    padding: Int[Tensor, "batch"] | None = None,
+) -> tuple[Float[Tensor, "batch head seq head_dim"], Float[Tensor, "batch head seq"]]:
+    """The operation of `reference.attention`.
+
+    q, k and v may be views of larger buffers; only a last axis that is not contiguous is copied. z
+    lies in memory as [batch seq head head_dim], as the output projection reads it.
+    """
+    batch, heads, seq, head_dim = q.shape
+    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+    z = q.new_empty(batch, seq, heads, head_dim)
+    lse = q.new_empty(batch, heads, seq, dtype=torch.float32)
+    for launch in launches(q, k, v, sinks, z, lse, window, padding):
+        launch()
+    return z.transpose(1, 2), lse

@@ -1,0 +1,39 @@
+"""What both kernels are told about q, k and v: where rows lie, and the type that is multiplied."""
+
+import torch
+import triton.language as tl
+from torch import Tensor
+
+from oss_kernels.attention.online import LOG2E
+from oss_kernels.launch import INTERPRETED
+
+STRIDES = (
+    "q_batch", "q_head", "q_seq", "k_batch", "k_head", "k_key", "v_batch", "v_head", "v_key",
+)  # fmt: skip
+
+
+def inputs(
+    q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, window: int | None, padding: Tensor | None
+) -> tuple[dict[str, Tensor | int | float], dict[str, object]]:
+    """Arguments and constants. Any strides will do but for the last axis's, which is 1."""
+    _, heads, seq, head_dim = q.shape
+    kv_heads, keys = k.shape[1:3]
+    strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
+    arguments: dict[str, Tensor | int | float] = {
+        "q": q, "k": k, "v": v, "sinks": sinks,
+        **dict(zip(STRIDES, strides, strict=True)),
+        "heads": heads, "seq": seq, "keys": keys,
+        "window": keys if window is None else window,  # no query is further from a key
+        "scale": head_dim**-0.5 * LOG2E.value,
+    }  # fmt: skip
+    constants: dict[str, object] = {
+        "GROUP": heads // kv_heads,
+        "HEAD_DIM": head_dim,
+        # Triton's interpreter cannot multiply bfloat16; float32 weights are not rounded to it.
+        "DOT": tl.float32 if INTERPRETED or q.dtype == torch.float32 else tl.bfloat16,
+    }
+    if padding is None:
+        constants["padding"] = None  # the kernel is compiled without it
+    else:
+        arguments["padding"] = padding
+    return arguments, constants

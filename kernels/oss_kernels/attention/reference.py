@@ -1,0 +1,56 @@
+"""Grouped-query attention with sinks in plain torch: causal, over a window or over every key.
+
+A sink is one logit per query head that joins the softmax and has no value; it is not scaled. The
+arithmetic is that of openai/gpt-oss with the softmax in float32, as in `oss_lab.model.attention`.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def attention(
+    q: Float[Tensor, "batch head seq head_dim"],
+    k: Float[Tensor, "batch kv_head key head_dim"],
+    v: Float[Tensor, "batch kv_head key head_dim"],
+    sinks: Float[Tensor, "head"],
+    *,
+    window: int | None = None,
+    padding: Int[Tensor, "batch"] | None = None,
+) -> tuple[Float[Tensor, "batch head seq head_dim"], Float[Tensor, "batch head seq"]]:
+    """(z, lse): values averaged by the softmax of q·k / sqrt(head_dim) and the sink; its log-sum.
+
+    Query i sits at key slot `key - seq + i` and sees that slot and those before it; with a
+    `window`, only the last `window` of them, its own included. The first `padding` slots of a batch
+    row are no tokens, and no query sees them. Query head h reads kv head h // (head / kv_head).
+
+    lse is the natural logarithm of the sum of exponentials, the sink's included. A query that sees
+    no key has z = 0 and lse = its sink. A sink of -inf is no sink; with it such a query has
+    z = 0 and lse = -inf.
+
+    Float32 inside, float64 for float64 q; z has q's dtype, lse is not rounded.
+    """
+    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+    batch, heads, seq, head_dim = q.shape
+    kv_heads, keys = k.shape[1:3]
+    stack = (batch, kv_heads, heads // kv_heads * seq)  # heads of a kv head, one below the other
+
+    slot = torch.arange(keys, device=q.device)
+    distance = torch.arange(keys - seq, keys, device=q.device)[:, None] - slot
+    visible = distance >= 0
+    if window is not None:
+        visible &= distance < window
+    visible = visible[None, None]
+    if padding is not None:
+        visible = visible & (slot >= padding[:, None, None, None])
+
+    stacked = (q.to(wide) * head_dim**-0.5).reshape(*stack, head_dim)
+    scores = (stacked @ k.to(wide).transpose(-1, -2)).view(*q.shape[:3], keys)
+    scores = scores.masked_fill(~visible, -torch.inf)
+    sink = sinks.to(wide).view(1, -1, 1, 1).expand(*q.shape[:3], 1)
+    logits = torch.cat((scores, sink), dim=-1)
+    lse = logits.logsumexp(dim=-1)
+    nothing = lse.isneginf()[..., None]  # no key and no sink: a softmax of nothing
+    shares = logits.softmax(dim=-1).masked_fill(nothing, 0)[..., :-1]
+    z = shares.reshape(*stack, keys) @ v.to(wide)
+    return z.view(q.shape).to(q.dtype), lse

@@ -1,0 +1,1 @@
+"""How fast the kernels are, beside what the machine's memory allows. Benchmarks, not tests."""

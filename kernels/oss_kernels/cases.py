@@ -1,0 +1,74 @@
+"""What an operation is compiled and timed with: launches at a model's sizes, and what they move.
+
+Every operation's folder has a `cases.py` with `cases(shapes, make)`. The compile gate makes tensors
+without memory, the benchmark makes them on a device; both see the same launches.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from oss_kernels.launch import Launch
+
+Need = Literal["wide loads", "matrix instructions", "subnormals"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One use of an operation.
+
+    Attributes:
+        launches: the kernels it takes, in order.
+        bytes: read and written at the least, each once.
+        flops: of the arithmetic that the operation is defined by; a multiply-add is two.
+        needs: what the compiled code must show: 128-bit loads; matrix instructions (warp-group
+            ones on sm_90); no flush of subnormals to zero.
+    """
+
+    name: str
+    launches: tuple[Launch, ...]
+    bytes: int
+    flops: int
+    needs: frozenset[Need] = frozenset()
+
+
+@dataclass
+class Make:
+    """Makes a case's tensors; on the device "meta" they have no memory and no values."""
+
+    device: str = "meta"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        where = "cpu" if self.device == "meta" else self.device
+        self.generator = torch.Generator(where).manual_seed(self.seed)
+
+    def normal(self, *shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+        if self.device == "meta":
+            return torch.empty(shape, dtype=dtype, device="meta")
+        wide = torch.randn(shape, device=self.device, generator=self.generator)
+        return wide.to(dtype)
+
+    def integers(self, low: int, high: int, *shape: int, dtype: torch.dtype) -> Tensor:
+        """From low to high - 1."""
+        if self.device == "meta":
+            return torch.empty(shape, dtype=dtype, device="meta")
+        return torch.randint(
+            low, high, shape, dtype=dtype, device=self.device, generator=self.generator
+        )
+
+    def empty(self, *shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=self.device)
+
+    def mxfp4(self, *rows: int, columns: int) -> tuple[Tensor, Tensor]:
+        """Packed weights with scales from 2^-10 to 2^-1: blocks [rows groups 16], scales."""
+        blocks = self.integers(0, 256, *rows, columns // 32, 16, dtype=torch.uint8)
+        scales = self.integers(117, 127, *rows, columns // 32, dtype=torch.uint8)
+        return blocks, scales
+
+
+def nbytes(*tensors: Tensor) -> int:
+    """Of all of them; a tensor without memory counts what it would have."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,68 @@
+"""Numbers in and out of torch's tensors; bfloat16 reaches numba as uint16, as numpy has none."""
+
+import numpy as np
+import torch
+from numba import types
+from numba.extending import overload
+from torch import Tensor
+
+from oss_kernels.cpu import vectors as v
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    """The tensor's own memory, or a contiguous copy."""
+    tensor = tensor.detach().contiguous()
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+@v.intrinsic
+def float_of_bits(typing, bits):
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], v.FLOAT)
+
+    return types.float32(types.uint32), generate
+
+
+@v.intrinsic
+def bits_of_float(typing, number):
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], v.INT32)
+
+    return types.uint32(types.float32), generate
+
+
+def number(array, index):
+    """array[index] as float32; uint16 is bfloat16."""
+    raise NotImplementedError("for compiled code")
+
+
+@overload(number)
+def _number(array, index):
+    if array.dtype == types.uint16:
+        return lambda array, index: float_of_bits(np.uint32(array[index]) << np.uint32(16))
+    return lambda array, index: np.float32(array[index])
+
+
+def put(array, index, value):
+    """array[index] = value, rounded to the nearest bfloat16, ties to even, if array is uint16."""
+    raise NotImplementedError("for compiled code")
+
+
+@overload(put)
+def _put(array, index, value):
+    if array.dtype != types.uint16:
+
+        def store(array, index, value):
+            array[index] = value
+
+        return store
+
+    def store_rounded(array, index, value):
+        bits = bits_of_float(np.float32(value))
+        if value != value:
+            array[index] = np.uint16(0x7FC0)
+        else:
+            even = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+            array[index] = np.uint16((bits + even) >> np.uint32(16))
+
+    return store_rounded

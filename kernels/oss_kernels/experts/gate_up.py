@@ -1,0 +1,87 @@
+"""The first half of the experts by tiles: weights times tokens, then the activation.
+
+A program has ROWS units of one expert, gate and up of each, and a tile of tokens that chose it.
+Gates are the matrix's even rows and ups its odd ones: two products with the same tokens leave gate
+and up of a unit in the same lane, so that the activation moves nothing between lanes.
+"""
+
+import triton
+import triton.language as tl
+
+from oss_kernels.experts.swiglu import clamped_swiglu
+from oss_kernels.mxfp4.decode import decode_tile
+
+
+@triton.jit
+def weight_tile(blocks, scales, row, row_count, group, groups):
+    """Float32 [ROWS, 32 * GROUPS] of one expert's matrix; zeros where it has no row or group.
+
+    Offsets have 32 bits: one matrix is far from 2^31 bytes, only all experts together are not.
+    """
+    here = row[:, None] * groups + group[None, :]
+    within = (row < row_count)[:, None] & (group < groups)[None, :]
+    codes = tl.load(
+        blocks + here[:, :, None] * 16 + tl.arange(0, 16)[None, None, :],
+        mask=within[:, :, None],
+        other=0,
+    )
+    return decode_tile(codes, tl.load(scales + here, mask=within, other=0))
+
+
+@triton.jit
+def gate_up_kernel(
+    x,
+    blocks,
+    scales,
+    bias,
+    pairs,
+    tile_expert,
+    tile_first,
+    tile_end,
+    activation,
+    width,
+    groups,
+    alpha,
+    limit,
+    SLOTS: tl.constexpr,
+    ROWS: tl.constexpr,
+    TOKENS: tl.constexpr,
+    GROUPS: tl.constexpr,
+    DOT: tl.constexpr,
+):
+    tile = tl.program_id(1)
+    first = tl.load(tile_first + tile)
+    end = tl.load(tile_end + tile)
+    if first >= end:  # there are fewer tiles than there might have been
+        return
+    before = tl.load(tile_expert + tile).to(tl.int64) * 2 * width  # rows of earlier experts
+    blocks += before * groups * 16
+    scales += before * groups
+    place = first + tl.arange(0, TOKENS)
+    token = tl.load(pairs + place, mask=place < end, other=0) // SLOTS
+    x_start = x + token.to(tl.int64)[None, :] * (groups * 32)
+    unit = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+
+    gate = tl.zeros((ROWS, TOKENS), tl.float32)
+    up = tl.zeros((ROWS, TOKENS), tl.float32)
+    for start in range(0, groups, GROUPS):
+        column = start * 32 + tl.arange(0, GROUPS * 32)
+        x_tile = tl.load(  # [columns, TOKENS]
+            x_start + column[:, None],
+            mask=(place < end)[None, :] & (column < groups * 32)[:, None],
+            other=0.0,
+        ).to(DOT)
+        group = start + tl.arange(0, GROUPS)
+        gates = weight_tile(blocks, scales, 2 * unit, 2 * width, group, groups)
+        gate = tl.dot(gates.to(DOT), x_tile, gate, input_precision="ieee")
+        ups = weight_tile(blocks, scales, 2 * unit + 1, 2 * width, group, groups)
+        up = tl.dot(ups.to(DOT), x_tile, up, input_precision="ieee")
+
+    bias += before
+    gate += tl.load(bias + 2 * unit, mask=unit < width, other=0.0).to(tl.float32)[:, None]
+    up += tl.load(bias + 2 * unit + 1, mask=unit < width, other=0.0).to(tl.float32)[:, None]
+    tl.store(  # rounds to activation's type
+        activation + place.to(tl.int64)[None, :] * width + unit[:, None],
+        clamped_swiglu(gate, up, alpha, limit),
+        mask=(place < end)[None, :] & (unit < width)[:, None],
+    )

@@ -1,0 +1,1 @@
+"""A linear layer for few tokens. `reference` defines it; `kernel` is Triton."""

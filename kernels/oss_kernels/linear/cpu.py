@@ -1,0 +1,72 @@
+"""Linear layer on the CPU: bfloat16 weights by rows for a few tokens, else torch.
+
+For one token the work is to read the weights, each once. For float32 weights torch does that as
+fast as memory allows, and for many tokens its matrix product is the right tool.
+"""
+
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from numba import njit, prange
+from torch import Tensor
+
+from oss_kernels.cpu.arrange import arrange, room
+from oss_kernels.cpu.bf16_rows import CHUNK, ORDER, bfloat16_product
+from oss_kernels.cpu.numbers import array, number, put
+from oss_kernels.cpu.sources import fingerprint
+from oss_kernels.cpu.threads import follow_torch
+
+FEW = 4  # tokens; a choice, not yet a measurement: `oss_kernels.bench --cpu` times both sides
+
+
+@cache
+def rows_kernel():
+    """The compiled kernel: out [token rows] = x weight^T + bias; all bfloat16, as uint16."""
+    order, sources = np.array(ORDER), fingerprint()
+
+    @njit(parallel=True, nogil=True, cache=True)
+    def kernel(x, weight, bias, arranged, out):
+        _ = sources
+        tokens, columns = x.shape
+        for token in range(tokens):
+            arrange(x[token], order, arranged[token])
+        activations, step = arranged.ctypes.data, arranged.strides[0]
+        weights = weight.ctypes.data
+        # A row is read from memory for the first token, from the first cache for the others.
+        for row in prange(weight.shape[0]):
+            for token in range(tokens):
+                value = bfloat16_product(
+                    activations + token * step, weights + row * columns * 2, columns
+                )
+                if bias is not None:
+                    value += number(bias, row)
+                put(out, (token, row), value)
+
+    return kernel
+
+
+def linear(
+    x: Float[Tensor, "token columns"],
+    weight: Float[Tensor, "rows columns"],
+    bias: Float[Tensor, "rows"] | None,
+    residual: Float[Tensor, "token rows"] | None = None,
+) -> Float[Tensor, "token rows"]:
+    """The operation of `reference.linear`."""
+    tokens, columns = x.shape
+    few = 0 < tokens <= FEW and columns >= CHUNK and len(weight) > 0
+    if few and x.dtype == weight.dtype == torch.bfloat16:
+        out = torch.empty(tokens, len(weight), dtype=x.dtype)
+        follow_torch()
+        rows_kernel()(
+            array(x),
+            array(weight),
+            None if bias is None else array(bias),
+            room(tokens, columns, CHUNK, 32),
+            array(out),
+        )
+    else:
+        out = F.linear(x, weight, bias)
+    return out if residual is None else residual + out

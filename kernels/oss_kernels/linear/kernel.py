@@ -1,0 +1,93 @@
+"""A linear layer for few tokens in Triton: a program holds whole rows of the weight.
+
+    weight row 0  w w w w w w w w   \\
+    weight row 1  w w w w w w w w    | program 0: load once, keep in registers; then, for each
+    weight row 2  w w w w w w w w    | token, multiply by x, add up, store 4 numbers
+    weight row 3  w w w w w w w w   /
+    weight row 4  ...                  program 1
+
+One token reads every weight once and uses it once: two FLOP for two bytes, so that the time is
+that of reading. Four rows of 2,880 bfloat16 are 23 KB that a program asks for at once; some
+hundred programs keep the memory busy. A few more tokens use the registers again and cost little.
+Many tokens need tiles and matrix instructions; torch has them.
+"""
+
+import triton
+import triton.language as tl
+from jaxtyping import Float
+from torch import Tensor
+
+from oss_kernels.launch import Launch
+from oss_kernels.linear import reference
+
+MAX_TOKENS = 8
+"""Beyond this torch's matrix product is used. Rows in registers spend a multiply-add for every
+weight and token, and matrix instructions do not. The number is an estimate, not a measurement."""
+
+TILE = 16_384  # weights a program: 64 a thread in 8 warps, which leaves registers for x and sums
+
+
+@triton.jit
+def linear_kernel(
+    x, weight, bias, residual, out, tokens, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)  # 64 bits: row * columns
+    column = tl.arange(0, COLUMNS)
+    exists, within = row < rows, column < columns
+    # [ROWS, COLUMNS]; neighbouring threads read neighbouring 16 bytes of a row.
+    weights = tl.load(
+        weight + row[:, None] * columns + column[None, :],
+        mask=exists[:, None] & within[None, :],
+        other=0.0,
+    ).to(tl.float32)
+    for token in range(tokens):
+        values = tl.load(x + token * columns + column, mask=within, other=0.0).to(tl.float32)
+        sums = tl.sum(weights * values[None, :], axis=1)
+        if bias is not None:  # decided when it is compiled
+            sums += tl.load(bias + row, mask=exists, other=0.0).to(tl.float32)
+        place = token * rows + row
+        if residual is not None:
+            sums += tl.load(residual + place, mask=exists, other=0.0).to(tl.float32)
+        tl.store(out + place, sums, mask=exists)  # the only rounding to out's type
+
+
+def tile(columns: int) -> tuple[int, int, int]:
+    """(ROWS, COLUMNS, warps) for rows of this many columns; from sizes only, for any device."""
+    padded = triton.next_power_of_2(columns)
+    rows = max(1, min(16, TILE // padded))
+    return rows, padded, max(1, min(16, rows * padded // 2048))
+
+
+def launch(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, out: Tensor
+) -> Launch:
+    """A program for every few rows; all tensors contiguous."""
+    (tokens, columns), rows = x.shape, len(weight)
+    tile_rows, tile_columns, warps = tile(columns)
+    optional = {"bias": bias, "residual": residual}
+    return Launch(
+        linear_kernel,
+        (triton.cdiv(rows, tile_rows),),
+        {"x": x, "weight": weight, "out": out, "tokens": tokens, "rows": rows, "columns": columns}
+        | {name: tensor for name, tensor in optional.items() if tensor is not None},
+        {"ROWS": tile_rows, "COLUMNS": tile_columns}
+        | {name: None for name, tensor in optional.items() if tensor is None},
+        num_warps=warps,
+    )
+
+
+def linear(
+    x: Float[Tensor, "token columns"],
+    weight: Float[Tensor, "rows columns"],
+    bias: Float[Tensor, "rows"] | None,
+    residual: Float[Tensor, "token rows"] | None = None,
+) -> Float[Tensor, "token rows"]:
+    """The operation of `reference.linear`: in float32 up to one rounding, for up to MAX_TOKENS
+    tokens; more tokens are given to the reference itself, which is torch's matrix product."""
+    if len(x) > MAX_TOKENS:
+        return reference.linear(x, weight, bias, residual)
+    out = x.new_empty(len(x), len(weight))
+    if residual is not None:
+        residual = residual.contiguous()
+    launch(x.contiguous(), weight.contiguous(), bias, residual, out)()
+    return out

@@ -1,0 +1,16 @@
+"""A linear layer in plain torch, with the residual that the output projection adds."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def linear(
+    x: Float[Tensor, "token columns"],
+    weight: Float[Tensor, "rows columns"],
+    bias: Float[Tensor, "rows"] | None,
+    residual: Float[Tensor, "token rows"] | None = None,
+) -> Float[Tensor, "token rows"]:
+    """x weight^T + bias, rounded to x's type; plus the residual, rounded again."""
+    out = F.linear(x, weight, bias)
+    return out if residual is None else residual + out

@@ -1,0 +1,124 @@
+"""MXFP4 linear layer on the CPU: by packed rows for a few tokens, by dequantised tiles for many.
+
+For one token the work is to read the weights: 17 bytes for 32 of them, each once, in the order of
+the checkpoint. For many it is the products, which torch's matrix product does best on plain
+numbers: a tile of rows is dequantised, used for all tokens, and overwritten while still in cache.
+"""
+
+from functools import cache
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numba import njit, prange
+from torch import Tensor
+
+from oss_kernels.cpu import machine
+from oss_kernels.cpu.arrange import arrange, room
+from oss_kernels.cpu.dequantise import dequantise
+from oss_kernels.cpu.e2m1_rows import GROUP_BYTES, LAYOUTS, row_product
+from oss_kernels.cpu.numbers import array, number, put
+from oss_kernels.cpu.sources import fingerprint
+from oss_kernels.cpu.threads import follow_torch
+from oss_kernels.mxfp4_linear import reference
+
+FEW = 8  # tokens; a choice, not yet a measurement: `oss_kernels.bench --cpu` times both sides
+TILE = 512  # rows: 2.9 MB of bfloat16 at 2,880 columns, which a second-level cache nearly holds
+
+
+@cache
+def rows_kernel(path: machine.Path):
+    """The compiled kernel of one path; x is uint16 for avx512_bf16, else float32."""
+    layout = LAYOUTS[path]
+    order, sources = np.array(layout.order), fingerprint()
+
+    @njit(parallel=True, nogil=True, cache=True)
+    def kernel(x, blocks, scales, bias, arranged, out):
+        _ = sources
+        tokens = x.shape[0]
+        rows, groups = scales.shape
+        for token in range(tokens):
+            arrange(x[token], order, arranged[token])
+        activations, step = arranged.ctypes.data, arranged.strides[0]
+        packed, shared = blocks.ctypes.data, scales.ctypes.data
+        # A row is read from memory for the first token, from the first cache for the others.
+        for row in prange(rows):
+            for token in range(tokens):
+                value = row_product(
+                    path,
+                    activations + token * step,
+                    packed + row * groups * GROUP_BYTES,
+                    shared + row * groups,
+                    groups,
+                )
+                if bias is not None:
+                    value += number(bias, row)
+                put(out, (token, row), value)
+
+    return kernel
+
+
+def by_rows(
+    x: Float[Tensor, "token columns"],
+    blocks: UInt8[Tensor, "rows groups 16"],
+    scales: UInt8[Tensor, "rows groups"],
+    bias: Float[Tensor, "rows"] | None,
+    path: machine.Path,
+) -> Float[Tensor, "token rows"]:
+    """Each row times each token; `path` needs groups for a chunk, see `machine.path_for`."""
+    out = torch.empty(len(x), len(scales), dtype=x.dtype)
+    follow_torch()
+    layout = LAYOUTS[path]
+    rows_kernel(path)(
+        array(x),
+        array(blocks),
+        array(scales),
+        None if bias is None else array(bias),
+        room(x.shape[0], x.shape[1], layout.elements, layout.bits),
+        array(out),
+    )
+    return out
+
+
+def by_tiles(
+    x: Float[Tensor, "token columns"],
+    blocks: UInt8[Tensor, "rows groups 16"],
+    scales: UInt8[Tensor, "rows groups"],
+    bias: Float[Tensor, "rows"] | None,
+) -> Float[Tensor, "token rows"]:
+    """Matrix products with dequantised tiles.
+
+    In bfloat16 where x is and the CPU has an instruction for it, which rounds once, at the end;
+    else in float32.
+    """
+    narrow = x.dtype == torch.bfloat16 and machine.multiplies_bfloat16()
+    kind = torch.bfloat16 if narrow else torch.float32
+    rows, columns = len(scales), x.shape[1]
+    tile = torch.empty(min(TILE, rows), columns, dtype=kind)
+    out = torch.empty(len(x), rows, dtype=x.dtype)
+    wide, added = x.to(kind), None if bias is None else bias.to(kind)
+    packed, shared = array(blocks), array(scales)
+    for first in range(0, rows, TILE):
+        some = slice(first, min(first + TILE, rows))
+        follow_torch()
+        numbers = tile[: some.stop - first]
+        dequantise()(packed[some], shared[some], array(numbers))
+        own = None if added is None else added[some]
+        out[:, some] = torch.nn.functional.linear(wide, numbers, own)
+    return out
+
+
+def mxfp4_linear(
+    x: Float[Tensor, "token columns"],
+    blocks: UInt8[Tensor, "rows groups 16"],
+    scales: UInt8[Tensor, "rows groups"],
+    bias: Float[Tensor, "rows"] | None,
+) -> Float[Tensor, "token rows"]:
+    """The operation of `reference.mxfp4_linear`."""
+    rows, groups = scales.shape
+    path = machine.path_for(x.dtype, groups)
+    if path is None or 0 in (len(x), rows):
+        return reference.mxfp4_linear(x, blocks, scales, bias)
+    if len(x) <= FEW:
+        return by_rows(x, blocks, scales, bias, path)
+    return by_tiles(x, blocks, scales, bias)

@@ -1,0 +1,28 @@
+"""The MXFP4 linear layer in Triton: `decode` for few tokens, `prefill` for more."""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from oss_kernels.launch import Launch
+from oss_kernels.mxfp4_linear import decode, prefill
+
+
+def launch(x: Tensor, blocks: Tensor, scales: Tensor, bias: Tensor | None, out: Tensor) -> Launch:
+    """By the number of tokens only; every tensor contiguous."""
+    kernel = decode if len(x) <= decode.MAX_TOKENS else prefill
+    return kernel.launch(x, blocks, scales, bias, out)
+
+
+def mxfp4_linear(
+    x: Float[Tensor, "token columns"],
+    blocks: UInt8[Tensor, "rows groups 16"],
+    scales: UInt8[Tensor, "rows groups"],
+    bias: Float[Tensor, "rows"] | None,
+) -> Float[Tensor, "token rows"]:
+    """The operation of `reference.mxfp4_linear`, for float32 and bfloat16 x below 2^63."""
+    out = torch.empty(len(x), len(scales), dtype=x.dtype, device=x.device)
+    if bias is not None:
+        bias = bias.contiguous()
+    launch(x.contiguous(), blocks.contiguous(), scales.contiguous(), bias, out)()
+    return out

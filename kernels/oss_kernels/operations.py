@@ -1,0 +1,24 @@
+"""Every operation with Triton kernels, by the folder that holds its `cases.py`."""
+
+from collections.abc import Iterator
+from importlib import import_module
+
+from oss_kernels.cases import Case, Make
+from oss_kernels.shapes import Shapes
+
+OPERATIONS = (
+    "rms_norm",
+    "router",
+    "experts",
+    "attention",
+    "mxfp4",
+    "mxfp4_linear",
+    "linear",
+    "qkv_rope",
+    "unembed",
+)
+
+
+def cases_of(operation: str, shapes: Shapes, make: Make) -> Iterator[Case]:
+    """The cases of one operation at a model's sizes."""
+    yield from import_module(f"oss_kernels.{operation}.cases").cases(shapes, make)

@@ -1,0 +1,137 @@
+"""RMSNorm, q/k/v projection, RoPE and cache append of a decode step in one Triton kernel.
+
+    head h of q, k or v: rows            program: some rows i of the first half of a head and
+      i, i+1            first half  \\    their partners of the second half, since rotation turns
+      ...                            >   one against the other:
+      i+half, i+half+1  second half /      first  = a cos - b sin,   second = b cos + a sin
+
+The norm costs no kernel of its own: x is 5.8 KB against 53 MB of weights, so that every program
+reads it again. With r = 1 / sqrt(mean(x^2) + eps), the row's product is sum(w x scale) r: the sum
+needs no r, and both sums run side by side.
+
+Everything is float32 up to one rounding as q, k or v is stored. The model rounds the normed x, the
+projection, both products of the rotation and their sum to x's type; so this is the more precise.
+Weights stay in registers while the rows of the batch go by, as in `linear`.
+"""
+
+import triton
+import triton.language as tl
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from oss_kernels.launch import Launch
+from oss_kernels.linear.kernel import MAX_TOKENS, tile
+from oss_kernels.qkv_rope import reference
+
+
+@triton.jit
+def qkv_rope_kernel(
+    x, norm_scale, weight, bias, cos, sin, at, q, keys, values,
+    batch, hidden, heads, kv_heads, half, capacity, eps,
+    at_stride, key_row, key_head, key_slot, value_row, value_head, value_slot,
+    PAIRS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    head = tl.program_id(1)  # of all: q's, then k's, then v's
+    first = tl.program_id(0) * PAIRS + tl.arange(0, PAIRS)  # within the head
+    second = first + half
+    column = tl.arange(0, COLUMNS)
+    exists, within = first < half, column < hidden
+    mask = exists[:, None] & within[None, :]
+    row = head.to(tl.int64) * (2 * half)  # 64 bits: row * hidden
+    at_a = (row + first)[:, None] * hidden + column[None, :]  # [PAIRS, COLUMNS]
+    at_b = (row + second)[:, None] * hidden + column[None, :]
+    weights_a = tl.load(weight + at_a, mask=mask, other=0.0).to(tl.float32)
+    weights_b = tl.load(weight + at_b, mask=mask, other=0.0).to(tl.float32)
+    bias_a = tl.load(bias + row + first, mask=exists, other=0.0).to(tl.float32)
+    bias_b = tl.load(bias + row + second, mask=exists, other=0.0).to(tl.float32)
+    scale = tl.load(norm_scale + column, mask=within, other=0.0).to(tl.float32)
+    for token in range(batch):
+        wide = tl.load(x + token * hidden + column, mask=within, other=0.0).to(tl.float32)
+        inverse = tl.rsqrt(tl.sum(wide * wide, axis=0) / hidden + eps)
+        scaled = (wide * scale)[None, :]
+        a = tl.sum(weights_a * scaled, axis=1) * inverse + bias_a
+        b = tl.sum(weights_b * scaled, axis=1) * inverse + bias_b
+        if head < heads + kv_heads:
+            angle = token * 2 * half
+            cos_a = tl.load(cos + angle + first, mask=exists, other=0.0).to(tl.float32)
+            cos_b = tl.load(cos + angle + second, mask=exists, other=0.0).to(tl.float32)
+            sin_a = tl.load(sin + angle + first, mask=exists, other=0.0).to(tl.float32)
+            sin_b = tl.load(sin + angle + second, mask=exists, other=0.0).to(tl.float32)
+            a, b = a * cos_a + b * sin_a, b * cos_b + a * sin_b  # sin_a is -sin
+        wide_token = tl.cast(token, tl.int64)
+        if head < heads:
+            out = q + (wide_token * heads + head) * (2 * half)
+            tl.store(out + first, a, mask=exists)
+            tl.store(out + second, b, mask=exists)
+        else:
+            slot = tl.load(at + token * at_stride).to(tl.int64)
+            if (slot >= 0) & (slot < capacity):  # outside the cache nothing is written
+                kv_head = head - heads
+                if kv_head < kv_heads:
+                    out = keys + wide_token * key_row + kv_head * key_head + slot * key_slot
+                else:
+                    kv_head -= kv_heads
+                    out = values + wide_token * value_row + kv_head * value_head + slot * value_slot
+                tl.store(out + first, a, mask=exists)
+                tl.store(out + second, b, mask=exists)
+
+
+def launch(
+    x: Tensor,
+    norm_scale: Tensor,
+    eps: float,
+    weight: Tensor,
+    bias: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    at: Tensor,
+    q: Tensor,
+) -> Launch:
+    """A program for every few pairs of rows. Contiguous, except that keys and values may lie
+    anywhere with their last axis together, and `at` is [batch] with any stride, 0 included."""
+    if keys.stride(3) != 1 or values.stride(3) != 1:
+        raise ValueError("the numbers of one key or value must lie side by side in memory")
+    (batch, hidden), (_, heads, head_dim) = x.shape, q.shape
+    half = head_dim // 2
+    rows, columns, warps = tile(hidden)
+    pairs = min(max(1, rows // 2), triton.next_power_of_2(half))
+    sizes = {"batch": batch, "hidden": hidden, "heads": heads, "kv_heads": keys.shape[1]}
+    names = ("key_row", "key_head", "key_slot", "value_row", "value_head", "value_slot")
+    strides = dict(zip(names, keys.stride()[:3] + values.stride()[:3], strict=True))
+    return Launch(
+        qkv_rope_kernel,
+        (triton.cdiv(half, pairs), heads + 2 * keys.shape[1]),
+        {"x": x, "norm_scale": norm_scale, "weight": weight, "bias": bias, "cos": cos, "sin": sin}
+        | {"at": at, "q": q, "keys": keys, "values": values}
+        | sizes
+        | {"half": half, "capacity": keys.shape[2], "eps": eps, "at_stride": at.stride(0)}
+        | strides,
+        {"PAIRS": pairs, "COLUMNS": columns},
+        num_warps=warps,
+    )
+
+
+def qkv_rope(
+    x: Float[Tensor, "batch hidden"],
+    norm_scale: Float[Tensor, "hidden"],
+    eps: float,
+    weight: Float[Tensor, "rows hidden"],
+    bias: Float[Tensor, "rows"],
+    cos: Float[Tensor, "batch head_dim"],
+    sin: Float[Tensor, "batch head_dim"],
+    keys: Float[Tensor, "batch kv_head capacity head_dim"],
+    values: Float[Tensor, "batch kv_head capacity head_dim"],
+    at: Int[Tensor, "*batch"],
+) -> Float[Tensor, "batch head head_dim"]:
+    """The operation of `reference.qkv_rope`: in float32 up to one rounding, for up to MAX_TOKENS
+    rows; more are given to the reference itself."""
+    if len(x) > MAX_TOKENS:
+        return reference.qkv_rope(x, norm_scale, eps, weight, bias, cos, sin, keys, values, at)
+    _, kv_heads, _, head_dim = keys.shape
+    q = x.new_empty(len(x), len(weight) // head_dim - 2 * kv_heads, head_dim)
+    tables = cos.contiguous(), sin.contiguous()
+    rows = at.expand(len(x))
+    launch(x.contiguous(), norm_scale, eps, weight, bias, *tables, keys, values, rows, q)()
+    return q

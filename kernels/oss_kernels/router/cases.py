@@ -1,0 +1,24 @@
+"""What the router is compiled and timed with."""
+
+from collections.abc import Iterator
+
+import torch
+
+from oss_kernels.cases import Case, Make, nbytes
+from oss_kernels.router.kernel import launch
+from oss_kernels.shapes import Shapes
+
+
+def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
+    weight, bias = make.normal(shapes.experts, shapes.hidden), make.normal(shapes.experts)
+    for tokens in (1, 512):
+        x = make.normal(tokens, shapes.hidden)
+        ids = make.empty(tokens, shapes.slots, dtype=torch.int32)
+        weights = make.empty(tokens, shapes.slots, dtype=torch.float32)
+        yield Case(
+            f"router, {tokens} tokens",
+            (launch(x, weight, bias, ids, weights),),
+            bytes=nbytes(x, weight, bias, ids, weights),
+            flops=2 * tokens * weight.numel(),
+            needs=frozenset({"wide loads"}),
+        )

@@ -1,0 +1,126 @@
+"""The router in Triton: a program takes 16 tokens from their logits to ids and weights.
+
+    tokens 0-15    [16 hidden] x [hidden expert] -> logits [16 expert] -> 4 x argmax -> softmax
+                   `------ program 0: all of it, so that logits never leave registers ------'
+    tokens 16-31   program 1
+
+One token uses a tile of 16 as well, with 15 rows masked: matrix instructions want 16 rows, their
+arithmetic is free beside reading the weights, and a token's logits come out the same, bit for bit,
+alone or among thousands. That matters here more than elsewhere: a last bit can choose an expert.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from oss_kernels.launch import INTERPRETED, Launch
+
+TOKENS = 16  # of a program: the fewest rows of a matrix instruction
+
+
+@triton.jit
+def router_kernel(
+    x,
+    weight,
+    bias,
+    ids,
+    weights,
+    tokens,
+    hidden,
+    experts,
+    SLOTS: tl.constexpr,
+    SLOTS_PADDED: tl.constexpr,
+    EXPERTS: tl.constexpr,
+    TOKENS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DOT: tl.constexpr,
+):
+    token = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
+    expert = tl.arange(0, EXPERTS)  # a power of two; those beyond `experts` are never chosen
+    logits = tl.zeros((TOKENS, EXPERTS), tl.float32)
+    for start in range(0, hidden, COLUMNS):
+        columns = start + tl.arange(0, COLUMNS)
+        within = columns < hidden
+        x_tile = tl.load(  # [TOKENS, COLUMNS]
+            x + token[:, None] * hidden + columns[None, :],
+            mask=(token < tokens)[:, None] & within[None, :],
+            other=0.0,
+        )
+        weight_tile = tl.load(  # [COLUMNS, EXPERTS]; a lane's neighbours are along the columns
+            weight + expert[None, :] * hidden + columns[:, None],
+            mask=(expert < experts)[None, :] & within[:, None],
+            other=0.0,
+        )
+        # Products of two bfloat16 are exact in float32, in which they are summed.
+        logits = tl.dot(x_tile.to(DOT), weight_tile.to(DOT), logits, input_precision="ieee")
+    logits += tl.load(bias + expert, mask=expert < experts, other=0.0).to(tl.float32)[None, :]
+    logits = tl.where((expert < experts)[None, :], logits, float("-inf"))
+
+    slot = tl.arange(0, SLOTS_PADDED)
+    chosen = tl.full((TOKENS, SLOTS_PADDED), float("-inf"), tl.float32)
+    chosen_ids = tl.zeros((TOKENS, SLOTS_PADDED), tl.int32)
+    for s in range(SLOTS):
+        # Of equal logits the left one. NaNs may yield anything, but never an expert that is not.
+        best = tl.argmax(logits, axis=1, tie_break_left=True, keep_dims=True)  # [TOKENS, 1]
+        best = tl.where(best < experts, best, experts - 1)
+        is_best = expert[None, :] == best
+        value = tl.sum(tl.where(is_best, logits, 0.0), axis=1, keep_dims=True)
+        chosen = tl.where(slot[None, :] == s, value, chosen)
+        chosen_ids = tl.where(slot[None, :] == s, best, chosen_ids)
+        logits = tl.where(is_best, float("-inf"), logits)
+
+    exponentials = tl.exp(chosen - tl.max(chosen, axis=1, keep_dims=True))  # 0 in the padding
+    shares = exponentials / tl.sum(exponentials, axis=1, keep_dims=True)
+    place = token[:, None] * SLOTS + slot[None, :]
+    write = (token < tokens)[:, None] & (slot < SLOTS)[None, :]
+    tl.store(ids + place, chosen_ids, mask=write)
+    tl.store(weights + place, shares, mask=write)
+
+
+def launch(x: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, weights: Tensor) -> Launch:
+    """One program every 16 tokens; everything contiguous."""
+    tokens, hidden = x.shape
+    experts, slots = len(weight), ids.shape[1]
+    padded = max(16, triton.next_power_of_2(experts))
+    # Up to 16 KiB of weights a step, three steps on their way: what 64 KiB of shared memory allow.
+    columns = max(16, min(256, 16384 // padded) // x.element_size())
+    dot = tl.float32 if INTERPRETED or x.dtype == torch.float32 else tl.bfloat16
+    return Launch(
+        router_kernel,
+        (triton.cdiv(tokens, TOKENS),),
+        {
+            "x": x,
+            "weight": weight,
+            "bias": bias,
+            "ids": ids,
+            "weights": weights,
+            "tokens": tokens,
+            "hidden": hidden,
+            "experts": experts,
+        },
+        {
+            "SLOTS": slots,
+            "SLOTS_PADDED": triton.next_power_of_2(slots),
+            "EXPERTS": padded,
+            "TOKENS": TOKENS,
+            "COLUMNS": columns,
+            "DOT": dot,
+        },
+        num_warps=4,
+        num_stages=4,
+    )
+
+
+def router(
+    x: Float[Tensor, "token hidden"],
+    weight: Float[Tensor, "expert hidden"],
+    bias: Float[Tensor, "expert"],
+    slots: int,
+) -> tuple[Int[Tensor, "token slot"], Float[Tensor, "token slot"]]:
+    """The operation of `reference.router`, for x and weight in bfloat16 or both in float32."""
+    ids = torch.empty(len(x), slots, dtype=torch.int32, device=x.device)
+    weights = torch.empty(len(x), slots, dtype=torch.float32, device=x.device)
+    launch(x.contiguous(), weight.contiguous(), bias, ids, weights)()
+    return ids, weights

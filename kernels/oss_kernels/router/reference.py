@@ -1,0 +1,24 @@
+"""The router in plain torch: which experts a token goes to, and how much each counts."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def router(
+    x: Float[Tensor, "token hidden"],
+    weight: Float[Tensor, "expert hidden"],
+    bias: Float[Tensor, "expert"],
+    slots: int,
+) -> tuple[Int[Tensor, "token slot"], Float[Tensor, "token slot"]]:
+    """(expert ids, weights) of each token's `slots` experts, by falling logit.
+
+    x is already normed. Logits are computed and kept in float32 (float64 for float64 x), whatever
+    the weights are; of equal logits the lower expert comes first. The softmax is over the chosen
+    logits only, so a token's weights sum to one. ids are int32, weights have the logits' type.
+    """
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    logits = x.to(wide) @ weight.to(wide).T + bias.to(wide)
+    # A stable sort keeps equal logits in expert order; torch.topk promises no order for them.
+    falling, experts = logits.sort(dim=-1, descending=True, stable=True)
+    return experts[:, :slots].int(), falling[:, :slots].softmax(dim=-1)

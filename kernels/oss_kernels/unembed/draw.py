@@ -1,0 +1,36 @@
+"""Noise for a draw, and the second kernel: a token's best among the bests of all blocks.
+
+A program takes one token and reads two numbers a block: 8 bytes for 64 ids.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def gumbel(seed, at, ids):
+    """-log(E), E = -log(1 - u); for small u by its series, since 1 - u would lose its digits."""
+    uniform = tl.rand(seed, (at.to(tl.int64) << 32) | ids)
+    uniform = tl.maximum(uniform, 2.3283064365386963e-10)  # 2^-32: the noise stays finite
+    series = uniform * (1 + uniform * (0.5 + uniform * 0.3333333333))  # next: u^4 / 4
+    waiting = tl.where(uniform < 0.015625, series, -tl.log(1 - uniform))
+    return -tl.log(waiting)
+
+
+@triton.jit
+def log_sum_exp(x):
+    """Along the first axis."""
+    top = tl.max(x, axis=0)
+    return tl.log(tl.sum(tl.exp(x - tl.expand_dims(top, 0)), axis=0)) + top
+
+
+@triton.jit
+def best_of_all(scores, ids, logits, sums, out_ids, out_logprobs, blocks, BLOCKS: tl.constexpr):
+    token = tl.program_id(0).to(tl.int64)
+    block = tl.arange(0, BLOCKS)
+    exists, first = block < blocks, token * blocks
+    score = tl.load(scores + first + block, mask=exists, other=float("-inf"))
+    total = tl.load(sums + first + block, mask=exists, other=float("-inf"))
+    best = tl.argmax(score, axis=0, tie_break_left=True)  # the lowest block has the lowest id
+    tl.store(out_ids + token, tl.load(ids + first + best).to(tl.int64))
+    tl.store(out_logprobs + token, tl.load(logits + first + best) - log_sum_exp(total))

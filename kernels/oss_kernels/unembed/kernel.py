@@ -1,0 +1,144 @@
+"""The final norm, the unembedding and a draw in two Triton kernels; no logit leaves them.
+
+    ids 0-63     rows of weight  . x  ->  64 logits a token  ->  best score, its id and logit,
+    ids 64-127   rows of weight  . x      (program 1)            log of the sum of exponentials
+    ...                                     |
+                                            v  3,142 blocks for a vocabulary of 201,088
+    token 0      the best of all blocks     ->  id, log-probability  (`draw.py`, program 0)
+
+20b reads 1.16 GB of weights for a token, a third of the whole step, and that is all that counts.
+The rows stream through shared memory: while one tile [64 ids, 128 columns] is multiplied, the next
+ones are on their way. Tokens are filled up to 16, a matrix instruction's width, and more of them
+cost next to nothing.
+
+As in `qkv_rope`, 1 / rms is applied after the product, and the sum of squares runs beside it. x
+times the norm's scale is rounded to bfloat16 for the matrix instructions, where the model rounds
+the normed x; logits stay in float32, where the model rounds them too.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from oss_kernels.launch import INTERPRETED, Launch
+from oss_kernels.unembed.draw import best_of_all, gumbel, log_sum_exp
+
+ROWS, TOKENS = 64, 16
+COLUMNS = {torch.bfloat16: 128, torch.float32: 16}
+"""Of a tile, by the weights' type. Three tiles of bfloat16 are 48 KiB of shared memory; float32 is
+multiplied without matrix instructions, and its tiles must fit in registers."""
+
+
+@triton.jit
+def best_of_block(
+    x, norm_scale, weight, usable, seed, at, scores, ids, logits, sums,
+    tokens, hidden, vocab, blocks, eps, temperature, at_stride,
+    ROWS: tl.constexpr, TOKENS: tl.constexpr, COLUMNS: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    block = tl.program_id(0).to(tl.int64)  # 64 bits: id * hidden
+    id = block * ROWS + tl.arange(0, ROWS)
+    token = tl.program_id(1).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
+    exists, present = id < vocab, token < tokens
+    logit = tl.zeros([ROWS, TOKENS], tl.float32)
+    squares = tl.zeros([COLUMNS, TOKENS], tl.float32)
+    for start in range(0, hidden, COLUMNS):
+        column = start + tl.arange(0, COLUMNS)
+        within = column < hidden
+        weights = tl.load(
+            weight + id[:, None] * hidden + column[None, :],
+            mask=exists[:, None] & within[None, :],
+            other=0.0,
+        ).to(DOT)
+        wide = tl.load(
+            x + token[None, :] * hidden + column[:, None],
+            mask=present[None, :] & within[:, None],
+            other=0.0,
+        ).to(tl.float32)
+        scale = tl.load(norm_scale + column, mask=within, other=0.0).to(tl.float32)
+        squares += wide * wide
+        scaled = (wide * scale[:, None]).to(DOT)
+        logit = tl.dot(weights, scaled, logit, input_precision="ieee")  # no tf32 for float32
+    logit *= tl.rsqrt(tl.sum(squares, axis=0) / hidden + eps)[None, :]
+    logit = tl.where(exists[:, None], logit, float("-inf"))
+
+    seeds = tl.load(seed + token, mask=present, other=0)
+    slots = tl.load(at + token * at_stride, mask=present, other=0)
+    score = logit + temperature * gumbel(seeds[None, :], slots[None, :], id[:, None])
+    allowed = exists
+    if usable is not None:  # decided when it is compiled
+        allowed &= tl.load(usable + id, mask=exists, other=0).to(tl.int1)
+    # A score that is not a number is not equal to itself.
+    score = tl.where(allowed[:, None] & (score == score), score, float("-inf"))
+    best = tl.argmax(score, axis=0, tie_break_left=True)  # [TOKENS]; of equals the lowest id
+    is_best = tl.arange(0, ROWS)[:, None] == best[None, :]
+    place = token * blocks + block
+    tl.store(scores + place, tl.max(score, axis=0), mask=present)
+    tl.store(ids + place, (block * ROWS + best).to(tl.int32), mask=present)
+    tl.store(logits + place, tl.sum(tl.where(is_best, logit, 0.0), axis=0), mask=present)
+    tl.store(sums + place, log_sum_exp(logit), mask=present)
+
+
+def launch(
+    x: Tensor,
+    norm_scale: Tensor,
+    eps: float,
+    weight: Tensor,
+    temperature: float,
+    seed: Tensor,
+    at: Tensor,
+    usable: Tensor | None,
+    out_ids: Tensor,
+    out_logprobs: Tensor,
+) -> tuple[Launch, Launch]:
+    """A program for every 64 ids and 16 tokens, then one a token. Contiguous, except that `at` is
+    [token] with any stride, 0 included."""
+    (tokens, hidden), vocab = x.shape, len(weight)
+    blocks = triton.cdiv(vocab, ROWS)
+    partial = [x.new_empty(tokens, blocks, dtype=torch.float32) for _ in range(3)]
+    found: dict[str, Tensor] = dict(zip(("scores", "logits", "sums"), partial, strict=True))
+    found["ids"] = x.new_empty(tokens, blocks, dtype=torch.int32)
+    given = {"x": x, "norm_scale": norm_scale, "weight": weight, "seed": seed, "at": at}
+    given |= {} if usable is None else {"usable": usable}
+    sizes = {"tokens": tokens, "hidden": hidden, "vocab": vocab, "blocks": blocks}
+    numbers = {"eps": eps, "temperature": float(temperature), "at_stride": at.stride(0)}
+    dot = tl.float32 if INTERPRETED or weight.dtype == torch.float32 else tl.bfloat16
+    columns = COLUMNS[weight.dtype]
+    constants = {"ROWS": ROWS, "TOKENS": TOKENS, "COLUMNS": columns, "DOT": dot}
+    constants |= {"usable": None} if usable is None else {}
+    return Launch(
+        best_of_block,
+        (blocks, triton.cdiv(tokens, TOKENS)),
+        given | found | sizes | numbers,
+        constants,
+        num_warps=4,
+        num_stages=3,
+    ), Launch(
+        best_of_all,
+        (tokens,),
+        found | {"out_ids": out_ids, "out_logprobs": out_logprobs, "blocks": blocks},
+        {"BLOCKS": triton.next_power_of_2(blocks)},
+        num_warps=8,
+    )
+
+
+def unembed(
+    x: Float[Tensor, "token hidden"],
+    norm_scale: Float[Tensor, "hidden"],
+    eps: float,
+    weight: Float[Tensor, "vocab hidden"],
+    temperature: float,
+    seed: Int[Tensor, "token"],
+    at: Int[Tensor, "*token"],
+    usable: Bool[Tensor, "vocab"] | None = None,
+) -> tuple[Int[Tensor, "token"], Float[Tensor, "token"]]:
+    """The operation of `reference.unembed`, with logits in float32."""
+    ids = x.new_empty(len(x), dtype=torch.int64)
+    logprobs = x.new_empty(len(x), dtype=torch.float32)
+    rows = at.expand(len(x))
+    for each in launch(
+        x.contiguous(), norm_scale, eps, weight, temperature, seed, rows, usable, ids, logprobs
+    ):
+        each()
+    return ids, logprobs

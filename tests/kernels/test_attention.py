@@ -1,0 +1,310 @@
+"""Attention against float64: windows, sinks, padding, groups, splits, views, and parts merged."""
+
+from typing import NamedTuple
+
+import pytest
+import torch
+from oss_kernels.attention import reference
+from torch import Tensor
+
+from oss_lab.cache import LayerCache
+from oss_lab.config import ModelConfig
+from oss_lab.model.attention import Attention, visible_keys
+from oss_lab.model.rope import rotation
+from oss_lab.model.tap import Recorder
+
+kernel = pytest.importorskip("oss_kernels.attention.kernel", reason="triton is not installed")
+decode, prefill = kernel.decode, kernel.prefill
+
+
+class Sizes(NamedTuple):
+    batch: int
+    heads: int
+    kv_heads: int
+    seq: int
+    keys: int
+    head_dim: int
+    window: int | None = None
+    padding: tuple[int, ...] | None = None
+
+
+# Groups of 1, 4 and 8 (nano's heads are of 16, the published models' of 64). Up to 64 rows (seq
+# times group) take `decode`, more take `prefill`.
+ONE = Sizes(1, 2, 2, 1, 1, 16)
+LONG = [Sizes(1, 8, 1, 1, 8200, 16), Sizes(1, 8, 1, 1, 700, 64), Sizes(1, 4, 1, 1, 131, 16)]
+WINDOWS = [Sizes(1, 4, 1, n, n, 16, 32) for n in (31, 32, 33)]
+WINDOWS += [Sizes(1, 1, 1, n, n, 64, 128) for n in (127, 128, 129)]
+WINDOWS += [Sizes(1, 8, 1, 1, n, 64, 128) for n in (127, 128, 129, 300)]
+FEW = [Sizes(1, 4, 1, 3, 300, 16, 32), Sizes(2, 8, 1, 8, 140, 64), Sizes(1, 2, 2, 5, 5, 16, 1)]
+OFFSET = [Sizes(1, 4, 1, 20, 77, 16), Sizes(2, 2, 2, 130, 150, 16, 40)]
+PADDED = [
+    Sizes(3, 4, 2, 5, 40, 16, None, (0, 7, 40)),
+    Sizes(2, 8, 2, 33, 40, 16, 32, (3, 40)),
+    Sizes(3, 8, 2, 1, 300, 16, None, (299, 300, 130)),
+]
+EMPTY = [Sizes(0, 4, 1, 3, 5, 16), Sizes(1, 4, 1, 0, 5, 16), Sizes(1, 4, 1, 0, 0, 16)]
+
+
+class Given(NamedTuple):
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    sinks: Tensor
+    window: int | None
+    padding: Tensor | None
+
+
+def made(rng, device, sizes: Sizes, dtype=torch.float32) -> Given:
+    batch, heads, kv_heads, seq, keys, head_dim, window, padding = sizes
+    held = (batch, kv_heads, keys, head_dim)
+    shapes = ((batch, heads, seq, head_dim), held, held, (heads,))
+    q, k, v, sinks = (torch.randn(*s, generator=rng).to(device, dtype) for s in shapes)
+    rows = None if padding is None else torch.tensor(padding, device=device)
+    return Given(q, k, v, sinks, window, rows)
+
+
+def run(given: Given) -> tuple[Tensor, Tensor]:
+    q, k, v, sinks, window, padding = given
+    return kernel.attention(q, k, v, sinks, window=window, padding=padding)
+
+
+def run_prefill(given: Given) -> tuple[Tensor, Tensor]:
+    q, k, v, sinks, window, padding = given
+    z = torch.full_like(q.transpose(1, 2).contiguous(), float("nan"))
+    lse = torch.full(q.shape[:3], float("nan"), device=q.device)
+    prefill.launch(q, k, v, sinks, z, lse, window, padding)()
+    return z.transpose(1, 2), lse
+
+
+def exact(given: Given) -> tuple[Tensor, Tensor, Tensor]:
+    """The definition, a query at a time: z, lse, and z of the values' magnitudes."""
+    q, k, v, sinks = (x.double().cpu() for x in given[:4])
+    window, padding = given.window, given.padding
+    batch, heads, seq, head_dim = q.shape
+    keys = k.shape[2]
+    z, spread, lse = torch.zeros_like(q), torch.zeros_like(q), torch.zeros_like(q[..., 0])
+    for b, h, i in torch.cartesian_prod(*map(torch.arange, (batch, heads, seq))).tolist():
+        slot = keys - seq + i
+        first = max(0 if window is None else slot - window + 1, 0)
+        first = max(first, 0 if padding is None else int(padding[b]))
+        kv_head = h // (heads // k.shape[1])
+        seen, values = (x[b, kv_head, first : slot + 1] for x in (k, v))
+        powers = (seen @ q[b, h, i] / head_dim**0.5).exp()
+        total = powers.sum() + sinks[h].exp()
+        lse[b, h, i] = total.log()
+        if total > 0:
+            z[b, h, i] = powers @ values / total
+            spread[b, h, i] = powers @ values.abs() / total
+    return z, lse, spread
+
+
+def check(out: tuple[Tensor, Tensor], given: Given, rounding: dict[torch.dtype, float]) -> None:
+    """A float32 sum of n products is off by at most n roundings of the sum of their magnitudes;
+    so a logit by `error`, lse by that and a sum over the keys, and z by twice as much of the mean
+    magnitude of the values. Devices also round shares to bfloat16 before they weigh values."""
+    z, lse = out[0].double().cpu(), out[1].cpu()
+    assert (out[0].dtype, lse.dtype) == (given.q.dtype, torch.float32)
+    wanted_z, wanted_lse, spread = exact(given)
+    assert (z.shape, lse.shape) == (wanted_z.shape, wanted_lse.shape)
+    if not z.numel():
+        return
+    keys, head_dim = given.k.shape[2:]
+    lengths = [x.double().norm(dim=-1).amax().item() if x.numel() else 0 for x in given[:2]]
+    reach = lengths[0] * lengths[1] / head_dim**0.5 + given.sinks.double().abs().amax().item()
+    error = (head_dim + 8) * 2**-24 * reach + (keys + 8) * 2**-24
+    shares = 2**-9 if z.is_cuda and given.q.dtype == torch.bfloat16 else 0.0
+    assert ((lse - wanted_lse).abs() <= error).all()
+    bound = rounding[given.q.dtype] * wanted_z.abs() + (2 * error + shares) * spread
+    assert ((z - wanted_z).abs() <= bound).all()
+
+
+EVERY = [ONE, *LONG, *WINDOWS, *FEW, *OFFSET, *PADDED, *EMPTY]
+
+
+@pytest.mark.parametrize("sizes", EVERY, ids=str)
+def test_the_kernels_compute_the_definition(rng, device, rounding, sizes):
+    dtype = torch.bfloat16 if sizes.keys % 2 else torch.float32
+    given = made(rng, device, sizes, dtype)
+    check(run(given), given, rounding)
+
+
+@pytest.mark.parametrize("sizes", [ONE, WINDOWS[-1], *FEW, PADDED[0], PADDED[2]], ids=str)
+def test_prefill_takes_few_queries_too(rng, device, rounding, sizes):
+    given = made(rng, device, sizes)
+    check(run_prefill(given), given, rounding)
+
+
+def test_both_kernels_and_several_splits_were_tested(rng, device):
+    def names(sizes):
+        given = made(rng, device, sizes)
+        z = torch.empty_like(given.q.transpose(1, 2).contiguous())
+        lse = torch.empty(given.q.shape[:3], device=device)
+        made_launches = kernel.launches(*given[:4], z, lse, *given[4:])
+        return [(launch.kernel.__name__, launch.grid) for launch in made_launches]
+
+    assert names(LONG[0]) == [("split_kernel", (1, 33)), ("merge_kernel", (8,))]
+    assert names(WINDOWS[-1]) == [("split_kernel", (1, 1))]
+    assert names(WINDOWS[0]) == [("prefill_kernel", (4, 1))]
+    assert names(OFFSET[1]) == [("prefill_kernel", (4, 2))]
+
+
+@pytest.mark.parametrize("sizes", [WINDOWS[2], WINDOWS[-1], LONG[1]], ids=str)
+def test_the_tolerance_would_catch_typical_faults(rng, device, rounding, sizes):
+    given = made(rng, device, sizes)
+    out = run(given)
+    scale = sizes.head_dim**-0.5
+    faults = [
+        given._replace(sinks=given.sinks * scale),
+        given._replace(sinks=given.sinks - 20),
+        given._replace(sinks=given.sinks.roll(1)),
+        given._replace(q=given.q * (1 + 2**-8)),
+    ]
+    if sizes.window:
+        faults += [given._replace(window=sizes.window + by) for by in (-1, 1)]
+    else:
+        faults += [given._replace(padding=torch.ones(sizes.batch, dtype=torch.int32))]
+    for fault in faults:
+        with pytest.raises(AssertionError):
+            check(out, fault, rounding)
+
+
+@pytest.mark.parametrize("sizes", [WINDOWS[2], FEW[0], LONG[2]], ids=str)
+def test_great_logits_do_not_overflow(rng, device, rounding, sizes):
+    given = made(rng, device, sizes)
+    great = given._replace(q=given.q * 60)
+    check(run(great), great, rounding)
+    assert exact(great)[1].amax() > 88, "no exponential here is beyond float32"
+
+
+@pytest.mark.parametrize("call", [run, run_prefill])
+def test_a_query_that_sees_nothing_leaves_its_mass_to_the_sink(rng, device, call):
+    given = made(rng, device, Sizes(2, 4, 1, 3, 300, 16, None, (300, 298)))
+    z, lse = call(given)
+    assert (z[0] == 0).all()
+    assert (z[1, :, 0] == 0).all()
+    assert (z[1, :, 1:] != 0).any()
+    torch.testing.assert_close(lse[0], given.sinks[:, None].expand(4, 3), rtol=3e-7, atol=0)
+    z, lse = call(given._replace(sinks=torch.full_like(given.sinks, -torch.inf)))
+    assert (z[0] == 0).all()
+    assert lse[0].isneginf().all()
+    assert lse[1, :, 1:].isfinite().all()
+
+
+@pytest.mark.parametrize("sizes", [PADDED[1], PADDED[2], OFFSET[0]], ids=str)
+def test_views_give_the_same_bits_and_slots_that_are_no_tokens_are_not_read(rng, device, sizes):
+    given = made(rng, device, sizes)
+    z, lse = run(given)
+    buffer = torch.full((2, sizes.batch, sizes.kv_heads, sizes.keys + 9, sizes.head_dim), torch.nan)
+    buffer = buffer.to(device)
+    buffer[:, :, :, 4:-5] = torch.stack((given.k, given.v))
+    if given.padding is not None:
+        for row, padded in enumerate(given.padding.tolist()):
+            buffer[:, row, :, : 4 + padded] = torch.nan
+    k, v = buffer[:, :, :, 4:-5].unbind()
+    q = given.q.transpose(1, 2).contiguous().transpose(1, 2)
+    again = run(given._replace(q=q, k=k, v=v))
+    assert torch.equal(again[0], z)
+    assert torch.equal(again[1], lse)
+
+
+def test_one_row_of_keys_may_serve_a_batch(rng, device, rounding):
+    given = made(rng, device, Sizes(3, 4, 2, 2, 50, 16))
+    k, v = (x[:1].expand(3, -1, -1, -1) for x in (given.k, given.v))
+    given = given._replace(k=k, v=v)
+    check(run(given), given, rounding)
+
+
+@pytest.mark.parametrize("sizes", [FEW[0], LONG[1], OFFSET[1]], ids=str)
+def test_every_element_of_poisoned_outputs_is_written_and_none_beyond(rng, device, sizes):
+    q, k, v, sinks, window, padding = made(rng, device, sizes)
+    batch, heads, seq, head_dim = q.shape
+    z = torch.full((batch + 1, seq, heads, head_dim), torch.nan, device=device)
+    lse = torch.full((batch + 1, heads, seq), torch.nan, device=device)
+    for launch in kernel.launches(q, k, v, sinks, z[:batch], lse[:batch], window, padding):
+        for name, tensor in launch.arguments.items():
+            if name in ("z_parts", "lse_parts"):
+                assert isinstance(tensor, Tensor)
+                assert tensor.isfinite().all()
+            if name in ("z", "lse"):
+                assert isinstance(tensor, Tensor)
+                tensor.fill_(torch.nan)
+        launch()
+    assert z[:batch].isfinite().all()
+    assert lse[:batch].isfinite().all()
+    assert z[batch].isnan().all()
+    assert lse[batch].isnan().all()
+
+
+@pytest.mark.parametrize("sizes", [Sizes(3, 4, 1, 1, 300, 16), Sizes(2, 4, 2, 34, 40, 16, 32)])
+def test_a_rows_bits_do_not_depend_on_its_company(rng, device, sizes):
+    given = made(rng, device, sizes, torch.bfloat16)
+    z, lse = run(given)
+    alone = run(given._replace(q=given.q[1:2], k=given.k[1:2], v=given.v[1:2]))
+    assert torch.equal(z[1:2], alone[0])
+    assert torch.equal(lse[1:2], alone[1])
+
+
+def merged(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """README.md's merge."""
+    lse = torch.stack([lse for _, lse in parts]).logsumexp(0)
+    z = sum(part * (part_lse - lse).exp()[..., None] for part, part_lse in parts)
+    assert isinstance(z, Tensor)
+    return z, lse
+
+
+@pytest.mark.parametrize("cut", [1, 130, 299])
+def test_two_halves_merge_to_the_whole(rng, device, rounding, cut):
+    given = made(rng, device, Sizes(1, 8, 2, 1, 300, 16))
+    none = torch.full_like(given.sinks, -torch.inf)
+    before = given._replace(k=given.k[:, :, :cut], v=given.v[:, :, :cut], sinks=none)
+    after = given._replace(k=given.k[:, :, cut:], v=given.v[:, :, cut:])
+    check(merged([run(before), run(after)]), given, rounding)
+
+
+def test_a_prefix_that_all_queries_see_is_a_part_with_queries_folded_into_heads(
+    rng, device, rounding
+):
+    given = made(rng, device, Sizes(2, 4, 2, 3, 40, 16))
+    none = torch.full((12,), -torch.inf, device=device)
+    folded = given.q.reshape(2, 12, 1, 16)
+    prefix = given._replace(q=folded, k=given.k[:, :, :35], v=given.v[:, :, :35], sinks=none)
+    z, lse = run(prefix)
+    own = given._replace(k=given.k[:, :, 35:], v=given.v[:, :, 35:])
+    parts = [(z.reshape(given.q.shape), lse.reshape(given.q.shape[:3])), run(own)]
+    check(merged(parts), given, rounding)
+
+
+@pytest.mark.parametrize("sizes", EVERY, ids=str)
+def test_the_reference_is_the_definition(rng, sizes):
+    given = made(rng, "cpu", sizes, torch.float64)
+    z, lse = reference.attention(*given[:4], window=given.window, padding=given.padding)
+    wanted_z, wanted_lse, _ = exact(given)
+    torch.testing.assert_close(z, wanted_z, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(lse, wanted_lse, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("window", [None, 32])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_reference_is_the_models_attention(rng, window, dtype):
+    config = ModelConfig(hidden_size=96, head_dim=16, num_attention_heads=8, num_key_value_heads=2)
+    model = Attention(config).to(dtype)
+    model.sinks.data = torch.randn(8, generator=rng).to(dtype)
+    x = torch.randn(2, 40, 96, generator=rng).to(dtype)
+    padding = torch.tensor([0, 40])
+    recorder = Recorder(("attn.q_rot", "attn.k_rot", "attn.v", "attn.z", "attn.scores"))
+    visible = visible_keys(40, 40, window, padding, x.device)
+    by = rotation(config, torch.arange(40)[None], dtype)
+    model(x, by, visible, LayerCache(), recorder(0))
+    q, k, v, z, scores = (
+        recorder.seen[f"attn.{name}", 0][0] for name in ("q_rot", "k_rot", "v", "z", "scores")
+    )
+    ours, lse = reference.attention(q, k, v, model.sinks.data, window=window, padding=padding)
+    assert torch.equal(ours, z)
+    sink = model.sinks.data.float().view(1, 8, 1, 1).expand(2, 8, 40, 1)
+    assert torch.equal(lse, torch.cat((scores, sink), -1).logsumexp(-1))
+
+
+def test_sizes_that_no_kernel_can_do_are_refused(rng, device):
+    for sizes in (Sizes(1, 3, 2, 1, 4, 16), Sizes(1, 2, 1, 1, 4, 24)):
+        with pytest.raises(ValueError, match="must divide heads"):
+            run(made(rng, device, sizes))

@@ -1,0 +1,61 @@
+"""Backends: the same operations everywhere, chosen in one place, refused with a reason."""
+
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+import torch
+from oss_kernels import backends
+
+pytest.importorskip("triton", reason="triton is not installed")
+pytest.importorskip("numba", reason="numba is not installed")
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("operation", backends.MODULES["reference"])
+def test_an_operation_has_one_signature(operation):
+    signatures = {
+        name: inspect.signature(
+            getattr(import_module(f"oss_kernels.{modules[operation]}"), operation)
+        )
+        for name, modules in backends.MODULES.items()
+    }
+    for signature in signatures.values():
+        assert list(signature.parameters) == list(signatures["reference"].parameters)
+        for name, parameter in signature.parameters.items():
+            wanted = signatures["reference"].parameters[name]
+            assert (parameter.kind, parameter.default) == (wanted.kind, wanted.default)
+
+
+def test_every_backend_has_every_operation():
+    names = {field for field in backends.Backend.__dataclass_fields__ if field != "name"}
+    assert all(modules.keys() == names for modules in backends.MODULES.values())
+
+
+def test_what_cannot_run_says_why():
+    with pytest.raises(backends.UnusableBackend, match=r"'triton' .* GPU, and the model is on cpu"):
+        backends.choose("triton", CPU)
+    with pytest.raises(backends.UnusableBackend, match=r"'cpu' .* the model is on cuda"):
+        backends.choose("cpu", torch.device("cuda"))
+    with pytest.raises(backends.UnusableBackend, match="not 'fast'"):
+        backends.choose("fast", CPU)
+
+
+def test_auto_takes_what_is_made_for_the_device(monkeypatch):
+    assert backends.choose("auto", CPU).name == "cpu"
+    assert backends.choose("auto", torch.device("cuda")).name == "triton"
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
+    assert backends.choose("auto", CPU).name == "reference"
+    with pytest.raises(backends.UnusableBackend, match="numba is not installed"):
+        backends.choose("cpu", CPU)
+
+
+def test_the_references_need_neither_triton_nor_numba():
+    modules = sorted(set(backends.MODULES["reference"].values()) | {"mxfp4_linear.reference"})
+    modules += ["qkv_rope.reference", "unembed.reference", "mxfp4"]
+    code = "import sys; sys.modules.update(triton=None, numba=None)\n"
+    code += "".join(f"import oss_kernels.{module}\n" for module in modules)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,119 @@
+"""The CPU's experts against float64."""
+
+import pytest
+import torch
+from oss_kernels.experts import reference
+from oss_kernels.experts.weights import ExpertWeights
+
+pytest.importorskip("numba", reason="numba is not installed")
+
+from oss_kernels.cpu import machine
+from oss_kernels.experts import cpu
+
+CONSTANTS = {"alpha": 1.702, "limit": 7.0}
+EXPERTS, HIDDEN, WIDTH, SLOTS = 8, 160, 192, 3
+
+
+def packed(rng, *rows, columns):
+    blocks = torch.randint(0, 256, (*rows, columns // 32, 16), dtype=torch.uint8, generator=rng)
+    shape = (*rows, columns // 32)
+    return blocks, torch.randint(120, 126, shape, dtype=torch.uint8, generator=rng)
+
+
+def layer(rng, dtype, hidden=HIDDEN, width=WIDTH):
+    return ExpertWeights(
+        *packed(rng, EXPERTS, 2 * width, columns=hidden),
+        torch.randn(EXPERTS, 2 * width, generator=rng).to(dtype),
+        *packed(rng, EXPERTS, hidden, columns=width),
+        torch.randn(EXPERTS, hidden, generator=rng).to(dtype),
+    )
+
+
+def routed(rng, tokens, dtype, hidden=HIDDEN):
+    ids = [torch.randperm(EXPERTS, generator=rng)[:SLOTS] for _ in range(tokens)]
+    weights = torch.randn(tokens, SLOTS, generator=rng).softmax(-1)
+    x = torch.randn(tokens, hidden, generator=rng).to(dtype)
+    return x, torch.stack(ids).int(), weights
+
+
+def exact(x, ids, weights, experts):
+    return reference.expert_mlp(x.double(), ids, weights.double(), experts, **CONSTANTS)
+
+
+def check(got, want, dtype, chain):
+    """One store, and `chain` of the largest number for the two products before it."""
+    store = 2**-8 if dtype == torch.bfloat16 else 2**-24
+    assert got.dtype == dtype
+    assert ((got.double() - want).abs() <= store * want.abs() + chain * want.abs().max()).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("tokens", [1, 2, 3, 8])
+def test_a_few_tokens(rng, dtype, tokens):
+    experts = layer(rng, dtype)
+    given = routed(rng, tokens, dtype)
+    check(cpu.expert_mlp(*given, experts, **CONSTANTS), exact(*given, experts), dtype, 2e-6)
+
+
+@pytest.mark.parametrize("path", [p for p in machine.paths() if machine.takes(p, torch.float32)])
+def test_every_path(rng, path):
+    experts = layer(rng, torch.float32)
+    given = routed(rng, 2, torch.float32)
+    got = cpu.in_one_call(*given, experts, **CONSTANTS, into=path, out_of=path)
+    check(got, exact(*given, experts), torch.float32, 2e-6)
+
+
+def test_nothing_that_a_kernel_reads_was_freed(rng):
+    """numba frees an array after its last use by name; an address is no name. Many calls, because
+    freed memory often still holds what it held."""
+    experts = layer(rng, torch.float32)
+    for call in range(100):
+        given = routed(rng, call % 8 + 1, torch.float32)
+        got = cpu.expert_mlp(*given, experts, **CONSTANTS)
+        check(got, exact(*given, experts), torch.float32, 2e-6)
+
+
+@pytest.mark.parametrize(("dtype", "chain"), [(torch.float32, 2e-6), (torch.bfloat16, 2**-7)])
+def test_many_tokens(rng, dtype, chain):
+    experts = layer(rng, dtype)
+    given = routed(rng, 50, dtype)
+    check(cpu.expert_mlp(*given, experts, **CONSTANTS), exact(*given, experts), dtype, chain)
+
+
+def test_sizes_of_nano(rng):
+    experts = layer(rng, torch.float32, 96, 96)
+    given = routed(rng, 1, torch.float32, 96)
+    check(cpu.expert_mlp(*given, experts, **CONSTANTS), exact(*given, experts), torch.float32, 2e-6)
+
+
+def test_no_token(rng):
+    experts = layer(rng, torch.float32)
+    x, ids, weights = routed(rng, 1, torch.float32)
+    assert cpu.expert_mlp(x[:0], ids[:0], weights[:0], experts, **CONSTANTS).shape == (0, HIDDEN)
+
+
+def test_bits_depend_on_neither_threads_nor_other_tokens(rng):
+    experts = layer(rng, torch.bfloat16)
+    given = x, ids, weights = routed(rng, 3, torch.bfloat16)
+    before, got = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            got.append(cpu.expert_mlp(*given, experts, **CONSTANTS))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(got[0], got[1])
+    alone = [
+        cpu.expert_mlp(x[i : i + 1], ids[i : i + 1], weights[i : i + 1], experts, **CONSTANTS)
+        for i in range(3)
+    ]
+    assert torch.equal(got[0], torch.cat(alone))
+
+
+def test_a_nan_in_a_token_stays_in_it(rng):
+    experts = layer(rng, torch.float32)
+    x, ids, weights = routed(rng, 2, torch.float32)
+    x[0, 5] = float("nan")
+    got = cpu.expert_mlp(x, ids, weights, experts, **CONSTANTS)
+    assert got[0].isnan().all()
+    assert got[1].isfinite().all()

@@ -1,0 +1,148 @@
+"""The CPU's MXFP4 products against float64, in every path that this machine has."""
+
+import pytest
+import torch
+from oss_kernels.mxfp4.reference import dequantise as exact_numbers
+from oss_kernels.mxfp4_linear import reference
+
+pytest.importorskip("numba", reason="numba is not installed")
+
+from oss_kernels.cpu import machine
+from oss_kernels.cpu.dequantise import dequantise
+from oss_kernels.cpu.numbers import array
+from oss_kernels.mxfp4_linear import cpu
+
+ROUNDING = {torch.float32: 2**-24, torch.bfloat16: 2**-8}  # of a store: half a unit, twice for bf16
+PAIRS = [
+    (path, dtype) for path in machine.paths() for dtype in ROUNDING if machine.takes(path, dtype)
+]
+
+
+def weights(rng, rows, groups, low=110, high=140):
+    blocks = torch.randint(0, 256, (rows, groups, 16), dtype=torch.uint8, generator=rng)
+    return blocks, torch.randint(low, high, (rows, groups), dtype=torch.uint8, generator=rng)
+
+
+def check(got, x, blocks, scales, bias, dtype, sums=1e-6):
+    """Within one store's rounding, and `sums` of the sum of the magnitudes that were added."""
+    numbers = exact_numbers(blocks, scales, torch.float64)
+    want, size = x.double() @ numbers.T, x.double().abs() @ numbers.abs().T
+    if bias is not None:
+        want, size = want + bias.double(), size + bias.double().abs()
+    assert got.dtype == dtype
+    error = (got.double() - want).abs()
+    assert (error <= ROUNDING[dtype] * want.abs() + sums * size).all(), (error / size).max()
+
+
+@pytest.mark.parametrize("groups", [2, 3, 4, 5, 7, 9, 90])
+@pytest.mark.parametrize(("path", "dtype"), PAIRS)
+def test_rows_are_the_definition(rng, path, dtype, groups):
+    if groups < machine.SMALLEST[path]:
+        pytest.skip("the path's chunk is longer")
+    blocks, scales = weights(rng, 13, groups)
+    for tokens in (1, 2, 9):
+        x = torch.randn(tokens, 32 * groups, generator=rng).to(dtype)
+        bias = torch.randn(13, generator=rng).to(dtype) if tokens > 1 else None
+        got = cpu.by_rows(x, blocks, scales, bias, path)
+        check(got, x, blocks, scales, bias, dtype)
+
+
+@pytest.mark.parametrize(("path", "dtype"), PAIRS)
+def test_every_code_at_every_place_and_every_scale(rng, path, dtype):
+    groups = 5
+    size = 32 * groups
+    x = torch.eye(size).to(dtype)  # each element alone: the result is exact
+    blocks, _ = weights(rng, 16, groups)
+    scales = torch.tensor([0, 1, 2, 126, 127, 128, 251, 252]).to(torch.uint8)[
+        torch.randint(0, 8, (16, groups), generator=rng)
+    ]
+    got = cpu.by_rows(x, blocks, scales, None, path)
+    want = exact_numbers(blocks, scales, torch.float64).T
+    assert torch.equal(got.double(), want)
+
+
+@pytest.mark.parametrize(("path", "dtype"), PAIRS)
+def test_the_largest_scale_and_the_one_that_is_no_number(rng, path, dtype):
+    blocks, scales = weights(rng, 4, 6)
+    scales[1], scales[2, 3], scales[3, 5] = 254, 255, 255
+    x = (torch.randn(2, 192, generator=rng) * 1e-4).to(dtype)
+    got = cpu.by_rows(x, blocks, scales, None, path)
+    assert got[:, 2:].isnan().all()
+    check(got[:, :2], x, blocks[:2], scales[:2], None, dtype)
+    # Zeros do not hide it.
+    assert cpu.by_rows(torch.zeros_like(x), blocks, scales, None, path)[:, 2:].isnan().all()
+
+
+@pytest.mark.parametrize(("path", "dtype"), PAIRS)
+def test_any_size_of_activations(rng, path, dtype):
+    blocks, scales = weights(rng, 8, 5)
+    for size in (1e-30, 1e-6, 1e6, 1e30):
+        x = (torch.randn(1, 160, generator=rng) * size).to(dtype)
+        check(cpu.by_rows(x, blocks, scales, None, path), x, blocks, scales, None, dtype)
+
+
+@pytest.mark.parametrize(("path", "dtype"), PAIRS)
+def test_every_element_of_a_poisoned_output_is_written(rng, path, dtype):
+    blocks, scales = weights(rng, 7, 5)
+    x = torch.randn(3, 160, generator=rng).to(dtype)
+    out = torch.full((4, 7), float("nan"), dtype=dtype)
+    layout = cpu.LAYOUTS[path]
+    room = cpu.room(3, 160, layout.elements, layout.bits)
+    room.fill(0x7FC0 if layout.bits == 16 else float("nan"))
+    cpu.rows_kernel(path)(array(x), array(blocks), array(scales), None, room, array(out[:3]))
+    assert out[:3].isfinite().all()
+    assert out[3].isnan().all()
+
+
+@pytest.mark.parametrize(("path", "dtype"), PAIRS)
+def test_bits_depend_on_neither_threads_nor_other_tokens(rng, path, dtype):
+    blocks, scales = weights(rng, 37, 6)
+    x = torch.randn(5, 192, generator=rng).to(dtype)
+    before, got = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            got.append(cpu.by_rows(x, blocks, scales, None, path))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(got[0], got[1])
+    alone = torch.cat([cpu.by_rows(token[None], blocks, scales, None, path) for token in x])
+    assert torch.equal(got[0], alone)
+
+
+@pytest.mark.parametrize("dtype", list(ROUNDING))
+@pytest.mark.parametrize(
+    ("tokens", "rows", "groups"), [(1, 5, 1), (0, 5, 4), (8, 33, 3), (9, 33, 3), (40, 700, 5)]
+)
+def test_the_public_function_is_the_reference(rng, dtype, tokens, rows, groups):
+    blocks, scales = weights(rng, rows, groups)
+    x = torch.randn(tokens, 32 * groups, generator=rng).to(dtype)
+    bias = torch.randn(rows, generator=rng).to(dtype)
+    got = cpu.mxfp4_linear(x, blocks, scales, bias)
+    assert got.shape == reference.mxfp4_linear(x, blocks, scales, bias).shape
+    check(got, x, blocks, scales, bias, dtype, sums=2e-6)
+
+
+@pytest.mark.parametrize("dtype", list(ROUNDING))
+def test_dequantised_numbers_are_the_references_bit_for_bit(rng, dtype):
+    blocks = torch.arange(256, dtype=torch.uint8).repeat(16)[: 16 * 256].view(256, 1, 16)
+    blocks = blocks[torch.arange(256)].expand(256, 1, 16).contiguous()
+    scales = torch.arange(256, dtype=torch.uint8)[:, None]
+    out = torch.full((257, 32), 7.0, dtype=dtype)
+    dequantise()(array(blocks), array(scales), array(out[:256]))
+    want = exact_numbers(blocks, scales, dtype)
+    whole = {torch.float32: torch.int32, torch.bfloat16: torch.int16}[dtype]
+    numbers = ~want.isnan()
+    assert torch.equal(out[:256].isnan(), want.isnan())
+    assert torch.equal(out[:256][numbers].view(whole), want[numbers].view(whole))
+    assert (out[256] == 7).all()
+
+
+def test_a_wrong_order_of_activations_would_be_seen(rng):
+    blocks, scales = weights(rng, 13, 6)
+    x = torch.randn(1, 192, generator=rng)
+    swapped = x.view(-1, 2).flip(-1).reshape(1, -1)
+    got = cpu.by_rows(swapped, blocks, scales, None, machine.paths()[-1])
+    with pytest.raises(AssertionError):
+        check(got, x, blocks, scales, None, torch.float32)

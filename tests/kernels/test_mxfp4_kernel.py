@@ -1,0 +1,141 @@
+"""MXFP4 in Triton against the reference, bit for bit; `test_mxfp4.py` holds the reference to OCP's
+definition."""
+
+import pytest
+import torch
+from oss_kernels.mxfp4 import reference
+
+kernel = pytest.importorskip("oss_kernels.mxfp4.kernel", reason="triton is not installed")
+DTYPES = [torch.float32, torch.bfloat16]
+RULES = ["fit", "floor"]
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """The same bits, except that any NaN is as good as another."""
+    as_integers = {4: torch.int32, 2: torch.int16, 1: torch.uint8}[a.element_size()]
+    equal = a.view(as_integers) == b.view(as_integers)
+    return (
+        a.dtype == b.dtype and a.shape == b.shape and bool((equal | (a.isnan() & b.isnan())).all())
+    )
+
+
+def every_pair() -> tuple[torch.Tensor, torch.Tensor]:
+    """Each byte under each scale, NaN's among them: blocks [256 16 16], scales [256 16]."""
+    blocks = torch.arange(256, dtype=torch.uint8).view(16, 16).repeat(256, 1, 1)
+    return blocks, torch.arange(256, dtype=torch.uint8)[:, None].repeat(1, 16)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")  # numpy's: 6 x 2^127 is to be infinite
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_byte_under_every_scale_decodes_to_the_references_bits(device, dtype):
+    blocks, scales = every_pair()
+    decoded = kernel.dequantise(blocks.to(device), scales.to(device), dtype).cpu()
+    assert same(decoded, reference.dequantise(blocks, scales, dtype))
+    assert decoded[255].isnan().all()
+    assert not decoded[:255].isnan().any()
+    tiny = torch.finfo(torch.float32).tiny
+    assert ((decoded.float().abs() > 0) & (decoded.float().abs() < tiny)).sum() > 100  # subnormals
+
+
+def test_nibbles_in_the_other_order_would_be_noticed(device):
+    blocks, scales = (tensor[127:129] for tensor in every_pair())
+    swapped = (blocks << 4) | (blocks >> 4)
+    decoded = kernel.dequantise(swapped.to(device), scales.to(device)).cpu()
+    assert not same(decoded, reference.dequantise(blocks, scales))
+
+
+@pytest.mark.parametrize("rows", [(), (1,), (3,), (2, 5), (129,), (0,)])
+def test_shapes(rng, device, rows):
+    blocks = torch.randint(0, 256, (*rows, 3, 16), generator=rng, dtype=torch.uint8)
+    scales = torch.randint(100, 140, (*rows, 3), generator=rng, dtype=torch.uint8)
+    decoded = kernel.dequantise(blocks.to(device), scales.to(device))
+    assert same(decoded.cpu(), reference.dequantise(blocks, scales))
+    again = kernel.quantise(decoded)
+    for ours, theirs in zip(again, reference.quantise(decoded.cpu()), strict=True):
+        assert same(ours.cpu(), theirs)
+
+
+def test_inputs_need_not_be_contiguous(rng, device):
+    blocks = torch.randint(0, 256, (6, 4, 16), generator=rng, dtype=torch.uint8).to(device)
+    scales = torch.randint(100, 140, (6, 4), generator=rng, dtype=torch.uint8).to(device)
+    decoded = kernel.dequantise(blocks[::2, 1:3], scales[::2, 1:3]).cpu()
+    assert same(decoded, reference.dequantise(blocks.cpu(), scales.cpu())[::2, 32:96])
+    weight = torch.randn(64, 5, generator=rng).T
+    assert same(kernel.quantise(weight.to(device))[0].cpu(), reference.quantise(weight)[0])
+
+
+def test_every_output_is_written_and_nothing_behind_it(device):
+    blocks, scales = (tensor.flatten(0, 1)[:130].to(device) for tensor in every_pair())
+    scales = scales.flatten()[:130].contiguous()
+    out = torch.full((131, 32), float("nan"), device=device)
+    kernel.launch_dequantise(blocks, scales, out)()
+    assert out[:130].isfinite().all()
+    assert out[130].isnan().all()
+    for fill in (0, 255):
+        packed = torch.full((131, 16), fill, dtype=torch.uint8, device=device)
+        bytes_ = torch.full((131,), fill, dtype=torch.uint8, device=device)
+        kernel.launch_quantise(out[:130], packed[:130], bytes_[:130], "fit")()
+        assert same(packed[:130].cpu(), reference.quantise(out[:130].cpu())[0][:, 0])
+        assert (packed[130] == fill).all()
+        assert bytes_[130] == fill
+
+
+def awkward(rng: torch.Generator) -> dict[str, torch.Tensor]:
+    """Weights around everything that decides a scale or a code."""
+    powers = 2.0 ** torch.cat([torch.arange(-126.0, 127, 7), torch.tensor([-125.0, 127])])[:, None]
+    largest = torch.tensor([1.0, 1.25, 1.5, 1.75, 1.999999])
+    at_1_5 = torch.nextafter(torch.tensor(1.5), torch.tensor([0.0, 9.0]))
+    heads = (powers * torch.cat([largest, at_1_5])).flatten()[:, None]
+    midpoints = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0])
+    around = torch.cat(
+        [midpoints, *(torch.nextafter(midpoints, torch.tensor(b)) for b in (0.0, 9.0))]
+    )
+    ties = torch.zeros(4, 64)
+    ties[:2, 1:22], ties[2:, 1:22] = around, -around
+    ties[:, 0] = torch.tensor([6.0, 4.0, 7.9, -6.0])
+    zeros = torch.zeros(2, 32)
+    zeros[1] = -0.0
+    bits = torch.randint(0, 0x7F800000, (300, 32), generator=rng, dtype=torch.int32)
+    return {
+        "normal": torch.randn(200, 64, generator=rng) * 2.0 ** torch.randn(200, 1, generator=rng),
+        "any bits": bits.view(torch.float32) * torch.randn(300, 32, generator=rng).sign(),
+        "largest": heads
+        * (torch.rand(len(heads), 32, generator=rng) * 2 - 1).index_fill_(
+            1, torch.tensor([7]), 1.0
+        ),
+        "ties": ties,
+        "zeros": zeros,
+        "subnormal": torch.randn(50, 32, generator=rng) * 2.0**-130,
+        "smallest": torch.full((1, 32), 2.0**-149),
+    }
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.float64])
+def test_quantises_to_the_references_bytes(rng, device, dtype, rule):
+    for name, weight in awkward(rng).items():
+        weight = weight.to(dtype)
+        weight = weight.where(weight.isfinite(), 1.0)  # the largest float32 is none in bfloat16
+        blocks, scales = kernel.quantise(weight.to(device), rule)
+        expected_blocks, expected_scales = reference.quantise(weight, rule)
+        assert same(scales.cpu(), expected_scales), name
+        assert same(blocks.cpu(), expected_blocks), name
+
+
+def test_the_two_rules_differ(rng, device):
+    weight = torch.randn(50, 32, generator=rng).to(device)
+    assert not same(kernel.quantise(weight, "fit")[1], kernel.quantise(weight, "floor")[1])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_refuses_what_mxfp4_cannot_hold(device, bad):
+    weight = torch.ones(2, 32, device=device)
+    weight[1, 7] = bad
+    with pytest.raises(ValueError, match="cannot hold"):
+        kernel.quantise(weight)
+
+
+def test_refuses_a_type_whose_exponents_are_too_few(device):
+    blocks, scales = (tensor.to(device) for tensor in every_pair())
+    with pytest.raises(ValueError, match="float32 or bfloat16"):
+        kernel.dequantise(blocks, scales, torch.float16)

@@ -1,0 +1,114 @@
+"""The router against float64, and its choices where several would be right."""
+
+import pytest
+import torch
+from oss_kernels.router import reference
+
+from oss_lab.config import ModelConfig
+from oss_lab.model.experts import DenseExperts
+from oss_lab.model.moe import MixtureOfExperts
+
+kernel = pytest.importorskip("oss_kernels.router.kernel", reason="triton is not installed")
+
+# tokens, hidden, experts, slots: nano's, a full tile and one more, 120b's experts, odd everything
+SIZES = [(1, 96, 32, 4), (17, 96, 32, 4), (16, 100, 128, 4), (3, 33, 7, 5), (2, 64, 8, 8)]
+
+
+def exact(x, weight, bias):
+    """The definition of the logits, written once more."""
+    return torch.einsum("th,eh->te", x.double(), weight.double()) + bias.double()
+
+
+def made(rng, device, dtype, tokens, hidden, experts):
+    shapes = ((tokens, hidden), (experts, hidden), (experts,))
+    return [torch.randn(*shape, generator=rng).to(device, dtype) for shape in shapes]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("tokens", "hidden", "experts", "slots"), [*SIZES, (0, 96, 32, 4)])
+def test_the_kernel_chooses_and_weighs_as_defined(
+    rng, device, dtype, tokens, hidden, experts, slots
+):
+    x, weight, bias = made(rng, device, dtype, tokens, hidden, experts)
+    ids, weights = kernel.router(x, weight, bias, slots)
+    assert (ids.dtype, weights.dtype) == (torch.int32, torch.float32)
+    assert ids.shape == weights.shape == (tokens, slots)
+    logits = exact(x, weight, bias)
+    # A float32 sum of n products is off by at most n roundings of the sum of their magnitudes.
+    bound = exact(x.abs(), weight.abs(), bias.abs()).amax() if tokens else torch.tensor(0.0)
+    error = (hidden + 1) * 2**-24 * bound.item()
+    chosen = logits.gather(1, ids.long())
+    best = logits.sort(dim=-1, descending=True).values[:, :slots]
+    assert (best - chosen).abs().le(2 * error).all()
+    assert all(len(set(row)) == slots for row in ids.tolist())
+    # The softmax of logits off by `error` is off by that times 2, plus its own few roundings.
+    torch.testing.assert_close(
+        weights.double(), chosen.softmax(-1), rtol=2 * error + 1e-6, atol=1e-30
+    )
+
+
+def test_of_equal_logits_the_lower_expert_comes_first(rng, device):
+    """Small whole numbers, of which every sum is exact in any order: the ties are real."""
+    x = torch.randint(-1, 2, (40, 32), generator=rng).to(device).float()
+    weight = torch.randint(-1, 2, (32, 32), generator=rng).to(device).float()
+    bias = torch.zeros(32, device=device)
+    ids, weights = kernel.router(x, weight, bias, 6)
+    logits = exact(x, weight, bias)
+    assert any(len(set(row)) < 6 for row in logits.topk(6).values.tolist()), "no ties in the test"
+    keys = logits * 64 - torch.arange(32, device=device)  # whole logits first, experts second
+    assert ids.tolist() == keys.argsort(dim=-1, descending=True)[:, :6].tolist()
+    ids_too, weights_too = reference.router(x, weight, bias, 6)
+    assert torch.equal(ids, ids_too)
+    torch.testing.assert_close(weights, weights_too, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_tokens_choice_does_not_depend_on_its_company(rng, device, dtype):
+    x, weight, bias = made(rng, device, dtype, 19, 96, 32)
+    ids, weights = kernel.router(x, weight, bias, 4)
+    for token in (0, 7, 18):
+        alone = kernel.router(x[token : token + 1], weight, bias, 4)
+        assert torch.equal(ids[token], alone[0][0])
+        assert torch.equal(weights[token], alone[1][0])
+
+
+def test_every_element_of_poisoned_outputs_is_written_and_none_beyond(rng, device):
+    x, weight, bias = made(rng, device, torch.float32, 5, 40, 12)
+    ids = torch.full((6, 3), -7, dtype=torch.int32, device=device)
+    weights = torch.full((6, 3), float("nan"), device=device)
+    kernel.launch(x, weight, bias, ids[:5], weights[:5])()
+    assert ((ids[:5] >= 0) & (ids[:5] < 12)).all()
+    assert weights[:5].isfinite().all()
+    assert (ids[5] == -7).all()
+    assert weights[5].isnan().all()
+
+
+def test_nan_stays_nan_and_leads_to_no_expert_that_is_not_there(rng, device):
+    x, weight, bias = made(rng, device, torch.float32, 3, 32, 5)
+    x[1, 4] = float("nan")
+    ids, weights = kernel.router(x, weight, bias, 4)
+    assert weights[1].isnan().all()
+    assert weights[[0, 2]].isfinite().all()
+    assert ((ids >= 0) & (ids < 5)).all()
+
+
+@pytest.mark.parametrize(("tokens", "hidden", "experts", "slots"), SIZES)
+def test_the_reference_is_the_definition(rng, tokens, hidden, experts, slots):
+    x, weight, bias = (t.double() for t in made(rng, "cpu", torch.float32, tokens, hidden, experts))
+    ids, weights = reference.router(x, weight, bias, slots)
+    best, best_ids = exact(x, weight, bias).sort(dim=-1, descending=True)
+    assert torch.equal(ids, best_ids[:, :slots].int())
+    torch.testing.assert_close(weights, best[:, :slots].softmax(-1), rtol=1e-13, atol=0)
+
+
+def test_the_reference_is_the_models_router(rng):
+    config = ModelConfig(hidden_size=96, intermediate_size=32, num_experts=32, experts_per_token=4)
+    model = MixtureOfExperts(config, DenseExperts)
+    model.gate.bias.data = torch.randn(32, generator=rng)
+    seen: dict[str, torch.Tensor] = {}
+    model(torch.randn(1, 20, 96, generator=rng), lambda name, x: seen.setdefault(name, x))
+    ids, weights = reference.router(
+        seen["moe.norm"][0], model.gate.weight.detach(), model.gate.bias.detach(), 4
+    )
+    assert torch.equal(ids, seen["moe.expert_ids"][0].int())
+    torch.testing.assert_close(weights, seen["moe.expert_weights"][0], rtol=1e-5, atol=0)
