@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from oss_kernels.bench import record
 from oss_kernels.bench.quiet import MOST, Busy
+from oss_kernels.cases import Make
 from oss_kernels.cpu import machine
 from oss_kernels.experts.cpu import expert_mlp
 from oss_kernels.experts.weights import ExpertWeights
@@ -62,37 +62,34 @@ def copies(size: int) -> range:
     return range(max(2, -(-int(MEMORY) // size)))
 
 
-def packed(*rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    blocks = torch.randint(0, 256, (*rows, columns // 32, 16), dtype=torch.uint8)
-    return blocks, torch.randint(117, 127, (*rows, columns // 32), dtype=torch.uint8)
-
-
-def mxfp4(rows: int, columns: int, tokens: int) -> Timed:
+def mxfp4(make: Make, rows: int, columns: int, tokens: int) -> Timed:
     size = rows * columns // 32 * 17
-    x, bias = torch.randn(tokens, columns).bfloat16(), torch.randn(rows).bfloat16()
-    weights = [packed(rows, columns=columns) for _ in copies(size)]
+    x, bias = make.normal(tokens, columns), make.normal(rows)
+    weights = [make.mxfp4(rows, columns=columns) for _ in copies(size)]
     calls = [lambda w=w: mxfp4_linear(x, w[0], w[1], bias) for w in weights]
     return Timed(f"MXFP4 {columns} -> {rows}, {tokens} tokens", size, calls)
 
 
-def bfloat16(rows: int, columns: int, tokens: int, by: str, function: Callable) -> Timed:
+def bfloat16(
+    make: Make, rows: int, columns: int, tokens: int, by: str, function: Callable
+) -> Timed:
     size = 2 * rows * columns
-    x, bias = torch.randn(tokens, columns).bfloat16(), torch.randn(rows).bfloat16()
-    weights = [torch.randn(rows, columns).bfloat16() for _ in copies(size)]
+    x, bias = make.normal(tokens, columns), make.normal(rows)
+    weights = [make.normal(rows, columns) for _ in copies(size)]
     calls = [lambda w=w: function(x, w, bias) for w in weights]
     return Timed(f"bfloat16 {columns} -> {rows}, {tokens} tokens, {by}", size, calls)
 
 
-def experts(tokens: int) -> Timed:
+def experts(make: Make, tokens: int) -> Timed:
     """One layer of 20b, its 32 experts; tokens choose at random, another choice each call."""
     s = GPT_OSS_20B
     layer = ExpertWeights(
-        *packed(s.experts, 2 * s.width, columns=s.hidden),
-        torch.randn(s.experts, 2 * s.width).bfloat16(),
-        *packed(s.experts, s.hidden, columns=s.width),
-        torch.randn(s.experts, s.hidden).bfloat16(),
+        *make.mxfp4(s.experts, 2 * s.width, columns=s.hidden),
+        make.normal(s.experts, 2 * s.width),
+        *make.mxfp4(s.experts, s.hidden, columns=s.width),
+        make.normal(s.experts, s.hidden),
     )
-    x = torch.randn(tokens, s.hidden).bfloat16()
+    x = make.normal(tokens, s.hidden)
     weights = torch.full((tokens, s.slots), 1 / s.slots)
     # One token: all experts in turn, so that none is still in the cache.
     order = torch.randperm(s.experts).view(-1, s.slots).int()
@@ -113,18 +110,18 @@ def reading() -> Timed:
 
 
 def everything() -> list[Timed]:
-    s = GPT_OSS_20B
-    made = [reading(), mxfp4(2 * s.width, s.hidden, 1), mxfp4(s.hidden, s.width, 1)]
+    s, make = GPT_OSS_20B, Make("cpu")
+    made = [reading(), mxfp4(make, 2 * s.width, s.hidden, 1), mxfp4(make, s.hidden, s.width, 1)]
     made += [
-        bfloat16(rows, s.hidden, 1, by, function)
+        bfloat16(make, rows, s.hidden, 1, by, function)
         for rows in (s.qkv_rows, s.vocab // 8)
         for by, function in (("rows", linear), ("torch", F.linear))
     ]
-    made += [experts(1)]
+    made += [experts(make, 1)]
     for tokens in (4, 8, 9, 32):
-        made.append(mxfp4(2 * s.width, s.hidden, tokens))
+        made.append(mxfp4(make, 2 * s.width, s.hidden, tokens))
     for tokens in (4, 5):
-        made.append(bfloat16(s.qkv_rows, s.hidden, tokens, "rows", linear))
+        made.append(bfloat16(make, s.qkv_rows, s.hidden, tokens, "rows", linear))
     return made
 
 

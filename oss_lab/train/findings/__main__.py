@@ -9,7 +9,7 @@ with --run. With --only, the other findings of the file stay as they are.
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ def findings(
     run: Path,
     n: int,
     seed: int,
-    only: tuple[str, ...] | list[str],
+    only: Collection[str],
 ) -> dict[str, Any]:
     """The experiments that are asked for, as plain values; None is what there is no run for."""
     lab = load(checkpoint.folder)
