@@ -51,6 +51,17 @@ def zeros(kind: ir.VectorType) -> ir.Constant:
     return constant(kind, 0.0 if isinstance(kind.element, ir.FloatType) else 0)
 
 
+def picked(builder: Builder, values: Value, lanes: Sequence[int]) -> Value:
+    """The given lanes of a vector."""
+    return builder.shuffle_vector(values, values, constant(vector(INT32, len(lanes)), lanes))
+
+
+def spread(builder: Builder, value: Value, count: int) -> Value:
+    """A number in every lane."""
+    one = ir.Constant(vector(value.type, 1), ir.Undefined)
+    return picked(builder, builder.insert_element(one, value, ir.Constant(INT32, 0)), [0] * count)
+
+
 def call(builder: Builder, name: str, result: ir.Type, *arguments: Value) -> Value:
     """An instruction that LLVM offers as a function."""
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
@@ -76,14 +87,23 @@ def multiply_add(builder: Builder, a: Value, b: Value, c: Value) -> Value:
     return call(builder, f"llvm.fma.v{a.type.count}f32", a.type, a, b, c)
 
 
+def smaller(builder: Builder, a: Value, b: Value) -> Value:
+    """The smaller unsigned integer of each lane."""
+    return call(builder, f"llvm.umin.v{a.type.count}i{a.type.element.width}", a.type, a, b)
+
+
+def larger(builder: Builder, a: Value, b: Value) -> Value:
+    """The larger unsigned integer of each lane."""
+    return call(builder, f"llvm.umax.v{a.type.count}i{a.type.element.width}", a.type, a, b)
+
+
 def total(builder: Builder, values: Value) -> Value:
     """The sum of a vector's floats, added in halves."""
     count = values.type.count
     while count > 1:
         count //= 2
         low, high = (
-            builder.shuffle_vector(values, values, constant(vector(INT32, count), list(lanes)))
-            for lanes in (range(count), range(count, 2 * count))
+            picked(builder, values, lanes) for lanes in (range(count), range(count, 2 * count))
         )
         values = builder.fadd(low, high)
     return builder.extract_element(values, ir.Constant(INT32, 0))

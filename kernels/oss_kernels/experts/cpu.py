@@ -1,11 +1,11 @@
-"""A token's experts on the CPU: one call for a few tokens, an expert at a time for many.
+"""A token's experts on the CPU: one call while experts have few tokens each, else one by one.
 
 For one token the work is to read the packed weights of its experts, each once. Pairs of a token and
-an expert are sorted by expert, so that tokens that share one find its rows in the first cache:
+an expert are sorted by expert, so that tokens that share one share the decoding of its rows:
 
     pairs      (expert 3, token 0) (expert 3, token 1) (expert 7, token 0) ...
     threads    share the rows of all experts in use: gate and up row of a number, SwiGLU at once
-    threads    share the rows of all experts in use: down, weighted
+    threads    share the rows of all experts in use: down
     threads    share the numbers of the output: the sum over a token's slots, in their order
 """
 
@@ -19,16 +19,16 @@ from torch import Tensor
 
 from oss_kernels.cpu import machine
 from oss_kernels.cpu.arrange import arrange, room
-from oss_kernels.cpu.e2m1_rows import GROUP_BYTES, LAYOUTS, row_product
+from oss_kernels.cpu.e2m1_layouts import LAYOUTS
+from oss_kernels.cpu.e2m1_rows import GROUP_BYTES
+from oss_kernels.cpu.e2m1_tile import ROWS, tile_product
 from oss_kernels.cpu.numbers import array, number, put
 from oss_kernels.cpu.sources import fingerprint
 from oss_kernels.cpu.threads import follow_torch
 from oss_kernels.experts import reference
 from oss_kernels.experts.reference import clamped_swiglu
 from oss_kernels.experts.weights import ExpertWeights
-from oss_kernels.mxfp4_linear.cpu import mxfp4_linear
-
-FEW = 8  # tokens; a choice, not yet a measurement: `oss_kernels.bench --cpu` times both sides
+from oss_kernels.mxfp4_linear.cpu import FEW, mxfp4_linear
 
 
 @njit(nogil=True, error_model="numpy")
@@ -45,9 +45,9 @@ def swiglu(gate, up, alpha, limit):
 
 
 @cache
-def few_tokens(into: machine.Path, out_of: machine.Path):
-    """The compiled kernel: one path for gate and up, one, of float32 numbers, for down."""
-    order, down_order = np.array(LAYOUTS[into].order), np.array(LAYOUTS[out_of].order)
+def few_tokens(path: machine.Path):
+    """The compiled kernel of one path; x is uint16 for avx512_bf16, else float32."""
+    order, product = np.array(LAYOUTS[path].order), tile_product(path)
     sources = fingerprint()
 
     @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
@@ -67,58 +67,52 @@ def few_tokens(into: machine.Path, out_of: machine.Path):
         alpha,
         limit,
         arranged,  # overwritten
-        ready,  # overwritten
+        activation,  # overwritten
+        activation_arranged,  # overwritten
         out,
     ):
         _ = sources
-        count, hidden = x.shape
-        pairs, experts, width = tokens.size, used.size, gate_up_bias.shape[1] // 2
-        slots = where.shape[1]
+        hidden, pairs, rows = x.shape[1], tokens.size, gate_up_bias.shape[1]
 
-        for token in range(count):
-            arrange(x[token], order, arranged[token])
-        at, step = arranged.ctypes.data, arranged.strides[0]
-        groups = gate_up_scales.shape[2]
+        places = arrange(x, order, arranged)[tokens]
+        groups, tiles = gate_up_scales.shape[2], -(-rows // ROWS)
         packed, shared = gate_up_blocks.ctypes.data, gate_up_scales.ctypes.data
-        activation = np.empty((pairs, width), np.float32)
-        for index in prange(experts * width):
-            i = index % width
-            expert = used[index // width]
-            row = (expert * width + i) * 2
-            gate_blocks, gate_scales = packed + row * groups * GROUP_BYTES, shared + row * groups
-            up_blocks, up_scales = gate_blocks + groups * GROUP_BYTES, gate_scales + groups
-            for pair in range(starts[index // width], starts[index // width + 1]):
-                own = at + tokens[pair] * step
-                gate = row_product(into, own, gate_blocks, gate_scales, groups)
-                up = row_product(into, own, up_blocks, up_scales, groups)
-                gate += number(gate_up_bias, (expert, 2 * i))
-                up += number(gate_up_bias, (expert, 2 * i + 1))
-                activation[pair, i] = swiglu(gate, up, alpha, limit)
+        for index in prange(used.size * tiles):
+            expert, first = used[index // tiles], index % tiles * ROWS
+            begin, end = starts[index // tiles], starts[index // tiles + 1]
+            count = min(ROWS, rows - first)
+            products = np.empty((end - begin, ROWS), np.float32)
+            row = expert * rows + first
+            its_blocks, its_scales = packed + row * groups * GROUP_BYTES, shared + row * groups
+            product(places[begin:end], its_blocks, its_scales, groups, count, products)
+            for pair in range(begin, end):
+                for i in range(0, count, 2):
+                    gate = products[pair - begin, i] + number(gate_up_bias, (expert, first + i))
+                    up = products[pair - begin, i + 1]
+                    up += number(gate_up_bias, (expert, first + i + 1))
+                    value = swiglu(gate, up, alpha, limit)
+                    put(activation, (pair, (first + i) // 2), value)
 
-        for pair in range(pairs):
-            arrange(activation[pair], down_order, ready[pair])
-        ready_at, ready_step = ready.ctypes.data, ready.strides[0]
-        narrow = down_scales.shape[2]
-        down, down_shared = down_blocks.ctypes.data, down_scales.ctypes.data
+        places = arrange(activation, order, activation_arranged)
+        groups, tiles = down_scales.shape[2], -(-hidden // ROWS)
+        packed, shared = down_blocks.ctypes.data, down_scales.ctypes.data
         each = np.empty((pairs, hidden), np.float32)
-        for index in prange(experts * hidden):
-            i = index % hidden
-            expert = used[index // hidden]
-            row = expert * hidden + i
-            for pair in range(starts[index // hidden], starts[index // hidden + 1]):
-                value = row_product(
-                    out_of,
-                    ready_at + pair * ready_step,
-                    down + row * narrow * GROUP_BYTES,
-                    down_shared + row * narrow,
-                    narrow,
-                )
-                each[pair, i] = value + number(down_bias, (expert, i))
+        for index in prange(used.size * tiles):
+            expert, first = used[index // tiles], index % tiles * ROWS
+            begin, end = starts[index // tiles], starts[index // tiles + 1]
+            count = min(ROWS, hidden - first)
+            row = expert * hidden + first
+            its_blocks, its_scales = packed + row * groups * GROUP_BYTES, shared + row * groups
+            own = each[begin:end, first : first + count]
+            product(places[begin:end], its_blocks, its_scales, groups, count, own)
+            for pair in range(begin, end):
+                for i in range(first, first + count):
+                    each[pair, i] += number(down_bias, (expert, i))
 
         for i in prange(hidden):
-            for token in range(count):
+            for token in range(len(x)):
                 total = np.float32(0)
-                for slot in range(slots):
+                for slot in range(where.shape[1]):
                     total += weights[token, slot] * each[where[token, slot], i]
                 put(out, (token, i), total)
 
@@ -132,18 +126,18 @@ def in_one_call(
     experts: ExpertWeights,
     alpha: float,
     limit: float,
-    into: machine.Path,
-    out_of: machine.Path,
+    path: machine.Path,
 ) -> Float[Tensor, "token hidden"]:
-    """All experts of a few tokens; `into` multiplies gate and up, `out_of` down."""
+    """All experts of a few tokens, in the products of one path."""
     chosen = array(ids).astype(np.int64)
     order = np.argsort(chosen, axis=None, kind="stable")
     used, starts = np.unique(chosen.ravel()[order], return_index=True)
     where = np.empty_like(order)
     where[order] = np.arange(order.size)
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    layout = LAYOUTS[path]
     follow_torch()
-    few_tokens(into, out_of)(
+    few_tokens(path)(
         array(x),
         order // chosen.shape[1],
         used,
@@ -158,8 +152,9 @@ def in_one_call(
         array(experts.down_bias),
         np.float32(alpha),
         np.float32(limit),
-        room(x.shape[0], x.shape[1], LAYOUTS[into].elements, LAYOUTS[into].bits),
-        room(order.size, experts.width, LAYOUTS[out_of].elements, LAYOUTS[out_of].bits),
+        room(len(x), x.shape[1], layout.elements, layout.bits),
+        array(torch.empty(order.size, experts.width, dtype=x.dtype)),
+        room(order.size, experts.width, layout.elements, layout.bits),
         array(out),
     )
     return out
@@ -173,10 +168,7 @@ def one_by_one(
     alpha: float,
     limit: float,
 ) -> Float[Tensor, "token hidden"]:
-    """An expert after the other, with all its tokens.
-
-    Between the products numbers have x's type, as in the published model.
-    """
+    """An expert after the other, with all its tokens."""
     out = torch.zeros_like(x, dtype=torch.float32)
     for expert in ids.unique().tolist():
         token, slot = (ids == expert).nonzero(as_tuple=True)
@@ -206,11 +198,11 @@ def expert_mlp(
     alpha: float,
     limit: float,
 ) -> Float[Tensor, "token hidden"]:
-    """The operation of `reference.expert_mlp`; a few tokens in float32 throughout, as there."""
-    into = machine.path_for(x.dtype, experts.gate_up_scales.shape[2])
-    out_of = machine.path_for(torch.float32, experts.down_scales.shape[2])
-    if into is None or out_of is None or ids.numel() == 0:
+    """The operation of `reference.expert_mlp`; between its products numbers have x's type."""
+    groups = min(experts.gate_up_scales.shape[2], experts.down_scales.shape[2])
+    path = machine.path_for(x.dtype, groups)
+    if path is None or ids.numel() == 0:
         return reference.expert_mlp(x, ids, weights, experts, alpha=alpha, limit=limit)
-    if len(x) <= FEW:
-        return in_one_call(x, ids, weights, experts, alpha, limit, into, out_of)
+    if ids.numel() <= FEW * len(experts.gate_up_scales):  # tokens of an expert, on average
+        return in_one_call(x, ids, weights, experts, alpha, limit, path)
     return one_by_one(x, ids, weights, experts, alpha, limit)

@@ -31,16 +31,12 @@ def rows_kernel():
     def kernel(x, weight, bias, arranged, out):
         _ = sources
         tokens, columns = x.shape
-        for token in range(tokens):
-            arrange(x[token], order, arranged[token])
-        activations, step = arranged.ctypes.data, arranged.strides[0]
+        places = arrange(x, order, arranged)
         weights = weight.ctypes.data
         # A row is read from memory for the first token, from the first cache for the others.
         for row in prange(weight.shape[0]):
             for token in range(tokens):
-                value = bfloat16_product(
-                    activations + token * step, weights + row * columns * 2, columns
-                )
+                value = bfloat16_product(places[token], weights + row * columns * 2, columns)
                 if bias is not None:
                     value += number(bias, row)
                 put(out, (token, row), value)

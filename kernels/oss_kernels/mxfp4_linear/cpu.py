@@ -16,44 +16,43 @@ from torch import Tensor
 from oss_kernels.cpu import machine
 from oss_kernels.cpu.arrange import arrange, room
 from oss_kernels.cpu.dequantise import dequantise
-from oss_kernels.cpu.e2m1_rows import GROUP_BYTES, LAYOUTS, row_product
+from oss_kernels.cpu.e2m1_layouts import LAYOUTS
+from oss_kernels.cpu.e2m1_rows import GROUP_BYTES
+from oss_kernels.cpu.e2m1_tile import ROWS, tile_product
 from oss_kernels.cpu.numbers import array, number, put
 from oss_kernels.cpu.sources import fingerprint
 from oss_kernels.cpu.threads import follow_torch
 from oss_kernels.mxfp4_linear import reference
 
-FEW = 8  # tokens; a choice, not yet a measurement: `oss_kernels.bench --cpu` times both sides
+FEW = 32  # tokens, for which rows and tiles take about as long
 TILE = 512  # rows: 2.9 MB of bfloat16 at 2,880 columns, which a second-level cache nearly holds
 
 
 @cache
 def rows_kernel(path: machine.Path):
     """The compiled kernel of one path; x is uint16 for avx512_bf16, else float32."""
-    layout = LAYOUTS[path]
-    order, sources = np.array(layout.order), fingerprint()
+    order, product = np.array(LAYOUTS[path].order), tile_product(path)
+    sources = fingerprint()
 
     @njit(parallel=True, nogil=True, cache=True)
     def kernel(x, blocks, scales, bias, arranged, out):
         _ = sources
-        tokens = x.shape[0]
+        tokens = len(x)
         rows, groups = scales.shape
-        for token in range(tokens):
-            arrange(x[token], order, arranged[token])
-        activations, step = arranged.ctypes.data, arranged.strides[0]
+        places = arrange(x, order, arranged)
         packed, shared = blocks.ctypes.data, scales.ctypes.data
-        # A row is read from memory for the first token, from the first cache for the others.
-        for row in prange(rows):
+        for tile in prange(-(-rows // ROWS)):
+            first = tile * ROWS
+            count = min(ROWS, rows - first)
+            products = np.empty((tokens, ROWS), np.float32)
+            its_blocks = packed + first * groups * GROUP_BYTES
+            product(places, its_blocks, shared + first * groups, groups, count, products)
             for token in range(tokens):
-                value = row_product(
-                    path,
-                    activations + token * step,
-                    packed + row * groups * GROUP_BYTES,
-                    shared + row * groups,
-                    groups,
-                )
-                if bias is not None:
-                    value += number(bias, row)
-                put(out, (token, row), value)
+                for row in range(first, first + count):
+                    value = products[token, row - first]
+                    if bias is not None:
+                        value += number(bias, row)
+                    put(out, (token, row), value)
 
     return kernel
 
@@ -102,7 +101,7 @@ def by_tiles(
         some = slice(first, min(first + TILE, rows))
         follow_torch()
         numbers = tile[: some.stop - first]
-        dequantise()(packed[some], shared[some], array(numbers))
+        dequantise(packed[some], shared[some], array(numbers))
         own = None if added is None else added[some]
         out[:, some] = torch.nn.functional.linear(wide, numbers, own)
     return out

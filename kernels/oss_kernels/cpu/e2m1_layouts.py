@@ -1,0 +1,174 @@
+"""How MXFP4 weights become numbers in vectors, in the checkpoint's own byte order.
+
+A chunk is 64 bytes (32 without AVX-512): 4 (2) groups of 32 weights. Every 16 bits of it hold four
+codes. Shifted by 4·j, code j is in the low bits, and one instruction looks all of them up in a
+table of bfloat16 numbers:
+
+    word w of the chunk    | code 3 | code 2 | code 1 | code 0 |    elements 4w+3 ... 4w
+    shifted by 4           |   0    | code 3 | code 2 | code 1 | -> table[code 1], element 4w+1
+
+So it is the activations that are put in the order of the look-ups, once per token, and not the
+weights. Scales come after the products, see `e2m1_rows`.
+
+    path         looks up with               multiplies
+    avx512_bf16  vpermw, 32 words            vdpbf16ps: two bfloat16 products, exact, a float32 lane
+    avx512       vpermw, 32 words            float32, words widened by a shift or a mask
+    avx2         vpshufb, 32 bytes, twice    float32, as above
+    plain        no table: the code's bits placed in a float32 (`mxfp4.decode`)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from oss_kernels.cpu import vectors as v
+from oss_kernels.cpu.machine import Path
+from oss_kernels.mxfp4.reference import E2M1_VALUES
+
+GROUP = 32  # weights, in 16 bytes
+# The upper half of the float32 is the bfloat16: all 16 values are exact.
+TABLE = [int(bits) >> 16 for bits in np.array(E2M1_VALUES, dtype=np.float32).view(np.uint32)]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a path takes a chunk.
+
+    Attributes:
+        groups: of a chunk.
+        lanes: of its float32 sums; each group has lanes / groups neighbouring ones.
+        bits: of an activation: 16 for bfloat16, 32 for float32.
+        order: the chunk's elements in the order in which activations are stored.
+        decode: (builder, address of the chunk) -> its weights, in that order.
+        multiply: (builder, weights, address of activations) -> float32 lanes.
+    """
+
+    groups: int
+    lanes: int
+    bits: int
+    order: tuple[int, ...]
+    decode: Callable[[v.Builder, v.Value], list[v.Value]]
+    multiply: Callable[[v.Builder, list[v.Value], v.Value], v.Value]
+
+    @property
+    def elements(self) -> int:
+        return self.groups * GROUP
+
+
+def looked_up_512(builder: v.Builder, chunk: v.Value) -> list[v.Value]:
+    """128 weights as four vectors of 32 bfloat16: vector j has element 4w + j in word w."""
+    words = v.vector(v.INT16, 32)
+    packed = v.load(builder, chunk, words)
+    # The instruction uses five bits of a word, a code has four: the table is there twice.
+    table = v.constant(words, TABLE * 2)
+    shifted = [builder.lshr(packed, v.constant(words, 4 * j)) for j in range(4)]
+    name = "llvm.x86.avx512.permvar.hi.512"
+    return [v.call(builder, name, words, table, codes) for codes in shifted]
+
+
+def looked_up_256(builder: v.Builder, chunk: v.Value) -> list[v.Value]:
+    """64 weights as four vectors of 16 bfloat16, whose bytes are looked up apart and interleaved.
+
+    Both steps stay within 16 bytes, a group: vector 2·n + h has, of either group, the codes n (low,
+    high) of its bytes 8h to 8h + 7.
+    """
+    octets = v.vector(v.INT8, 32)
+    packed = v.load(builder, chunk, octets)
+    low_bits = v.constant(octets, 15)
+    shifted = builder.lshr(packed, v.constant(octets, 4))
+    tables = [
+        v.constant(octets, [(entry >> shift & 255) for entry in TABLE] * 2) for shift in (0, 8)
+    ]
+    found = []
+    for codes in (builder.and_(packed, low_bits), shifted):
+        low, high = (
+            v.call(builder, "llvm.x86.avx2.pshuf.b", octets, table, codes) for table in tables
+        )
+        for half in (0, 8):
+            lanes = [
+                lane + half + byte + of for lane in (0, 16) for byte in range(8) for of in (0, 32)
+            ]
+            mixed = builder.shuffle_vector(low, high, v.constant(v.vector(v.INT32, 32), lanes))
+            found.append(builder.bitcast(mixed, v.vector(v.INT16, 16)))
+    return found
+
+
+def placed(builder: v.Builder, chunk: v.Value) -> list[v.Value]:
+    """64 weights as eight float32 vectors: vector j has element 8i + j in lane i."""
+    words = v.vector(v.INT32, 8)
+    packed = v.load(builder, chunk, words)
+    unit = v.constant(v.vector(v.FLOAT, 8), 2.0**126)
+    found = []
+    for j in range(8):
+        sign_first = builder.shl(packed, v.constant(words, 28 - 4 * j))
+        bits = builder.ashr(sign_first, v.constant(words, 6))
+        bits = builder.and_(bits, v.constant(words, 0x81C00000))
+        found.append(builder.fmul(builder.bitcast(bits, unit.type), unit))
+    return found
+
+
+def widened_512(builder: v.Builder, chunk: v.Value) -> list[v.Value]:
+    return [half for words in looked_up_512(builder, chunk) for half in v.widen(builder, words)]
+
+
+def widened_256(builder: v.Builder, chunk: v.Value) -> list[v.Value]:
+    return [half for words in looked_up_256(builder, chunk) for half in v.widen(builder, words)]
+
+
+def multiply_bfloat16(builder: v.Builder, weights: list[v.Value], x: v.Value) -> v.Value:
+    words, pairs, lanes = v.vector(v.INT16, 32), v.vector(v.BFLOAT, 32), v.vector(v.FLOAT, 16)
+    products = v.zeros(lanes)
+    for j, weight in enumerate(weights):
+        activations = builder.bitcast(v.load(builder, x, words, 64 * j), pairs)
+        own = (builder.bitcast(weight, pairs), activations)
+        name = "llvm.x86.avx512bf16.dpbf16ps.512"
+        products = v.call(builder, name, lanes, products, *own)
+    return products
+
+
+def multiply_float32(builder: v.Builder, weights: list[v.Value], x: v.Value) -> v.Value:
+    kind = weights[0].type
+    products = v.zeros(kind)
+    for j, weight in enumerate(weights):
+        activations = v.load(builder, x, kind, 4 * kind.count * j)
+        products = v.multiply_add(builder, weight, activations, products)
+    return products
+
+
+LAYOUTS: dict[Path, Layout] = {
+    "avx512_bf16": Layout(
+        4,
+        16,
+        16,
+        tuple(4 * w + j for j in range(4) for w in range(32)),
+        looked_up_512,
+        multiply_bfloat16,
+    ),
+    "avx512": Layout(
+        4,
+        16,
+        32,
+        tuple(4 * w + j for j in range(4) for odd in (0, 1) for w in range(odd, 32, 2)),
+        widened_512,
+        multiply_float32,
+    ),
+    "avx2": Layout(
+        2,
+        8,
+        32,
+        tuple(
+            GROUP * group + 2 * (half + byte) + nibble
+            for nibble in (0, 1)
+            for half in (0, 8)
+            for odd in (0, 1)
+            for group in (0, 1)
+            for byte in range(odd, 8, 2)
+        ),
+        widened_256,
+        multiply_float32,
+    ),
+    "plain": Layout(
+        2, 8, 32, tuple(8 * i + j for j in range(8) for i in range(8)), placed, multiply_float32
+    ),
+}
