@@ -1,52 +1,30 @@
 """The CPU kernels at gpt-oss's sizes, as a share of the speed at which memory can be read.
 
-Copies of the weights are cycled so that each call finds its own in memory and not in the
-third-level cache. Reading is timed as a torch sum over as many bytes, in turn with the kernels. A
-sample during which other processes had more than 8 % of a core is thrown away and counted.
+Everything is timed by turns, reading too, so that what disturbs one disturbs all. A sample during
+which other processes had more than 8 % of a core is thrown away and counted.
 """
 
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from oss_kernels.bench import record
+from oss_kernels.bench.cpu_work import READING, Timed, everything
 from oss_kernels.bench.quiet import MOST, Busy
-from oss_kernels.cases import Make
 from oss_kernels.cpu import machine
-from oss_kernels.experts.cpu import expert_mlp
-from oss_kernels.experts.weights import ExpertWeights
-from oss_kernels.linear.cpu import linear
-from oss_kernels.mxfp4_linear.cpu import mxfp4_linear
-from oss_kernels.shapes import GPT_OSS_20B
 
-MEMORY = 200e6  # bytes that copies take at least, beyond any third-level cache here
 SAMPLE = 0.15  # seconds: 15 ticks of the clock that tells whether others were at work
 
 
 @dataclass(frozen=True)
-class Timed:
-    """One thing to time.
-
-    Attributes:
-        bytes: of weights, each read once a call.
-        calls: one a copy, to be made in turn.
-    """
-
-    name: str
-    bytes: int
-    calls: Sequence[Callable[[], object]]
-
-
-@dataclass(frozen=True)
 class Row:
-    """Medians over `samples` quiet samples; `discarded` others. The spread is of microseconds."""
+    """Medians over `samples` quiet samples; `discarded` others. low and high are microseconds."""
 
     name: str
     microseconds: float
@@ -54,75 +32,9 @@ class Row:
     high: float
     gigabytes_per_second: float
     share_of_reading: float
+    gigaflops: float
     samples: int
     discarded: int
-
-
-def copies(size: int) -> range:
-    return range(max(2, -(-int(MEMORY) // size)))
-
-
-def mxfp4(make: Make, rows: int, columns: int, tokens: int) -> Timed:
-    size = rows * columns // 32 * 17
-    x, bias = make.normal(tokens, columns), make.normal(rows)
-    weights = [make.mxfp4(rows, columns=columns) for _ in copies(size)]
-    calls = [lambda w=w: mxfp4_linear(x, w[0], w[1], bias) for w in weights]
-    return Timed(f"MXFP4 {columns} -> {rows}, {tokens} tokens", size, calls)
-
-
-def bfloat16(
-    make: Make, rows: int, columns: int, tokens: int, by: str, function: Callable
-) -> Timed:
-    size = 2 * rows * columns
-    x, bias = make.normal(tokens, columns), make.normal(rows)
-    weights = [make.normal(rows, columns) for _ in copies(size)]
-    calls = [lambda w=w: function(x, w, bias) for w in weights]
-    return Timed(f"bfloat16 {columns} -> {rows}, {tokens} tokens, {by}", size, calls)
-
-
-def experts(make: Make, tokens: int) -> Timed:
-    """One layer of 20b, its 32 experts; tokens choose at random, another choice each call."""
-    s = GPT_OSS_20B
-    layer = ExpertWeights(
-        *make.mxfp4(s.experts, 2 * s.width, columns=s.hidden),
-        make.normal(s.experts, 2 * s.width),
-        *make.mxfp4(s.experts, s.hidden, columns=s.width),
-        make.normal(s.experts, s.hidden),
-    )
-    x = make.normal(tokens, s.hidden)
-    weights = torch.full((tokens, s.slots), 1 / s.slots)
-    # One token: all experts in turn, so that none is still in the cache.
-    order = torch.randperm(s.experts).view(-1, s.slots).int()
-    choices = [order[[(i + token) % len(order) for token in range(tokens)]] for i in range(8)]
-    one = 3 * s.width * s.hidden // 32 * 17
-    size = one * statistics.mean(len(ids.unique()) for ids in choices)
-    calls = [
-        lambda ids=ids: expert_mlp(x, ids, weights, layer, alpha=1.702, limit=7.0)
-        for ids in choices
-    ]
-    return Timed(f"experts of one layer, {tokens} tokens", int(size), calls)
-
-
-def reading() -> Timed:
-    size = 16_000_000
-    arrays = [torch.ones(size // 8, dtype=torch.int64) for _ in copies(size)]
-    return Timed("reading", size, [lambda a=a: a.sum() for a in arrays])
-
-
-def everything() -> list[Timed]:
-    s, make = GPT_OSS_20B, Make("cpu")
-    made = [reading(), mxfp4(make, 2 * s.width, s.hidden, 1), mxfp4(make, s.hidden, s.width, 1)]
-    made += [
-        bfloat16(make, rows, s.hidden, 1, by, function)
-        for rows in (s.qkv_rows, s.vocab // 8)
-        for by, function in (("rows", linear), ("torch", F.linear))
-    ]
-    made += [experts(make, 1)]
-    for tokens in (4, 8, 9, 32):
-        made.append(mxfp4(make, 2 * s.width, s.hidden, tokens))
-    for tokens in (4, 5):
-        made.append(bfloat16(make, s.qkv_rows, s.hidden, tokens, "rows", linear))
-    return made
 
 
 def sample(timed: Timed, position: int) -> tuple[float, float, int]:
@@ -135,7 +47,7 @@ def sample(timed: Timed, position: int) -> tuple[float, float, int]:
 
 
 def measure(things: list[Timed], wanted: int) -> Iterator[Row]:
-    """Samples by turns, so that what disturbs one disturbs all; at most 3 * wanted of each."""
+    """A row for each; at most 3 * wanted samples of each are tried."""
     seconds: dict[str, list[float]] = {timed.name: [] for timed in things}
     discarded = dict.fromkeys(seconds, 0)
     positions = dict.fromkeys(seconds, 0)
@@ -151,26 +63,49 @@ def measure(things: list[Timed], wanted: int) -> Iterator[Row]:
                 discarded[timed.name] += 1
             else:
                 seconds[timed.name].append(each)
-    reading = seconds["reading"]
-    if not reading:
+    if not seconds[READING]:
         sys.exit("oss_kernels.bench: other processes kept the machine busy; run it when it is idle")
-    fastest = things[0].bytes / statistics.median(reading)
+    (size,) = (timed.bytes for timed in things if timed.name == READING)
+    fastest = size / statistics.median(seconds[READING])
     for timed in things:
         if own := seconds[timed.name]:
-            median = statistics.median(own)
-            rate = timed.bytes / median
-            yield Row(
-                timed.name,
-                1e6 * median,
-                1e6 * min(own),
-                1e6 * max(own),
-                rate / 1e9,
-                rate / fastest,
-                len(own),
-                discarded[timed.name],
-            )
+            yield row(timed, own, fastest, discarded[timed.name])
         else:
             print(f"{timed.name}: no quiet sample, {discarded[timed.name]} discarded")
+
+
+def row(timed: Timed, seconds: list[float], fastest: float, discarded: int) -> Row:
+    median = statistics.median(seconds)
+    return Row(
+        timed.name,
+        1e6 * median,
+        1e6 * min(seconds),
+        1e6 * max(seconds),
+        timed.bytes / median / 1e9,
+        timed.bytes / median / fastest,
+        timed.flops / median / 1e9,
+        len(seconds),
+        discarded,
+    )
+
+
+def table(found: dict[str, Any]) -> str:
+    """The rows of a result as markdown."""
+    head = ("", "µs", "lowest – highest", "GB/s", "of reading", "GFLOP/s", "n")
+    lines = [head, ("---",) * len(head)]
+    for each in found["rows"]:
+        lines.append(
+            (
+                each["name"],
+                f"{each['microseconds']:,.0f}",
+                f"{each['low']:,.0f} – {each['high']:,.0f}",
+                f"{each['gigabytes_per_second']:.1f}",
+                f"{each['share_of_reading']:.0%}",
+                f"{each['gigaflops']:.0f}" if each["gigaflops"] else "",
+                str(each["samples"]),
+            )
+        )
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def main(threads: int | None, samples: int, results: Path | None) -> None:
@@ -181,13 +116,7 @@ def main(threads: int | None, samples: int, results: Path | None) -> None:
     torch.manual_seed(0)
     found: dict[str, Any] = record.stamp("cpu") | {"paths": machine.paths()}
     print(f"{found['device']['name']}, {found['device']['threads']} threads")
-    head = ("", "us", "low", "high", "GB/s", "% of reading", "n", "discarded")
-    print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head))
-    found["rows"] = []
-    for row in measure(everything(), samples):
-        cells = (f"{row.microseconds:.0f}", f"{row.low:.0f}", f"{row.high:.0f}")
-        cells += (f"{row.gigabytes_per_second:.1f}", f"{row.share_of_reading:.0%}")
-        print(f"| {row.name} | {' | '.join(cells)} | {row.samples} | {row.discarded} |")
-        found["rows"].append(asdict(row))
+    found["rows"] = [asdict(each) for each in measure(everything(), samples)]
+    print(table(found))
     if results:
         print(record.write(found, results, "cpu"))

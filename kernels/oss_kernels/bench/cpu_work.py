@@ -1,0 +1,117 @@
+"""What the CPU's bench times: the kernels at gpt-oss's sizes, torch's beside them, and reading.
+
+Copies of the weights are cycled so that each call finds its own in memory and not in the
+third-level cache.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from oss_kernels.cases import Make
+from oss_kernels.experts.cpu import expert_mlp
+from oss_kernels.experts.weights import ExpertWeights
+from oss_kernels.linear.cpu import linear
+from oss_kernels.mxfp4_linear.cpu import mxfp4_linear
+from oss_kernels.shapes import GPT_OSS_20B
+
+MEMORY = 200e6  # bytes that copies take at least, beyond any third-level cache here
+READING = "reading memory"
+SIZE = GPT_OSS_20B
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One thing to time.
+
+    Attributes:
+        bytes: of weights, each read once a call.
+        flops: a call.
+        calls: one a copy, to be made in turn.
+    """
+
+    name: str
+    bytes: int
+    flops: int
+    calls: Sequence[Callable[[], object]]
+
+
+def copies(size: int) -> range:
+    return range(max(2, -(-int(MEMORY) // size)))
+
+
+def reading() -> Timed:
+    """A torch sum over as many bytes as a large matrix has."""
+    size = 16_000_000
+    arrays = [torch.ones(size // 8, dtype=torch.int64) for _ in copies(size)]
+    return Timed(READING, size, 0, [lambda a=a: a.sum() for a in arrays])
+
+
+def mxfp4(make: Make, rows: int, columns: int, tokens: int) -> Timed:
+    size = rows * columns // 32 * 17
+    x, bias = make.normal(tokens, columns), make.normal(rows)
+    weights = [make.mxfp4(rows, columns=columns) for _ in copies(size)]
+    calls = [lambda w=w: mxfp4_linear(x, w[0], w[1], bias) for w in weights]
+    name = f"MXFP4 {columns} to {rows}, {counted(tokens)}"
+    return Timed(name, size, 2 * tokens * rows * columns, calls)
+
+
+def bfloat16(make: Make, rows: int, columns: int, tokens: int) -> list[Timed]:
+    """Ours and torch's on the same weights."""
+    size = 2 * rows * columns
+    x, bias = make.normal(tokens, columns), make.normal(rows)
+    weights = [make.normal(rows, columns) for _ in copies(size)]
+    return [
+        Timed(
+            f"bfloat16 {columns} to {rows}, {counted(tokens)}{by}",
+            size,
+            2 * tokens * rows * columns,
+            [lambda w=w, function=function: function(x, w, bias) for w in weights],
+        )
+        for by, function in (("", linear), (", torch", F.linear))
+    ]
+
+
+def experts(make: Make, tokens: int) -> Timed:
+    """One layer of 20b, its 32 experts; tokens choose at random, another choice each call."""
+    layer = ExpertWeights(
+        *make.mxfp4(SIZE.experts, 2 * SIZE.width, columns=SIZE.hidden),
+        make.normal(SIZE.experts, 2 * SIZE.width),
+        *make.mxfp4(SIZE.experts, SIZE.hidden, columns=SIZE.width),
+        make.normal(SIZE.experts, SIZE.hidden),
+    )
+    x = make.normal(tokens, SIZE.hidden)
+    weights = torch.full((tokens, SIZE.slots), 1 / SIZE.slots)
+    if tokens == 1:  # all experts in turn, so that none is still in the cache
+        choices = list(torch.randperm(SIZE.experts).view(-1, 1, SIZE.slots).int())
+    else:
+        scores = torch.rand(8, tokens, SIZE.experts)
+        choices = list(scores.topk(SIZE.slots).indices.int())
+    one = 3 * SIZE.width * SIZE.hidden
+    read = statistics.mean(len(ids.unique()) for ids in choices)
+    calls = [
+        lambda ids=ids: expert_mlp(x, ids, weights, layer, alpha=1.702, limit=7.0)
+        for ids in choices
+    ]
+    name = f"experts of a layer, {counted(tokens)}"
+    return Timed(name, int(one // 32 * 17 * read), 2 * one * tokens * SIZE.slots, calls)
+
+
+def everything() -> list[Timed]:
+    make = Make("cpu")
+    made = [reading()]
+    made += [mxfp4(make, 2 * SIZE.width, SIZE.hidden, 1), mxfp4(make, SIZE.hidden, SIZE.width, 1)]
+    made += [each for rows in (SIZE.qkv_rows, SIZE.vocab // 8)
+             for each in bfloat16(make, rows, SIZE.hidden, 1)]  # fmt: skip
+    made += [mxfp4(make, 2 * SIZE.width, SIZE.hidden, tokens) for tokens in (4, 8, 32, 33, 128)]
+    made += [
+        each for tokens in (4, 5) for each in bfloat16(make, SIZE.qkv_rows, SIZE.hidden, tokens)
+    ]
+    return made + [experts(make, tokens) for tokens in (1, 8, 128, 512)]
+
+
+def counted(tokens: int) -> str:
+    return "1 token" if tokens == 1 else f"{tokens} tokens"
