@@ -1,12 +1,13 @@
-"""`python -m oss_lab.bench`: how fast the readable model is, beside transformers on its weights.
+"""`python -m oss_lab.bench`: how fast the model is on a CPU, beside transformers on its weights.
 
-A benchmark, not a test. Both run in this process, in float32, on the same tokens, by turns, so that
-a ratio means something where absolute figures do not; transformers runs as it does by default
-(eager attention, the only one it has for gpt-oss on a CPU). Medians and ranges are printed.
+A benchmark, not a test. Both run in this process, in one dtype, on the same tokens, by turns, so
+that a ratio means something where absolute figures do not; transformers runs as it does by default
+(eager attention, the only one it has for gpt-oss on a CPU, and dequantised experts). Ours is the
+readable model or, with --kernels cpu, the one on packed experts. Medians and ranges are printed.
 
 Decoding takes its time between a program's threads, so a busy machine slows it out of proportion:
 each sample records how long the main thread was kept waiting, and the report says when that was
-too long to trust the figures. Left out: compilation, quantised kernels, batches, GPUs.
+too long to trust the figures. Left out: compilation, batches, GPUs.
 """
 
 import argparse
@@ -16,25 +17,31 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from oss_kernels.backends import Backend
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from oss_lab.cache import KVCache
+from oss_lab.checkpoint.random_weights import random_tensors
 from oss_lab.checkpoint.read import Checkpoint, open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
+from oss_lab.config import GPT_OSS_20B
 from oss_lab.errors import LabError
 from oss_lab.generate import generate, prefill
-from oss_lab.loading import load_model
+from oss_lab.loading import DTYPES, chosen_kernels, load_model
 from oss_lab.model import Transformer
 
+CPU = torch.device("cpu")
 PROMPT, NEW = 100, 200
 PREFILLS = (128, 512, 2048)
+SLICE = replace(GPT_OSS_20B, num_hidden_layers=4, vocab_size=32_000, layer_types=())
 MOST_WAITING = 0.1  # of a sample's time, at the median
 
 
@@ -99,10 +106,10 @@ class Task:
 
 
 class Ours:
-    """The readable path: `oss_lab.model` under `oss_lab.generate`."""
+    """`oss_lab.model` under `oss_lab.generate`."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.model: Transformer = load_model(checkpoint)
+    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, kernels: Backend) -> None:
+        self.model: Transformer = load_model(checkpoint, dtype=dtype, kernels=kernels)
 
     def first_token(self, tokens: Tensor) -> int:
         return int(prefill(self.model, tokens, KVCache(self.model.config)).argmax())
@@ -126,7 +133,7 @@ class Ours:
 class Theirs:
     """transformers' GptOssForCausalLM from the Hugging Face layout, experts dequantised at load."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
         try:
             import transformers
             from transformers.utils.quantization_config import Mxfp4Config
@@ -141,7 +148,7 @@ class Theirs:
             write_checkpoint(folder, checkpoint.config, tensors, layout="huggingface")
             self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 folder,
-                dtype=torch.float32,
+                dtype=dtype,
                 quantization_config=Mxfp4Config(dequantize=True),
                 local_files_only=True,
             ).eval()
@@ -230,15 +237,33 @@ def table(rows: list[Row], title: str) -> Table:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m oss_lab.bench", description=__doc__)
-    parser.add_argument("--checkpoint", default="nano", metavar="PATH", help="default: nano")
+    parser.add_argument(
+        "--checkpoint",
+        default="nano",
+        metavar="PATH",
+        help="default: nano; slice: four layers of 20b's widths, random (2.3 GB, made for the run)",
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--kernels", choices=("reference", "cpu"), default="reference")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory(prefix="oss-lab-") as folder:
+        return report(arguments, Path(folder))
+
+
+def report(arguments: argparse.Namespace, folder: Path) -> int:
+    """Measure and print; `folder` is for what the run makes."""
     try:
-        checkpoint = open_checkpoint(arguments.checkpoint)
-        ours, theirs = Ours(checkpoint), Theirs(checkpoint)
+        source: str | Path = arguments.checkpoint
+        if source == "slice":
+            source = folder
+            write_checkpoint(folder, SLICE, random_tensors(SLICE))
+        checkpoint = open_checkpoint(source)
+        dtype, kernels = DTYPES[arguments.dtype], chosen_kernels(arguments.kernels, CPU)
+        ours, theirs = Ours(checkpoint, dtype, kernels), Theirs(checkpoint, dtype)
     except LabError as error:
         print(f"oss_lab.bench: {error}", file=sys.stderr)
         return 1
@@ -248,11 +273,18 @@ def main() -> int:
     rows = [measure(task, ours, theirs, arguments.repeats) for task in tasks(tokens)]
     quiet = statistics.median(row.waited for row in rows) <= MOST_WAITING
     if arguments.json:
-        settings = {"threads": arguments.threads, "repeats": arguments.repeats, "quiet": quiet}
+        settings = {
+            "dtype": arguments.dtype,
+            "kernels": arguments.kernels,
+            "threads": arguments.threads,
+            "repeats": arguments.repeats,
+            "quiet": quiet,
+        }
         print(json.dumps(settings | {"rows": [asdict(row) for row in rows]}))
         return 0
     console = Console()
-    title = f"{arguments.checkpoint}, float32, {arguments.threads} threads"
+    title = f"{arguments.checkpoint}, {arguments.dtype}, {arguments.threads} threads"
+    title += f", {arguments.kernels} kernels"
     console.print(table(rows, title))
     if not quiet:
         console.print("Other programs kept the processor busy: these figures say little.")

@@ -16,6 +16,7 @@ import torch
 from oss_kernels import mxfp4
 
 from oss_lab.checkpoint.layouts import Layout, tensor_table
+from oss_lab.checkpoint.random_weights import random_tensors
 from oss_lab.checkpoint.read import open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.cli.main import main
@@ -157,28 +158,8 @@ def untrained(untrained_run):
     return Lab(load_model(checkpoint), load_vocabulary("nano"), GREEDY, effort="high")
 
 
-@pytest.fixture(scope="session")
-def random_tensors():
-    """`random_tensors(config, seed=0)`: valid weights for it under their original names."""
-
-    def make(config, seed=0):
-        generator = torch.Generator().manual_seed(seed)
-        tensors = {}
-        for spec in tensor_table(config):
-            if spec.dtype == "BF16":
-                values = torch.randn(spec.shape, generator=generator) * 0.1
-                tensors[spec.name] = values.bfloat16()
-            else:  # scales of 2^-9 ... 2^-1, any block
-                low, high = (118, 127) if spec.role == "expert scales" else (0, 256)
-                values = torch.randint(low, high, spec.shape, generator=generator)
-                tensors[spec.name] = values.to(torch.uint8)
-        return tensors
-
-    return make
-
-
 @pytest.fixture
-def write_tiny(tmp_path, tiny_config, random_tensors):
+def write_tiny(tmp_path, tiny_config):
     """`write_tiny("huggingface", max_shard_bytes=9000)`: the folder of a valid checkpoint."""
 
     def write(layout: Layout = "original", name="tiny", config=tiny_config, **options):

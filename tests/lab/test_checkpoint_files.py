@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from oss_lab.checkpoint import write
 from oss_lab.checkpoint.header import read_header
 from oss_lab.checkpoint.layouts import LAYOUTS, Layout, stored_table
+from oss_lab.checkpoint.random_weights import random_tensors
 from oss_lab.checkpoint.read import find_folder, open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.config import GPT_OSS_NANO
@@ -26,7 +27,7 @@ def contents(folder):
 
 @pytest.mark.parametrize("shard", [None, 9000, 1])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_is_written_is_read(write_tiny, random_tensors, tiny_config, layout, shard):
+def test_what_is_written_is_read(write_tiny, tiny_config, layout, shard):
     checkpoint = open_checkpoint(write_tiny(layout, max_shard_bytes=shard))
     assert checkpoint.config == tiny_config
     assert checkpoint.layout == layout
@@ -127,6 +128,7 @@ def test_tensors_are_mapped_not_copied(write_tiny, tiny_config):
     folder = write_tiny(config=config)
     code = f"""
 import resource, sys
+from oss_lab.checkpoint.random_weights import random_tensors
 from oss_lab.checkpoint.read import find_folder, open_checkpoint
 import torch, safetensors
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -159,7 +161,7 @@ def test_folder_with_both_layouts_reads_its_own_files(write_tiny):
     assert (checkpoint.folder, checkpoint.layout) == (inner, "original")
 
 
-def test_existing_checkpoint_is_kept_unless_told(write_tiny, tiny_config, random_tensors):
+def test_existing_checkpoint_is_kept_unless_told(write_tiny, tiny_config):
     folder = write_tiny("huggingface", max_shard_bytes=40_000)
     (folder / "notes.txt").write_text("mine")
     before = contents(folder)
@@ -179,9 +181,7 @@ def test_weights_are_as_readable_as_the_configuration(write_tiny):
     assert len(modes) == 1
 
 
-def test_failure_leaves_what_was_there(
-    write_tiny, tiny_config, random_tensors, monkeypatch, tmp_path
-):
+def test_failure_leaves_what_was_there(write_tiny, tiny_config, monkeypatch, tmp_path):
     folder = write_tiny("original")
     before = contents(folder)
 
@@ -196,7 +196,7 @@ def test_failure_leaves_what_was_there(
     assert not (tmp_path / "new").exists()
 
 
-def test_full_disk_is_noticed_before_writing(tiny_config, random_tensors, monkeypatch, tmp_path):
+def test_full_disk_is_noticed_before_writing(tiny_config, monkeypatch, tmp_path):
     usage = type("usage", (), {"free": 1000})
     monkeypatch.setattr(write.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(CheckpointError, match=r"0\.0 GiB are needed, 0\.0 GiB are free"):
@@ -213,9 +213,7 @@ def test_full_disk_is_noticed_before_writing(tiny_config, random_tensors, monkey
         ("block.2.attn.sinks", torch.zeros(4).bfloat16(), "block.2.attn.sinks is not one of"),
     ],
 )
-def test_wrong_tensors_are_not_written(
-    tiny_config, random_tensors, tmp_path, name, tensor, sentence
-):
+def test_wrong_tensors_are_not_written(tiny_config, tmp_path, name, tensor, sentence):
     tensors = random_tensors(tiny_config) | {name: tensor}
     tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     with pytest.raises(CheckpointError, match=sentence):
@@ -223,7 +221,7 @@ def test_wrong_tensors_are_not_written(
     assert not (tmp_path / "new").exists()
 
 
-def test_wrong_configuration_is_not_written(tiny_config, random_tensors, tmp_path):
+def test_wrong_configuration_is_not_written(tiny_config, tmp_path):
     config = replace(tiny_config, experts_per_token=5)
     with pytest.raises(CheckpointError, match="experts_per_token is 5, more than"):
         write_checkpoint(tmp_path / "new", config, random_tensors(tiny_config))
@@ -251,7 +249,7 @@ def test_transformers_has_the_same_names_and_shapes(tiny_config, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_transformers_loads_the_same_numbers(write_tiny, tiny_config, random_tensors):
+def test_transformers_loads_the_same_numbers(write_tiny, tiny_config):
     transformers = pytest.importorskip("transformers")
     folder = write_tiny("huggingface", max_shard_bytes=40_000)
     model = transformers.GptOssForCausalLM.from_pretrained(
@@ -273,7 +271,7 @@ def test_transformers_loads_the_same_numbers(write_tiny, tiny_config, random_ten
     assert torch.equal(theirs["model.layers.0.mlp.router.bias"], tensors["block.0.mlp.gate.bias"])
 
 
-def test_safetensors_itself_reads_the_file(write_tiny, tiny_config, random_tensors):
+def test_safetensors_itself_reads_the_file(write_tiny, tiny_config):
     loaded = load_file(write_tiny("original") / "model.safetensors")
     for name, tensor in random_tensors(tiny_config).items():
         assert torch.equal(loaded[name], tensor)
