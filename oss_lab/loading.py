@@ -26,6 +26,7 @@ from oss_lab.model.with_kernels import KernelTransformer
 from oss_lab.tokenizer import load_vocabulary
 
 DTYPES: dict[Dtype, torch.dtype] = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+SMALL = 2**30  # bytes in float32
 VOCABULARIES: dict[int, Literal["nano", "o200k_harmony"]] = {
     GPT_OSS_NANO.vocab_size: "nano",
     GPT_OSS_20B.vocab_size: "o200k_harmony",
@@ -49,8 +50,9 @@ def load(
         dtype: what is computed in; float32 for models up to a gigabyte, else bfloat16.
         device: a torch device; by default OSS_LAB_DEVICE, else a CUDA GPU if there is one.
         kernels: "reference" is the spelt-out model, "triton" and "cpu" compute it faster on a GPU
-            and on a CPU, "auto" takes what is made for the device; by default OSS_LAB_KERNELS,
-            else the reference.
+            and on a CPU, "auto" takes what is made for the device. By default OSS_LAB_KERNELS, else
+            the reference for models up to a gigabyte and "auto" for larger ones. A trace is always
+            the spelt-out model's.
         expert_cache_bytes: the most that dequantised experts may take.
         download: fetch a published model that is not on this machine.
         verbose: print the memory plan on stderr before anything is loaded.
@@ -66,12 +68,12 @@ def load(
             f"{name} has a vocab_size of {config.vocab_size}; there are vocabularies for {known}"
             " only, and `oss-lab logits` needs none"
         )
-    small = memory_plan(config, dtype="float32").total < 2**30
+    small = memory_plan(config, dtype="float32").total < SMALL
     dtype = dtype or ("float32" if small else "bfloat16")
     if dtype not in DTYPES:
         raise LabError(f"dtype is {dtype!r}; use one of {', '.join(DTYPES)}")
     place = chosen_device(device)
-    backend = chosen_kernels(kernels, place)
+    backend = chosen_kernels(kernels, place, default="reference" if small else "auto")
     kept = expert_cache_bytes if backend.name == "reference" else 0
     plan = memory_plan(config, dtype=dtype, expert_cache_bytes=kept)
     if verbose:
@@ -109,9 +111,11 @@ def chosen_device(device: str | None) -> torch.device:
         raise LabError(f"device {wanted!r} cannot be used here: {reason}") from None
 
 
-def chosen_kernels(kernels: Asked | None, device: torch.device) -> Backend:
+def chosen_kernels(
+    kernels: Asked | None, device: torch.device, default: Asked = "reference"
+) -> Backend:
     """The kernels asked for, if they can run on the device."""
-    asked = kernels or os.environ.get("OSS_LAB_KERNELS") or "reference"
+    asked = kernels or os.environ.get("OSS_LAB_KERNELS") or default
     try:
         return choose(asked, device)
     except UnusableBackend as error:

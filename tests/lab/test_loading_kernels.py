@@ -1,0 +1,43 @@
+"""Which kernels a model is loaded with, when nothing, the environment or the caller says so."""
+
+import pytest
+import torch
+
+from oss_lab import loading
+from oss_lab.errors import LabError
+from oss_lab.model.with_kernels import KernelTransformer
+
+FOR_A_CPU = {"device": "cpu", "verbose": False}
+
+
+@pytest.fixture(autouse=True)
+def undecided(monkeypatch):
+    monkeypatch.delenv("OSS_LAB_KERNELS", raising=False)
+
+
+def test_a_small_model_is_spelt_out():
+    assert not isinstance(loading.load("nano", **FOR_A_CPU).model, KernelTransformer)
+
+
+def test_a_large_model_takes_what_is_made_for_the_device_and_says_so(monkeypatch, capsys):
+    pytest.importorskip("numba", reason="numba is not installed")
+    monkeypatch.setattr(loading, "SMALL", 0)
+    model = loading.load("nano", device="cpu").model
+    assert isinstance(model, KernelTransformer)
+    assert model.kernels.name == "cpu"
+    assert "nano on cpu, cpu kernels" in capsys.readouterr().err
+
+
+def test_the_environment_decides_and_the_caller_above_it(monkeypatch):
+    pytest.importorskip("numba", reason="numba is not installed")
+    monkeypatch.setenv("OSS_LAB_KERNELS", "cpu")
+    assert isinstance(loading.load("nano", **FOR_A_CPU).model, KernelTransformer)
+    spelt_out = loading.load("nano", kernels="reference", **FOR_A_CPU).model
+    assert not isinstance(spelt_out, KernelTransformer)
+
+
+@pytest.mark.parametrize("asked", ["fast", "triton"])
+def test_kernels_that_cannot_run_are_refused_in_one_sentence(asked):
+    with pytest.raises(LabError, match=f"kernels.*{asked}|{asked}.*kernels") as refused:
+        loading.chosen_kernels(asked, torch.device("cpu"))
+    assert "\n" not in str(refused.value)
