@@ -21,6 +21,8 @@ class Launch:
     Attributes:
         arguments: tensors and numbers, by parameter.
         constants: compile-time values, by parameter.
+        num_warps: groups of 32 threads (64 on AMD's MI300X) that run one program together.
+        num_stages: steps of a loop whose loads are under way at once; Triton sees to it.
     """
 
     kernel: Any

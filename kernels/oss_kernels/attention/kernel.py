@@ -18,7 +18,7 @@ def launches(
     q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, z: Tensor, lse: Tensor,
     window: int | None, padding: Tensor | None,
 ) -> tuple[Launch, ...]:  # fmt: skip
-    """z [batch seq head head_dim] and lse [batch head seq] contiguous; the last axis of others."""
+    """z [batch seq head head_dim] and lse [batch head seq] contiguous; the others' last axis."""
     heads, seq, head_dim = q.shape[1:]
     kv_heads = k.shape[1]
     if heads % kv_heads or head_dim not in (16, 32, 64, 128):

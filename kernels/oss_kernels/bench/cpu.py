@@ -7,7 +7,6 @@ which other processes had more than 8 % of a core is thrown away and counted.
 import statistics
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from typing import Any
 import torch
 
 from oss_kernels.bench import record
-from oss_kernels.bench.cpu_work import READING, Timed, everything
-from oss_kernels.bench.quiet import MOST, Busy
+from oss_kernels.bench.cpu_work import Timed, reading, work
+from oss_kernels.bench.quiet import MOST, Busy, require_linux
 from oss_kernels.cpu import machine
 
 SAMPLE = 0.15  # seconds: 15 ticks of the clock that tells whether others were at work
@@ -24,7 +23,12 @@ SAMPLE = 0.15  # seconds: 15 ticks of the clock that tells whether others were a
 
 @dataclass(frozen=True)
 class Row:
-    """Medians over `samples` quiet samples; `discarded` others. low and high are microseconds."""
+    """Medians over `samples` quiet samples; `discarded` others.
+
+    Attributes:
+        low, high: the extremes of microseconds.
+        gigabytes_per_second: of weights; activations are not counted.
+    """
 
     name: str
     microseconds: float
@@ -46,16 +50,20 @@ def sample(timed: Timed, position: int) -> tuple[float, float, int]:
     return elapsed / count, Busy.now().others_since(before, elapsed), position + count
 
 
-def measure(things: list[Timed], wanted: int) -> Iterator[Row]:
-    """A row for each; at most 3 * wanted samples of each are tried."""
-    seconds: dict[str, list[float]] = {timed.name: [] for timed in things}
+def measure(reading: Timed, work: list[Timed], wanted: int) -> list[Row]:
+    """A row for reading and one for each work with a quiet sample; 3 * wanted of each are tried.
+
+    No row at all if reading has no quiet sample.
+    """
+    everything = [reading, *work]
+    seconds: dict[str, list[float]] = {timed.name: [] for timed in everything}
     discarded = dict.fromkeys(seconds, 0)
     positions = dict.fromkeys(seconds, 0)
-    for timed in things:
+    for timed in everything:
         for call in timed.calls:  # compile, and touch all memory
             call()
     for _ in range(3 * wanted):
-        for timed in things:
+        for timed in everything:
             if len(seconds[timed.name]) == wanted:
                 continue
             each, others, positions[timed.name] = sample(timed, positions[timed.name])
@@ -63,37 +71,36 @@ def measure(things: list[Timed], wanted: int) -> Iterator[Row]:
                 discarded[timed.name] += 1
             else:
                 seconds[timed.name].append(each)
-    if not seconds[READING]:
-        sys.exit("oss_kernels.bench: other processes kept the machine busy; run it when it is idle")
-    (size,) = (timed.bytes for timed in things if timed.name == READING)
-    fastest = size / statistics.median(seconds[READING])
-    for timed in things:
-        if own := seconds[timed.name]:
-            yield row(timed, own, fastest, discarded[timed.name])
-        else:
-            print(f"{timed.name}: no quiet sample, {discarded[timed.name]} discarded")
+    if not seconds[reading.name]:
+        return []
+    fastest = reading.bytes / statistics.median(seconds[reading.name])
+    return [
+        row(timed, own, fastest, discarded[timed.name])
+        for timed in everything
+        if (own := seconds[timed.name])
+    ]
 
 
 def row(timed: Timed, seconds: list[float], fastest: float, discarded: int) -> Row:
     median = statistics.median(seconds)
     return Row(
-        timed.name,
-        1e6 * median,
-        1e6 * min(seconds),
-        1e6 * max(seconds),
-        timed.bytes / median / 1e9,
-        timed.bytes / median / fastest,
-        timed.flops / median / 1e9,
-        len(seconds),
-        discarded,
+        name=timed.name,
+        microseconds=1e6 * median,
+        low=1e6 * min(seconds),
+        high=1e6 * max(seconds),
+        gigabytes_per_second=timed.bytes / median / 1e9,
+        share_of_reading=timed.bytes / median / fastest,
+        gigaflops=timed.flops / median / 1e9,
+        samples=len(seconds),
+        discarded=discarded,
     )
 
 
 def table(found: dict[str, Any]) -> str:
     """The rows of a result as markdown."""
-    head = ("", "µs", "lowest – highest", "GB/s", "of reading", "GFLOP/s", "n")
+    head = ("", "µs", "lowest – highest", "GB/s", "of reading", "GFLOP/s", "n", "discarded")
     lines = [head, ("---",) * len(head)]
-    for each in found["rows"]:
+    for each in (found["reading"], *found["rows"]):
         lines.append(
             (
                 each["name"],
@@ -103,20 +110,23 @@ def table(found: dict[str, Any]) -> str:
                 f"{each['share_of_reading']:.0%}",
                 f"{each['gigaflops']:.0f}" if each["gigaflops"] else "",
                 str(each["samples"]),
+                str(each["discarded"]),
             )
         )
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def main(threads: int | None, samples: int, results: Path | None) -> None:
-    if not Path("/proc/stat").exists():
-        sys.exit("oss_kernels.bench: it needs Linux, to tell whether the machine was quiet")
+    require_linux("oss_kernels.bench")
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(0)
     found: dict[str, Any] = record.stamp("cpu") | {"paths": machine.paths()}
     print(f"{found['device']['name']}, {found['device']['threads']} threads")
-    found["rows"] = [asdict(each) for each in measure(everything(), samples)]
+    rows = [asdict(each) for each in measure(reading(), work(), samples)]
+    if not rows:
+        sys.exit("oss_kernels.bench: other processes kept the machine busy; run it when it is idle")
+    found["reading"], *found["rows"] = rows
     print(table(found))
     if results:
         print(record.write(found, results, "cpu"))

@@ -7,19 +7,20 @@ third-level cache.
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
 from oss_kernels.cases import Make
+from oss_kernels.cpu import machine
 from oss_kernels.experts.cpu import expert_mlp
 from oss_kernels.experts.weights import ExpertWeights
 from oss_kernels.linear.cpu import linear
-from oss_kernels.mxfp4_linear.cpu import mxfp4_linear
+from oss_kernels.mxfp4_linear.cpu import by_rows, mxfp4_linear
 from oss_kernels.shapes import GPT_OSS_20B
 
-MEMORY = 200e6  # bytes that copies take at least, beyond any third-level cache here
-READING = "reading memory"
+MEMORY = 200e6  # bytes that copies take at least: several third-level caches of a desktop
 SIZE = GPT_OSS_20B
 
 
@@ -28,7 +29,7 @@ class Timed:
     """One thing to time.
 
     Attributes:
-        bytes: of weights, each read once a call.
+        bytes: of weights, each read once a call; of experts, on average.
         flops: a call.
         calls: one a copy, to be made in turn.
     """
@@ -47,15 +48,19 @@ def reading() -> Timed:
     """A torch sum over as many bytes as a large matrix has."""
     size = 16_000_000
     arrays = [torch.ones(size // 8, dtype=torch.int64) for _ in copies(size)]
-    return Timed(READING, size, 0, [lambda a=a: a.sum() for a in arrays])
+    return Timed("reading memory", size, 0, [lambda a=a: a.sum() for a in arrays])
 
 
-def mxfp4(make: Make, rows: int, columns: int, tokens: int) -> Timed:
+def mxfp4(
+    make: Make, rows: int, columns: int, tokens: int, path: machine.Path | None = None
+) -> Timed:
+    """As callers get it or, with a path, by rows in that one."""
     size = rows * columns // 32 * 17
     x, bias = make.normal(tokens, columns), make.normal(rows)
     weights = [make.mxfp4(rows, columns=columns) for _ in copies(size)]
-    calls = [lambda w=w: mxfp4_linear(x, w[0], w[1], bias) for w in weights]
-    name = f"MXFP4 {columns} to {rows}, {counted(tokens)}"
+    product = partial(by_rows, path=path) if path else mxfp4_linear
+    calls = [lambda w=w: product(x, w[0], w[1], bias) for w in weights]
+    name = f"MXFP4 {columns} to {rows}, {counted(tokens)}{f', {path} path' if path else ''}"
     return Timed(name, size, 2 * tokens * rows * columns, calls)
 
 
@@ -100,17 +105,22 @@ def experts(make: Make, tokens: int) -> Timed:
     return Timed(name, int(one // 32 * 17 * read), 2 * one * tokens * SIZE.slots, calls)
 
 
-def everything() -> list[Timed]:
-    make = Make("cpu")
-    made = [reading()]
-    made += [mxfp4(make, 2 * SIZE.width, SIZE.hidden, 1), mxfp4(make, SIZE.hidden, SIZE.width, 1)]
-    made += [each for rows in (SIZE.qkv_rows, SIZE.vocab // 8)
-             for each in bfloat16(make, rows, SIZE.hidden, 1)]  # fmt: skip
-    made += [mxfp4(make, 2 * SIZE.width, SIZE.hidden, tokens) for tokens in (4, 8, 32, 33, 128)]
-    made += [
-        each for tokens in (4, 5) for each in bfloat16(make, SIZE.qkv_rows, SIZE.hidden, tokens)
-    ]
-    return made + [experts(make, tokens) for tokens in (1, 8, 128, 512)]
+def work() -> list[Timed]:
+    """Everything but reading: first what decodes a token, then more tokens."""
+    make, double = Make("cpu"), 2 * SIZE.width
+    made = [mxfp4(make, double, SIZE.hidden, 1), mxfp4(make, SIZE.hidden, SIZE.width, 1)]
+    made.append(experts(make, 1))
+    for rows in (SIZE.qkv_rows, SIZE.vocab // 8):
+        made += bfloat16(make, rows, SIZE.hidden, 1)
+    for path in machine.paths()[1:]:  # what machines with less have
+        made.append(mxfp4(make, double, SIZE.hidden, 1, path))
+    for tokens in (4, 8, 32, 33, 128):
+        made.append(mxfp4(make, double, SIZE.hidden, tokens))
+    for tokens in (8, 128, 512):
+        made.append(experts(make, tokens))
+    for tokens in (4, 5):
+        made += bfloat16(make, SIZE.qkv_rows, SIZE.hidden, tokens)
+    return made
 
 
 def counted(tokens: int) -> str:

@@ -1,15 +1,21 @@
 """Whether other processes had the machine's processors while something was timed (Linux only).
 
-/proc/stat counts every processor's busy time in ticks of 10 ms, /proc/self/stat this process's. A
+/proc/stat counts every processor's busy time in ticks of 10 ms, os.times() has this process's. A
 sample lasts longer than several ticks, so that a share of 8 % of a core can be told.
 """
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-TICK = 1 / os.sysconf("SC_CLK_TCK")
 MOST = 0.08  # of one core
+
+
+def require_linux(program: str) -> None:
+    """End the program where it could not be told whether the machine was quiet."""
+    if not Path("/proc/stat").exists():
+        sys.exit(f"{program}: it needs Linux, to tell whether the machine was quiet")
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Busy:
         fields = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:]]
         busy = sum(fields[:3]) + sum(fields[5:8])
         own = os.times()
-        return cls(busy * TICK, own.user + own.system)
+        return cls(busy / os.sysconf("SC_CLK_TCK"), own.user + own.system)
 
     def others_since(self, before: "Busy", seconds: float) -> float:
         """The share of one core that others had, from 0 to the number of cores."""

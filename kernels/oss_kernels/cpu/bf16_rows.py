@@ -12,7 +12,6 @@ from oss_kernels.cpu import vectors as v
 
 CHUNK = 64  # weights a step: two loads, and four sums that do not wait for each other
 ORDER = tuple(32 * half + 2 * lane + odd for half in (0, 1) for odd in (0, 1) for lane in range(16))
-AHEAD = 4096
 
 
 @v.intrinsic
@@ -33,7 +32,7 @@ def bfloat16_product(typing, x, weights, columns):
             activations = builder.add(x, builder.mul(number, ir.Constant(v.INT64, 4 * CHUNK)))
             for half in (0, 1):
                 line = builder.add(chunk, ir.Constant(v.INT64, 64 * half))
-                v.prefetch(builder, line, AHEAD)
+                v.prefetch(builder, line)
                 words = v.load(builder, line, v.vector(v.INT16, 32))
                 for odd, weight in enumerate(v.widen(builder, words)):
                     at = 2 * half + odd

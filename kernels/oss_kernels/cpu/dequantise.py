@@ -98,7 +98,7 @@ def dequantise_by_number():
 
     @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
     def kernel(blocks, scales, out):
-        _ = sources
+        _ = sources  # so that numba compiles anew when `cpu/` changes
         rows, groups = scales.shape
         for row in prange(rows):
             for group in range(groups):
@@ -119,7 +119,7 @@ def dequantise_by_group():
 
     @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
     def kernel(blocks, scales, out):
-        _ = sources
+        _ = sources  # so that numba compiles anew when `cpu/` changes
         rows, groups = scales.shape
         packed, written = blocks.ctypes.data, out.ctypes.data
         for row in prange(rows):
@@ -133,4 +133,5 @@ def dequantise_by_group():
 def dequantise(blocks: np.ndarray, scales: np.ndarray, out: np.ndarray) -> None:
     """blocks [rows groups 16] and scales [rows groups] as numbers, out [rows columns]."""
     by_group = out.dtype == np.uint16 and "avx512" in machine.paths()
-    (dequantise_by_group if by_group else dequantise_by_number)()(blocks, scales, out)
+    kernel = dequantise_by_group() if by_group else dequantise_by_number()
+    kernel(blocks, scales, out)

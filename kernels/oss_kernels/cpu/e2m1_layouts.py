@@ -15,6 +15,10 @@ weights. Scales come after the products, see `e2m1_rows`.
     avx512       vpermw, 32 words            float32, words widened by a shift or a mask
     avx2         vpshufb, 32 bytes, twice    float32, as above
     plain        no table: the code's bits placed in a float32 (`mxfp4.decode`)
+
+    vpermw       word i becomes table[the lowest 5 bits of word i]
+    vpshufb      byte i becomes table[the lowest 4 bits of byte i], within 16 bytes
+    vdpbf16ps    lane i adds the products of the words 2i and 2i + 1
 """
 
 from collections.abc import Callable
@@ -94,7 +98,7 @@ def looked_up_256(builder: v.Builder, chunk: v.Value) -> list[v.Value]:
     return found
 
 
-def placed(builder: v.Builder, chunk: v.Value) -> list[v.Value]:
+def decoded_in_place(builder: v.Builder, chunk: v.Value) -> list[v.Value]:
     """64 weights as eight float32 vectors: vector j has element 8i + j in lane i."""
     words = v.vector(v.INT32, 8)
     packed = v.load(builder, chunk, words)
@@ -138,26 +142,26 @@ def multiply_float32(builder: v.Builder, weights: list[v.Value], x: v.Value) -> 
 
 LAYOUTS: dict[Path, Layout] = {
     "avx512_bf16": Layout(
-        4,
-        16,
-        16,
-        tuple(4 * w + j for j in range(4) for w in range(32)),
-        looked_up_512,
-        multiply_bfloat16,
+        groups=4,
+        lanes=16,
+        bits=16,
+        order=tuple(4 * w + j for j in range(4) for w in range(32)),
+        decode=looked_up_512,
+        multiply=multiply_bfloat16,
     ),
     "avx512": Layout(
-        4,
-        16,
-        32,
-        tuple(4 * w + j for j in range(4) for odd in (0, 1) for w in range(odd, 32, 2)),
-        widened_512,
-        multiply_float32,
+        groups=4,
+        lanes=16,
+        bits=32,
+        order=tuple(4 * w + j for j in range(4) for odd in (0, 1) for w in range(odd, 32, 2)),
+        decode=widened_512,
+        multiply=multiply_float32,
     ),
     "avx2": Layout(
-        2,
-        8,
-        32,
-        tuple(
+        groups=2,
+        lanes=8,
+        bits=32,
+        order=tuple(
             GROUP * group + 2 * (half + byte) + nibble
             for nibble in (0, 1)
             for half in (0, 8)
@@ -165,10 +169,15 @@ LAYOUTS: dict[Path, Layout] = {
             for group in (0, 1)
             for byte in range(odd, 8, 2)
         ),
-        widened_256,
-        multiply_float32,
+        decode=widened_256,
+        multiply=multiply_float32,
     ),
     "plain": Layout(
-        2, 8, 32, tuple(8 * i + j for j in range(8) for i in range(8)), placed, multiply_float32
+        groups=2,
+        lanes=8,
+        bits=32,
+        order=tuple(8 * i + j for j in range(8) for i in range(8)),
+        decode=decoded_in_place,
+        multiply=multiply_float32,
     ),
 }

@@ -15,7 +15,6 @@ from oss_kernels.cpu.e2m1_layouts import LAYOUTS
 from oss_kernels.cpu.e8m0_scales import any_scales, are_ordinary, ordinary_scales
 
 GROUP_BYTES = 16
-AHEAD = 4096  # bytes that are asked for before they are needed: about what memory's delay takes
 
 ScalesOf = Callable[[v.Builder, v.Value, int, int], v.Value]
 
@@ -42,7 +41,7 @@ def row_products(typing, path, activations, blocks, scales, groups):
 
         def add_chunk(number: v.Value, first: v.Value, scales_of: ScalesOf) -> None:
             chunk = builder.add(blocks, builder.mul(first, ir.Constant(v.INT64, GROUP_BYTES)))
-            v.prefetch(builder, chunk, AHEAD)
+            v.prefetch(builder, chunk)
             weights = layout.decode(builder, chunk)
             scale = scales_of(builder, builder.add(scales, first), layout.groups, layout.lanes)
             at = builder.mul(number, ir.Constant(v.INT64, step))

@@ -4,35 +4,38 @@ The rows stay in the first cache while the tokens pass, four at a time, so that 
 once for four.
 """
 
-from functools import cache
-
-from numba import njit
+from numba.extending import overload
 
 from oss_kernels.cpu.e2m1_rows import GROUP_BYTES, row_products
-from oss_kernels.cpu.machine import Path
 
 ROWS = 8
 
 
-@cache
-def tile_product(path: Path):
-    """The compiled function of a path, for kernels to call."""
+def tile_product(path, places, blocks_at, scales_at, groups, first, rows, out):
+    """out [token, row] = the products of as many rows from `first` on.
 
-    @njit(nogil=True)
-    def product(places, blocks, scales, groups, rows, out):
-        """out [token, row] = the products of `rows` rows from the addresses blocks and scales on.
+    `path` is a constant, blocks_at and scales_at the addresses of row 0; `places` has the address
+    of each token's activations, as `arrange` wrote them.
+    """
+    raise NotImplementedError("for compiled code")
 
-        `places` has the address of each token's activations, as `arrange` wrote them.
-        """
+
+@overload(tile_product, prefer_literal=True)
+def _tile_product(path, places, blocks_at, scales_at, groups, first, rows, out):
+    its_path = path.literal_value
+
+    def product(path, places, blocks_at, scales_at, groups, first, rows, out):
         for n in range(0, places.size - 3, 4):
             four = (places[n], places[n + 1], places[n + 2], places[n + 3])
-            for row in range(rows):
-                own, shared = blocks + row * groups * GROUP_BYTES, scales + row * groups
-                a, b, c, d = row_products(path, four, own, shared, groups)
-                out[n, row], out[n + 1, row], out[n + 2, row], out[n + 3, row] = a, b, c, d
+            for i in range(rows):
+                blocks = blocks_at + (first + i) * groups * GROUP_BYTES
+                scales = scales_at + (first + i) * groups
+                a, b, c, d = row_products(its_path, four, blocks, scales, groups)
+                out[n, i], out[n + 1, i], out[n + 2, i], out[n + 3, i] = a, b, c, d
         for n in range(places.size // 4 * 4, places.size):
-            for row in range(rows):
-                own, shared = blocks + row * groups * GROUP_BYTES, scales + row * groups
-                (out[n, row],) = row_products(path, (places[n],), own, shared, groups)
+            for i in range(rows):
+                blocks = blocks_at + (first + i) * groups * GROUP_BYTES
+                scales = scales_at + (first + i) * groups
+                (out[n, i],) = row_products(its_path, (places[n],), blocks, scales, groups)
 
     return product

@@ -1,7 +1,7 @@
 """The shared scales of MXFP4 groups: bytes u that stand for 2^(u - 127), as float32.
 
 u << 23 is that float's bits, but for 0 (2^-127 is a subnormal) and 255 (NaN). Few rows have either,
-so a row's scales are looked through once, and only a row that has them takes the longer way.
+so a row's scales are looked through once; only a row that has them, or is short, takes care.
 """
 
 from llvmlite import ir
@@ -45,7 +45,7 @@ def any_scales(builder: v.Builder, address: v.Value, groups: int, lanes: int) ->
     bits = _bits(builder, address, groups, lanes)
     infinite = v.constant(bits.type, 0x7F800000)  # what 255 << 23 is
     is_nan = builder.icmp_unsigned("==", bits, infinite)
-    bits = v.larger(builder, bits, v.constant(bits.type, 0x00400000))
+    bits = v.larger(builder, bits, v.constant(bits.type, 0x00400000))  # 0 becomes 2^-127
     bits = builder.select(is_nan, v.constant(bits.type, 0x7FC00000), bits)
     return builder.bitcast(bits, v.vector(v.FLOAT, lanes))
 

@@ -31,6 +31,10 @@ def bits_of_float(typing, number):
     return types.uint32(types.float32), generate
 
 
+# numba takes the body of `_number` and `_put` that fits the array's type, when it compiles; the
+# functions before them only have the names.
+
+
 def number(array, index):
     """array[index] as float32; uint16 is bfloat16."""
     raise NotImplementedError("for compiled code")

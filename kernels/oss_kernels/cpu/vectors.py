@@ -1,4 +1,9 @@
-"""LLVM vector instructions, written with llvmlite: what `e2m1_rows` and `bf16_rows` are made of.
+"""LLVM vector instructions, written with llvmlite: what the products of rows are made of.
+
+An intrinsic's Python runs once, while numba compiles. It returns the types and `generate`, which
+writes instructions through `builder`; a `Value` stands for a result to come. A Python loop writes
+its body many times, `cgutils.for_range` writes one loop. Values never change, so a running sum has
+a slot (`alloca_once_value`), which LLVM keeps in a register.
 
 LLVM spreads a vector over as many registers as the CPU needs, so only instructions with a CPU's
 name in them are bound to it. Addresses are 64-bit integers; nothing has to be aligned.
@@ -13,6 +18,7 @@ from numba.extending import intrinsic as numba_intrinsic
 
 INT8, INT16, INT32, INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 FLOAT = ir.FloatType()
+AHEAD = 4096  # bytes: about what passes while memory answers
 
 # llvmlite's annotations give most instructions no result, and numba's keep the first parameter of
 # what `intrinsic` decorates, which callers do not pass.
@@ -75,9 +81,9 @@ def load(builder: Builder, address: Value, kind: ir.VectorType, offset: int = 0)
     return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
 
 
-def prefetch(builder: Builder, address: Value, ahead: int) -> None:
-    """Ask for the bytes at address + ahead; an address without memory is ignored."""
-    pointer = builder.inttoptr(builder.add(address, ir.Constant(INT64, ahead)), INT8.as_pointer())
+def prefetch(builder: Builder, address: Value) -> None:
+    """Ask for the bytes AHEAD of an address; one without memory is ignored."""
+    pointer = builder.inttoptr(builder.add(address, ir.Constant(INT64, AHEAD)), INT8.as_pointer())
     read, often, data = (ir.Constant(INT32, value) for value in (0, 2, 1))
     call(builder, "llvm.prefetch.p0", ir.VoidType(), pointer, read, often, data)
 

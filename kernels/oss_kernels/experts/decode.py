@@ -25,7 +25,7 @@ from oss_kernels.experts.weights import ExpertWeights
 from oss_kernels.launch import Launch
 from oss_kernels.mxfp4_linear.decode import GROUPS, row_dots
 
-ONE = tl.constexpr(1)  # token that `row_dots` multiplies with
+ONE = tl.constexpr(1)  # token for `row_dots`; a constexpr, as one kernel passes it to another
 
 
 @triton.jit
@@ -115,7 +115,7 @@ def launches(
 ) -> tuple[Launch, Launch]:
     """gate_up and down; every tensor contiguous. activation [token * slot, width] is scratch."""
     tokens, slots = ids.shape
-    # Down has a fourth of the programs that gate_up has a row, so it takes fewer rows in each.
+    # A program of down takes all slots of a token: fewer rows each make more programs of them.
     gate_up_rows, down_rows = 16, 8
     gate_up = Launch(
         gate_up_kernel,

@@ -42,10 +42,10 @@ def tiles_of(ids: Int[Tensor, "token slot"], experts: int, size: int) -> Tiles:
     every = torch.arange(experts + 1, dtype=ids.dtype, device=ids.device)
     starts = torch.searchsorted(by_expert, every)  # [expert + 1] in the sorted pairs
     tiles = (starts.diff() + size - 1) // size
-    last_tiles = tiles.cumsum(0)
+    tiles_up_to = tiles.cumsum(0)  # of this expert and those before it
     tile = torch.arange(tile_count(len(pairs), experts, size), device=ids.device)
     # Tiles past the last count as further ones of the last expert, which begin past its end.
-    expert = torch.searchsorted(last_tiles, tile, right=True).clamp(max=experts - 1)
-    first = starts[expert] + (tile - (last_tiles - tiles)[expert]) * size
+    expert = torch.searchsorted(tiles_up_to, tile, right=True).clamp(max=experts - 1)
+    first = starts[expert] + (tile - (tiles_up_to - tiles)[expert]) * size
     end = torch.minimum(first + size, starts[expert + 1])
     return Tiles(*(each.int() for each in (pairs, expert, first, end)))

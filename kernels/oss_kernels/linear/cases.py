@@ -1,4 +1,4 @@
-"""What the linear layer is compiled and timed with: the attention's output projection."""
+"""What the linear layer is compiled and timed with: attention's projections."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
         x, residual = make.normal(tokens, columns), make.normal(tokens, rows)
         out = make.empty(tokens, rows)
         yield Case(
-            f"linear {columns} to {rows}, {tokens} tokens",
+            f"linear {columns} to {rows}, {tokens} token{'s' * (tokens > 1)}",
             (launch(x, weight, bias, residual, out),),
             bytes=nbytes(x, weight, bias, residual, out),
             flops=2 * tokens * weight.numel(),

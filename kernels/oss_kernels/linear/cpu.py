@@ -29,7 +29,7 @@ def rows_kernel():
 
     @njit(parallel=True, nogil=True, cache=True)
     def kernel(x, weight, bias, arranged, out):
-        _ = sources
+        _ = sources  # so that numba compiles anew when `cpu/` changes
         tokens, columns = x.shape
         places = arrange(x, order, arranged)
         weights = weight.ctypes.data

@@ -14,7 +14,8 @@ def e2m1(code):
     """Four-bit codes (int32; higher bits are ignored) as float32."""
     sign = (code & 8) << 28
     exponent_and_mantissa = (code & 7) << 22
-    return (sign | exponent_and_mantissa).to(tl.float32, bitcast=True) * 8.507059173023462e37
+    numbers = (sign | exponent_and_mantissa).to(tl.float32, bitcast=True)
+    return numbers * 8.507059173023462e37  # 2^126
 
 
 @triton.jit
@@ -43,7 +44,8 @@ def raw_code(words, PLACE):
     exponent and mantissa where `e2m1` puts them, and the mask takes the copies of the sign away.
     """
     top = words << (28 - 4 * PLACE)
-    return ((top >> 6) & -0x7E400000).to(tl.float32, bitcast=True)  # 0x81C00000
+    # The mask's bits are 0x81C00000: a sign, two exponent bits, a mantissa bit.
+    return ((top >> 6) & -0x7E400000).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -58,7 +60,8 @@ def group_dots(words, x):
     alone either: the products on the way there would be subnormal and lose their digits. 2^64 goes
     to the activations and 2^62 to the sum.
     """
-    # Split on the last axis until each place in a word is a tensor [TOKENS, 1, GROUPS, 4].
+    # Triton cannot index a tensor; tl.split takes the two halves of a last axis of two. Splitting
+    # makes each place in a word a tensor [TOKENS, 1, GROUPS, 4]; names tell the places left.
     halves = tl.reshape(x * 18446744073709551616.0, (x.shape[0], 1, x.shape[2], 4, 2, 2, 2))
     even, odd = tl.split(halves)
     x04, x26 = tl.split(even)

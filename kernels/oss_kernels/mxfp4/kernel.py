@@ -19,7 +19,7 @@ from oss_kernels.launch import Launch
 from oss_kernels.mxfp4.decode import decode_tile
 from oss_kernels.mxfp4.reference import BLOCK, Rule, finite
 
-# Groups a program, so that a thread of 256 has 16 bytes to load at once: codes or numbers.
+# Groups a program: each of its 128 threads has at least 16 bytes to load at once.
 PACKED_GROUPS, NUMBER_GROUPS = 256, 128
 
 
@@ -27,7 +27,7 @@ PACKED_GROUPS, NUMBER_GROUPS = 256, 128
 def dequantise_kernel(blocks, scales, out, count, GROUPS: tl.constexpr):
     group = tl.program_id(0).to(tl.int64) * GROUPS + tl.arange(0, GROUPS)  # 64 bits: group * 32
     within = (group < count)[:, None]
-    codes = tl.load(
+    codes = tl.load(  # [GROUPS, 1, 16]: each group is a row of one group
         blocks + group[:, None, None] * 16 + tl.arange(0, 16)[None, None, :],
         mask=within[:, :, None],
         other=0,

@@ -17,7 +17,6 @@ from oss_kernels.cpu import machine
 from oss_kernels.cpu.arrange import arrange, room
 from oss_kernels.cpu.dequantise import dequantise
 from oss_kernels.cpu.e2m1_layouts import LAYOUTS
-from oss_kernels.cpu.e2m1_rows import GROUP_BYTES
 from oss_kernels.cpu.e2m1_tile import ROWS, tile_product
 from oss_kernels.cpu.numbers import array, number, put
 from oss_kernels.cpu.sources import fingerprint
@@ -30,23 +29,21 @@ TILE = 512  # rows: 2.9 MB of bfloat16 at 2,880 columns, which a second-level ca
 
 @cache
 def rows_kernel(path: machine.Path):
-    """The compiled kernel of one path; x is uint16 for avx512_bf16, else float32."""
-    order, product = np.array(LAYOUTS[path].order), tile_product(path)
-    sources = fingerprint()
+    """The compiled kernel of one path; bfloat16 is uint16; `arranged` has the path's type."""
+    order, sources = np.array(LAYOUTS[path].order), fingerprint()
 
     @njit(parallel=True, nogil=True, cache=True)
     def kernel(x, blocks, scales, bias, arranged, out):
-        _ = sources
+        _ = sources  # so that numba compiles anew when `cpu/` changes
         tokens = len(x)
         rows, groups = scales.shape
         places = arrange(x, order, arranged)
-        packed, shared = blocks.ctypes.data, scales.ctypes.data
+        blocks_at, scales_at = blocks.ctypes.data, scales.ctypes.data
         for tile in prange(-(-rows // ROWS)):
             first = tile * ROWS
             count = min(ROWS, rows - first)
             products = np.empty((tokens, ROWS), np.float32)
-            its_blocks = packed + first * groups * GROUP_BYTES
-            product(places, its_blocks, shared + first * groups, groups, count, products)
+            tile_product(path, places, blocks_at, scales_at, groups, first, count, products)
             for token in range(tokens):
                 for row in range(first, first + count):
                     value = products[token, row - first]
@@ -95,15 +92,14 @@ def by_tiles(
     rows, columns = len(scales), x.shape[1]
     tile = torch.empty(min(TILE, rows), columns, dtype=kind)
     out = torch.empty(len(x), rows, dtype=x.dtype)
-    wide, added = x.to(kind), None if bias is None else bias.to(kind)
-    packed, shared = array(blocks), array(scales)
+    x, bias = x.to(kind), None if bias is None else bias.to(kind)
+    follow_torch()
     for first in range(0, rows, TILE):
         some = slice(first, min(first + TILE, rows))
-        follow_torch()
-        numbers = tile[: some.stop - first]
-        dequantise(packed[some], shared[some], array(numbers))
-        own = None if added is None else added[some]
-        out[:, some] = torch.nn.functional.linear(wide, numbers, own)
+        weight = tile[: some.stop - first]
+        dequantise(array(blocks[some]), array(scales[some]), array(weight))
+        own = None if bias is None else bias[some]
+        out[:, some] = torch.nn.functional.linear(x, weight, own)
     return out
 
 

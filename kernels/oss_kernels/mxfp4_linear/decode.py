@@ -7,6 +7,9 @@ A program makes ROWS outputs of every token. A lane loads a group, 32 codes, as 
 one load of 128 bits, multiplies them with the group's activations, adds up, applies the group's
 scale once, and keeps the sum. Lanes meet once, after the last step. Weights are read from memory
 once, 4.25 bits each; activations are few, and stay in the cache.
+
+No line says which lane does what: Triton gives the last axis, four words, to one lane, groups to
+the 32 lanes of a warp, and rows to warps.
 """
 
 import torch
@@ -39,16 +42,19 @@ def row_dots(
         # x comes before the words: Triton lays out the arithmetic as the last of several loads,
         # and it is the many words that should stay where they were loaded, not the few x.
         x_group = group[None, None, :, None, None]
-        word = tl.arange(0, 4)[:, None] * 8 + tl.arange(0, 8)[None, :]
-        activations = tl.load(
-            x + token.to(tl.int64) * (groups * 32) + x_group * 32 + word[None, None, None, :, :],
+        in_group = tl.arange(0, 4)[:, None] * 8 + tl.arange(0, 8)[None, :]
+        activations = tl.load(  # [TOKENS, 1, GROUPS, 4, 8]
+            x
+            + token.to(tl.int64) * (groups * 32)
+            + x_group * 32
+            + in_group[None, None, None, :, :],
             mask=(token < tokens) & (x_group < groups),
             other=0.0,
         ).to(tl.float32)
         # 64 bits: row * groups may pass 2^31.
         first = row.to(tl.int64) * groups + group[None, None, :]
         within = (row < row_count) & (group[None, None, :] < groups)
-        codes = tl.load(
+        codes = tl.load(  # [1, ROWS, GROUPS, 4], eight codes each
             words + first[:, :, :, None] * 4 + tl.arange(0, 4)[None, None, None, :],
             mask=within[:, :, :, None],
             other=0,

@@ -6,6 +6,11 @@
 A row of 2,880 bfloat16 is 5.8 KB and stays in registers between the sum and the product, so that
 it is read from memory once. `columns` fills the row up to a power of two, as Triton's ranges must
 be; what lies beyond the row is masked, read as zero, and adds nothing to the sum.
+
+How to read a Triton kernel: the function runs once for each index of a grid, a *program*. A tensor
+argument is the address of its first number; adding n moves n numbers on, and a range added to it
+makes as many addresses at once. tl.constexpr are values known when it is compiled. `launch` says
+how many programs there are.
 """
 
 import torch
@@ -39,7 +44,7 @@ def launch(x: Tensor, scale: Tensor, out: Tensor, eps: float) -> Launch:
         (tokens,),
         {"x": x, "scale": scale, "out": out, "hidden": hidden, "eps": eps},
         {"COLUMNS": columns},
-        num_warps=max(1, min(8, columns // 512)),
+        num_warps=max(1, min(8, columns // 512)),  # 16 numbers a thread, up to 4,096 columns
     )
 
 

@@ -48,7 +48,7 @@ def router_kernel(
             mask=(token < tokens)[:, None] & within[None, :],
             other=0.0,
         )
-        weight_tile = tl.load(  # [COLUMNS, EXPERTS]; a lane's neighbours are along the columns
+        weight_tile = tl.load(  # [COLUMNS, EXPERTS]; a thread reads neighbouring columns
             weight + expert[None, :] * hidden + columns[:, None],
             mask=(expert < experts)[None, :] & within[:, None],
             other=0.0,
@@ -62,10 +62,11 @@ def router_kernel(
     chosen = tl.full((TOKENS, SLOTS_PADDED), float("-inf"), tl.float32)
     chosen_ids = tl.zeros((TOKENS, SLOTS_PADDED), tl.int32)
     for s in range(SLOTS):
-        # Of equal logits the left one. NaNs may yield anything, but never an expert that is not.
+        # Of equal logits the left one. NaNs may yield any expert, but one that exists.
         best = tl.argmax(logits, axis=1, tie_break_left=True, keep_dims=True)  # [TOKENS, 1]
         best = tl.where(best < experts, best, experts - 1)
         is_best = expert[None, :] == best
+        # Triton cannot index a tensor: a sum with one term takes the value.
         value = tl.sum(tl.where(is_best, logits, 0.0), axis=1, keep_dims=True)
         chosen = tl.where(slot[None, :] == s, value, chosen)
         chosen_ids = tl.where(slot[None, :] == s, best, chosen_ids)

@@ -13,8 +13,8 @@ def gumbel(seed, at, ids):
     uniform = tl.rand(seed, (at.to(tl.int64) << 32) | ids)
     uniform = tl.maximum(uniform, 2.3283064365386963e-10)  # 2^-32: the noise stays finite
     series = uniform * (1 + uniform * (0.5 + uniform * 0.3333333333))  # next: u^4 / 4
-    waiting = tl.where(uniform < 0.015625, series, -tl.log(1 - uniform))
-    return -tl.log(waiting)
+    exponential = tl.where(uniform < 0.015625, series, -tl.log(1 - uniform))
+    return -tl.log(exponential)
 
 
 @triton.jit

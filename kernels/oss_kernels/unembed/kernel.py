@@ -72,6 +72,7 @@ def best_of_block(
     # A score that is not a number is not equal to itself.
     score = tl.where(allowed[:, None] & (score == score), score, float("-inf"))
     best = tl.argmax(score, axis=0, tie_break_left=True)  # [TOKENS]; of equals the lowest id
+    # Triton cannot index a tensor: below, a sum with one term takes the best's logit.
     is_best = tl.arange(0, ROWS)[:, None] == best[None, :]
     place = token * blocks + block
     tl.store(scores + place, tl.max(score, axis=0), mask=present)

@@ -1,0 +1,109 @@
+"""The experts of some tokens in one call on the CPU.
+
+For one token the work is to read the packed weights of its experts, each once. Pairs of a token and
+an expert are sorted by expert, so that tokens that share one share the decoding of its rows:
+
+    pairs      (expert 3, token 0) (expert 3, token 1) (expert 7, token 0) ...
+    threads    share the rows of all experts in use: gate and up row of a number, SwiGLU at once
+    threads    share the rows of all experts in use: down
+    threads    share the numbers of the output: the sum over a token's slots, in their order
+"""
+
+from functools import cache
+
+import numpy as np
+from numba import njit, prange
+
+from oss_kernels.cpu import machine
+from oss_kernels.cpu.arrange import arrange
+from oss_kernels.cpu.e2m1_layouts import LAYOUTS
+from oss_kernels.cpu.e2m1_tile import ROWS, tile_product
+from oss_kernels.cpu.numbers import number, put
+from oss_kernels.cpu.sources import fingerprint
+
+
+@njit(nogil=True, error_model="numpy")
+def swiglu(gate, up, alpha, limit):
+    """gate * sigmoid(alpha * gate) * (up + 1); a NaN stays one, as no comparison holds for it."""
+    one = np.float32(1)
+    if gate > limit:
+        gate = limit
+    if up > limit:
+        up = limit
+    if up < -limit:
+        up = -limit
+    return gate * (one / (one + np.exp(-alpha * gate))) * (up + one)
+
+
+@cache
+def few_tokens(path: machine.Path):
+    """The compiled kernel of one path; bfloat16 is uint16, also in scratch of the path's type."""
+    order, sources = np.array(LAYOUTS[path].order), fingerprint()
+
+    @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+    def kernel(
+        x,
+        tokens,  # [pair]
+        used,  # the experts in use
+        starts,  # each one's first pair, and at the end the number of pairs
+        where,  # [token slot]: its pair
+        weights,  # [token slot]
+        gate_up_blocks,  # [expert 2·width groups 16]
+        gate_up_scales,
+        gate_up_bias,  # [expert 2·width]
+        down_blocks,  # [expert hidden groups 16]
+        down_scales,
+        down_bias,  # [expert hidden]
+        alpha,
+        limit,
+        arranged,  # overwritten: [token chunk elements]
+        activation,  # overwritten: [pair width]
+        activation_arranged,  # overwritten: [pair chunk elements]
+        out,  # [token hidden]
+    ):
+        _ = sources  # so that numba compiles anew when `cpu/` changes
+        hidden, pairs, rows = x.shape[1], tokens.size, gate_up_bias.shape[1]
+
+        places = arrange(x, order, arranged)[tokens]
+        groups, tiles = gate_up_scales.shape[2], -(-rows // ROWS)
+        blocks_at, scales_at = gate_up_blocks.ctypes.data, gate_up_scales.ctypes.data
+        for index in prange(used.size * tiles):  # an expert in use, and a tile of its rows
+            expert, first = used[index // tiles], index % tiles * ROWS
+            begin, end = starts[index // tiles], starts[index // tiles + 1]
+            count = min(ROWS, rows - first)
+            products = np.empty((end - begin, ROWS), np.float32)
+            row = expert * rows + first
+            tile_product(
+                path, places[begin:end], blocks_at, scales_at, groups, row, count, products
+            )
+            for pair in range(begin, end):
+                for i in range(0, count, 2):
+                    gate = products[pair - begin, i] + number(gate_up_bias, (expert, first + i))
+                    up = products[pair - begin, i + 1]
+                    up += number(gate_up_bias, (expert, first + i + 1))
+                    value = swiglu(gate, up, alpha, limit)
+                    put(activation, (pair, (first + i) // 2), value)
+
+        places = arrange(activation, order, activation_arranged)
+        groups, tiles = down_scales.shape[2], -(-hidden // ROWS)
+        blocks_at, scales_at = down_blocks.ctypes.data, down_scales.ctypes.data
+        each = np.empty((pairs, hidden), np.float32)
+        for index in prange(used.size * tiles):
+            expert, first = used[index // tiles], index % tiles * ROWS
+            begin, end = starts[index // tiles], starts[index // tiles + 1]
+            count = min(ROWS, hidden - first)
+            row = expert * hidden + first
+            own = each[begin:end, first : first + count]
+            tile_product(path, places[begin:end], blocks_at, scales_at, groups, row, count, own)
+            for pair in range(begin, end):
+                for i in range(first, first + count):
+                    each[pair, i] += number(down_bias, (expert, i))
+
+        for i in prange(hidden):
+            for token in range(len(x)):
+                total = np.float32(0)
+                for slot in range(where.shape[1]):
+                    total += weights[token, slot] * each[where[token, slot], i]
+                put(out, (token, i), total)
+
+    return kernel
