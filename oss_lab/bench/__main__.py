@@ -6,8 +6,7 @@ that a ratio means something where absolute figures do not; transformers runs as
 readable model or, with --kernels cpu, the one on packed experts. Medians and ranges are printed.
 
 Decoding takes its time between a program's threads, so a busy machine slows it out of proportion:
-each sample records how long the main thread was kept waiting, and the report says when that was
-too long to trust the figures. Left out: compilation, batches, GPUs.
+the report says when other programs had too much of it. Left out: compilation, batches, GPUs.
 """
 
 import argparse
@@ -15,233 +14,38 @@ import json
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from functools import partial
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
 
 import torch
-from oss_kernels.backends import Backend
+from oss_kernels.bench import record
+from oss_kernels.bench.quiet import MOST, require_linux
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from oss_lab.cache import KVCache
+from oss_lab.bench.measure import Row, measure
+from oss_lab.bench.sides import Ours, Theirs
+from oss_lab.bench.tasks import LONGEST, tasks
 from oss_lab.checkpoint.random_weights import random_tensors
-from oss_lab.checkpoint.read import Checkpoint, open_checkpoint
+from oss_lab.checkpoint.read import open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.config import GPT_OSS_20B
 from oss_lab.errors import LabError
-from oss_lab.generate import generate, prefill
-from oss_lab.loading import DTYPES, chosen_kernels, load_model
-from oss_lab.model import Transformer
+from oss_lab.loading import DTYPES, chosen_kernels
 
-CPU = torch.device("cpu")
-PROMPT, NEW = 100, 200
-PREFILLS = (128, 512, 2048)
+# Which layers slide follows from their number.
 SLICE = replace(GPT_OSS_20B, num_hidden_layers=4, vocab_size=32_000, layer_types=())
-MOST_WAITING = 0.1  # of a sample's time, at the median
-
-
-class Side(Protocol):
-    """What is timed, of us and of them."""
-
-    def first_token(self, tokens: Tensor) -> int:
-        """Prefill an empty cache and choose a token."""
-        ...
-
-    def decoder(self, tokens: Tensor) -> Callable[[], object]:
-        """Prefill now; what is returned decodes NEW tokens, each fed back."""
-        ...
-
-    def generate(self, tokens: Tensor) -> None:
-        """The library's own loop: prefill, and NEW tokens."""
-        ...
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One run of one task: wall seconds, and the share of them that the main thread waited."""
-
-    seconds: float
-    waited: float
-
-
-@dataclass(frozen=True)
-class Spread:
-    median: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Row:
-    """One task, both sides, in `unit`.
-
-    Attributes:
-        ratio: how many times faster we are, by the medians.
-        waited: the median share of time for which something else had the processor.
-    """
-
-    task: str
-    unit: str
-    ours: Spread
-    theirs: Spread
-    ratio: float
-    waited: float
-
-
-@dataclass(frozen=True)
-class Task:
-    """`prepare(side)` gives what is timed: the work of `tokens` tokens (None: milliseconds)."""
-
-    name: str
-    tokens: int | None
-    prepare: Callable[[Side], Callable[[], object]]
-
-    def figure(self, seconds: float) -> float:
-        return 1000 * seconds if self.tokens is None else self.tokens / seconds
-
-
-class Ours:
-    """`oss_lab.model` under `oss_lab.generate`."""
-
-    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, kernels: Backend) -> None:
-        self.model: Transformer = load_model(checkpoint, dtype=dtype, kernels=kernels)
-
-    def first_token(self, tokens: Tensor) -> int:
-        return int(prefill(self.model, tokens, KVCache(self.model.config)).argmax())
-
-    def decoder(self, tokens: Tensor) -> Callable[[], object]:
-        cache = KVCache(self.model.config)
-        following = prefill(self.model, tokens, cache).argmax(-1)
-
-        def decode() -> None:
-            token = following
-            for _ in range(NEW):
-                token = self.model(token[:, None], cache, last=1)[:, -1].argmax(-1)
-
-        return decode
-
-    def generate(self, tokens: Tensor) -> None:
-        written = generate(self.model, tokens.tolist(), stop=(), max_tokens=NEW)
-        assert sum(1 for _ in written) == NEW
-
-
-class Theirs:
-    """transformers' GptOssForCausalLM from the Hugging Face layout, experts dequantised at load."""
-
-    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
-        try:
-            import transformers
-            from transformers.utils.quantization_config import Mxfp4Config
-        except ModuleNotFoundError:
-            raise LabError(
-                'transformers is not installed: `pip install "oss-lab[test]"` adds it'
-            ) from None
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
-        with tempfile.TemporaryDirectory() as folder:
-            tensors = dict(checkpoint.tensors())
-            write_checkpoint(folder, checkpoint.config, tensors, layout="huggingface")
-            self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=dtype,
-                quantization_config=Mxfp4Config(dequantize=True),
-                local_files_only=True,
-            ).eval()
-
-    def first_token(self, tokens: Tensor) -> int:
-        return int(self.model(tokens, use_cache=True, logits_to_keep=1).logits.argmax())
-
-    def decoder(self, tokens: Tensor) -> Callable[[], object]:
-        out = self.model(tokens, use_cache=True, logits_to_keep=1)
-        cache, following = out.past_key_values, out.logits[:, -1].argmax(-1)
-
-        def decode() -> None:
-            token = following
-            for _ in range(NEW):
-                out = self.model(token[:, None], past_key_values=cache, use_cache=True)
-                token = out.logits[:, -1].argmax(-1)
-
-        return decode
-
-    def generate(self, tokens: Tensor) -> None:
-        written = self.model.generate(
-            tokens,
-            attention_mask=torch.ones_like(tokens),
-            max_new_tokens=NEW,
-            min_new_tokens=NEW,
-            do_sample=False,
-            pad_token_id=0,
-        )
-        assert written.shape[1] == tokens.shape[1] + NEW
-
-
-def timed(task: Callable[[], object]) -> Sample:
-    wall, busy = time.perf_counter(), time.thread_time()
-    task()
-    seconds = time.perf_counter() - wall
-    return Sample(seconds, max(0.0, 1 - (time.thread_time() - busy) / seconds))
-
-
-def tasks(tokens: Tensor) -> Iterator[Task]:
-    prompt = tokens[:, :PROMPT]
-    yield Task(f"decode {NEW} after {PROMPT}", NEW, lambda side: side.decoder(prompt))
-    yield Task(f"generate() {NEW} after {PROMPT}", NEW, lambda side: partial(side.generate, prompt))
-    for length in PREFILLS:
-        first = tokens[:, :length]
-        yield Task(f"prefill {length}", length, lambda side, x=first: partial(side.first_token, x))
-    yield Task(f"first token of {PROMPT}", None, lambda side: partial(side.first_token, prompt))
-
-
-@torch.inference_mode()
-def measure(task: Task, ours: Side, theirs: Side, repeats: int) -> Row:
-    samples: list[tuple[Sample, Sample]] = []
-    for _ in range(repeats + 1):
-        samples.append((timed(task.prepare(ours)), timed(task.prepare(theirs))))
-    del samples[0]  # it warmed caches up
-    seconds = [[sample.seconds for sample in side] for side in zip(*samples, strict=True)]
-    medians = [statistics.median(each) for each in seconds]
-    spreads = [
-        Spread(task.figure(median), *sorted(task.figure(extreme(each)) for extreme in (min, max)))
-        for median, each in zip(medians, seconds, strict=True)
-    ]
-    return Row(
-        task.name,
-        "ms" if task.tokens is None else "tok/s",
-        *spreads,
-        ratio=medians[1] / medians[0],
-        waited=statistics.median(sample.waited for pair in samples for sample in pair),
-    )
-
-
-def table(rows: list[Row], title: str) -> Table:
-    shown = Table(
-        title=title, caption="median (lowest – highest); × is how many times faster we are"
-    )
-    shown.add_column("task")
-    for column in ("", "oss_lab", "transformers", "×", "waited"):
-        shown.add_column(column, justify="right")
-    for row in rows:
-        digits = 1 if row.unit == "ms" else 0
-        spreads = [
-            f"{side.median:,.{digits}f} ({side.low:,.{digits}f} – {side.high:,.{digits}f})"
-            for side in (row.ours, row.theirs)
-        ]
-        shown.add_row(row.task, row.unit, *spreads, f"{row.ratio:.2f}", f"{row.waited:.0%}")
-    return shown
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m oss_lab.bench", description=__doc__)
-    parser.add_argument(
-        "--checkpoint",
-        default="nano",
-        metavar="PATH",
-        help="default: nano; slice: four layers of 20b's widths, random (2.3 GB, made for the run)",
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("--checkpoint", default="nano", metavar="PATH", help="default: nano")
+    model.add_argument(
+        "--slice",
+        action="store_true",
+        help="four layers of 20b's widths with random weights, made for the run (2.3 GB)",
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7)
@@ -249,46 +53,64 @@ def main() -> int:
     parser.add_argument("--kernels", choices=("reference", "cpu"), default="reference")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     arguments = parser.parse_args()
+    require_linux("oss_lab.bench")
     torch.set_num_threads(arguments.threads)
-    with tempfile.TemporaryDirectory(prefix="oss-lab-") as folder:
-        return report(arguments, Path(folder))
-
-
-def report(arguments: argparse.Namespace, folder: Path) -> int:
-    """Measure and print; `folder` is for what the run makes."""
     try:
-        source: str | Path = arguments.checkpoint
-        if source == "slice":
-            source = folder
-            write_checkpoint(folder, SLICE, random_tensors(SLICE))
-        checkpoint = open_checkpoint(source)
-        dtype, kernels = DTYPES[arguments.dtype], chosen_kernels(arguments.kernels, CPU)
-        ours, theirs = Ours(checkpoint, dtype, kernels), Theirs(checkpoint, dtype)
+        if arguments.slice:
+            with tempfile.TemporaryDirectory(prefix="oss-lab-") as folder:
+                write_checkpoint(folder, SLICE, random_tensors(SLICE))
+                rows = measured(folder, arguments)
+        else:
+            rows = measured(arguments.checkpoint, arguments)
     except LabError as error:
         print(f"oss_lab.bench: {error}", file=sys.stderr)
         return 1
-    generator = torch.Generator().manual_seed(0)
-    vocabulary = checkpoint.config.vocab_size
-    tokens = torch.randint(vocabulary, (1, max(*PREFILLS, PROMPT)), generator=generator)
-    rows = [measure(task, ours, theirs, arguments.repeats) for task in tasks(tokens)]
-    quiet = statistics.median(row.waited for row in rows) <= MOST_WAITING
+    found = record.stamp("cpu") | {
+        "checkpoint": "slice" if arguments.slice else arguments.checkpoint,
+        "dtype": arguments.dtype,
+        "kernels": arguments.kernels,
+        "repeats": arguments.repeats,
+        "quiet": statistics.median(row.others for row in rows) <= MOST,
+    }
     if arguments.json:
-        settings = {
-            "dtype": arguments.dtype,
-            "kernels": arguments.kernels,
-            "threads": arguments.threads,
-            "repeats": arguments.repeats,
-            "quiet": quiet,
-        }
-        print(json.dumps(settings | {"rows": [asdict(row) for row in rows]}))
-        return 0
-    console = Console()
-    title = f"{arguments.checkpoint}, {arguments.dtype}, {arguments.threads} threads"
-    title += f", {arguments.kernels} kernels"
-    console.print(table(rows, title))
-    if not quiet:
-        console.print("Other programs kept the processor busy: these figures say little.")
+        print(json.dumps(found | {"rows": [asdict(row) for row in rows]}))
+    else:
+        show(found, rows)
     return 0
+
+
+def measured(checkpoint: str, arguments: argparse.Namespace) -> list[Row]:
+    """Both sides on one checkpoint."""
+    opened = open_checkpoint(checkpoint)
+    dtype = DTYPES[arguments.dtype]
+    kernels = chosen_kernels(arguments.kernels, torch.device("cpu"))
+    ours, theirs = Ours(opened, dtype, kernels), Theirs(opened, dtype)
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(opened.config.vocab_size, (1, LONGEST), generator=generator)
+    return [measure(task, ours, theirs, arguments.repeats) for task in tasks(tokens)]
+
+
+def show(found: dict[str, Any], rows: Sequence[Row]) -> None:
+    """A table for people."""
+    title = "{checkpoint}, {dtype}, {device[threads]} threads, {kernels} kernels"
+    shown = Table(
+        title=title.format(**found),
+        caption="median (lowest – highest); × is how many times faster we are",
+    )
+    shown.add_column("task")
+    for column in ("", "oss_lab", "transformers", "×", "others"):
+        shown.add_column(column, justify="right")
+    for row in rows:
+        digits = 1 if row.unit == "ms" else 0
+        spreads = [
+            f"{side.median:,.{digits}f} ({side.low:,.{digits}f} – {side.high:,.{digits}f})"
+            for side in (row.ours, row.theirs)
+        ]
+        shown.add_row(row.task, row.unit, *spreads, f"{row.ratio:.2f}", f"{row.others:.0%}")
+    console = Console()
+    console.print(shown)
+    if not found["quiet"]:
+        console.print("Other programs kept the processor busy: these figures say little.")
 
 
 if __name__ == "__main__":

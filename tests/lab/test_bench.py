@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from oss_lab import bench
+from oss_lab.bench import __main__ as bench
+from oss_lab.bench import sides, tasks
 
 
 def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
@@ -18,8 +19,9 @@ def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
 
 def test_reports_every_task_of_both_sides(monkeypatch, capsys, write_tiny):
     pytest.importorskip("transformers", reason="transformers is not installed")
-    monkeypatch.setattr(bench, "PREFILLS", (16, 64))
-    monkeypatch.setattr(bench, "NEW", 4)
+    monkeypatch.setattr(tasks, "PREFILLS", (16, 64))
+    for module in (sides, tasks):
+        monkeypatch.setattr(module, "NEW", 4)
     status, out, _ = run(
         monkeypatch, capsys, "--checkpoint", str(write_tiny()), "--repeats", "2", "--json"
     )
