@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from oss_lab.errors import LabError
+from oss_lab.plots.figure import Figure
 from oss_lab.plots.kernel_speed import kernel_speed
 from oss_lab.plots.page import page
 
@@ -16,7 +17,7 @@ def main() -> int:
     parser.add_argument("page", type=Path, help="the HTML file to write")
     arguments = parser.parse_args()
     try:
-        figures = [kernel_speed(read_result(file)) for file in arguments.results]
+        figures = [figure_of(file) for file in arguments.results]
         arguments.page.write_text(page(figures, "The kernels under gpt-oss"), encoding="utf-8")
     except (LabError, OSError) as error:
         print(f"oss_lab.kernel_page: {error}", file=sys.stderr)
@@ -25,21 +26,18 @@ def main() -> int:
     return 0
 
 
-def read_result(file: Path) -> dict:
-    """A result of the bench.
+def figure_of(file: Path) -> Figure:
+    """The figure of one result.
 
     Raises:
-        LabError: the file is none.
+        LabError: the file is no result of the bench, or one of another version.
     """
     try:
-        found = json.loads(file.read_text())
-        if found["rows"]:
-            return found
+        return kernel_speed(json.loads(file.read_text()))
     except (ValueError, KeyError, TypeError):
-        pass
-    raise LabError(
-        f"{file} is no result of `python -m oss_kernels.bench --results`; give one that is"
-    )
+        raise LabError(
+            f"{file} is no result of `python -m oss_kernels.bench --results`; give one that is"
+        ) from None
 
 
 if __name__ == "__main__":

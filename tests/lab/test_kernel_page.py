@@ -2,34 +2,55 @@
 
 import json
 import sys
+from dataclasses import asdict
 
 import pytest
+
+pytest.importorskip("numba", reason="numba is not installed")
+pytest.importorskip("triton", reason="triton is not installed")
+
+from oss_kernels.bench import cpu, gpu
+from oss_kernels.bench.timing import Time
 
 from oss_lab import kernel_page
 from oss_lab.plots.kernel_speed import kernel_speed
 
-CPU = {
-    "date": "2030-01-02T03:04:05+00:00",
+ABOUT = {"date": "2030-01-02T03:04:05+00:00"}
+
+
+def cpu_row(name, share):
+    return asdict(cpu.Row(name, 10.0, 9.0, 12.0, 30.0, share, 0.0, 3, 0))
+
+
+def gpu_row(case, model, of_copy, of_matrix):
+    time = Time(10.0, 9.0, 12.0, 20)
+    return asdict(gpu.Row("router", case, model, time, 1.0, of_copy, 1.0, of_matrix))
+
+
+CPU = ABOUT | {
     "device": {"name": "A <b>CPU</b>", "threads": 2},
-    "rows": [
-        {"name": "reading memory", "share_of_reading": 1.0},
-        {"name": "MXFP4 8 to 8, 1 token", "share_of_reading": 0.25},
-    ],
+    "reading": cpu_row("reading memory", 1.0),
+    "rows": [cpu_row("MXFP4 8 to 8, 1 token", 0.75), cpu_row("bfloat16 8 to 8, 1 token", 0.5)],
 }
-GPU = {
-    "date": "2030-01-02T03:04:05+00:00",
+GPU = ABOUT | {
     "device": {"name": "A GPU"},
     "limits": {"copy": 1e12, "matrix": 1e14},
-    "rows": [{"case": "router", "model": "20b", "share_of_copy": 0.5, "share_of_matrix": 0.125}],
+    "rows": [gpu_row("router", "20b", 0.5, 0.125), gpu_row("router", "120b", 0.25, 0.5)],
 }
 
 
 def test_bars_are_the_shares_with_the_first_row_on_top():
     (bars,) = kernel_speed(CPU).plotly.data
-    assert list(bars.x) == [0.25, 1.0]
-    assert list(bars.y) == ["MXFP4 8 to 8, 1 token", "reading memory"]
+    assert list(bars.x) == [0.5, 0.75]
+    assert list(bars.y) == ["bfloat16 8 to 8, 1 token", "MXFP4 8 to 8, 1 token"]
     memory, matrix = kernel_speed(GPU).plotly.data
-    assert (list(memory.x), list(matrix.x), list(memory.y)) == ([0.5], [0.125], ["router (20b)"])
+    assert list(memory.y) == list(matrix.y) == ["router (120b)", "router (20b)"]
+    assert (list(memory.x), list(matrix.x)) == ([0.25, 0.5], [0.5, 0.125])
+
+
+def test_the_sentence_names_the_kernel_that_is_nearest_to_memory():
+    assert "MXFP4 8 to 8, 1 token comes nearest" in kernel_speed(CPU).sentence
+    assert "router (20b) comes nearest to the speed of memory: 50%" in kernel_speed(GPU).sentence
 
 
 def run(monkeypatch, *arguments) -> int:
@@ -46,7 +67,7 @@ def test_a_page_of_several_results_with_names_escaped(monkeypatch, tmp_path):
     assert "<b>CPU" not in text
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"rows": []}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"rows": []}', '{"rows": [{"task": "decode"}]}'])
 def test_other_files_are_refused_in_one_sentence(monkeypatch, tmp_path, capsys, text):
     (tmp_path / "other").write_text(text)
     assert run(monkeypatch, tmp_path / "other", tmp_path / "page.html") == 1
