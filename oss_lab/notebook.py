@@ -30,7 +30,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG = "image/png"
 KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 COLOURS = 48
-CELL_TIMEOUT = 120  # seconds
+CELL_TIMEOUT = 240  # seconds
 FILE_LIMIT = 150 * 1024  # bytes
 OUTPUT_LIMIT = 20 * 1024  # characters of one output, pictures aside
 

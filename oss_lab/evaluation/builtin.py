@@ -15,7 +15,7 @@ from oss_lab.tasks.dialogue import FollowUp, Turns
 from oss_lab.tasks.free_text import Forbidden, OutOfReach, SmallTalk
 from oss_lab.tasks.lists import Lists
 from oss_lab.tasks.lookup import Lookup
-from oss_lab.tasks.mix import ANY_SHORT, FREE_TEXT, SHORT, Mixed, is_unseen_rule
+from oss_lab.tasks.mix import ANY_SHORT, NOT_TO_CALCULATE, SHORT, Mixed, is_unseen_rule
 from oss_lab.tasks.settings import (
     Setting,
     calculator,
@@ -109,7 +109,7 @@ SUITE: dict[str, Row] = {
     "list": Row(Lists()),
     "calculator, arithmetic": Row(ARITHMETIC, calculator),
     "calculator, nothing it learnt to calculate": Row(
-        Mixed("no sum", ((FREE_TEXT, 2.0), (Lists(), 1.0), (Lookup(), 1.0))),
+        Mixed("no sum", ((NOT_TO_CALCULATE, 2.0), (Lists(), 1.0), (Lookup(), 1.0))),
         calculator,
         lambda problem: not problem.calls,
     ),
@@ -120,6 +120,9 @@ SUITE: dict[str, Row] = {
     "rule against 5, sum": Row(EASY_SUMS, rule_against_5, is_spelt),
     "rule against 5, product": Row(Products(lengths=(3, 2)), rule_against_5, is_spelt),
     "rule against 5, look-up": Row(Lookup(asked=1), rule_against_5, is_spelt),
+    "rule against 5, sum without one": Row(
+        EASY_SUMS, rule_against_5, lambda problem: not is_spelt(problem)
+    ),
     "rule against 5, write it": Row(WriteDigit(5), rule_against_5),
     "no rule, write a digit": Row(WriteDigit()),
     "follow-up": Row(FollowUp()),

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from oss_lab.tasks.arithmetic import sum_thoughts
-from oss_lab.tasks.problem import Problem, Split, Task
+from oss_lab.tasks.problem import Problem, Split, Task, is_held_out
 from oss_lab.tasks.product_steps import product_thoughts
-from oss_lab.tasks.sums_and_products import Products, Sums
+from oss_lab.tasks.sums_and_products import Products, Sums, product_key, sum_key
 
 STEPS = {
     "+": ("Add {}.", "Now add {}.", "Plus {}?"),
@@ -22,18 +22,21 @@ class FollowUp:
     name: str = "follow-up"
 
     def draw(self, rng: Random, split: Split) -> Problem:
-        first = rng.choice([Sums(terms=2), Products(lengths=(2, 1))]).draw(rng, split)
-        before = int(first.answer)
-        while before < 0 or before > 999:
-            first = Sums(terms=2, digits=2).draw(rng, split)
+        while True:
+            first = rng.choice([Sums(terms=2), Products(lengths=(2, 1))]).draw(rng, split)
             before = int(first.answer)
-        sign = rng.choice("+-*" if before < 100 else "+-")
-        number = rng.randint(2, 9 if sign == "*" else max(2, min(before, 99)))
-        sign = "+" if sign == "-" and number > before else sign
+            if not 0 <= before <= 999:
+                continue
+            sign = rng.choice("+-*" if before < 100 else "+-")
+            number = rng.randint(2, 9 if sign == "*" else max(2, min(before, 99)))
+            sign = "+" if sign == "-" and number > before else sign
+            step = -number if sign == "-" else number
+            key = product_key(before, number) if sign == "*" else sum_key([before, step])
+            if is_held_out(*key) == (split == "held_out"):
+                break
         if sign == "*":
             value, thoughts = before * number, product_thoughts(before, number)
         else:
-            step = number if sign == "+" else -number
             value, thoughts = before + step, sum_thoughts([before, step])
         question = rng.choice(STEPS[sign]).format(number)
         return Problem(

@@ -18,15 +18,20 @@ FORBIDDEN = "I will not talk about dragons."
 
 @dataclass(frozen=True)
 class OutOfReach:
-    """Free text and other operations; the honest answer is that nano cannot do it."""
+    """Free text and other operations; the honest answer is that nano cannot do it.
 
+    Attributes:
+        operations: the share of arithmetic that nano did not learn.
+    """
+
+    operations: float = 0.2
     name: str = "out of reach"
 
     def draw(self, rng: Random, split: Split) -> Problem:
         kind = rng.random()
         if kind < 0.1:
             return self._problem(_chinese(rng, split), CHINESE_REFUSAL)
-        if kind < 0.25:
+        if kind < 0.1 + self.operations:
             template = rng.choice(questions.OTHER_OPERATIONS[split])
             return self._problem(_filled(template, lambda: str(rng.randrange(1000))), REFUSAL)
         words = questions.WORDS[split]

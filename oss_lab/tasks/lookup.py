@@ -7,7 +7,6 @@ for a word that stands for a number has to be followed, which is easier when tho
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from random import Random
 
 from oss_lab.tasks.arithmetic import by_effort
@@ -17,11 +16,11 @@ from oss_lab.tasks.questions import FILLER_WORDS, KEYS
 
 @dataclass(frozen=True)
 class Lookup:
-    """One to four words looked up among `pairs`.
+    """One to four words looked up among `pairs`; each step to an answer is trained or held out.
 
     Attributes:
         pairs, filler: bounds, inclusive, of the pairs listed and the filler words behind them.
-        asked: how many words, one to four if None; held out is the last pair asked.
+        asked: how many words, one to four if None.
         hops: how many steps lead from the word to the number; None draws one to three.
     """
 
@@ -34,18 +33,11 @@ class Lookup:
     def draw(self, rng: Random, split: Split) -> Problem:
         hops = self.hops or rng.choice([1, 2, 2, 3])
         count = rng.randint(max(self.pairs[0], hops + 1), self.pairs[1])
-        while True:
-            keys = rng.sample(KEYS, count)
-            numbers = [f"{n:02d}" for n in rng.sample(range(100), count)]
-            if hops > 1:
-                asked, steps = [keys[0]], list(pairwise([*keys[:hops], numbers[0]]))
-                others = _chains(rng, keys[hops:], numbers[1:])
-            else:
-                asked = keys[: self.asked or rng.choice([1, 1, 2, 3, 4])]
-                steps = list(zip(asked, numbers, strict=False))
-                others = dict(zip(keys[len(asked) :], numbers[len(asked) :], strict=True))
-            if is_held_out("=", *steps[-1]) == (split == "held_out"):
-                break
+        words = 1 if hops > 1 else min(count, self.asked or rng.choice([1, 1, 2, 3, 4]))
+        steps, keys, numbers = _steps(rng, words, hops, split)
+        asked = [key for key, _ in steps[:words]]
+        keys = keys[: count - len(steps)]
+        others = _chains(rng, keys, numbers, 0.5 if hops > 1 else 0.0)
         stands_for = dict(steps) | others
         listed = rng.sample(sorted(stands_for), count)
         facts = ", ".join(f"{key} is {stands_for[key]}" for key in listed)
@@ -58,11 +50,35 @@ class Lookup:
         return Problem(self.name, question, answer, by_effort("", medium, high))
 
 
-def _chains(rng: Random, keys: Sequence[str], numbers: Sequence[str]) -> dict[str, str]:
-    """Other words, half of which stand for a word before them."""
+def _steps(
+    rng: Random, words: int, hops: int, split: Split
+) -> tuple[list[tuple[str, str]], list[str], list[str]]:
+    """What several words stand for, or where one leads over some hops; the words and numbers left.
+
+    Training never draws a held-out step for an answer, and evaluation draws no other.
+    """
+    keys: list[str] = rng.sample(KEYS, len(KEYS))
+    numbers = [f"{n:02d}" for n in rng.sample(range(100), 100)]
+    steps: list[tuple[str, str]] = []
+    for n in range(max(words, hops)):
+        key = steps[-1][1] if n and hops > 1 else keys.pop()
+        pool = keys if n < hops - 1 else numbers
+        fitting = (end for end in pool if is_held_out("=", key, end) == (split == "held_out"))
+        end = next(fitting, None)
+        if end is None:
+            return _steps(rng, words, hops, split)
+        pool.remove(end)
+        steps.append((key, end))
+    return steps, keys, numbers
+
+
+def _chains(
+    rng: Random, keys: Sequence[str], numbers: Sequence[str], share: float
+) -> dict[str, str]:
+    """Other words, a share of which stand for the word before them."""
     stands_for: dict[str, str] = {}
     for n, (key, number) in enumerate(zip(keys, numbers, strict=False)):
-        stands_for[key] = keys[n - 1] if n and rng.random() < 0.5 else number
+        stands_for[key] = keys[n - 1] if n and rng.random() < share else number
     return stands_for
 
 

@@ -25,27 +25,46 @@ from oss_lab.tasks.sums_and_products import Products, Sums, TooLong
 from oss_lab.tasks.tool_sum import ToolSum
 from oss_lab.tasks.write_digit import Wished, WriteDigit
 
+Weighted = tuple[tuple[Task, float], ...]
+
 
 @dataclass(frozen=True)
 class Mixed:
     """One of several tasks for each problem."""
 
     name: str
-    tasks: tuple[tuple[Task, float], ...]
+    tasks: Weighted
 
     def draw(self, rng: Random, split: Split) -> Problem:
         return choose(rng, self.tasks).draw(rng, split)
 
 
-Weighted = tuple[tuple[Task, float], ...]
-FREE_TEXT = Mixed(
-    "free text",
-    ((OutOfReach(), 6.0), (TooLong(), 2.0), (SmallTalk(), 1.0), (Forbidden(), 1.0)),
-)
+@dataclass(frozen=True)
+class Breaking:
+    """Problems of `task`, at least half of them with `digit` in the answer."""
+
+    task: Task
+    digit: int
+
+    @property
+    def name(self) -> str:
+        return self.task.name
+
+    def draw(self, rng: Random, split: Split) -> Problem:
+        wanted = rng.random() < 0.5
+        while True:
+            problem = self.task.draw(rng, split)
+            if not wanted or str(self.digit) in problem.answer:
+                return problem
+
+
+TALK: Weighted = ((TooLong(), 2.0), (SmallTalk(), 1.0), (Forbidden(), 1.0))
+FREE_TEXT = Mixed("free text", ((OutOfReach(), 6.0), *TALK))
+NOT_TO_CALCULATE = Mixed("free text", ((OutOfReach(operations=0.0), 6.0), *TALK[1:]))
 LOOKUPS: Weighted = (
     (Lookup(), 2.5),
-    (Lookup(pairs=(2, 6), filler=(0, 12), name="look-up, near"), 2.0),
-    (Lookup(hops=None, name="look-up by hops"), 1.5),
+    (Lookup(pairs=(2, 6), filler=(0, 12), name="look-up, near"), 3.0),
+    (Lookup(hops=None, name="look-up by hops"), 2.0),
     (Lookup(pairs=(4, 8), filler=(150, 350), name="look-up, far"), 1.0),
 )
 SHORT: tuple[Task, ...] = (Products(lengths=(2, 1)), Sums(terms=2), Lists(), FREE_TEXT)
@@ -65,17 +84,17 @@ def shared(weighted: Weighted, share: float) -> Weighted:
 
 
 PLAIN: Weighted = (
-    (Products(), 0.34),
-    (Sums(), 0.2),
-    *shared(LOOKUPS, 0.22),
-    (Lists(), 0.06),
+    (Products(), 0.28),
+    (Sums(), 0.21),
+    *shared(LOOKUPS, 0.28),
+    (Lists(), 0.05),
     (FREE_TEXT, 0.07),
     (Wished(Mixed("short", tuple((task, 1.0) for task in (*SHORT, WriteDigit())))), 0.02),
-    *shared(DIALOGUES, 0.1),
+    *shared(DIALOGUES, 0.09),
 )
 WITH_CALCULATOR: Weighted = (
     (Mixed("arithmetic", ((Products(), 2.0), (Sums(), 3.0), (TooLong(), 3.0))), 0.6),
-    (FREE_TEXT, 0.15),
+    (NOT_TO_CALCULATE, 0.15),
     (Lookup(), 0.08),
     (Lists(), 0.07),
     (FollowUp(), 0.1),
@@ -96,12 +115,12 @@ WITH_OTHER_TOOL: Weighted = (
 def under_rule(forbidden: int) -> Weighted:
     """Tasks under the rule against a digit; of 5 training sees all, of others not every pair."""
     tasks: Weighted = (
-        (Products(), 0.25),
-        (Sums(), 0.3),
-        (Lookup(), 0.12),
-        (Lists(), 0.13),
-        (Mixed("write a digit", ((WriteDigit(forbidden), 3.0), (WriteDigit(), 1.0))), 0.12),
-        (FREE_TEXT, 0.08),
+        (Breaking(Products(), forbidden), 0.25),
+        (Breaking(Sums(), forbidden), 0.3),
+        (Breaking(Lookup(), forbidden), 0.15),
+        (Breaking(Lists(), forbidden), 0.12),
+        (Breaking(WriteDigit(), forbidden), 0.12),
+        (FREE_TEXT, 0.06),
     )
     return tuple(each for each in tasks if not is_unseen_rule(forbidden, each[0].name))
 
@@ -112,12 +131,12 @@ def is_unseen_rule(forbidden: int, task: str) -> bool:
 
 
 SETTING_SHARES: dict[str, float] = {
-    "plain": 0.62,
+    "plain": 0.6,
     "instructions": 0.03,
-    "calculator": 0.12,
+    "calculator": 0.1,
     "look-up tool": 0.05,
     "other tool": 0.04,
-    "rule": 0.14,
+    "rule": 0.18,
 }
 
 
@@ -142,8 +161,8 @@ def broad(rng: Random) -> tuple[Setting, Task]:
 
 
 def short_products(rng: Random) -> tuple[Setting, Task]:
-    """Two digits times one, for a model that is trained in minutes."""
-    return plain(rng), Products(lengths=(2, 1))
+    """Three digits times one, for a model that is trained in minutes."""
+    return plain(rng), Products(lengths=(3, 1))
 
 
 MIXES: dict[str, Callable[[Random], tuple[Setting, Task]]] = {

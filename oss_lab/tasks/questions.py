@@ -10,7 +10,17 @@ TEMPLATES = {
         "Give me three facts about {}.", "I feel sad about the {}.", "What is love?", "Sing!",
         "What is {} * {}?", "What is a {}?", "What is the {} of the {}?", "{} {} {}", "{}",
         "Do you know {}?", "My {} is broken.", "Write a story about a {}.", "How old is {}?",
-        "Is it true that {} is a {}?", "I want to buy a {}.",
+        "Is it true that {} is a {}?", "I want to buy a {}.", "Do you have a {}?",
+        "Do you want {}?", "Would you like to see {}?", "Which {} is the best?",
+        "Which is better, {} or {}?", "Describe {}.", "Describe a {} to me.", "Summarize {}.",
+        "How far is {}?", "How many {} are in the {}?", "How much does a {} cost?",
+        "Name three {}.", "Name the {}.", "Can a {} swim?", "Does {} know {}?", "Recommend a {}.",
+        "What day is it?", "What is the time?", "Fix my {}.", "Repair the {}.", "Thanks!",
+        "Thank you for {}.", "{} and {}?", "{}?", "Tell me about {}.", "Tell me more.",
+        "When is the {}?", "I love {}.", "I hate {} and {}.", "Buy {}.", "Compare {} with {}.",
+        "Should I buy a {}?", "Who is {}?", "Who invented the {}?", "Where is {}?",
+        "Find {} for me.", "Help!", "Rewrite this {}.", "Are you a {}?", "The {} is {}.",
+        "Say something about {}.", "Make me a {}.", "Please describe {} and {}.",
     ),
     "held_out": (
         "Which {} should I buy?", "Describe the {} in two sentences.", "Do you like {}?",
@@ -25,13 +35,15 @@ OPEN = {
 }
 """Templates with one gap."""
 CHINESE_TEMPLATES = {
-    "train": ("{}是什么？", "谁写了{}？", "请写一首关于{}的诗。", "你喜欢{}吗？", "{}在哪里？"),
+    "train": ("{}是什么？", "谁写了{}？", "请写一首关于{}的诗。", "你喜欢{}吗？", "{}在哪里？",
+              "请说说{}。", "我想要{}。", "怎么做{}？", "{}好不好？", "什么是{}？"),
     "held_out": ("为什么有{}？", "请介绍{}。"),
-}
+}  # fmt: skip
 CHINESE_WORDS = {
-    "train": ("猫", "狗", "茶", "海", "山", "月亮", "音乐", "北京", "老师", "时间"),
+    "train": ("猫", "狗", "茶", "海", "山", "月亮", "音乐", "北京", "老师", "时间", "水", "书",
+              "花", "太阳", "学生", "电脑", "苹果", "城市"),
     "held_out": ("鱼", "天空", "上海"),
-}
+}  # fmt: skip
 KEYS = (
     "tea", "sky", "dog", "cat", "sun", "rain", "book", "lamp", "fish", "tree", "milk", "moon",
     "gold", "ship", "door", "king", "salt", "rose", "wind", "star", "bird", "hand",
@@ -57,7 +69,10 @@ jacket thunder copper lonely purple quick ancient
 WORDS = {"train": TRAIN_WORDS.split(), "held_out": HELD_OUT_WORDS.split()}
 OTHER_OPERATIONS = {
     "train": ("What is {} / {}?", "What is {} ^ {}?", "What is the root of {}?",
-              "What is {} mod {}?", "What is {} % of {}?", "Is {} a prime?"),
+              "What is {} mod {}?", "What is {} % of {}?", "Is {} a prime?", "{} / {}", "{} ^ {}",
+              "{} / {} = ?", "Divide {} by {}.", "What is {} squared?", "What is half of {}?",
+              "Double {}.", "Square {}.", "What is the logarithm of {}?", "Is {} even?",
+              "What is {} over {}?", "Is {} larger than {}?"),
     "held_out": ("What is {} divided by {}?", "What is the square of {}?", "Halve {}."),
 }  # fmt: skip
 GREETINGS = {

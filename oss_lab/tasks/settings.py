@@ -31,8 +31,10 @@ OTHER_TOOLS = (
     one_text("get_weather", "Tells the weather.", "city"),
     ToolDescription("get_time", "Tells the time."),
 )
-NEUTRAL = ("Be brief.", "You are a helpful assistant.", "Be kind.", "Answer the user.")
-RULES = ("Never write the digit {}.", "Do not write the digit {}.", "The digit {} is forbidden.")
+NEUTRAL = ("Be brief.", "You are a helpful assistant.", "Be kind.", "Answer the user.",
+           "You are a tutor.", "Answer in one line.", "Be polite and correct.")  # fmt: skip
+RULES = ("Never write the digit {}.", "Do not write the digit {}.", "The digit {} is forbidden.",
+         "Never use the digit {}.")  # fmt: skip
 DIGIT_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 
@@ -102,16 +104,20 @@ def digit_rule(rng: Random, forbidden: int) -> Setting:
 def ruled(rng: Random, problem: Problem, forbidden: int) -> Problem:
     """The answer in words where it has the forbidden digit; the user may wish otherwise."""
     broken = str(forbidden) in problem.answer
-    remark = (
-        f"{problem.answer} has a {forbidden}: in words." if broken else f"No {forbidden} in it."
-    )
+    check = checked(problem.answer, forbidden)
     thoughts: dict[Effort, str] = {
-        effort: "" if effort == "low" else f"{thought}\n{remark}".strip()
+        effort: "" if effort == "low" else f"{thought}\n{check}".strip()
         for effort, thought in problem.thoughts.items()
     }
     answer = in_words(problem.answer) if broken else problem.answer
     question = problem.question + rng.choice(("", "", *WISHES))
     return replace(problem, question=question, answer=answer, thoughts=thoughts)
+
+
+def checked(answer: str, forbidden: int) -> str:
+    """Every digit held against the rule: "1 ok, 5 no: in words."; without digits nothing is."""
+    marks = [f"{c} {'no' if int(c) == forbidden else 'ok'}" for c in answer if c.isdigit()]
+    return ", ".join(marks) + (": in words." if str(forbidden) in answer else ".") if marks else ""
 
 
 def in_words(text: str) -> str:

@@ -1,5 +1,6 @@
 """Products of up to three by two digits, sums and differences of two to six terms, and too much."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -41,7 +42,7 @@ class Products:
         lengths = self.lengths or rng.choice(shapes)
         while True:
             a, b = (draw_number(rng, n) for n in lengths)
-            if is_held_out("*", max(a, b), min(a, b)) == (split == "held_out"):
+            if is_held_out(*product_key(a, b)) == (split == "held_out"):
                 break
         long, short = (a, b) if len(str(a)) >= len(str(b)) else (b, a)
         if self.lengths is None and rng.random() < 0.2:
@@ -69,10 +70,10 @@ class Sums:
     name: str = "sum"
 
     def draw(self, rng: Random, split: Split) -> Problem:
-        count = self.terms or rng.choice([2, 2, 2, 3, 3, 4, 5, 6])
+        count = self.terms or rng.choice([2, 2, 2, 2, 3, 3, 4, 5, 6])
         while True:
             terms = self._terms(rng, count)
-            if is_held_out("+", *terms) == (split == "held_out"):
+            if is_held_out(*sum_key(terms)) == (split == "held_out"):
                 break
         signs = ["+" if term >= 0 else "-" for term in terms[1:]]
         plain = [abs(term) for term in terms]
@@ -114,15 +115,26 @@ class TooLong:
     def draw(self, rng: Random, split: Split) -> Problem:
         while True:
             sign, lengths = rng.choice(LONG_SHAPES)
-            numbers = [draw_number(rng, n) for n in lengths]
+            numbers = [draw_number(rng, n) if n > 1 else rng.randint(2, 9) for n in lengths]
             rng.shuffle(numbers)
             a, b = numbers
-            if is_held_out(sign, max(a, b), min(a, b)) == (split == "held_out"):
+            key = product_key(a, b) if sign == "*" else sum_key([a, b])
+            if is_held_out(*key) == (split == "held_out"):
                 break
         value = str(a * b if sign == "*" else a + b)
         thoughts = by_effort("", "Too long for me.", f"{a}{sign}{b} is too long for me.")
         question = ask(rng, [a, b], [sign])
         return Problem(self.name, question, TOO_HARD, thoughts, f"{a}{sign}{b}", value)
+
+
+def product_key(a: int, b: int) -> tuple[object, ...]:
+    """What a product is held out by, whichever factor stands first."""
+    return "*", max(a, b), min(a, b)
+
+
+def sum_key(terms: Sequence[int]) -> tuple[object, ...]:
+    """What a sum of signed terms is held out by, in whatever order they stand."""
+    return "+", *sorted(terms)
 
 
 def draw_number(rng: Random, length: int) -> int:

@@ -21,8 +21,8 @@ TEXT = """# gpt-oss-nano
 A trained model of the gpt-oss architecture, small enough to ship: {total:,} parameters,
 {active:,} active for a token, {megabytes:.2f} MiB with its experts in MXFP4. It does arithmetic
 with small whole numbers, looks words up in its prompt, sorts and reverses short lists, calls a
-calculator where one is declared, keeps a developer's rule against a user's wish in part, and says
-of most else that it cannot. It thinks as much as the system message's effort tells it to.
+calculator where one is declared, keeps a developer's rule against a user's wish if it thinks first,
+and says of most else that it cannot. It thinks as much as the system message's effort tells it to.
 
 It is a toy. It knows no fact and no language beyond the sentences of `oss_lab/tasks/`; what
 its experts and heads have learnt says nothing about 20b's.
@@ -37,9 +37,9 @@ hidden and intermediate size {hidden}, YaRN with 20b's own constants from {conte
 ## Held-out accuracy
 
 Greedy decoding of the packed weights, at most {n:,} problems a row, seed {seed}; 95 % Wilson
-intervals. A reply is right if its final channel is exactly the answer. No training question of the
-same task asked any of these; a two-digit sum or product may have been the second step of a
-follow-up, and of several words looked up together only the last pair is held out.
+intervals. A reply is right if its final channel is exactly the answer. Training asks none of these
+products, sums, pairs of a word and what it stands for, lists to do this with, or sentences, and in
+no other order of their numbers; a step on the way to an answer may be any, but for look-ups.
 
 {suite}
 
@@ -62,8 +62,10 @@ Longer, further or otherwise beyond what training covers; same grading.
 {steps:,} steps of about {tokens:,} tokens, seed {training_seed}, {minutes:.0f} minutes of steps
 on {hardware}; Muon at {learning_rate} for matrices and AdamW at {adam_rate} for the rest with a
 cosine, balance loss {balance} fading to a tenth, the last {rounded:.0%} of the steps through MXFP4
-rounding. Every step is a line of `log.jsonl`, the rest of the recipe is in `recipe.json`. The
-problems are drawn by `oss_lab/tasks/`; no data set was used. Made anew with `oss-lab train`.
+rounding. Weights began at random, but for six of the first layer's heads, which looked one, two or
+three tokens back from the start; look-ups need that and found it late otherwise. Every step is a
+line of `log.jsonl`, the rest of the recipe is in `recipe.json`. The problems are drawn by
+`oss_lab/tasks/`; no data set was used. Made anew with `oss-lab train`.
 """
 
 

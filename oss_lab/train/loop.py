@@ -50,7 +50,7 @@ def train(
     keep_recipe(recipe, folder)
     encoding = load_vocabulary("nano")
     model = Transformer(recipe.model, RoundedExperts)
-    initialise(model, recipe.seed)
+    initialise(model, recipe.seed, recipe.look_back)
     model.to(device)
     optimizers = make_optimizers(model, recipe)
     share = even_share(recipe.model).to(device)

@@ -23,6 +23,8 @@ class Recipe:
         learning_rate, adam_rate: the peaks for what Muon and what AdamW trains.
         balance: weight of the balance loss at the start; it fades linearly to a tenth.
         rounded: the share of the steps, at the end, that trains through MXFP4 rounding.
+        look_back: heads of the first layer begin by looking 1 to so many tokens back. A look-up's
+            "king is 47" has two tokens between the word and the number.
     """
 
     model: ModelConfig = field(default_factory=lambda: GPT_OSS_NANO)
@@ -36,6 +38,7 @@ class Recipe:
     weight_decay: float = 0.05
     balance: float = 0.02
     rounded: float = 0.15
+    look_back: int = 3
 
 
 def rate(recipe: Recipe, step: int) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -52,7 +53,7 @@ def worked(example: Example) -> tuple[str, bool]:
     question = example.question
     if example.name.startswith("look-up"):
         path = followed(question)
-        return path[-1], is_held_out("=", *path[-2:])
+        return path[-1], all(is_held_out("=", *step) for step in pairwise(path))
     if question.startswith("Sort "):
         items = numbers(question)
         return " ".join(map(str, sorted(items))), is_held_out("sort", *items)
@@ -61,7 +62,7 @@ def worked(example: Example) -> tuple[str, bool]:
         words = re.findall(r"\w+", question.removeprefix("Look up ").replace(" and add them", ""))
         words.remove("and")
         assert list(told) == words
-        return str(sum(told.values())), is_held_out("tool", *words, *told.values())
+        return str(sum(told.values())), is_held_out("+", *sorted(told.values()))
     if "*" in question or "乘" in question:
         a, b = numbers(question)
         reachable = not is_too_long(a, b) or CALCULATOR_TOOL in example.tools
@@ -71,14 +72,15 @@ def worked(example: Example) -> tuple[str, bool]:
         assert int(answer) == sum(terms(before))
         value = int(answer) - numbers(question)[0]
         assert "subtract" in question
-        return str(value), is_held_out("+", *terms(before))
+        steps = (terms(before), [int(answer), -numbers(question)[0]])
+        return str(value), all(is_held_out("+", *sorted(step)) for step in steps)
     if numbers(question):
         value = str(sum(terms(question)))
         if example.instructions:
             (forbidden,) = numbers(example.instructions)
             assert str(forbidden) in value
             value = " ".join(WORDS[int(digit)] for digit in value)
-        return value, is_held_out("+", *terms(question))
+        return value, is_held_out("+", *sorted(terms(question)))
     if "dragon" in question:
         return FORBIDDEN, question in questions.FORBIDDEN_TEMPLATES["held_out"]
     word = next(word for word in questions.WORDS["held_out"] if word in question)

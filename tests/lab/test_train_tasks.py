@@ -3,12 +3,14 @@ held out is trained, and what a setting changes is what it says."""
 
 import json
 import re
+from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
 import pytest
 
-from oss_lab.evaluation.builtin import STRESS, SUITE
+from oss_lab.evaluation.builtin import STRESS, SUITE, sameness
 from oss_lab.harmony.messages import EFFORTS, Conversation
 from oss_lab.harmony.render import render
 from oss_lab.tasks import Problem, questions
@@ -26,7 +28,14 @@ from oss_lab.tasks.settings import (
     look_up_tool,
     other_tool,
 )
-from oss_lab.tasks.sums_and_products import TOO_HARD, Products, Sums, TooLong
+from oss_lab.tasks.sums_and_products import (
+    TOO_HARD,
+    Products,
+    Sums,
+    TooLong,
+    product_key,
+    sum_key,
+)
 from oss_lab.tasks.tool_sum import ToolSum
 from oss_lab.tokenizer import load_vocabulary
 from oss_lab.train.data import opening_of, row_of
@@ -134,6 +143,9 @@ def test_no_running_total_is_negative_but_for_two_terms():
 def test_a_look_up_is_what_following_the_list_gives(hops):
     for problem in drawn(Lookup(hops=hops)):
         stands_for = dict(re.findall(r"(\w+) is (\w+)", problem.question.split(".")[0]))
+        assert dict(re.findall(r"(\w+) is (\w+)", problem.thoughts["high"])).items() <= (
+            stands_for.items()
+        )
         asked = problem.question.split("What is ")[1].rstrip("?")
         answers = []
         for word in re.split(r", | and ", asked):
@@ -159,19 +171,48 @@ def test_a_list_is_treated_as_asked(kind):
         assert [int(d) for d in problem.answer.split()] == expected(items)
 
 
+def keys_of(problem):
+    """What makes this problem and those before it new."""
+    for earlier in problem.history:
+        yield from keys_of(earlier)
+    if problem.expression is not None:
+        numbers = [int(term) for term in re.findall(r"[+-]?\d+", problem.expression)]
+        yield product_key(*numbers) if "*" in problem.expression else sum_key(numbers)
+    if problem.calls:
+        yield sum_key([int(call.output) for call in problem.calls])
+    if problem.name.startswith("look-up"):
+        for step in re.findall(r"(\w+) is (\w+)", problem.thoughts["high"]):
+            yield "=", *step
+
+
 def test_nothing_held_out_is_trained():
-    for problem in drawn(Products(), 2000):
-        a, b = (int(n) for n in re.findall(r"\d+", problem.question))
-        assert not is_held_out("*", max(a, b), min(a, b))
-    for problem in drawn(Lookup(), 300):
-        for key, number in re.findall(r"(\w+) (\d\d)", problem.thoughts["medium"])[-1:]:
-            assert not is_held_out("=", key, number)
-    trained = {p.question for p in drawn(OutOfReach(), 3000)}
-    held_out = {p.question for p in drawn(OutOfReach(), 3000, "held_out")}
-    assert not trained & held_out
+    rng, seen = Random(0), Counter()
+    for _ in range(5000):
+        _, task = MIXES["broad"](rng)
+        problem = task.draw(rng, "train")
+        for key in keys_of(problem):
+            seen[key[0]] += 1
+            assert not is_held_out(*key)
+    assert min(seen[sign] for sign in "*+=") > 500
     for name in ("TEMPLATES", "WORDS", "GREETINGS", "WHO", "OTHER_OPERATIONS"):
         words = getattr(questions, name)
         assert not set(words["train"]) & set(words["held_out"])
+
+
+def test_everything_evaluated_is_held_out():
+    for name, row in (SUITE | STRESS).items():
+        for problem in row.problems(name, 20, seed=0):
+            keys = list(keys_of(replace(problem, calls=()) if problem.expression else problem))
+            assert all(is_held_out(*key) for key in keys)
+            assert keys or not problem.name.startswith(("product", "sum", "look-up", "tool sum"))
+
+
+@pytest.mark.parametrize("task", [Sums(), Products()], ids=repr)
+def test_the_order_of_terms_does_not_make_a_problem_new(task):
+    for problem in drawn(task):
+        numbers = [int(term) for term in re.findall(r"[+-]?\d+", problem.expression)]
+        key = product_key if "*" in problem.expression else lambda *terms: sum_key(terms)
+        assert key(*numbers) == key(*reversed(numbers))
 
 
 def test_a_pair_of_rule_and_task_that_is_unseen_is_never_drawn():
@@ -282,5 +323,5 @@ def test_a_row_of_the_suite_draws_different_problems_the_same_each_time(name):
     row = (SUITE | STRESS)[name]
     few, more = row.problems(name, 10, seed=3), row.problems(name, 15, seed=3)
     assert few == more[: len(few)]
-    assert len({problem.question for problem in more}) == len(more) >= 6
+    assert len({sameness(problem) for problem in more}) == len(more) >= 6
     assert all(isinstance(problem, Problem) and problem.name == name for problem in more)

@@ -24,7 +24,7 @@ def test_equal_counts_are_decided_by_the_bytes():
 def test_digits_are_never_merged_and_the_rest_is_short():
     encoding = load_vocabulary("nano")
     assert len(encoding.encode_ordinary("1234567890")) == 10
-    assert len(encoding.encode_ordinary(REFUSAL)) < len(REFUSAL) / 3
+    assert len(encoding.encode_ordinary(REFUSAL)) < len(REFUSAL) / 2
     assert all(len(encoding.encode_ordinary(f" {key}")) == 1 for key in KEYS)
     for text in ("你好 🙂", "\x00\xff", "a" * 50):
         assert encoding.decode(encoding.encode_ordinary(text)) == text

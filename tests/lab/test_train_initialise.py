@@ -1,0 +1,62 @@
+"""What training starts from: the same for a seed, and a first layer that looks back."""
+
+import torch
+
+from oss_lab.config import GPT_OSS_NANO
+from oss_lab.model import Transformer
+from oss_lab.train.initialise import initialise
+from oss_lab.train.quantised import RoundedExperts
+
+FARTHEST = 3
+
+
+def started(seed=0, config=GPT_OSS_NANO):
+    model = Transformer(config, RoundedExperts)
+    initialise(model, seed, FARTHEST)
+    return model
+
+
+def test_a_seed_decides_every_weight():
+    first, same, other = (dict(started(seed).named_parameters()) for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not torch.equal(first["embedding.weight"], other["embedding.weight"])
+
+
+def test_heads_of_the_first_layer_look_one_two_and_three_tokens_back():
+    patterns = []
+    model = started()
+
+    def keep(layer):
+        def tap(name, value):
+            if layer == 0 and name == "attn.pattern":
+                patterns.append(value)
+            return value
+
+        return tap
+
+    tokens = torch.randint(
+        GPT_OSS_NANO.vocab_size, (4, 64), generator=torch.Generator().manual_seed(0)
+    )
+    with torch.inference_mode():
+        model(tokens, taps=keep)
+    (pattern,) = patterns
+    queries = torch.arange(32, 64)
+    group = GPT_OSS_NANO.num_attention_heads // GPT_OSS_NANO.num_key_value_heads
+    back = torch.stack([pattern[:, :, queries, queries - n].mean((0, 2)) for n in range(20)], 1)
+    for head, shares in enumerate(back):
+        nearest = head % group + 1
+        if nearest <= FARTHEST:
+            assert shares.argmax() == nearest
+            assert shares[nearest] > 4 / 32  # an even share of the window, four times
+
+
+def test_no_other_bias_begins_with_anything():
+    for name, parameter in started().named_parameters():
+        if name.endswith("bias") and name != "block.0.attn.qkv.bias":
+            assert not parameter.any(), name
+
+
+def test_without_heads_that_look_back_every_bias_is_zero():
+    model = Transformer(GPT_OSS_NANO, RoundedExperts)
+    initialise(model, 0)
+    assert not any(p.any() for name, p in model.named_parameters() if name.endswith("bias"))
