@@ -38,8 +38,9 @@ hidden and intermediate size {hidden}, YaRN with 20b's own constants from {conte
 
 Greedy decoding of the packed weights, at most {n:,} problems a row, seed {seed}; 95 % Wilson
 intervals. A reply is right if its final channel is exactly the answer. Training asks none of these
-products, sums, pairs of a word and what it stands for, lists to do this with, or sentences, and in
-no other order of their numbers; a step on the way to an answer may be any, but for look-ups.
+products and sums, in any order of their terms, nor these pairs of a word and what it stands for,
+lists with what to do with them, or sentences; a step on the way to an answer may be any, but for
+look-ups.
 
 {suite}
 

@@ -25,8 +25,8 @@ def initialise(model: Transformer, seed: int, look_back: int = 0) -> None:
     norm scales one; sinks and biases zero, but for the first layer's that look back.
 
     Args:
-        look_back: how many tokens back the farthest of these heads looks; the heads of a key-value
-            head at most.
+        look_back: how many tokens back the farthest of these heads looks; no more of them than
+            share a key-value head.
     """
     generator = torch.Generator().manual_seed(seed)
     depth = math.sqrt(2 * model.config.num_hidden_layers)
@@ -58,7 +58,7 @@ def set_back(bias: torch.Tensor, config: ModelConfig, farthest: int) -> None:
     frequency = inverse_frequencies(config)[:2]
     for kv_head in range(config.num_key_value_heads):
         heads[config.num_attention_heads + kv_head, 0, :2] = SIZE
-        for back in range(1, farthest + 1):
+        for back in range(1, min(farthest, group) + 1):
             query = heads[kv_head * group + back - 1]
             query[0, :2] = SIZE * (back * frequency).cos()
             query[1, :2] = -SIZE * (back * frequency).sin()

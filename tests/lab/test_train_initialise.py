@@ -60,3 +60,14 @@ def test_without_heads_that_look_back_every_bias_is_zero():
     model = Transformer(GPT_OSS_NANO, RoundedExperts)
     initialise(model, 0)
     assert not any(p.any() for name, p in model.named_parameters() if name.endswith("bias"))
+
+
+def test_where_fewer_heads_share_a_key_value_head_fewer_look_back(small_nano):
+    model = started(config=small_nano)
+    q, kv = small_nano.num_attention_heads, small_nano.num_key_value_heads
+    heads = model.block[0].attn.qkv.bias.view(-1, small_nano.head_dim)
+    assert q // kv < FARTHEST
+    assert heads[: q + kv].any(1).all()
+    assert not heads[q + kv :].any()  # v
+    k = heads[q : q + kv]
+    assert torch.equal(k != 0, torch.arange(small_nano.head_dim).expand_as(k) < 2)
