@@ -17,6 +17,7 @@ from jaxtyping import Int
 from numpy import ndarray
 from tqdm.auto import tqdm
 
+from oss_lab.evaluation.builtin import rule_against_5
 from oss_lab.harmony import render
 from oss_lab.harmony.messages import EFFORTS
 from oss_lab.lab import Lab
@@ -24,7 +25,7 @@ from oss_lab.tasks import Task
 from oss_lab.tasks.lists import Lists
 from oss_lab.tasks.lookup import Lookup
 from oss_lab.tasks.mix import FREE_TEXT
-from oss_lab.tasks.settings import Setting, calculator, digit_rule, plain
+from oss_lab.tasks.settings import Setting, calculator, plain
 from oss_lab.tasks.sums_and_products import Products, Sums
 from oss_lab.train.findings.information import (
     Information,
@@ -44,7 +45,7 @@ TASKS: dict[str, tuple[Task, Callable[[Random], Setting]]] = {
     "list": (Lists(), plain),
     "free text": (FREE_TEXT, plain),
     "sum, calculator": (Sums(), calculator),
-    "sum, rule against 5": (Sums(), lambda rng: digit_rule(rng, 5)),
+    "sum, rule against 5": (Sums(), rule_against_5),
 }
 SHUFFLES = 100
 

@@ -5,34 +5,32 @@ has all of them in float32; rounded to BF16 they differ from the checkpoint in t
 Both models get the same held-out problems and compute in the same precision.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 
 import torch
 from tqdm.auto import tqdm
 
 from oss_lab.errors import LabError
+from oss_lab.evaluation.builtin import SUITE
 from oss_lab.generate import GREEDY
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import Lab
-from oss_lab.tasks import Task
-from oss_lab.tasks.lookup import Lookup
-from oss_lab.tasks.settings import Setting, calculator, digit_rule, plain
-from oss_lab.tasks.sums_and_products import Products, Sums
-from oss_lab.train.findings.share import Paired, drawn, marks
+from oss_lab.train.findings.share import Paired, marks
 from oss_lab.train.loop import trained
 from oss_lab.train.recipe import RECIPE, STATE, read_recipe
 
-ROWS: dict[str, tuple[Task, Callable[[Random], Setting]]] = {
-    "product 3x2 digits": (Products(lengths=(3, 2)), plain),
-    "sum 2 terms, 3 digits": (Sums(terms=2, digits=3), plain),
-    "sum 5 terms": (Sums(terms=5, digits=2), plain),
-    "look-up": (Lookup(), plain),
-    "sum, calculator": (Sums(), calculator),
-    "sum, rule against 5": (Sums(terms=2, digits=2), lambda rng: digit_rule(rng, 5)),
-}
+ROWS = (
+    "product 3x2 digits",
+    "sum 2 terms, 3 digits",
+    "difference, 3 digits",
+    "sum 5 terms",
+    "look-up beyond the window",
+    "calculator, arithmetic",
+    "rule against 5, sum",
+    "out of reach",
+)
+"""Rows of the evaluation's suite."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +49,12 @@ def is_run(folder: Path) -> bool:
 
 
 def measure(lab: Lab, run: Path, n: int, seed: int) -> list[Rounding]:
-    """n problems of each kind; `run` is the folder of the run that `lab` was exported from."""
+    """At most n problems of each kind; `run` is the run that `lab` was exported from."""
     exact = in_bf16(lab, run)
     found: list[Rounding] = []
     todo: list[tuple[str, Effort]] = [(task, effort) for task in ROWS for effort in EFFORTS]
     for task, effort in tqdm(todo, desc="rounding", disable=None):
-        made, setting = ROWS[task]
-        problems = drawn(made, n, Random(f"{seed}/rounding/{task}"), setting)
+        problems = SUITE[task].problems(task, n, seed)
         accuracy = Paired.of(marks(lab, problems, effort), marks(exact, problems, effort))
         found.append(Rounding(task, effort, seed, accuracy))
     return found

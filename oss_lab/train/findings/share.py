@@ -11,7 +11,7 @@ from oss_lab.lab import Lab
 from oss_lab.tasks import Problem, Task
 from oss_lab.tasks.settings import Setting, plain
 
-BATCH = 64
+BATCH = 256
 MAX_TOKENS = 400  # of one reply
 
 
