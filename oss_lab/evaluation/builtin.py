@@ -26,7 +26,13 @@ from oss_lab.tasks.settings import (
     plain,
     ruled,
 )
-from oss_lab.tasks.sums_and_products import UNSEEN_WORDINGS, Products, Sums, TooLong
+from oss_lab.tasks.sums_and_products import (
+    UNSEEN_WORDINGS,
+    Products,
+    Sums,
+    TooLong,
+    expression_key,
+)
 from oss_lab.tasks.tool_sum import ToolSum
 from oss_lab.tasks.write_digit import WriteDigit
 
@@ -50,7 +56,8 @@ class Row:
     def problems(self, name: str, n: int, seed: int) -> list[Problem]:
         """Up to n different held-out problems; the first of a larger n are those of a smaller.
 
-        Problems of the same expression or, where there is none, with the same words are the same.
+        Problems of the same terms, in any order, or, where there are none, with the same words are
+        the same.
         """
         rng, drawn, repeats = Random(f"{seed}/{name}"), dict[object, Problem](), 0
         while len(drawn) < min(n, self.most) and repeats < REPEATS:
@@ -65,8 +72,11 @@ class Row:
 
 
 def sameness(problem: Problem) -> object:
-    """What two problems share that are the same but for their wording."""
-    asked = problem.expression or (problem.question, tuple(c.output for c in problem.calls))
+    """What two problems share that are the same but for wording and order of terms."""
+    if problem.expression:
+        asked = expression_key(problem.expression)
+    else:
+        asked = problem.question, tuple(call.output for call in problem.calls)
     return asked, tuple(map(sameness, problem.history))
 
 

@@ -1,5 +1,6 @@
 """Products of up to three by two digits, sums and differences of two to six terms, and too much."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -135,6 +136,14 @@ def product_key(a: int, b: int) -> tuple[object, ...]:
 def sum_key(terms: Sequence[int]) -> tuple[object, ...]:
     """What a sum of signed terms is held out by, in whatever order they stand."""
     return "+", *sorted(terms)
+
+
+def expression_key(expression: str) -> tuple[object, ...]:
+    """The key of a product of two factors or a sum, as a calculator is asked for it."""
+    if "*" in expression:
+        a, b = map(int, expression.split("*"))
+        return product_key(a, b)
+    return sum_key([int(term) for term in re.findall(r"[+-]?\d+", expression)])
 
 
 def draw_number(rng: Random, length: int) -> int:

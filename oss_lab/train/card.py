@@ -39,8 +39,9 @@ hidden and intermediate size {hidden}, YaRN with 20b's own constants from {conte
 Greedy decoding of the packed weights, at most {n:,} problems a row, seed {seed}; 95 % Wilson
 intervals. A reply is right if its final channel is exactly the answer. Training asks none of these
 products and sums, in any order of their terms, nor these pairs of a word and what it stands for,
-lists with what to do with them, or sentences; a step on the way to an answer may be any, but for
-look-ups.
+lists with what to do with them, or sentences. A step on the way to an answer may be any, but for
+look-ups: most products of two or three digits by one stand, with their whole analysis, inside the
+analyses of longer ones that training does ask.
 
 {suite}
 
