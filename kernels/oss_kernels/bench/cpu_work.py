@@ -12,7 +12,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from oss_kernels.cases import Make
+from oss_kernels.cases import Make, counted
 from oss_kernels.cpu import machine
 from oss_kernels.experts.cpu import expert_mlp
 from oss_kernels.experts.weights import ExpertWeights
@@ -121,7 +121,3 @@ def work() -> list[Timed]:
     for tokens in (4, 5):
         made += bfloat16(make, SIZE.qkv_rows, SIZE.hidden, tokens)
     return made
-
-
-def counted(tokens: int) -> str:
-    return "1 token" if tokens == 1 else f"{tokens} tokens"
