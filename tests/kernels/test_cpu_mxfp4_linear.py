@@ -9,7 +9,7 @@ pytest.importorskip("numba", reason="numba is not installed")
 
 from oss_kernels.cpu import machine
 from oss_kernels.cpu.dequantise import dequantise_by_group, dequantise_by_number
-from oss_kernels.cpu.numbers import array
+from oss_kernels.cpu.numbers import as_numpy
 from oss_kernels.mxfp4_linear import cpu
 
 ROUNDING = {torch.float32: 2**-24, torch.bfloat16: 2**-8}  # of a store: half a unit
@@ -37,7 +37,7 @@ def check(got, x, blocks, scales, bias, dtype, sums=1e-6):
 @pytest.mark.parametrize("groups", [2, 3, 4, 5, 7, 9, 90])
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
 def test_rows_are_the_definition(rng, path, dtype, groups):
-    if groups < machine.SMALLEST[path]:
+    if groups < cpu.LAYOUTS[path].groups:
         pytest.skip("the path's chunk is longer")
     blocks, scales = weights(rng, 13, groups)
     for tokens in (1, 2, 9):
@@ -87,9 +87,11 @@ def test_every_element_of_a_poisoned_output_is_written(rng, path, dtype):
     x = torch.randn(3, 160, generator=rng).to(dtype)
     out = torch.full((4, 7), float("nan"), dtype=dtype)
     layout = cpu.LAYOUTS[path]
-    room = cpu.room(3, 160, layout.elements, layout.bits)
-    room.fill(0x7FC0 if layout.bits == 16 else float("nan"))
-    cpu.rows_kernel(path)(array(x), array(blocks), array(scales), None, room, array(out[:3]))
+    arranged = cpu.empty_arranged(3, 160, layout.elements, layout.bits)
+    arranged.fill(0x7FC0 if layout.bits == 16 else float("nan"))
+    cpu.rows_kernel(path)(
+        as_numpy(x), as_numpy(blocks), as_numpy(scales), None, arranged, as_numpy(out[:3])
+    )
     assert out[:3].isfinite().all()
     assert out[3].isnan().all()
 
@@ -135,7 +137,7 @@ def test_dequantised_numbers_are_the_references_bit_for_bit(way, dtype):
     blocks = torch.arange(256, dtype=torch.uint8).view(16, 16).repeat(256, 1, 1)
     scales = torch.arange(256, dtype=torch.uint8)[:, None].repeat(1, 16)
     out = torch.full((257, 512), 7.0, dtype=dtype)
-    way()(array(blocks), array(scales), array(out[:256]))
+    way()(as_numpy(blocks), as_numpy(scales), as_numpy(out[:256]))
     want = exact_numbers(blocks, scales, dtype)
     whole = {torch.float32: torch.int32, torch.bfloat16: torch.int16}[dtype]
     numbers = ~want.isnan()

@@ -52,7 +52,7 @@ def reading() -> Timed:
 
 
 def mxfp4(
-    make: Make, rows: int, columns: int, tokens: int, path: machine.Path | None = None
+    make: Make, rows: int, columns: int, tokens: int, path: machine.InstructionSet | None = None
 ) -> Timed:
     """As callers get it or, with a path, by rows in that one."""
     size = rows * columns // 32 * 17
