@@ -72,3 +72,8 @@ class Make:
 def nbytes(*tensors: Tensor) -> int:
     """Of all of them; a tensor without memory counts what it would have."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def counted(tokens: int) -> str:
+    """For the name of a case."""
+    return "1 token" if tokens == 1 else f"{tokens} tokens"

@@ -7,11 +7,22 @@ through the compile gate: what is tested there is what runs.
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+import triton.language as tl
 from torch import Tensor
 from triton import knobs
 
 INTERPRETED: bool = knobs.runtime.interpret
 """Whether kernels run in Triton's interpreter (TRITON_INTERPRET=1 when they were imported)."""
+
+
+def dot_dtype(dtype: torch.dtype) -> tl.dtype:
+    """The type to which both sides of a `tl.dot` are cast, for activations or weights of `dtype`.
+
+    bfloat16 stays what it is, for matrix instructions, except in Triton's interpreter, which cannot
+    multiply it. float32 is not rounded to it.
+    """
+    return tl.bfloat16 if dtype == torch.bfloat16 and not INTERPRETED else tl.float32
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ interpreter nothing compiles.
 """
 
 import os
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -31,3 +32,23 @@ def rng(request: pytest.FixtureRequest) -> torch.Generator:
     """Fresh numbers for each test, the same in every run of it."""
     seed = sum(request.node.name.encode())
     return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def random_mxfp4(rng: torch.Generator) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """`random_mxfp4(*rows, groups=g)`: blocks [rows groups 16] with any codes, and scales [rows
+    groups] from `low` to `high` - 1."""
+
+    def make(*rows: int, groups: int, low: int = 110, high: int = 140):
+        blocks = torch.randint(0, 256, (*rows, groups, 16), dtype=torch.uint8, generator=rng)
+        return blocks, torch.randint(low, high, (*rows, groups), dtype=torch.uint8, generator=rng)
+
+    return make
+
+
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    """torch.set_num_threads; after the test their number is what it was."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

@@ -1,5 +1,7 @@
 """The CPU's experts against float64."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from oss_kernels.experts import reference
@@ -14,19 +16,19 @@ CONSTANTS = {"alpha": 1.702, "limit": 7.0}
 EXPERTS, HIDDEN, WIDTH, SLOTS = 8, 160, 192, 3
 
 
-def packed(rng, *rows, columns):
-    blocks = torch.randint(0, 256, (*rows, columns // 32, 16), dtype=torch.uint8, generator=rng)
-    shape = (*rows, columns // 32)
-    return blocks, torch.randint(120, 126, shape, dtype=torch.uint8, generator=rng)
+@pytest.fixture
+def layer(rng, random_mxfp4: Callable[..., tuple[torch.Tensor, torch.Tensor]]):
+    """`layer(dtype)`: the weights of one."""
 
+    def make(dtype, hidden=HIDDEN, width=WIDTH):
+        return ExpertWeights(
+            *random_mxfp4(EXPERTS, 2 * width, groups=hidden // 32, low=120, high=126),
+            torch.randn(EXPERTS, 2 * width, generator=rng).to(dtype),
+            *random_mxfp4(EXPERTS, hidden, groups=width // 32, low=120, high=126),
+            torch.randn(EXPERTS, hidden, generator=rng).to(dtype),
+        )
 
-def layer(rng, dtype, hidden=HIDDEN, width=WIDTH):
-    return ExpertWeights(
-        *packed(rng, EXPERTS, 2 * width, columns=hidden),
-        torch.randn(EXPERTS, 2 * width, generator=rng).to(dtype),
-        *packed(rng, EXPERTS, hidden, columns=width),
-        torch.randn(EXPERTS, hidden, generator=rng).to(dtype),
-    )
+    return make
 
 
 def routed(rng, tokens, dtype, hidden=HIDDEN):
@@ -53,8 +55,8 @@ def check(got, want, dtype, chain):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("tokens", [1, 2, 3, 8, 50])
-def test_a_few_tokens(rng, dtype, tokens):
-    experts = layer(rng, dtype)
+def test_a_few_tokens(rng, layer, dtype, tokens):
+    experts = layer(dtype)
     given = routed(rng, tokens, dtype)
     check(cpu.expert_mlp(*given, experts, **CONSTANTS), exact(*given, experts), dtype, CHAIN[dtype])
 
@@ -62,17 +64,17 @@ def test_a_few_tokens(rng, dtype, tokens):
 @pytest.mark.parametrize(
     ("path", "dtype"), [(p, d) for p in machine.paths() for d in CHAIN if machine.takes(p, d)]
 )
-def test_every_path(rng, path, dtype):
-    experts = layer(rng, dtype)
+def test_every_path(rng, layer, path, dtype):
+    experts = layer(dtype)
     given = routed(rng, 6, dtype)
     got = cpu.in_one_call(*given, experts, **CONSTANTS, path=path)
     check(got, exact(*given, experts), dtype, CHAIN[dtype])
 
 
-def test_nothing_that_a_kernel_reads_was_freed(rng):
+def test_nothing_that_a_kernel_reads_was_freed(rng, layer):
     """numba frees an array after its last use by name; an address is no name. Many calls, because
     freed memory often still holds what it held."""
-    experts = layer(rng, torch.float32)
+    experts = layer(torch.float32)
     for call in range(100):
         given = routed(rng, call % 8 + 1, torch.float32)
         got = cpu.expert_mlp(*given, experts, **CONSTANTS)
@@ -80,34 +82,31 @@ def test_nothing_that_a_kernel_reads_was_freed(rng):
 
 
 @pytest.mark.parametrize(("dtype", "chain"), [(torch.float32, 2e-6), (torch.bfloat16, 2**-7)])
-def test_many_tokens(rng, dtype, chain):
-    experts = layer(rng, dtype)
+def test_many_tokens(rng, layer, dtype, chain):
+    experts = layer(dtype)
     given = routed(rng, 100, dtype)
     check(cpu.expert_mlp(*given, experts, **CONSTANTS), exact(*given, experts), dtype, chain)
 
 
-def test_sizes_of_nano(rng):
-    experts = layer(rng, torch.float32, 96, 96)
+def test_sizes_of_nano(rng, layer):
+    experts = layer(torch.float32, 96, 96)
     given = routed(rng, 1, torch.float32, 96)
     check(cpu.expert_mlp(*given, experts, **CONSTANTS), exact(*given, experts), torch.float32, 2e-6)
 
 
-def test_no_token(rng):
-    experts = layer(rng, torch.float32)
+def test_no_token(rng, layer):
+    experts = layer(torch.float32)
     x, ids, weights = routed(rng, 1, torch.float32)
     assert cpu.expert_mlp(x[:0], ids[:0], weights[:0], experts, **CONSTANTS).shape == (0, HIDDEN)
 
 
-def test_bits_depend_on_neither_threads_nor_other_tokens(rng):
-    experts = layer(rng, torch.bfloat16)
+def test_bits_depend_on_neither_threads_nor_other_tokens(rng, layer, set_threads):
+    experts = layer(torch.bfloat16)
     given = x, ids, weights = routed(rng, 3, torch.bfloat16)
-    before, got = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            got.append(cpu.expert_mlp(*given, experts, **CONSTANTS))
-    finally:
-        torch.set_num_threads(before)
+    got = []
+    for threads in (1, 2):
+        set_threads(threads)
+        got.append(cpu.expert_mlp(*given, experts, **CONSTANTS))
     assert torch.equal(got[0], got[1])
     alone = [
         cpu.expert_mlp(x[i : i + 1], ids[i : i + 1], weights[i : i + 1], experts, **CONSTANTS)
@@ -116,8 +115,8 @@ def test_bits_depend_on_neither_threads_nor_other_tokens(rng):
     assert torch.equal(got[0], torch.cat(alone))
 
 
-def test_a_nan_in_a_token_stays_in_it(rng):
-    experts = layer(rng, torch.float32)
+def test_a_nan_in_a_token_stays_in_it(rng, layer):
+    experts = layer(torch.float32)
     x, ids, weights = routed(rng, 2, torch.float32)
     x[0, 5] = float("nan")
     got = cpu.expert_mlp(x, ids, weights, experts, **CONSTANTS)

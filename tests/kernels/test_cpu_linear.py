@@ -31,16 +31,13 @@ def test_linear_is_the_definition(rng, tokens, rows, columns, dtype):
         assert added.shape == reference.linear(x, weight, b, residual).shape
 
 
-def test_bits_depend_on_neither_threads_nor_other_tokens(rng):
+def test_bits_depend_on_neither_threads_nor_other_tokens(rng, set_threads):
     x, weight = torch.randn(4, 160, generator=rng), torch.randn(37, 160, generator=rng)
     x, weight = x.bfloat16(), weight.bfloat16()
-    before, got = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            got.append(cpu.linear(x, weight, None))
-    finally:
-        torch.set_num_threads(before)
+    got = []
+    for threads in (1, 2):
+        set_threads(threads)
+        got.append(cpu.linear(x, weight, None))
     assert torch.equal(got[0], got[1])
     assert torch.equal(got[0], torch.cat([cpu.linear(token[None], weight, None) for token in x]))
 

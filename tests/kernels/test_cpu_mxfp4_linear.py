@@ -9,18 +9,13 @@ pytest.importorskip("numba", reason="numba is not installed")
 
 from oss_kernels.cpu import machine
 from oss_kernels.cpu.dequantise import dequantise_by_group, dequantise_by_number
-from oss_kernels.cpu.numbers import array
+from oss_kernels.cpu.numbers import as_numpy
 from oss_kernels.mxfp4_linear import cpu
 
 ROUNDING = {torch.float32: 2**-24, torch.bfloat16: 2**-8}  # of a store: half a unit
 PAIRS = [
     (path, dtype) for path in machine.paths() for dtype in ROUNDING if machine.takes(path, dtype)
 ]
-
-
-def weights(rng, rows, groups, low=110, high=140):
-    blocks = torch.randint(0, 256, (rows, groups, 16), dtype=torch.uint8, generator=rng)
-    return blocks, torch.randint(low, high, (rows, groups), dtype=torch.uint8, generator=rng)
 
 
 def check(got, x, blocks, scales, bias, dtype, sums=1e-6):
@@ -36,10 +31,10 @@ def check(got, x, blocks, scales, bias, dtype, sums=1e-6):
 
 @pytest.mark.parametrize("groups", [2, 3, 4, 5, 7, 9, 90])
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
-def test_rows_are_the_definition(rng, path, dtype, groups):
-    if groups < machine.SMALLEST[path]:
+def test_rows_are_the_definition(rng, random_mxfp4, path, dtype, groups):
+    if groups < cpu.LAYOUTS[path].groups:
         pytest.skip("the path's chunk is longer")
-    blocks, scales = weights(rng, 13, groups)
+    blocks, scales = random_mxfp4(13, groups=groups)
     for tokens in (1, 2, 9):
         x = torch.randn(tokens, 32 * groups, generator=rng).to(dtype)
         bias = torch.randn(13, generator=rng).to(dtype) if tokens > 1 else None
@@ -48,11 +43,11 @@ def test_rows_are_the_definition(rng, path, dtype, groups):
 
 
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
-def test_every_code_at_every_place_and_every_scale(rng, path, dtype):
+def test_every_code_at_every_place_and_every_scale(rng, random_mxfp4, path, dtype):
     groups = 5
     size = 32 * groups
     x = torch.eye(size).to(dtype)  # each element alone: the result is exact
-    blocks, _ = weights(rng, 16, groups)
+    blocks, _ = random_mxfp4(16, groups=groups)
     scales = torch.tensor([0, 1, 2, 126, 127, 128, 251, 252]).to(torch.uint8)[
         torch.randint(0, 8, (16, groups), generator=rng)
     ]
@@ -62,8 +57,8 @@ def test_every_code_at_every_place_and_every_scale(rng, path, dtype):
 
 
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
-def test_the_largest_scale_and_the_one_that_is_no_number(rng, path, dtype):
-    blocks, scales = weights(rng, 4, 6)
+def test_the_largest_scale_and_the_one_that_is_no_number(rng, random_mxfp4, path, dtype):
+    blocks, scales = random_mxfp4(4, groups=6)
     scales[1], scales[2, 3], scales[3, 5] = 254, 255, 255
     x = (torch.randn(2, 192, generator=rng) * 1e-4).to(dtype)
     got = cpu.by_rows(x, blocks, scales, None, path)
@@ -74,38 +69,39 @@ def test_the_largest_scale_and_the_one_that_is_no_number(rng, path, dtype):
 
 
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
-def test_any_size_of_activations(rng, path, dtype):
-    blocks, scales = weights(rng, 8, 5)
+def test_any_size_of_activations(rng, random_mxfp4, path, dtype):
+    blocks, scales = random_mxfp4(8, groups=5)
     for size in (1e-30, 1e-6, 1e6, 1e30):
         x = (torch.randn(1, 160, generator=rng) * size).to(dtype)
         check(cpu.by_rows(x, blocks, scales, None, path), x, blocks, scales, None, dtype)
 
 
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
-def test_every_element_of_a_poisoned_output_is_written(rng, path, dtype):
-    blocks, scales = weights(rng, 7, 5)
+def test_every_element_of_a_poisoned_output_is_written(rng, random_mxfp4, path, dtype):
+    blocks, scales = random_mxfp4(7, groups=5)
     x = torch.randn(3, 160, generator=rng).to(dtype)
     out = torch.full((4, 7), float("nan"), dtype=dtype)
     layout = cpu.LAYOUTS[path]
-    room = cpu.room(3, 160, layout.elements, layout.bits)
-    room.fill(0x7FC0 if layout.bits == 16 else float("nan"))
-    cpu.rows_kernel(path)(array(x), array(blocks), array(scales), None, room, array(out[:3]))
+    arranged = cpu.empty_arranged(3, 160, layout.elements, layout.bits)
+    arranged.fill(0x7FC0 if layout.bits == 16 else float("nan"))
+    cpu.rows_kernel(path)(
+        as_numpy(x), as_numpy(blocks), as_numpy(scales), None, arranged, as_numpy(out[:3])
+    )
     assert out[:3].isfinite().all()
     assert out[3].isnan().all()
 
 
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
-def test_bits_depend_on_neither_threads_nor_other_tokens(rng, path, dtype):
-    blocks, scales = weights(rng, 37, 6)
+def test_bits_depend_on_neither_threads_nor_other_tokens(
+    rng, random_mxfp4, set_threads, path, dtype
+):
+    blocks, scales = random_mxfp4(37, groups=6)
     x = torch.randn(5, 192, generator=rng).to(dtype)
-    before, got = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            got.append(cpu.by_rows(x, blocks, scales, None, path))
-            assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
+    got = []
+    for threads in (1, 2):
+        set_threads(threads)
+        got.append(cpu.by_rows(x, blocks, scales, None, path))
+        assert torch.get_num_threads() == threads
     assert torch.equal(got[0], got[1])
     alone = torch.cat([cpu.by_rows(token[None], blocks, scales, None, path) for token in x])
     assert torch.equal(got[0], alone)
@@ -115,8 +111,8 @@ def test_bits_depend_on_neither_threads_nor_other_tokens(rng, path, dtype):
 @pytest.mark.parametrize(
     ("tokens", "rows", "groups"), [(1, 5, 1), (0, 5, 4), (32, 33, 5), (33, 33, 5), (40, 700, 5)]
 )
-def test_the_public_function_is_the_reference(rng, dtype, tokens, rows, groups):
-    blocks, scales = weights(rng, rows, groups)
+def test_the_public_function_is_the_reference(rng, random_mxfp4, dtype, tokens, rows, groups):
+    blocks, scales = random_mxfp4(rows, groups=groups)
     x = torch.randn(tokens, 32 * groups, generator=rng).to(dtype)
     bias = torch.randn(rows, generator=rng).to(dtype)
     got = cpu.mxfp4_linear(x, blocks, scales, bias)
@@ -135,7 +131,7 @@ def test_dequantised_numbers_are_the_references_bit_for_bit(way, dtype):
     blocks = torch.arange(256, dtype=torch.uint8).view(16, 16).repeat(256, 1, 1)
     scales = torch.arange(256, dtype=torch.uint8)[:, None].repeat(1, 16)
     out = torch.full((257, 512), 7.0, dtype=dtype)
-    way()(array(blocks), array(scales), array(out[:256]))
+    way()(as_numpy(blocks), as_numpy(scales), as_numpy(out[:256]))
     want = exact_numbers(blocks, scales, dtype)
     whole = {torch.float32: torch.int32, torch.bfloat16: torch.int16}[dtype]
     numbers = ~want.isnan()
@@ -144,8 +140,8 @@ def test_dequantised_numbers_are_the_references_bit_for_bit(way, dtype):
     assert (out[256] == 7).all()
 
 
-def test_a_wrong_order_of_activations_would_be_seen(rng):
-    blocks, scales = weights(rng, 13, 6)
+def test_a_wrong_order_of_activations_would_be_seen(rng, random_mxfp4):
+    blocks, scales = random_mxfp4(13, groups=6)
     x = torch.randn(1, 192, generator=rng)
     swapped = x.view(-1, 2).flip(-1).reshape(1, -1)
     got = cpu.by_rows(swapped, blocks, scales, None, machine.paths()[-1])

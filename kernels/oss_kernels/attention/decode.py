@@ -33,7 +33,7 @@ def split_kernel(
     q_batch, q_head, q_seq, k_batch, k_head, k_key, v_batch, v_head, v_key,  # strides
     heads, seq, keys, window, scale, begin_slot, split_keys,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr,
-    ROWS: tl.constexpr, KEYS: tl.constexpr, DOT: tl.constexpr,
+    ROWS: tl.constexpr, KEYS: tl.constexpr, DOT_DTYPE: tl.constexpr,
 ):  # fmt: skip
     kv_heads = heads // GROUP
     batch = (tl.program_id(0) // kv_heads).to(tl.int64)
@@ -47,7 +47,7 @@ def split_kernel(
     query = row % seq
     real = row < GROUP * seq
     q_rows = q + batch * q_batch + head[:, None] * q_head + query[:, None] * q_seq
-    q_tile = tl.load(q_rows + column, mask=real[:, None], other=0.0).to(DOT)
+    q_tile = tl.load(q_rows + column, mask=real[:, None], other=0.0).to(DOT_DTYPE)
 
     padded = 0
     if padding is not None:
@@ -67,8 +67,8 @@ def split_kernel(
     for start in range(lower, upper, KEYS):
         slot = start + tile_row
         held = (slot < upper)[:, None]
-        k_tile = tl.load(k_rows, mask=held, other=0.0).to(DOT)
-        v_tile = tl.load(v_rows, mask=held, other=0.0).to(DOT)
+        k_tile = tl.load(k_rows, mask=held, other=0.0).to(DOT_DTYPE)
+        v_tile = tl.load(v_rows, mask=held, other=0.0).to(DOT_DTYPE)
         top, total, mixed = step(
             q_tile, k_tile, v_tile, first, last, slot, scale, top, total, mixed
         )

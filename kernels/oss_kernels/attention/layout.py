@@ -1,11 +1,9 @@
 """What both kernels are told about q, k and v: where rows lie, and the type that is multiplied."""
 
-import torch
-import triton.language as tl
 from torch import Tensor
 
 from oss_kernels.attention.online import LOG2E
-from oss_kernels.launch import INTERPRETED
+from oss_kernels.launch import dot_dtype
 
 STRIDES = (
     "q_batch", "q_head", "q_seq", "k_batch", "k_head", "k_key", "v_batch", "v_head", "v_key",
@@ -29,8 +27,7 @@ def inputs(
     constants: dict[str, object] = {
         "GROUP": heads // kv_heads,
         "HEAD_DIM": head_dim,
-        # Triton's interpreter cannot multiply bfloat16; float32 weights are not rounded to it.
-        "DOT": tl.float32 if INTERPRETED or q.dtype == torch.float32 else tl.bfloat16,
+        "DOT_DTYPE": dot_dtype(q.dtype),
     }
     if padding is None:
         constants["padding"] = None  # the kernel is compiled without it

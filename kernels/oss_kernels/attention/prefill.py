@@ -27,7 +27,7 @@ def prefill_kernel(
     q_batch, q_head, q_seq, k_batch, k_head, k_key, v_batch, v_head, v_key,  # strides
     heads, seq, keys, window, scale,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr,
-    QUERIES: tl.constexpr, KEYS: tl.constexpr, DOT: tl.constexpr,
+    QUERIES: tl.constexpr, KEYS: tl.constexpr, DOT_DTYPE: tl.constexpr,
 ):  # fmt: skip
     # Program ids in 64 bits, as what they are multiplied by may pass 2^31 elements.
     batch = (tl.program_id(0) // heads).to(tl.int64)
@@ -39,7 +39,7 @@ def prefill_kernel(
     column = tl.arange(0, HEAD_DIM)
     real = (query < seq)[:, None]
     q_rows = q + batch * q_batch + head * q_head + query.to(tl.int64)[:, None] * q_seq
-    q_tile = tl.load(q_rows + column, mask=real, other=0.0).to(DOT)
+    q_tile = tl.load(q_rows + column, mask=real, other=0.0).to(DOT_DTYPE)
 
     # Each query sees slots first to last, the tile together lower to upper - 1.
     padded = 0
@@ -60,8 +60,8 @@ def prefill_kernel(
     for start in range(lower, upper, KEYS):
         slot = start + row
         held = (slot < upper)[:, None]
-        k_tile = tl.load(k_rows, mask=held, other=0.0).to(DOT)
-        v_tile = tl.load(v_rows, mask=held, other=0.0).to(DOT)
+        k_tile = tl.load(k_rows, mask=held, other=0.0).to(DOT_DTYPE)
+        v_tile = tl.load(v_rows, mask=held, other=0.0).to(DOT_DTYPE)
         top, total, mixed = step(
             q_tile, k_tile, v_tile, first, last, slot, scale, top, total, mixed
         )

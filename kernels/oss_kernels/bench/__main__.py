@@ -1,7 +1,7 @@
 """`python -m oss_kernels.bench`: time the kernels of a GPU, or with --cpu those of a CPU.
 
-Every figure stands beside what the machine can do at best, measured in the same run. Results are
-kept as JSON under kernels/benchmarks/results with --results.
+Every figure stands beside what the machine can do at best, measured in the same run. With
+--results and a folder they are kept there as JSON.
 """
 
 import argparse

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from oss_kernels.cases import Make
+from oss_kernels.cases import Make, counted
 from oss_kernels.cpu import machine
 from oss_kernels.experts.cpu import expert_mlp
 from oss_kernels.experts.weights import ExpertWeights
@@ -52,7 +52,7 @@ def reading() -> Timed:
 
 
 def mxfp4(
-    make: Make, rows: int, columns: int, tokens: int, path: machine.Path | None = None
+    make: Make, rows: int, columns: int, tokens: int, path: machine.InstructionSet | None = None
 ) -> Timed:
     """As callers get it or, with a path, by rows in that one."""
     size = rows * columns // 32 * 17
@@ -121,7 +121,3 @@ def work() -> list[Timed]:
     for tokens in (4, 5):
         made += bfloat16(make, SIZE.qkv_rows, SIZE.hidden, tokens)
     return made
-
-
-def counted(tokens: int) -> str:
-    return "1 token" if tokens == 1 else f"{tokens} tokens"

@@ -16,7 +16,7 @@ from oss_kernels.bench.limits import Limits
 from oss_kernels.bench.timing import Time, time_calls
 from oss_kernels.cases import Make, nbytes
 from oss_kernels.launch import Launch
-from oss_kernels.mxfp4.decode import decode_tile
+from oss_kernels.mxfp4.decode import weight_tile
 from oss_kernels.mxfp4_linear import decode, reference
 from oss_kernels.shapes import GPT_OSS_20B
 
@@ -29,12 +29,7 @@ def bytes_kernel(x, blocks, scales, out, rows, groups, ROWS: tl.constexpr, GROUP
     sums = tl.zeros((ROWS, 32 * GROUPS), tl.float32)
     for start in range(0, groups, GROUPS):
         group = start + tl.arange(0, GROUPS)
-        within = (row < rows)[:, None] & (group < groups)[None, :]
-        here = row[:, None] * groups + group[None, :]
-        codes = tl.load(
-            blocks + here[:, :, None] * 16 + tl.arange(0, 16), mask=within[:, :, None], other=0
-        )
-        weights = decode_tile(codes, tl.load(scales + here, mask=within, other=0))
+        weights = weight_tile(blocks, scales, row, rows, group, groups)
         column = start * 32 + tl.arange(0, 32 * GROUPS)
         values = tl.load(x + column, mask=column < groups * 32, other=0.0).to(tl.float32)
         sums += weights * values[None, :]

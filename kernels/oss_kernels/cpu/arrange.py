@@ -1,7 +1,7 @@
 """Activations in the order in which the products of rows take them.
 
 Products take them by address. numba may free an array once its name is no longer used, even while
-its address is; so the caller of compiled code makes it, with `room`.
+its address is; so the caller of compiled code makes it, with `empty_arranged`.
 """
 
 import numpy as np
@@ -9,12 +9,12 @@ import torch
 from numba import njit
 from numba.extending import overload
 
-from oss_kernels.cpu.numbers import number
+from oss_kernels.cpu.numbers import load_float32
 
 _TYPES = {16: torch.uint16, 32: torch.float32}
 
 
-def room(tokens: int, columns: int, elements: int, bits: int) -> np.ndarray:
+def empty_arranged(tokens: int, columns: int, elements: int, bits: int) -> np.ndarray:
     """Memory for `arrange`: [token, chunk, elements], bfloat16 (as uint16) or float32.
 
     It is torch's because that begins at a cache line: a load across two lines takes twice as long.
@@ -31,17 +31,17 @@ def load_as(x, index, out):
 def _load_as(x, index, out):
     if x.dtype == out.dtype:
         return lambda x, index, out: x[index]
-    return lambda x, index, out: number(x, index)
+    return lambda x, index, out: load_float32(x, index)
 
 
 @njit(nogil=True)
 def arrange(x, order, out):
     """Tokens' x [token columns] into out [token, chunk, elements]; the address of each."""
-    places = np.empty(len(x), np.int64)
+    addresses = np.empty(len(x), np.int64)
     for token in range(len(x)):
         arrange_token(x[token], order, out[token])
-        places[token] = out.ctypes.data + token * out.strides[0]
-    return places
+        addresses[token] = out.ctypes.data + token * out.strides[0]
+    return addresses
 
 
 @njit(nogil=True)

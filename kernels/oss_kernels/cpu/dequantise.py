@@ -71,13 +71,13 @@ def look_up_group(typing, blocks, half_scale, out):
     return types.void(types.int64, types.float32, types.int64), generate
 
 
-def put_exactly(array, index, value):
+def store_exactly(array, index, value):
     """array[index] = value; of a uint16 array the upper half of the float32, which is all of it."""
     raise NotImplementedError("for compiled code")
 
 
-@overload(put_exactly, inline="always")
-def _put_exactly(array, index, value):
+@overload(store_exactly, inline="always")
+def _store_exactly(array, index, value):
     if array.dtype == types.uint16:
 
         def store(array, index, value):
@@ -106,8 +106,8 @@ def dequantise_by_number():
                 for byte in range(16):
                     codes = np.int32(blocks[row, group, byte])
                     at = 32 * group + 2 * byte
-                    put_exactly(out, (row, at), doubled(codes) * scale)
-                    put_exactly(out, (row, at + 1), doubled(codes >> np.int32(4)) * scale)
+                    store_exactly(out, (row, at), doubled(codes) * scale)
+                    store_exactly(out, (row, at + 1), doubled(codes >> np.int32(4)) * scale)
 
     return kernel
 

@@ -23,11 +23,13 @@ weights. Scales come after the products, see `e2m1_rows`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+import torch
 
 from oss_kernels.cpu import vectors as v
-from oss_kernels.cpu.machine import Path
+from oss_kernels.cpu.machine import InstructionSet, paths, takes
 from oss_kernels.mxfp4.reference import E2M1_VALUES
 
 GROUP = 32  # weights, in 16 bytes
@@ -40,7 +42,7 @@ class Layout:
     """How a path takes a chunk.
 
     Attributes:
-        groups: of a chunk.
+        groups: of a chunk, and so the fewest that a row may have.
         lanes: of its float32 sums; each group has lanes / groups neighbouring ones.
         bits: of an activation: 16 for bfloat16, 32 for float32.
         order: the chunk's elements in the order in which activations are stored.
@@ -90,8 +92,12 @@ def looked_up_256(builder: v.Builder, chunk: v.Value) -> list[v.Value]:
             v.call(builder, "llvm.x86.avx2.pshuf.b", octets, table, codes) for table in tables
         )
         for half in (0, 8):
+            # Of half 8: low 8, high 8, low 9, high 9, ..., high 15, then low 24, high 24, ...
             lanes = [
-                lane + half + byte + of for lane in (0, 16) for byte in range(8) for of in (0, 32)
+                vector_start + group_start + half + byte
+                for group_start in (0, 16)
+                for byte in range(8)
+                for vector_start in (0, 32)  # low bytes, high bytes
             ]
             mixed = builder.shuffle_vector(low, high, v.constant(v.vector(v.INT32, 32), lanes))
             found.append(builder.bitcast(mixed, v.vector(v.INT16, 16)))
@@ -140,12 +146,13 @@ def multiply_float32(builder: v.Builder, weights: list[v.Value], x: v.Value) -> 
     return products
 
 
-LAYOUTS: dict[Path, Layout] = {
+LAYOUTS: dict[InstructionSet, Layout] = {
     "avx512_bf16": Layout(
         groups=4,
         lanes=16,
         bits=16,
-        order=tuple(4 * w + j for j in range(4) for w in range(32)),
+        # Of code 1, the words 0, 1, 2, ...: elements 1, 5, 9, ...
+        order=tuple(4 * word + code for code in range(4) for word in range(32)),
         decode=looked_up_512,
         multiply=multiply_bfloat16,
     ),
@@ -153,7 +160,10 @@ LAYOUTS: dict[Path, Layout] = {
         groups=4,
         lanes=16,
         bits=32,
-        order=tuple(4 * w + j for j in range(4) for odd in (0, 1) for w in range(odd, 32, 2)),
+        # Of code 1, the words 0, 2, 4, ..., then 1, 3, ...: elements 1, 9, 17, ..., then 5, 13, ...
+        order=tuple(
+            4 * word + code for code in range(4) for odd in (0, 1) for word in range(odd, 32, 2)
+        ),
         decode=widened_512,
         multiply=multiply_float32,
     ),
@@ -161,6 +171,8 @@ LAYOUTS: dict[Path, Layout] = {
         groups=2,
         lanes=8,
         bits=32,
+        # Of nibble 1, the bytes 0, 2, 4 and 6 of group 0, then of group 1, then the odd bytes:
+        # elements 1, 5, 9, 13, 33, 37, 41, 45, 3, 7, ...
         order=tuple(
             GROUP * group + 2 * (half + byte) + nibble
             for nibble in (0, 1)
@@ -176,8 +188,20 @@ LAYOUTS: dict[Path, Layout] = {
         groups=2,
         lanes=8,
         bits=32,
-        order=tuple(8 * i + j for j in range(8) for i in range(8)),
+        # Of code 1, the words 0, 1, 2, ...: elements 1, 9, 17, ...
+        order=tuple(8 * word + code for code in range(8) for word in range(8)),
         decode=decoded_in_place,
         multiply=multiply_float32,
     ),
 }
+
+
+@cache
+def path_for(dtype: torch.dtype, groups: int) -> InstructionSet | None:
+    """The fastest for these activations and this length of row; None if there is none."""
+    if dtype not in (torch.bfloat16, torch.float32):
+        return None
+    for path in paths():
+        if groups >= LAYOUTS[path].groups and takes(path, dtype):
+            return path
+    return None

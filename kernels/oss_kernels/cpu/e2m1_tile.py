@@ -11,31 +11,31 @@ from oss_kernels.cpu.e2m1_rows import GROUP_BYTES, row_products
 ROWS = 8
 
 
-def tile_product(path, places, blocks_at, scales_at, groups, first, rows, out):
+def tile_product(path, addresses, blocks_at, scales_at, groups, first, rows, out):
     """out [token, row] = the products of as many rows from `first` on.
 
-    `path` is a constant, blocks_at and scales_at the addresses of row 0; `places` has the address
-    of each token's activations, as `arrange` wrote them.
+    `path` is a constant, blocks_at and scales_at the addresses of row 0; `addresses` are those of
+    each token's activations, as `arrange` wrote them.
     """
     raise NotImplementedError("for compiled code")
 
 
 @overload(tile_product, prefer_literal=True)
-def _tile_product(path, places, blocks_at, scales_at, groups, first, rows, out):
+def _tile_product(path, addresses, blocks_at, scales_at, groups, first, rows, out):
     its_path = path.literal_value
 
-    def product(path, places, blocks_at, scales_at, groups, first, rows, out):
-        for n in range(0, places.size - 3, 4):
-            four = (places[n], places[n + 1], places[n + 2], places[n + 3])
+    def product(path, addresses, blocks_at, scales_at, groups, first, rows, out):
+        for n in range(0, addresses.size - 3, 4):
+            four = (addresses[n], addresses[n + 1], addresses[n + 2], addresses[n + 3])
             for i in range(rows):
                 blocks = blocks_at + (first + i) * groups * GROUP_BYTES
                 scales = scales_at + (first + i) * groups
                 a, b, c, d = row_products(its_path, four, blocks, scales, groups)
                 out[n, i], out[n + 1, i], out[n + 2, i], out[n + 3, i] = a, b, c, d
-        for n in range(places.size // 4 * 4, places.size):
+        for n in range(addresses.size // 4 * 4, addresses.size):
             for i in range(rows):
                 blocks = blocks_at + (first + i) * groups * GROUP_BYTES
                 scales = scales_at + (first + i) * groups
-                (out[n, i],) = row_products(its_path, (places[n],), blocks, scales, groups)
+                (out[n, i],) = row_products(its_path, (addresses[n],), blocks, scales, groups)
 
     return product

@@ -9,7 +9,7 @@ from torch import Tensor
 from oss_kernels.cpu import vectors as v
 
 
-def array(tensor: Tensor) -> np.ndarray:
+def as_numpy(tensor: Tensor) -> np.ndarray:
     """The tensor's own memory, or a contiguous copy."""
     tensor = tensor.detach().contiguous()
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
@@ -31,29 +31,29 @@ def bits_of_float(typing, number):
     return types.uint32(types.float32), generate
 
 
-# numba takes the body of `_number` and `_put` that fits the array's type, when it compiles; the
-# functions before them only have the names.
+# numba takes the body of `_load_float32` and `_store_rounded` that fits the array's type, when it
+# compiles; the functions before them only have the names.
 
 
-def number(array, index):
+def load_float32(array, index):
     """array[index] as float32; uint16 is bfloat16."""
     raise NotImplementedError("for compiled code")
 
 
-@overload(number)
-def _number(array, index):
+@overload(load_float32)
+def _load_float32(array, index):
     if array.dtype == types.uint16:
         return lambda array, index: float_of_bits(np.uint32(array[index]) << np.uint32(16))
     return lambda array, index: np.float32(array[index])
 
 
-def put(array, index, value):
+def store_rounded(array, index, value):
     """array[index] = value, rounded to the nearest bfloat16, ties to even, if array is uint16."""
     raise NotImplementedError("for compiled code")
 
 
-@overload(put)
-def _put(array, index, value):
+@overload(store_rounded)
+def _store_rounded(array, index, value):
     if array.dtype != types.uint16:
 
         def store(array, index, value):
@@ -61,7 +61,7 @@ def _put(array, index, value):
 
         return store
 
-    def store_rounded(array, index, value):
+    def round_and_store(array, index, value):
         bits = bits_of_float(np.float32(value))
         if value != value:
             array[index] = np.uint16(0x7FC0)
@@ -69,4 +69,4 @@ def _put(array, index, value):
             even = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
             array[index] = np.uint16((bits + even) >> np.uint32(16))
 
-    return store_rounded
+    return round_and_store

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import torch
 
-from oss_kernels.cases import Case, Make, Need, nbytes
+from oss_kernels.cases import Case, Make, Need, counted, nbytes
 from oss_kernels.experts import decode, prefill
 from oss_kernels.experts.grouping import tiles_of
+from oss_kernels.experts.kernel import FEW
 from oss_kernels.experts.weights import ExpertWeights
 from oss_kernels.shapes import Shapes
 
@@ -26,7 +27,7 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
     )
     of_one = nbytes(*gate_up, experts.gate_up_bias, *down, experts.down_bias) // shapes.experts
     for tokens in (1, 8, 512, 4096):
-        few = tokens <= 8
+        few = tokens <= FEW
         x, out = make.normal(tokens, shapes.hidden), make.empty(tokens, shapes.hidden)
         ids = make.integers(0, shapes.experts, tokens, shapes.slots, dtype=torch.int32)
         weights = make.normal(tokens, shapes.slots, dtype=torch.float32)
@@ -42,7 +43,7 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
             )
         used = shapes.experts * (1 - (1 - 1 / shapes.experts) ** ids.numel())
         yield Case(
-            f"experts, {tokens} tokens",
+            f"experts, {counted(tokens)}",
             launches,
             bytes=nbytes(x, out, ids, weights) + round(used * of_one),
             flops=2 * ids.numel() * 3 * shapes.hidden * shapes.width,

@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from oss_kernels.cpu import machine
-from oss_kernels.cpu.arrange import room
-from oss_kernels.cpu.e2m1_layouts import LAYOUTS
-from oss_kernels.cpu.numbers import array
+from oss_kernels.cpu.arrange import empty_arranged
+from oss_kernels.cpu.e2m1_layouts import LAYOUTS, path_for
+from oss_kernels.cpu.numbers import as_numpy
 from oss_kernels.cpu.threads import follow_torch
 from oss_kernels.experts import reference
 from oss_kernels.experts.cpu_rows import few_tokens
@@ -27,10 +27,10 @@ def in_one_call(
     experts: ExpertWeights,
     alpha: float,
     limit: float,
-    path: machine.Path,
+    path: machine.InstructionSet,
 ) -> Float[Tensor, "token hidden"]:
     """All experts of a few tokens, in the products of one path."""
-    chosen = array(ids).astype(np.int64)
+    chosen = as_numpy(ids).astype(np.int64)
     by_expert = np.argsort(chosen, axis=None, kind="stable")
     used, starts = np.unique(chosen.ravel()[by_expert], return_index=True)
     where = np.empty_like(by_expert)
@@ -39,24 +39,24 @@ def in_one_call(
     layout = LAYOUTS[path]
     follow_torch()
     few_tokens(path)(
-        array(x),
+        as_numpy(x),
         by_expert // chosen.shape[1],
         used,
         np.append(starts, by_expert.size),
         where.reshape(chosen.shape),
-        array(weights.float()),
-        array(experts.gate_up_blocks),
-        array(experts.gate_up_scales),
-        array(experts.gate_up_bias),
-        array(experts.down_blocks),
-        array(experts.down_scales),
-        array(experts.down_bias),
+        as_numpy(weights.float()),
+        as_numpy(experts.gate_up_blocks),
+        as_numpy(experts.gate_up_scales),
+        as_numpy(experts.gate_up_bias),
+        as_numpy(experts.down_blocks),
+        as_numpy(experts.down_scales),
+        as_numpy(experts.down_bias),
         np.float32(alpha),
         np.float32(limit),
-        room(len(x), x.shape[1], layout.elements, layout.bits),
-        array(torch.empty(by_expert.size, experts.width, dtype=x.dtype)),
-        room(by_expert.size, experts.width, layout.elements, layout.bits),
-        array(out),
+        empty_arranged(len(x), x.shape[1], layout.elements, layout.bits),
+        as_numpy(torch.empty(by_expert.size, experts.width, dtype=x.dtype)),
+        empty_arranged(by_expert.size, experts.width, layout.elements, layout.bits),
+        as_numpy(out),
     )
     return out
 
@@ -101,7 +101,7 @@ def expert_mlp(
 ) -> Float[Tensor, "token hidden"]:
     """The operation of `reference.expert_mlp`; between its products numbers have x's type."""
     groups = min(experts.gate_up_scales.shape[2], experts.down_scales.shape[2])
-    path = machine.path_for(x.dtype, groups)
+    path = path_for(x.dtype, groups)
     if path is None or ids.numel() == 0:
         return reference.expert_mlp(x, ids, weights, experts, alpha=alpha, limit=limit)
     if ids.numel() <= FEW * experts.experts:  # tokens of an expert, on average

@@ -18,7 +18,7 @@ from oss_kernels.cpu import machine
 from oss_kernels.cpu.arrange import arrange
 from oss_kernels.cpu.e2m1_layouts import LAYOUTS
 from oss_kernels.cpu.e2m1_tile import ROWS, tile_product
-from oss_kernels.cpu.numbers import number, put
+from oss_kernels.cpu.numbers import load_float32, store_rounded
 from oss_kernels.cpu.sources import fingerprint
 
 
@@ -36,7 +36,7 @@ def swiglu(gate, up, alpha, limit):
 
 
 @cache
-def few_tokens(path: machine.Path):
+def few_tokens(path: machine.InstructionSet):
     """The compiled kernel of one path; bfloat16 is uint16, also in scratch of the path's type."""
     order, sources = np.array(LAYOUTS[path].order), fingerprint()
 
@@ -64,7 +64,7 @@ def few_tokens(path: machine.Path):
         _ = sources  # so that numba compiles anew when `cpu/` changes
         hidden, pairs, rows = x.shape[1], tokens.size, gate_up_bias.shape[1]
 
-        places = arrange(x, order, arranged)[tokens]
+        addresses = arrange(x, order, arranged)[tokens]
         groups, tiles = gate_up_scales.shape[2], -(-rows // ROWS)
         blocks_at, scales_at = gate_up_blocks.ctypes.data, gate_up_scales.ctypes.data
         for index in prange(used.size * tiles):  # an expert in use, and a tile of its rows
@@ -74,17 +74,18 @@ def few_tokens(path: machine.Path):
             products = np.empty((end - begin, ROWS), np.float32)
             row = expert * rows + first
             tile_product(
-                path, places[begin:end], blocks_at, scales_at, groups, row, count, products
+                path, addresses[begin:end], blocks_at, scales_at, groups, row, count, products
             )
             for pair in range(begin, end):
                 for i in range(0, count, 2):
-                    gate = products[pair - begin, i] + number(gate_up_bias, (expert, first + i))
+                    gate = products[pair - begin, i]
+                    gate += load_float32(gate_up_bias, (expert, first + i))
                     up = products[pair - begin, i + 1]
-                    up += number(gate_up_bias, (expert, first + i + 1))
+                    up += load_float32(gate_up_bias, (expert, first + i + 1))
                     value = swiglu(gate, up, alpha, limit)
-                    put(activation, (pair, (first + i) // 2), value)
+                    store_rounded(activation, (pair, (first + i) // 2), value)
 
-        places = arrange(activation, order, activation_arranged)
+        addresses = arrange(activation, order, activation_arranged)
         groups, tiles = down_scales.shape[2], -(-hidden // ROWS)
         blocks_at, scales_at = down_blocks.ctypes.data, down_scales.ctypes.data
         each = np.empty((pairs, hidden), np.float32)
@@ -94,16 +95,16 @@ def few_tokens(path: machine.Path):
             count = min(ROWS, hidden - first)
             row = expert * hidden + first
             own = each[begin:end, first : first + count]
-            tile_product(path, places[begin:end], blocks_at, scales_at, groups, row, count, own)
+            tile_product(path, addresses[begin:end], blocks_at, scales_at, groups, row, count, own)
             for pair in range(begin, end):
                 for i in range(first, first + count):
-                    each[pair, i] += number(down_bias, (expert, i))
+                    each[pair, i] += load_float32(down_bias, (expert, i))
 
         for i in prange(hidden):
             for token in range(len(x)):
                 total = np.float32(0)
                 for slot in range(where.shape[1]):
                     total += weights[token, slot] * each[where[token, slot], i]
-                put(out, (token, i), total)
+                store_rounded(out, (token, i), total)
 
     return kernel

@@ -10,22 +10,22 @@
 A weight is read once a tile of tokens, as 4.25 bits, and becomes bfloat16, which holds it exactly,
 just before the product. Weights are the product's left side: their rows are always enough to fill
 matrix instructions, tokens of one expert often are not. No two programs write one place and every
-sum has one order, so results are the same every time. Read `gate_up`, then `down`.
+sum has one order, so results are the same every time. Read `prefill_gate_up`, then
+`prefill_down`.
 """
 
 from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from oss_kernels.experts.down import combine_kernel, down_kernel
-from oss_kernels.experts.gate_up import gate_up_kernel
 from oss_kernels.experts.grouping import Tiles, tiles_of
+from oss_kernels.experts.prefill_down import combine_kernel, down_kernel
+from oss_kernels.experts.prefill_gate_up import gate_up_kernel
 from oss_kernels.experts.weights import ExpertWeights
-from oss_kernels.launch import INTERPRETED, Launch
+from oss_kernels.launch import Launch, dot_dtype
 
 ROWS = 64  # of weights in a tile: the fewest that a warp group's matrix instruction takes
 
@@ -55,8 +55,7 @@ def launches(
     activation [pair width] and by_slot [pair hidden] (float32) are scratch.
     """
     slots, size = weights.shape[1], tile_size(weights.numel(), experts.experts, x.dtype)
-    dot = tl.float32 if INTERPRETED or x.dtype == torch.float32 else tl.bfloat16
-    tiling = {"ROWS": ROWS, "TOKENS": size, "DOT": dot}
+    tiling = {"ROWS": ROWS, "TOKENS": size, "DOT_DTYPE": dot_dtype(x.dtype)}
     # A large tile's sums fill the registers: they take twice as many lanes, and gate_up, which has
     # two sums, half as many columns a step.
     options: dict[str, Any] = {"num_warps": 8 if size >= 64 else 4, "num_stages": 3}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from oss_kernels.cases import Case, Make, nbytes
+from oss_kernels.cases import Case, Make, counted, nbytes
 from oss_kernels.linear.kernel import launch
 from oss_kernels.shapes import Shapes
 
@@ -14,7 +14,7 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
         x, residual = make.normal(tokens, columns), make.normal(tokens, rows)
         out = make.empty(tokens, rows)
         yield Case(
-            f"linear {columns} to {rows}, {tokens} token{'s' * (tokens > 1)}",
+            f"linear {columns} to {rows}, {counted(tokens)}",
             (launch(x, weight, bias, residual, out),),
             bytes=nbytes(x, weight, bias, residual, out),
             flops=2 * tokens * weight.numel(),

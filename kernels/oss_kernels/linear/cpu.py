@@ -13,13 +13,13 @@ from jaxtyping import Float
 from numba import njit, prange
 from torch import Tensor
 
-from oss_kernels.cpu.arrange import arrange, room
+from oss_kernels.cpu.arrange import arrange, empty_arranged
 from oss_kernels.cpu.bf16_rows import CHUNK, ORDER, bfloat16_product
-from oss_kernels.cpu.numbers import array, number, put
+from oss_kernels.cpu.numbers import as_numpy, load_float32, store_rounded
 from oss_kernels.cpu.sources import fingerprint
 from oss_kernels.cpu.threads import follow_torch
 
-FEW = 4  # tokens; a choice, not yet a measurement: `oss_kernels.bench --cpu` times both sides
+FEW = 4  # tokens; chosen without a measurement: `oss_kernels.bench --cpu` times both sides of it
 
 
 @cache
@@ -31,15 +31,15 @@ def rows_kernel():
     def kernel(x, weight, bias, arranged, out):
         _ = sources  # so that numba compiles anew when `cpu/` changes
         tokens, columns = x.shape
-        places = arrange(x, order, arranged)
+        addresses = arrange(x, order, arranged)
         weights = weight.ctypes.data
         # A row is read from memory for the first token, from the first cache for the others.
         for row in prange(weight.shape[0]):
             for token in range(tokens):
-                value = bfloat16_product(places[token], weights + row * columns * 2, columns)
+                value = bfloat16_product(addresses[token], weights + row * columns * 2, columns)
                 if bias is not None:
-                    value += number(bias, row)
-                put(out, (token, row), value)
+                    value += load_float32(bias, row)
+                store_rounded(out, (token, row), value)
 
     return kernel
 
@@ -57,11 +57,11 @@ def linear(
         out = torch.empty(tokens, len(weight), dtype=x.dtype)
         follow_torch()
         rows_kernel()(
-            array(x),
-            array(weight),
-            None if bias is None else array(bias),
-            room(tokens, columns, CHUNK, 32),
-            array(out),
+            as_numpy(x),
+            as_numpy(weight),
+            None if bias is None else as_numpy(bias),
+            empty_arranged(tokens, columns, CHUNK, 32),
+            as_numpy(out),
         )
     else:
         out = F.linear(x, weight, bias)

@@ -8,6 +8,11 @@ and the product makes it the 0.5 that it stands for. No table and no branch.
 import triton
 import triton.language as tl
 
+# Powers of two, exact in float32. A raw code is its number / 2^126; see `group_dots` for the parts.
+TWO_TO_126 = tl.constexpr(2.0**126)
+TWO_TO_64 = tl.constexpr(2.0**64)
+TWO_TO_62 = tl.constexpr(2.0**62)
+
 
 @triton.jit
 def e2m1(code):
@@ -15,7 +20,7 @@ def e2m1(code):
     sign = (code & 8) << 28
     exponent_and_mantissa = (code & 7) << 22
     numbers = (sign | exponent_and_mantissa).to(tl.float32, bitcast=True)
-    return numbers * 8.507059173023462e37  # 2^126
+    return numbers * TWO_TO_126
 
 
 @triton.jit
@@ -34,6 +39,24 @@ def decode_tile(blocks, scales):
     pairs = tl.join(e2m1(codes), e2m1(codes >> 4))  # the low nibble is the even column
     numbers = tl.reshape(pairs, (ROWS, GROUPS, 32)) * e8m0(scales.to(tl.int32))[:, :, None]
     return tl.reshape(numbers, (ROWS, GROUPS * 32))
+
+
+@triton.jit
+def weight_tile(blocks, scales, row, row_count, group, groups):
+    """Rows of a matrix as float32 [ROWS, 32 * GROUPS]; zeros where it has no row or group.
+
+    blocks and scales: pointers to [row_count, groups, 16] and [row_count, groups]; row and group:
+    which of them, [ROWS] and [GROUPS]. Offsets have the bits of `row`: int64 for a matrix that may
+    have 2^31 bytes.
+    """
+    here = row[:, None] * groups + group[None, :]
+    within = (row < row_count)[:, None] & (group < groups)[None, :]
+    codes = tl.load(  # [ROWS, GROUPS, 16]
+        blocks + here[:, :, None] * 16 + tl.arange(0, 16)[None, None, :],
+        mask=within[:, :, None],
+        other=0,
+    )
+    return decode_tile(codes, tl.load(scales + here, mask=within, other=0))
 
 
 @triton.jit
@@ -61,16 +84,16 @@ def group_dots(words, x):
     to the activations and 2^62 to the sum.
     """
     # Triton cannot index a tensor; tl.split takes the two halves of a last axis of two. Splitting
-    # makes each place in a word a tensor [TOKENS, 1, GROUPS, 4]; names tell the places left.
-    halves = tl.reshape(x * 18446744073709551616.0, (x.shape[0], 1, x.shape[2], 4, 2, 2, 2))
-    even, odd = tl.split(halves)
-    x04, x26 = tl.split(even)
-    x15, x37 = tl.split(odd)
-    x0, x4 = tl.split(x04)
+    # makes each place in a word a tensor of its own; names tell the places left.
+    halves = tl.reshape(x * TWO_TO_64, (x.shape[0], 1, x.shape[2], 4, 2, 2, 2))
+    x0246, x1357 = tl.split(halves)  # [TOKENS, 1, GROUPS, 4, 2, 2]
+    x04, x26 = tl.split(x0246)  # [TOKENS, 1, GROUPS, 4, 2]
+    x15, x37 = tl.split(x1357)
+    x0, x4 = tl.split(x04)  # [TOKENS, 1, GROUPS, 4]
     x1, x5 = tl.split(x15)
     x2, x6 = tl.split(x26)
     x3, x7 = tl.split(x37)
-    dots = raw_code(words, 0) * x0
+    dots = raw_code(words, 0) * x0  # [TOKENS, ROWS, GROUPS, 4]
     dots += raw_code(words, 1) * x1
     dots += raw_code(words, 2) * x2
     dots += raw_code(words, 3) * x3
@@ -78,4 +101,4 @@ def group_dots(words, x):
     dots += raw_code(words, 5) * x5
     dots += raw_code(words, 6) * x6
     dots += raw_code(words, 7) * x7
-    return tl.sum(dots, axis=3) * 4611686018427387904.0
+    return tl.sum(dots, axis=3) * TWO_TO_62

@@ -14,11 +14,11 @@ from numba import njit, prange
 from torch import Tensor
 
 from oss_kernels.cpu import machine
-from oss_kernels.cpu.arrange import arrange, room
+from oss_kernels.cpu.arrange import arrange, empty_arranged
 from oss_kernels.cpu.dequantise import dequantise
-from oss_kernels.cpu.e2m1_layouts import LAYOUTS
+from oss_kernels.cpu.e2m1_layouts import LAYOUTS, path_for
 from oss_kernels.cpu.e2m1_tile import ROWS, tile_product
-from oss_kernels.cpu.numbers import array, number, put
+from oss_kernels.cpu.numbers import as_numpy, load_float32, store_rounded
 from oss_kernels.cpu.sources import fingerprint
 from oss_kernels.cpu.threads import follow_torch
 from oss_kernels.mxfp4_linear import reference
@@ -28,7 +28,7 @@ TILE = 512  # rows: 2.9 MB of bfloat16 at 2,880 columns, which a second-level ca
 
 
 @cache
-def rows_kernel(path: machine.Path):
+def rows_kernel(path: machine.InstructionSet):
     """The compiled kernel of one path; bfloat16 is uint16; `arranged` has the path's type."""
     order, sources = np.array(LAYOUTS[path].order), fingerprint()
 
@@ -37,19 +37,19 @@ def rows_kernel(path: machine.Path):
         _ = sources  # so that numba compiles anew when `cpu/` changes
         tokens = len(x)
         rows, groups = scales.shape
-        places = arrange(x, order, arranged)
+        addresses = arrange(x, order, arranged)
         blocks_at, scales_at = blocks.ctypes.data, scales.ctypes.data
         for tile in prange(-(-rows // ROWS)):
             first = tile * ROWS
             count = min(ROWS, rows - first)
             products = np.empty((tokens, ROWS), np.float32)
-            tile_product(path, places, blocks_at, scales_at, groups, first, count, products)
+            tile_product(path, addresses, blocks_at, scales_at, groups, first, count, products)
             for token in range(tokens):
                 for row in range(first, first + count):
                     value = products[token, row - first]
                     if bias is not None:
-                        value += number(bias, row)
-                    put(out, (token, row), value)
+                        value += load_float32(bias, row)
+                    store_rounded(out, (token, row), value)
 
     return kernel
 
@@ -59,19 +59,19 @@ def by_rows(
     blocks: UInt8[Tensor, "rows groups 16"],
     scales: UInt8[Tensor, "rows groups"],
     bias: Float[Tensor, "rows"] | None,
-    path: machine.Path,
+    path: machine.InstructionSet,
 ) -> Float[Tensor, "token rows"]:
-    """Each row times each token; `path` needs groups for a chunk, see `machine.path_for`."""
+    """Each row times each token; `path` needs groups for a chunk, see `path_for`."""
     out = torch.empty(len(x), len(scales), dtype=x.dtype)
     follow_torch()
     layout = LAYOUTS[path]
     rows_kernel(path)(
-        array(x),
-        array(blocks),
-        array(scales),
-        None if bias is None else array(bias),
-        room(x.shape[0], x.shape[1], layout.elements, layout.bits),
-        array(out),
+        as_numpy(x),
+        as_numpy(blocks),
+        as_numpy(scales),
+        None if bias is None else as_numpy(bias),
+        empty_arranged(x.shape[0], x.shape[1], layout.elements, layout.bits),
+        as_numpy(out),
     )
     return out
 
@@ -97,7 +97,7 @@ def by_tiles(
     for first in range(0, rows, TILE):
         some = slice(first, min(first + TILE, rows))
         weight = tile[: some.stop - first]
-        dequantise(array(blocks[some]), array(scales[some]), array(weight))
+        dequantise(as_numpy(blocks[some]), as_numpy(scales[some]), as_numpy(weight))
         own = None if bias is None else bias[some]
         out[:, some] = torch.nn.functional.linear(x, weight, own)
     return out
@@ -111,7 +111,7 @@ def mxfp4_linear(
 ) -> Float[Tensor, "token rows"]:
     """The operation of `reference.mxfp4_linear`."""
     rows, groups = scales.shape
-    path = machine.path_for(x.dtype, groups)
+    path = path_for(x.dtype, groups)
     if path is None or 0 in (len(x), rows):
         return reference.mxfp4_linear(x, blocks, scales, bias)
     if len(x) <= FEW:

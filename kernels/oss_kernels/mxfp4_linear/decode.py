@@ -51,7 +51,7 @@ def row_dots(
             mask=(token < tokens) & (x_group < groups),
             other=0.0,
         ).to(tl.float32)
-        # 64 bits: row * groups may pass 2^31.
+        # [1, ROWS, GROUPS], in 64 bits: row * groups may pass 2^31.
         first = row.to(tl.int64) * groups + group[None, None, :]
         within = (row < row_count) & (group[None, None, :] < groups)
         codes = tl.load(  # [1, ROWS, GROUPS, 4], eight codes each
@@ -60,7 +60,7 @@ def row_dots(
             other=0,
         )
         scale = e8m0(tl.load(scales + first, mask=within, other=0).to(tl.int32))
-        sums += group_dots(codes, activations) * scale
+        sums += group_dots(codes, activations) * scale  # [TOKENS, ROWS, GROUPS]
     return tl.sum(sums, axis=2)
 
 

@@ -17,8 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from oss_kernels.launch import INTERPRETED, Launch
-from oss_kernels.mxfp4.decode import decode_tile
+from oss_kernels.launch import Launch, dot_dtype
+from oss_kernels.mxfp4.decode import weight_tile
 
 
 @triton.jit
@@ -39,20 +39,12 @@ def prefill_kernel(
     token = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, 32 * GROUPS)
-    # 64 bits: token * columns and row * groups may pass 2^31.
+    # 64 bits: token * columns and row * groups * 16 may pass 2^31.
     x_start = x + token.to(tl.int64)[:, None] * (groups * 32)
-    first_group = row.to(tl.int64)[:, None] * groups
     sums = tl.zeros((ROWS, TOKENS), tl.float32)
     for start in range(0, groups, GROUPS):
         group = start + tl.arange(0, GROUPS)
-        within = (row < row_count)[:, None] & (group < groups)[None, :]
-        here = first_group + group[None, :]
-        codes = tl.load(
-            blocks + here[:, :, None] * 16 + tl.arange(0, 16)[None, None, :],
-            mask=within[:, :, None],
-            other=0,
-        )
-        weights = decode_tile(codes, tl.load(scales + here, mask=within, other=0))
+        weights = weight_tile(blocks, scales, row.to(tl.int64), row_count, group, groups)
         columns = start * 32 + column
         activations = tl.load(
             x_start + columns[None, :],
@@ -91,7 +83,6 @@ def launch(x: Tensor, blocks: Tensor, scales: Tensor, bias: Tensor | None, out: 
     """A program a tile, those with the same rows next to each other; every tensor contiguous."""
     (token_count, columns), row_count = x.shape, len(scales)
     tokens, rows, groups, warps = tile(token_count, x.dtype)
-    narrow = x.dtype == torch.bfloat16 and not INTERPRETED
     return Launch(
         prefill_kernel,
         (triton.cdiv(token_count, tokens), triton.cdiv(row_count, rows)),
@@ -109,7 +100,7 @@ def launch(x: Tensor, blocks: Tensor, scales: Tensor, bias: Tensor | None, out: 
             "TOKENS": tokens,
             "ROWS": rows,
             "GROUPS": groups,
-            "DOT_DTYPE": tl.bfloat16 if narrow else tl.float32,
+            "DOT_DTYPE": dot_dtype(x.dtype),
         }
         | ({"bias": None} if bias is None else {}),
         num_warps=warps,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from oss_kernels.cases import Case, Make, nbytes
+from oss_kernels.cases import Case, Make, counted, nbytes
 from oss_kernels.rms_norm.kernel import launch
 from oss_kernels.shapes import Shapes
 
@@ -12,7 +12,7 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
         x, out = make.normal(tokens, shapes.hidden), make.empty(tokens, shapes.hidden)
         scale = make.normal(shapes.hidden)
         yield Case(
-            f"rms_norm, {tokens} tokens",
+            f"rms_norm, {counted(tokens)}",
             (launch(x, scale, out, 1e-5),),
             bytes=nbytes(x, scale, out),
             flops=4 * x.numel(),

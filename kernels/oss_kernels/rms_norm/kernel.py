@@ -4,7 +4,7 @@
     token 1   x x x x x x x x   <- program 1
 
 A row of 2,880 bfloat16 is 5.8 KB and stays in registers between the sum and the product, so that
-it is read from memory once. `columns` fills the row up to a power of two, as Triton's ranges must
+it is read from memory once. COLUMNS fills the row up to a power of two, as Triton's ranges must
 be; what lies beyond the row is masked, read as zero, and adds nothing to the sum.
 
 How to read a Triton kernel: the function runs once for each index of a grid, a *program*. A tensor

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from oss_kernels.cases import Case, Make, nbytes
+from oss_kernels.cases import Case, Make, counted, nbytes
 from oss_kernels.router.kernel import launch
 from oss_kernels.shapes import Shapes
 
@@ -16,7 +16,7 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
         ids = make.empty(tokens, shapes.slots, dtype=torch.int32)
         weights = make.empty(tokens, shapes.slots, dtype=torch.float32)
         yield Case(
-            f"router, {tokens} tokens",
+            f"router, {counted(tokens)}",
             (launch(x, weight, bias, ids, weights),),
             bytes=nbytes(x, weight, bias, ids, weights),
             flops=2 * tokens * weight.numel(),

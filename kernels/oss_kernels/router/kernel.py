@@ -15,7 +15,7 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from oss_kernels.launch import INTERPRETED, Launch
+from oss_kernels.launch import Launch, dot_dtype
 
 TOKENS = 16  # of a program: the fewest rows of a matrix instruction
 
@@ -35,7 +35,7 @@ def router_kernel(
     EXPERTS: tl.constexpr,
     TOKENS: tl.constexpr,
     COLUMNS: tl.constexpr,
-    DOT: tl.constexpr,
+    DOT_DTYPE: tl.constexpr,
 ):
     token = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
     expert = tl.arange(0, EXPERTS)  # a power of two; those beyond `experts` are never chosen
@@ -54,7 +54,9 @@ def router_kernel(
             other=0.0,
         )
         # Products of two bfloat16 are exact in float32, in which they are summed.
-        logits = tl.dot(x_tile.to(DOT), weight_tile.to(DOT), logits, input_precision="ieee")
+        logits = tl.dot(
+            x_tile.to(DOT_DTYPE), weight_tile.to(DOT_DTYPE), logits, input_precision="ieee"
+        )
     logits += tl.load(bias + expert, mask=expert < experts, other=0.0).to(tl.float32)[None, :]
     logits = tl.where((expert < experts)[None, :], logits, float("-inf"))
 
@@ -87,7 +89,6 @@ def launch(x: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, weights: Tensor
     padded = max(16, triton.next_power_of_2(experts))
     # Up to 16 KiB of weights a step, three steps on their way: what 64 KiB of shared memory allow.
     columns = max(16, min(256, 16384 // padded) // x.element_size())
-    dot = tl.float32 if INTERPRETED or x.dtype == torch.float32 else tl.bfloat16
     return Launch(
         router_kernel,
         (triton.cdiv(tokens, TOKENS),),
@@ -107,7 +108,7 @@ def launch(x: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, weights: Tensor
             "EXPERTS": padded,
             "TOKENS": TOKENS,
             "COLUMNS": columns,
-            "DOT": dot,
+            "DOT_DTYPE": dot_dtype(x.dtype),
         },
         num_warps=4,
         num_stages=4,

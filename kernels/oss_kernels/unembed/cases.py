@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from oss_kernels.cases import Case, Make, nbytes
+from oss_kernels.cases import Case, Make, counted, nbytes
 from oss_kernels.shapes import Shapes
 from oss_kernels.unembed.kernel import launch
 
@@ -18,7 +18,7 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
         ids = make.empty(tokens, dtype=torch.int64)
         logprobs = make.empty(tokens, dtype=torch.float32)
         yield Case(
-            f"unembed, {tokens} tokens",
+            f"unembed, {counted(tokens)}",
             launch(x, norm_scale, 1e-5, weight, 1.0, seed, at, usable, ids, logprobs),
             bytes=nbytes(x, norm_scale, weight, seed, at, usable, ids, logprobs),
             flops=2 * tokens * weight.numel(),

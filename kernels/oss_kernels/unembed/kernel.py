@@ -22,7 +22,7 @@ import triton.language as tl
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from oss_kernels.launch import INTERPRETED, Launch
+from oss_kernels.launch import Launch, dot_dtype
 from oss_kernels.unembed.draw import best_of_all, gumbel, log_sum_exp
 
 ROWS, TOKENS = 64, 16
@@ -35,7 +35,7 @@ multiplied without matrix instructions, and its tiles must fit in registers."""
 def best_of_block(
     x, norm_scale, weight, usable, seed, at, scores, ids, logits, sums,
     tokens, hidden, vocab, blocks, eps, temperature, at_stride,
-    ROWS: tl.constexpr, TOKENS: tl.constexpr, COLUMNS: tl.constexpr, DOT: tl.constexpr,
+    ROWS: tl.constexpr, TOKENS: tl.constexpr, COLUMNS: tl.constexpr, DOT_DTYPE: tl.constexpr,
 ):  # fmt: skip
     block = tl.program_id(0).to(tl.int64)  # 64 bits: id * hidden
     id = block * ROWS + tl.arange(0, ROWS)
@@ -50,7 +50,7 @@ def best_of_block(
             weight + id[:, None] * hidden + column[None, :],
             mask=exists[:, None] & within[None, :],
             other=0.0,
-        ).to(DOT)
+        ).to(DOT_DTYPE)
         wide = tl.load(
             x + token[None, :] * hidden + column[:, None],
             mask=present[None, :] & within[:, None],
@@ -58,7 +58,7 @@ def best_of_block(
         ).to(tl.float32)
         scale = tl.load(norm_scale + column, mask=within, other=0.0).to(tl.float32)
         squares += wide * wide
-        scaled = (wide * scale[:, None]).to(DOT)
+        scaled = (wide * scale[:, None]).to(DOT_DTYPE)
         logit = tl.dot(weights, scaled, logit, input_precision="ieee")  # no tf32 for float32
     logit *= tl.rsqrt(tl.sum(squares, axis=0) / hidden + eps)[None, :]
     logit = tl.where(exists[:, None], logit, float("-inf"))
@@ -104,9 +104,8 @@ def launch(
     given |= {} if usable is None else {"usable": usable}
     sizes = {"tokens": tokens, "hidden": hidden, "vocab": vocab, "blocks": blocks}
     numbers = {"eps": eps, "temperature": float(temperature), "at_stride": at.stride(0)}
-    dot = tl.float32 if INTERPRETED or weight.dtype == torch.float32 else tl.bfloat16
-    columns = COLUMNS[weight.dtype]
-    constants = {"ROWS": ROWS, "TOKENS": TOKENS, "COLUMNS": columns, "DOT": dot}
+    columns, dot = COLUMNS[weight.dtype], dot_dtype(weight.dtype)
+    constants = {"ROWS": ROWS, "TOKENS": TOKENS, "COLUMNS": columns, "DOT_DTYPE": dot}
     constants |= {"usable": None} if usable is None else {}
     return Launch(
         best_of_block,

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from oss_kernels.experts.gate_up import weight_tile
+from oss_kernels.mxfp4.decode import weight_tile
 
 
 @triton.jit
@@ -23,7 +23,7 @@ def down_kernel(
     ROWS: tl.constexpr,
     TOKENS: tl.constexpr,
     GROUPS: tl.constexpr,
-    DOT: tl.constexpr,
+    DOT_DTYPE: tl.constexpr,
 ):
     tile = tl.program_id(1)
     first = tl.load(tile_first + tile)
@@ -31,6 +31,7 @@ def down_kernel(
     if first >= end:  # there are fewer tiles than there might have been
         return
     before = tl.load(tile_expert + tile).to(tl.int64) * hidden  # rows of earlier experts
+    # From here on 32 bits: one matrix is far from 2^31 bytes, only all experts together are not.
     blocks += before * groups * 16
     scales += before * groups
     place = first + tl.arange(0, TOKENS)
@@ -44,10 +45,10 @@ def down_kernel(
             start_of + column[:, None],
             mask=(place < end)[None, :] & (column < groups * 32)[:, None],
             other=0.0,
-        ).to(DOT)
+        ).to(DOT_DTYPE)
         group = start + tl.arange(0, GROUPS)
         matrix = weight_tile(blocks, scales, row, hidden, group, groups)
-        sums = tl.dot(matrix.to(DOT), tokens, sums, input_precision="ieee")
+        sums = tl.dot(matrix.to(DOT_DTYPE), tokens, sums, input_precision="ieee")
 
     bias += before
     sums += tl.load(bias + row, mask=row < hidden, other=0.0).to(tl.float32)[:, None]

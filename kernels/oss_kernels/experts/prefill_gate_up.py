@@ -9,23 +9,7 @@ import triton
 import triton.language as tl
 
 from oss_kernels.experts.swiglu import clamped_swiglu
-from oss_kernels.mxfp4.decode import decode_tile
-
-
-@triton.jit
-def weight_tile(blocks, scales, row, row_count, group, groups):
-    """Float32 [ROWS, 32 * GROUPS] of one expert's matrix; zeros where it has no row or group.
-
-    Offsets have 32 bits: one matrix is far from 2^31 bytes, only all experts together are not.
-    """
-    here = row[:, None] * groups + group[None, :]
-    within = (row < row_count)[:, None] & (group < groups)[None, :]
-    codes = tl.load(
-        blocks + here[:, :, None] * 16 + tl.arange(0, 16)[None, None, :],
-        mask=within[:, :, None],
-        other=0,
-    )
-    return decode_tile(codes, tl.load(scales + here, mask=within, other=0))
+from oss_kernels.mxfp4.decode import weight_tile
 
 
 @triton.jit
@@ -47,7 +31,7 @@ def gate_up_kernel(
     ROWS: tl.constexpr,
     TOKENS: tl.constexpr,
     GROUPS: tl.constexpr,
-    DOT: tl.constexpr,
+    DOT_DTYPE: tl.constexpr,
 ):
     tile = tl.program_id(1)
     first = tl.load(tile_first + tile)
@@ -55,6 +39,7 @@ def gate_up_kernel(
     if first >= end:  # there are fewer tiles than there might have been
         return
     before = tl.load(tile_expert + tile).to(tl.int64) * 2 * width  # rows of earlier experts
+    # From here on 32 bits: one matrix is far from 2^31 bytes, only all experts together are not.
     blocks += before * groups * 16
     scales += before * groups
     place = first + tl.arange(0, TOKENS)
@@ -70,12 +55,12 @@ def gate_up_kernel(
             x_start + column[:, None],
             mask=(place < end)[None, :] & (column < groups * 32)[:, None],
             other=0.0,
-        ).to(DOT)
+        ).to(DOT_DTYPE)
         group = start + tl.arange(0, GROUPS)
         gates = weight_tile(blocks, scales, 2 * unit, 2 * width, group, groups)
-        gate = tl.dot(gates.to(DOT), x_tile, gate, input_precision="ieee")
+        gate = tl.dot(gates.to(DOT_DTYPE), x_tile, gate, input_precision="ieee")
         ups = weight_tile(blocks, scales, 2 * unit + 1, 2 * width, group, groups)
-        up = tl.dot(ups.to(DOT), x_tile, up, input_precision="ieee")
+        up = tl.dot(ups.to(DOT_DTYPE), x_tile, up, input_precision="ieee")
 
     bias += before
     gate += tl.load(bias + 2 * unit, mask=unit < width, other=0.0).to(tl.float32)[:, None]
