@@ -123,8 +123,14 @@ def test_the_machine_is_recorded(tmp_path):
     assert machine == this_machine(3)
     assert machine.computes_like(replace(machine, threads=99, python="4"))
     assert not machine.computes_like(replace(machine, capability="none"))
+    (tmp_path / "machine.json").write_text("{}")
+    with pytest.raises(LabError, match="of another version"):
+        read_machine(tmp_path)
+    (tmp_path / "machine.json").write_bytes(b"\xff")
+    with pytest.raises(LabError, match="not UTF-8"):
+        read_machine(tmp_path)
     (tmp_path / "machine.json").unlink()
-    with pytest.raises(LabError, match="written when a run begins"):
+    with pytest.raises(LabError, match="there is no"):
         read_machine(tmp_path)
 
 
