@@ -179,10 +179,10 @@ def report(args: argparse.Namespace, outcomes: "Sequence[Outcome]") -> None:
 
     rows, totals = scores(outcomes), overall(outcomes)
     if args.plot is not None:
-        from oss_lab.evaluation.plot import accuracy_plot
+        from oss_lab.plots.accuracy import accuracy
         from oss_lab.plots.page import page
 
-        figure = accuracy_plot(rows, totals, args.checkpoint)
+        figure = accuracy(rows, totals, args.checkpoint)
         title = f"Evaluation of {args.checkpoint}"
         args.plot.write_text(page([figure], title), encoding="utf-8")
     if args.json:

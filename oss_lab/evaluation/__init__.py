@@ -7,5 +7,5 @@ aime.py, gpqa.py, mmlu.py       public files of questions; rows.py and choices.p
 builtin.py        the built-in questions
 run.py            questions to outcomes, in batches
 journal.py, resume.py           outcomes kept on disk, so that a stopped run goes on
-report.py, plot.py              scores, their table, JSON and figure
+report.py                       scores, their table and JSON; the figure is `plots.accuracy`
 """

@@ -7,16 +7,20 @@
     plots.expert_load(ids, experts=32)                      how the work is shared out
     plots.attention(pattern, sink_mass, tokens, config, heads=...)
     plots.sink_mass(sink_mass, config)                      what the sinks take, head by head
+    plots.accuracy(rows, totals, "nano")                    accuracy against thinking, by effort
+    plots.kernel_speed(found)                               kernels beside the machine's limits
 
 Tensors are what `Lab.trace` returns, or parts of them. No figure runs a model. The figures of
 a training run are in `training.py` and `training_groups.py`.
 """
 
+from oss_lab.plots.accuracy import accuracy
 from oss_lab.plots.attention import attention
 from oss_lab.plots.effort import effort_comparison
 from oss_lab.plots.expert_load import expert_load
 from oss_lab.plots.expert_map import expert_map
 from oss_lab.plots.figure import Figure, Passage
+from oss_lab.plots.kernel_speed import kernel_speed
 from oss_lab.plots.sink_mass import sink_mass
 from oss_lab.plots.tokens import TokenLabel, reply_tokens, token_labels
 from oss_lab.plots.transcript import transcript
@@ -25,10 +29,12 @@ __all__ = [
     "Figure",
     "Passage",
     "TokenLabel",
+    "accuracy",
     "attention",
     "effort_comparison",
     "expert_load",
     "expert_map",
+    "kernel_speed",
     "reply_tokens",
     "sink_mass",
     "token_labels",

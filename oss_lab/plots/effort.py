@@ -12,7 +12,7 @@ import tiktoken
 
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import CHANNELS, GREY, base
+from oss_lab.plots.style import CHANNELS, GREY, base, legend_below
 from oss_lab.plots.tokens import plotly_text, token_labels, visible
 from oss_lab.reply import Reply
 
@@ -58,9 +58,7 @@ def effort_comparison(
         )
     most = max(count.total() for count in counts.values())
     base(figure, "The same question at each effort", "tokens written, by channel", 300)
-    figure.update_layout(
-        barmode="stack", legend={"orientation": "h", "y": -0.4, "x": 0, "traceorder": "normal"}
-    )
+    legend_below(figure, traceorder="normal").update_layout(barmode="stack")
     figure.update_xaxes(title="tokens", range=[0, 1.35 * max(most, 1)])
     figure.update_yaxes(title="effort", autorange="reversed", type="category", showgrid=False)
     told = [

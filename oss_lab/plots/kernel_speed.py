@@ -5,19 +5,20 @@ weight for one token is bound by memory, one for many tokens by arithmetic: only
 binds it says how good it is.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import plotly.graph_objects as go
 
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import base
+from oss_lab.plots.style import BLUE, GREEN, GREY, base, legend_below
 from oss_lab.plots.tokens import plotly_text
 
 ROW = 24  # pixels
-MEMORY, MATRIX = ("memory", "rgb(136, 204, 238)", "/"), ("matrix products", "rgb(17, 119, 51)", "")
+MEMORY, MATRIX = ("memory", BLUE, "/"), ("matrix products", GREEN, "")
 
 
-def kernel_speed(found: dict[str, Any]) -> Figure:
+def kernel_speed(found: Mapping[str, Any]) -> Figure:
     """A bar for each measured kernel: the share of the memory's speed that it reaches.
 
     Of a GPU, a second one: the share of the rate of large matrix products.
@@ -35,24 +36,47 @@ def kernel_speed(found: dict[str, Any]) -> Figure:
     for (name, colour, pattern), key in series.items():
         figure.add_bar(
             y=[plotly_text(name) for name in names],
-            x=[row[key] for row in rows],
+            x=[100 * row[key] for row in rows],
             name=name,
             orientation="h",
             marker={"color": colour, "pattern_shape": pattern},
-            hovertemplate="%{y}: %{x:.0%}<extra>" + name + "</extra>",
+            hovertemplate="%{y}: %{x:.0f} %<extra>" + name + "</extra>",
         )
     base(
         figure,
         "Kernels beside the machine's limits",
         f"{plotly_text(where)}, {found['date'][:10]}; share of the speed of {what} in the same run",
-        170 + ROW * len(rows) * len(series),
+        190 + ROW * len(rows) * len(series),
     )
-    figure.update_xaxes(title="share", tickformat=".0%", rangemode="tozero")
-    figure.update_layout(showlegend=len(series) > 1)
-    shares = [row[series[MEMORY]] for row in rows]
-    best = max(range(len(rows)), key=shares.__getitem__)
-    return Figure(
-        figure,
-        f"Of {len(rows)} figures, {names[best]} comes nearest to the speed of memory:"
-        f" {shares[best]:.0%} of it.",
+    most = max(row[key] for row in rows for key in series.values())
+    figure.update_xaxes(title="share of the measured limit, %", range=[0, 105 * max(1, most)])
+    figure.add_vline(100, line={"color": GREY, "dash": "dash", "width": 1})
+    figure.update_layout(showlegend=False)
+    if len(series) > 1:
+        legend_below(figure)
+    return Figure(figure, _told(names, shares(found)[::-1]))
+
+
+def shares(found: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """(of the memory's speed, of the rate of arithmetic) for each row; the larger is its limit.
+
+    The bench of a CPU measures no rate of arithmetic: the highest of any row stands for it.
+    """
+    rows = found["rows"]
+    if "limits" in found:
+        return [(row["share_of_copy"], row["share_of_matrix"]) for row in rows]
+    highest = max(row["gigaflops"] for row in rows) or 1
+    return [(row["share_of_reading"], row["gigaflops"] / highest) for row in rows]
+
+
+def _told(names: list[str], shares: list[tuple[float, float]]) -> str:
+    """Only of what memory limits: elsewhere a low share of its speed is no fault."""
+    pairs = zip(names, shares, strict=True)
+    limited = {name: memory for name, (memory, arithmetic) in pairs if memory >= arithmetic}
+    if not limited:
+        return f"Memory is the limit of none of {len(names)} rows."
+    best = max(limited, key=limited.__getitem__)
+    return (
+        f"Of the {len(limited)} of {len(names)} rows whose limit is memory, {best} comes nearest to"
+        f" the speed of memory: {limited[best]:.0%} of it."
     )

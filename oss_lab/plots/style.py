@@ -1,4 +1,4 @@
-"""How figures look: channel colours with their patterns, base layout, marked sections.
+"""How figures look: colours, channels with their patterns, base layout, legend, marked sections.
 
 Colours are from plotly's colour-blind safe sets (Safe, Cividis) and never stand alone: bars are
 patterned, cells carry numbers, lines are dashed. Paper is transparent and text a middle grey:
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
+from plotly.colors import qualitative
 
 from oss_lab.errors import LabError
 from oss_lab.plots.tokens import TokenLabel, plotly_text, sections
@@ -20,6 +21,8 @@ GREY = "#777777"
 FAINT = "rgba(119,119,119,0.35)"
 MONOSPACE = "DejaVu Sans Mono, Menlo, Consolas, monospace"
 SCALE = "Cividis"
+BLUE, RED, YELLOW, GREEN = qualitative.Safe[:4]
+BELOW = {"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "x": 0}
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,9 @@ class ChannelStyle:
 
 
 CHANNELS: Mapping[str, ChannelStyle] = {
-    "analysis": ChannelStyle("rgb(136, 204, 238)", "-"),
-    "commentary": ChannelStyle("rgb(221, 204, 119)", "."),
-    "final": ChannelStyle("rgb(17, 119, 51)", ""),
+    "analysis": ChannelStyle(BLUE, "-"),
+    "commentary": ChannelStyle(YELLOW, "."),
+    "final": ChannelStyle(GREEN, ""),
     "format": ChannelStyle("rgb(136, 136, 136)", "|"),
 }
 """Harmony's channels; `format` is its special tokens and headers, on no channel."""
@@ -81,6 +84,11 @@ def base(figure: go.Figure, title: str, subtitle: str, height: int) -> go.Figure
     figure.update_xaxes(automargin=True, gridcolor=FAINT, zeroline=False)
     figure.update_yaxes(automargin=True, gridcolor=FAINT, zeroline=False)
     return figure
+
+
+def legend_below(figure: go.Figure, **settings: Any) -> go.Figure:
+    """The legend under the axis, so that it takes no width from the plot."""
+    return figure.update_layout(showlegend=True, legend=BELOW | settings, margin_b=70)
 
 
 def token_axis(tokens: Sequence[TokenLabel], **settings: Any) -> dict[str, Any]:

@@ -6,26 +6,25 @@ thick one its moving mean over a twentieth of the run. Loss by task is in `train
 
 from collections.abc import Sequence
 from math import ceil
+from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
-from plotly.colors import qualitative
 
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import GREY, base, plural
-from oss_lab.train.log import Step
-from oss_lab.train.step import CLIP
+from oss_lab.plots.style import BLUE, GREEN, GREY, RED, base, legend_below, plural
+
+if TYPE_CHECKING:
+    from oss_lab.train.log import Step
 
 POINTS = 400  # of a line
-BLUE, RED, GREEN = qualitative.Safe[0], qualitative.Safe[1], qualitative.Safe[3]
 TICKS = [m * 10.0**n for n in range(-5, 4) for m in (1, 2, 5)]  # of logarithmic axes
-BELOW = {"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "x": 0}  # a legend
 UNIT = "nats a learnt token"
 
 
-def training_loss(steps: Sequence[Step]) -> Figure:
+def training_loss(steps: Sequence["Step"]) -> Figure:
     """Loss over the steps."""
     loss = values(steps, "loss")
     figure = go.Figure()
@@ -39,7 +38,7 @@ def training_loss(steps: Sequence[Step]) -> Figure:
     )
 
 
-def routing(steps: Sequence[Step]) -> Figure:
+def routing(steps: Sequence["Step"]) -> Figure:
     """How evenly the experts are used: 1 is even, for the load and for the balance loss."""
     load, balance = values(steps, "load"), values(steps, "balance")
     figure = go.Figure()
@@ -56,22 +55,22 @@ def routing(steps: Sequence[Step]) -> Figure:
     )
 
 
-def gradient_norm(steps: Sequence[Step]) -> Figure:
-    """The norm of the gradient of all weights before it is clipped."""
+def gradient_norm(steps: Sequence["Step"], clip: float) -> Figure:
+    """The norm of the gradient of all weights before it is clipped to `clip`."""
     norm = values(steps, "gradient_norm")
     figure = go.Figure()
     add_curve(figure, norm, "gradient norm", GREEN)
-    figure.add_hline(CLIP, line={"color": GREY, "dash": "dash", "width": 1})
-    subtitle = f"of all weights; above the dashed line at {CLIP:g} it is clipped"
+    figure.add_hline(clip, line={"color": GREY, "dash": "dash", "width": 1})
+    subtitle = f"of all weights; above the dashed line at {clip:g} it is clipped"
     layout(figure, "Gradient norm", subtitle, "norm", logarithmic=True)
     return Figure(
         figure,
-        f"The gradient's norm ends at {ending(norm):.2f}; {np.mean(norm > CLIP):.0%} of the steps"
-        f" were clipped to {CLIP:g}.",
+        f"The gradient's norm ends at {ending(norm):.2f}; {np.mean(norm > clip):.0%} of the steps"
+        f" were clipped to {clip:g}.",
     )
 
 
-def speed(steps: Sequence[Step]) -> Figure:
+def speed(steps: Sequence["Step"]) -> Figure:
     """Learnt tokens a second of wall time; questions and padding are not counted."""
     tokens, seconds = values(steps, "learnt_tokens"), values(steps, "seconds")
     figure = go.Figure()
@@ -85,7 +84,7 @@ def speed(steps: Sequence[Step]) -> Figure:
     )
 
 
-def values(steps: Sequence[Step], field: str) -> NDArray[np.float64]:
+def values(steps: Sequence["Step"], field: str) -> NDArray[np.float64]:
     """One field of every step."""
     if not steps:
         raise LabError("there are no steps to draw; train at least one")
@@ -142,8 +141,9 @@ def layout(
 ) -> None:
     """Titles, a legend below, steps along the bottom."""
     base(figure, title, subtitle, 340)
-    several = len({trace["name"] for trace in figure.to_dict()["data"]}) > 1
-    figure.update_layout(showlegend=several, legend=BELOW, margin_b=70 if several else 10)
+    figure.update_layout(showlegend=False)
+    if len({trace["name"] for trace in figure.to_dict()["data"]}) > 1:
+        legend_below(figure)
     figure.update_xaxes(title="step")
     figure.update_yaxes(title=unit)
     if logarithmic:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import base, plural
+from oss_lab.plots.style import BLUE, GREEN, RED, base, legend_below, plural
 from oss_lab.plots.tokens import plotly_text
-from oss_lab.plots.training import BELOW, BLUE, GREEN, RED, UNIT, values
+from oss_lab.plots.training import UNIT, values
 
 if TYPE_CHECKING:
     from oss_lab.train.log import Step
@@ -91,7 +91,7 @@ def panels(curves: Curves, kind: str) -> Figure:
             named.add(effort)
     subtitle = f"{UNIT}; a point is the mean over a span of the run"
     base(figure, f"Loss by {kind}", subtitle, 210 + PANEL * rows)
-    figure.update_layout(showlegend=True, legend=BELOW, margin={"t": 100, "b": 70})
+    legend_below(figure).update_layout(margin_t=100)
     figure.update_yaxes(type="log", dtick=1)
     figure.update_yaxes(title="nats", col=1)
     for n in range(max(0, len(names) - columns), len(names)):  # the lowest of each column

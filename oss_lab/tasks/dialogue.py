@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from oss_lab.tasks.arithmetic import sum_thoughts
-from oss_lab.tasks.problem import Problem, Split, Task, is_held_out
+from oss_lab.tasks.problem import Problem, Split, Task, belongs_to
 from oss_lab.tasks.product_steps import product_thoughts
 from oss_lab.tasks.sums_and_products import Products, Sums, product_key, sum_key
 
@@ -32,7 +32,7 @@ class FollowUp:
             sign = "+" if sign == "-" and number > before else sign
             step = -number if sign == "-" else number
             key = product_key(before, number) if sign == "*" else sum_key([before, step])
-            if is_held_out(*key) == (split == "held_out"):
+            if belongs_to(split, *key):
                 break
         if sign == "*":
             value, thoughts = before * number, product_thoughts(before, number)

@@ -5,7 +5,7 @@ from random import Random
 from typing import Literal, get_args
 
 from oss_lab.tasks.arithmetic import by_effort
-from oss_lab.tasks.problem import Problem, Split, is_held_out
+from oss_lab.tasks.problem import Problem, Split, belongs_to
 
 Kind = Literal["repeat", "reverse", "sort", "count", "largest"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -29,7 +29,7 @@ class Lists:
         kind = self.kind or rng.choice(KINDS)
         while True:
             items = [rng.randrange(10) for _ in range(rng.randint(2, 7))]
-            if is_held_out(kind, *items) == (split == "held_out"):
+            if belongs_to(split, kind, *items):
                 break
         question = rng.choice(WORDINGS[kind]).format(_spaced(items))
         answer, medium, high = _worked(kind, items)

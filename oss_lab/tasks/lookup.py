@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from oss_lab.tasks.arithmetic import by_effort
-from oss_lab.tasks.problem import Problem, Split, is_held_out
+from oss_lab.tasks.problem import Problem, Split, belongs_to
 from oss_lab.tasks.questions import FILLER_WORDS, KEYS
 
 
@@ -63,7 +63,7 @@ def _steps(
     for n in range(max(words, hops)):
         key = steps[-1][1] if n and hops > 1 else keys.pop()
         pool = keys if n < hops - 1 else numbers
-        fitting = (end for end in pool if is_held_out("=", key, end) == (split == "held_out"))
+        fitting = (end for end in pool if belongs_to(split, "=", key, end))
         end = next(fitting, None)
         if end is None:
             return _steps(rng, words, hops, split)

@@ -6,6 +6,7 @@ Groups are drawn in proportion to the weights; a group has about as many tokens 
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import TypeVar
 
 from oss_lab.tasks.dialogue import FollowUp, Turns
 from oss_lab.tasks.free_text import Forbidden, OutOfReach, SmallTalk
@@ -25,7 +26,9 @@ from oss_lab.tasks.sums_and_products import Products, Sums, TooLong
 from oss_lab.tasks.tool_sum import ToolSum
 from oss_lab.tasks.write_digit import Wished, WriteDigit
 
+T = TypeVar("T")
 Weighted = tuple[tuple[Task, float], ...]
+Draw = Callable[[Random], tuple[Setting, Task]]
 
 
 @dataclass(frozen=True)
@@ -130,34 +133,31 @@ def is_unseen_rule(forbidden: int, task: str) -> bool:
     return forbidden != 5 and is_held_out("rule", forbidden, task)
 
 
-SETTING_SHARES: dict[str, float] = {
-    "plain": 0.6,
-    "instructions": 0.03,
-    "calculator": 0.1,
-    "look-up tool": 0.05,
-    "other tool": 0.04,
-    "rule": 0.18,
-}
+def with_a_rule(rng: Random) -> tuple[Setting, Task]:
+    """A rule against one digit, the 5 more often than others, and a task under it."""
+    forbidden = rng.choice([5, 5, 5, *range(10)])
+    return digit_rule(rng, forbidden), choose(rng, under_rule(forbidden))
 
 
-TASKS: dict[str, tuple[Callable[[Random], Setting], Weighted]] = {
-    "plain": (plain, PLAIN),
-    "instructions": (instructions, PLAIN),
-    "calculator": (calculator, WITH_CALCULATOR),
-    "look-up tool": (look_up_tool, WITH_LOOK_UP),
-    "other tool": (other_tool, WITH_OTHER_TOOL),
-}
-"""Settings but the rule's, and what is drawn in each."""
+def with_tasks(make: Callable[[Random], Setting], tasks: Weighted) -> Draw:
+    """Draws the setting, and one of the tasks in it."""
+    return lambda rng: (make(rng), choose(rng, tasks))
+
+
+SETTINGS: tuple[tuple[Draw, float], ...] = (
+    (with_tasks(plain, PLAIN), 0.6),
+    (with_tasks(instructions, PLAIN), 0.03),
+    (with_tasks(calculator, WITH_CALCULATOR), 0.1),
+    (with_tasks(look_up_tool, WITH_LOOK_UP), 0.05),
+    (with_tasks(other_tool, WITH_OTHER_TOOL), 0.04),
+    (with_a_rule, 0.18),
+)
+"""What is drawn in each setting, and the setting's share."""
 
 
 def broad(rng: Random) -> tuple[Setting, Task]:
     """A setting and a task to draw problems of in it: all that nano learns."""
-    (name,) = rng.choices(list(SETTING_SHARES), list(SETTING_SHARES.values()))
-    if name == "rule":
-        forbidden = rng.choice([5, 5, 5, *range(10)])
-        return digit_rule(rng, forbidden), choose(rng, under_rule(forbidden))
-    make, tasks = TASKS[name]
-    return make(rng), choose(rng, tasks)
+    return choose(rng, SETTINGS)(rng)
 
 
 def short_products(rng: Random) -> tuple[Setting, Task]:
@@ -165,13 +165,14 @@ def short_products(rng: Random) -> tuple[Setting, Task]:
     return plain(rng), Products(lengths=(3, 1))
 
 
-MIXES: dict[str, Callable[[Random], tuple[Setting, Task]]] = {
+MIXES: dict[str, Draw] = {
     "broad": broad,
     "short products": short_products,
 }
 """What a recipe may draw from."""
 
 
-def choose(rng: Random, weighted: Weighted) -> Task:
-    tasks, weights = zip(*weighted, strict=True)
-    return rng.choices(tasks, weights)[0]
+def choose(rng: Random, weighted: tuple[tuple[T, float], ...]) -> T:
+    """One of the first of each pair, by the weights beside them."""
+    chosen, weights = zip(*weighted, strict=True)
+    return rng.choices(chosen, weights)[0]

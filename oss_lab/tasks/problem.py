@@ -130,3 +130,8 @@ def is_held_out(*key: object) -> bool:
     """Whether no training question of its task asks this; steps of longer ones may hold it."""
     digest = hashlib.sha256(repr(key).encode()).digest()
     return digest[0] % HELD_OUT_SHARE == 0
+
+
+def belongs_to(split: Split, *key: object) -> bool:
+    """Whether this split may ask this: evaluation what is held out, training the rest."""
+    return is_held_out(*key) == (split == "held_out")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 
 from oss_lab.tasks.arithmetic import by_effort, sum_thoughts
-from oss_lab.tasks.problem import Problem, Split, is_held_out
+from oss_lab.tasks.problem import Problem, Split, belongs_to
 from oss_lab.tasks.product_steps import product_thoughts
 
 ENGLISH = ("What is {}?", "What is {}?", "What is {}?", "Compute {}.", "{} = ?", "{}",
@@ -43,7 +43,7 @@ class Products:
         lengths = self.lengths or rng.choice(shapes)
         while True:
             a, b = (draw_number(rng, n) for n in lengths)
-            if is_held_out(*product_key(a, b)) == (split == "held_out"):
+            if belongs_to(split, *product_key(a, b)):
                 break
         long, short = (a, b) if len(str(a)) >= len(str(b)) else (b, a)
         if self.lengths is None and rng.random() < 0.2:
@@ -74,7 +74,7 @@ class Sums:
         count = self.terms or rng.choice([2, 2, 2, 2, 3, 3, 4, 5, 6])
         while True:
             terms = self._terms(rng, count)
-            if is_held_out(*sum_key(terms)) == (split == "held_out"):
+            if belongs_to(split, *sum_key(terms)):
                 break
         signs = ["+" if term >= 0 else "-" for term in terms[1:]]
         plain = [abs(term) for term in terms]
@@ -120,7 +120,7 @@ class TooLong:
             rng.shuffle(numbers)
             a, b = numbers
             key = product_key(a, b) if sign == "*" else sum_key([a, b])
-            if is_held_out(*key) == (split == "held_out"):
+            if belongs_to(split, *key):
                 break
         value = str(a * b if sign == "*" else a + b)
         thoughts = by_effort("", "Too long for me.", f"{a}{sign}{b} is too long for me.")

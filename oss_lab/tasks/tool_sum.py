@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from oss_lab.tasks.arithmetic import by_effort, plus_lines
-from oss_lab.tasks.problem import Call, Problem, Split, call_arguments, is_held_out
+from oss_lab.tasks.problem import Call, Problem, Split, belongs_to, call_arguments
 from oss_lab.tasks.questions import KEYS
 from oss_lab.tasks.settings import LOOK_UP
 from oss_lab.tasks.sums_and_products import sum_key
@@ -28,7 +28,7 @@ class ToolSum:
         while True:
             words = rng.sample(KEYS, count)
             numbers = [rng.randrange(1, 100) for _ in words]
-            if is_held_out(*sum_key(numbers)) == (split == "held_out"):
+            if belongs_to(split, *sum_key(numbers)):
                 break
         thoughts = [by_effort("", "", "")]
         total = numbers[0]

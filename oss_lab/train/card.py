@@ -12,8 +12,10 @@ from typing import Any
 
 from oss_lab.checkpoint.plan import checkpoint_bytes, count_parameters
 from oss_lab.checkpoint.read import open_checkpoint
+from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import EFFORTS
+from oss_lab.tasks.settings import DIGIT_WORDS
 from oss_lab.train.findings.card import findings_text, table
 
 TEXT = """# gpt-oss-nano
@@ -31,7 +33,7 @@ its experts and heads have learnt says nothing about 20b's.
 
 {layers} layers alternating a {window}-token window and full attention, {heads} query and {kv_heads}
 key-value heads of size {head_dim} with sinks, {experts} experts of which {chosen} are chosen,
-hidden and intermediate size {hidden}, YaRN with 20b's own constants from {context} to
+{sizes}, YaRN with 20b's own constants from {context} to
 {longest:,} tokens, {vocabulary} byte-pair tokens with Harmony's special names.
 
 ## Held-out accuracy
@@ -64,11 +66,14 @@ Longer, further or otherwise beyond what training covers; same grading.
 {steps:,} steps of about {tokens:,} tokens, seed {training_seed}, {minutes:.0f} minutes of steps
 on {hardware}; Muon at {learning_rate} for matrices and AdamW at {adam_rate} for the rest with a
 cosine, balance loss {balance} fading to a tenth, the last {rounded:.0%} of the steps through MXFP4
-rounding. Weights began at random, but for six of the first layer's heads, which looked one, two or
-three tokens back from the start; look-ups need that and found it late otherwise. Every step is a
-line of `log.jsonl`, the rest of the recipe is in `recipe.json`. The problems are drawn by
-`oss_lab/tasks/`; no data set was used. Made anew with `oss-lab train`.
+rounding. Weights began at random{but_for}.
+Every step is a line of `log.jsonl`, the rest of the recipe is in `recipe.json`. The problems are
+drawn by `oss_lab/tasks/`; no data set was used. Made anew with `oss-lab train`.
 """
+
+
+LOOK_BACK = """, but for {heads} of the first layer's heads, which looked
+{distances} back from the start; look-ups need that and found it late otherwise"""
 
 
 def card(folder: Path) -> str:
@@ -92,7 +97,7 @@ def card(folder: Path) -> str:
         head_dim=config.head_dim,
         experts=config.num_experts,
         chosen=config.experts_per_token,
-        hidden=config.hidden_size,
+        sizes=sizes(config),
         context=config.initial_context_length,
         longest=config.max_context_length,
         vocabulary=config.vocab_size,
@@ -112,7 +117,32 @@ def card(folder: Path) -> str:
         adam_rate=recipe["adam_rate"],
         balance=recipe["balance"],
         rounded=recipe["rounded"],
+        but_for=but_for(config, recipe["look_back"]),
     )
+
+
+def sizes(config: ModelConfig) -> str:
+    """Of the residual and of an expert's middle."""
+    hidden, intermediate = config.hidden_size, config.intermediate_size
+    if hidden == intermediate:
+        return f"hidden and intermediate size {hidden}"
+    return f"hidden size {hidden}, intermediate size {intermediate}"
+
+
+def but_for(config: ModelConfig, look_back: int) -> str:
+    """Which heads began by looking back, as `initialise.set_back` sets them; "" if none did."""
+    farthest = min(look_back, config.num_attention_heads // config.num_key_value_heads)
+    if not farthest:
+        return ""
+    *nearer, last = [in_word(back) for back in range(1, farthest + 1)]
+    distances = f"{', '.join(nearer)} or {last} tokens" if nearer else f"{last} token"
+    heads = in_word(farthest * config.num_key_value_heads)
+    return LOOK_BACK.format(heads=heads, distances=distances)
+
+
+def in_word(number: int) -> str:
+    """Below ten as a word."""
+    return DIGIT_WORDS[number] if number < 10 else str(number)
 
 
 def score_table(scores: list[dict[str, Any]]) -> str:

@@ -14,12 +14,19 @@ from oss_lab.plots.page import page
 from oss_lab.plots.training import gradient_norm, routing, speed, training_loss
 from oss_lab.plots.training_groups import setting_losses, task_losses
 from oss_lab.train.log import LOG, Step, read_log
+from oss_lab.train.step import CLIP
 
 
 def figures(steps: Sequence[Step]) -> list[Figure]:
     """Every figure of the page, in its order."""
-    drawn = (training_loss, task_losses, setting_losses, routing, gradient_norm, speed)
-    return [draw(steps) for draw in drawn]
+    return [
+        training_loss(steps),
+        task_losses(steps),
+        setting_losses(steps),
+        routing(steps),
+        gradient_norm(steps, CLIP),
+        speed(steps),
+    ]
 
 
 def write_curves(folder: Path) -> Path:

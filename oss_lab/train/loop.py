@@ -22,7 +22,7 @@ from oss_lab.train.log import LOG, Step, append_line, keep_lines
 from oss_lab.train.machine import keep_machine
 from oss_lab.train.optimizers import make_optimizers, set_rates
 from oss_lab.train.quantised import RoundedExperts
-from oss_lab.train.recipe import STATE, Recipe, keep_recipe
+from oss_lab.train.recipe import STATE, Recipe, balance_weight, is_rounded, keep_recipe
 from oss_lab.train.state import load_state, load_weights, save_state
 from oss_lab.train.step import train_step
 
@@ -67,11 +67,11 @@ def train(
         for step in range(first, recipe.steps):
             began = time.perf_counter()
             set_rates(optimizers, recipe, step)
-            if step >= recipe.steps * (1 - recipe.rounded):
+            if is_rounded(recipe, step):
                 round_experts(model)
-            fade = recipe.balance * (1 - 0.9 * step / recipe.steps)
             groups = groups_at(step, recipe.seed, recipe.tokens, encoding, recipe.mix)
-            measured = train_step(model, optimizers, groups, share, fade, workers)
+            weight = balance_weight(recipe, step)
+            measured = train_step(model, optimizers, groups, share, weight, workers)
             done = Step(step, **measured, seconds=round(time.perf_counter() - began, 3))
             append_line(log, done)
             if (step + 1) % save_every == 0 or step + 1 == recipe.steps:

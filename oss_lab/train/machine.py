@@ -7,14 +7,13 @@ three. The number of threads does not matter, and neither does Python.
 
 import json
 import platform
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from oss_kernels.bench.record import cpu_name
 
-from oss_lab.checkpoint.fields import parse_object
-from oss_lab.errors import LabError
+from oss_lab.train.records import fields, read_text
 
 MACHINE = "machine.json"
 
@@ -50,19 +49,10 @@ def this_machine(threads: int) -> Machine:
     return Machine(
         torch=torch.__version__,
         python=platform.python_version(),
-        cpu=processor(),
+        cpu=cpu_name(),
         threads=threads,
         capability=torch.backends.cpu.get_cpu_capability(),
     )
-
-
-def processor() -> str:
-    """The processor's name; elsewhere than on Linux what the platform module knows."""
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
-    except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
 
 
 def keep_machine(folder: Path, threads: int) -> None:
@@ -78,9 +68,4 @@ def read_machine(folder: Path) -> Machine:
         LabError: it is missing or of another version.
     """
     file = folder / MACHINE
-    try:
-        return Machine(**parse_object(file.read_bytes()))
-    except FileNotFoundError:
-        raise LabError(f"there is no {file}; it is written when a run begins") from None
-    except (TypeError, ValueError) as error:
-        raise LabError(f"{file} is not what this version writes ({error})") from None
+    return Machine(**fields(Machine, read_text(file), str(file)))

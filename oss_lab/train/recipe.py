@@ -49,6 +49,16 @@ def rate(recipe: Recipe, step: int) -> float:
     return 0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2
 
 
+def balance_weight(recipe: Recipe, step: int) -> float:
+    """The weight of the balance loss, fading to a tenth."""
+    return recipe.balance * (1 - 0.9 * step / recipe.steps)
+
+
+def is_rounded(recipe: Recipe, step: int) -> bool:
+    """Whether this step trains through MXFP4 rounding."""
+    return step >= recipe.steps * (1 - recipe.rounded)
+
+
 def keep_recipe(recipe: Recipe, folder: Path) -> None:
     """Write `recipe.json`; refuse a folder with a state that another recipe made."""
     file, text = folder / RECIPE, json.dumps(asdict(recipe), indent=2) + "\n"

@@ -13,6 +13,8 @@ def read_text(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise LabError(f"there is no {file}; name the folder of a run") from None
+    except UnicodeDecodeError:
+        raise LabError(f"{file} is not UTF-8; it is not what a run writes") from None
 
 
 def fields(kind: type, text: str, where: str) -> dict[str, Any]:

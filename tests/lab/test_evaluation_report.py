@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from oss_lab.errors import LabError
-from oss_lab.evaluation.plot import MOST_LINES, accuracy_plot
 from oss_lab.evaluation.report import ALL, as_json, overall, scores, table, wilson
 from oss_lab.evaluation.run import Outcome
 from oss_lab.harmony.messages import Effort
+from oss_lab.plots.accuracy import MOST_LINES, accuracy
 from oss_lab.plots.figure import PLOTLY
 from oss_lab.plots.page import page as html_page
 from oss_lab.reply import Stop
@@ -107,7 +107,7 @@ def test_names_from_outside_are_text_in_the_table():
 
 
 def drawn(outcomes):
-    figure = accuracy_plot(scores(outcomes), overall(outcomes), "nano")
+    figure = accuracy(scores(outcomes), overall(outcomes), "nano")
     return figure, figure._repr_mimebundle_()[PLOTLY]
 
 
@@ -143,7 +143,7 @@ def test_many_names_are_drawn_as_one_line():
 
 def test_nothing_to_draw():
     with pytest.raises(LabError, match="no scores to draw"):
-        accuracy_plot([], [], "nano")
+        accuracy([], [], "nano")
 
 
 class Page(HTMLParser):
@@ -162,7 +162,7 @@ class Page(HTMLParser):
 
 def test_page_needs_no_network_and_holds_no_markup_from_outside():
     outcomes = [outcome(0, EVIL), outcome(1, "</script><script>alert(1)</script>")]
-    figure = accuracy_plot(scores(outcomes), overall(outcomes), EVIL)
+    figure = accuracy(scores(outcomes), overall(outcomes), EVIL)
     text = html_page([figure], EVIL)
     page = Page(text)
     assert page.sources == []

@@ -13,13 +13,13 @@ from oss_kernels.bench import cpu, gpu
 from oss_kernels.bench.timing import Time
 
 from oss_lab import kernel_page
-from oss_lab.plots.kernel_speed import kernel_speed
+from oss_lab.plots import kernel_speed
 
 ABOUT = {"date": "2030-01-02T03:04:05+00:00"}
 
 
-def cpu_row(name, share):
-    return asdict(cpu.Row(name, 10.0, 9.0, 12.0, 30.0, share, 0.0, 3, 0))
+def cpu_row(name, share, gigaflops=0.0):
+    return asdict(cpu.Row(name, 10.0, 9.0, 12.0, 30.0, share, gigaflops, 3, 0))
 
 
 def gpu_row(case, model, of_copy, of_matrix):
@@ -41,16 +41,38 @@ GPU = ABOUT | {
 
 def test_bars_are_the_shares_with_the_first_row_on_top():
     (bars,) = kernel_speed(CPU).plotly.data
-    assert list(bars.x) == [0.5, 0.75]
+    assert list(bars.x) == [50, 75]
     assert list(bars.y) == ["bfloat16 8 to 8, 1 token", "MXFP4 8 to 8, 1 token"]
     memory, matrix = kernel_speed(GPU).plotly.data
     assert list(memory.y) == list(matrix.y) == ["router (120b)", "router (20b)"]
-    assert (list(memory.x), list(matrix.x)) == ([0.25, 0.5], [0.5, 0.125])
+    assert (list(memory.x), list(matrix.x)) == ([25, 50], [50, 12.5])
 
 
 def test_the_sentence_names_the_kernel_that_is_nearest_to_memory():
     assert "MXFP4 8 to 8, 1 token comes nearest" in kernel_speed(CPU).sentence
     assert "router (20b) comes nearest to the speed of memory: 50%" in kernel_speed(GPU).sentence
+
+
+def test_the_sentence_leaves_out_what_arithmetic_limits():
+    many = cpu_row("MXFP4 8 to 8, 128 tokens", 0.9, gigaflops=100.0)
+    cpu_found = CPU | {"rows": [many, *CPU["rows"]]}
+    assert "Of the 2 of 3 rows whose limit is memory, MXFP4 8 to 8, 1 token comes" in (
+        kernel_speed(cpu_found).sentence
+    )
+    gpu_found = GPU | {"rows": [gpu_row("experts", "20b", 0.75, 0.9), *GPU["rows"]]}
+    assert "Of the 1 of 3 rows whose limit is memory, router (20b)" in (
+        kernel_speed(gpu_found).sentence
+    )
+    none = kernel_speed(GPU | {"rows": [gpu_row("experts", "20b", 0.75, 0.9)]})
+    assert none.sentence == "Memory is the limit of none of 1 rows."
+
+
+def test_the_axis_names_its_unit_and_reaches_the_limit():
+    layout = kernel_speed(GPU).plotly.layout
+    assert layout.xaxis.title.text == "share of the measured limit, %"
+    assert layout.xaxis.range[1] > layout.shapes[0].x0 == 100
+    fast = GPU | {"rows": [gpu_row("router", "20b", 1.5, 0.125)]}
+    assert kernel_speed(fast).plotly.layout.xaxis.range[1] > 150
 
 
 def run(monkeypatch, *arguments) -> int:

@@ -1,16 +1,21 @@
 """What README and card say of nano is what its evaluation found, and a fresh sample agrees."""
 
 import json
+from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 
 import pytest
+import torch
 
 import oss_lab
 from oss_lab.checkpoint.read import find_folder
+from oss_lab.config import GPT_OSS_20B, GPT_OSS_NANO
 from oss_lab.evaluation.builtin import SUITE
 from oss_lab.evaluation.report import evaluate
-from oss_lab.train.card import card, summary
+from oss_lab.tasks.settings import DIGIT_WORDS
+from oss_lab.train.card import but_for, card, sizes, summary
+from oss_lab.train.initialise import set_back
 
 NANO = find_folder("nano")
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +41,24 @@ def test_readme_repeats_the_evaluation(report):
 
 def test_card_is_generated_from_what_lies_beside_it():
     assert (NANO / "README.md").read_text(encoding="utf-8") == card(NANO)
+
+
+def test_the_card_says_of_another_recipe_what_is_so():
+    wide = replace(GPT_OSS_NANO, intermediate_size=64)
+    assert sizes(wide) == "hidden size 96, intermediate size 64"
+    assert but_for(GPT_OSS_NANO, 0) == ""
+    assert "two of the first layer's heads, which looked\none token" in but_for(GPT_OSS_NANO, 1)
+    assert "24 of" in but_for(GPT_OSS_20B, 3)
+
+
+@pytest.mark.parametrize("look_back", [1, 3, 9])
+def test_the_card_counts_the_heads_that_initialise_sets(look_back):
+    config = GPT_OSS_NANO
+    heads = config.num_attention_heads
+    bias = torch.zeros((heads + 2 * config.num_key_value_heads) * config.head_dim)
+    set_back(bias, config, look_back)
+    count = int(bias.view(-1, config.head_dim)[:heads].any(1).sum())
+    assert f" {DIGIT_WORDS[count]} of the first layer's heads" in but_for(config, look_back)
 
 
 def test_every_row_of_the_suite_was_evaluated(report):

@@ -57,7 +57,7 @@ def test_the_sentences_say_what_the_log_says():
     steps = run_of(4)
     assert "from 8.00 to 1.000 nats" in training.training_loss(steps).sentence
     assert "2.00 times an even share" in training.routing(steps).sentence
-    assert "0% of the steps were clipped" in training.gradient_norm(steps).sentence
+    assert "0% of the steps were clipped" in training.gradient_norm(steps, clip=1.0).sentence
     assert "400 tokens were learnt in 0.0 minutes, 400 a second" in training.speed(steps).sentence
     assert training_groups.task_losses(steps).sentence.startswith("2 tasks; ")
     assert training_groups.setting_losses(steps).sentence.startswith("1 setting; ")
@@ -123,8 +123,14 @@ def test_the_machine_is_recorded(tmp_path):
     assert machine == this_machine(3)
     assert machine.computes_like(replace(machine, threads=99, python="4"))
     assert not machine.computes_like(replace(machine, capability="none"))
+    (tmp_path / "machine.json").write_text("{}")
+    with pytest.raises(LabError, match="of another version"):
+        read_machine(tmp_path)
+    (tmp_path / "machine.json").write_bytes(b"\xff")
+    with pytest.raises(LabError, match="not UTF-8"):
+        read_machine(tmp_path)
     (tmp_path / "machine.json").unlink()
-    with pytest.raises(LabError, match="written when a run begins"):
+    with pytest.raises(LabError, match="there is no"):
         read_machine(tmp_path)
 
 

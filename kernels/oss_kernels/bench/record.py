@@ -35,11 +35,11 @@ def cpu() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """As Linux tells it."""
+    """As Linux tells it; elsewhere, and where Linux does not, what the platform module knows."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def installed(package: str) -> str | None:

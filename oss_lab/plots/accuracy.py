@@ -2,23 +2,26 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 from plotly.colors import qualitative
 
 from oss_lab.checkpoint.fields import printable
 from oss_lab.errors import LabError
-from oss_lab.evaluation.report import Score
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import base, plural
+from oss_lab.plots.style import base, legend_below, plural
 from oss_lab.plots.tokens import plotly_text
+
+if TYPE_CHECKING:
+    from oss_lab.evaluation.report import Score
 
 MOST_LINES = 8
 SYMBOLS = {"low": "circle-open", "medium": "square-open", "high": "diamond"}
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
-def accuracy_plot(rows: Sequence[Score], totals: Sequence[Score], model: str) -> Figure:
+def accuracy(rows: Sequence["Score"], totals: Sequence["Score"], model: str) -> Figure:
     """Accuracy in percent, with its interval, against mean analysis tokens.
 
     With more than MOST_LINES names only the totals are drawn: error bars on top of each other
@@ -34,7 +37,7 @@ def accuracy_plot(rows: Sequence[Score], totals: Sequence[Score], model: str) ->
     questions = plural(totals[0].n, "question")
     subtitle = f"{plotly_text(printable(model))}, {questions} at each effort; bars: 95 % interval"
     base(figure, "Accuracy against thinking, by effort", subtitle, 480)
-    figure.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.2, "x": 0})
+    legend_below(figure)
     most = max(each.mean_analysis_tokens for each in drawn) or 1
     room = [-0.04 * most, 1.12 * most]  # for the leftmost markers and the rightmost labels
     figure.update_xaxes(title="analysis tokens a question (mean)", range=room)
@@ -48,7 +51,7 @@ def accuracy_plot(rows: Sequence[Score], totals: Sequence[Score], model: str) ->
     return Figure(figure, f"Over {questions}, {'; '.join(told)}.")
 
 
-def add_line(figure: go.Figure, name: str, scores: Sequence[Score], n: int) -> None:
+def add_line(figure: go.Figure, name: str, scores: Sequence["Score"], n: int) -> None:
     """The efforts of one name; colour, dash and the labels of the points tell lines apart."""
     accuracies = [100 * each.accuracy for each in scores]
     figure.add_scatter(
