@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import oss_lab
+from oss_lab.checkpoint.digest import checkpoint_digest
 from oss_lab.checkpoint.fields import printable
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.errors import LabError
@@ -25,8 +26,6 @@ from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.harmony.wire import conversation_to_dict
 
 FORMAT = 1
-HASHED_WHOLE = 2**28  # bytes of a weights file; of a larger one the header and the size are hashed
-VOCABULARY = "*.tiktoken"
 
 Fingerprint = Mapping[str, Any]
 """What an evaluation is of: JSON values by name. Two with equal ones may share outcomes."""
@@ -53,24 +52,6 @@ def fingerprint(
         "sampling": {**asdict(sampling), "seed": seed if drawn else None},
         "max_tokens": max_tokens,
     }
-
-
-def checkpoint_digest(checkpoint: Checkpoint) -> str:
-    """SHA-256 of the configuration, the weights and the vocabulary."""
-    digest = hashlib.sha256(repr(checkpoint.config).encode())
-    weights = {located.file for located in checkpoint.located.values()}
-    for file in sorted({*weights, *checkpoint.folder.glob(VOCABULARY)}):
-        digest.update(f"\n{file.name} {file.stat().st_size} {file_digest(file)}".encode())
-    return digest.hexdigest()
-
-
-def file_digest(file: Path) -> str:
-    """SHA-256 of a file, or of the header of a safetensors file beyond HASHED_WHOLE."""
-    with file.open("rb") as stream:
-        if file.stat().st_size <= HASHED_WHOLE:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-        length = int.from_bytes(stream.read(8), "little")
-        return hashlib.sha256(stream.read(length)).hexdigest()
 
 
 def default_place(of: Fingerprint) -> Path:

@@ -6,10 +6,11 @@ import subprocess
 import sys
 from dataclasses import replace
 
+from oss_lab.checkpoint.digest import BLOCKS, checkpoint_digest, file_digest
 from oss_lab.checkpoint.read import open_checkpoint
 from oss_lab.evaluation import builtin
 from oss_lab.evaluation.grade import Written
-from oss_lab.evaluation.journal import checkpoint_digest, default_place, fingerprint
+from oss_lab.evaluation.journal import default_place, fingerprint
 from oss_lab.generate import GREEDY, Sampling
 
 
@@ -47,11 +48,31 @@ def test_other_weights_are_another_checkpoint(write_tiny, monkeypatch):
     contents[-1] ^= 1
     file.write_bytes(contents)
     assert checkpoint_digest(open_checkpoint(folder)) != before
-    monkeypatch.setattr("oss_lab.evaluation.journal.HASHED_WHOLE", 0)
+    monkeypatch.setattr("oss_lab.checkpoint.digest.HASHED_WHOLE", 0)
     large = checkpoint_digest(open_checkpoint(folder))
     contents[-1] ^= 1
     file.write_bytes(contents)
-    assert checkpoint_digest(open_checkpoint(folder)) == large  # header and size are the same
+    assert checkpoint_digest(open_checkpoint(folder)) != large
+
+
+def test_a_large_file_is_hashed_at_its_header_and_at_blocks_all_over(tmp_path, monkeypatch):
+    """Fine-tunes of one model have the same shards: only the data tells them apart."""
+    monkeypatch.setattr("oss_lab.checkpoint.digest.HASHED_WHOLE", 0)
+    monkeypatch.setattr("oss_lab.checkpoint.digest.BLOCK", 4)
+    file, header = tmp_path / "weights", (8).to_bytes(8, "little") + b"a header"
+    stride = 10
+    size = len(header) + (BLOCKS - 1) * stride + 4
+    contents = bytearray(header.ljust(size, b"\0"))
+
+    def changed(place):
+        file.write_bytes(contents)
+        before = file_digest(file)
+        file.write_bytes(contents[:place] + b"x" + contents[place + 1 :])
+        return file_digest(file) != before
+
+    first = len(header)
+    assert all(map(changed, [8, first, first + 3, first + 100 * stride, size - 4, size - 1]))
+    assert not changed(first + 4)  # between the blocks, as the docstring says
 
 
 def test_built_in_questions_are_told_alike_in_another_process():
