@@ -1,9 +1,9 @@
 """Outcomes on disk, so that a stopped evaluation goes on where it was.
 
-The first line says what is evaluated: weights, questions, sampling, limits. Each further line is an
-outcome, written as soon as its batch has ended. A last line without its newline was being written
-when the process was killed; it is dropped and its question asked again. One process at a time
-writes a journal. Efforts are told apart line by line: what was answered at one is kept when all are
+The first line says what is evaluated: weights, questions, sampling, limits, and the code that asks
+and grades. Each further line is an outcome, written as soon as its batch has ended. A last line
+without its newline was being written when the process was killed; it is dropped and its question
+asked again. One process at a time writes a journal. Efforts are told apart line by line: what was answered at one is kept when all are
 asked for.
 """
 
@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.harmony.wire import conversation_to_dict
 
 FORMAT = 1
+GRADED_BY = ("evaluation", "tasks")  # packages within oss_lab
 
 Fingerprint = Mapping[str, Any]
 """What an evaluation is of: JSON values by name. Two with equal ones may share outcomes."""
@@ -47,11 +49,27 @@ def fingerprint(
     return {
         "format": FORMAT,
         "oss_lab": oss_lab.__version__,
+        "code": code_digest(),
         "checkpoint": checkpoint_digest(checkpoint),
         "questions": asked.hexdigest(),
         "sampling": {**asdict(sampling), "seed": seed if drawn else None},
         "max_tokens": max_tokens,
     }
+
+
+def code_digest() -> str:
+    """SHA-256 of the source files that ask and grade.
+
+    A journal keeps whether an answer was right, and the version stays the same while somebody works
+    on the grader: without this, marks of the old one would be printed as the new one's.
+    """
+    digest = hashlib.sha256()
+    for package in GRADED_BY:
+        files = (resources.files(oss_lab) / package).iterdir()
+        for file in sorted(files, key=lambda each: each.name):
+            if file.name.endswith(".py"):
+                digest.update(f"\n{package}/{file.name}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def default_place(of: Fingerprint) -> Path:
