@@ -3,8 +3,9 @@
 The first line says what is evaluated: weights, questions, sampling, limits, and the code that asks
 and grades. Each further line is an outcome, written as soon as its batch has ended. A last line
 without its newline was being written when the process was killed; it is dropped and its question
-asked again. One process at a time writes a journal. Efforts are told apart line by line: what was answered at one is kept when all are
-asked for.
+asked again. A file whose first line is not such a one, or the beginning of it, is left alone. One
+process at a time writes a journal. Efforts are told apart line by line: what was answered at one is
+kept when all are asked for.
 """
 
 import hashlib
@@ -117,14 +118,16 @@ class Journal:
         self.close()
 
     def _write(self, value: Any) -> None:
-        self._file.write(json.dumps(value) + "\n")
+        self._file.write(line_of(value))
         self._file.flush()
 
     def _read(self, of: Fingerprint) -> bool:
         """Take what is there; False if there is nothing to go on from."""
         contents = self.path.read_bytes() if self.path.exists() else b""
         whole = contents[: contents.rfind(b"\n") + 1]
-        if not whole:
+        if not whole:  # nothing there, or killed within the first line
+            if not line_of({"evaluation": of}).encode().startswith(contents):
+                raise self._foreign()
             return False
         first, *lines = whole[:-1].split(b"\n")
         self._compare(first, of)
@@ -144,15 +147,18 @@ class Journal:
             found = json.loads(line)["evaluation"]
             names = [name for name in {**found, **of} if found.get(name) != of.get(name)]
         except (ValueError, TypeError, KeyError, RecursionError):
-            raise LabError(
-                f"{self.path} is no journal of an evaluation; name another folder with --out"
-            ) from None
+            raise self._foreign() from None
         if names:
             what = printable(" and ".join(map(str, names)))
             raise LabError(
                 f"{self.path} is of another evaluation ({what} differ); name another folder with"
                 " --out, or start over with --fresh"
             )
+
+    def _foreign(self) -> LabError:
+        return LabError(
+            f"{self.path} is no journal of an evaluation; name another folder with --out"
+        )
 
     def _outcome(self, number: int, line: bytes) -> Outcome:
         try:
@@ -173,3 +179,8 @@ class Journal:
         if not sound or outcome is None:
             raise LabError(f"{self.path}, line {number} is damaged; start over with --fresh")
         return outcome
+
+
+def line_of(value: Any) -> str:
+    """A line of the journal."""
+    return json.dumps(value) + "\n"
