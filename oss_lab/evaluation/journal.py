@@ -84,13 +84,27 @@ def default_place(of: Fingerprint) -> Path:
 class Journal:
     """The outcomes in one file: `outcomes`, those of earlier runs first.
 
+    Args:
+        fresh: forget what is there.
+        elsewhere, anew: what the caller's user can do about a file of another evaluation, or about
+            a damaged one; the end of a sentence.
+
     Raises:
         LabError: the file belongs to another evaluation, or is damaged.
         OSError: it cannot be read or written.
     """
 
-    def __init__(self, path: Path, of: Fingerprint, *, fresh: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        of: Fingerprint,
+        *,
+        fresh: bool = False,
+        elsewhere: str = "name another folder with --out",
+        anew: str = "start over with --fresh",
+    ) -> None:
         self.path = path
+        self._elsewhere, self._anew = elsewhere, anew
         self.outcomes: list[Outcome] = []
         path.parent.mkdir(parents=True, exist_ok=True)
         begun = not fresh and self._read(of)
@@ -151,14 +165,12 @@ class Journal:
         if names:
             what = printable(" and ".join(map(str, names)))
             raise LabError(
-                f"{self.path} is of another evaluation ({what} differ); name another folder with"
-                " --out, or start over with --fresh"
+                f"{self.path} is of another evaluation ({what} differ); {self._elsewhere}, or"
+                f" {self._anew}"
             )
 
     def _foreign(self) -> LabError:
-        return LabError(
-            f"{self.path} is no journal of an evaluation; name another folder with --out"
-        )
+        return LabError(f"{self.path} is no journal of an evaluation; {self._elsewhere}")
 
     def _outcome(self, number: int, line: bytes) -> Outcome:
         try:
@@ -177,7 +189,7 @@ class Journal:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             sound, outcome = False, None
         if not sound or outcome is None:
-            raise LabError(f"{self.path}, line {number} is damaged; start over with --fresh")
+            raise LabError(f"{self.path}, line {number} is damaged; {self._anew}")
         return outcome
 
 

@@ -39,7 +39,10 @@ def score_rows(
     asked = [problem for each in problems.values() for problem in each]
     of = fingerprint(open_checkpoint(folder), asked, GREEDY, MAX_TOKENS, seed)
     todo = sum(len(problems[name]) * len(row.efforts) for name, row in rows.items())
-    with Journal(journal, of) as kept, tqdm(total=todo, unit="problem", disable=None) as bar:
+    with (
+        Journal(journal, of, elsewhere="move it away", anew="delete it to begin anew") as kept,
+        tqdm(total=todo, unit="problem", disable=None) as bar,
+    ):
         bar.update(len(kept.outcomes))
         for effort in EFFORTS:
             left_out = {n for n, each in enumerate(asked) if effort not in rows[each.name].efforts}
