@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from oss_lab.errors import LabError
 from oss_lab.train.records import fields, read_text
 
 LOG = "log.jsonl"
@@ -28,6 +29,24 @@ class Step:
     gradient_norm: float
     seconds: float
     groups: dict[str, float]
+
+
+def is_begun(file: Path) -> bool:
+    """Whether there is a log with anything in it."""
+    return file.exists() and file.stat().st_size > 0
+
+
+def refuse_without_state(file: Path, saved_by: int) -> None:
+    """Refuse a log that is longer than a run gets before it first saves its state.
+
+    A shorter one is of a run that was stopped before: nothing of it is lost by beginning again.
+    """
+    lines = file.read_bytes().count(b"\n") if file.exists() else 0
+    if lines and lines >= saved_by:
+        raise LabError(
+            f"{file} tells of {lines} steps, but their state is not in the folder, so that training"
+            " cannot go on and would erase it; choose another folder"
+        )
 
 
 def keep_lines(file: Path, steps: int) -> None:

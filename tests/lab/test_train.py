@@ -3,6 +3,7 @@ command exports them."""
 
 import json
 import runpy
+import shutil
 from dataclasses import replace
 from itertools import islice
 
@@ -21,6 +22,7 @@ from oss_lab.train.loop import train
 from oss_lab.train.machine import read_machine
 from oss_lab.train.optimizers import make_optimizers
 from oss_lab.train.quantised import RoundedExperts
+from oss_lab.train.recipe import Recipe
 from oss_lab.train.state import load_state, optimized, save_state
 
 
@@ -132,10 +134,38 @@ def moments(model, optimizers):
 
 def test_another_recipe_is_refused_and_nothing_is_touched(recipe, run, tmp_path):
     run(tmp_path, 2, save_every=2)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = contents(tmp_path)
     with pytest.raises(LabError, match="another recipe"):
         next(train(replace(recipe, seed=1), tmp_path))
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert contents(tmp_path) == before
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("missing", [["state.safetensors"], ["state.safetensors", "recipe.json"]])
+def test_a_run_that_lost_its_state_is_not_trained_over(recipe, run, tmp_path, missing):
+    """Such as the shipped nano's folder, which has recipe and log: --out there erased the log."""
+    run(tmp_path, 2, save_every=2)
+    for name in missing:
+        (tmp_path / name).unlink()
+    before = contents(tmp_path)
+    with pytest.raises(LabError, match="choose another folder"):
+        run(tmp_path, save_every=2)
+    with pytest.raises(LabError, match="choose another folder"):
+        next(train(replace(recipe, seed=1), tmp_path))
+    assert contents(tmp_path) == before
+
+
+def test_the_shipped_folder_is_not_trained_over(tmp_path):
+    for name in ("recipe.json", "log.jsonl"):
+        shutil.copy(command.SHIPPED / name, tmp_path)
+    before = contents(tmp_path)
+    for recipe in (Recipe(), Recipe(steps=9)):
+        with pytest.raises(LabError, match="choose another folder"):
+            next(train(recipe, tmp_path))
+    assert contents(tmp_path) == before
 
 
 def test_a_damaged_state_is_one_sentence(run, tmp_path):
