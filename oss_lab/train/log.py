@@ -50,9 +50,26 @@ def refuse_without_state(file: Path, saved_by: int) -> None:
 
 
 def keep_lines(file: Path, steps: int) -> None:
-    """Begin the log, or cut it back to the first steps."""
-    lines = file.read_text().splitlines()[:steps] if steps else []
-    file.write_text("".join(line + "\n" for line in lines))
+    """Begin the log, or cut it back to the first steps, all of which have to be there.
+
+    Written beside the old one first, so that a kill in between loses nothing.
+
+    Raises:
+        LabError: the log is missing, ends too early or is damaged.
+    """
+    lines = whole_lines(file)[:steps] if steps and file.exists() else []
+    try:
+        found = [step_of(line, "a line").step for line in lines]
+    except LabError:
+        found = []
+    if found != list(range(steps)):
+        raise LabError(
+            f"{file} does not have each of the {steps} steps of the state beside it; put the whole"
+            " log back, or begin anew in another folder"
+        )
+    beside = file.with_suffix(".partial")
+    beside.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    beside.replace(file)
 
 
 def append_line(file: Path, step: Step) -> None:
@@ -67,6 +84,15 @@ def read_log(file: Path) -> list[Step]:
     Raises:
         LabError: there is no such file, or a line is no step of this version.
     """
+    return [step_of(line, f"{file}, line {n}") for n, line in enumerate(whole_lines(file), 1)]
+
+
+def whole_lines(file: Path) -> list[str]:
+    """The lines that end in a newline."""
     text = read_text(file)
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    return [Step(**fields(Step, line, f"{file}, line {n}")) for n, line in enumerate(lines, 1)]
+    return text[: text.rfind("\n") + 1].splitlines()
+
+
+def step_of(line: str, where: str) -> Step:
+    """One line of the log."""
+    return Step(**fields(Step, line, where))

@@ -6,6 +6,7 @@ import runpy
 import shutil
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from oss_lab.errors import LabError
 from oss_lab.loading import load
 from oss_lab.model import Transformer
 from oss_lab.train.initialise import initialise
-from oss_lab.train.log import read_log
+from oss_lab.train.log import keep_lines, read_log
 from oss_lab.train.loop import train
 from oss_lab.train.machine import read_machine
 from oss_lab.train.optimizers import make_optimizers
@@ -166,6 +167,41 @@ def test_the_shipped_folder_is_not_trained_over(tmp_path):
         with pytest.raises(LabError, match="choose another folder"):
             next(train(recipe, tmp_path))
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda log: log.unlink(),
+        lambda log: log.write_text(log.read_text()[:-9]),
+        lambda log: log.write_text(log.read_text().splitlines()[1] + "\n"),
+        lambda log: log.write_text("\n" + log.read_text()),
+    ],
+)
+def test_a_run_without_its_whole_log_does_not_go_on(run, tmp_path, damage):
+    """A cut line was ended where it was cut, and the log had one that is no JSON for ever."""
+    run(tmp_path, 2, save_every=2)
+    damage(tmp_path / "log.jsonl")
+    before = contents(tmp_path)
+    with pytest.raises(LabError, match=r"does not have each of the 2 steps .*; put the whole log"):
+        run(tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_log_is_cut_back_beside_the_old_one(run, tmp_path, monkeypatch):
+    """A kill while it is written, here a full disk, leaves the old one whole."""
+    run(tmp_path, 3, save_every=2)
+    log = tmp_path / "log.jsonl"
+    before, write = log.read_text(), Path.write_text
+
+    def full(file, text, **options):
+        write(file, text[:50], **options)
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="no space"):
+        keep_lines(log, 2)
+    assert log.read_text() == before
 
 
 def test_a_damaged_state_is_one_sentence(run, tmp_path):
