@@ -94,5 +94,22 @@ def whole_lines(file: Path) -> list[str]:
 
 
 def step_of(line: str, where: str) -> Step:
-    """One line of the log."""
-    return Step(**fields(Step, line, where))
+    """One line of the log.
+
+    Raises:
+        LabError: it is no step of this version.
+    """
+    step = Step(**fields(Step, line, where))
+    whole = (step.step, step.learnt_tokens)
+    numbers = (step.loss, step.balance, step.load, step.gradient_norm, step.seconds)
+    groups = step.groups if isinstance(step.groups, dict) else {}
+    if not (
+        all(type(value) is int and value >= 0 for value in whole)
+        and all(type(value) in (int, float) for value in (*numbers, *groups.values()))
+        and groups
+        and all(name.count("/") == 2 for name in groups)
+    ):
+        raise LabError(
+            f"{where} is no step of a run: it needs numbers, and losses by `setting/task/effort`"
+        )
+    return step

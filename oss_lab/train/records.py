@@ -13,6 +13,8 @@ def read_text(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise LabError(f"there is no {file}; name the folder of a run") from None
+    except UnicodeDecodeError:
+        raise LabError(f"{file} is no text; put the file back that the run wrote") from None
 
 
 def fields(kind: type, text: str, where: str) -> dict[str, Any]:

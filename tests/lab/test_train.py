@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from oss_lab.cli import train as command
 from oss_lab.cli.main import main
@@ -208,6 +208,27 @@ def test_a_damaged_state_is_one_sentence(run, tmp_path):
     run(tmp_path, 2, save_every=2)
     (tmp_path / "state.safetensors").write_bytes(b"\x00" * 100)
     with pytest.raises(LabError, match="is damaged"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "weight/embedding.weight",
+        "share",
+        "exp_avg/embedding.weight",
+        "exp_avg_sq/unembedding.weight",
+    ],
+)
+@pytest.mark.parametrize("damage", ["missing", "reshaped"])
+def test_a_state_that_does_not_fit_is_one_sentence(run, tmp_path, name, damage):
+    run(tmp_path, 2, save_every=2)
+    tensors = state(tmp_path)
+    found = tensors.pop(name)
+    if damage == "reshaped":
+        tensors[name] = torch.stack([found, found])
+    save_file(tensors, tmp_path / "state.safetensors")
+    with pytest.raises(LabError, match=r"state\.safetensors (does not fit|is no state)"):
         run(tmp_path)
 
 
