@@ -15,8 +15,12 @@ from safetensors.torch import load_file, save_file
 from oss_lab.cli import train as command
 from oss_lab.cli.main import main
 from oss_lab.errors import LabError
+from oss_lab.evaluation.builtin import SUITE
+from oss_lab.evaluation.resume import resume
+from oss_lab.harmony.messages import EFFORTS
 from oss_lab.loading import load
 from oss_lab.model import Transformer
+from oss_lab.train import evaluate
 from oss_lab.train.initialise import initialise
 from oss_lab.train.log import keep_lines, read_log
 from oss_lab.train.loop import train
@@ -240,6 +244,7 @@ def test_another_seed_gives_other_weights(recipe, straight, tmp_path):
 def test_the_command_trains_exports_and_goes_on(recipe, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("oss_lab.train.recipe.Recipe", lambda **given: replace(recipe, **given))
     arguments = ["train", "--out", str(tmp_path), "--steps", "2", "--device", "cpu"]
+    arguments += ["--problems", "0"]
     assert main(arguments) == 0
     output = capsys.readouterr()
     assert output.err == ""  # progress is for terminals
@@ -253,8 +258,44 @@ def test_the_command_trains_exports_and_goes_on(recipe, tmp_path, monkeypatch, c
         exported["embedding.weight"], trained["weight/embedding.weight"].bfloat16().float()
     )
     assert main(arguments) == 0  # finished: nothing is trained, the checkpoint is written again
+    assert not (checkpoint / "evaluation.json").exists()
     assert main([*arguments[:3], "--steps", "3", "--device", "cpu"]) == 1
     assert "another recipe" in capsys.readouterr().err
+
+
+def test_the_command_evaluates_what_it_trained(recipe, tmp_path, monkeypatch, capsys):
+    """Two rows, one problem each; stopped within, the same command goes on."""
+    monkeypatch.setattr("oss_lab.train.recipe.Recipe", lambda **given: replace(recipe, **given))
+    rows = {name: SUITE[name] for name in ("list", "small talk")}
+    monkeypatch.setattr(evaluate, "SECTIONS", {"suite": rows, "stress": {}})
+    monkeypatch.setattr(evaluate, "MAX_TOKENS", 2)
+    arguments = ["train", "--out", str(tmp_path), "--steps", "2", "--device", "cpu"]
+    arguments += ["--problems", "1"]
+
+    asked = []
+
+    def stopping(*args, **options):
+        for outcome in resume(*args, **options):
+            asked.append(outcome)
+            if len(asked) == 3:
+                raise KeyboardInterrupt
+            yield outcome
+
+    monkeypatch.setattr(evaluate, "resume", stopping)
+    assert main(arguments) == 130
+    assert list((tmp_path / "checkpoint").glob("*.journal"))
+    assert main(arguments) == 0
+    assert len(asked) == 2 * len(EFFORTS)  # none twice
+    file = tmp_path / "checkpoint" / "evaluation.json"
+    report = json.loads(file.read_text())
+    assert {(each["name"], each["effort"], each["n"]) for each in report["suite"]} == {
+        (name, effort, 1) for name in rows for effort in EFFORTS
+    }
+    output = capsys.readouterr()
+    assert "small talk" in output.out
+    assert f"wrote {file}" in output.out
+    assert output.err == ""
+    assert not list(file.parent.glob("*.journal"))
 
 
 @pytest.mark.parametrize(
@@ -263,6 +304,8 @@ def test_the_command_trains_exports_and_goes_on(recipe, tmp_path, monkeypatch, c
         (["--steps", "0"], 1, "--steps is 0"),
         (["--steps", "many"], 2, "--steps"),
         (["--threads", "0"], 1, "--threads is 0"),
+        (["--problems", "-1"], 1, "--problems is -1"),
+        (["--smoke", "--problems", "1"], 1, "--smoke repeats the shipped recipe"),
         (["--mix", "sums"], 1, "--mix is 'sums'"),
         (["--smoke", "--seed", "1"], 1, "--smoke repeats the shipped recipe"),
         (["--device", "cpuu"], 1, "device 'cpuu' cannot be used"),
