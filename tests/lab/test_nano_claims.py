@@ -8,9 +8,12 @@ import pytest
 
 import oss_lab
 from oss_lab.checkpoint.read import find_folder
+from oss_lab.cli.eval import asked_questions
+from oss_lab.cli.main import build_parser
 from oss_lab.evaluation.builtin import SUITE
 from oss_lab.evaluation.report import evaluate
-from oss_lab.train.card import card, summary
+from oss_lab.train.card import card, summary, unanswered
+from oss_lab.train.evaluate import MAX_TOKENS
 
 NANO = find_folder("nano")
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +39,29 @@ def test_readme_repeats_the_evaluation(report):
 
 def test_card_is_generated_from_what_lies_beside_it():
     assert (NANO / "README.md").read_text(encoding="utf-8") == card(NANO)
+
+
+def test_the_card_says_how_many_calls_were_not_answered(report):
+    text = " ".join(card(NANO).split())
+    for section in ("suite", "stress"):
+        asked = sum(each["n"] for each in report[section])
+        ended_in_calls = sum(each["calls_unanswered"] for each in report[section])
+        assert (f"Of these {asked:,} replies {ended_in_calls} have no answer" in text) == (
+            ended_in_calls > 0
+        )
+    assert unanswered([{**report["suite"][0], "calls_unanswered": 0}]) == ""
+
+
+def test_eval_asks_the_same_problems_with_more_room(report):
+    """As the README says: those of the suite, 2,048 tokens for 400, which cut no reply."""
+    args = build_parser().parse_args(["eval", "nano"])
+    assert asked_questions(args) == [
+        problem for name, row in SUITE.items() for problem in row.problems(name, 100, 1)
+    ]
+    assert (report["n"], report["seed"], MAX_TOKENS) == (100, 1, 400)
+    assert not any(each["cut_off"] for each in report["suite"])
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert "2,048 tokens where it had 400 here, which cut none" in readme
 
 
 def test_every_row_of_the_suite_was_evaluated(report):
