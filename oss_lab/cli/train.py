@@ -1,10 +1,11 @@
 """`oss-lab train`, and `python -m oss_lab.train`: train gpt-oss-nano anew.
 
-A run lives in one folder: its recipe, its log, its state, and in the end its checkpoint and its
-curves as a page. Stopped, it goes on from the last state (one every hundred steps) when the same
-command is given again. The shipped nano was trained with the default recipe. The number of threads
-changes no loss; another processor or version of torch rounds differently and gives another nano.
-`--smoke` computes the first steps of the shipped run again and compares every loss with its log.
+A run lives in one folder: its recipe, its log, its state, and in the end its curves as a page and
+its checkpoint with an evaluation on held-out problems. Stopped, it goes on from the last state (one
+every hundred steps) or within the evaluation when the same command is given again. The shipped nano
+was trained with the default recipe. The number of threads changes no loss; another processor or
+version of torch rounds differently and gives another nano. `--smoke` computes the first steps of
+the shipped run again and compares every loss with its log.
 """
 
 import argparse
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "nano"
 RECIPE_OPTIONS = ("mix", "steps", "seed")
+PROBLEMS = 100
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -37,7 +39,16 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     )
     parser.add_argument("--steps", type=int, help="default: as many as the shipped nano")
     parser.add_argument("--seed", type=int, help="default: the shipped nano's")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: one for each processor)")
+    parser.add_argument(
+        "--problems",
+        type=int,
+        metavar="N",
+        help="evaluate at the end on at most N held-out problems a row and effort; 0 for no"
+        f" evaluation (default: {PROBLEMS}, which takes a while on a CPU)",
+    )
+    parser.add_argument(
+        "--threads", type=int, help="CPU threads of the training (default: one for each processor)"
+    )
     parser.add_argument("--device", help="default: OSS_LAB_DEVICE, else a CUDA GPU, else cpu")
     parser.add_argument(
         "--smoke",
@@ -48,13 +59,18 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def run(args: argparse.Namespace) -> int:
-    for name, least, most in (("steps", 1, 2**31), ("threads", 1, 1024), ("seed", 0, 2**63 - 1)):
+    for name, least, most in (
+        ("steps", 1, 2**31),
+        ("seed", 0, 2**63 - 1),
+        ("problems", 0, 1000),
+        ("threads", 1, 1024),
+    ):
         value = getattr(args, name)
         if value is not None and not least <= value <= most:
             raise LabError(f"--{name} is {value}; it must be from {least} to {most}")
     given = {name: getattr(args, name) for name in RECIPE_OPTIONS}
     given = {name: value for name, value in given.items() if value is not None}
-    if args.smoke and (given or args.device or args.out):
+    if args.smoke and (given or args.device or args.out or args.problems is not None):
         raise LabError("--smoke repeats the shipped recipe on the CPU; it takes only --threads")
     from oss_lab.loading import chosen_device
     from oss_lab.tasks.mix import MIXES
@@ -65,16 +81,19 @@ def run(args: argparse.Namespace) -> int:
         return run_smoke(SHIPPED, threads)
     if args.mix is not None and args.mix not in MIXES:
         raise LabError(f"--mix is {args.mix!r}; use one of {', '.join(MIXES)}")
-    return run_recipe(
-        Recipe(**given), args.out or Path("nano-run"), chosen_device(args.device), threads
-    )
+    problems = PROBLEMS if args.problems is None else args.problems
+    folder, device = args.out or Path("nano-run"), chosen_device(args.device)
+    return run_recipe(Recipe(**given), folder, device, threads, problems)
 
 
-def run_recipe(recipe: "Recipe", folder: Path, device: "torch.device", threads: int) -> int:
-    """Train to the end with a progress bar, then write the checkpoint and the curves."""
+def run_recipe(
+    recipe: "Recipe", folder: Path, device: "torch.device", threads: int, problems: int
+) -> int:
+    """Train to the end with a progress bar, write the curves and the checkpoint, and evaluate."""
     from tqdm.auto import tqdm
 
     from oss_lab.train.curves import write_curves
+    from oss_lab.train.evaluate import SEED, write_evaluation
     from oss_lab.train.export import export
     from oss_lab.train.loop import train, trained
     from oss_lab.train.recipe import STATE
@@ -93,6 +112,9 @@ def run_recipe(recipe: "Recipe", folder: Path, device: "torch.device", threads: 
     export(trained(recipe, folder), checkpoint)
     print(f"wrote {write_curves(folder)}")
     print(f"wrote {checkpoint}; try it: oss-lab chat {checkpoint}")
+    if problems:
+        sys.stdout.flush()
+        print(f"wrote {write_evaluation(checkpoint, problems, SEED, str(device))}")
     return 0
 
 

@@ -1,20 +1,23 @@
 """Outcomes on disk, so that a stopped evaluation goes on where it was.
 
-The first line says what is evaluated: weights, questions, sampling, limits. Each further line is an
-outcome, written as soon as its batch has ended. A last line without its newline was being written
-when the process was killed; it is dropped and its question asked again. One process at a time
-writes a journal. Efforts are told apart line by line: what was answered at one is kept when all are
-asked for.
+The first line says what is evaluated: weights, questions, sampling, limits, and the code that asks
+and grades. Each further line is an outcome, written as soon as its batch has ended. A last line
+without its newline was being written when the process was killed; it is dropped and its question
+asked again. A file whose first line is not such a one, or the beginning of it, is left alone. One
+process at a time writes a journal. Efforts are told apart line by line: what was answered at one is
+kept when all are asked for.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import oss_lab
+from oss_lab.checkpoint.digest import checkpoint_digest
 from oss_lab.checkpoint.fields import printable
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.errors import LabError
@@ -25,8 +28,7 @@ from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.harmony.wire import conversation_to_dict
 
 FORMAT = 1
-HASHED_WHOLE = 2**28  # bytes of a weights file; of a larger one the header and the size are hashed
-VOCABULARY = "*.tiktoken"
+GRADED_BY = ("evaluation", "tasks")  # packages within oss_lab
 
 Fingerprint = Mapping[str, Any]
 """What an evaluation is of: JSON values by name. Two with equal ones may share outcomes."""
@@ -48,6 +50,7 @@ def fingerprint(
     return {
         "format": FORMAT,
         "oss_lab": oss_lab.__version__,
+        "code": code_digest(),
         "checkpoint": checkpoint_digest(checkpoint),
         "questions": asked.hexdigest(),
         "sampling": {**asdict(sampling), "seed": seed if drawn else None},
@@ -55,22 +58,19 @@ def fingerprint(
     }
 
 
-def checkpoint_digest(checkpoint: Checkpoint) -> str:
-    """SHA-256 of the configuration, the weights and the vocabulary."""
-    digest = hashlib.sha256(repr(checkpoint.config).encode())
-    weights = {located.file for located in checkpoint.located.values()}
-    for file in sorted({*weights, *checkpoint.folder.glob(VOCABULARY)}):
-        digest.update(f"\n{file.name} {file.stat().st_size} {file_digest(file)}".encode())
+def code_digest() -> str:
+    """SHA-256 of the source files that ask and grade.
+
+    A journal keeps whether an answer was right, and the version stays the same while somebody works
+    on the grader: without this, marks of the old one would be printed as the new one's.
+    """
+    digest = hashlib.sha256()
+    for package in GRADED_BY:
+        files = (resources.files(oss_lab) / package).iterdir()
+        for file in sorted(files, key=lambda each: each.name):
+            if file.name.endswith(".py"):
+                digest.update(f"\n{package}/{file.name}\n".encode() + file.read_bytes())
     return digest.hexdigest()
-
-
-def file_digest(file: Path) -> str:
-    """SHA-256 of a file, or of the header of a safetensors file beyond HASHED_WHOLE."""
-    with file.open("rb") as stream:
-        if file.stat().st_size <= HASHED_WHOLE:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-        length = int.from_bytes(stream.read(8), "little")
-        return hashlib.sha256(stream.read(length)).hexdigest()
 
 
 def default_place(of: Fingerprint) -> Path:
@@ -84,13 +84,27 @@ def default_place(of: Fingerprint) -> Path:
 class Journal:
     """The outcomes in one file: `outcomes`, those of earlier runs first.
 
+    Args:
+        fresh: forget what is there.
+        elsewhere, anew: what the caller's user can do about a file of another evaluation, or about
+            a damaged one; the end of a sentence.
+
     Raises:
         LabError: the file belongs to another evaluation, or is damaged.
         OSError: it cannot be read or written.
     """
 
-    def __init__(self, path: Path, of: Fingerprint, *, fresh: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        of: Fingerprint,
+        *,
+        fresh: bool = False,
+        elsewhere: str = "name another folder with --out",
+        anew: str = "start over with --fresh",
+    ) -> None:
         self.path = path
+        self._elsewhere, self._anew = elsewhere, anew
         self.outcomes: list[Outcome] = []
         path.parent.mkdir(parents=True, exist_ok=True)
         begun = not fresh and self._read(of)
@@ -118,14 +132,16 @@ class Journal:
         self.close()
 
     def _write(self, value: Any) -> None:
-        self._file.write(json.dumps(value) + "\n")
+        self._file.write(line_of(value))
         self._file.flush()
 
     def _read(self, of: Fingerprint) -> bool:
         """Take what is there; False if there is nothing to go on from."""
         contents = self.path.read_bytes() if self.path.exists() else b""
         whole = contents[: contents.rfind(b"\n") + 1]
-        if not whole:
+        if not whole:  # nothing there, or killed within the first line
+            if not line_of({"evaluation": of}).encode().startswith(contents):
+                raise self._foreign()
             return False
         first, *lines = whole[:-1].split(b"\n")
         self._compare(first, of)
@@ -145,15 +161,16 @@ class Journal:
             found = json.loads(line)["evaluation"]
             names = [name for name in {**found, **of} if found.get(name) != of.get(name)]
         except (ValueError, TypeError, KeyError, RecursionError):
-            raise LabError(
-                f"{self.path} is no journal of an evaluation; name another folder with --out"
-            ) from None
+            raise self._foreign() from None
         if names:
             what = printable(" and ".join(map(str, names)))
             raise LabError(
-                f"{self.path} is of another evaluation ({what} differ); name another folder with"
-                " --out, or start over with --fresh"
+                f"{self.path} is of another evaluation ({what} differ); {self._elsewhere}, or"
+                f" {self._anew}"
             )
+
+    def _foreign(self) -> LabError:
+        return LabError(f"{self.path} is no journal of an evaluation; {self._elsewhere}")
 
     def _outcome(self, number: int, line: bytes) -> Outcome:
         try:
@@ -172,5 +189,10 @@ class Journal:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             sound, outcome = False, None
         if not sound or outcome is None:
-            raise LabError(f"{self.path}, line {number} is damaged; start over with --fresh")
+            raise LabError(f"{self.path}, line {number} is damaged; {self._anew}")
         return outcome
+
+
+def line_of(value: Any) -> str:
+    """A line of the journal."""
+    return json.dumps(value) + "\n"

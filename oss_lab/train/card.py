@@ -7,9 +7,11 @@
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
+from oss_lab.calls import ROUNDS
 from oss_lab.checkpoint.plan import checkpoint_bytes, count_parameters
 from oss_lab.checkpoint.read import open_checkpoint
 from oss_lab.config import ModelConfig
@@ -103,8 +105,8 @@ def card(folder: Path) -> str:
         vocabulary=config.vocab_size,
         n=report["n"],
         seed=report["seed"],
-        suite=score_table(report["suite"]),
-        stress=score_table(report["stress"]),
+        suite=score_table(report["suite"]) + unanswered(report["suite"]),
+        stress=score_table(report["stress"]) + unanswered(report["stress"]),
         findings=f"\n{findings_text(json.loads(findings.read_text()))}\n"
         if findings.exists()
         else "",
@@ -161,6 +163,23 @@ def score_table(scores: list[dict[str, Any]]) -> str:
             for score in scores
         ),
     )
+
+
+def unanswered(scores: list[dict[str, Any]]) -> str:
+    """The replies that ended in a call without an output, as a paragraph; "" if none did."""
+    found = [each for each in scores if each["calls_unanswered"]]
+    if not found:
+        return ""
+    rows = "; ".join(
+        f"{each['name']}, {each['effort']} effort: {each['calls_unanswered']}" for each in found
+    )
+    sentence = (
+        f"Of these {sum(each['n'] for each in scores):,} replies"
+        f" {sum(each['calls_unanswered'] for each in found):,} have no answer: they end in a call"
+        " that got no output, because the tool has none for what was asked of it or because a"
+        f" question gets {ROUNDS} rounds and this was the last ({rows})."
+    )
+    return f"\n\n{textwrap.fill(sentence, 100, break_on_hyphens=False)}"
 
 
 SUMMARY = (

@@ -2,7 +2,7 @@
 
 `python -m oss_lab.train.evaluate [FOLDER]` prints the table and writes it beside the weights as
 `evaluation.json`. Decoding is greedy; problems follow from the seed. What is done is kept in a
-journal beside the weights, so that a stopped evaluation goes on.
+journal beside the weights, so that a stopped evaluation goes on. `oss-lab train` ends with this.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from oss_lab.loading import load
 
 BATCH = 256
 MAX_TOKENS = 400
+SEED = 1
 SECTIONS = {"suite": SUITE, "stress": STRESS}
 
 
@@ -39,7 +40,10 @@ def score_rows(
     asked = [problem for each in problems.values() for problem in each]
     of = fingerprint(open_checkpoint(folder), asked, GREEDY, MAX_TOKENS, seed)
     todo = sum(len(problems[name]) * len(row.efforts) for name, row in rows.items())
-    with Journal(journal, of) as kept, tqdm(total=todo, unit="problem", disable=None) as bar:
+    with (
+        Journal(journal, of, elsewhere="move it away", anew="delete it to begin anew") as kept,
+        tqdm(total=todo, unit="problem", disable=None) as bar,
+    ):
         bar.update(len(kept.outcomes))
         for effort in EFFORTS:
             left_out = {n for n, each in enumerate(asked) if effort not in rows[each.name].efforts}
@@ -62,23 +66,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Evaluate nano on held-out problems.")
     parser.add_argument("folder", nargs="?", default="nano", help="checkpoint folder or nano")
     parser.add_argument("--problems", type=int, default=1000, help="per row and effort, at most")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=SEED)
     arguments = parser.parse_args()
     if arguments.problems < 1:
         parser.error(f"--problems is {arguments.problems}; it must be 1 or more")
     try:
         folder = open_checkpoint(arguments.folder).folder
-        report = evaluation(folder, arguments.problems, arguments.seed)
+        write_evaluation(folder, arguments.problems, arguments.seed)
     except LabError as error:
         sys.exit(f"oss_lab.train.evaluate: {error}")
-    (folder / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def write_evaluation(folder: Path, n: int, seed: int, device: str | None = None) -> Path:
+    """Evaluate, print the tables and write `evaluation.json`; the journals go.
+
+    Raises:
+        LabError: the checkpoint cannot be used, or a journal beside it is of another evaluation.
+    """
+    report, file = evaluation(folder, n, seed, device), folder / "evaluation.json"
+    file.write_text(json.dumps(report, indent=1) + "\n")
     for section in SECTIONS:
-        journal_of(folder, section, arguments.problems, arguments.seed).unlink()
+        journal_of(folder, section, n, seed).unlink()
+    return file
 
 
-def evaluation(folder: Path, n: int, seed: int) -> dict[str, Any]:
+def evaluation(folder: Path, n: int, seed: int, device: str | None = None) -> dict[str, Any]:
     """The scores of each section as plain values; prints their tables."""
-    lab = load(folder, verbose=False)
+    lab = load(folder, device=device, verbose=False)
     report: dict[str, Any] = {"n": n, "seed": seed}
     for section, rows in SECTIONS.items():
         scored = score_rows(lab, folder, rows, n, seed, journal_of(folder, section, n, seed))

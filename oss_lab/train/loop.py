@@ -18,7 +18,7 @@ from oss_lab.tokenizer import load_vocabulary
 from oss_lab.train.balance import even_share
 from oss_lab.train.data import groups_at
 from oss_lab.train.initialise import initialise
-from oss_lab.train.log import LOG, Step, append_line, keep_lines
+from oss_lab.train.log import LOG, Step, append_line, keep_lines, refuse_without_state
 from oss_lab.train.machine import keep_machine
 from oss_lab.train.optimizers import make_optimizers, set_rates
 from oss_lab.train.quantised import RoundedExperts
@@ -43,9 +43,12 @@ def train(
     `state.safetensors`.
 
     Raises:
-        LabError: the folder holds a run of another recipe.
+        LabError: the folder holds a run of another recipe, or one that cannot go on.
     """
     threads = threads or os.cpu_count() or 1
+    state, log = folder / STATE, folder / LOG
+    if not state.exists():
+        refuse_without_state(log, min(save_every, recipe.steps))
     folder.mkdir(parents=True, exist_ok=True)
     keep_recipe(recipe, folder)
     encoding = load_vocabulary("nano")
@@ -54,7 +57,6 @@ def train(
     model.to(device)
     optimizers = make_optimizers(model, recipe)
     share = even_share(recipe.model).to(device)
-    state, log = folder / STATE, folder / LOG
     first = load_state(state, model, optimizers, share) if state.exists() else 0
     if not first:
         keep_machine(folder, threads)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from oss_lab.config import GPT_OSS_NANO, ModelConfig
 from oss_lab.errors import LabError
+from oss_lab.train.log import LOG, is_begun
 from oss_lab.train.records import fields, read_text
 
 RECIPE = "recipe.json"
@@ -60,9 +61,11 @@ def is_rounded(recipe: Recipe, step: int) -> bool:
 
 
 def keep_recipe(recipe: Recipe, folder: Path) -> None:
-    """Write `recipe.json`; refuse a folder with a state that another recipe made."""
+    """Write `recipe.json`; refuse a folder with another, or with a run that has lost its own."""
     file, text = folder / RECIPE, json.dumps(asdict(recipe), indent=2) + "\n"
-    if (folder / STATE).exists() and not (file.exists() and file.read_text() == text):
+    if not file.exists() and ((folder / STATE).exists() or is_begun(folder / LOG)):
+        raise LabError(f"{folder} holds a run without its {RECIPE}; choose another folder")
+    if file.exists() and file.read_text() != text:
         raise LabError(
             f"{folder} holds a run of another recipe; choose another folder, or the options that"
             f" {file} records"

@@ -42,9 +42,9 @@ def read_state(file: Path) -> dict[str, torch.Tensor]:
     try:
         tensors = load_file(file)
     except SafetensorError as error:
-        raise LabError(f"{file} is damaged ({error}); remove it to begin anew") from None
-    if not {"step", "share"} <= tensors.keys():
-        raise LabError(f"{file} is no state of this version; remove it to begin anew")
+        raise LabError(f"{file} is damaged ({error}); begin anew in another folder") from None
+    if not {"step", "share"} <= tensors.keys() or tensors["step"].numel() != 1:
+        raise LabError(f"{file} is no state of this version; begin anew in another folder")
     return tensors
 
 
@@ -54,11 +54,15 @@ def steps_done(file: Path) -> int:
 
 
 def load_weights(file: Path, model: nn.Module) -> int:
-    """Fill the model; returns the number of steps done."""
+    """Fill the model; returns the number of steps done.
+
+    Raises:
+        LabError: the file is damaged, or of another model.
+    """
     tensors = read_state(file)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[f"weight/{name}"])
+            fill(parameter, tensors, f"weight/{name}", file)
     return int(tensors["step"])
 
 
@@ -68,10 +72,15 @@ def load_state(
     optimizers: Sequence[torch.optim.Optimizer],
     share: torch.Tensor,
 ) -> int:
-    """Fill model, optimizers and running shares; returns the number of steps done."""
+    """Fill model, optimizers and running shares; returns the number of steps done.
+
+    Raises:
+        LabError: the file is damaged, or of another model.
+    """
     tensors = read_state(file)
-    share.copy_(tensors["share"])
+    fill(share, tensors, "share", file)
     for optimizer in optimizers:
+        kinds = set[str]()
         for parameter, name in optimized(optimizer, model):
             moments = {
                 key.removesuffix(f"/{name}"): value.to(parameter.device)
@@ -80,7 +89,28 @@ def load_state(
             }
             if moments:
                 optimizer.state[parameter] = moments
+                kinds = kinds or moments.keys()
+                odd = kinds ^ moments.keys()
+                odd |= {k for k, v in moments.items() if v.dim() and v.shape != parameter.shape}
+                if odd:
+                    raise unfit(file, f"{min(odd)}/{name}")
     return load_weights(file, model)
+
+
+def fill(target: torch.Tensor, tensors: dict[str, torch.Tensor], name: str, file: Path) -> None:
+    """Copy the tensor of this name, which has to be there in the same shape."""
+    found = tensors.get(name)
+    if found is None or found.shape != target.shape:
+        raise unfit(file, name)
+    target.copy_(found)
+
+
+def unfit(file: Path, name: str) -> LabError:
+    """A tensor that is missing, or of another shape."""
+    return LabError(
+        f"{file} does not fit the recipe beside it: {name} is missing or of another shape; put the"
+        " right file back, or begin anew in another folder"
+    )
 
 
 def optimized(

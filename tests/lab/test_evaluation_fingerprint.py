@@ -2,14 +2,18 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
+import oss_lab
+from oss_lab.checkpoint.digest import BLOCKS, checkpoint_digest, file_digest
 from oss_lab.checkpoint.read import open_checkpoint
 from oss_lab.evaluation import builtin
 from oss_lab.evaluation.grade import Written
-from oss_lab.evaluation.journal import checkpoint_digest, default_place, fingerprint
+from oss_lab.evaluation.journal import default_place, fingerprint
 from oss_lab.generate import GREEDY, Sampling
 
 
@@ -47,11 +51,50 @@ def test_other_weights_are_another_checkpoint(write_tiny, monkeypatch):
     contents[-1] ^= 1
     file.write_bytes(contents)
     assert checkpoint_digest(open_checkpoint(folder)) != before
-    monkeypatch.setattr("oss_lab.evaluation.journal.HASHED_WHOLE", 0)
+    monkeypatch.setattr("oss_lab.checkpoint.digest.HASHED_WHOLE", 0)
     large = checkpoint_digest(open_checkpoint(folder))
     contents[-1] ^= 1
     file.write_bytes(contents)
-    assert checkpoint_digest(open_checkpoint(folder)) == large  # header and size are the same
+    assert checkpoint_digest(open_checkpoint(folder)) != large
+
+
+def test_a_large_file_is_hashed_at_its_header_and_at_blocks_all_over(tmp_path, monkeypatch):
+    """Fine-tunes of one model have the same shards: only the data tells them apart."""
+    monkeypatch.setattr("oss_lab.checkpoint.digest.HASHED_WHOLE", 0)
+    monkeypatch.setattr("oss_lab.checkpoint.digest.BLOCK", 4)
+    file, header = tmp_path / "weights", (8).to_bytes(8, "little") + b"a header"
+    stride = 10
+    size = len(header) + (BLOCKS - 1) * stride + 4
+    contents = bytearray(header.ljust(size, b"\0"))
+
+    def changed(place):
+        file.write_bytes(contents)
+        before = file_digest(file)
+        file.write_bytes(contents[:place] + b"x" + contents[place + 1 :])
+        return file_digest(file) != before
+
+    first = len(header)
+    assert all(map(changed, [8, first, first + 3, first + 100 * stride, size - 4, size - 1]))
+    assert not changed(first + 4)  # between the blocks, as the docstring says
+
+
+def test_another_grader_is_another_evaluation(write_tiny, asked, tmp_path, monkeypatch):
+    """A journal keeps the marks, so that those of the old grader must not be taken up."""
+    checkpoint = open_checkpoint(write_tiny())
+    code = tmp_path / "oss_lab"
+    for package in ("evaluation", "tasks"):
+        shutil.copytree(Path(oss_lab.__file__).parent / package, code / package)
+
+    def found():
+        return fingerprint(checkpoint, asked(1), GREEDY, 8, 1)
+
+    before = found()
+    monkeypatch.setattr("oss_lab.evaluation.journal.resources.files", lambda _: code)
+    assert found() == before
+    for file in (code / "evaluation" / "grade.py", code / "tasks" / "problem.py"):
+        file.write_text(file.read_text("utf-8") + "# changed\n", "utf-8")
+        assert default_place(found()) != default_place(before)
+        before = found()
 
 
 def test_built_in_questions_are_told_alike_in_another_process():

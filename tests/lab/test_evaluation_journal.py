@@ -74,12 +74,22 @@ def test_another_evaluation_is_refused_unless_fresh(written):
 @pytest.mark.parametrize(
     "first", [b"", b"{}", b"[]", b"1", b'{"evaluation": 1}', b"\xff", b"[" * 9999]
 )
-def test_a_file_that_is_no_journal_is_left_alone(tmp_path, first):
+@pytest.mark.parametrize("rest", [b"\nmine\n", b"\nmine", b"mine"])
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path, first, rest):
+    """Without a newline too: it is no torn line of ours."""
     path = tmp_path / "notes.jsonl"
-    path.write_bytes(first + b"\nmine\n")
+    path.write_bytes(first + rest)
     with pytest.raises(LabError, match="no journal of an evaluation"):
         Journal(path, evaluation())
-    assert path.read_bytes() == first + b"\nmine\n"
+    assert path.read_bytes() == first + rest
+
+
+def test_a_torn_first_line_of_another_evaluation_is_left_alone(tmp_path):
+    path = tmp_path / "outcomes.jsonl"
+    path.write_text('{"evaluation": {"format": 1, "questions": "other')
+    with pytest.raises(LabError, match="no journal of an evaluation"):
+        Journal(path, evaluation())
+    assert path.read_text().endswith("other")
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,14 @@ import torch
 
 import oss_lab
 from oss_lab.checkpoint.read import find_folder
+from oss_lab.cli.eval import asked_questions
+from oss_lab.cli.main import build_parser
 from oss_lab.config import GPT_OSS_20B, GPT_OSS_NANO
 from oss_lab.evaluation.builtin import SUITE
 from oss_lab.evaluation.report import evaluate
 from oss_lab.tasks.settings import DIGIT_WORDS
-from oss_lab.train.card import but_for, card, sizes, summary
+from oss_lab.train.card import but_for, card, sizes, summary, unanswered
+from oss_lab.train.evaluate import MAX_TOKENS
 from oss_lab.train.initialise import set_back
 
 NANO = find_folder("nano")
@@ -59,6 +62,29 @@ def test_the_card_counts_the_heads_that_initialise_sets(look_back):
     set_back(bias, config, look_back)
     count = int(bias.view(-1, config.head_dim)[:heads].any(1).sum())
     assert f" {DIGIT_WORDS[count]} of the first layer's heads" in but_for(config, look_back)
+
+
+def test_the_card_says_how_many_calls_were_not_answered(report):
+    text = " ".join(card(NANO).split())
+    for section in ("suite", "stress"):
+        asked = sum(each["n"] for each in report[section])
+        ended_in_calls = sum(each["calls_unanswered"] for each in report[section])
+        assert (f"Of these {asked:,} replies {ended_in_calls} have no answer" in text) == (
+            ended_in_calls > 0
+        )
+    assert unanswered([{**report["suite"][0], "calls_unanswered": 0}]) == ""
+
+
+def test_eval_asks_the_same_problems_with_more_room(report):
+    """As the README says: those of the suite, 2,048 tokens for 400, which it seldom needs."""
+    args = build_parser().parse_args(["eval", "nano"])
+    assert asked_questions(args) == [
+        problem for name, row in SUITE.items() for problem in row.problems(name, 100, 1)
+    ]
+    assert (report["n"], report["seed"], MAX_TOKENS) == (1000, 1, 400)
+    cut, asked = (sum(each[name] for each in report["suite"]) for name in ("cut_off", "n"))
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"2,048 tokens where it had 400 here, which cut {cut} of {asked:,}" in readme
 
 
 def test_every_row_of_the_suite_was_evaluated(report):

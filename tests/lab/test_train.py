@@ -3,24 +3,31 @@ command exports them."""
 
 import json
 import runpy
+import shutil
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from oss_lab.cli import train as command
 from oss_lab.cli.main import main
 from oss_lab.errors import LabError
+from oss_lab.evaluation.builtin import SUITE
+from oss_lab.evaluation.resume import resume
+from oss_lab.harmony.messages import EFFORTS
 from oss_lab.loading import load
 from oss_lab.model import Transformer
+from oss_lab.train import evaluate
 from oss_lab.train.initialise import initialise
-from oss_lab.train.log import read_log
+from oss_lab.train.log import keep_lines, read_log
 from oss_lab.train.loop import train
 from oss_lab.train.machine import read_machine
 from oss_lab.train.optimizers import make_optimizers
 from oss_lab.train.quantised import RoundedExperts
+from oss_lab.train.recipe import Recipe
 from oss_lab.train.state import load_state, optimized, save_state
 
 
@@ -132,16 +139,100 @@ def moments(model, optimizers):
 
 def test_another_recipe_is_refused_and_nothing_is_touched(recipe, run, tmp_path):
     run(tmp_path, 2, save_every=2)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = contents(tmp_path)
     with pytest.raises(LabError, match="another recipe"):
         next(train(replace(recipe, seed=1), tmp_path))
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert contents(tmp_path) == before
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("missing", [["state.safetensors"], ["state.safetensors", "recipe.json"]])
+def test_a_run_that_lost_its_state_is_not_trained_over(recipe, run, tmp_path, missing):
+    """Such as the shipped nano's folder, which has recipe and log: --out there erased the log."""
+    run(tmp_path, 2, save_every=2)
+    for name in missing:
+        (tmp_path / name).unlink()
+    before = contents(tmp_path)
+    with pytest.raises(LabError, match="choose another folder"):
+        run(tmp_path, save_every=2)
+    with pytest.raises(LabError, match="choose another folder"):
+        next(train(replace(recipe, seed=1), tmp_path))
+    assert contents(tmp_path) == before
+
+
+def test_the_shipped_folder_is_not_trained_over(tmp_path):
+    for name in ("recipe.json", "log.jsonl"):
+        shutil.copy(command.SHIPPED / name, tmp_path)
+    before = contents(tmp_path)
+    for recipe in (Recipe(), Recipe(steps=9)):
+        with pytest.raises(LabError, match="choose another folder"):
+            next(train(recipe, tmp_path))
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda log: log.unlink(),
+        lambda log: log.write_text(log.read_text()[:-9]),
+        lambda log: log.write_text(log.read_text().splitlines()[1] + "\n"),
+        lambda log: log.write_text("\n" + log.read_text()),
+    ],
+)
+def test_a_run_without_its_whole_log_does_not_go_on(run, tmp_path, damage):
+    """A cut line was ended where it was cut, and the log had one that is no JSON for ever."""
+    run(tmp_path, 2, save_every=2)
+    damage(tmp_path / "log.jsonl")
+    before = contents(tmp_path)
+    with pytest.raises(LabError, match=r"does not have each of the 2 steps .*; put the whole log"):
+        run(tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_a_log_is_cut_back_beside_the_old_one(run, tmp_path, monkeypatch):
+    """A kill while it is written, here a full disk, leaves the old one whole."""
+    run(tmp_path, 3, save_every=2)
+    log = tmp_path / "log.jsonl"
+    before, write = log.read_text(), Path.write_text
+
+    def full(file, text, **options):
+        write(file, text[:50], **options)
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="no space"):
+        keep_lines(log, 2)
+    assert log.read_text() == before
 
 
 def test_a_damaged_state_is_one_sentence(run, tmp_path):
     run(tmp_path, 2, save_every=2)
     (tmp_path / "state.safetensors").write_bytes(b"\x00" * 100)
     with pytest.raises(LabError, match="is damaged"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "weight/embedding.weight",
+        "share",
+        "exp_avg/embedding.weight",
+        "exp_avg_sq/unembedding.weight",
+    ],
+)
+@pytest.mark.parametrize("damage", ["missing", "reshaped"])
+def test_a_state_that_does_not_fit_is_one_sentence(run, tmp_path, name, damage):
+    run(tmp_path, 2, save_every=2)
+    tensors = state(tmp_path)
+    found = tensors.pop(name)
+    if damage == "reshaped":
+        tensors[name] = torch.stack([found, found])
+    save_file(tensors, tmp_path / "state.safetensors")
+    with pytest.raises(LabError, match=r"state\.safetensors (does not fit|is no state)"):
         run(tmp_path)
 
 
@@ -153,6 +244,7 @@ def test_another_seed_gives_other_weights(recipe, straight, tmp_path):
 def test_the_command_trains_exports_and_goes_on(recipe, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("oss_lab.train.recipe.Recipe", lambda **given: replace(recipe, **given))
     arguments = ["train", "--out", str(tmp_path), "--steps", "2", "--device", "cpu"]
+    arguments += ["--problems", "0"]
     assert main(arguments) == 0
     output = capsys.readouterr()
     assert output.err == ""  # progress is for terminals
@@ -166,8 +258,44 @@ def test_the_command_trains_exports_and_goes_on(recipe, tmp_path, monkeypatch, c
         exported["embedding.weight"], trained["weight/embedding.weight"].bfloat16().float()
     )
     assert main(arguments) == 0  # finished: nothing is trained, the checkpoint is written again
+    assert not (checkpoint / "evaluation.json").exists()
     assert main([*arguments[:3], "--steps", "3", "--device", "cpu"]) == 1
     assert "another recipe" in capsys.readouterr().err
+
+
+def test_the_command_evaluates_what_it_trained(recipe, tmp_path, monkeypatch, capsys):
+    """Two rows, one problem each; stopped within, the same command goes on."""
+    monkeypatch.setattr("oss_lab.train.recipe.Recipe", lambda **given: replace(recipe, **given))
+    rows = {name: SUITE[name] for name in ("list", "small talk")}
+    monkeypatch.setattr(evaluate, "SECTIONS", {"suite": rows, "stress": {}})
+    monkeypatch.setattr(evaluate, "MAX_TOKENS", 2)
+    arguments = ["train", "--out", str(tmp_path), "--steps", "2", "--device", "cpu"]
+    arguments += ["--problems", "1"]
+
+    asked = []
+
+    def stopping(*args, **options):
+        for outcome in resume(*args, **options):
+            asked.append(outcome)
+            if len(asked) == 3:
+                raise KeyboardInterrupt
+            yield outcome
+
+    monkeypatch.setattr(evaluate, "resume", stopping)
+    assert main(arguments) == 130
+    assert list((tmp_path / "checkpoint").glob("*.journal"))
+    assert main(arguments) == 0
+    assert len(asked) == 2 * len(EFFORTS)  # none twice
+    file = tmp_path / "checkpoint" / "evaluation.json"
+    report = json.loads(file.read_text())
+    assert {(each["name"], each["effort"], each["n"]) for each in report["suite"]} == {
+        (name, effort, 1) for name in rows for effort in EFFORTS
+    }
+    output = capsys.readouterr()
+    assert "small talk" in output.out
+    assert f"wrote {file}" in output.out
+    assert output.err == ""
+    assert not list(file.parent.glob("*.journal"))
 
 
 @pytest.mark.parametrize(
@@ -176,6 +304,8 @@ def test_the_command_trains_exports_and_goes_on(recipe, tmp_path, monkeypatch, c
         (["--steps", "0"], 1, "--steps is 0"),
         (["--steps", "many"], 2, "--steps"),
         (["--threads", "0"], 1, "--threads is 0"),
+        (["--problems", "-1"], 1, "--problems is -1"),
+        (["--smoke", "--problems", "1"], 1, "--smoke repeats the shipped recipe"),
         (["--mix", "sums"], 1, "--mix is 'sums'"),
         (["--smoke", "--seed", "1"], 1, "--smoke repeats the shipped recipe"),
         (["--device", "cpuu"], 1, "device 'cpuu' cannot be used"),

@@ -30,6 +30,11 @@ def write(folder, steps):
     (folder / "log.jsonl").write_text("".join(json.dumps(asdict(s)) + "\n" for s in steps))
 
 
+def changed(**fields):
+    """The line of a step with other fields."""
+    return json.dumps({**asdict(run_of(1)[0]), **fields}) + "\n"
+
+
 def traces(figure):
     return list(figure.plotly.select_traces())
 
@@ -86,7 +91,13 @@ def test_a_panel_has_a_line_for_each_effort():
         ("", "is empty"),
         ("{}\n", "of another version"),
         ("no json\n", "line 1 is not JSON"),
-        (json.dumps({**asdict(run_of(1)[0]), "effort": "low"}) + "\n", "it differs in effort"),
+        (changed(effort="low"), "it differs in effort"),
+        (changed(loss="x"), "line 1 is no step of a run"),
+        (changed(step=0.5), "line 1 is no step of a run"),
+        (changed(groups={"plain/a/b/low": 1.0}), "line 1 is no step of a run"),
+        (changed(groups={"plain/sum/low": None}), "line 1 is no step of a run"),
+        (changed(groups={}), "line 1 is no step of a run"),
+        (changed(groups=["plain/sum/low"]), "line 1 is no step of a run"),
     ],
 )
 def test_a_log_that_cannot_be_drawn_is_one_sentence(contents, sentence, tmp_path, capsys):
@@ -97,6 +108,12 @@ def test_a_log_that_cannot_be_drawn_is_one_sentence(contents, sentence, tmp_path
     assert sentence in told
     assert len(told.splitlines()) == 1
     assert not (tmp_path / "curves.html").exists()
+
+
+def test_a_log_that_is_no_text_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "log.jsonl").write_bytes(b"\xff\n")
+    assert curves.main([str(tmp_path)]) == 1
+    assert "log.jsonl is not UTF-8" in capsys.readouterr().err
 
 
 def test_a_line_that_is_still_being_written_is_left_out(tmp_path):

@@ -14,9 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from oss_lab.checkpoint.digest import checkpoint_digest
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.errors import LabError
-from oss_lab.evaluation.journal import checkpoint_digest
 from oss_lab.loading import find_checkpoint, load
 from oss_lab.train.findings import calls, corruption, dropped, experts, rounding, window
 
