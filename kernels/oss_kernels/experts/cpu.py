@@ -14,6 +14,7 @@ from oss_kernels.cpu.e2m1_layouts import LAYOUTS, path_for
 from oss_kernels.cpu.numbers import as_numpy
 from oss_kernels.cpu.threads import follow_torch
 from oss_kernels.experts import reference
+from oss_kernels.experts.checks import check, check_range
 from oss_kernels.experts.cpu_rows import few_tokens
 from oss_kernels.experts.reference import clamped_swiglu
 from oss_kernels.experts.weights import ExpertWeights
@@ -99,7 +100,10 @@ def expert_mlp(
     alpha: float,
     limit: float,
 ) -> Float[Tensor, "token hidden"]:
-    """The operation of `reference.expert_mlp`; between its products numbers have x's type."""
+    """The operation of `reference.expert_mlp`; between its products numbers have x's type.
+    Without gradients."""
+    check(x, ids, weights, experts)
+    check_range(ids, experts)
     groups = min(experts.gate_up_scales.shape[2], experts.down_scales.shape[2])
     path = path_for(x.dtype, groups)
     if path is None or ids.numel() == 0:
