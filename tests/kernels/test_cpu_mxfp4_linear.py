@@ -68,6 +68,22 @@ def test_the_largest_scale_and_the_one_that_is_no_number(rng, random_mxfp4, path
     assert cpu.by_rows(torch.zeros_like(x), blocks, scales, None, path)[:, 2:].isnan().all()
 
 
+@pytest.mark.parametrize("place", [0, 1, -1])
+@pytest.mark.parametrize("groups", [16, 17, 90])
+@pytest.mark.parametrize(("path", "dtype"), PAIRS)
+def test_a_special_scale_is_seen_wherever_it_is(rng, random_mxfp4, path, dtype, groups, place):
+    """Rows from 16 groups on are looked through, 16 scales at a time, and take a shorter way."""
+    blocks, scales = random_mxfp4(3, groups=groups, low=1, high=9)
+    scales[0, place], scales[1, place] = 255, 0
+    blocks[1, place] = 0x77  # 6, times 2^-127
+    x = torch.zeros(1, 32 * groups, dtype=dtype)
+    x.view(groups, 32)[place] = 2.0**100
+    got = cpu.by_rows(x, blocks, scales, None, path)
+    assert got[0, 0].isnan()
+    assert got[0, 1] == 6 * 32 * 2.0**-27
+    assert got[0, 2].isfinite()
+
+
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
 def test_any_size_of_activations(rng, random_mxfp4, path, dtype):
     blocks, scales = random_mxfp4(8, groups=5)
