@@ -60,7 +60,7 @@ def test_a_complaint_is_the_commands_status():
     code = (
         "import os, sys; os.environ.pop('TRITON_INTERPRET', None)\n"
         "from dataclasses import replace\n"
-        "from oss_kernels.gate import __main__ as gate\n"
+        "from oss_kernels.gate import command as gate\n"
         "gate.TARGETS = tuple(replace(target, shared=-1) for target in gate.TARGETS)\n"
         "sys.argv = ['gate', '--operation', 'rms_norm', '--target', 'sm_90']\n"
         "gate.main()"
