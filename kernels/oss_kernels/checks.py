@@ -28,7 +28,7 @@ def check_shape(name: str, tensor: Tensor | None, *shape: int) -> None:
 def check_dtype(name: str, tensor: Tensor | None, *dtypes: torch.dtype) -> None:
     """None has any type."""
     if tensor is not None and tensor.dtype not in dtypes:
-        wanted = " or ".join(map(str, dtypes))
+        wanted = " or ".join(map(str, dict.fromkeys(dtypes)))
         raise ValueError(f"{name} is {tensor.dtype}; it must be {wanted}")
 
 

@@ -93,6 +93,25 @@ def test_any_size_of_activations(rng, random_mxfp4, path, dtype):
 
 
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
+def test_the_readmes_bounds_on_activations_and_weights(path, dtype):
+    """README.md, last lines: the largest below 2^122, and below 2^-126 for AVX-512 BF16."""
+    blocks = torch.full((1, 8, 16), 0x77, dtype=torch.uint8)  # 6, everywhere
+    ones = torch.full((1, 8), 1, dtype=torch.uint8)
+    x = torch.full((1, 256), 255 * 2.0**114).to(dtype)
+    check(cpu.by_rows(x, blocks, ones, None, path), x, blocks, ones, None, dtype)
+    assert cpu.by_rows(4 * x, blocks, ones, None, path).isinf().all()
+
+    largest = torch.full((1, 8), 253, dtype=torch.uint8)
+    small = torch.full_like(x, 2.0**-20)
+    assert cpu.by_rows(small, blocks, largest, None, path).isfinite().all()
+    assert reference.mxfp4_linear(small, blocks, largest, None).isinf().all()
+
+    subnormal = torch.full_like(x, 2.0**-130)
+    got = cpu.by_rows(subnormal, blocks, largest - 2, None, path)
+    assert got[0, 0] == (0 if path == "avx512_bf16" else 256 * 6 * 2.0**-6)
+
+
+@pytest.mark.parametrize(("path", "dtype"), PAIRS)
 def test_every_element_of_a_poisoned_output_is_written(rng, random_mxfp4, path, dtype):
     blocks, scales = random_mxfp4(7, groups=5)
     x = torch.randn(3, 160, generator=rng).to(dtype)

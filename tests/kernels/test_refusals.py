@@ -29,8 +29,11 @@ def packed(*rows, groups):
 
 
 def experts() -> ExpertWeights:
-    up, down = packed(4, 320, groups=5).values(), packed(4, 160, groups=5).values()
-    return ExpertWeights(*up, ones(4, 320), *down, ones(4, 160))
+    up, down = packed(4, 320, groups=5), packed(4, 160, groups=5)
+    return ExpertWeights(
+        *(up["blocks"], up["scales"], ones(4, 320)),
+        *(down["blocks"], down["scales"], ones(4, 160)),
+    )
 
 
 def given(operation: str, tokens: int = 1) -> dict:

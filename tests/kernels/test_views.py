@@ -40,7 +40,8 @@ def given(rng, device, random_mxfp4):
         return torch.randn(*shape, generator=rng).to(device)
 
     def packed(*rows, groups):
-        return (each.to(device) for each in random_mxfp4(*rows, groups=groups, low=120, high=125))
+        blocks, scales = random_mxfp4(*rows, groups=groups, low=120, high=125)
+        return blocks.to(device), scales.to(device)
 
     def experts_of(tokens):
         experts = ExpertWeights(

@@ -1,7 +1,8 @@
 """`python -m oss_kernels.bench`: time the kernels of a GPU, or with --cpu those of a CPU.
 
 Every figure stands beside what the machine can do at best, measured in the same run. With
---results and a folder they are kept there as JSON.
+--results and a folder they are kept there as JSON. A GPU's needs torch, triton and jaxtyping, a
+CPU's torch, numba and jaxtyping.
 """
 
 import argparse

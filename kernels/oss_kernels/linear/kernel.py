@@ -91,6 +91,7 @@ def linear(
     if len(x) > MAX_TOKENS:
         return reference.linear(x, weight, bias, residual)
     out = x.new_empty(len(x), len(weight))
-    optional = (None if each is None else each.contiguous() for each in (bias, residual))
-    launch(x.contiguous(), weight.contiguous(), *optional, out)()
+    bias = None if bias is None else bias.contiguous()
+    residual = None if residual is None else residual.contiguous()
+    launch(x.contiguous(), weight.contiguous(), bias, residual, out)()
     return out

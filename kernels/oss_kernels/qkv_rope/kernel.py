@@ -134,6 +134,7 @@ def qkv_rope(
     _, kv_heads, _, head_dim = keys.shape
     q = x.new_empty(len(x), len(weight) // head_dim - 2 * kv_heads, head_dim)
     x, norm_scale = x.contiguous(), norm_scale.contiguous()
-    others = (each.contiguous() for each in (weight, bias, cos, sin))
-    launch(x, norm_scale, eps, *others, keys, values, at.expand(len(x)), q)()
+    weight, bias = weight.contiguous(), bias.contiguous()
+    cos, sin, at = cos.contiguous(), sin.contiguous(), at.expand(len(x))
+    launch(x, norm_scale, eps, weight, bias, cos, sin, keys, values, at, q)()
     return q
