@@ -205,10 +205,14 @@ def test_an_argument_that_does_not_fit_is_refused(device, place, operation, modu
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("tokens", [1, 200])
+@pytest.mark.parametrize(
+    ("tokens", "dtype"), [(1, torch.float32), (200, torch.float32), (1, torch.float64)]
+)
 @pytest.mark.parametrize("wrong", [-1, 4, 10**6])
-def test_ids_of_no_expert_are_refused(tokens, wrong):
+def test_ids_of_no_expert_are_refused(tokens, dtype, wrong):
+    """In one call, one by one, and by the reference."""
     arguments = given("expert_mlp", tokens)
+    arguments["x"] = arguments["x"].to(dtype)
     arguments["ids"][0, 1] = wrong
     with pytest.raises(ValueError, match=r"ids are from .* must be from 0 to 3"):
         run("expert_mlp", "experts.cpu", "cpu", arguments)
