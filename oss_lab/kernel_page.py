@@ -16,6 +16,8 @@ def main() -> int:
     parser.add_argument("results", nargs="+", type=Path, help="JSON files of the bench")
     parser.add_argument("page", type=Path, help="the HTML file to write")
     arguments = parser.parse_args()
+    if arguments.page.suffix != ".html":
+        parser.error(f"the page, {arguments.page}, must end in .html; results come before it")
     try:
         figures = [figure_of(file) for file in arguments.results]
         arguments.page.write_text(page(figures, "The kernels under gpt-oss"), encoding="utf-8")
@@ -34,7 +36,7 @@ def figure_of(file: Path) -> Figure:
     """
     try:
         return kernel_speed(json.loads(file.read_text()))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise LabError(
             f"{file} is no result of `python -m oss_kernels.bench --results`; give one that is"
         ) from None

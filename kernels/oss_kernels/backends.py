@@ -90,9 +90,20 @@ def choose(asked: str, device: torch.device) -> Backend:
 
 
 def load(name: Name) -> Backend:
-    """Import a backend's modules."""
-    operations = {
-        operation: getattr(import_module(f"oss_kernels.{module}"), operation)
-        for operation, module in MODULES[name].items()
-    }
+    """Import a backend's modules.
+
+    Raises:
+        UnusableBackend: they, or what they import, cannot be imported.
+    """
+    try:
+        operations = {
+            operation: getattr(import_module(f"oss_kernels.{module}"), operation)
+            for operation, module in MODULES[name].items()
+        }
+    except (ImportError, OSError, AttributeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UnusableBackend(
+            f"kernels {name!r} are installed but cannot be imported ({reason}); "
+            "mend that, or ask for kernels 'reference'"
+        ) from error
     return Backend(name, **operations)

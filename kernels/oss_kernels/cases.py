@@ -4,13 +4,16 @@ Every operation's folder has a `cases.py` with `cases(shapes, make)`. The compil
 without memory, the benchmark makes them on a device; both see the same launches.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from oss_kernels.launch import Launch
+if TYPE_CHECKING:
+    from oss_kernels.launch import Launch  # which imports triton, and the CPU's bench has none
 
 Need = Literal["wide loads", "matrix instructions", "subnormals"]
 

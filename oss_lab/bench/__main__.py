@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from oss_kernels.bench import record
+from oss_kernels.bench.options import positive
 from oss_kernels.bench.quiet import MOST, require_linux
 from rich.console import Console
 from rich.table import Table
@@ -47,8 +48,8 @@ def main() -> int:
         action="store_true",
         help="four layers of 20b's widths with random weights, made for the run (2.3 GB)",
     )
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=positive, default=2)
+    parser.add_argument("--repeats", type=positive, default=7)
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--kernels", choices=("reference", "cpu"), default="reference")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")

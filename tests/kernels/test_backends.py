@@ -52,6 +52,23 @@ def test_auto_takes_what_is_made_for_the_device(monkeypatch):
         backends.choose("cpu", CPU)
 
 
+@pytest.mark.parametrize("asked", ["auto", "cpu"])
+def test_kernels_that_cannot_be_imported_are_refused_in_one_sentence(asked, tmp_path):
+    (tmp_path / "numba.py").write_text("raise ImportError('Numba needs NumPy 2.3\\nor less')")
+    code = (
+        f"import sys, torch; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from oss_kernels import backends\n"
+        "try:\n"
+        f"    backends.choose({asked!r}, torch.device('cpu'))\n"
+        "except backends.UnusableBackend as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "'cpu' are installed but cannot be imported (Numba needs NumPy 2.3)" in done.stdout
+    assert done.stdout.count("\n") == 1
+
+
 def test_the_references_need_neither_triton_nor_numba():
     modules = sorted(set(backends.MODULES["reference"].values()) | {"mxfp4_linear.reference"})
     modules += ["qkv_rope.reference", "unembed.reference", "mxfp4"]

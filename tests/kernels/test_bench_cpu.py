@@ -1,16 +1,66 @@
 """The CPU bench times by turns, keeps quiet samples only, and its table has every row."""
 
+import time
 from dataclasses import asdict
 
 import pytest
 
 pytest.importorskip("numba", reason="numba is not installed")
 
-from oss_kernels.bench import cpu
+from oss_kernels.bench import cpu, cpu_work
 from oss_kernels.bench.cpu_work import Timed
 from oss_kernels.bench.quiet import Busy
+from oss_kernels.cases import Make, nbytes
+from oss_kernels.shapes import Shapes
 
 READING, OURS = "reading memory", "ours"
+
+
+def test_others_had_what_all_had_without_this_process():
+    before, now = Busy(everyone=10.0, own=1.0), Busy(everyone=10.5, own=1.3)
+    assert now.others_since(before, 2.0) == pytest.approx(0.1)
+    assert before.others_since(before, 2.0) == 0
+    assert Busy(10.0, 1.5).others_since(before, 2.0) == 0  # ticks are coarse, nobody had less
+
+
+def test_this_process_is_counted_in_both():
+    before, began = Busy.now(), time.process_time()
+    while time.process_time() - began < 0.2:
+        pass
+    now = Busy.now()
+    assert now.own - before.own > 0.15
+    assert now.everyone - before.everyone > 0.15
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_bytes_and_flops_are_counted_from_the_weights(tokens, monkeypatch):
+    monkeypatch.setattr(cpu_work, "MEMORY", 1)
+    make, rows, columns = Make("cpu"), 64, 128
+    blocks, scales = make.mxfp4(rows, columns=columns)
+    packed = cpu_work.mxfp4(make, rows, columns, tokens)
+    assert packed.bytes == nbytes(blocks, scales)
+    plain = cpu_work.bfloat16(make, rows, columns, tokens)
+    weight = make.normal(rows, columns)
+    assert {timed.bytes for timed in plain} == {nbytes(weight)}
+    assert {timed.flops for timed in (packed, *plain)} == {2 * tokens * rows * columns}
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_experts_count_the_weights_of_those_in_use(tokens, monkeypatch):
+    sizes = Shapes("small", layers=1, experts=8, slots=2, hidden=64, width=32)
+    monkeypatch.setattr(cpu_work, "SIZE", sizes)
+    made = []
+    monkeypatch.setattr(cpu_work, "ExpertWeights", lambda *given: made.append(given) or given)
+    used = []
+    monkeypatch.setattr(cpu_work, "expert_mlp", lambda x, ids, *_, **__: used.append(ids))
+    timed = cpu_work.experts(Make("cpu"), tokens)
+    for call in timed.calls:
+        call()
+    up_blocks, up_scales, _, down_blocks, down_scales, _ = made[0]
+    layer = nbytes(up_blocks, up_scales, down_blocks, down_scales)
+    mean = sum(len(ids.unique()) for ids in used) / len(used)
+    assert timed.bytes == int(layer / sizes.experts * mean)
+    assert timed.flops == 2 * 3 * 64 * 32 * tokens * 2
 
 
 @pytest.fixture

@@ -63,10 +63,20 @@ def test_infinities_and_nans_stay(rng):
     assert got[2].isfinite()
 
 
+def test_an_infinite_weight_is_infinite_or_in_the_last_step_nan():
+    x, weight = torch.ones(1, 100).bfloat16(), torch.ones(2, 100).bfloat16()
+    weight[0, 3] = weight[1, 50] = float("inf")  # column 50 is of the first and of the last step
+    got = cpu.linear(x, weight, None)[0]
+    assert got[0].isposinf()
+    assert got[1].isnan()
+    assert reference.linear(x, weight, None).isposinf().all()
+
+
 def test_weights_that_need_gradients_and_views(rng):
     weight = torch.nn.Parameter(torch.randn(64, 12, generator=rng).bfloat16()).T
     x = torch.randn(1, 64, generator=rng).bfloat16()
-    got = cpu.linear(x, weight, None)
+    with torch.no_grad():
+        got = cpu.linear(x, weight, None)
     torch.testing.assert_close(
         got, reference.linear(x, weight.detach(), None), rtol=2e-2, atol=1e-2
     )

@@ -68,12 +68,47 @@ def test_the_largest_scale_and_the_one_that_is_no_number(rng, random_mxfp4, path
     assert cpu.by_rows(torch.zeros_like(x), blocks, scales, None, path)[:, 2:].isnan().all()
 
 
+@pytest.mark.parametrize("place", [0, 1, -1])
+@pytest.mark.parametrize("groups", [16, 17, 90])
+@pytest.mark.parametrize(("path", "dtype"), PAIRS)
+def test_a_special_scale_is_seen_wherever_it_is(rng, random_mxfp4, path, dtype, groups, place):
+    """Rows from 16 groups on are looked through, 16 scales at a time, and take a shorter way."""
+    blocks, scales = random_mxfp4(3, groups=groups, low=1, high=9)
+    scales[0, place], scales[1, place] = 255, 0
+    blocks[1, place] = 0x77  # 6, times 2^-127
+    x = torch.zeros(1, 32 * groups, dtype=dtype)
+    x.view(groups, 32)[place] = 2.0**100
+    got = cpu.by_rows(x, blocks, scales, None, path)
+    assert got[0, 0].isnan()
+    assert got[0, 1] == 6 * 32 * 2.0**-27
+    assert got[0, 2].isfinite()
+
+
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
 def test_any_size_of_activations(rng, random_mxfp4, path, dtype):
     blocks, scales = random_mxfp4(8, groups=5)
     for size in (1e-30, 1e-6, 1e6, 1e30):
         x = (torch.randn(1, 160, generator=rng) * size).to(dtype)
         check(cpu.by_rows(x, blocks, scales, None, path), x, blocks, scales, None, dtype)
+
+
+@pytest.mark.parametrize(("path", "dtype"), PAIRS)
+def test_the_readmes_bounds_on_activations_and_weights(path, dtype):
+    """README.md, last lines: the largest below 2^122, and below 2^-126 for AVX-512 BF16."""
+    blocks = torch.full((1, 8, 16), 0x77, dtype=torch.uint8)  # 6, everywhere
+    ones = torch.full((1, 8), 1, dtype=torch.uint8)
+    x = torch.full((1, 256), 255 * 2.0**114).to(dtype)
+    check(cpu.by_rows(x, blocks, ones, None, path), x, blocks, ones, None, dtype)
+    assert cpu.by_rows(4 * x, blocks, ones, None, path).isinf().all()
+
+    largest = torch.full((1, 8), 253, dtype=torch.uint8)
+    small = torch.full_like(x, 2.0**-20)
+    assert cpu.by_rows(small, blocks, largest, None, path).isfinite().all()
+    assert reference.mxfp4_linear(small, blocks, largest, None).isinf().all()
+
+    subnormal = torch.full_like(x, 2.0**-130)
+    got = cpu.by_rows(subnormal, blocks, largest - 2, None, path)
+    assert got[0, 0] == (0 if path == "avx512_bf16" else 256 * 6 * 2.0**-6)
 
 
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)

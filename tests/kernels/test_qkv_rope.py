@@ -142,6 +142,13 @@ def test_the_tolerance_sees_typical_errors(rng, device, rounding, fault):
     assert wrong(out, right, rounding) > 16
 
 
+def test_eps_counts_where_activations_are_small(rng, device, rounding):
+    step = make(rng, device, torch.float32)
+    step.x *= 1e-3
+    slots = torch.tensor([1, 3], device=device)
+    assert wrong(written(step, step.run(kernel.qkv_rope, slots), slots), step, rounding) == 0
+
+
 def test_one_slot_serves_all_rows(rng, device, rounding):
     step = make(rng, device, torch.float32, batch=3)
     q = step.run(kernel.qkv_rope, torch.tensor(4, dtype=torch.int32, device=device))

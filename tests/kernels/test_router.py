@@ -83,13 +83,27 @@ def test_every_element_of_poisoned_outputs_is_written_and_none_beyond(rng, devic
     assert weights[5].isnan().all()
 
 
-def test_nan_stays_nan_and_leads_to_no_expert_that_is_not_there(rng, device):
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, in the interpreter
+def test_nan_stays_nan_and_leads_to_other_experts_each_time(rng, device):
     x, weight, bias = made(rng, device, torch.float32, 3, 32, 5)
     x[1, 4] = float("nan")
     ids, weights = kernel.router(x, weight, bias, 4)
     assert weights[1].isnan().all()
     assert weights[[0, 2]].isfinite().all()
-    assert ((ids >= 0) & (ids < 5)).all()
+    assert torch.equal(ids, reference.router(x, weight, bias, 4)[0])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_experts_with_a_special_bias_are_chosen_once(rng, device, value):
+    x, weight, bias = made(rng, device, torch.float32, 3, 32, 12)
+    for few in ([7], [0, 2, 11], [n for n in range(12) if n != 3]):
+        special = bias.clone()
+        special[few] = value
+        ids, weights = kernel.router(x, weight, special, 4)
+        wanted = reference.router(x, weight, special, 4)
+        assert torch.equal(ids, wanted[0])
+        torch.testing.assert_close(weights, wanted[1], rtol=1e-5, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize(("tokens", "hidden", "experts", "slots"), SIZES)

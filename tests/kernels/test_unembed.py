@@ -76,6 +76,24 @@ def test_the_tolerance_sees_a_missing_norm_scale(rng, device):
     assert ((logprobs - expected).abs() > 10 * SUM * magnitude.amax(-1)).all()
 
 
+def test_eps_counts_where_activations_are_small(rng, device):
+    x, scale, weight, seed, at = make(rng, device, torch.float32, 4, 70, 96)
+    x *= 1e-3
+    ids, logprobs = kernel.unembed(x, scale, EPS, weight, 0.0, seed, at)
+    logits, magnitude = exact(x, scale, weight)
+    expected = logits.log_softmax(-1).gather(1, ids[:, None])[:, 0]
+    assert ((logprobs - expected).abs() <= 2 * SUM * magnitude.amax(-1) + 1e-5).all()
+
+
+def test_one_draws_number_serves_all_rows(rng, device):
+    x, scale, weight, seed, _ = make(rng, device, torch.float32, 4, 200, 32)
+    at = torch.tensor(3, dtype=torch.int32, device=device)
+    ids, _ = kernel.unembed(x, scale, EPS, weight, 5.0, seed, at)
+    assert torch.equal(ids, reference.unembed(x, scale, EPS, weight, 5.0, seed, at)[0])
+    rows = kernel.unembed(x, scale, EPS, weight, 5.0, seed, at.repeat(4))
+    assert torch.equal(ids, rows[0])
+
+
 @pytest.mark.parametrize("twins", [(5, 40), (3, 64), (70, 100, 129)])
 def test_of_equal_logits_the_lowest_id_is_taken(rng, device, twins):
     x, scale, weight, seed, at = make(rng, device, torch.float32, 2, 130, 32)

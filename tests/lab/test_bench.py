@@ -42,3 +42,12 @@ def test_says_in_one_sentence_that_transformers_is_missing(monkeypatch, capsys, 
     assert err == (
         'oss_lab.bench: transformers is not installed: `pip install "oss-lab[test]"` adds it\n'
     )
+
+
+@pytest.mark.parametrize("option", ["--repeats", "--threads"])
+@pytest.mark.parametrize("number", ["0", "-3", "two"])
+def test_counts_are_whole_numbers_of_one_or_more(monkeypatch, capsys, option, number):
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, capsys, f"{option}={number}")
+    assert ended.value.code == 2
+    assert f"{option}: '{number}' is no whole number of 1 or more" in capsys.readouterr().err

@@ -39,6 +39,9 @@ GPU = ABOUT | {
 }
 
 
+NO_NAME = json.dumps(CPU | {"rows": [CPU["rows"][0] | {"name": None}]})
+
+
 def test_bars_are_the_shares_with_the_first_row_on_top():
     (bars,) = kernel_speed(CPU).plotly.data
     assert list(bars.x) == [50, 75]
@@ -89,7 +92,9 @@ def test_a_page_of_several_results_with_names_escaped(monkeypatch, tmp_path):
     assert "<b>CPU" not in text
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"rows": []}', '{"rows": [{"task": "decode"}]}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"rows": []}', '{"rows": [{"task": "decode"}]}', NO_NAME]
+)
 def test_other_files_are_refused_in_one_sentence(monkeypatch, tmp_path, capsys, text):
     (tmp_path / "other").write_text(text)
     assert run(monkeypatch, tmp_path / "other", tmp_path / "page.html") == 1
@@ -97,3 +102,13 @@ def test_other_files_are_refused_in_one_sentence(monkeypatch, tmp_path, capsys, 
     assert "is no result of" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_forgotten_page_overwrites_no_result(monkeypatch, tmp_path, capsys):
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text(json.dumps(CPU))
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, tmp_path / "a.json", tmp_path / "b.json")
+    assert ended.value.code == 2
+    assert "b.json, must end in .html" in capsys.readouterr().err
+    assert json.loads((tmp_path / "b.json").read_text()) == CPU

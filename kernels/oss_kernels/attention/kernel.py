@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from oss_kernels.attention import decode, prefill
+from oss_kernels.attention.checks import check
 from oss_kernels.launch import Launch
 
 DECODE_ROWS = 64  # queries times query heads of a kv head
@@ -19,15 +20,9 @@ def launches(
     window: int | None, padding: Tensor | None,
 ) -> tuple[Launch, ...]:  # fmt: skip
     """z [batch seq head head_dim] and lse [batch head seq] contiguous; the others' last axis."""
-    heads, seq, head_dim = q.shape[1:]
-    kv_heads = k.shape[1]
-    if heads % kv_heads or head_dim not in (16, 32, 64, 128):
-        raise ValueError(
-            f"attention of {heads} heads of {head_dim} over {kv_heads} kv heads: kv heads must "
-            "divide heads, and a head's size must be 16, 32, 64 or 128"
-        )
+    heads, seq = q.shape[1:3]
     given = (q, k, v, sinks, z, lse, window, padding)
-    if 0 < heads // kv_heads * seq <= DECODE_ROWS:
+    if 0 < heads // k.shape[1] * seq <= DECODE_ROWS:
         return decode.launches(*given)
     return (prefill.launch(*given),)
 
@@ -44,10 +39,13 @@ def attention(
     """The operation of `reference.attention`.
 
     q, k and v may be views of larger buffers; only a last axis that is not contiguous is copied. z
-    lies in memory as [batch seq head head_dim], as the output projection reads it.
+    lies in memory as [batch seq head head_dim], as the output projection reads it. q, k and v are
+    float32 or bfloat16.
     """
+    check(q, k, v, sinks, padding)
     batch, heads, seq, head_dim = q.shape
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+    sinks, padding = sinks.contiguous(), None if padding is None else padding.contiguous()
     z = q.new_empty(batch, seq, heads, head_dim)
     lse = q.new_empty(batch, heads, seq, dtype=torch.float32)
     for launch in launches(q, k, v, sinks, z, lse, window, padding):

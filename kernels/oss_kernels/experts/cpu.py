@@ -14,6 +14,7 @@ from oss_kernels.cpu.e2m1_layouts import LAYOUTS, path_for
 from oss_kernels.cpu.numbers import as_numpy
 from oss_kernels.cpu.threads import follow_torch
 from oss_kernels.experts import reference
+from oss_kernels.experts.checks import check, check_range
 from oss_kernels.experts.cpu_rows import few_tokens
 from oss_kernels.experts.reference import clamped_swiglu
 from oss_kernels.experts.weights import ExpertWeights
@@ -33,6 +34,7 @@ def in_one_call(
     chosen = as_numpy(ids).astype(np.int64)
     by_expert = np.argsort(chosen, axis=None, kind="stable")
     used, starts = np.unique(chosen.ravel()[by_expert], return_index=True)
+    check_range(used[0], used[-1], experts)
     where = np.empty_like(by_expert)
     where[by_expert] = np.arange(by_expert.size)
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
@@ -71,7 +73,9 @@ def one_by_one(
 ) -> Float[Tensor, "token hidden"]:
     """An expert after the other, with all its tokens."""
     out = torch.zeros_like(x, dtype=torch.float32)
-    for expert in ids.unique().tolist():
+    used = ids.unique().tolist()
+    check_range(used[0], used[-1], experts)
+    for expert in used:
         token, slot = (ids == expert).nonzero(as_tuple=True)
         both = mxfp4_linear(
             x[token],
@@ -99,10 +103,15 @@ def expert_mlp(
     alpha: float,
     limit: float,
 ) -> Float[Tensor, "token hidden"]:
-    """The operation of `reference.expert_mlp`; between its products numbers have x's type."""
+    """The operation of `reference.expert_mlp`; between its products numbers have x's type.
+    Without gradients."""
+    check(x, ids, weights, experts)
     groups = min(experts.gate_up_scales.shape[2], experts.down_scales.shape[2])
     path = path_for(x.dtype, groups)
-    if path is None or ids.numel() == 0:
+    if ids.numel() == 0:
+        return torch.zeros_like(x, memory_format=torch.contiguous_format)
+    if path is None:
+        check_range(int(ids.min()), int(ids.max()), experts)
         return reference.expert_mlp(x, ids, weights, experts, alpha=alpha, limit=limit)
     if ids.numel() <= FEW * experts.experts:  # tokens of an expert, on average
         return in_one_call(x, ids, weights, experts, alpha, limit, path)

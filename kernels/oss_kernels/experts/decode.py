@@ -162,8 +162,8 @@ def expert_mlp(
     alpha: float,
     limit: float,
 ) -> Float[Tensor, "token hidden"]:
-    """The operation of `reference.expert_mlp`; right for any number of tokens, meant for few."""
-    x = x.contiguous()
+    """The operation of `reference.expert_mlp` with every tensor contiguous; right for any number
+    of tokens, meant for few."""
     activation, out = x.new_empty(ids.numel(), experts.width), torch.empty_like(x)
     for launch in launches(x, ids, weights, experts, activation, out, alpha, limit):
         launch()

@@ -119,8 +119,8 @@ def expert_mlp(
     alpha: float,
     limit: float,
 ) -> Float[Tensor, "token hidden"]:
-    """The operation of `reference.expert_mlp`; right for any number of tokens, meant for many."""
-    x = x.contiguous()
+    """The operation of `reference.expert_mlp` with every tensor contiguous; right for any number
+    of tokens, meant for many."""
     tiles = tiles_of(ids, experts.experts, tile_size(ids.numel(), experts.experts, x.dtype))
     activation = x.new_empty(ids.numel(), experts.width)
     by_slot = x.new_empty(ids.numel(), experts.hidden, dtype=torch.float32)

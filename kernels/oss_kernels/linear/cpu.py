@@ -18,6 +18,7 @@ from oss_kernels.cpu.bf16_rows import CHUNK, ORDER, bfloat16_product
 from oss_kernels.cpu.numbers import as_numpy, load_float32, store_rounded
 from oss_kernels.cpu.sources import fingerprint
 from oss_kernels.cpu.threads import follow_torch
+from oss_kernels.linear.checks import check
 
 FEW = 4  # tokens; chosen without a measurement: `oss_kernels.bench --cpu` times both sides of it
 
@@ -50,7 +51,8 @@ def linear(
     bias: Float[Tensor, "rows"] | None,
     residual: Float[Tensor, "token rows"] | None = None,
 ) -> Float[Tensor, "token rows"]:
-    """The operation of `reference.linear`."""
+    """The operation of `reference.linear`, without gradients."""
+    check(x, weight, bias, residual)
     tokens, columns = x.shape
     few = 0 < tokens <= FEW and columns >= CHUNK and len(weight) > 0
     if few and x.dtype == weight.dtype == torch.bfloat16:

@@ -17,8 +17,10 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
+from oss_kernels.checks import FLOATS, check_dtype
 from oss_kernels.launch import Launch
 from oss_kernels.linear import reference
+from oss_kernels.linear.checks import check
 
 MAX_TOKENS = 8
 """Beyond this torch's matrix product is used. Rows in registers spend a multiply-add for every
@@ -84,10 +86,12 @@ def linear(
 ) -> Float[Tensor, "token rows"]:
     """The operation of `reference.linear`: in float32 up to one rounding, for up to MAX_TOKENS
     tokens; more tokens are given to the reference itself, which is torch's matrix product."""
+    check(x, weight, bias, residual)
+    check_dtype("x", x, *FLOATS)
     if len(x) > MAX_TOKENS:
         return reference.linear(x, weight, bias, residual)
     out = x.new_empty(len(x), len(weight))
-    if residual is not None:
-        residual = residual.contiguous()
+    bias = None if bias is None else bias.contiguous()
+    residual = None if residual is None else residual.contiguous()
     launch(x.contiguous(), weight.contiguous(), bias, residual, out)()
     return out

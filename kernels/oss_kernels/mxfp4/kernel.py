@@ -15,7 +15,9 @@ import triton.language as tl
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from oss_kernels.checks import FLOATS
 from oss_kernels.launch import Launch
+from oss_kernels.mxfp4.checks import check_packed
 from oss_kernels.mxfp4.decode import decode_tile
 from oss_kernels.mxfp4.reference import BLOCK, Rule, finite
 
@@ -99,7 +101,8 @@ def dequantise(
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "*rows width"]:
     """The operation of `reference.dequantise`, for float32 and bfloat16."""
-    if dtype not in (torch.float32, torch.bfloat16):
+    check_packed(blocks, scales)
+    if dtype not in FLOATS:
         raise ValueError(f"the Triton decoder makes float32 or bfloat16, not {dtype}")
     out = torch.empty(
         *scales.shape[:-1], scales.shape[-1] * BLOCK, dtype=dtype, device=scales.device

@@ -22,6 +22,7 @@ from oss_kernels.cpu.numbers import as_numpy, load_float32, store_rounded
 from oss_kernels.cpu.sources import fingerprint
 from oss_kernels.cpu.threads import follow_torch
 from oss_kernels.mxfp4_linear import reference
+from oss_kernels.mxfp4_linear.checks import check
 
 FEW = 32  # tokens, for which rows and tiles take about as long
 TILE = 512  # rows: 2.9 MB of bfloat16 at 2,880 columns, which a second-level cache nearly holds
@@ -109,7 +110,8 @@ def mxfp4_linear(
     scales: UInt8[Tensor, "rows groups"],
     bias: Float[Tensor, "rows"] | None,
 ) -> Float[Tensor, "token rows"]:
-    """The operation of `reference.mxfp4_linear`."""
+    """The operation of `reference.mxfp4_linear`, without gradients."""
+    check(x, blocks, scales, bias)
     rows, groups = scales.shape
     path = path_for(x.dtype, groups)
     if path is None or 0 in (len(x), rows):

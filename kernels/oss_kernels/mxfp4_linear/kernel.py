@@ -4,8 +4,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from oss_kernels.checks import FLOATS, check_dtype
 from oss_kernels.launch import Launch
 from oss_kernels.mxfp4_linear import decode, prefill
+from oss_kernels.mxfp4_linear.checks import check
 
 
 def launch(x: Tensor, blocks: Tensor, scales: Tensor, bias: Tensor | None, out: Tensor) -> Launch:
@@ -21,6 +23,8 @@ def mxfp4_linear(
     bias: Float[Tensor, "rows"] | None,
 ) -> Float[Tensor, "token rows"]:
     """The operation of `reference.mxfp4_linear`, for float32 and bfloat16 x below 2^63."""
+    check(x, blocks, scales, bias)
+    check_dtype("x", x, *FLOATS)
     out = torch.empty(len(x), len(scales), dtype=x.dtype, device=x.device)
     if bias is not None:
         bias = bias.contiguous()

@@ -22,6 +22,7 @@ from torch import Tensor
 from oss_kernels.launch import Launch
 from oss_kernels.linear.kernel import MAX_TOKENS, tile
 from oss_kernels.qkv_rope import reference
+from oss_kernels.qkv_rope.checks import check
 
 
 @triton.jit
@@ -127,11 +128,13 @@ def qkv_rope(
 ) -> Float[Tensor, "batch head head_dim"]:
     """The operation of `reference.qkv_rope`: in float32 up to one rounding, for up to MAX_TOKENS
     rows; more are given to the reference itself."""
+    check(x, norm_scale, weight, bias, cos, sin, keys, values, at)
     if len(x) > MAX_TOKENS:
         return reference.qkv_rope(x, norm_scale, eps, weight, bias, cos, sin, keys, values, at)
     _, kv_heads, _, head_dim = keys.shape
     q = x.new_empty(len(x), len(weight) // head_dim - 2 * kv_heads, head_dim)
-    tables = cos.contiguous(), sin.contiguous()
-    rows = at.expand(len(x))
-    launch(x.contiguous(), norm_scale, eps, weight, bias, *tables, keys, values, rows, q)()
+    x, norm_scale = x.contiguous(), norm_scale.contiguous()
+    weight, bias = weight.contiguous(), bias.contiguous()
+    cos, sin, at = cos.contiguous(), sin.contiguous(), at.expand(len(x))
+    launch(x, norm_scale, eps, weight, bias, cos, sin, keys, values, at, q)()
     return q

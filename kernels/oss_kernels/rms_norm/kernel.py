@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oss_kernels.launch import Launch
+from oss_kernels.rms_norm.checks import check
 
 
 @triton.jit
@@ -52,6 +53,7 @@ def rms_norm(
     x: Float[Tensor, "token hidden"], scale: Float[Tensor, "hidden"], eps: float
 ) -> Float[Tensor, "token hidden"]:
     """The operation of `reference.rms_norm`."""
-    out = torch.empty_like(x)
+    check(x, scale)
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
     launch(x.contiguous(), scale.contiguous(), out, eps)()
     return out

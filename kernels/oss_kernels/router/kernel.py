@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from oss_kernels.launch import Launch, dot_dtype
+from oss_kernels.router.checks import check
 
 TOKENS = 16  # of a program: the fewest rows of a matrix instruction
 
@@ -58,21 +59,24 @@ def router_kernel(
             x_tile.to(DOT_DTYPE), weight_tile.to(DOT_DTYPE), logits, input_precision="ieee"
         )
     logits += tl.load(bias + expert, mask=expert < experts, other=0.0).to(tl.float32)[None, :]
-    logits = tl.where((expert < experts)[None, :], logits, float("-inf"))
+    # What is not a number comes first, as in torch's sort.
+    order = tl.where(logits == logits, logits, float("inf"))
+    left = tl.broadcast_to((expert < experts)[None, :], (TOKENS, EXPERTS))  # not chosen so far
 
     slot = tl.arange(0, SLOTS_PADDED)
     chosen = tl.full((TOKENS, SLOTS_PADDED), float("-inf"), tl.float32)
     chosen_ids = tl.zeros((TOKENS, SLOTS_PADDED), tl.int32)
     for s in range(SLOTS):
-        # Of equal logits the left one. NaNs may yield any expert, but one that exists.
-        best = tl.argmax(logits, axis=1, tie_break_left=True, keep_dims=True)  # [TOKENS, 1]
-        best = tl.where(best < experts, best, experts - 1)
+        highest = tl.max(tl.where(left, order, float("-inf")), axis=1, keep_dims=True)
+        # Of equal logits the left one. A logit may be -inf itself, hence the mask.
+        best = tl.where(left & (order == highest), expert[None, :], EXPERTS)
+        best = tl.min(best, axis=1, keep_dims=True)  # [TOKENS, 1]
         is_best = expert[None, :] == best
         # Triton cannot index a tensor: a sum with one term takes the value.
         value = tl.sum(tl.where(is_best, logits, 0.0), axis=1, keep_dims=True)
         chosen = tl.where(slot[None, :] == s, value, chosen)
         chosen_ids = tl.where(slot[None, :] == s, best, chosen_ids)
-        logits = tl.where(is_best, float("-inf"), logits)
+        left &= expert[None, :] != best
 
     exponentials = tl.exp(chosen - tl.max(chosen, axis=1, keep_dims=True))  # 0 in the padding
     shares = exponentials / tl.sum(exponentials, axis=1, keep_dims=True)
@@ -122,7 +126,8 @@ def router(
     slots: int,
 ) -> tuple[Int[Tensor, "token slot"], Float[Tensor, "token slot"]]:
     """The operation of `reference.router`, for x and weight in bfloat16 or both in float32."""
+    check(x, weight, bias, slots)
     ids = torch.empty(len(x), slots, dtype=torch.int32, device=x.device)
     weights = torch.empty(len(x), slots, dtype=torch.float32, device=x.device)
-    launch(x.contiguous(), weight.contiguous(), bias, ids, weights)()
+    launch(x.contiguous(), weight.contiguous(), bias.contiguous(), ids, weights)()
     return ids, weights

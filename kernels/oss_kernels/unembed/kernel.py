@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from oss_kernels.launch import Launch, dot_dtype
+from oss_kernels.unembed.checks import check
 from oss_kernels.unembed.draw import best_of_all, gumbel, log_sum_exp
 
 ROWS, TOKENS = 64, 16
@@ -134,11 +135,12 @@ def unembed(
     usable: Bool[Tensor, "vocab"] | None = None,
 ) -> tuple[Int[Tensor, "token"], Float[Tensor, "token"]]:
     """The operation of `reference.unembed`, with logits in float32."""
+    check(x, norm_scale, weight, seed, at, usable)
     ids = x.new_empty(len(x), dtype=torch.int64)
     logprobs = x.new_empty(len(x), dtype=torch.float32)
-    rows = at.expand(len(x))
-    for each in launch(
-        x.contiguous(), norm_scale, eps, weight, temperature, seed, rows, usable, ids, logprobs
-    ):
+    x, norm_scale, weight = x.contiguous(), norm_scale.contiguous(), weight.contiguous()
+    seed, rows = seed.contiguous(), at.expand(len(x))
+    usable = None if usable is None else usable.contiguous()
+    for each in launch(x, norm_scale, eps, weight, temperature, seed, rows, usable, ids, logprobs):
         each()
     return ids, logprobs

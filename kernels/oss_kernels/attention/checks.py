@@ -1,0 +1,31 @@
+"""What attention's kernels refuse."""
+
+from torch import Tensor
+
+from oss_kernels.checks import (
+    FLOATS,
+    INTEGERS,
+    check_axes,
+    check_dtype,
+    check_no_gradient,
+    check_shape,
+)
+
+
+def check(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, padding: Tensor | None) -> None:
+    """Raises ValueError: sizes or types do not fit, or a gradient is wanted."""
+    batch, heads, _, head_dim = check_axes("q", q, "batch head seq head_dim")
+    _, kv_heads, keys, _ = check_axes("k", k, "batch kv_head key head_dim")
+    check_shape("k", k, batch, kv_heads, keys, head_dim)
+    check_shape("v", v, *k.shape)
+    check_shape("sinks", sinks, heads)
+    check_shape("padding", padding, batch)
+    if kv_heads == 0 or heads % kv_heads or head_dim not in (16, 32, 64, 128):
+        raise ValueError(
+            f"attention of {heads} heads of {head_dim} over {kv_heads} kv heads: kv heads must "
+            "divide heads, and a head's size must be 16, 32, 64 or 128"
+        )
+    for name, tensor in (("q", q), ("k", k), ("v", v), ("sinks", sinks)):
+        check_dtype(name, tensor, *FLOATS)
+    check_dtype("padding", padding, *INTEGERS)
+    check_no_gradient(q, k, v, sinks)

@@ -1,0 +1,251 @@
+"""Sizes and types that do not fit, and gradients, are refused in a sentence before memory is read.
+
+A kernel that takes them reads beyond its tensors: the result is a crash, or numbers of anything.
+"""
+
+from dataclasses import replace
+from importlib import import_module
+
+import pytest
+import torch
+from oss_kernels.experts.weights import ExpertWeights
+
+pytest.importorskip("triton", reason="triton is not installed")
+pytest.importorskip("numba", reason="numba is not installed")
+
+BYTE, INT = torch.uint8, torch.int32
+EPS, CONSTANTS = 1e-5, {"alpha": 1.702, "limit": 7.0}
+
+
+def ones(*shape, dtype=torch.float32):
+    return torch.ones(shape, dtype=dtype)
+
+
+def packed(*rows, groups):
+    return {
+        "blocks": ones(*rows, groups, 16, dtype=BYTE),
+        "scales": ones(*rows, groups, dtype=BYTE),
+    }
+
+
+def experts() -> ExpertWeights:
+    up, down = packed(4, 320, groups=5), packed(4, 160, groups=5)
+    return ExpertWeights(
+        *(up["blocks"], up["scales"], ones(4, 320)),
+        *(down["blocks"], down["scales"], ones(4, 160)),
+    )
+
+
+def given(operation: str, tokens: int = 1) -> dict:
+    """Arguments that are right."""
+    x, heads = ones(tokens, 128), ones(tokens, 16)
+    every = {
+        "linear": {"x": x, "weight": ones(5, 128), "bias": ones(5), "residual": ones(tokens, 5)},
+        "mxfp4_linear": {"x": ones(tokens, 256), **packed(4, groups=8), "bias": ones(4)},
+        "expert_mlp": {
+            "x": ones(tokens, 160),
+            "ids": torch.tensor([[3, 1]] * tokens, dtype=INT),
+            "weights": ones(tokens, 2),
+            "experts": experts(),
+            **CONSTANTS,
+        },
+        "rms_norm": {"x": x, "scale": ones(128), "eps": EPS},
+        "router": {"x": x, "weight": ones(5, 128), "bias": ones(5), "slots": 2},
+        "dequantise": packed(4, groups=8),
+        "attention": {
+            "q": ones(2, 4, 1, 16),
+            "k": ones(2, 2, 9, 16),
+            "v": ones(2, 2, 9, 16),
+            "sinks": ones(4),
+            "padding": torch.tensor([0, 3]),
+        },
+        "qkv_rope": {
+            "x": x,
+            "norm_scale": ones(128),
+            "eps": EPS,
+            "weight": ones(64, 128),
+            "bias": ones(64),
+            "cos": heads,
+            "sin": heads,
+            "keys": ones(tokens, 1, 5, 16),
+            "values": ones(tokens, 1, 5, 16),
+            "at": torch.tensor(0),
+        },
+        "unembed": {
+            "x": x,
+            "norm_scale": ones(128),
+            "eps": EPS,
+            "weight": ones(70, 128),
+            "temperature": 0.0,
+            "seed": torch.arange(tokens),
+            "at": torch.tensor(3),
+            "usable": ones(70, dtype=torch.bool),
+        },
+    }
+    return every[operation]
+
+
+CPU = {"linear": "linear.cpu", "mxfp4_linear": "mxfp4_linear.cpu", "expert_mlp": "experts.cpu"}
+TRITON = {
+    "linear": "linear.kernel",
+    "mxfp4_linear": "mxfp4_linear.kernel",
+    "expert_mlp": "experts.kernel",
+    "rms_norm": "rms_norm.kernel",
+    "router": "router.kernel",
+    "dequantise": "mxfp4.kernel",
+    "attention": "attention.kernel",
+    "qkv_rope": "qkv_rope.kernel",
+    "unembed": "unembed.kernel",
+}
+
+
+def run(operation: str, module: str, device: str, arguments: dict):
+    def there(value):
+        if isinstance(value, ExpertWeights):
+            return replace(value, **{name: part.to(device) for name, part in vars(value).items()})
+        return value.to(device) if isinstance(value, torch.Tensor) else value
+
+    function = getattr(import_module(f"oss_kernels.{module}"), operation)
+    return function(**{name: there(value) for name, value in arguments.items()})
+
+
+# What is wrong with one argument, in both backends where both have the operation.
+WRONG = {
+    "linear": [
+        ("x", ones(1, 64)),
+        ("x", ones(128)),
+        ("weight", ones(5, 64)),
+        ("weight", ones(5, 256)),
+        ("weight", ones(5, 128, dtype=torch.bfloat16)),
+        ("bias", ones(3)),
+        ("bias", ones(5, dtype=torch.bfloat16)),
+        ("residual", ones(1, 4)),
+    ],
+    "mxfp4_linear": [
+        ("x", ones(1, 128)),
+        ("x", ones(1, 512)),
+        ("x", ones(256)),
+        ("blocks", ones(2, 8, 16, dtype=BYTE)),
+        ("blocks", ones(4, 8, 16, dtype=torch.int8)),
+        ("scales", ones(4, 8, dtype=INT)),
+        ("scales", ones(2, 8, dtype=BYTE)),
+        ("bias", ones(2)),
+        ("bias", ones(4, dtype=torch.int64)),
+    ],
+    "expert_mlp": [
+        ("x", ones(3, 160)),
+        ("x", ones(1, 320)),
+        ("ids", torch.zeros(6, 2, dtype=INT)),
+        ("ids", ones(1, 2)),
+        ("weights", ones(3, 2)),
+        ("weights", ones(1, 1)),
+    ],
+    "rms_norm": [("scale", ones(64)), ("x", ones(1, 128, dtype=torch.float64))],
+    "router": [
+        ("weight", ones(5, 64)),
+        ("weight", ones(5, 128, dtype=torch.bfloat16)),
+        ("bias", ones(4)),
+        ("slots", 6),
+    ],
+    "dequantise": [
+        ("blocks", ones(2, 8, 16, dtype=BYTE)),
+        ("blocks", ones(4, 8, 8, dtype=BYTE)),
+        ("scales", ones(4, 8, dtype=INT)),
+    ],
+    "attention": [
+        ("k", ones(2, 2, 9, 8)),
+        ("k", ones(1, 2, 9, 16)),
+        ("v", ones(2, 2, 8, 16)),
+        ("sinks", ones(3)),
+        ("padding", torch.tensor([0])),
+        ("padding", ones(2)),
+        ("q", ones(2, 4, 1, 16, dtype=torch.float16)),
+        ("q", ones(2, 4, 1, 16, dtype=torch.float64)),
+    ],
+    "qkv_rope": [
+        ("norm_scale", ones(64)),
+        ("weight", ones(64, 64)),
+        ("weight", ones(32, 128)),
+        ("bias", ones(48)),
+        ("cos", ones(1, 8)),
+        ("sin", ones(2, 16)),
+        ("keys", ones(2, 1, 5, 16)),
+        ("values", ones(1, 1, 4, 16)),
+        ("at", torch.tensor([0, 1])),
+        ("at", torch.tensor(0.0)),
+    ],
+    "unembed": [
+        ("norm_scale", ones(64)),
+        ("weight", ones(70, 64)),
+        ("weight", ones(70, 128, dtype=torch.float16)),
+        ("seed", torch.arange(3)),
+        ("at", torch.tensor([0, 1])),
+        ("usable", ones(64, dtype=torch.bool)),
+        ("usable", ones(70)),
+    ],
+}
+EVERY = [("cpu", *pair) for pair in CPU.items()] + [("triton", *pair) for pair in TRITON.items()]
+CASES = [
+    pytest.param(place, operation, module, name, wrong, id=f"{place} {operation} {name} {n}")
+    for place, operation, module in EVERY
+    for n, (name, wrong) in enumerate(WRONG[operation])
+]
+
+
+@pytest.mark.parametrize(("place", "operation", "module"), EVERY)
+def test_what_the_others_are_wrong_beside_is_right(device, place, operation, module):
+    run(operation, module, "cpu" if place == "cpu" else device, given(operation))
+
+
+@pytest.mark.parametrize(("place", "operation", "module", "name", "wrong"), CASES)
+def test_an_argument_that_does_not_fit_is_refused(device, place, operation, module, name, wrong):
+    where = "cpu" if place == "cpu" else device
+    with pytest.raises(ValueError, match=r"must be") as refused:
+        run(operation, module, where, given(operation) | {name: wrong})
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "dtype"), [(1, torch.float32), (200, torch.float32), (1, torch.float64)]
+)
+@pytest.mark.parametrize("wrong", [-1, 4, 10**6])
+def test_ids_of_no_expert_are_refused(tokens, dtype, wrong):
+    """In one call, one by one, and by the reference."""
+    arguments = given("expert_mlp", tokens)
+    arguments["x"] = arguments["x"].to(dtype)
+    arguments["ids"][0, 1] = wrong
+    with pytest.raises(ValueError, match=r"ids are from .* must be from 0 to 3"):
+        run("expert_mlp", "experts.cpu", "cpu", arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("gate_up_blocks", ones(4, 320, 4, 16, dtype=BYTE)),
+        ("gate_up_scales", ones(4, 320, 4, dtype=BYTE)),
+        ("gate_up_bias", ones(4, 160)),
+        ("down_blocks", ones(4, 100, 5, 16, dtype=BYTE)),
+        ("down_scales", ones(4, 160, 5, dtype=INT)),
+        ("down_bias", ones(3, 160)),
+        ("down_bias", ones(4, 160, dtype=torch.float16)),
+    ],
+)
+def test_weights_of_experts_that_do_not_fit_each_other_are_refused(name, wrong):
+    with pytest.raises(ValueError, match=r"must be"):
+        replace(experts(), **{name: wrong})
+
+
+@pytest.mark.parametrize("tokens", [1, 40])
+@pytest.mark.parametrize(
+    ("place", "operation", "module"), [each for each in EVERY if each[1] != "dequantise"]
+)
+def test_a_gradient_is_refused_and_not_lost(device, place, operation, module, tokens):
+    arguments = given(operation, tokens)
+    first = next(iter(arguments))
+    arguments[first].requires_grad_()
+    where = "cpu" if place == "cpu" else device
+    with pytest.raises(ValueError, match="no gradients"):
+        run(operation, module, where, arguments)
+    if place == "cpu":
+        with torch.no_grad():
+            assert not run(operation, module, where, arguments).requires_grad
