@@ -9,7 +9,7 @@ with --run. With --only, the other findings of the file stay as they are.
 import argparse
 import json
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.errors import LabError
 from oss_lab.loading import find_checkpoint, load
 from oss_lab.train.findings import calls, corruption, dropped, experts, rounding, window
+from oss_lab.train.recipe import read_recipe
 
 EXPERIMENTS = ("corruption", "experts", "compared", "calls", "dropped", "window", "rounding")
 
@@ -45,6 +46,8 @@ def main() -> None:
         run = arguments.run or checkpoint.folder.parent
         if arguments.run and not rounding.is_run(run):
             raise LabError(f"{run} holds no run: {rounding.RECIPE} or {rounding.STATE} is missing")
+        if rounding.is_run(run):
+            read_recipe(run / rounding.RECIPE)  # refused now, and not behind the other experiments
         compared = dict(named(text) for text in arguments.compare)
         file = checkpoint.folder / "findings.json"
         about = {
@@ -54,13 +57,22 @@ def main() -> None:
         }
         kept = {} if set(arguments.only) == set(EXPERIMENTS) else earlier(file, about)
         found = findings(checkpoint, compared, run, arguments.n, arguments.seed, arguments.only)
+        for name, result in found:
+            kept[name] = rounded(result)
+            write(file, about | {name: kept[name] for name in EXPERIMENTS if name in kept})
+            print(f"{name}: written to {file}")
     except LabError as error:
         sys.exit(f"oss_lab.train.findings: {error}")
-    # Four decimals are more than any of this is worth.
-    found = json.loads(json.dumps(found), parse_float=lambda digits: round(float(digits), 4))
-    text = json.dumps(about | kept | found, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def rounded(result: Any) -> Any:
+    """The same with four decimals, which are more than any of this is worth."""
+    return json.loads(json.dumps(result), parse_float=lambda digits: round(float(digits), 4))
+
+
+def write(file: Path, found: dict[str, Any]) -> None:
+    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
     file.write_text(text + "\n", encoding="utf-8")
-    print(f"wrote {file}")
 
 
 def named(text: str) -> tuple[str, Checkpoint]:
@@ -88,7 +100,7 @@ def findings(
     n: int,
     seed: int,
     only: Collection[str],
-) -> dict[str, Any]:
+) -> Iterator[tuple[str, Any]]:
     """The experiments that are asked for, as plain values; None is what there is no run for."""
     lab = load(checkpoint.folder)
     measures: dict[str, Callable[[], Any]] = {
@@ -114,7 +126,9 @@ def findings(
             else None
         ),
     }
-    return {name: measures[name]() for name in EXPERIMENTS if name in only}
+    for name in EXPERIMENTS:
+        if name in only:
+            yield name, measures[name]()
 
 
 if __name__ == "__main__":
