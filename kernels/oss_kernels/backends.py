@@ -34,12 +34,12 @@ MODULES: dict[Name, dict[str, str]] = {
     "cpu": {
         "rms_norm": "rms_norm.reference",
         "linear": "linear.cpu",
-        "attention": "attention.reference",
+        "attention": "attention.cpu",
         "router": "router.reference",
         "expert_mlp": "experts.cpu",
     },
 }
-"""The module of each operation. On a CPU, norm, attention and router are torch's own work."""
+"""The module of each operation. On a CPU, norm and router are torch's own work."""
 
 
 class UnusableBackend(ValueError):

@@ -1,0 +1,76 @@
+"""Attention on a CPU: a block of queries at a time, in one piece of memory that is used again.
+
+A tensor of all scores, and the copies that a softmax makes of it, would be fetched anew from the
+system in every layer, which costs more than the arithmetic. In a sliding layer a block reads the
+keys of its own windows only.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+SCORES = 2**18  # in a block that has more than one query
+
+
+def attention(
+    q: Float[Tensor, "batch head seq head_dim"],
+    k: Float[Tensor, "batch kv_head key head_dim"],
+    v: Float[Tensor, "batch kv_head key head_dim"],
+    sinks: Float[Tensor, "head"],
+    *,
+    window: int | None = None,
+    padding: Int[Tensor, "batch"] | None = None,
+) -> tuple[Float[Tensor, "batch head seq head_dim"], Float[Tensor, "batch head seq"]]:
+    """The operation of `reference.attention`."""
+    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+    batch, heads, seq, head_dim = q.shape
+    kv_heads, keys = k.shape[1:3]
+    before = keys - seq
+    scaled, k, v, sink = q.to(wide) * head_dim**-0.5, k.to(wide), v.to(wide), sinks.to(wide)
+    reach = keys if window is None else min(keys, window)
+    size = max(1, min(seq, SCORES // max(1, batch * heads * reach)))
+    scratch = scaled.new_empty(batch * heads * size * min(keys, reach + size))
+    z = torch.empty_like(scaled)
+    lse = scaled.new_empty(batch, heads, seq)
+    for begin in range(0, seq, size):
+        end = min(begin + size, seq)
+        first = 0 if window is None else max(0, min(before + end, before + begin - window + 1))
+        last = before + end
+        shape = (batch, kv_heads, heads // kv_heads * (end - begin))  # a kv head's heads, stacked
+        count = batch * heads * (end - begin) * (last - first)
+        scores = scratch[:count].view(*shape, last - first)
+        block = scaled[:, :, begin:end].reshape(*shape, head_dim)
+        torch.matmul(block, k[:, :, first:last].transpose(-1, -2), out=scores)
+        by_head = scores.view(batch, heads, end - begin, last - first)
+        hide(by_head, first, before + begin, window, padding)
+
+        top = sink[:, None].expand(batch, heads, end - begin)
+        if last > first:
+            top = torch.maximum(top, by_head.amax(-1))
+        top = top.masked_fill(top.isneginf(), 0)  # no key and no sink: a softmax of nothing
+        by_head.sub_(top[..., None]).exp_()
+        total = by_head.sum(-1) + (sink[:, None] - top).exp()
+        mixed = (scores @ v[:, :, first:last]).view(batch, heads, end - begin, head_dim)
+        z[:, :, begin:end] = mixed / total.masked_fill(total == 0, 1)[..., None]
+        lse[:, :, begin:end] = top + total.log()
+    return z.to(q.dtype), lse
+
+
+def hide(
+    scores: Float[Tensor, "batch head seq key"],
+    first: int,
+    query: int,
+    window: int | None,
+    padding: Int[Tensor, "batch"] | None,
+) -> None:
+    """Write -inf where a query may not look; keys begin at slot `first`, queries at `query`."""
+    seq, keys = scores.shape[-2:]
+    slot = torch.arange(first, first + keys, device=scores.device)
+    distance = torch.arange(query, query + seq, device=scores.device)[:, None] - slot
+    hidden = distance < 0
+    if window is not None:
+        hidden |= distance >= window
+    if hidden.any():
+        scores.masked_fill_(hidden, -torch.inf)
+    if padding is not None:
+        scores.masked_fill_((slot < padding[:, None])[:, None, None], -torch.inf)
