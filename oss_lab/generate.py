@@ -98,17 +98,28 @@ def prefill(
 
 @torch.inference_mode()
 def sequence_logits(
-    model: Transformer, tokens: Sequence[int], last: int | None = None
+    model: Transformer, tokens: Sequence[int], last: int | None = None, taps: Taps = untapped
 ) -> Float[Tensor, "kept vocab"]:
     """float32 logits of the last `last` positions of one sequence (None: all), chunk by chunk."""
     check_tokens(tokens, model.config)
     first_kept = 0 if last is None else max(0, len(tokens) - last)
-    cache, kept = KVCache(model.config), []
+    return torch.cat([logits[0].float() for logits in read(model, tokens, first_kept, taps)])
+
+
+@torch.inference_mode()
+def read(
+    model: Transformer, tokens: Sequence[int], first_kept: int = 0, taps: Taps = untapped
+) -> Iterator[Float[Tensor, "1 kept vocab"]]:
+    """Run through one sequence chunk by chunk; yields the logits from position `first_kept` on.
+
+    Shows progress after two seconds, on a terminal.
+    """
+    cache = KVCache(model.config)
     row = torch.tensor([list(tokens)], device=model.device)
-    for chunk in row.split(PREFILL_CHUNK, dim=1):
+    chunks = row.split(PREFILL_CHUNK, dim=1)
+    for chunk in tqdm(chunks, desc="read", unit="chunk", delay=2, leave=False, disable=None):
         end = cache.length + chunk.shape[1]
-        kept.append(model(chunk, cache, last=max(0, end - first_kept))[0].float())
-    return torch.cat(kept)
+        yield model(chunk, cache, last=max(0, end - first_kept), taps=taps)
 
 
 def generate(

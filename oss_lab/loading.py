@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from oss_kernels.backends import Asked, Backend, UnusableBackend, choose
 
+from oss_lab.checkpoint.digest import checkpoint_digest
 from oss_lab.checkpoint.plan import EXPERT_CACHE_BYTES, Dtype, memory_plan
 from oss_lab.checkpoint.read import Checkpoint, open_checkpoint
 from oss_lab.config import GPT_OSS_20B, GPT_OSS_NANO
@@ -27,7 +28,8 @@ from oss_lab.tokenizer import load_vocabulary
 
 DTYPES: dict[Dtype, torch.dtype] = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 SMALL = 2**30  # bytes in float32
-VOCABULARIES: dict[int, Literal["nano", "o200k_harmony"]] = {
+VocabularyName = Literal["nano", "o200k_harmony"]
+VOCABULARIES: dict[int, VocabularyName] = {
     GPT_OSS_NANO.vocab_size: "nano",
     GPT_OSS_20B.vocab_size: "o200k_harmony",
 }
@@ -62,12 +64,7 @@ def load(
     """
     checkpoint = find_checkpoint(name, download=download)
     config = checkpoint.config
-    if config.vocab_size not in VOCABULARIES:
-        known = " or ".join(f"{size} ({which})" for size, which in VOCABULARIES.items())
-        raise LabError(
-            f"{name} has a vocab_size of {config.vocab_size}; there are vocabularies for {known}"
-            " only, and `oss-lab logits` needs none"
-        )
+    vocabulary = vocabulary_name(checkpoint)
     small = memory_plan(config, dtype="float32").total < SMALL
     dtype = dtype or ("float32" if small else "bfloat16")
     if dtype not in DTYPES:
@@ -78,7 +75,6 @@ def load(
     plan = memory_plan(config, dtype=dtype, expert_cache_bytes=kept)
     if verbose:
         print(f"{name} on {place}, {backend.name} kernels: {plan.sentence}", file=sys.stderr)
-    vocabulary = VOCABULARIES[config.vocab_size]
     encoding = load_vocabulary(vocabulary, checkpoint=checkpoint.folder)
     model = load_model(
         checkpoint,
@@ -87,9 +83,26 @@ def load(
         kernels=backend,
         expert_cache_bytes=expert_cache_bytes,
     )
+    digest = checkpoint_digest(checkpoint)
     if vocabulary == "nano":
-        return Lab(model, encoding, GREEDY, effort="high")
-    return Lab(model, encoding, Sampling())
+        return Lab(model, encoding, GREEDY, effort="high", checkpoint=digest)
+    return Lab(model, encoding, Sampling(), checkpoint=digest)
+
+
+def vocabulary_name(checkpoint: Checkpoint) -> VocabularyName:
+    """The vocabulary that a model of this size was trained with.
+
+    Raises:
+        LabError: there is none of this size.
+    """
+    size = checkpoint.config.vocab_size
+    if size not in VOCABULARIES:
+        known = " or ".join(f"{size} ({which})" for size, which in VOCABULARIES.items())
+        raise LabError(
+            f"{checkpoint.folder} has a vocab_size of {size}; there are vocabularies for {known}"
+            " only, and `oss-lab logits` and `oss-lab trace --tokens` need none"
+        )
+    return VOCABULARIES[size]
 
 
 def find_checkpoint(name: str | Path, *, download: bool = False) -> Checkpoint:

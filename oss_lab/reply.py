@@ -6,9 +6,9 @@ is one builder with its tokens still to come.
 """
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 import tiktoken
 
@@ -25,6 +25,9 @@ from oss_lab.harmony.specials import (
     START,
     specials,
 )
+
+if TYPE_CHECKING:
+    from oss_lab.trace import Trace
 
 Stop = Literal["return", "call", "endoftext", "length"]
 STOP_OF_TOKEN: dict[str, Stop] = {RETURN: "return", CALL: "call", ENDOFTEXT: "endoftext"}
@@ -66,6 +69,8 @@ class Reply:
         stop: why it ended: `return` (answered), `call` (waits for a tool), `endoftext` (gave up on
             the format), `length` (max_tokens, or the context is full).
         diagnostics: what was malformed in the stream; empty for well-formed Harmony.
+        trace: what was recorded while it was written, over all tokens but the last, which the model
+            wrote and did not read; None if nothing was asked for.
     """
 
     prompt: Conversation
@@ -75,6 +80,7 @@ class Reply:
     stop: Stop
     diagnostics: tuple[Diagnostic, ...]
     timing: Timing
+    trace: "Trace | None" = None
 
     @property
     def analysis(self) -> str:
@@ -144,7 +150,7 @@ class ReplyBuilder:
         """The id to write next where the analysis has used up its budget."""
         spent = self.analysis_budget is not None and self._thought >= self.analysis_budget
         if not self._forced and spent and self._is_thinking():
-            self._forced = self._final_header()
+            self._forced = final_header(self.encoding, inside_message=True)
         return self._forced.pop(0) if self._forced else None
 
     def finish(self) -> tuple[list[Event], Reply]:
@@ -165,12 +171,6 @@ class ReplyBuilder:
         parser = self.parser  # a call to a tool on this channel is no thought
         return parser.state == "Content" and parser.channel == "analysis" and not parser.recipient
 
-    def _final_header(self) -> list[int]:
-        ids, text = specials(self.encoding).ids, self.encoding.encode_ordinary
-        return [
-            ids[END], ids[START], *text("assistant"), ids[CHANNEL], *text("final"), ids[MESSAGE]
-        ]  # fmt: skip
-
     def _stop(self) -> Stop:
         last = specials(self.encoding).names.get(self.tokens[-1].id, "") if self.tokens else ""
         return STOP_OF_TOKEN.get(last, "length")
@@ -181,11 +181,26 @@ class Stream:
 
     reply: Reply
 
-    def __init__(self, builder: ReplyBuilder, tokens: Iterator[tuple[int, Token]]) -> None:
-        self._builder, self._tokens = builder, tokens
+    def __init__(
+        self,
+        builder: ReplyBuilder,
+        tokens: Iterator[tuple[int, Token]],
+        recorded: "Callable[[Sequence[int]], Trace] | None" = None,
+    ) -> None:
+        self._builder, self._tokens, self._recorded = builder, tokens, recorded
 
     def __iter__(self) -> Iterator[Event]:
         for _, token in self._tokens:
             yield from self._builder.add(token)
         events, self.reply = self._builder.finish()
+        if self._recorded is not None:
+            read = [*self.reply.prompt_tokens, *self.reply.ids][:-1]
+            self.reply = replace(self.reply, trace=self._recorded(read))
         yield from events
+
+
+def final_header(encoding: tiktoken.Encoding, *, inside_message: bool) -> list[int]:
+    """What begins the final message: behind an open message that it ends, or behind `assistant`."""
+    ids, text = specials(encoding).ids, encoding.encode_ordinary
+    ended = [ids[END], ids[START], *text("assistant")] if inside_message else []
+    return [*ended, ids[CHANNEL], *text("final"), ids[MESSAGE]]

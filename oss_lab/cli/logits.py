@@ -6,19 +6,15 @@ CUDA GPU if there is one.
 """
 
 import argparse
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oss_lab.cli._json import read_json
 from oss_lab.errors import LabError
+from oss_lab.safetensors_file import check_out, write_tensors
 
 if TYPE_CHECKING:
-    import torch
-
     from oss_lab.config import ModelConfig
 
 
@@ -68,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(checkpoint, dtype=DTYPES[args.dtype], device=chosen_device(None))
     jobs = tqdm(list(zip(names, values, strict=True)), unit="file", delay=2, disable=None)
     logits = {name: sequence_logits(model, ids, args.last).cpu() for name, ids in jobs}
-    write_atomically(args.out, logits)
+    write_tensors(args.out, logits)
     return 0
 
 
@@ -104,25 +100,3 @@ def check_ids(path: Path, ids: list[int], config: "ModelConfig") -> None:
     from oss_lab.generate import check_tokens
 
     check_tokens(ids, config, name=f"{path}: the list")
-
-
-def check_out(out: Path) -> None:
-    """Refuse a place that cannot be written to before the work, not after it."""
-    if out.is_dir():
-        raise LabError(f"{out} is a folder; --out takes the name of a file")
-    if not out.parent.is_dir():
-        raise LabError(f"{out.parent} is no folder; make it first, or choose another --out")
-    if not os.access(out.parent, os.W_OK):
-        raise LabError(f"{out.parent} cannot be written to; choose another --out")
-
-
-def write_atomically(out: Path, tensors: "dict[str, torch.Tensor]") -> None:
-    """Write beside `out`, then take its place: a reader never sees half a file."""
-    from safetensors.torch import save_file
-
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
-        beside, usual = Path(folder) / out.name, Path(folder) / "usual"
-        save_file(tensors, beside)
-        usual.touch()
-        shutil.copymode(usual, beside)  # the library gives its files to their owner alone
-        beside.replace(out)

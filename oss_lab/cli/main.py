@@ -15,10 +15,22 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from oss_lab import __version__
-from oss_lab.cli import chat, convert, eval, generate, harmony, inspect, lab, logits, train
+from oss_lab.cli import (
+    chat,
+    convert,
+    diff,
+    eval,
+    generate,
+    harmony,
+    inspect,
+    lab,
+    logits,
+    trace,
+    train,
+)
 from oss_lab.errors import LabError
 
-COMMANDS = (lab, chat, generate, eval, inspect, harmony, logits, convert, train)
+COMMANDS = (lab, chat, generate, eval, inspect, harmony, logits, trace, diff, convert, train)
 
 
 class UsageError(Exception):

@@ -20,8 +20,8 @@ from oss_lab.evaluation.question import Question, final_text
 from oss_lab.harmony import Conversation, Message, render
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
-from oss_lab.plots.effort import channel_counts
 from oss_lab.reply import Reply, Stop
+from oss_lab.token_labels import channel_counts
 
 BUCKET = 512  # questions among which those of similar length are brought together
 STOPS: tuple[Stop, ...] = get_args(Stop)

@@ -5,7 +5,9 @@ with gpt-oss's own activation: gate and up rows interleaved, the gate clamped fr
 both sides and shifted by one, sigmoid slope 1.702. An expert's output bias is weighted with it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -22,13 +24,15 @@ BankFactory = Callable[[int, int, int], ExpertBank]
 
 
 def clamped_swiglu(
-    gate_up: Float[Tensor, "rows two_width"], alpha: float, limit: float
-) -> Float[Tensor, "rows width"]:
-    """gate * sigmoid(alpha * gate) * (up + 1), in float32; even columns gate, odd columns up."""
-    wide = gate_up.float()
-    gate = wide[..., ::2].clamp(max=limit)
-    up = wide[..., 1::2].clamp(-limit, limit)
-    return (gate * torch.sigmoid(alpha * gate) * (up + 1)).to(gate_up.dtype)
+    gate: Float[Tensor, "*rows width"],
+    up: Float[Tensor, "*rows width"],
+    alpha: float,
+    limit: float,
+) -> Float[Tensor, "*rows width"]:
+    """gate * sigmoid(alpha * gate) * (up + 1), in float32; gate <= limit, |up| <= limit."""
+    wide = gate.float().clamp(max=limit)
+    shifted = up.float().clamp(-limit, limit) + 1
+    return (wide * torch.sigmoid(alpha * wide) * shifted).to(gate.dtype)
 
 
 class MixtureOfExperts(nn.Module):
@@ -51,39 +55,53 @@ class MixtureOfExperts(nn.Module):
     ) -> Float[Tensor, "batch seq hidden"]:
         normed = tap("moe.norm", self.norm(x))
         router_logits = tap("moe.router_logits", self.gate(normed))
-        chosen, ids = router_logits.topk(self.slots, dim=-1)
-        ids = tap("moe.expert_ids", ids)
+        ids = tap("moe.expert_ids", router_logits.topk(self.slots, dim=-1).indices)
+        chosen = router_logits.gather(-1, ids)
         weights = chosen.softmax(dim=-1, dtype=torch.float32).to(x.dtype)
         weights = tap("moe.expert_weights", weights)
-        outputs = self._run(normed.flatten(0, 1), ids.flatten()).view(*ids.shape, -1)
+
+        group = Group.by_expert(ids, self.experts)
+        inputs = normed.flatten(0, 1).index_select(0, group.order // self.slots)
+        gate_up = group.project(inputs, self.mlp1_weight, self.mlp1_bias).view(*ids.shape, -1)
+        gate, up = tap("moe.gate", gate_up[..., ::2]), tap("moe.up", gate_up[..., 1::2])
+        act = tap("moe.act", clamped_swiglu(gate, up, self.alpha, self.limit))
+        inputs = act.flatten(0, 2).index_select(0, group.order)
+        outputs = group.project(inputs, self.mlp2_weight, self.mlp2_bias).view(*ids.shape, -1)
         outputs = tap("moe.expert_out", outputs)
         return tap("moe.out", (outputs * weights[..., None]).sum(dim=-2))
 
-    def _run(
-        self, tokens: Float[Tensor, "token hidden"], ids: Int[Tensor, "token_slot"]
-    ) -> Float[Tensor, "token_slot hidden"]:
-        """Every token through each of its experts, one matrix product per expert in use."""
-        order = ids.argsort(stable=True)
-        counts = torch.bincount(ids, minlength=self.experts).tolist()
+
+@dataclass(frozen=True)
+class Group:
+    """Token slots sorted by their expert, so that each expert in use takes one matrix product.
+
+    Attributes:
+        order: the token slot at each place of the sorted ones.
+        sizes: how many places belong to each of the `used` experts.
+    """
+
+    order: Int[Tensor, "token_slot"]
+    used: list[int]
+    sizes: list[int]
+
+    @classmethod
+    def by_expert(cls, ids: Int[Tensor, "batch seq slot"], experts: int) -> Self:
+        counts = torch.bincount(ids.flatten(), minlength=experts).tolist()
         used = [expert for expert, count in enumerate(counts) if count]
-        sizes = [counts[expert] for expert in used]
-        inputs = tokens.index_select(0, order // self.slots).split(sizes)
-        gate_up = project(inputs, used, self.mlp1_weight, self.mlp1_bias)
-        activation = clamped_swiglu(gate_up, self.alpha, self.limit)
-        by_expert = project(activation.split(sizes), used, self.mlp2_weight, self.mlp2_bias)
-        return torch.empty_like(by_expert).index_copy_(0, order, by_expert)
+        order = ids.flatten().argsort(stable=True)
+        return cls(order, used, [counts[expert] for expert in used])
 
-
-def project(
-    inputs: Sequence[Float[Tensor, "some columns"]],
-    used: Sequence[int],
-    bank: ExpertBank,
-    bias: Float[Tensor, "expert rows"],
-) -> Float[Tensor, "all rows"]:
-    """Each input through the matrix and bias of its expert, one after the other."""
-    return torch.cat(
-        [
-            F.linear(x, bank.matrix(expert, x.dtype), bias.select(0, expert))
-            for expert, x in zip(used, inputs, strict=True)
-        ]
-    )
+    def project(
+        self,
+        inputs: Float[Tensor, "token_slot columns"],
+        bank: ExpertBank,
+        bias: Float[Tensor, "expert rows"],
+    ) -> Float[Tensor, "token_slot rows"]:
+        """Sorted inputs through the matrix and bias of their experts, back at their token slots."""
+        by_expert = torch.cat(
+            [
+                F.linear(x, bank.matrix(expert, x.dtype), bias.select(0, expert))
+                for expert, x in zip(self.used, inputs.split(self.sizes), strict=True)
+            ]
+        )
+        return torch.empty_like(by_expert).index_copy_(0, self.order, by_expert)

@@ -1,79 +1,61 @@
 """Taps: the one visible line by which the forward shows, or lets change, what it computes.
 
 `x = tap("attn.sink_mass", x)` hands a quantity out under its dotted name and takes back what the
-forward goes on with. `taps(layer)` gives the tap of one layer (None: outside all layers). With
-`untapped` the line is the identity and logits are bit-identical to a forward without it.
+forward goes on with; `oss_lab/points.py` lists the names. `taps(layer)` gives the tap of one layer
+(None: outside all layers) and is asked anew in every forward. With `untapped` the line is the
+identity and logits are bit-identical to a forward without it.
 """
 
 from collections.abc import Callable, Collection
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from oss_lab.errors import LabError
-
-POINTS = {
-    "embed": "the tokens' embeddings [seq hidden]",
-    "resid.pre": "residual stream before the layer [seq hidden]",
-    "attn.norm": "input of the attention, normed [seq hidden]",
-    "attn.q": "queries [head seq head_dim]",
-    "attn.k": "keys [kv_head seq head_dim]",
-    "attn.v": "values [kv_head seq head_dim]",
-    "attn.q_rot": "queries after RoPE [head seq head_dim]",
-    "attn.k_rot": "keys after RoPE [kv_head seq head_dim]",
-    "attn.scores": "scaled products, -inf where invisible [head seq key]",
-    "attn.sink": "the sinks' logits [head]",
-    "attn.pattern": "attention paid to each key; sums to less than one [head seq key]",
-    "attn.sink_mass": "attention that the sink takes [head seq]",
-    "attn.z": "what each head gathered [head seq head_dim]",
-    "attn.out": "the attention's contribution to the residual stream [seq hidden]",
-    "resid.mid": "residual stream between attention and experts [seq hidden]",
-    "moe.norm": "input of the experts, normed [seq hidden]",
-    "moe.router_logits": "one logit per expert [seq expert]",
-    "moe.expert_ids": "the chosen experts by falling logit [seq slot]",
-    "moe.expert_weights": "their weights, which sum to one [seq slot]",
-    "moe.expert_out": "what each chosen expert says, unweighted [seq slot hidden]",
-    "moe.out": "the experts' contribution to the residual stream [seq hidden]",
-    "resid.post": "residual stream after the layer [seq hidden]",
-    "out.norm": "the last residual stream, normed [seq hidden]",
-    "out.logits": "logits over the vocabulary [seq vocab]",
-}
-"""Every tap of the forward and its axes, the batch axis left out."""
-
 Tap = Callable[[str, Tensor], Tensor]
-Taps = Callable[[int | None], Tap]
 
 
-def _identity(name: str, x: Tensor) -> Tensor:
+class Taps(Protocol):
+    """What looks into a forward, or changes it."""
+
+    @property
+    def points(self) -> Collection[str]:
+        """The lines of the forward that it reads or writes; the rest it hands back untouched."""
+        ...
+
+    def __call__(self, layer: int | None) -> Tap: ...
+
+
+def keep(name: str, x: Tensor) -> Tensor:
+    """The tap that does nothing."""
     return x
 
 
-def untapped(layer: int | None) -> Tap:
-    """Record nothing, change nothing."""
-    return _identity
+class _Untapped:
+    points: Collection[str] = ()
+
+    def __call__(self, layer: int | None) -> Tap:
+        return keep
 
 
-def check_points(names: Collection[str]) -> None:
-    """Raise LabError for a name that no tap has."""
-    for name in names:
-        if name not in POINTS:
-            raise LabError(f"there is no point {name!r}; the points are {', '.join(POINTS)}")
+untapped: Taps = _Untapped()
+"""Record nothing, change nothing."""
 
 
 class Recorder:
-    """Keeps every tapped tensor whose name was asked for; changes nothing.
+    """Keeps every tapped tensor whose name was asked for, as the forward has it; changes nothing.
 
     `recorder.seen[name, layer]` is the list of tensors in call order, one per forward; `layer` is
     None for quantities outside the layers (`embed`, `out.norm`, `out.logits`).
     """
 
-    def __init__(self, names: Collection[str]) -> None:
-        self.names = frozenset(names)
+    def __init__(self, points: Collection[str]) -> None:
+        self.points = frozenset(points)
         self.seen: dict[tuple[str, int | None], list[Tensor]] = {}
 
     def __call__(self, layer: int | None) -> Tap:
         def record(name: str, x: Tensor) -> Tensor:
-            if name in self.names:
+            if name in self.points:
                 self.seen.setdefault((name, layer), []).append(x.detach().clone())
             return x
 

@@ -4,6 +4,8 @@ Parameters carry the names of the original checkpoint (`block.0.attn.qkv.weight`
 is a map from name to tensor. There is no dropout, no tied embedding and no logit cap.
 """
 
+from collections.abc import Collection
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -82,6 +84,10 @@ class Transformer(nn.Module):
         kept = x if last is None else x[:, seq - min(last, seq) :]
         normed = tap("out.norm", self.norm(kept))
         return tap("out.logits", self.unembedding(normed))
+
+    def computed_by(self, points: Collection[str]) -> str:
+        """Which kernels compute a forward in which these points are tapped."""
+        return "reference"
 
     @property
     def device(self) -> torch.device:

@@ -1,9 +1,11 @@
 """The same model computed by kernels: a fused step where `Transformer` spells every step out.
 
 Weights, caches and results are those of `Transformer`; only the rounding inside a step differs.
-Who wants to look inside (`taps`) gets the spelt-out forward, since a fused step has no inside.
+Taps are served where a step hands something out (`oss_lab.points.SHOWN_BY_KERNELS`); who wants
+more gets the spelt-out forward, since a fused step has no inside.
 """
 
+from collections.abc import Collection
 from typing import cast
 
 from jaxtyping import Float, Int
@@ -16,9 +18,11 @@ from oss_lab.config import ModelConfig
 from oss_lab.model.attention import Attention
 from oss_lab.model.experts import PackedExperts
 from oss_lab.model.moe import MixtureOfExperts
+from oss_lab.model.norm import RMSNorm
 from oss_lab.model.rope import Rotation, rotate, rotation
-from oss_lab.model.tap import Taps, untapped
+from oss_lab.model.tap import Tap, Taps, untapped
 from oss_lab.model.transformer import Block, Transformer
+from oss_lab.points import SHOWN_BY_KERNELS
 
 
 class KernelTransformer(Transformer):
@@ -37,24 +41,37 @@ class KernelTransformer(Transformer):
         taps: Taps = untapped,
     ) -> Float[Tensor, "batch kept vocab"]:
         """As `Transformer.forward`."""
-        if taps is not untapped:
+        if not self.shows(taps.points):
             return super().forward(tokens, cache, last=last, taps=taps)
         batch, seq = tokens.shape
         cache = KVCache(self.config, batch) if cache is None else cache
-        x = self.embedding(tokens)
+        tap = taps(None)
+        x = tap("embed", self.embedding(tokens))
         by = rotation(self.config, cache.positions(seq, tokens.device), x.dtype)
         for n in range(len(self.block)):
-            block = cast(Block, self.block[n])
+            block, within = cast(Block, self.block[n]), taps(n)
             window = self.config.window(n)
             reach = cache.reach(seq, window)
             padding = cache.padding_within(reach, seq)
-            x = self._attend(x, block.attn, by, cache.layers[n], reach, window, padding)
-            x = self._ask_experts(x, block.mlp)
+            x = within("resid.pre", x)
+            x = self._attend(x, block.attn, by, cache.layers[n], reach, window, padding, within)
+            x = within("resid.mid", x)
+            x = within("resid.post", x + self._ask_experts(x, block.mlp, within))
         cache.advance(seq)
         kept = x if last is None else x[:, seq - min(last, seq) :]
-        normed = self.kernels.rms_norm(kept.flatten(0, 1), self.norm.scale, self.norm.eps)
-        logits = self.kernels.linear(normed, self.unembedding.weight, None)
-        return logits.view(*kept.shape[:2], self.config.vocab_size)
+        normed = tap("out.norm", self._norm(kept, self.norm))
+        logits = self.kernels.linear(normed.flatten(0, 1), self.unembedding.weight, None)
+        return tap("out.logits", logits.view(*kept.shape[:2], self.config.vocab_size))
+
+    def computed_by(self, points: Collection[str]) -> str:
+        return self.kernels.name if self.shows(points) else super().computed_by(points)
+
+    def shows(self, points: Collection[str]) -> bool:
+        """Whether a fused step hands out all these lines of the forward."""
+        return SHOWN_BY_KERNELS.issuperset(points)
+
+    def _norm(self, x: Float[Tensor, "batch seq hidden"], norm: RMSNorm) -> Float[Tensor, "..."]:
+        return self.kernels.rms_norm(x.flatten(0, 1), norm.scale, norm.eps).view(x.shape)
 
     def _attend(
         self,
@@ -65,30 +82,36 @@ class KernelTransformer(Transformer):
         reach: int,
         window: int | None,
         padding: Int[Tensor, "batch"] | None,
+        tap: Tap,
     ) -> Float[Tensor, "batch seq hidden"]:
         """The residual stream plus attention."""
-        residual = x.flatten(0, 1)
-        normed = self.kernels.rms_norm(residual, attn.norm.scale, attn.norm.eps)
+        normed = tap("attn.norm", self._norm(x, attn.norm)).flatten(0, 1)
         heads = self.kernels.linear(normed, attn.qkv.weight, attn.qkv.bias)
         heads = heads.view(*x.shape[:2], -1, attn.head_dim).transpose(1, 2)
         q, k, v = heads.split((attn.heads, attn.kv_heads, attn.kv_heads), dim=1)
-        keys, values = cache.append(rotate(k, by), v, reach)
-        z, _ = self.kernels.attention(
-            rotate(q, by), keys, values, attn.sinks, window=window, padding=padding
-        )
-        z = z.transpose(1, 2).flatten(2).flatten(0, 1)
+        q, k, v = tap("attn.q", q), tap("attn.k", k), tap("attn.v", v)
+        q, k = tap("attn.q_rot", rotate(q, by)), tap("attn.k_rot", rotate(k, by))
+        keys, values = cache.append(k, v, reach)
+        sinks = tap("attn.sink", attn.sinks.float())
+        z, lse = self.kernels.attention(q, keys, values, sinks, window=window, padding=padding)
+        tap("attn.sink_mass", (sinks[:, None] - lse).exp())
+        z = tap("attn.z", z).transpose(1, 2).flatten(2).flatten(0, 1)
+        residual = x.flatten(0, 1)
         return self.kernels.linear(z, attn.out.weight, attn.out.bias, residual).view(x.shape)
 
     def _ask_experts(
-        self, x: Float[Tensor, "batch seq hidden"], mlp: MixtureOfExperts
+        self, x: Float[Tensor, "batch seq hidden"], mlp: MixtureOfExperts, tap: Tap
     ) -> Float[Tensor, "batch seq hidden"]:
-        """The residual stream plus the experts."""
-        normed = self.kernels.rms_norm(x.flatten(0, 1), mlp.norm.scale, mlp.norm.eps)
+        """The experts' contribution to the residual stream."""
+        normed = tap("moe.norm", self._norm(x, mlp.norm)).flatten(0, 1)
         ids, weights = self.kernels.router(normed, mlp.gate.weight, mlp.gate.bias, mlp.slots)
+        by_token = (*x.shape[:2], mlp.slots)
+        ids = tap("moe.expert_ids", ids.view(by_token)).flatten(0, 1)
+        weights = tap("moe.expert_weights", weights.view(by_token)).flatten(0, 1)
         out = self.kernels.expert_mlp(
             normed, ids, weights, expert_weights(mlp), alpha=mlp.alpha, limit=mlp.limit
         )
-        return x + out.view(x.shape)
+        return tap("moe.out", out.view(x.shape))
 
 
 def expert_weights(mlp: MixtureOfExperts) -> ExpertWeights:

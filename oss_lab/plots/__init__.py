@@ -10,7 +10,8 @@
     plots.accuracy(rows, totals, "nano")                    accuracy against thinking, by effort
     plots.kernel_speed(found)                               kernels beside the machine's limits
 
-Tensors are what `Lab.trace` returns, or parts of them. No figure runs a model. The figures of
+Values are parts of a `Trace`, whose axes have names, or arrays with the axes that a figure tells.
+No figure runs a model. The figures of
 a training run are in `training.py` and `training_groups.py`.
 """
 
@@ -22,8 +23,8 @@ from oss_lab.plots.expert_map import expert_map
 from oss_lab.plots.figure import Figure, Passage
 from oss_lab.plots.kernel_speed import kernel_speed
 from oss_lab.plots.sink_mass import sink_mass
-from oss_lab.plots.tokens import TokenLabel, reply_tokens, token_labels
 from oss_lab.plots.transcript import transcript
+from oss_lab.token_labels import TokenLabel, reply_tokens, token_labels
 
 __all__ = [
     "Figure",

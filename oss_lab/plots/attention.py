@@ -26,7 +26,7 @@ from oss_lab.plots.style import (
     require_tokens,
     token_axis,
 )
-from oss_lab.plots.tokens import TokenLabel
+from oss_lab.token_labels import TokenLabel
 
 ROW = 12  # pixels
 HIDDEN = "rgb(190, 190, 190)"
@@ -68,7 +68,9 @@ def attention(
         heads: (layer, head) of each panel.
         queries: neighbouring positions that get a row each; columns are all tokens up to the last.
     """
-    require_tokens(len(sink_mass[0][0]), tokens)
+    patterns = numbers(pattern, "layer", "head", "seq", "key")
+    sinks = numbers(sink_mass, "layer", "head", "seq")
+    require_tokens(sinks.shape[-1], tokens)
     first, end, _ = queries.indices(len(tokens))
     if not heads or first >= end:
         raise LabError(f"name at least one head and some queries from 0 to {len(tokens) - 1}")
@@ -78,8 +80,8 @@ def attention(
             head,
             config.window(layer),
             first,
-            numbers(pattern[layer][head])[first:end, :end],
-            numbers(sink_mass[layer][head])[first:end],
+            patterns[layer, head, first:end, :end],
+            sinks[layer, head, first:end],
         )
         for layer, head in heads
     ]

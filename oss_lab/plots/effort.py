@@ -4,7 +4,6 @@ One bar an effort. `expected`, where it is known, says beside each bar whether t
 one question says nothing about accuracy (`oss-lab eval` measures that).
 """
 
-from collections import Counter
 from collections.abc import Mapping
 
 import plotly.graph_objects as go
@@ -13,8 +12,9 @@ import tiktoken
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import CHANNELS, GREY, base, legend_below
-from oss_lab.plots.tokens import plotly_text, token_labels, visible
+from oss_lab.plots.tokens import plotly_text, visible
 from oss_lab.reply import Reply
+from oss_lab.token_labels import channel_counts
 
 NAMES = {"format": "Harmony's own tokens"}
 
@@ -67,13 +67,6 @@ def effort_comparison(
         for effort, reply in replies.items()
     ]
     return Figure(figure, "; ".join(told) + ".")
-
-
-def channel_counts(reply: Reply, encoding: tiktoken.Encoding) -> Counter[str]:
-    """Tokens of content by channel; everything else counts as `format`."""
-    labels = token_labels(encoding, reply.ids, "assistant")
-    channels = ((label.channel or "") if label.part == "content" else "" for label in labels)
-    return Counter(channel if channel in CHANNELS else "format" for channel in channels)
 
 
 def _answer(reply: Reply, expected: str | None) -> str:

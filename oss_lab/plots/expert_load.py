@@ -17,7 +17,7 @@ ROW = 26  # pixels
 
 def expert_load(expert_ids: Any, *, experts: int) -> Figure:
     """Layer x expert map of the share of tokens that chose it; `expert_ids` [layer seq slot]."""
-    ids = numbers(expert_ids).astype(np.int64)
+    ids = numbers(expert_ids, "layer", "seq", "slot").astype(np.int64)
     layers, seq, slots = ids.shape
     require_tokens(seq)
     counts = np.stack([np.bincount(layer.ravel(), minlength=experts) for layer in ids])

@@ -24,7 +24,8 @@ from oss_lab.plots.style import (
     require_tokens,
     token_axis,
 )
-from oss_lab.plots.tokens import TokenLabel
+from oss_lab.plots.tokens import visible
+from oss_lab.token_labels import TokenLabel
 
 ROW = 15  # pixels
 
@@ -37,7 +38,9 @@ def expert_map(expert_ids: Any, expert_weights: Any, tokens: Sequence[TokenLabel
             `moe.expert_ids` and `moe.expert_weights`.
         tokens: [seq] labels.
     """
-    ids, weights = numbers(expert_ids).astype(np.int64), numbers(expert_weights)
+    axes = ("layer", "seq", "slot")
+    ids = numbers(expert_ids, *axes).astype(np.int64)
+    weights = numbers(expert_weights, *axes)
     layers, seq, slots = ids.shape
     require_tokens(seq, tokens)
     rows = layers * slots
@@ -61,7 +64,7 @@ def expert_map(expert_ids: Any, expert_weights: Any, tokens: Sequence[TokenLabel
     choice = [f"{layer} · {ordinal(slot + 1)}" for layer in range(layers) for slot in range(slots)]
     title = "Which experts each token goes to"
     base(figure, title, "number = expert, colour = its weight", 190 + ROW * rows)
-    upright = max(len(token.shown) for token in tokens) <= 2
+    upright = max(len(visible(token.text)) for token in tokens) <= 2
     figure.update_xaxes(token_axis(tokens, title="token", tickangle=0 if upright else -90))
     figure.update_yaxes(
         title="layer · choice",

@@ -18,7 +18,7 @@ ROW = 30  # pixels
 
 def sink_mass(mass: Any, config: ModelConfig) -> Figure:
     """Layer x head map of the mean of `mass` [layer head seq], traced at `attn.sink_mass`."""
-    shares = numbers(mass)
+    shares = numbers(mass, "layer", "head", "seq")
     require_tokens(shares.shape[-1])
     mean = shares.mean(axis=-1)
     layers, heads = mean.shape

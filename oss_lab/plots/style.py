@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from plotly.colors import qualitative
 
 from oss_lab.errors import LabError
-from oss_lab.plots.tokens import TokenLabel, plotly_text, sections
+from oss_lab.plots.tokens import plotly_text, visible
+from oss_lab.token_labels import TokenLabel, sections
 
 GREY = "#777777"
 FAINT = "rgba(119,119,119,0.35)"
@@ -42,8 +43,13 @@ CHANNELS: Mapping[str, ChannelStyle] = {
 """Harmony's channels; `format` is its special tokens and headers, on no channel."""
 
 
-def numbers(data: Any) -> NDArray[np.float64]:
-    """A tensor (any device or dtype), array or nested list as a float64 array."""
+def numbers(data: Any, *axes: str) -> NDArray[np.float64]:
+    """A tensor (any device or dtype), array or nested list as a float64 array.
+
+    An array whose axes have names is brought into the order of `axes`.
+    """
+    if axes and hasattr(data, "dims"):
+        data = data.transpose(*axes).values
     if hasattr(data, "detach"):
         data = data.detach().cpu().double().numpy()
     return np.asarray(data, dtype=np.float64)
@@ -96,7 +102,7 @@ def token_axis(tokens: Sequence[TokenLabel], **settings: Any) -> dict[str, Any]:
     return {
         "tickmode": "array",
         "tickvals": np.arange(len(tokens), dtype=np.int16),
-        "ticktext": [plotly_text(token.shown) for token in tokens],
+        "ticktext": [plotly_text(visible(token.text)) for token in tokens],
         "tickfont": {"family": MONOSPACE, "size": 10},
         "showgrid": False,
         "ticks": "",

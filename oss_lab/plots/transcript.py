@@ -14,8 +14,9 @@ import tiktoken
 from oss_lab.generate import Token
 from oss_lab.plots.figure import Passage
 from oss_lab.plots.style import CHANNELS, plural
-from oss_lab.plots.tokens import TokenLabel, sections, token_labels
+from oss_lab.plots.tokens import visible
 from oss_lab.reply import Reply
+from oss_lab.token_labels import TokenLabel, sections, token_labels
 
 SURE = 0.9
 Pair = tuple[TokenLabel, Token]
@@ -51,7 +52,7 @@ def _span(label: TokenLabel, token: Token) -> str:
     title = f"{probability:.1%}, log {token.logprob:.2f}"
     if token.forced:
         title = f"written by the budget; {title}"
-    shown = escape(label.shown)
+    shown = escape(visible(label.text))
     if label.part == "format":
         shown = f'<span style="opacity:0.6">{shown}</span>'
     tag = "u" if probability < SURE else "span"
@@ -70,7 +71,7 @@ def _sentence(reply: Reply, pairs: Sequence[Pair]) -> str:
     label, token = min(pairs, key=lambda pair: pair[1].logprob)
     parts = [
         f"{', '.join(told) or 'No content'}; {plural(len(pairs), 'token')} in all",
-        f"the least certain, “{label.shown}”, had {math.exp(token.logprob):.0%}",
+        f"the least certain, “{visible(label.text)}”, had {math.exp(token.logprob):.0%}",
     ]
     if reply.stop == "length":
         parts.append("cut off at the limit")

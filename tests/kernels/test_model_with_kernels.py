@@ -9,6 +9,7 @@ from oss_lab.config import GPT_OSS_NANO
 from oss_lab.loading import find_checkpoint, load_model
 from oss_lab.model import Recorder
 from oss_lab.model.with_kernels import KernelTransformer
+from oss_lab.points import SHOWN_BY_KERNELS
 
 pytest.importorskip("triton", reason="triton is not installed")
 pytest.importorskip("numba", reason="numba is not installed")
@@ -86,8 +87,56 @@ def test_unequal_prompts(rng, spelt_out, name):
         assert_same_logits(ours[row, skipped:], theirs[row, skipped:], tied[row, skipped:])
 
 
-def test_who_looks_inside_gets_the_spelt_out_forward(rng, spelt_out):
+@pytest.mark.parametrize("name", ["reference", "cpu"])
+def test_kernels_show_what_they_hand_out(rng, spelt_out, name):
+    ids, shown = tokens(rng, 1, 140), Recorder(SHOWN_BY_KERNELS)
+    kernels = on(name, spelt_out)
+    assert kernels.computed_by(shown.points) == name
+    logits = kernels(ids, taps=shown)
+    assert torch.equal(logits, kernels(ids))
+    theirs = Recorder(SHOWN_BY_KERNELS)
+    spelt_out(ids, taps=theirs)
+    assert shown.seen.keys() == theirs.seen.keys()
+    same = same_choices(shown, theirs)
+    assert same > 100
+    for key, (ours,) in shown.seen.items():
+        (other,) = theirs.seen[key]
+        if key[0] == "attn.sink":
+            assert torch.equal(ours, other)
+            continue
+        seq = 2 if ours.dim() > 2 and ours.shape[2] == 140 else 1
+        ours, other = ours.narrow(seq, 0, same), other.narrow(seq, 0, same)
+        torch.testing.assert_close(ours.float(), other.float(), atol=1e-4, rtol=1e-4)
+
+
+def same_choices(ours, theirs):
+    """Up to which position both chose the same experts in every layer."""
+    apart = [
+        (a[0][0].sort().values != b[0][0].sort().values).any(-1)
+        for (name, _), a in ours.seen.items()
+        if name == "moe.expert_ids"
+        for b in [theirs.seen[name, _]]
+    ]
+    places = torch.stack(apart).any(0).nonzero().flatten().tolist()
+    return places[0] if places else len(apart[0])
+
+
+def test_a_change_reaches_the_kernels(rng, spelt_out):
+    class Silence:
+        points = ("moe.out",)
+
+        def __call__(self, layer):
+            return lambda name, x: x * 0 if name == "moe.out" and layer == 1 else x
+
+    ids, kernels = tokens(rng, 1, 20), on("cpu", spelt_out)
+    assert kernels.computed_by(Silence.points) == "cpu"
+    ours, theirs = (model(ids, taps=Silence())[0, :5] for model in (kernels, spelt_out))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_who_looks_further_inside_gets_the_spelt_out_forward(rng, spelt_out):
     ids, recorder = tokens(rng, 1, 20), Recorder(["attn.pattern"])
+    assert on("cpu", spelt_out).computed_by(recorder.points) == "reference"
     logits = on("cpu", spelt_out)(ids, taps=recorder)
     assert torch.equal(logits, spelt_out(ids))
     assert recorder.stacked("attn.pattern").shape == (4, 8, 20, 20)

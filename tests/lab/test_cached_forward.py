@@ -15,7 +15,7 @@ from oss_lab.cache import KVCache
 from oss_lab.generate import pad_left
 from oss_lab.model import Recorder
 from oss_lab.model.experts import ExpertCache, PackedExperts
-from oss_lab.model.tap import POINTS
+from oss_lab.points import POINTS, TAPPED
 
 SEQ = 90
 
@@ -159,12 +159,12 @@ def test_only_the_asked_for_positions_are_unembedded(model, tokens, whole, last)
 
 
 def test_recording_every_point_changes_no_bit(model, config, tokens, whole):
-    watch = Recorder(POINTS)
+    watch = Recorder(TAPPED)
     assert torch.equal(model(tokens, taps=watch), whole)
     layers = range(config.num_hidden_layers)
-    outside = {"embed", "out.norm", "out.logits"}
-    expected = {(name, None) for name in outside}
-    expected |= {(name, n) for name in POINTS.keys() - outside for n in layers}
+    expected = {
+        (name, layer) for name in TAPPED for layer in (layers if POINTS[name].layered else [None])
+    }
     assert watch.seen.keys() == expected
 
 

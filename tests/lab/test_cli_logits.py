@@ -137,7 +137,7 @@ def test_a_failure_leaves_an_earlier_out_alone(logits, monkeypatch):
     assert logits.run({"a.json": [1]})[0] == 0
     before = logits.out.read_bytes()
 
-    def full(tensors, path):
+    def full(tensors, path, metadata):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 

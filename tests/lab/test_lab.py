@@ -18,11 +18,9 @@ from oss_lab.harmony import (
     render,
 )
 from oss_lab.lab import Lab, usable_ids
-from oss_lab.model.tap import POINTS
 
 THOUGHT = "<|channel|>analysis<|message|>six sevens<|end|><|start|>assistant"
 ANSWER = "<|channel|>final<|message|>42<|return|>"
-INSIDE = {"embed", "out.norm", "out.logits"}  # points outside the layers
 
 
 @pytest.fixture(scope="module")
@@ -151,43 +149,6 @@ def test_reserved_ids_are_not_usable(random_lab, tiny):
 def test_a_vocabulary_too_large_for_the_model_is_refused(random_model, tiny_config, tiny):
     with pytest.raises(LabError, match="280 ids, the model only 96"):
         Lab(random_model(tiny_config), tiny, GREEDY)
-
-
-@pytest.mark.parametrize("name", POINTS)
-def test_a_trace_has_the_axes_that_the_table_lists(random_lab, name):
-    config, seq = random_lab.config, 7
-    sizes = {
-        "seq": seq,
-        "key": seq,
-        "hidden": config.hidden_size,
-        "head": config.num_attention_heads,
-        "kv_head": config.num_key_value_heads,
-        "head_dim": config.head_dim,
-        "expert": config.num_experts,
-        "slot": config.experts_per_token,
-        "vocab": config.vocab_size,
-    }
-    axes = POINTS[name].rpartition("[")[2].rstrip("]").split()
-    layers = [] if name in INSIDE else [config.num_hidden_layers]
-    (traced,) = random_lab.trace(range(seq), [name]).values()
-    assert list(traced.shape) == layers + [sizes[axis] for axis in axes]
-
-
-def test_a_trace_covers_prompt_and_reply(random_lab):
-    reply = random_lab.chat("a", max_tokens=5)
-    tokens = [*reply.prompt_tokens, *reply.ids]
-    traced = random_lab.trace(reply, ["out.logits", "moe.expert_ids"])
-    assert traced["moe.expert_ids"].shape[1] == len(tokens)
-    torch.testing.assert_close(traced["out.logits"], random_lab.logits(tokens), atol=1e-4, rtol=0)
-
-
-def test_trace_mistakes_are_one_sentence(random_lab):
-    with pytest.raises(LabError, match=r"no point 'moe\.ids'; the points are embed"):
-        random_lab.trace([1, 2], ["moe.ids"])
-    with pytest.raises(LabError, match="empty"):
-        random_lab.trace([], ["embed"])
-    with pytest.raises(LabError, match="id 288 at position 1"):
-        random_lab.trace([1, 288], ["embed"])
 
 
 def test_load_a_folder(write_tiny, tiny_config, capsys):

@@ -12,16 +12,14 @@ from oss_lab import plots
 from oss_lab.config import GPT_OSS_NANO
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import JSON_LIMIT, PLOTLY
-from oss_lab.plots.tokens import TokenLabel, visible
+from oss_lab.token_labels import TokenLabel
 
 SCRIPT = "<script>alert(1)</script>"
 WIDE = 60  # tokens in the size tests, of all four layers and eight heads of nano
 
 
 def labels(*texts):
-    return [
-        TokenLabel(text, visible(text), 0, "assistant", "analysis", "content") for text in texts
-    ]
+    return [TokenLabel(text, 0, "assistant", "analysis", None, "content") for text in texts]
 
 
 def drawn(figure):
@@ -66,8 +64,8 @@ def test_expert_map_has_a_row_for_every_choice():
 
 def test_expert_map_parts_the_messages():
     tokens = [
-        TokenLabel("a", "a", 0, "user", None, "content"),
-        TokenLabel("b", "b", 1, "assistant", "final", "content"),
+        TokenLabel("a", 0, "user"),
+        TokenLabel("b", 1, "assistant", "final"),
     ]
     layout = drawn(plots.expert_map(*routing(1, 2), tokens))["layout"]
     assert [note["text"] for note in layout["annotations"]] == ["user", "final"]

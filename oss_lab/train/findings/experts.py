@@ -128,7 +128,7 @@ def observe(lab: Lab, n: int, seed: int) -> Observed:
             begin = next(i for i, m in enumerate(conversation) if m.role == "user")
             kept = [p for p, note in enumerate(rendered.annotations) if note.message >= begin]
             chosen = lab.trace(rendered.tokens, ["moe.expert_ids"])["moe.expert_ids"]
-            ids.append(chosen[:, kept].cpu().numpy())
+            ids.append(chosen[:, kept].values.astype(np.int64))
             group += [len(tasks)] * len(kept)
             kinds += [kind_of(rendered.source(p), rendered.annotations[p]) for p in kept]
             fields += [field_of(conversation, rendered.annotations[p]) for p in kept]

@@ -1,0 +1,160 @@
+"""Applying interventions: taps that change what is handed out, and measure by how much.
+
+One `Changes` lies over the forwards of one generation or trace; the `Effects` that it fills may
+gather over several.
+"""
+
+import warnings
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from oss_lab.errors import LabError
+from oss_lab.interventions import Intervention
+from oss_lab.model.tap import Tap, Taps, keep
+from oss_lab.points import POINTS
+
+
+class NoEffectWarning(UserWarning):
+    """An intervention changed nothing."""
+
+
+@dataclass
+class Effect:
+    """What one intervention did at the point that it writes, over everything it lay over.
+
+    Attributes:
+        asked, changed: how many tensors it was handed, and how many came out different.
+        squared, of: sums of squares, of the change and of what was there (finite values).
+    """
+
+    of_what: Intervention
+    asked: int = 0
+    changed: int = 0
+    squared: float = 0.0
+    of: float = 0.0
+
+    @property
+    def size(self) -> float:
+        """Norm of the change over the norm of what was there."""
+        return (self.squared / self.of) ** 0.5 if self.of else 0.0
+
+    def add(self, before: Tensor, after: Tensor) -> None:
+        self.asked += 1
+        if torch.equal(before, after):
+            return
+        self.changed += 1
+        finite = before.isfinite() & after.isfinite()
+        was, now = before[finite].double(), after[finite].double()
+        self.squared += float((now - was).square().sum())
+        self.of += float(was.square().sum())
+
+    def __str__(self) -> str:
+        if not self.changed:
+            return f"{self.of_what}: changed nothing ({self.asked} times asked)"
+        return (
+            f"{self.of_what}: changed {self.of_what.writes} in {self.changed} of {self.asked}"
+            f" forwards, by {self.size:.1%} of its norm"
+        )
+
+
+@dataclass
+class Effects:
+    """The effect of each intervention, in order."""
+
+    each: list[Effect] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, interventions: Sequence[Intervention]) -> "Effects":
+        return cls([Effect(intervention) for intervention in interventions])
+
+    def warn_of_none(self) -> None:
+        """Warn of every intervention that changed nothing."""
+        for effect in self.each:
+            if not effect.changed:
+                warnings.warn(str(effect), NoEffectWarning, stacklevel=3)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.each))
+
+
+@dataclass
+class Here:
+    """The place of a forward: a layer, and the positions of the tokens that go through it."""
+
+    layer: int | None
+    handed: dict[str, Tensor]
+    positions: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+
+    def rows(self, positions: tuple[int, ...] | None) -> Tensor:
+        if positions is None:
+            return torch.ones_like(self.positions, dtype=torch.bool)
+        return torch.isin(self.positions, torch.tensor(positions, device=self.positions.device))
+
+    def first_key(self, keys: int) -> int:
+        """The position of the first of the last `keys` keys."""
+        return int(self.positions[-1]) + 1 - keys
+
+
+class Changes:
+    """Taps that apply interventions in order."""
+
+    def __init__(self, effects: Sequence[Effect]) -> None:
+        self.effects = effects
+        made = [effect.of_what for effect in effects]
+        needed = {name for each in made for name in (each.writes, *each.reads)}
+        self.points: Collection[str] = frozenset(needed)
+        self._seen: dict[tuple[str, int | None], int] = {}
+        self._by_position = any(each.counts for each in made)
+
+    def __call__(self, layer: int | None) -> Tap:
+        mine = [each for each in self.effects if each.of_what.layer in (None, layer)]
+        if not mine:
+            return keep
+        here = Here(layer, {})
+
+        def changed(name: str, x: Tensor) -> Tensor:
+            if name not in self.points:
+                return x
+            self._stand(here, name, x)
+            for effect in mine:
+                if effect.of_what.writes == name:
+                    before, x = x, effect.of_what.change(x, here)
+                    effect.add(before, x)
+            here.handed[name] = x
+            return x
+
+        return changed
+
+    def _stand(self, here: Here, name: str, x: Tensor) -> None:
+        """Count the positions that go by at this point."""
+        axes = POINTS[name].axes
+        if "seq" not in axes:
+            return
+        if self._by_position and len(x) != 1:
+            raise LabError(
+                f"an intervention on positions needs one sequence, and this batch has {len(x)}"
+            )
+        by_head = axes[1:2] in (("head",), ("kv_head",))
+        seq = x.shape[2 if by_head else 1]
+        begin = self._seen.get((name, here.layer), 0)
+        self._seen[name, here.layer] = begin + seq
+        here.positions = torch.arange(begin, begin + seq, device=x.device)
+
+
+@dataclass(frozen=True)
+class Both:
+    """One tap behind the other: what `first` changed is what `second` sees."""
+
+    first: Taps
+    second: Taps
+
+    @property
+    def points(self) -> Collection[str]:
+        return {*self.first.points, *self.second.points}
+
+    def __call__(self, layer: int | None) -> Tap:
+        before, after = self.first(layer), self.second(layer)
+        return lambda name, x: after(name, before(name, x))

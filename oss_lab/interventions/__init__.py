@@ -1,0 +1,37 @@
+"""Interventions: small frozen objects that say what is changed inside a forward, where and when.
+
+    with lab.intervene(ScaleExpert(layer=2, expert=7, by=0)) as effects:
+        reply = lab.chat("What is 347 * 62?")
+    print(effects)
+
+A `layer` or `head` of None is every one, `positions` of None every token. An intervention writes at
+a point of `oss_lab/points.py`; `oss_lab/changes.py` applies it there and measures by how much it
+changed what was there. None of them runs code that a file brought.
+"""
+
+from oss_lab.interventions.attention import HideKeys, ScaleHead, SetSink, ShiftSink, hide_channel
+from oss_lab.interventions.base import Intervention
+from oss_lab.interventions.experts import (
+    BiasExpert,
+    ForceExpert,
+    ScaleExpert,
+    ScaleSlot,
+    SwapIn,
+)
+from oss_lab.interventions.values import AddVector, Patch
+
+__all__ = [
+    "AddVector",
+    "BiasExpert",
+    "ForceExpert",
+    "HideKeys",
+    "Intervention",
+    "Patch",
+    "ScaleExpert",
+    "ScaleHead",
+    "ScaleSlot",
+    "SetSink",
+    "ShiftSink",
+    "SwapIn",
+    "hide_channel",
+]

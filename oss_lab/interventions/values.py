@@ -1,0 +1,84 @@
+"""Values put in: a vector added, or what another run computed."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from oss_lab.errors import LabError
+from oss_lab.interventions.base import Intervention, Place, writable
+from oss_lab.points import POINTS
+from oss_lab.trace import Trace
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddVector(Intervention):
+    """Add a vector [hidden] to a residual stream or another point of that shape: steering."""
+
+    point: str
+    vector: Tensor = field(repr=False, compare=False)
+    by: float = 1.0
+
+    def __post_init__(self) -> None:
+        writable(self.point)
+
+    @property
+    def writes(self) -> str:
+        return self.point
+
+    def change(self, x: Tensor, at: Place) -> Tensor:
+        added = torch.zeros_like(x)
+        added[:, at.rows(self.positions)] = self.by * self.vector.to(x)
+        return x + added
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patch(Intervention):
+    """Put what another run computed in the place of what this one does.
+
+    Attributes:
+        positions: of this sequence, one for each row of `values`.
+        values: [position ...] as a trace keeps the point; None of its axes may be `key`.
+    """
+
+    point: str
+    values: Tensor = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        writable(self.point)
+        if self.positions is None or len(self.positions) != len(self.values):
+            raise LabError(f"{self}: give a position for each of the {len(self.values)} values")
+        if "key" in POINTS[self.point].axes or "seq" not in POINTS[self.point].axes:
+            raise LabError(f"{self}: only points with a value a token can be patched")
+
+    @classmethod
+    def from_trace(
+        cls, trace: Trace, point: str, layer: int | None, onto: dict[int, int]
+    ) -> "Patch":
+        """Rows of a trace; `onto` says which of its positions goes to which of this sequence."""
+        kept = {position: row for row, position in enumerate(trace.positions)}
+        if missing := [position for position in onto if position not in kept]:
+            raise LabError(f"the trace holds no position {missing[0]}")
+        rows = [kept[position] for position in onto]
+        values = trace.tensor(point, layer)[rows]
+        return cls(point=point, layer=layer, positions=tuple(onto.values()), values=values)
+
+    @property
+    def writes(self) -> str:
+        return self.point
+
+    @property
+    def reads(self) -> Collection[str]:
+        return ("moe.router_logits",) if self.point == "moe.expert_ids" else ()
+
+    def change(self, x: Tensor, at: Place) -> Tensor:
+        assert self.positions is not None
+        patched = x.clone()
+        by_head = POINTS[self.point].axes[1:2] in (("head",), ("kv_head",))
+        rows = patched.transpose(1, 2) if by_head else patched
+        places = {int(position): row for row, position in enumerate(at.positions.tolist())}
+        for value, position in zip(self.values, self.positions, strict=True):
+            if position in places:
+                rows[:, places[position]] = value.to(x)
+        return patched

@@ -1,0 +1,181 @@
+"""Recording: the taps that keep what was asked for, token after token.
+
+A recording lies over any number of forwards of one sequence: a prompt in chunks, then token by
+token. What was asked for and never came is an error, as is a quantity with a NaN.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from oss_lab.config import ModelConfig
+from oss_lab.derived import DERIVED
+from oss_lab.errors import LabError
+from oss_lab.model import Transformer
+from oss_lab.model.tap import Tap, keep
+from oss_lab.points import POINTS, Point, check_points, tapped
+
+Key = tuple[str, int | None]
+UNSEEN = {"attn.scores": -torch.inf, "attn.pattern": 0.0}
+"""What stands at a key that a layer no longer holds, or that came later."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is recorded; None stands for all layers, heads or positions."""
+
+    points: tuple[str, ...]
+    layers: tuple[int, ...] | None = None
+    heads: tuple[int, ...] | None = None
+    positions: tuple[int, ...] | None = None
+
+    def check(self, config: ModelConfig, seq: int | None = None) -> None:
+        """Raise LabError for what this model, or a sequence of `seq` tokens, does not have."""
+        if not self.points:
+            raise LabError("no point is asked for; name at least one")
+        check_points(self.points)
+        for what, chosen, count in (
+            ("layer", self.layers, config.num_hidden_layers),
+            ("head", self.heads, config.num_attention_heads),
+            ("position", self.positions, seq),
+        ):
+            if chosen is None or count is None:
+                continue
+            if not chosen:
+                raise LabError(f"{what}s is empty; leave it out for all of them")
+            if outside := [n for n in chosen if not 0 <= n < count]:
+                raise LabError(f"there is no {what} {outside[0]}; they are 0 to {count - 1}")
+
+    def layers_of(self, point: Point, config: ModelConfig) -> list[int | None]:
+        """The layers of a point that are kept; [None] outside the layers."""
+        if not point.layered:
+            return [None]
+        return list(range(config.num_hidden_layers) if self.layers is None else self.layers)
+
+    def rows(self, begin: int, count: int) -> list[int] | None:
+        """Which of `count` positions from `begin` on are kept; None: all."""
+        if self.positions is None:
+            return None
+        return [
+            position - begin for position in self.positions if begin <= position < begin + count
+        ]
+
+    def heads_of(self, point: Point, config: ModelConfig) -> list[int] | None:
+        """Which heads of a point are kept, key-value heads that they read where it has those."""
+        if self.heads is None:
+            return None
+        if "kv_head" in point.axes:
+            group = config.num_attention_heads // config.num_key_value_heads
+            return sorted({head // group for head in self.heads})
+        return list(self.heads) if "head" in point.axes else None
+
+
+def while_written(points: Sequence[str]) -> Selection:
+    """All that these points hand out while a reply is written.
+
+    Raises:
+        LabError: a point needs logits, which a prompt's tokens do not get then.
+    """
+    for name in points:
+        if name in POINTS and any(source.startswith("out.") for source in tapped([name])):
+            raise LabError(
+                f"{name} is not there for every token while a reply is written: take"
+                " `alternatives`, or `trace` the reply"
+            )
+    return Selection(tuple(points))
+
+
+class Recording:
+    """Taps that keep a selection of one sequence; `tensors` gives what was kept."""
+
+    def __init__(self, model: Transformer, selection: Selection) -> None:
+        selection.check(model.config)
+        self.model, self.selection = model, selection
+        self.points: Collection[str] = tapped(selection.points)
+        self._kept: dict[Key, list[Tensor]] = {}
+        self._seen: dict[Key, int] = {}  # positions that went by
+
+    def __call__(self, layer: int | None) -> Tap:
+        chosen = self.selection.layers
+        if layer is not None and chosen is not None and layer not in chosen:
+            return keep
+        wanted = [
+            point
+            for point in map(POINTS.__getitem__, self.selection.points)
+            if point.layered == (layer is not None)
+        ]
+        handed: dict[str, Tensor] = {}
+
+        def record(name: str, x: Tensor) -> Tensor:
+            if name in self.points:
+                handed[name] = x.detach()
+                for point in wanted:
+                    sources = point.sources or (point.name,)
+                    if name == sources[-1]:
+                        self._keep(point, layer, [handed[source] for source in sources])
+            return x
+
+        return record
+
+    def _keep(self, point: Point, layer: int | None, sources: list[Tensor]) -> None:
+        """Take the next positions of a point, the quantity that these sources give."""
+        derive = DERIVED.get(point.name)
+        x = derive(self.model, layer, *sources) if derive else sources[0]
+        config, key = self.model.config, (point.name, layer)
+        heads = self.selection.heads_of(point, config)
+        dtype = point.kept_dtype(self.model.embedding.weight.dtype)
+        if "seq" not in point.axes:
+            self._kept[key] = [(x if heads is None else x[heads]).to(dtype, copy=True)]
+            return
+        if len(x) != 1:
+            raise LabError(f"a recording is of one sequence, and this forward has {len(x)}")
+        x = x[0] if heads is None else x[0][heads]
+        x = x.transpose(0, 1) if point.axes[1:2] in (("head",), ("kv_head",)) else x
+        begin = self._seen.get(key, 0)
+        self._seen[key] = begin + len(x)
+        rows = self.selection.rows(begin, len(x))
+        x = x if rows is None else x[rows]
+        if "key" in point.axes:  # a sliding layer hands out its last keys only
+            hidden = begin + sources[0].shape[2] - x.shape[-1]
+            x = F.pad(x, (hidden, 0), value=UNSEEN[point.name])
+        self._kept.setdefault(key, []).append(x.to(dtype, copy=True))
+
+    def tensors(self) -> dict[Key, Tensor]:
+        """Everything that was kept, on the CPU: [seq, ...] for each point and layer.
+
+        Raises:
+            LabError: a point was never handed out, or holds NaN or infinity.
+        """
+        kept: dict[Key, Tensor] = {}
+        for name in self.selection.points:
+            for layer in self.selection.layers_of(POINTS[name], self.model.config):
+                if (name, layer) not in self._kept:
+                    raise LabError(f"{where(name, layer)} was asked for and never handed out")
+                parts = self._kept[name, layer]
+                if "key" in POINTS[name].axes:
+                    keys = max(part.shape[-1] for part in parts)
+                    parts = [
+                        F.pad(part, (0, keys - part.shape[-1]), value=UNSEEN[name])
+                        for part in parts
+                    ]
+                kept[name, layer] = checked(name, layer, torch.cat(parts).cpu())
+        return kept
+
+
+def checked(name: str, layer: int | None, x: Tensor) -> Tensor:
+    """x, unless some of it is no number. -inf is one for a hidden key and a forbidden expert."""
+    excluded = name in ("attn.scores", "moe.router_logits")
+    finite = x.masked_fill(x == -torch.inf, 0) if excluded else x
+    if not finite.isfinite().all():
+        raise LabError(
+            f"{where(name, layer)} holds NaN or infinity; the weights or an intervention broke it"
+        )
+    return x
+
+
+def where(name: str, layer: int | None) -> str:
+    """How a tensor is named in files and messages: `moe.expert_ids/3`, `out.logits`."""
+    return name if layer is None else f"{name}/{layer}"

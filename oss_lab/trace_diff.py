@@ -1,0 +1,67 @@
+"""Where two traces part: what they are of, then each tensor's first and largest difference."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from oss_lab.points import POINTS
+from oss_lab.trace import Trace
+
+
+def differences(a: Trace, b: Trace, tolerance: float = 0.0) -> Iterator[str]:
+    """A line for each thing that differs, none where everything is the same.
+
+    Expert ids are compared as sets: two near-equal experts may change places. Positions are those
+    of the sequence, also where a trace keeps only some.
+    """
+    theirs = asdict(b.origin)
+    for name, ours in asdict(a.origin).items():
+        if ours != theirs[name]:
+            yield f"{name}: {ours} | {theirs[name]}"
+    if a.tokens != b.tokens:
+        same = min(len(a.tokens), len(b.tokens))
+        first = next((n for n in range(same) if a.tokens[n] != b.tokens[n]), same)
+        yield f"tokens: the same up to position {first}, of {len(a.tokens)} | {len(b.tokens)}"
+    if a.positions != b.positions or a.selection.heads != b.selection.heads:
+        yield "positions or heads: not the same were kept, so no tensor is compared"
+        return
+    for name in [*a.tensors, *(name for name in b.tensors if name not in a.tensors)]:
+        if name not in a.tensors or name not in b.tensors:
+            yield f"{name}: only in {'the first' if name in a.tensors else 'the second'}"
+        elif line := difference(name, a, b, tolerance):
+            yield f"{name}: {line}"
+
+
+def difference(name: str, a: Trace, b: Trace, tolerance: float) -> str | None:
+    """What differs in one tensor, None if nothing does."""
+    x, y = a.tensors[name], b.tensors[name]
+    point = POINTS[name.partition("/")[0]]
+    if "seq" in point.axes:
+        common = min(len(x), len(y))
+        x, y = x[:common], y[:common]
+    if "key" in point.axes:
+        keys = min(x.shape[-1], y.shape[-1])
+        x, y = x[..., :keys], y[..., :keys]
+    if x.shape != y.shape:
+        return f"shapes {list(x.shape)} | {list(y.shape)}"
+    if point.kind == "expert":
+        x, y = x.sort().values, y.sort().values
+    apart = gap(x, y) > tolerance
+    if not apart.any():
+        return None
+    largest = gap(x, y).max().item()
+    if "seq" not in point.axes:
+        return f"largest difference {largest:.3g}"
+    rows = apart.flatten(1).any(1) if apart.dim() > 1 else apart
+    places = rows.nonzero().flatten().tolist()
+    first = a.positions[places[0]]
+    found = f"from position {first} on, {len(places)} of {len(rows)} positions"
+    return found if point.kind in ("expert", "token") else f"{found}, at most {largest:.3g}"
+
+
+def gap(x: Tensor, y: Tensor) -> Tensor:
+    """|x - y| in float64; two equal infinities are no difference."""
+    wide, other = x.double(), y.double()
+    return torch.where(wide == other, 0.0, (wide - other).abs())

@@ -1,0 +1,125 @@
+"""A trace as a file: the same in a fresh process, and no other file is taken for one."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from oss_lab.errors import LabError
+from oss_lab.generate import GREEDY
+from oss_lab.lab import Lab
+from oss_lab.points import POINTS
+from oss_lab.trace_diff import differences
+from oss_lab.trace_file import ENTRY, read_trace
+
+
+@pytest.fixture(scope="module")
+def lab(random_model, tiny_config, tiny):
+    return Lab(random_model(replace(tiny_config, vocab_size=288)), tiny, GREEDY, checkpoint="ab12")
+
+
+@pytest.fixture
+def saved(lab, tmp_path):
+    """A reply's trace and the file that it was saved in."""
+    trace = lab.trace(lab.chat("a", max_tokens=5), list(POINTS), positions=[3, 7], layers=[1])
+    trace.save(tmp_path / "run.safetensors")
+    return trace, tmp_path / "run.safetensors"
+
+
+def test_what_is_read_is_what_was_saved(saved):
+    trace, file = saved
+    read = read_trace(file)
+    assert replace(read, tensors={}) == replace(trace, tensors={})
+    assert read.tensors.keys() == trace.tensors.keys()
+    assert all(torch.equal(read.tensors[name], x) for name, x in trace.tensors.items())
+    assert read.origin.checkpoint == "ab12"
+    assert list(differences(trace, read)) == []
+
+
+def test_a_fresh_process_needs_no_model(saved):
+    trace, file = saved
+    code = f"""
+from oss_lab.trace_file import read_trace
+margin = read_trace({str(file)!r})["moe.margin"]
+print(margin.dims, margin.seq.values.tolist(), float(margin[0, 1]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split(") ")[1] == f"[3, 7] {trace.tensor('moe.margin', 1)[1].item()}\n"
+
+
+def test_names_and_shapes_in_the_file(saved):
+    _, file = saved
+    with safe_open(file, "pt") as opened:
+        assert set(opened.metadata()) == {ENTRY}
+        names = set(opened.keys())
+        assert {"resid.pre/1", "moe.expert_ids/1", "out.logits", "embed"} <= names
+        assert opened.get_slice("attn.q/1").get_shape()[0] == 2
+
+
+def changed(file, change):
+    """The same file after `change` was made to its header."""
+    with safe_open(file, "pt") as opened:
+        head = json.loads(opened.metadata()[ENTRY])
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    change(head, tensors)
+    save_file(tensors, file, {ENTRY: json.dumps(head)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda head, _: head.update(format=2), "format 2; this version reads 1"),
+        (lambda head, _: head.pop("tokens"), "cannot be read .KeyError: 'tokens'"),
+        (lambda head, _: head.update(points=["no.such"]), "there is no point 'no.such'"),
+        (lambda head, _: head["tokens"].append(1), "labels for"),
+        (lambda head, _: head.update(positions=[3]), "has the shape"),
+        (lambda head, _: head.update(points=["embed"]), "is not in the header"),
+        (lambda head, _: head.update(labels=[[1]] * len(head["tokens"])), "label"),
+        (lambda head, _: head["origin"].update(more=1), "TypeError"),
+        (lambda _, tensors: tensors.pop("embed"), "holds no embed"),
+    ],
+)
+def test_a_header_that_does_not_fit_is_refused(saved, change, message):
+    _, file = saved
+    changed(file, change)
+    with pytest.raises(LabError, match=message):
+        read_trace(file)
+
+
+def test_other_files_are_refused(saved, tmp_path):
+    _, file = saved
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(LabError, match=r"cut\.safetensors is damaged or no safetensors file"):
+        read_trace(cut)
+    weights = tmp_path / "weights.safetensors"
+    save_file({"a": torch.zeros(1)}, weights)
+    with pytest.raises(LabError, match="but no trace of oss-lab"):
+        read_trace(weights)
+    with pytest.raises(FileNotFoundError):
+        read_trace(tmp_path / "none.safetensors")
+
+
+def test_where_two_traces_part(lab):
+    points = ["moe.expert_ids", "resid.pre", "attn.pattern"]
+    a, b = lab.trace([1, 2, 3, 4], points), lab.trace([1, 2, 9, 4, 5], points)
+    lines = list(differences(a, b))
+    assert lines[0] == "tokens: the same up to position 2, of 4 | 5"
+    assert lines[1].startswith("positions or heads: not the same")
+    b = lab.trace([1, 2, 9, 4], points)
+    lines = dict(line.split(": ", 1) for line in differences(a, b, tolerance=1e-5))
+    assert lines["resid.pre/0"].startswith("from position 2 on, 1 of 4 positions, at most ")
+    assert lines["attn.pattern/1"].startswith("from position 2 on, 2 of 4 positions")
+    assert list(differences(a, b, tolerance=1e9)) == lines_of_tokens(a, b)
+    only = lab.trace([1, 2, 3, 4], points[:1])
+    assert "resid.pre/0: only in the first" in list(differences(a, only))
+
+
+def lines_of_tokens(a, b):
+    """Experts that change by more than any tolerance are none: ids are below it."""
+    return [line for line in differences(a, b) if line.startswith("tokens")]
