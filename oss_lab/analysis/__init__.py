@@ -1,0 +1,7 @@
+"""What can be asked of a model once everything inside can be seen and changed.
+
+counterfactual.py   what if one expert of one token had not spoken, or another in its place?
+attribution.py      how much each head and expert slot adds to one token's logit
+commitment.py       what would the answer be, had the thinking ended here?
+effort.py           one question at every effort: tokens by channel, experts by layer
+"""

@@ -1,0 +1,92 @@
+"""How much each head and each expert slot adds to one token's logit: direct logit attribution.
+
+The last residual stream is the sum of the embedding and of what every layer added. The last norm
+divides all of it by one number, and the unembedding is linear, so the logit is a sum too: of the
+embedding, each head, each attention's bias, and each expert slot with its weight. What a part does
+by way of later layers is not in it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from oss_lab.errors import LabError
+from oss_lab.generate import check_tokens
+from oss_lab.lab import Lab
+from oss_lab.model.transformer import Block
+
+POINTS = (
+    "embed",
+    "attn.head_out",
+    "moe.expert_out",
+    "moe.expert_weights",
+    "resid.post",
+    "out.logits",
+)
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The parts of one logit, or of a difference of two; they add up to `logit`.
+
+    Attributes:
+        position: where the prediction is made.
+        bias: of the attention's output, a part of its own.
+    """
+
+    position: int
+    token: int
+    against: int | None
+    logit: float
+    embedding: float
+    heads: Float[Tensor, "layer head"]
+    bias: Float[Tensor, "layer"]
+    slots: Float[Tensor, "layer slot"]
+
+    @property
+    def total(self) -> float:
+        """The sum of all parts."""
+        parts = (self.heads, self.bias, self.slots)
+        return self.embedding + sum(float(part.sum()) for part in parts)
+
+
+@torch.inference_mode()
+def attribution(
+    lab: Lab, tokens: Sequence[int], position: int, token: int, against: int | None = None
+) -> Attribution:
+    """The parts of the logit that `token` gets behind `position`, less those of `against`.
+
+    Raises:
+        LabError: there is no such position or token.
+    """
+    check_tokens(tokens, lab.config)
+    if not 0 <= position < len(tokens):
+        raise LabError(f"there is no position {position}; they are 0 to {len(tokens) - 1}")
+    check_tokens([token] if against is None else [token, against], lab.config, name="the pair")
+    trace = lab.trace(tokens[: position + 1], POINTS, positions=[position])
+    layers = range(lab.config.num_hidden_layers)
+    last = trace.tensor("resid.post", layers[-1])[0].double()
+    norm, rows = lab.model.norm, lab.model.unembedding.weight.cpu().double()
+    direction = rows[token] - (0 if against is None else rows[against])
+    direction = direction * norm.scale.cpu().double() / (last.square().mean() + norm.eps).sqrt()
+    logits = trace.tensor("out.logits")[0].double()
+    biases = [cast(Block, lab.model.block[n]).attn.out.bias.cpu().double() for n in layers]
+    slots = [
+        trace.tensor("moe.expert_out", n)[0].double()
+        * trace.tensor("moe.expert_weights", n)[0, :, None]
+        for n in layers
+    ]
+    return Attribution(
+        position,
+        token,
+        against,
+        float(logits[token] - (0 if against is None else logits[against])),
+        float(trace.tensor("embed")[0].double() @ direction),
+        torch.stack([trace.tensor("attn.head_out", n)[0].double() @ direction for n in layers]),
+        torch.stack([bias @ direction for bias in biases]),
+        torch.stack([slot @ direction for slot in slots]),
+    )

@@ -1,0 +1,93 @@
+"""What would the answer be, had the thinking ended here? The commitment curve.
+
+At each step of the chain of thought the cache is forked, the header of `final` is written in the
+model's stead, and the model answers. Beside that answer stands how likely the one is that the whole
+chain of thought led to.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from tqdm.auto import tqdm
+
+from oss_lab.cache import KVCache
+from oss_lab.errors import LabError
+from oss_lab.generate import GREEDY, generate, prefill
+from oss_lab.harmony import stop_tokens
+from oss_lab.lab import Lab
+from oss_lab.reply import Reply, final_header
+from oss_lab.token_labels import content_on, token_labels
+
+ANSWER_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Step:
+    """The answer after a part of the analysis.
+
+    Attributes:
+        kept: tokens of the reply that stand before the forced header.
+        thought: their analysis.
+        answer: what the model then writes, greedily; at most ANSWER_TOKENS.
+        logprob: of the reply's own answer at this place, in nats, its end included.
+    """
+
+    kept: int
+    thought: str
+    answer: str
+    logprob: float
+
+
+@torch.inference_mode()
+def commitment(lab: Lab, reply: Reply) -> list[Step]:
+    """A step before the analysis, one behind each of its lines, and one behind all of it.
+
+    Raises:
+        LabError: the reply has no analysis or no final answer.
+    """
+    if not reply.analysis or not reply.final:
+        raise LabError("this reply has no analysis and answer; ask at a higher effort")
+    labels = token_labels(lab.encoding, reply.ids, "assistant")
+    thinking = content_on(labels, "analysis")
+    ends = [n + 1 for n in thinking if "\n" in labels[n].text]
+    places = sorted({0, *ends, thinking[-1] + 1})
+    answer = answer_ids(lab, reply)
+    tokens = [*reply.prompt_tokens, *reply.ids]
+    whole = KVCache(lab.config)
+    prefill(lab.model, torch.tensor([tokens], device=lab.model.device), whole)
+    steps = []
+    for kept in tqdm(places, desc="commitment", delay=2, leave=False, disable=None):
+        header = final_header(lab.encoding, inside_message=kept > 0)
+        before = [*tokens[: len(reply.prompt_tokens) + kept], *header]
+        cache = whole.fork(at=len(reply.prompt_tokens) + kept)
+        thought = "".join(labels[n].text for n in thinking if n < kept)
+        steps.append(Step(kept, thought, answered(lab, before, cache), likely(lab, before, answer)))
+    return steps
+
+
+def answered(lab: Lab, before: list[int], cache: KVCache) -> str:
+    """The text that follows greedily."""
+    stops = stop_tokens(lab.encoding, for_sampling=True)
+    written = generate(
+        lab.model,
+        [before],
+        stop=stops,
+        max_tokens=ANSWER_TOKENS,
+        sampling=GREEDY,
+        cache=cache,
+    )
+    return lab.encoding.decode([token.id for _, token in written if token.id not in stops])
+
+
+def likely(lab: Lab, before: list[int], answer: list[int]) -> float:
+    """Log-probability of the ids of an answer behind some tokens."""
+    logits = lab.logits([*before, *answer[:-1]], last=len(answer))
+    logprobs = logits.double().log_softmax(-1).cpu()
+    return float(sum(row[token] for row, token in zip(logprobs, answer, strict=True)))
+
+
+def answer_ids(lab: Lab, reply: Reply) -> list[int]:
+    """The ids of the final message's content and of the token that ends the reply."""
+    labels = token_labels(lab.encoding, reply.ids, "assistant")
+    final = content_on(labels, "final")
+    return list(reply.ids[final[0] : final[-1] + 2])

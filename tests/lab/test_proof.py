@@ -1,0 +1,105 @@
+"""The proof: it holds for nano, and fails where something is wrong."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import oss_lab.proof.run as proof
+from oss_lab.loading import find_checkpoint
+from oss_lab.points import POINTS
+from oss_lab.proof.compare import compare, compare_choice
+from oss_lab.proof.numpy_forward import numpy_forward
+from oss_lab.proof.settings import Setting
+
+
+@pytest.fixture(scope="module")
+def nano():
+    """Its checkpoint and the weights that the independent forward reads."""
+    checkpoint = find_checkpoint("nano")
+    return checkpoint, proof.plain_weights(checkpoint)
+
+
+def test_the_command_says_how_much_passed():
+    done = subprocess.run(
+        [sys.executable, "-m", "oss_lab.proof", "--quick"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    *table, last = done.stdout.splitlines()
+    passed, failed = int(last.split()[0]), int(last.split()[2])
+    assert last == f"{passed} passed, {failed} failed"
+    assert failed == 0
+    assert passed > 700
+    assert all(any(line.startswith(name) for line in table) for name in POINTS)
+
+
+FAULTS = {
+    "no sink": {"attn.sinks": lambda w: w - 30},
+    "norm scale": {"mlp.norm.scale": lambda w: w * 1.02},
+    "query bias": {"attn.qkv.bias": lambda w: w * 0.98},
+    "router bias": {"mlp.gate.bias": lambda w: w + np.arange(len(w)) * 1e-2},
+    "expert bias": {"mlp.mlp2_bias": lambda w: w * 0.9},
+    "scale of four bits": {"mlp.mlp1_weight.scales": lambda w: w + 1},
+    "nibbles swapped": {"mlp.mlp1_weight.blocks": lambda w: (w << 4) | (w >> 4)},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_the_weights_shows(nano, fault):
+    checkpoint, weights = nano
+    wrong = dict(weights)
+    for name, change in FAULTS[fault].items():
+        wrong[f"block.1.{name}"] = change(weights[f"block.1.{name}"])
+    found = proof.prove_one(checkpoint, wrong, Setting(40, "float32", "reference"))
+    assert found.failed
+    assert all(each.passed for each in found.comparisons if each.layer == 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sliding_window": 31},
+        {"layer_types": ("full_attention",) * 4},
+        {"initial_context_length": 128},
+        {"rope_scaling_factor": 31.0},
+        {"swiglu_alpha": 1.7},
+        {"rms_norm_eps": 1e-3},
+    ],
+    ids=str,
+)
+def test_a_fault_in_the_architecture_shows(nano, monkeypatch, changes):
+    checkpoint, weights = nano
+    other = replace(checkpoint.config, **changes)
+    monkeypatch.setattr(proof, "numpy_forward", lambda _, *rest: numpy_forward(other, *rest))
+    found = proof.prove_one(checkpoint, weights, Setting(140, "float32", "reference"))
+    assert found.failed
+
+
+def test_bfloat16_keeps_its_bound_and_a_missing_sink_does_not(nano):
+    checkpoint, weights = nano
+    setting = Setting(140, "bfloat16", "reference")
+    assert not proof.prove_one(checkpoint, weights, setting).failed
+    sinks = {f"block.{n}.attn.sinks": weights[f"block.{n}.attn.sinks"] - 30 for n in range(4)}
+    found = proof.prove_one(checkpoint, weights | sinks, setting)
+    assert any(each.point == "attn.pattern" and not each.passed for each in found.comparisons)
+
+
+def test_a_comparison_is_strict_about_what_is_no_number():
+    rows = np.ones((3, 2))
+    assert compare("embed", None, rows, rows, 0.0).passed
+    hidden = rows.copy()
+    hidden[1, 1] = -np.inf
+    assert compare("attn.scores", 0, hidden, hidden, 0.0).passed
+    assert not compare("attn.scores", 0, rows, hidden, 1e9).passed
+    assert not compare("embed", None, rows * np.nan, rows, 1e9).passed
+    assert not compare("embed", None, rows[:2], rows, 1e9).passed
+
+
+def test_a_choice_is_right_up_to_a_near_tie():
+    logits = np.array([[3.0, 2.0, 1.999, -1.0]])
+    for chosen, right in (([0, 1], True), ([0, 2], True), ([1, 0], False), ([0, 3], False)):
+        found = compare_choice("moe.expert_ids", 0, np.array([chosen]), logits, 0.01)
+        assert found.passed == right
+    assert not compare_choice("moe.expert_ids", 0, np.array([[0, 0]]), logits, 9.0).passed
