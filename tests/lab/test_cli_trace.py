@@ -1,6 +1,7 @@
 """`oss-lab trace` and `oss-lab diff`: the file that was asked for, or one sentence and no file."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ IDS = list(range(30))
 
 @pytest.fixture
 def trace(write_tiny, tmp_path, capsys):
-    """trace("--points", ...): status, OUT's tensors or None, what stderr says."""
+    """trace.run("--points", ...): status, OUT's tensors or None, what stderr says."""
     folder, out, ids = write_tiny(), tmp_path / "out.safetensors", tmp_path / "ids.json"
     ids.write_text(json.dumps(IDS))
 
@@ -26,12 +27,13 @@ def trace(write_tiny, tmp_path, capsys):
         assert captured.out == ""
         return status, load_file(out) if out.exists() else None, captured.err
 
-    run.folder, run.out = folder, out
-    return run
+    return SimpleNamespace(run=run, folder=folder, out=out)
 
 
 def test_tensors_are_named_by_point_and_layer(trace):
-    status, tensors, errors = trace("--points", "resid.mid,attn.sink_mass,moe.margin,out.logits")
+    status, tensors, errors = trace.run(
+        "--points", "resid.mid,attn.sink_mass,moe.margin,out.logits"
+    )
     assert (status, errors) == (0, "")
     model = load_model(find_checkpoint(trace.folder))
     seen = Recorder(["resid.mid", "attn.sink_mass"])
@@ -49,7 +51,7 @@ def test_tensors_are_named_by_point_and_layer(trace):
 
 def test_a_prompt_of_nano_is_harmony(trace):
     source = ("--prompt", "What is 3 * 4?", "--effort", "low")
-    status, tensors, _ = trace(
+    status, tensors, _ = trace.run(
         "--points", "moe.expert_ids", "--layers", "2", model="nano", source=source
     )
     assert status == 0
@@ -61,7 +63,7 @@ def test_a_prompt_of_nano_is_harmony(trace):
 
 
 def test_bfloat16_is_kept_as_computed(trace):
-    status, tensors, _ = trace("--points", "resid.pre", "--dtype", "bfloat16")
+    status, tensors, _ = trace.run("--points", "resid.pre", "--dtype", "bfloat16")
     assert status == 0
     assert tensors["resid.pre/0"].dtype == torch.bfloat16
 
@@ -79,21 +81,21 @@ def test_bfloat16_is_kept_as_computed(trace):
     ],
 )
 def test_mistakes_leave_one_sentence_and_no_file(trace, arguments, message):
-    status, tensors, errors = trace(*arguments)
+    status, tensors, errors = trace.run(*arguments)
     assert (status, tensors) == (1, None)
     assert message in errors
     assert errors.count("\n") == 1
 
 
 def test_a_prompt_needs_a_vocabulary(trace):
-    status, _, errors = trace("--points", "embed", source=("--prompt", "a"))
+    status, _, errors = trace.run("--points", "embed", source=("--prompt", "a"))
     assert status == 1
     assert "vocab_size of 96" in errors
     assert "--tokens` need none" in errors
 
 
 def test_nothing_to_trace(trace):
-    assert "give --prompt TEXT or --tokens" in trace("--points", "embed", source=())[2]
+    assert "give --prompt TEXT or --tokens" in trace.run("--points", "embed", source=())[2]
 
 
 def test_the_points_can_be_listed(capsys):
@@ -102,13 +104,13 @@ def test_the_points_can_be_listed(capsys):
 
 
 def test_a_run_does_not_differ_from_itself(trace, capsys, tmp_path):
-    trace("--points", "resid.post,moe.expert_ids")
+    trace.run("--points", "resid.post,moe.expert_ids")
     other = tmp_path / "other.safetensors"
     trace.out.rename(other)
-    trace("--points", "resid.post,moe.expert_ids")
+    trace.run("--points", "resid.post,moe.expert_ids")
     assert main(["diff", str(trace.out), str(other)]) == 0
     assert capsys.readouterr().out == ""
-    trace("--points", "resid.post,moe.expert_ids", "--dtype", "bfloat16")
+    trace.run("--points", "resid.post,moe.expert_ids", "--dtype", "bfloat16")
     assert main(["diff", str(trace.out), str(other)]) == 0
     assert "dtype: bfloat16 | float32" in capsys.readouterr().out
     assert main(["diff", str(trace.out), str(other), "--tolerance", "-1"]) == 1

@@ -70,7 +70,7 @@ def test_identities_between_points(random_model, tiny_config):
     seen = Recorder(TAPPED)
     model(torch.arange(40)[None], taps=seen)
 
-    def at(name, layer=0):
+    def at(name, layer: int | None = 0):
         return seen.seen[name, layer][0]
 
     def derive(name, layer=0):

@@ -65,7 +65,7 @@ def test_without_heads_that_look_back_every_bias_is_zero():
 def test_where_fewer_heads_share_a_key_value_head_fewer_look_back(small_nano):
     model = started(config=small_nano)
     q, kv = small_nano.num_attention_heads, small_nano.num_key_value_heads
-    heads = model.block[0].attn.qkv.bias.view(-1, small_nano.head_dim)
+    heads = model.get_parameter("block.0.attn.qkv.bias").view(-1, small_nano.head_dim)
     assert q // kv < FARTHEST
     assert heads[: q + kv].any(1).all()
     assert not heads[q + kv :].any()  # v
