@@ -14,7 +14,7 @@ from typing import Any
 import tiktoken
 
 from oss_lab.cli._json import read_json
-from oss_lab.errors import HarmonyError, LabError
+from oss_lab.errors import HarmonyError, LabError, VocabularyError
 from oss_lab.harmony import (
     LAYOUTS,
     MODES,
@@ -110,7 +110,10 @@ def for_each_file(arguments: argparse.Namespace, command: FileCommand) -> int:
     """Print what `command` makes of each file; 0 unless the only file fails (which raises)."""
     if getattr(arguments, "library", False) and arguments.format == "events":
         raise LabError("--format events is our own parser's stream: leave --library out")
-    encoding = load_vocabulary(arguments.vocabulary)
+    try:
+        encoding = load_vocabulary(arguments.vocabulary)
+    except VocabularyError as error:
+        raise VocabularyError(f"--vocabulary nano needs no file; {error}") from None
     for path in arguments.files:
         try:
             value = command(read_json(path), encoding, arguments)
