@@ -20,7 +20,7 @@ from oss_lab.errors import LabError
 from oss_lab.proof.report import table
 from oss_lab.proof.run import prove
 
-WIDTH = 160  # columns of the table, whatever the terminal's
+WIDTH = 240  # columns: the table of all lengths, whatever the terminal holds
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from oss_lab.checkpoint.plan import Dtype
 from oss_lab.points import POINTS, SHOWN_BY_KERNELS
 
 QUICK, LENGTHS = (13, 300), (13, 129, 300, 1000)
-BOUNDS: dict[Dtype, float] = {"float32": 5e-5, "bfloat16": 0.25}
+BOUNDS: dict[Dtype, float] = {"float32": 1.5e-4, "bfloat16": 0.25}
 SEED = 0
 
 
