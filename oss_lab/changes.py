@@ -130,15 +130,14 @@ class Changes:
 
     def _stand(self, here: Here, name: str, x: Tensor) -> None:
         """Count the positions that go by at this point."""
-        axes = POINTS[name].axes
-        if "seq" not in axes:
+        point = POINTS[name]
+        if "seq" not in point.axes:
             return
         if self._by_position and len(x) != 1:
             raise LabError(
                 f"an intervention on positions needs one sequence, and this batch has {len(x)}"
             )
-        by_head = axes[1:2] in (("head",), ("kv_head",))
-        seq = x.shape[2 if by_head else 1]
+        seq = x.shape[2 if point.by_head else 1]
         begin = self._seen.get((name, here.layer), 0)
         self._seen[name, here.layer] = begin + seq
         here.positions = torch.arange(begin, begin + seq, device=x.device)

@@ -98,13 +98,13 @@ def collect(
         "tokens_each": tokens_each,
         "seed": seed,
         "corpus": corpus,
-        "checkpoint": lab.checkpoint,
+        "checkpoint": lab.digest,
     }
     begin(folder, about)
     files = tuple(folder / f"{n:05}.safetensors" for n in range(len(pairs)))
     todo = [(file, *pair) for file, pair in zip(files, pairs, strict=True) if not file.exists()]
     for file, tokens, selection in tqdm(todo, desc="collect", unit="sequence", delay=2):
-        traced(lab.model, lab.encoding, tokens, selection, lab.checkpoint).save(file)
+        traced(lab.model, lab.encoding, tokens, selection, lab.digest).save(file)
     return Collection(folder, files)
 
 

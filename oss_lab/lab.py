@@ -11,6 +11,7 @@ Conversations are rendered with the `model` layout and the `spec` policy.
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 
 import tiktoken
 import torch
@@ -18,6 +19,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from oss_lab.changes import Both, Changes, Effect, Effects
+from oss_lab.checkpoint.digest import checkpoint_digest
+from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.cost import BUDGET, Plan, check_budget, plan
 from oss_lab.errors import LabError
 from oss_lab.generate import Sampling, Token, check_tokens, generate, sequence_logits
@@ -52,7 +55,7 @@ class Lab:
     Attributes:
         sampling, effort: used where a call gives none. nano, which is seldom right below high
             effort, is loaded with that; the published models have Harmony's default, medium.
-        checkpoint: digest of the files that the model was read from, None if it was not.
+        checkpoint: the files that the model was read from, None if it was not.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class Lab:
         encoding: tiktoken.Encoding,
         sampling: Sampling,
         effort: Effort = "medium",
-        checkpoint: str | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.model, self.encoding = model, encoding
         self.checkpoint = checkpoint
@@ -75,6 +78,11 @@ class Lab:
             )
         self._effects: list[Effect] = []
         self._usable = usable_ids(encoding, self.config.vocab_size)
+
+    @cached_property
+    def digest(self) -> str | None:
+        """SHA-256 that tells the checkpoint from others; read from its files when first used."""
+        return None if self.checkpoint is None else checkpoint_digest(self.checkpoint)
 
     def conversation(
         self,
@@ -138,7 +146,7 @@ class Lab:
         def recorded(read: Sequence[int]) -> Trace:
             kernels = self.model.computed_by(taps.points)
             return assembled(
-                self.model, self.encoding, read, recording, self.checkpoint, changes,
+                self.model, self.encoding, read, recording, self.digest, changes,
                 kernels=kernels, seed=seed,
             )  # fmt: skip
 
@@ -244,9 +252,7 @@ class Lab:
         """
         tokens, selection = self._selected(of, points, layers, heads, positions, channels)
         check_budget(self.model, selection, len(tokens), budget)
-        return traced(
-            self.model, self.encoding, tokens, selection, self.checkpoint, self._changes()
-        )
+        return traced(self.model, self.encoding, tokens, selection, self.digest, self._changes())
 
     @contextmanager
     def intervene(self, *interventions: Intervention) -> Iterator[Effects]:

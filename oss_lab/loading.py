@@ -13,13 +13,13 @@ from typing import Literal
 import torch
 from oss_kernels.backends import Asked, Backend, UnusableBackend, choose
 
-from oss_lab.checkpoint.digest import checkpoint_digest
 from oss_lab.checkpoint.plan import EXPERT_CACHE_BYTES, Dtype, memory_plan
 from oss_lab.checkpoint.read import Checkpoint, open_checkpoint
 from oss_lab.config import GPT_OSS_20B, GPT_OSS_NANO
 from oss_lab.errors import LabError
 from oss_lab.fetch import REPOSITORIES, published_folder
 from oss_lab.generate import GREEDY, Sampling
+from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
 from oss_lab.model import Transformer
 from oss_lab.model.experts import ExpertCache, PackedExperts
@@ -34,6 +34,9 @@ VOCABULARIES: dict[int, VocabularyName] = {
     GPT_OSS_20B.vocab_size: "o200k_harmony",
 }
 """Which vocabulary a checkpoint of this vocab_size was trained with."""
+
+EFFORT: dict[VocabularyName, Effort] = {"nano": "high", "o200k_harmony": "medium"}
+"""The effort where none is given: Harmony's, but for nano, which is seldom right below high."""
 
 
 def load(
@@ -83,10 +86,8 @@ def load(
         kernels=backend,
         expert_cache_bytes=expert_cache_bytes,
     )
-    digest = checkpoint_digest(checkpoint)
-    if vocabulary == "nano":
-        return Lab(model, encoding, GREEDY, effort="high", checkpoint=digest)
-    return Lab(model, encoding, Sampling(), checkpoint=digest)
+    sampling = GREEDY if vocabulary == "nano" else Sampling()
+    return Lab(model, encoding, sampling, EFFORT[vocabulary], checkpoint)
 
 
 def vocabulary_name(checkpoint: Checkpoint) -> VocabularyName:

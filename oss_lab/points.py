@@ -57,6 +57,11 @@ class Point:
     inside: str = ""
     sources: tuple[str, ...] = ()
 
+    @property
+    def by_head(self) -> bool:
+        """Whether the forward has it head by head, [batch head seq ...]; a trace has seq first."""
+        return self.axes[1:2] in (("head",), ("kv_head",))
+
     def size(self, axis: Axis, config: ModelConfig, seq: int) -> int:
         """Length of an axis in a trace of `seq` tokens."""
         return {

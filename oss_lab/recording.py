@@ -133,7 +133,7 @@ class Recording:
         if len(x) != 1:
             raise LabError(f"a recording is of one sequence, and this forward has {len(x)}")
         x = x[0] if heads is None else x[0][heads]
-        x = x.transpose(0, 1) if point.axes[1:2] in (("head",), ("kv_head",)) else x
+        x = x.transpose(0, 1) if point.by_head else x
         begin = self._seen.get(key, 0)
         self._seen[key] = begin + len(x)
         rows = self.selection.rows(begin, len(x))

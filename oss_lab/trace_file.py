@@ -21,7 +21,7 @@ from torch import Tensor
 
 from oss_lab.errors import LabError
 from oss_lab.points import POINTS
-from oss_lab.recording import Selection
+from oss_lab.recording import Selection, where
 from oss_lab.safetensors_file import write_tensors
 from oss_lab.token_labels import TokenLabel
 from oss_lab.trace import Origin, Trace
@@ -104,7 +104,7 @@ def _check(trace: Trace) -> None:
         if name not in POINTS:
             raise ValueError(f"there is no point {name!r}")
         for layer in trace.layers_of(name) or (None,):
-            expected.add(name if layer is None else f"{name}/{layer}")
+            expected.add(where(name, layer))
             tensor = trace.tensor(name, layer)
             axes = POINTS[name].axes
             if tensor.dim() != len(axes) or ("seq" in axes and len(tensor) != len(trace.positions)):

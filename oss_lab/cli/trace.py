@@ -26,7 +26,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "--points", required=True, metavar="NAME[,NAME...]", help="what to keep, or `list`"
     )
     parser.add_argument("--layers", metavar="N[,N...]", help="these layers only")
-    parser.add_argument("--effort", choices=EFFORTS, help="of a prompt (default: medium)")
+    parser.add_argument(
+        "--effort", choices=EFFORTS, help="of a prompt (default: medium; nano's is high)"
+    )
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
@@ -60,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from oss_lab.harmony import Conversation, Message, SystemContent, render
     from oss_lab.loading import (
         DTYPES,
+        EFFORT,
         chosen_device,
         chosen_kernels,
         find_checkpoint,
@@ -78,8 +81,10 @@ def run(args: argparse.Namespace) -> int:
     encoding = None
     if ids is None:
         assert args.prompt is not None
-        encoding = load_vocabulary(vocabulary_name(checkpoint), checkpoint=checkpoint.folder)
-        system = Message.of("system", SystemContent(reasoning_effort=args.effort or "medium"))
+        vocabulary = vocabulary_name(checkpoint)
+        encoding = load_vocabulary(vocabulary, checkpoint=checkpoint.folder)
+        effort = args.effort or EFFORT[vocabulary]
+        system = Message.of("system", SystemContent(reasoning_effort=effort))
         ids = render(Conversation.of(system, Message.of("user", args.prompt)), encoding).tokens
     name = "the prompt" if args.tokens is None else f"{args.tokens}: the list"
     check_tokens(ids, checkpoint.config, name=name)

@@ -32,6 +32,7 @@ class SetSink(Intervention):
     to: float
     head: int | None = None
     WRITES: ClassVar[str] = "attn.sink"
+    BY_POSITION: ClassVar[bool] = False
 
     def change(self, x: Tensor, at: Place) -> Tensor:
         changed = x.clone()
@@ -46,6 +47,7 @@ class ShiftSink(Intervention):
     by: float
     head: int | None = None
     WRITES: ClassVar[str] = "attn.sink"
+    BY_POSITION: ClassVar[bool] = False
 
     def change(self, x: Tensor, at: Place) -> Tensor:
         changed = x.clone()
@@ -63,6 +65,7 @@ class HideKeys(Intervention):
     keys: tuple[int, ...]
     first_query: int
     WRITES: ClassVar[str] = "attn.scores"
+    BY_POSITION: ClassVar[bool] = False
 
     @property
     def counts(self) -> bool:

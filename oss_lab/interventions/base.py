@@ -1,5 +1,6 @@
 """What every intervention has: where it holds, what it writes, and the place that it is handed."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import ClassVar, Protocol
@@ -31,7 +32,7 @@ class Place(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Intervention:
+class Intervention(ABC):
     """What every one has; where it writes, and what, is its own.
 
     Attributes:
@@ -44,6 +45,7 @@ class Intervention:
 
     WRITES: ClassVar[str]
     READS: ClassVar[tuple[str, ...]] = ()
+    BY_POSITION: ClassVar[bool] = True  # whether `positions` means something to it
 
     @property
     def writes(self) -> str:
@@ -61,7 +63,9 @@ class Intervention:
         return self.positions is not None
 
     def check(self, config: ModelConfig) -> None:
-        """Raise LabError for what this model does not have."""
+        """Raise LabError for what this model does not have, or what says nothing here."""
+        if self.positions is not None and not self.BY_POSITION:
+            raise LabError(f"{self}: it holds for every token; leave positions out")
         counts = {
             "layer": config.num_hidden_layers,
             "head": config.num_attention_heads,
@@ -73,9 +77,9 @@ class Intervention:
             if chosen is not None and not 0 <= chosen < count:
                 raise LabError(f"{self}: there is no {name} {chosen}; they are 0 to {count - 1}")
 
+    @abstractmethod
     def change(self, x: Tensor, at: Place) -> Tensor:
         """What the forward goes on with instead of x, [batch ...] as the forward has it."""
-        raise NotImplementedError
 
     def __str__(self) -> str:
         given = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}

@@ -75,8 +75,7 @@ class Patch(Intervention):
     def change(self, x: Tensor, at: Place) -> Tensor:
         assert self.positions is not None
         patched = x.clone()
-        by_head = POINTS[self.point].axes[1:2] in (("head",), ("kv_head",))
-        rows = patched.transpose(1, 2) if by_head else patched
+        rows = patched.transpose(1, 2) if POINTS[self.point].by_head else patched
         places = {int(position): row for row, position in enumerate(at.positions.tolist())}
         for value, position in zip(self.values, self.positions, strict=True):
             if position in places:

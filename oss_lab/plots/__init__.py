@@ -11,8 +11,8 @@
     plots.kernel_speed(found)                               kernels beside the machine's limits
 
 Values are parts of a `Trace`, whose axes have names, or arrays with the axes that a figure tells.
-No figure runs a model. The figures of
-a training run are in `training.py` and `training_groups.py`.
+No figure runs a model. The figures of a training run are in `training.py` and
+`training_groups.py`.
 """
 
 from oss_lab.plots.accuracy import accuracy

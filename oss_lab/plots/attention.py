@@ -68,9 +68,7 @@ def attention(
         heads: (layer, head) of each panel.
         queries: neighbouring positions that get a row each; columns are all tokens up to the last.
     """
-    patterns = numbers(pattern, "layer", "head", "seq", "key")
-    sinks = numbers(sink_mass, "layer", "head", "seq")
-    require_tokens(sinks.shape[-1], tokens)
+    require_tokens(axis_length(sink_mass, "seq"), tokens)
     first, end, _ = queries.indices(len(tokens))
     if not heads or first >= end:
         raise LabError(f"name at least one head and some queries from 0 to {len(tokens) - 1}")
@@ -80,8 +78,8 @@ def attention(
             head,
             config.window(layer),
             first,
-            patterns[layer, head, first:end, :end],
-            sinks[layer, head, first:end],
+            of_head(pattern, layer, head, "seq", "key")[first:end, :end],
+            of_head(sink_mass, layer, head, "seq")[first:end],
         )
         for layer, head in heads
     ]
@@ -101,6 +99,17 @@ def attention(
         showlegend=False,
     )
     return Figure(figure, "; ".join(map(_told, panels)) + ".")
+
+
+def of_head(data: Any, layer: int, head: int, *axes: str) -> NDArray[np.float64]:
+    """One head's numbers; the rest, which may be large, is not converted."""
+    named = hasattr(data, "dims")
+    return numbers(data.sel(layer=layer, head=head) if named else data[layer][head], *axes)
+
+
+def axis_length(data: Any, axis: str) -> int:
+    """Of an axis with a name, or of the last."""
+    return data.sizes[axis] if hasattr(data, "dims") else len(data[0][0])
 
 
 def _draw(figure: go.Figure, head: Head, tokens: Sequence[TokenLabel], place: int, of: int) -> None:

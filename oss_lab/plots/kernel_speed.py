@@ -58,7 +58,7 @@ def kernel_speed(found: Mapping[str, Any]) -> Figure:
 
 
 def shares(found: Mapping[str, Any]) -> list[tuple[float, float]]:
-    """(of the memory's speed, of the rate of arithmetic) for each row; the larger is its limit.
+    """(of the memory's speed, of the rate of arithmetic) for each row; the larger is nearer.
 
     The bench of a CPU measures no rate of arithmetic: the highest of any row stands for it.
     """
@@ -74,9 +74,9 @@ def _told(names: list[str], shares: list[tuple[float, float]]) -> str:
     pairs = zip(names, shares, strict=True)
     limited = {name: memory for name, (memory, arithmetic) in pairs if memory >= arithmetic}
     if not limited:
-        return f"Memory is the limit of none of {len(names)} rows."
+        return f"None of {len(names)} rows is nearer to memory's limit than to arithmetic's."
     best = max(limited, key=limited.__getitem__)
     return (
-        f"Of the {len(limited)} of {len(names)} rows whose limit is memory, {best} comes nearest to"
-        f" the speed of memory: {limited[best]:.0%} of it."
+        f"Of the {len(limited)} of {len(names)} rows nearer to memory's limit than to arithmetic's,"
+        f" {best} comes nearest to the speed of memory: {limited[best]:.0%} of it."
     )

@@ -10,8 +10,6 @@ from oss_lab.model import Recorder
 from oss_lab.points import POINTS, TAPPED
 from oss_lab.proof.numpy_forward import numpy_forward
 
-HEADS = (("head",), ("kv_head",))
-
 
 @pytest.mark.parametrize(
     "changes",
@@ -35,7 +33,7 @@ def test_every_compared_point_agrees(
     for (name, layer), (ours,) in watch.seen.items():
         value = expected[name, layer]
         ours = ours if name == "attn.sink" else ours[0]
-        ours = ours.transpose(0, 1) if POINTS[name].axes[1:2] in HEADS else ours
+        ours = ours.transpose(0, 1) if POINTS[name].by_head else ours
         np.testing.assert_allclose(
             ours.double().numpy(), value, atol=2e-5, rtol=2e-5, err_msg=f"{name} of layer {layer}"
         )

@@ -247,6 +247,8 @@ def test_nothing_changed_is_said(lab):
         (lambda: ScaleHead(head=99), "no head 99"),
         (lambda: ScaleExpert(expert=-1), "no expert -1"),
         (lambda: SwapIn(slot=2), "no slot 2"),
+        (lambda: SetSink(to=0.0, positions=(1,)), "it holds for every token; leave positions out"),
+        (lambda: HideKeys(keys=(0,), first_query=1, positions=(2,)), "leave positions out"),
         (lambda: AddVector(point="moe.margin", vector=torch.ones(1)), "it follows from moe.router"),
         (lambda: AddVector(point="moe", vector=torch.ones(1)), "no point 'moe'"),
         (lambda: Patch(point="embed", values=torch.ones(2, 1)), "a position for each of the 2"),

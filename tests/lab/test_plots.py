@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import xarray
 
 from oss_lab import plots
 from oss_lab.config import GPT_OSS_NANO
@@ -195,6 +196,18 @@ def test_attention_of_one_token_and_of_none(sliding):
         plots.attention(
             *attended(), labels(*"abcdef"), sliding, heads=[(0, 0)], queries=slice(6, 9)
         )
+
+
+def test_axes_with_names_may_stand_in_any_order(sliding):
+    pattern, sink = attended(window=3)
+    tokens, heads = labels(*"abcdef"), [(1, 0)]
+    plain = plots.attention(pattern, sink, tokens, sliding, heads=heads)
+    axes, layers = ("layer", "head", "seq", "key"), {"layer": range(len(pattern))}
+    named = xarray.DataArray(pattern, layers, axes).transpose("layer", "seq", "head", "key")
+    sinks = xarray.DataArray(sink, layers, axes[:3]).transpose("layer", "seq", "head")
+    assert drawn(plots.attention(named, sinks, tokens, sliding, heads=heads)) == drawn(plain)
+    part = plots.attention(named[1:], sinks[1:], tokens, sliding, heads=heads)
+    assert drawn(part) == drawn(plain)
 
 
 def test_sink_mass_averages_over_positions(sliding):

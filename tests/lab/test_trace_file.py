@@ -20,12 +20,13 @@ from oss_lab.trace_file import ENTRY, read_trace
 
 @pytest.fixture(scope="module")
 def lab(random_model, tiny_config, tiny):
-    return Lab(random_model(replace(tiny_config, vocab_size=288)), tiny, GREEDY, checkpoint="ab12")
+    return Lab(random_model(replace(tiny_config, vocab_size=288)), tiny, GREEDY)
 
 
 @pytest.fixture
 def saved(lab, tmp_path):
     """A reply's trace and the file that it was saved in."""
+    lab.digest = "ab12"
     trace = lab.trace(lab.chat("a", max_tokens=5), list(POINTS), positions=[3, 7], layers=[1])
     trace.save(tmp_path / "run.safetensors")
     return trace, tmp_path / "run.safetensors"
