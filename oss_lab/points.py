@@ -3,7 +3,7 @@
 A row is a quantity: its dotted name, its axes without the batch, what it means, and which tier it
 belongs to. Documentation, validation, the cost of a trace and the views are made from this table;
 `tap(name, x)` in `oss_lab/model` is where a quantity comes from. A row with `sources` is no line of
-the forward: `oss_lab/derived.py` computes it from those.
+the forward: `oss_lab/tracing/derived.py` computes it from those.
 """
 
 from collections.abc import Collection

@@ -27,7 +27,7 @@ from oss_lab.harmony.specials import (
 )
 
 if TYPE_CHECKING:
-    from oss_lab.trace import Trace
+    from oss_lab.tracing.trace import Trace
 
 Stop = Literal["return", "call", "endoftext", "length"]
 STOP_OF_TOKEN: dict[str, Stop] = {RETURN: "return", CALL: "call", ENDOFTEXT: "endoftext"}

@@ -54,7 +54,7 @@ def commitment(lab: Lab, reply: Reply) -> list[Step]:
     answer = answer_ids(lab, reply)
     tokens = [*reply.prompt_tokens, *reply.ids]
     whole = KVCache(lab.config)
-    prefill(lab.model, torch.tensor([tokens], device=lab.model.device), whole)
+    prefill(lab.model, torch.tensor([tokens], device=lab.model.device), whole, taps=lab.taps())
     steps = []
     for kept in tqdm(places, desc="commitment", delay=2, leave=False, disable=None):
         header = final_header(lab.encoding, inside_message=kept > 0)
@@ -75,6 +75,7 @@ def answered(lab: Lab, before: list[int], cache: KVCache) -> str:
         max_tokens=ANSWER_TOKENS,
         sampling=GREEDY,
         cache=cache,
+        taps=lab.taps(cache.length),
     )
     return lab.encoding.decode([token.id for _, token in written if token.id not in stops])
 

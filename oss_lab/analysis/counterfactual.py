@@ -15,6 +15,7 @@ from torch import Tensor
 from oss_lab.cache import KVCache
 from oss_lab.errors import LabError
 from oss_lab.generate import check_tokens, prefill
+from oss_lab.interventions.changes import Both
 from oss_lab.lab import Lab
 from oss_lab.model import Tap
 
@@ -70,9 +71,10 @@ def counterfactuals(
     cache = KVCache(lab.config)
     if position:
         before = torch.tensor([list(tokens[:position])], device=device)
-        prefill(model, before, cache)
+        prefill(model, before, cache, taps=lab.taps())
+    taps = Both(lab.taps(position), changes)
     here = torch.full((changes.rows, 1), tokens[position], device=device)
-    logits = model(here, cache.fork(batch=changes.rows), last=1, taps=changes)[:, 0]
+    logits = model(here, cache.fork(batch=changes.rows), last=1, taps=taps)[:, 0]
     logprobs = logits.double().log_softmax(-1).cpu()
     plain = logprobs[0]
     deltas = (logprobs[1:, target] - plain[target]).float()

@@ -57,7 +57,6 @@ def run(args: argparse.Namespace) -> int:
     layers = None if args.layers is None else read_layers(args.layers)
 
     from oss_lab.checkpoint.digest import checkpoint_digest
-    from oss_lab.cost import check_budget
     from oss_lab.generate import check_tokens
     from oss_lab.harmony import Conversation, Message, SystemContent, render
     from oss_lab.loading import (
@@ -69,10 +68,11 @@ def run(args: argparse.Namespace) -> int:
         load_model,
         vocabulary_name,
     )
-    from oss_lab.recording import Selection
     from oss_lab.safetensors_file import check_out
     from oss_lab.tokenizer import load_vocabulary
-    from oss_lab.tracing import traced
+    from oss_lab.tracing.cost import check_budget
+    from oss_lab.tracing.recording import Selection
+    from oss_lab.tracing.run import traced
 
     check_out(args.out)
     checkpoint = find_checkpoint(args.folder)

@@ -5,8 +5,8 @@
     print(effects)
 
 A `layer` or `head` of None is every one, `positions` of None every token. An intervention writes at
-a point of `oss_lab/points.py`; `oss_lab/changes.py` applies it there and measures by how much it
-changed what was there. None of them runs code that a file brought.
+a point of `oss_lab/points.py`; `changes.py` applies it there and measures by how much it changed
+what was there. None of them runs code that a file brought.
 """
 
 from oss_lab.interventions.attention import HideKeys, ScaleHead, SetSink, ShiftSink, hide_channel

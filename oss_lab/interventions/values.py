@@ -9,7 +9,7 @@ from torch import Tensor
 from oss_lab.errors import LabError
 from oss_lab.interventions.base import Intervention, Place, writable
 from oss_lab.points import POINTS
-from oss_lab.trace import Trace
+from oss_lab.tracing.trace import Trace
 
 
 @dataclass(frozen=True, kw_only=True)

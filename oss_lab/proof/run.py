@@ -14,8 +14,8 @@ from oss_lab.loading import DTYPES, find_checkpoint, load_model
 from oss_lab.proof.compare import Comparison, compare, compare_choice, is_choice
 from oss_lab.proof.numpy_forward import numpy_forward
 from oss_lab.proof.settings import BOUNDS, SEED, Setting, settings
-from oss_lab.recording import Recording, Selection
-from oss_lab.tracing import traced
+from oss_lab.tracing.recording import Recording, Selection
+from oss_lab.tracing.run import traced
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from oss_lab.cli.main import main
 from oss_lab.loading import find_checkpoint, load_model
 from oss_lab.model import Recorder
-from oss_lab.trace_file import read_trace
+from oss_lab.tracing.file import read_trace
 
 IDS = list(range(30))
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from oss_lab.changes import NoEffectWarning
 from oss_lab.errors import LabError
 from oss_lab.generate import GREEDY
 from oss_lab.interventions import (
@@ -23,6 +22,7 @@ from oss_lab.interventions import (
     SwapIn,
     hide_channel,
 )
+from oss_lab.interventions.changes import NoEffectWarning
 from oss_lab.lab import Lab
 from oss_lab.token_labels import token_labels
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from oss_lab.config import GPT_OSS_20B
-from oss_lab.derived import DERIVED
 from oss_lab.errors import LabError
 from oss_lab.model import Recorder
 from oss_lab.points import ALWAYS, POINTS, SHOWN_BY_KERNELS, TAPPED, check_points, tapped
+from oss_lab.tracing.derived import DERIVED
 
 
 def test_every_row_is_a_line_of_the_forward_or_is_derived(random_model, tiny_config):

@@ -6,7 +6,7 @@
     trace.to_pandas("moe.margin")                 a row a number
     trace.save("run.safetensors"); read_trace("run.safetensors")
 
-`trace_file.py` says what the file holds.
+`file.py` says what the file holds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from oss_lab.errors import LabError
 from oss_lab.points import POINTS
-from oss_lab.recording import Selection, where
 from oss_lab.token_labels import TokenLabel
+from oss_lab.tracing.recording import Selection, where
 
 if TYPE_CHECKING:
     import pandas
@@ -139,6 +139,6 @@ class Trace:
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file that `read_trace` reads back; nothing in it is code."""
-        from oss_lab.trace_file import write_trace
+        from oss_lab.tracing.file import write_trace
 
         write_trace(self, Path(path))

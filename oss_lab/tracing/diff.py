@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from oss_lab.points import POINTS
-from oss_lab.trace import Trace
+from oss_lab.tracing.trace import Trace
 
 
 def differences(a: Trace, b: Trace, tolerance: float = 0.0) -> Iterator[str]:

@@ -99,10 +99,10 @@ class Here:
 
 
 class Changes:
-    """Taps that apply interventions in order."""
+    """Taps that apply interventions in order to a sequence; its first `begin` tokens went by."""
 
-    def __init__(self, effects: Sequence[Effect]) -> None:
-        self.effects = effects
+    def __init__(self, effects: Sequence[Effect], begin: int = 0) -> None:
+        self.effects, self.begin = effects, begin
         made = [effect.of_what for effect in effects]
         needed = {name for each in made for name in (each.writes, *each.reads)}
         self.points: Collection[str] = frozenset(needed)
@@ -138,7 +138,7 @@ class Changes:
                 f"an intervention on positions needs one sequence, and this batch has {len(x)}"
             )
         seq = x.shape[2 if point.by_head else 1]
-        begin = self._seen.get((name, here.layer), 0)
+        begin = self._seen.get((name, here.layer), self.begin)
         self._seen[name, here.layer] = begin + seq
         here.positions = torch.arange(begin, begin + seq, device=x.device)
 

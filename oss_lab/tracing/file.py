@@ -21,10 +21,10 @@ from torch import Tensor
 
 from oss_lab.errors import LabError
 from oss_lab.points import POINTS
-from oss_lab.recording import Selection, where
 from oss_lab.safetensors_file import write_tensors
 from oss_lab.token_labels import TokenLabel
-from oss_lab.trace import Origin, Trace
+from oss_lab.tracing.recording import Selection, where
+from oss_lab.tracing.trace import Origin, Trace
 
 ENTRY = "oss_lab.trace"
 FORMAT = 1

@@ -3,7 +3,7 @@
     collection = collect(lab, prompts, ["moe.expert_ids", "moe.margin"], "traces/")
     for trace in collection: ...
 
-`collection.json` says what is collected; `00000.safetensors` and so on are files as `trace_file.py`
+`collection.json` says what is collected; `00000.safetensors` and so on are files as `file.py`
 writes them. A file appears complete or not at all.
 """
 
@@ -18,15 +18,16 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from oss_lab.cost import BUDGET, nbytes, shown
 from oss_lab.errors import LabError
-from oss_lab.lab import Lab, Prompt
+from oss_lab.inside import Prompt
+from oss_lab.lab import Lab
 from oss_lab.points import POINTS
-from oss_lab.recording import Selection
 from oss_lab.token_labels import token_labels
-from oss_lab.trace import Trace
-from oss_lab.trace_file import read_trace
-from oss_lab.tracing import traced
+from oss_lab.tracing.cost import BUDGET, nbytes, shown
+from oss_lab.tracing.file import read_trace
+from oss_lab.tracing.recording import Selection
+from oss_lab.tracing.run import traced
+from oss_lab.tracing.trace import Trace
 
 ABOUT = "collection.json"
 FORMAT = 1

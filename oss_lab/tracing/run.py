@@ -7,12 +7,12 @@ from importlib.metadata import version
 import tiktoken
 
 import oss_lab
-from oss_lab.changes import Both, Changes
 from oss_lab.generate import read
+from oss_lab.interventions.changes import Both, Changes
 from oss_lab.model import Taps, Transformer, untapped
-from oss_lab.recording import Recording, Selection, where
 from oss_lab.token_labels import TokenLabel, token_labels
-from oss_lab.trace import Origin, Trace
+from oss_lab.tracing.recording import Recording, Selection, where
+from oss_lab.tracing.trace import Origin, Trace
 
 
 def traced(

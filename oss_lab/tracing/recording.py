@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from oss_lab.config import ModelConfig
-from oss_lab.derived import DERIVED
 from oss_lab.errors import LabError
 from oss_lab.model import Transformer
 from oss_lab.model.tap import Tap, keep
 from oss_lab.points import POINTS, Point, check_points, tapped
+from oss_lab.tracing.derived import DERIVED
 
 Key = tuple[str, int | None]
 UNSEEN = {"attn.scores": -torch.inf, "attn.pattern": 0.0}

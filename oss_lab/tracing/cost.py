@@ -12,7 +12,7 @@ from oss_lab.errors import LabError
 from oss_lab.generate import read
 from oss_lab.model import Transformer
 from oss_lab.points import POINTS, Axis, Point
-from oss_lab.recording import Recording, Selection
+from oss_lab.tracing.recording import Recording, Selection
 
 PIECE = 64  # tokens that are run to measure the time
 BUDGET = 2 * 2**30  # bytes
