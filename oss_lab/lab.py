@@ -123,7 +123,7 @@ class Lab(Inside):
         seed = (sampling or self.sampling).seed
 
         def recorded(read: Sequence[int]) -> Trace:
-            kernels = self.model.computed_by(taps.points)
+            kernels = self.model.computed_by(taps)
             return assembled(
                 self.model, self.encoding, read, recording, self.digest, changes,
                 kernels=kernels, seed=seed,

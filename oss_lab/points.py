@@ -44,6 +44,7 @@ class Point:
         kind: what its numbers are; see `kept_dtype`.
         fixed: why it cannot be written; "" if it can.
         inside: why the kernels do not show it, so that the spelt-out model is asked; "" if they do.
+        late: why they show it when a change has no effect any more; "" if it has.
         sources: the points that it is computed from; none for a line of the forward.
     """
 
@@ -55,6 +56,7 @@ class Point:
     kind: Kind = "activation"
     fixed: str = ""
     inside: str = ""
+    late: str = ""
     sources: tuple[str, ...] = ()
 
     @property
@@ -173,7 +175,7 @@ POINTS = {
             "moe.router_logits",
             ("seq", "expert"),
             "the router's logit for each expert",
-            inside="the router kernel stores its choice only",
+            late="the router kernel has chosen by then",
         ),
         Point(
             "moe.expert_ids",
@@ -181,6 +183,7 @@ POINTS = {
             "the chosen experts, by falling logit",
             tier=1,
             kind="expert",
+            late="the router kernel has weighed its choice by then",
         ),
         Point(
             "moe.expert_weights",
@@ -195,7 +198,6 @@ POINTS = {
             tier=1,
             kind="float32",
             fixed=_follows("moe.router_logits"),
-            inside="the router kernel stores its choice only",
             sources=("moe.router_logits",),
         ),
         Point(
@@ -204,7 +206,6 @@ POINTS = {
             "entropy of the softmax over all experts' logits, in nats",
             kind="float32",
             fixed=_follows("moe.router_logits"),
-            inside="the router kernel stores its choice only",
             sources=("moe.router_logits",),
         ),
         Point(
@@ -274,6 +275,8 @@ POINTS = {
 ALWAYS = tuple(name for name, point in POINTS.items() if point.tier == 1)
 TAPPED = frozenset(name for name, point in POINTS.items() if not point.sources)
 SHOWN_BY_KERNELS = frozenset(name for name in TAPPED if not POINTS[name].inside)
+TAKEN_BY_KERNELS = frozenset(name for name in SHOWN_BY_KERNELS if not POINTS[name].late)
+"""Where the kernels go on with what a tap gives back."""
 
 
 def check_points(names: Collection[str]) -> None:

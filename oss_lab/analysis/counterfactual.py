@@ -100,6 +100,7 @@ class OneSlotARow:
     silenced, then one for each replaced by the next best."""
 
     points = ("moe.router_logits", "moe.expert_ids", "moe.expert_weights")
+    writes = ("moe.expert_ids", "moe.expert_weights")
 
     def __init__(self, layers: int, slots: int) -> None:
         self.layers, self.slots = layers, slots

@@ -1,7 +1,6 @@
 """What every intervention has: where it holds, what it writes, and the place that it is handed."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import ClassVar, Protocol
 
@@ -44,18 +43,13 @@ class Intervention(ABC):
     positions: tuple[int, ...] | None = None
 
     WRITES: ClassVar[str]
-    READS: ClassVar[tuple[str, ...]] = ()
+    READS: ClassVar[tuple[str, ...]] = ()  # points whose value it needs besides
     BY_POSITION: ClassVar[bool] = True  # whether `positions` means something to it
 
     @property
     def writes(self) -> str:
         """The point that it writes."""
         return self.WRITES
-
-    @property
-    def reads(self) -> Collection[str]:
-        """Points whose value it needs besides."""
-        return self.READS
 
     @property
     def counts(self) -> bool:

@@ -104,8 +104,9 @@ class Changes:
     def __init__(self, effects: Sequence[Effect], begin: int = 0) -> None:
         self.effects, self.begin = effects, begin
         made = [effect.of_what for effect in effects]
-        needed = {name for each in made for name in (each.writes, *each.reads)}
+        needed = {name for each in made for name in (each.writes, *each.READS)}
         self.points: Collection[str] = frozenset(needed)
+        self.writes: Collection[str] = frozenset(each.writes for each in made)
         self._seen: dict[tuple[str, int | None], int] = {}
         self._by_position = any(each.counts for each in made)
 
@@ -153,6 +154,10 @@ class Both:
     @property
     def points(self) -> Collection[str]:
         return {*self.first.points, *self.second.points}
+
+    @property
+    def writes(self) -> Collection[str]:
+        return {*self.first.writes, *self.second.writes}
 
     def __call__(self, layer: int | None) -> Tap:
         before, after = self.first(layer), self.second(layer)

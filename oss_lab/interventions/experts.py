@@ -65,9 +65,6 @@ class ForceExpert(Intervention):
     expert: int
     slot: int
     WRITES: ClassVar[str] = "moe.expert_ids"
-    READS: ClassVar[tuple[str, ...]] = (
-        "moe.router_logits",
-    )  # no kernel weighs a choice that is not its own
 
     def change(self, x: Tensor, at: Place) -> Tensor:
         absent = ~(x == self.expert).any(-1) & at.rows(self.positions)

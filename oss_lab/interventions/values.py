@@ -1,6 +1,5 @@
 """Values put in: a vector added, or what another run computed."""
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import torch
@@ -67,10 +66,6 @@ class Patch(Intervention):
     @property
     def writes(self) -> str:
         return self.point
-
-    @property
-    def reads(self) -> Collection[str]:
-        return ("moe.router_logits",) if self.point == "moe.expert_ids" else ()
 
     def change(self, x: Tensor, at: Place) -> Tensor:
         assert self.positions is not None

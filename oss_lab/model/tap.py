@@ -23,6 +23,11 @@ class Taps(Protocol):
         """The lines of the forward that it reads or writes; the rest it hands back untouched."""
         ...
 
+    @property
+    def writes(self) -> Collection[str]:
+        """Those of them that it may hand back changed."""
+        ...
+
     def __call__(self, layer: int | None) -> Tap: ...
 
 
@@ -33,6 +38,7 @@ def keep(name: str, x: Tensor) -> Tensor:
 
 class _Untapped:
     points: Collection[str] = ()
+    writes: Collection[str] = ()
 
     def __call__(self, layer: int | None) -> Tap:
         return keep
@@ -48,6 +54,8 @@ class Recorder:
     `recorder.seen[name, layer]` is the list of tensors in call order, one per forward; `layer` is
     None for quantities outside the layers (`embed`, `out.norm`, `out.logits`).
     """
+
+    writes: Collection[str] = ()
 
     def __init__(self, points: Collection[str]) -> None:
         self.points = frozenset(points)

@@ -4,8 +4,6 @@ Parameters carry the names of the original checkpoint (`block.0.attn.qkv.weight`
 is a map from name to tensor. There is no dropout, no tied embedding and no logit cap.
 """
 
-from collections.abc import Collection
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -85,8 +83,8 @@ class Transformer(nn.Module):
         normed = tap("out.norm", self.norm(kept))
         return tap("out.logits", self.unembedding(normed))
 
-    def computed_by(self, points: Collection[str]) -> str:
-        """Which kernels compute a forward in which these points are tapped."""
+    def computed_by(self, taps: Taps) -> str:
+        """Which kernels compute a forward with these taps."""
         return "reference"
 
     @property

@@ -1,11 +1,11 @@
 """The same model computed by kernels: a fused step where `Transformer` spells every step out.
 
 Weights, caches and results are those of `Transformer`; only the rounding inside a step differs.
-Taps are served where a step hands something out (`oss_lab.points.SHOWN_BY_KERNELS`); who wants
-more gets the spelt-out forward, since a fused step has no inside.
+Taps are served where a step hands something out, and changes where a later step takes it up again
+(`SHOWN_BY_KERNELS` and `TAKEN_BY_KERNELS` in `oss_lab/points.py`); who wants more gets the
+spelt-out forward, since a fused step has no inside.
 """
 
-from collections.abc import Collection
 from typing import cast
 
 from jaxtyping import Float, Int
@@ -22,7 +22,7 @@ from oss_lab.model.norm import RMSNorm
 from oss_lab.model.rope import Rotation, rotate, rotation
 from oss_lab.model.tap import Tap, Taps, untapped
 from oss_lab.model.transformer import Block, Transformer
-from oss_lab.points import SHOWN_BY_KERNELS
+from oss_lab.points import SHOWN_BY_KERNELS, TAKEN_BY_KERNELS
 
 
 class KernelTransformer(Transformer):
@@ -41,7 +41,7 @@ class KernelTransformer(Transformer):
         taps: Taps = untapped,
     ) -> Float[Tensor, "batch kept vocab"]:
         """As `Transformer.forward`."""
-        if not self.shows(taps.points):
+        if not self.serves(taps):
             return super().forward(tokens, cache, last=last, taps=taps)
         batch, seq = tokens.shape
         cache = KVCache(self.config, batch) if cache is None else cache
@@ -63,12 +63,12 @@ class KernelTransformer(Transformer):
         logits = self.kernels.linear(normed.flatten(0, 1), self.unembedding.weight, None)
         return tap("out.logits", logits.view(*kept.shape[:2], self.config.vocab_size))
 
-    def computed_by(self, points: Collection[str]) -> str:
-        return self.kernels.name if self.shows(points) else super().computed_by(points)
+    def computed_by(self, taps: Taps) -> str:
+        return self.kernels.name if self.serves(taps) else super().computed_by(taps)
 
-    def shows(self, points: Collection[str]) -> bool:
-        """Whether a fused step hands out all these lines of the forward."""
-        return SHOWN_BY_KERNELS.issuperset(points)
+    def serves(self, taps: Taps) -> bool:
+        """Whether fused steps hand out all that these taps read and take up all they write."""
+        return SHOWN_BY_KERNELS.issuperset(taps.points) and TAKEN_BY_KERNELS.issuperset(taps.writes)
 
     def _norm(self, x: Float[Tensor, "batch seq hidden"], norm: RMSNorm) -> Float[Tensor, "..."]:
         return self.kernels.rms_norm(x.flatten(0, 1), norm.scale, norm.eps).view(x.shape)
@@ -104,10 +104,11 @@ class KernelTransformer(Transformer):
     ) -> Float[Tensor, "batch seq hidden"]:
         """The experts' contribution to the residual stream."""
         normed = tap("moe.norm", self._norm(x, mlp.norm)).flatten(0, 1)
-        ids, weights = self.kernels.router(normed, mlp.gate.weight, mlp.gate.bias, mlp.slots)
-        by_token = (*x.shape[:2], mlp.slots)
-        ids = tap("moe.expert_ids", ids.view(by_token)).flatten(0, 1)
-        weights = tap("moe.expert_weights", weights.view(by_token)).flatten(0, 1)
+        gate = mlp.gate
+        ids, weights, logits = self.kernels.router(normed, gate.weight, gate.bias, mlp.slots)
+        tap("moe.router_logits", logits.view(*x.shape[:2], -1))
+        ids = tap("moe.expert_ids", ids.view(*x.shape[:2], -1)).flatten(0, 1)
+        weights = tap("moe.expert_weights", weights.view(*x.shape[:2], -1)).flatten(0, 1)
         out = self.kernels.expert_mlp(
             normed, ids, weights, expert_weights(mlp), alpha=mlp.alpha, limit=mlp.limit
         )

@@ -91,6 +91,8 @@ def while_written(points: Sequence[str]) -> Selection:
 class Recording:
     """Taps that keep a selection of one sequence; `tensors` gives what was kept."""
 
+    writes: Collection[str] = ()
+
     def __init__(self, model: Transformer, selection: Selection) -> None:
         selection.check(model.config)
         self.model, self.selection = model, selection

@@ -30,7 +30,7 @@ def traced(
     taps = recording if changes is untapped else Both(changes, recording)
     for _ in read(model, tokens, first_kept, taps):
         pass
-    kernels = model.computed_by(taps.points)
+    kernels = model.computed_by(taps)
     return assembled(model, encoding, tokens, recording, checkpoint, changes, kernels=kernels)
 
 

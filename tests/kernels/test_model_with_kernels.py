@@ -91,7 +91,7 @@ def test_unequal_prompts(rng, spelt_out, name):
 def test_kernels_show_what_they_hand_out(rng, spelt_out, name):
     ids, shown = tokens(rng, 1, 140), Recorder(SHOWN_BY_KERNELS)
     kernels = on(name, spelt_out)
-    assert kernels.computed_by(shown.points) == name
+    assert kernels.computed_by(shown) == name
     logits = kernels(ids, taps=shown)
     assert torch.equal(logits, kernels(ids))
     theirs = Recorder(SHOWN_BY_KERNELS)
@@ -123,20 +123,37 @@ def same_choices(ours, theirs):
 
 def test_a_change_reaches_the_kernels(rng, spelt_out):
     class Silence:
-        points = ("moe.out",)
+        points = writes = ("moe.out",)
 
         def __call__(self, layer):
             return lambda name, x: x * 0 if name == "moe.out" and layer == 1 else x
 
     ids, kernels = tokens(rng, 1, 20), on("cpu", spelt_out)
-    assert kernels.computed_by(Silence.points) == "cpu"
+    assert kernels.computed_by(Silence()) == "cpu"
     ours, theirs = (model(ids, taps=Silence())[0, :5] for model in (kernels, spelt_out))
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("late", ["moe.router_logits", "moe.expert_ids"])
+def test_a_change_that_comes_too_late_for_the_kernels_is_made_in_the_spelt_out_forward(
+    rng, spelt_out, late
+):
+    class Turned:
+        points = writes = (late,)
+
+        def __call__(self, layer):
+            return lambda name, x: x.flip(1) if name == late else x  # other tokens' choices
+
+    ids, kernels = tokens(rng, 1, 20), on("cpu", spelt_out)
+    assert kernels.computed_by(Turned()) == "reference"
+    logits = kernels(ids, taps=Turned())
+    assert torch.equal(logits, spelt_out(ids, taps=Turned()))
+    assert (logits - spelt_out(ids)).abs().max() > 1e-3
+
+
 def test_who_looks_further_inside_gets_the_spelt_out_forward(rng, spelt_out):
     ids, recorder = tokens(rng, 1, 20), Recorder(["attn.pattern"])
-    assert on("cpu", spelt_out).computed_by(recorder.points) == "reference"
+    assert on("cpu", spelt_out).computed_by(recorder) == "reference"
     logits = on("cpu", spelt_out)(ids, taps=recorder)
     assert torch.equal(logits, spelt_out(ids))
     assert recorder.stacked("attn.pattern").shape == (4, 8, 20, 20)

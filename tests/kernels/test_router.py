@@ -30,8 +30,8 @@ def test_the_kernel_chooses_and_weighs_as_defined(
     rng, device, dtype, tokens, hidden, experts, slots
 ):
     x, weight, bias = made(rng, device, dtype, tokens, hidden, experts)
-    ids, weights = kernel.router(x, weight, bias, slots)
-    assert (ids.dtype, weights.dtype) == (torch.int32, torch.float32)
+    ids, weights, shown = kernel.router(x, weight, bias, slots)
+    assert (ids.dtype, weights.dtype, shown.dtype) == (torch.int32, torch.float32, torch.float32)
     assert ids.shape == weights.shape == (tokens, slots)
     logits = exact(x, weight, bias)
     # A float32 sum of n products is off by at most n roundings of the sum of their magnitudes.
@@ -39,6 +39,10 @@ def test_the_kernel_chooses_and_weighs_as_defined(
     error = (hidden + 1) * 2**-24 * bound.item()
     chosen = logits.gather(1, ids.long())
     best = logits.sort(dim=-1, descending=True).values[:, :slots]
+    assert shown.shape == (tokens, experts)
+    assert (shown - logits).abs().le(error).all()
+    falling = shown.sort(dim=-1, descending=True, stable=True)
+    assert torch.equal(falling.indices[:, :slots].int(), ids), "chosen by other logits than shown"
     assert (best - chosen).abs().le(2 * error).all()
     assert all(len(set(row)) == slots for row in ids.tolist())
     # The softmax of logits off by `error` is off by that times 2, plus its own few roundings.
@@ -52,12 +56,13 @@ def test_of_equal_logits_the_lower_expert_comes_first(rng, device):
     x = torch.randint(-1, 2, (40, 32), generator=rng).to(device).float()
     weight = torch.randint(-1, 2, (32, 32), generator=rng).to(device).float()
     bias = torch.zeros(32, device=device)
-    ids, weights = kernel.router(x, weight, bias, 6)
+    ids, weights, logits = kernel.router(x, weight, bias, 6)
+    assert torch.equal(logits.double(), exact(x, weight, bias))
     logits = exact(x, weight, bias)
     assert any(len(set(row)) < 6 for row in logits.topk(6).values.tolist()), "no ties in the test"
     keys = logits * 64 - torch.arange(32, device=device)  # whole logits first, experts second
     assert ids.tolist() == keys.argsort(dim=-1, descending=True)[:, :6].tolist()
-    ids_too, weights_too = reference.router(x, weight, bias, 6)
+    ids_too, weights_too, _ = reference.router(x, weight, bias, 6)
     assert torch.equal(ids, ids_too)
     torch.testing.assert_close(weights, weights_too, rtol=1e-6, atol=0)
 
@@ -65,29 +70,33 @@ def test_of_equal_logits_the_lower_expert_comes_first(rng, device):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_tokens_choice_does_not_depend_on_its_company(rng, device, dtype):
     x, weight, bias = made(rng, device, dtype, 19, 96, 32)
-    ids, weights = kernel.router(x, weight, bias, 4)
+    ids, weights, logits = kernel.router(x, weight, bias, 4)
     for token in (0, 7, 18):
         alone = kernel.router(x[token : token + 1], weight, bias, 4)
         assert torch.equal(ids[token], alone[0][0])
         assert torch.equal(weights[token], alone[1][0])
+        assert torch.equal(logits[token], alone[2][0])
 
 
 def test_every_element_of_poisoned_outputs_is_written_and_none_beyond(rng, device):
     x, weight, bias = made(rng, device, torch.float32, 5, 40, 12)
     ids = torch.full((6, 3), -7, dtype=torch.int32, device=device)
     weights = torch.full((6, 3), float("nan"), device=device)
-    kernel.launch(x, weight, bias, ids[:5], weights[:5])()
+    logits = torch.full((6, 12), float("nan"), device=device)
+    kernel.launch(x, weight, bias, ids[:5], weights[:5], logits[:5])()
     assert ((ids[:5] >= 0) & (ids[:5] < 12)).all()
     assert weights[:5].isfinite().all()
     assert (ids[5] == -7).all()
     assert weights[5].isnan().all()
+    assert logits[:5].isfinite().all()
+    assert logits[5].isnan().all()
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, in the interpreter
 def test_nan_stays_nan_and_leads_to_other_experts_each_time(rng, device):
     x, weight, bias = made(rng, device, torch.float32, 3, 32, 5)
     x[1, 4] = float("nan")
-    ids, weights = kernel.router(x, weight, bias, 4)
+    ids, weights, _ = kernel.router(x, weight, bias, 4)
     assert weights[1].isnan().all()
     assert weights[[0, 2]].isfinite().all()
     assert torch.equal(ids, reference.router(x, weight, bias, 4)[0])
@@ -100,7 +109,7 @@ def test_experts_with_a_special_bias_are_chosen_once(rng, device, value):
     for few in ([7], [0, 2, 11], [n for n in range(12) if n != 3]):
         special = bias.clone()
         special[few] = value
-        ids, weights = kernel.router(x, weight, special, 4)
+        ids, weights, _ = kernel.router(x, weight, special, 4)
         wanted = reference.router(x, weight, special, 4)
         assert torch.equal(ids, wanted[0])
         torch.testing.assert_close(weights, wanted[1], rtol=1e-5, atol=0, equal_nan=True)
@@ -109,7 +118,8 @@ def test_experts_with_a_special_bias_are_chosen_once(rng, device, value):
 @pytest.mark.parametrize(("tokens", "hidden", "experts", "slots"), SIZES)
 def test_the_reference_is_the_definition(rng, tokens, hidden, experts, slots):
     x, weight, bias = (t.double() for t in made(rng, "cpu", torch.float32, tokens, hidden, experts))
-    ids, weights = reference.router(x, weight, bias, slots)
+    ids, weights, logits = reference.router(x, weight, bias, slots)
+    torch.testing.assert_close(logits, exact(x, weight, bias), rtol=1e-13, atol=1e-13)
     best, best_ids = exact(x, weight, bias).sort(dim=-1, descending=True)
     assert torch.equal(ids, best_ids[:, :slots].int())
     torch.testing.assert_close(weights, best[:, :slots].softmax(-1), rtol=1e-13, atol=0)
@@ -121,8 +131,9 @@ def test_the_reference_is_the_models_router(rng):
     model.gate.bias.data = torch.randn(32, generator=rng)
     seen: dict[str, torch.Tensor] = {}
     model(torch.randn(1, 20, 96, generator=rng), lambda name, x: seen.setdefault(name, x))
-    ids, weights = reference.router(
+    ids, weights, logits = reference.router(
         seen["moe.norm"][0], model.gate.weight.detach(), model.gate.bias.detach(), 4
     )
     assert torch.equal(ids, seen["moe.expert_ids"][0].int())
     torch.testing.assert_close(weights, seen["moe.expert_weights"][0], rtol=1e-5, atol=0)
+    torch.testing.assert_close(logits, seen["moe.router_logits"][0], rtol=1e-5, atol=1e-5)

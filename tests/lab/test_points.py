@@ -6,7 +6,15 @@ import torch
 from oss_lab.config import GPT_OSS_20B
 from oss_lab.errors import LabError
 from oss_lab.model import Recorder
-from oss_lab.points import ALWAYS, POINTS, SHOWN_BY_KERNELS, TAPPED, check_points, tapped
+from oss_lab.points import (
+    ALWAYS,
+    POINTS,
+    SHOWN_BY_KERNELS,
+    TAKEN_BY_KERNELS,
+    TAPPED,
+    check_points,
+    tapped,
+)
 from oss_lab.tracing.derived import DERIVED
 
 
@@ -47,6 +55,17 @@ def test_what_the_kernels_do_not_show_has_a_reason():
     assert {name for name in TAPPED if not POINTS[name].inside} == SHOWN_BY_KERNELS
     assert all("stores" in POINTS[name].inside or "adds" in POINTS[name].inside
                for name in TAPPED - SHOWN_BY_KERNELS)  # fmt: skip
+
+
+def test_the_kernels_serve_tier_one_and_the_residuals():
+    always = (*ALWAYS, "resid.pre", "resid.mid", "resid.post")
+    assert tapped(always) <= SHOWN_BY_KERNELS
+    assert {name for name in SHOWN_BY_KERNELS if POINTS[name].late} == {
+        "moe.router_logits",
+        "moe.expert_ids",
+    }
+    assert SHOWN_BY_KERNELS - {"moe.router_logits", "moe.expert_ids"} == TAKEN_BY_KERNELS
+    assert not any(POINTS[name].late for name in set(POINTS) - SHOWN_BY_KERNELS)
 
 
 def test_tier_one_takes_about_3_5_kilobytes_a_token_of_20b():

@@ -15,10 +15,11 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
         x = make.normal(tokens, shapes.hidden)
         ids = make.empty(tokens, shapes.slots, dtype=torch.int32)
         weights = make.empty(tokens, shapes.slots, dtype=torch.float32)
+        logits = make.empty(tokens, shapes.experts, dtype=torch.float32)
         yield Case(
             f"router, {counted(tokens)}",
-            (launch(x, weight, bias, ids, weights),),
-            bytes=nbytes(x, weight, bias, ids, weights),
+            (launch(x, weight, bias, ids, weights, logits),),
+            bytes=nbytes(x, weight, bias, ids, weights, logits),
             flops=2 * tokens * weight.numel(),
             needs=frozenset({"wide loads"}),
         )

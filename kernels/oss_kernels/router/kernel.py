@@ -1,7 +1,7 @@
 """The router in Triton: a program takes 16 tokens from their logits to ids and weights.
 
     tokens 0-15    [16 hidden] x [hidden expert] -> logits [16 expert] -> 4 x argmax -> softmax
-                   `------ program 0: all of it, so that logits never leave registers ------'
+                   `------ program 0: all of it; logits leave only to be looked at ---------'
     tokens 16-31   program 1
 
 One token uses a tile of 16 as well, with 15 rows masked: matrix instructions want 16 rows, their
@@ -28,6 +28,7 @@ def router_kernel(
     bias,
     ids,
     weights,
+    all_logits,
     tokens,
     hidden,
     experts,
@@ -84,9 +85,16 @@ def router_kernel(
     write = (token < tokens)[:, None] & (slot < SLOTS)[None, :]
     tl.store(ids + place, chosen_ids, mask=write)
     tl.store(weights + place, shares, mask=write)
+    tl.store(
+        all_logits + token[:, None] * experts + expert[None, :],
+        logits,
+        mask=(token < tokens)[:, None] & (expert < experts)[None, :],
+    )
 
 
-def launch(x: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, weights: Tensor) -> Launch:
+def launch(
+    x: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, weights: Tensor, logits: Tensor
+) -> Launch:
     """One program every 16 tokens; everything contiguous."""
     tokens, hidden = x.shape
     experts, slots = len(weight), ids.shape[1]
@@ -102,6 +110,7 @@ def launch(x: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, weights: Tensor
             "bias": bias,
             "ids": ids,
             "weights": weights,
+            "all_logits": logits,
             "tokens": tokens,
             "hidden": hidden,
             "experts": experts,
@@ -124,10 +133,11 @@ def router(
     weight: Float[Tensor, "expert hidden"],
     bias: Float[Tensor, "expert"],
     slots: int,
-) -> tuple[Int[Tensor, "token slot"], Float[Tensor, "token slot"]]:
+) -> tuple[Int[Tensor, "token slot"], Float[Tensor, "token slot"], Float[Tensor, "token expert"]]:
     """The operation of `reference.router`, for x and weight in bfloat16 or both in float32."""
     check(x, weight, bias, slots)
     ids = torch.empty(len(x), slots, dtype=torch.int32, device=x.device)
     weights = torch.empty(len(x), slots, dtype=torch.float32, device=x.device)
-    launch(x.contiguous(), weight.contiguous(), bias.contiguous(), ids, weights)()
-    return ids, weights
+    logits = torch.empty(len(x), len(weight), dtype=torch.float32, device=x.device)
+    launch(x.contiguous(), weight.contiguous(), bias.contiguous(), ids, weights, logits)()
+    return ids, weights, logits

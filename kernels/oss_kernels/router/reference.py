@@ -10,8 +10,8 @@ def router(
     weight: Float[Tensor, "expert hidden"],
     bias: Float[Tensor, "expert"],
     slots: int,
-) -> tuple[Int[Tensor, "token slot"], Float[Tensor, "token slot"]]:
-    """(expert ids, weights) of each token's `slots` experts, by falling logit.
+) -> tuple[Int[Tensor, "token slot"], Float[Tensor, "token slot"], Float[Tensor, "token expert"]]:
+    """(ids, weights) of each token's `slots` experts by falling logit, and all experts' logits.
 
     x is already normed. Logits are computed and kept in float32 (float64 for float64 x), whatever
     the weights are; of equal logits the lower expert comes first. The softmax is over the chosen
@@ -21,4 +21,4 @@ def router(
     logits = x.to(wide) @ weight.to(wide).T + bias.to(wide)
     # A stable sort keeps equal logits in expert order; torch.topk promises no order for them.
     falling, experts = logits.sort(dim=-1, descending=True, stable=True)
-    return experts[:, :slots].int(), falling[:, :slots].softmax(dim=-1)
+    return experts[:, :slots].int(), falling[:, :slots].softmax(dim=-1), logits
