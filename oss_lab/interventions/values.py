@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
 from oss_lab.interventions.base import Intervention, Place, writable
 from oss_lab.points import POINTS
@@ -25,6 +26,17 @@ class AddVector(Intervention):
     @property
     def writes(self) -> str:
         return self.point
+
+    def check(self, config: ModelConfig) -> None:
+        super().check(config)
+        in_layers(self, self.point)
+        if POINTS[self.point].axes != ("seq", "hidden"):
+            raise LabError(f"{self}: a vector is added to points [seq hidden] only")
+        if self.vector.shape != (config.hidden_size,):
+            raise LabError(
+                f"{self}: the vector is {list(self.vector.shape)} and must be"
+                f" [{config.hidden_size}], the model's hidden size"
+            )
 
     def change(self, x: Tensor, at: Place) -> Tensor:
         added = torch.zeros_like(x)
@@ -67,6 +79,15 @@ class Patch(Intervention):
     def writes(self) -> str:
         return self.point
 
+    def check(self, config: ModelConfig) -> None:
+        super().check(config)
+        in_layers(self, self.point)
+        shape = [POINTS[self.point].size(axis, config, 1) for axis in POINTS[self.point].axes[1:]]
+        if list(self.values.shape[1:]) != shape:
+            raise LabError(
+                f"{self}: a position's value is {list(self.values.shape[1:])} and must be {shape}"
+            )
+
     def change(self, x: Tensor, at: Place) -> Tensor:
         assert self.positions is not None
         patched = x.clone()
@@ -76,3 +97,9 @@ class Patch(Intervention):
             if position in places:
                 rows[:, places[position]] = value.to(x)
         return patched
+
+
+def in_layers(intervention: Intervention, point: str) -> None:
+    """Raise LabError where a layer is named for a point outside them."""
+    if intervention.layer is not None and not POINTS[point].layered:
+        raise LabError(f"{intervention}: {point} is in no layer; leave the layer out")

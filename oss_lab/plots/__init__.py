@@ -7,6 +7,9 @@
     plots.expert_load(ids, experts=32)                      how the work is shared out
     plots.attention(pattern, sink_mass, tokens, config, heads=...)
     plots.sink_mass(sink_mass, config)                      what the sinks take, head by head
+    plots.expert_effects(counterfactuals, lab.encoding)     what a token owes to each expert
+    plots.logit_parts(attribution, lab.encoding)            what heads and experts add to a logit
+    plots.commitment_curve(steps)                           the answer, had the thinking ended
     plots.accuracy(rows, totals, "nano")                    accuracy against thinking, by effort
     plots.kernel_speed(found)                               kernels beside the machine's limits
 
@@ -17,11 +20,14 @@ No figure runs a model. The figures of a training run are in `training.py` and
 
 from oss_lab.plots.accuracy import accuracy
 from oss_lab.plots.attention import attention
+from oss_lab.plots.commitment import commitment_curve
 from oss_lab.plots.effort import effort_comparison
+from oss_lab.plots.expert_effects import expert_effects
 from oss_lab.plots.expert_load import expert_load
 from oss_lab.plots.expert_map import expert_map
 from oss_lab.plots.figure import Figure, Passage
 from oss_lab.plots.kernel_speed import kernel_speed
+from oss_lab.plots.logit_parts import logit_parts
 from oss_lab.plots.sink_mass import sink_mass
 from oss_lab.plots.transcript import transcript
 from oss_lab.token_labels import TokenLabel, reply_tokens, token_labels
@@ -32,10 +38,13 @@ __all__ = [
     "TokenLabel",
     "accuracy",
     "attention",
+    "commitment_curve",
     "effort_comparison",
+    "expert_effects",
     "expert_load",
     "expert_map",
     "kernel_speed",
+    "logit_parts",
     "reply_tokens",
     "sink_mass",
     "token_labels",

@@ -13,8 +13,9 @@ from oss_lab.tracing.trace import Trace
 def differences(a: Trace, b: Trace, tolerance: float = 0.0) -> Iterator[str]:
     """A line for each thing that differs, none where everything is the same.
 
-    Expert ids are compared as sets: two near-equal experts may change places. Positions are those
-    of the sequence, also where a trace keeps only some.
+    Expert ids are compared as sets: two near-equal experts may change places. Where `moe.margin`
+    was kept, it tells choices that rounding may turn from others. Positions are those of the
+    sequence, also where a trace keeps only some.
     """
     theirs = asdict(b.origin)
     for name, ours in asdict(a.origin).items():
@@ -58,7 +59,20 @@ def difference(name: str, a: Trace, b: Trace, tolerance: float) -> str | None:
     places = rows.nonzero().flatten().tolist()
     first = a.positions[places[0]]
     found = f"from position {first} on, {len(places)} of {len(rows)} positions"
-    return found if point.kind in ("expert", "token") else f"{found}, at most {largest:.3g}"
+    if point.kind == "expert":
+        return found + margins(name, a, b, rows)
+    return found if point.kind == "token" else f"{found}, at most {largest:.3g}"
+
+
+def margins(name: str, a: Trace, b: Trace, rows: Tensor) -> str:
+    """How narrow the choices were where other experts were chosen; "" where it was not kept."""
+    margin = name.replace("moe.expert_ids", "moe.margin")
+    if margin not in a.tensors or margin not in b.tensors:
+        return ""
+    narrower = torch.minimum(a.tensors[margin][: len(rows)], b.tensors[margin][: len(rows)])
+    other, same = narrower[rows], narrower[~rows]
+    there = f", where the margin is at most {other.max():.3g}"
+    return f"{there} (median elsewhere {same.median():.3g})" if len(same) else there
 
 
 def gap(x: Tensor, y: Tensor) -> Tensor:

@@ -194,7 +194,7 @@ def test_a_patched_whole_sequence_goes_on_as_the_other_run(lab, point):
 
 
 def test_what_was_changed_is_written_in_the_trace_and_order_counts(lab):
-    scale, add = ScaleSlot(slot=0, by=0.5), AddVector(point="embed", vector=torch.ones(1))
+    scale, add = ScaleSlot(slot=0, by=0.5), AddVector(point="embed", vector=torch.ones(64))
     trace, effects = traced(lab, ["embed"], scale, add)
     assert trace.origin.interventions == (
         "ScaleSlot(slot=0, by=0.5)",
@@ -251,7 +251,14 @@ def test_nothing_changed_is_said(lab):
         (lambda: HideKeys(keys=(0,), first_query=1, positions=(2,)), "leave positions out"),
         (lambda: AddVector(point="moe.margin", vector=torch.ones(1)), "it follows from moe.router"),
         (lambda: AddVector(point="moe", vector=torch.ones(1)), "no point 'moe'"),
+        (lambda: AddVector(point="embed", vector=torch.ones(3)), r"is \[3\] and must be \[64\]"),
+        (lambda: AddVector(point="attn.q", vector=torch.ones(64)), r"points \[seq hidden\] only"),
+        (lambda: AddVector(point="embed", layer=0, vector=torch.ones(64)), "embed is in no layer"),
         (lambda: Patch(point="embed", values=torch.ones(2, 1)), "a position for each of the 2"),
+        (
+            lambda: Patch(point="embed", values=torch.ones(1, 3), positions=(0,)),
+            r"value is \[3\] and must be \[64\]",
+        ),
         (
             lambda: Patch(point="attn.pattern", values=torch.ones(1, 1), positions=(0,)),
             "only points with a value a token",

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 
 from oss_lab.errors import LabError
 from oss_lab.generate import GREEDY
+from oss_lab.interventions import AddVector
 from oss_lab.lab import Lab
 from oss_lab.points import POINTS
 from oss_lab.tracing.diff import differences
@@ -124,3 +126,22 @@ def test_where_two_traces_part(lab):
 def lines_of_tokens(a, b):
     """Experts that change by more than any tolerance are none: ids are below it."""
     return [line for line in differences(a, b) if line.startswith("tokens")]
+
+
+def test_other_choices_come_with_their_margin(lab):
+    points = ["moe.expert_ids", "moe.margin", "moe.router_logits"]
+    a = lab.trace(range(40), points)
+    noise = torch.randn(64, generator=torch.Generator().manual_seed(0)) * 0.02
+    with lab.intervene(AddVector(point="resid.pre", layer=1, vector=noise)):
+        b = lab.trace(range(40), points)
+    (line,) = [line for line in differences(a, b) if line.startswith("moe.expert_ids/1")]
+    chosen = [np.sort(t.tensor("moe.expert_ids", 1).numpy(), -1) for t in (a, b)]
+    other = (chosen[0] != chosen[1]).any(-1)
+    assert 0 < other.sum() < 40
+    margin = np.minimum(*(t.tensor("moe.margin", 1).numpy() for t in (a, b)))
+    elsewhere = np.sort(margin[~other])[(len(margin[~other]) - 1) // 2]
+    assert line.endswith(
+        f"where the margin is at most {margin[other].max():.3g} (median elsewhere {elsewhere:.3g})"
+    )
+    plain = [lab.trace(range(40), points[:1]), b]
+    assert "margin is" not in "\n".join(differences(*plain))

@@ -1,0 +1,91 @@
+"""Figures of analyses on hand-made results: what is drawn and what is said."""
+
+import numpy as np
+import pytest
+import torch
+
+from oss_lab import plots
+from oss_lab.analysis.attribution import Attribution
+from oss_lab.analysis.commitment import Step
+from oss_lab.analysis.counterfactual import Counterfactuals
+from oss_lab.errors import LabError
+
+
+def effects():
+    without = torch.tensor([[-0.5, 0.25], [0.0, -2.0]])
+    return Counterfactuals(
+        position=7,
+        target=int.from_bytes(b"<"),
+        logprob=-0.125,
+        experts=torch.tensor([[3, 1], [0, 9]]),
+        next_best=torch.tensor([4, 5]),
+        without=without,
+        instead=without / 2,
+        without_kl=without.abs(),
+        instead_kl=without.abs(),
+    )
+
+
+def test_expert_effects_name_each_expert_and_its_effect(tiny):
+    figure = plots.expert_effects(effects(), tiny)
+    left, right = figure.plotly.data
+    assert left.text[1][1] == "9<br>-2.00"
+    assert right.text[0][1] == "1→4<br>+0.12"
+    assert (left.zmin, left.zmax, right.zmin, right.zmax) == (-2, 2, -2, 2)
+    assert left.z.tolist() == [[-0.5, 0.25], [0, -2]]
+    assert "“&lt;” behind position 7" in figure.plotly.layout.title.subtitle.text
+    assert figure.sentence == (
+        "The token “<” has log-probability -0.12; it falls most, by 2.00 nats, without expert 9 of"
+        " layer 1; the mean change over all 4 is -0.56."
+    )
+
+
+def test_logit_parts_add_up_in_the_sentence(tiny):
+    found = Attribution(
+        position=3,
+        token=ord("a"),
+        against=ord("b"),
+        logit=1.5,
+        embedding=0.5,
+        heads=torch.tensor([[1.0, -0.25, 0.0]]),
+        bias=torch.tensor([0.25]),
+        slots=torch.tensor([[-0.75, 0.75]]),
+    )
+    assert found.total == found.logit
+    figure = plots.logit_parts(found, tiny)
+    heads, slots = figure.plotly.data
+    assert heads.z.shape == (1, 3)
+    assert list(slots.x) == ["1st", "2nd"]
+    assert heads.zmax == slots.zmax == 1
+    assert figure.sentence == (
+        "The logit of “a” over that of “b” is 1.50: +0.50 from the embedding, +0.75 from the heads,"
+        " +0.25 from the attention's biases and +0.00 from the experts; the largest parts are head"
+        " 0 of layer 0 (+1.00) and the 1st choice of layer 0 (-0.75)."
+    )
+
+
+def test_the_commitment_curve_marks_the_steps_with_the_replys_answer():
+    steps = [
+        Step(0, "", "7", np.log(0.25)),
+        Step(4, "3*4=\n", "12", np.log(0.5)),
+        Step(6, "3*4=\n1", "9", np.log(0.12)),
+        Step(9, "3*4=\n12", "12", np.log(1.0)),
+    ]
+    figure = plots.commitment_curve(steps)
+    (line,) = figure.plotly.data
+    assert line.y.tolist() == [25, 50, 12, 100]
+    assert line.marker.symbol == ("circle-open", "circle", "circle-open", "circle")
+    assert figure.sentence == (
+        "Forced after each of 4 steps, the answer is the reply's own (12) from step 4 on, after 9"
+        " of 9 tokens; it has a probability of 25% before the thinking and 100% behind it."
+    )
+    with pytest.raises(LabError, match="two steps"):
+        plots.commitment_curve(steps[:1])
+
+
+def test_what_a_model_wrote_is_no_markup():
+    steps = [Step(0, "<b>", "<i>1", -1.0), Step(3, "$x$", "<script>", 0.0)]
+    drawn = plots.commitment_curve(steps).plotly.to_json()
+    assert "<i>" not in drawn
+    assert "$x$" not in drawn
+    assert "<script>" not in drawn
