@@ -13,6 +13,8 @@ from oss_lab.cli.logits import read_ids
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import EFFORTS
 
+PIPED = 200  # columns of a table that goes into a file or a pipe, where nothing wraps
+
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
@@ -116,5 +118,6 @@ def print_points() -> int:
     table = Table("point", "axes", "tier", "meaning", box=None, pad_edge=False)
     for point in POINTS.values():
         table.add_row(point.name, " ".join(point.axes), str(point.tier), point.meaning)
-    Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty()).print(table)
+    width = None if sys.stdout.isatty() else PIPED
+    Console(file=sys.stdout, width=width).print(table)
     return 0

@@ -1,9 +1,11 @@
 """Recording: the taps that keep what was asked for, token after token.
 
 A recording lies over any number of forwards of one sequence: a prompt in chunks, then token by
-token. What was asked for and never came is an error, as is a quantity with a NaN.
+token. What was asked for and never came is an error, as is a quantity with a NaN; one that is zero
+everywhere is warned of.
 """
 
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +23,10 @@ from oss_lab.tracing.derived import DERIVED
 Key = tuple[str, int | None]
 UNSEEN = {"attn.scores": -torch.inf, "attn.pattern": 0.0}
 """What stands at a key that a layer no longer holds, or that came later."""
+
+
+class AllZeroWarning(UserWarning):
+    """An activation is zero at every token: what should fill it does not work, or was removed."""
 
 
 @dataclass(frozen=True)
@@ -168,12 +174,22 @@ class Recording:
 
 
 def checked(name: str, layer: int | None, x: Tensor) -> Tensor:
-    """x, unless some of it is no number. -inf is one for a hidden key and a forbidden expert."""
+    """x, unless some of it is no number. -inf is one for a hidden key and a forbidden expert.
+
+    Warns where an activation is zero everywhere.
+    """
     excluded = name in ("attn.scores", "moe.router_logits")
     finite = x.masked_fill(x == -torch.inf, 0) if excluded else x
     if not finite.isfinite().all():
         raise LabError(
             f"{where(name, layer)} holds NaN or infinity; the weights or an intervention broke it"
+        )
+    if POINTS[name].kind == "activation" and x.numel() and not x.any():
+        warnings.warn(
+            f"{where(name, layer)} is zero everywhere; unless that was meant, the weights or an"
+            " intervention broke it",
+            AllZeroWarning,
+            stacklevel=2,
         )
     return x
 

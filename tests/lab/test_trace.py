@@ -10,6 +10,7 @@ from oss_lab.errors import LabError
 from oss_lab.generate import GREEDY
 from oss_lab.lab import Lab
 from oss_lab.points import POINTS
+from oss_lab.tracing.recording import AllZeroWarning
 
 SEQ = 40
 ALL = list(POINTS)
@@ -169,6 +170,16 @@ def test_broken_weights_are_told(random_model, tiny_config, tiny):
     model.block[1].attn.sinks.data[0] = torch.nan
     with pytest.raises(LabError, match=r"attn\.sink_mass/1 holds NaN"):
         Lab(model, tiny, GREEDY).trace([1, 2], ["attn.sink_mass"])
+
+
+def test_an_activation_that_is_zero_everywhere_is_warned_of(random_model, tiny_config, tiny):
+    model = random_model(replace(tiny_config, vocab_size=288))
+    lab = Lab(model, tiny, GREEDY)
+    model.block[1].attn.out.weight.data.zero_()
+    model.block[1].attn.out.bias.data.zero_()
+    with pytest.warns(AllZeroWarning, match=r"attn\.out/1 is zero everywhere") as caught:
+        lab.trace([1, 2, 3], ["attn.out", "attn.z", "attn.sink"])
+    assert len(caught) == 1
 
 
 def test_a_row_a_number_in_pandas(whole):
