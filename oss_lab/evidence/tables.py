@@ -42,11 +42,12 @@ def routes(evidence: Evidence) -> pandas.DataFrame:
     for key, trace, rows in parts(evidence):
         ids = trace["moe.expert_ids"].values[:, rows].astype(np.int64)
         weights = trace["moe.expert_weights"].values[:, rows]
-        counted = np.stack(
+        counted = np.array(
             [
                 [np.bincount(chosen.ravel(), each.ravel(), experts) for each in (one, weight)]
                 for chosen, one, weight in zip(ids, np.ones_like(weights), weights, strict=True)
-            ]
+            ],
+            dtype=np.float64,
         )
         sums[key] = sums.get(key, 0) + counted
     frames = []
