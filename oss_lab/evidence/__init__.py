@@ -5,7 +5,8 @@
     evidence.effort_curve(), evidence.routes(), evidence.traces[0]["attn.sink_mass"]
 
 prompts.py   what is asked where nothing else is given
-bundle.py    the folder: what it holds, reading and writing it
+bundle.py    what a folder holds
+file.py      reading and writing it
 record.py    asking, tracing, going on after a kill
 tables.py    tidy tables of all replies together
 """

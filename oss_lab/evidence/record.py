@@ -15,18 +15,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from oss_lab.errors import LabError
-from oss_lab.evidence.bundle import (
-    FILE,
-    POINTS,
-    TRACES,
-    Evidence,
-    Stamp,
-    Written,
-    read_begun,
-    read_evidence,
-    unfinished,
-    write_evidence,
-)
+from oss_lab.evidence.bundle import FILE, POINTS, TRACES, Evidence, Stamp, Written
+from oss_lab.evidence.file import read_begun, read_evidence, unfinished, write_evidence
 from oss_lab.evidence.prompts import Asked, prompts_for
 from oss_lab.generate import Sampling, check_tokens
 from oss_lab.harmony import Conversation, render
