@@ -6,6 +6,8 @@ follows greedily is held against the reply's own answer, the true one, and the l
 chain has reached. Between two cuts the answer of the earlier one stands; a chain of two lines has
 three cuts. How much is kept is counted in characters.
 
+nano never learnt to answer behind half a chain: that it cannot is no proof that it does not know.
+
 Control: the whole chain of another problem in the place of a problem's own. If the answer comes
 from the chain, it is then the other problem's.
 """
@@ -47,6 +49,7 @@ class Answers:
     Attributes:
         final: of the reply itself.
         reached: the last number in what is kept, "" for none.
+        logprobs: of the reply's own answer there, in nats.
     """
 
     question: str
@@ -55,6 +58,7 @@ class Answers:
     kept: list[float]
     answers: list[str]
     reached: list[str]
+    logprobs: list[float]
 
     def at(self, share: float) -> int:
         """The last cut that keeps no more than this share."""
@@ -89,7 +93,8 @@ class Commitment:
         steps: cuts a chain.
         kept: shares of the chain; the lists `final`, `true` and `reached` have an entry for each,
             the share of problems whose answer there is the reply's own, the true one, the last
-            number that the chain has reached.
+            number that the chain has reached; `logprob` the mean one of the reply's own answer
+            there, in nats.
         fixed: the share of the chain from which on the answer is the reply's own.
     """
 
@@ -103,6 +108,7 @@ class Commitment:
     final: list[Mean]
     true: list[Mean]
     reached: list[Mean]
+    logprob: list[Mean]
     fixed: Mean
     control: Swapped
     examples: list[Answers]
@@ -143,6 +149,7 @@ def measured(lab: Lab, name: str, task: Task, effort: Effort, n: int, seed: int)
         curve(found, [[a == each.final for a in each.answers] for each in found], seed),
         curve(found, [[a == each.true for a in each.answers] for each in found], seed),
         curve(found, [list(map(str.__eq__, each.answers, each.reached)) for each in found], seed),
+        curve(found, [each.logprobs for each in found], seed),
         Mean.of([each.fixed for each in found], seed),
         control(lab, pairs),
         found[:EXAMPLES],
@@ -160,13 +167,14 @@ def answers(lab: Lab, problem: Problem, reply: Reply) -> Answers:
         [len(step.thought) / whole for step in steps],
         [step.answer.strip() for step in steps],
         [(re.findall(r"\d+", step.thought) or [""])[-1] for step in steps],
+        [step.logprob for step in steps],
     )
 
 
-def curve(found: Sequence[Answers], hits: Sequence[Sequence[bool]], seed: int) -> list[Mean]:
-    """How many problems hit at each share of GRID; `hits` has an entry for each cut."""
+def curve(found: Sequence[Answers], values: Sequence[Sequence[float]], seed: int) -> list[Mean]:
+    """The mean over problems at each share of GRID; `values` has one for each cut of each."""
     return [
-        Mean.of([hit[each.at(share)] for each, hit in zip(found, hits, strict=True)], seed)
+        Mean.of([cuts[each.at(share)] for each, cuts in zip(found, values, strict=True)], seed)
         for share in GRID
     ]
 

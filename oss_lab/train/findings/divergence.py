@@ -43,10 +43,10 @@ def divergences(
 ) -> list[Divergence]:
     """Of each layer, between the choices of the same problems at two efforts."""
     rng = np.random.default_rng(seed)
-    tokens = [np.concatenate([counts(each, experts) for each in side]) for side in (first, second)]
-    a, b = (np.stack([counts(each, experts).sum(0) for each in side]) for side in (first, second))
+    mine, theirs = ([counts(each, experts) for each in side] for side in (first, second))
+    a, b = (np.stack([each.sum(0) for each in side]) for side in (mine, theirs))
     real = bits(a.sum(0), b.sum(0))
-    dealt = dealt_anew(*tokens, rng)
+    dealt = dealt_anew(np.concatenate(mine), np.concatenate(theirs), rng)
     swaps = rng.integers(2, size=(SHUFFLES, len(a))).astype(float)
     swapped = bits(total(swaps, a) + total(1 - swaps, b), total(swaps, b) + total(1 - swaps, a))
     draws = rng.multinomial(len(a), np.full(len(a), 1 / len(a)), size=DRAWS).astype(float)
