@@ -11,6 +11,7 @@ from oss_lab.generate import Sampling
 from oss_lab.harmony.messages import Effort
 from oss_lab.reply import Stop
 from oss_lab.tracing.file import read_trace
+from oss_lab.tracing.recording import Selection
 from oss_lab.tracing.trace import Origin, Trace
 
 if TYPE_CHECKING:
@@ -133,8 +134,8 @@ class Traces:
             raise LabError(f"{wrong}: its tokens are others")
         if trace.origin.checkpoint != stamp.origin.checkpoint:
             raise LabError(f"{wrong}: it comes from another checkpoint")
-        if trace.selection.points != POINTS or len(trace.positions) != len(trace.tokens):
-            raise LabError(f"{wrong}: it holds other points or positions")
+        if trace.selection != Selection(POINTS):
+            raise LabError(f"{wrong}: it holds other points, layers, heads or positions")
         if trace["moe.expert_ids"].max() >= stamp.config["num_experts"]:
             raise LabError(f"{wrong}: it names an expert that the model does not have")
         return trace
