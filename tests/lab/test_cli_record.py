@@ -79,7 +79,7 @@ def test_ctrl_c_says_how_to_go_on(record, tmp_path, monkeypatch):
 
 def test_a_killed_process_leaves_nothing_half(random_nano, prompts, tmp_path):
     def arguments(out):
-        usual = ("--prompts", str(prompts), "--max-tokens", "40", "--out", str(out))
+        usual = ("--prompts", str(prompts), "--max-tokens", "80", "--out", str(out))
         return ["record", random_nano, *usual]
 
     first, whole = tmp_path / "killed", tmp_path / "whole"

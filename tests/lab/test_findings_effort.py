@@ -1,6 +1,7 @@
 """What the effort changes: tokens, accuracy and experts, each against a plain count."""
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import combinations
 from math import log2
 
@@ -22,7 +23,7 @@ def nano():
     return oss_lab.load("nano", verbose=False)
 
 
-def choices(rng, tokens, experts=range(EXPERTS), layers=2, slots=3):
+def choices(rng, tokens, experts: Sequence[int] = range(EXPERTS), layers=2, slots=3):
     """Distinct experts of each token, at random: [layer token slot]."""
     return np.array(
         [[rng.permutation(experts)[:slots] for _ in range(tokens)] for _ in range(layers)]
@@ -63,7 +64,8 @@ def test_problems_with_experts_of_their_own_are_no_effect_of_the_effort():
     """Tokens dealt anew see one where a few long problems have their own experts; swaps do not."""
     rng = np.random.default_rng(0)
     first, second = (
-        [choices(rng, 60, experts=rng.permutation(EXPERTS)[:4]) for _ in range(6)] for _ in range(2)
+        [choices(rng, 60, experts=rng.permutation(EXPERTS)[:4].tolist()) for _ in range(6)]
+        for _ in range(2)
     )
     for found in divergences(first, second, EXPERTS, seed=1):
         assert found.tokens_dealt < found.bits < found.problems_swapped

@@ -34,8 +34,8 @@ from oss_lab.train.findings.share import BATCH, MAX_TOKENS, Share, drawn
 ROWS: tuple[tuple[str, Task, Effort], ...] = (
     ("product 3x2 digits", Products(lengths=(3, 2)), "medium"),
     ("product 3x2 digits", Products(lengths=(3, 2)), "high"),
-    ("sum 2 terms, 3 digits", Sums(terms=2, digits=3), "medium"),
-    ("sum 2 terms, 3 digits", Sums(terms=2, digits=3), "high"),
+    ("sum 2 terms, 3 digits", Sums(terms=2, digits=3, signs="+"), "medium"),
+    ("sum 2 terms, 3 digits", Sums(terms=2, digits=3, signs="+"), "high"),
 )
 ONE_IN = 5
 GRID = tuple(tenth / 10 for tenth in range(11))
