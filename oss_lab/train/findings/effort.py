@@ -9,6 +9,9 @@ once more for its experts, and their use is compared between efforts three times
                are equal; what stands before them is not.
     question   the tokens of the user's message. Tokens and places are equal, and all before them
                but the one word of the effort.
+
+Equal tokens differ little by chance: for `final` and `question` the null to go by is the one whose
+problems are swapped.
 """
 
 from collections.abc import Mapping, Sequence
