@@ -88,8 +88,11 @@ def _evidence(folder: Path, held: dict[str, Any]) -> Evidence:
         raise LabError(f"its format is {held['format']!r}; this version reads {FORMAT}")
     stamp, origin = held["stamp"], held["stamp"]["origin"]
     prompts = tuple(Asked(**each) for each in held["prompts"])
-    if not all(type(each.name) is type(each.question) is str for each in prompts):
-        raise ValueError("a prompt is no text")
+    for each in prompts:
+        if not all(
+            type(text) is str for text in (each.name, each.question, each.instructions or "")
+        ):
+            raise ValueError("a prompt is no text")
     config = dict(stamp["config"])
     if not all(type(config[name]) is int for name in ("num_experts", "vocab_size")):
         raise ValueError("a size of the model is no whole number")
@@ -132,7 +135,8 @@ def _written(held: dict[str, Any], prompts: int, vocabulary: int) -> Written:
         raise ValueError("a reply is on no such channel")
     if not all(type(text) is str for text in reply.text.values()):
         raise ValueError("a reply is no text")
-    if sum(reply.tokens.values()) != len(reply.ids):
+    counts = reply.tokens.values()
+    if sum(counts) != len(reply.ids) or not all(type(n) is int and n >= 0 for n in counts):
         raise ValueError("the tokens by channel do not add up to the reply")
     return reply
 
