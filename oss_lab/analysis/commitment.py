@@ -61,7 +61,8 @@ def commitment(lab: Lab, reply: Reply) -> list[Step]:
         before = [*tokens[: len(reply.prompt_tokens) + kept], *header]
         cache = whole.fork(at=len(reply.prompt_tokens) + kept)
         thought = "".join(labels[n].text for n in thinking if n < kept)
-        steps.append(Step(kept, thought, answered(lab, before, cache), likely(lab, before, answer)))
+        logprob = likely(lab, [*header, *answer[:-1]], answer, cache.fork())
+        steps.append(Step(kept, thought, answered(lab, before, cache), logprob))
     return steps
 
 
@@ -80,9 +81,10 @@ def answered(lab: Lab, before: list[int], cache: KVCache) -> str:
     return lab.encoding.decode([token.id for _, token in written if token.id not in stops])
 
 
-def likely(lab: Lab, before: list[int], answer: list[int]) -> float:
-    """Log-probability of the ids of an answer behind some tokens."""
-    logits = lab.logits([*before, *answer[:-1]], last=len(answer))
+def likely(lab: Lab, tokens: list[int], answer: list[int], cache: KVCache) -> float:
+    """Log-probability of the ids of an answer, read as the end of `tokens` behind a cache."""
+    ids = torch.tensor([tokens], device=lab.model.device)
+    logits = lab.model(ids, cache, last=len(answer), taps=lab.taps(cache.length))[0]
     logprobs = logits.double().log_softmax(-1).cpu()
     return float(sum(row[token] for row, token in zip(logprobs, answer, strict=True)))
 

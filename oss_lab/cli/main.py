@@ -25,12 +25,26 @@ from oss_lab.cli import (
     inspect,
     lab,
     logits,
+    record,
     trace,
     train,
 )
 from oss_lab.errors import LabError
 
-COMMANDS = (lab, chat, generate, eval, inspect, harmony, logits, trace, diff, convert, train)
+COMMANDS = (
+    lab,
+    chat,
+    generate,
+    eval,
+    inspect,
+    harmony,
+    logits,
+    trace,
+    diff,
+    record,
+    convert,
+    train,
+)
 
 
 class UsageError(Exception):

@@ -50,7 +50,6 @@ def assembled(
     Without a vocabulary nothing is known of the tokens.
     """
     config = model.config
-    made = changes.effects if isinstance(changes, Changes) else ()
     return Trace(
         tokens=tuple(tokens),
         labels=labelled(encoding, tokens),
@@ -58,19 +57,27 @@ def assembled(
         layers=config.num_hidden_layers,
         heads_per_kv_head=config.num_attention_heads // config.num_key_value_heads,
         tensors={where(*key): tensor for key, tensor in recording.tensors().items()},
-        origin=Origin(
-            checkpoint=checkpoint,
-            kernels=kernels,
-            dtype=str(model.embedding.weight.dtype).removeprefix("torch."),
-            device=model.device.type,
-            seed=seed,
-            interventions=tuple(str(effect.of_what) for effect in made),
-            versions={
-                "oss_lab": oss_lab.__version__,
-                "torch": version("torch"),
-                "python": platform.python_version(),
-            },
-        ),
+        origin=origin(model, checkpoint, changes, kernels=kernels, seed=seed),
+    )
+
+
+def origin(
+    model: Transformer, checkpoint: str | None, changes: Taps, *, kernels: str, seed: int | None
+) -> Origin:
+    """Where what this model computes here and now comes from."""
+    made = changes.effects if isinstance(changes, Changes) else ()
+    return Origin(
+        checkpoint=checkpoint,
+        kernels=kernels,
+        dtype=str(model.embedding.weight.dtype).removeprefix("torch."),
+        device=model.device.type,
+        seed=seed,
+        interventions=tuple(str(effect.of_what) for effect in made),
+        versions={
+            "oss_lab": oss_lab.__version__,
+            "torch": version("torch"),
+            "python": platform.python_version(),
+        },
     )
 
 

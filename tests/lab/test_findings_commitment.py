@@ -1,0 +1,112 @@
+"""When is the answer decided? Curves by hand, and nano's forced answers against fresh runs."""
+
+import pytest
+
+import oss_lab
+from oss_lab.generate import GREEDY, generate
+from oss_lab.harmony import stop_tokens
+from oss_lab.train.findings import commitment
+from oss_lab.train.findings.commitment import GRID, Answers, behind_chains, control, curve
+from oss_lab.train.findings.mean import Mean
+from oss_lab.train.findings.share import MAX_TOKENS
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return oss_lab.load("nano", verbose=False)
+
+
+def made(kept, answers, final="9", **changes):
+    """Answers at these cuts; the true one is 9."""
+    values = {"question": "?", "true": "9", "reached": [""] * len(kept)}
+    return Answers(
+        final=final, kept=kept, answers=answers, logprobs=[-1.0] * len(kept), **values | changes
+    )
+
+
+def test_between_two_cuts_the_earlier_answer_stands():
+    each = made([0, 0.25, 0.5, 1], ["1", "2", "3", "9"])
+    assert [each.at(share) for share in (0, 0.2, 0.25, 0.49, 0.5, 0.99, 1)] == [
+        0, 0, 1, 1, 2, 2, 3
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answers", "fixed"),
+    [
+        (["9", "9", "9"], 0),
+        (["9", "2", "9"], 1),
+        (["1", "9", "9"], 0.4),
+        (["9", "9", "2"], 1),
+    ],
+)
+def test_an_answer_is_fixed_where_it_no_longer_changes(answers, fixed):
+    assert made([0, 0.4, 1], answers).fixed == fixed
+
+
+def test_a_curve_is_the_share_of_problems_at_each_share_of_the_chain():
+    found = [made([0, 1], ["1", "9"]), made([0, 0.45, 1], ["1", "9", "9"])]
+    hits = [[answer == each.final for answer in each.answers] for each in found]
+    means = curve(found, hits, seed=0)
+    assert [mean.value for mean in means] == [0.0] * 5 + [0.5] * 5 + [1.0]
+    assert [mean.interval for mean in means][-1] == (1, 1)
+    assert [mean.interval for mean in means][5] == (0, 1)
+
+
+def test_the_interval_of_a_mean_covers_it_and_narrows():
+    few, many = Mean.of([0, 1] * 10, seed=1), Mean.of([0, 1] * 1000, seed=1)
+    assert few.value == many.value == 0.5
+    low, high = many.interval or (0, 0)
+    assert high - low == pytest.approx(4 * 0.5 / 2000**0.5, rel=0.1)
+    assert (few.interval or (1, 1))[0] < low < 0.5 < high
+    assert Mean.of([], seed=1) == Mean(None, None, 0)
+
+
+def test_nano_answers_with_what_the_chain_comes_to(nano):
+    found = commitment.measure(nano, n=10, seed=3)
+    assert [(each.task, each.effort) for each in found] == [
+        (name, effort) for name, _, effort in commitment.ROWS
+    ]
+    for each in found:
+        assert each.used.n == 2
+        assert each.kept == GRID
+        assert len(each.final) == len(each.true) == len(each.reached) == len(GRID)
+        assert each.final[-1].value == 1
+        assert (each.logprob[-1].value or 0) > (each.logprob[0].value or 0)
+        assert each.control.true.value == 0
+        for example in each.examples:
+            assert example.kept[0] == 0
+            assert example.kept[-1] == 1
+            assert example.answers[-1] == example.final
+
+
+def test_the_control_is_the_other_chain_behind_the_own_question(nano):
+    problems = commitment.drawn(commitment.ROWS[3][1], 3, commitment.Random(5))
+    prompts = [problem.prompt("high") for problem in problems]
+    replies = nano.replies(prompts, sampling=GREEDY, max_tokens=MAX_TOKENS)
+    pairs = [(replies[n], replies[n - 1]) for n in range(3)]
+    stops = stop_tokens(nano.encoding, for_sampling=True)
+    for (reply, other), said in zip(pairs, behind_chains(nano, pairs), strict=True):
+        text = (
+            f"<|channel|>analysis<|message|>{other.analysis}<|end|>"
+            "<|start|>assistant<|channel|>final<|message|>"
+        )
+        begun = [*reply.prompt_tokens, *nano.encoding.encode(text, allowed_special="all")]
+        tokens = generate(nano.model, [begun], stop=stops, max_tokens=64, sampling=GREEDY)
+        ids = [token.id for _, token in tokens if token.id not in stops]
+        assert nano.encoding.decode(ids).strip() == said
+    found = control(nano, list(zip(problems, replies, strict=True)))
+    assert found.true.n == found.true.count + found.other.count + found.neither.count == 3
+
+
+def test_a_chain_with_the_same_answer_is_no_control(nano):
+    problems = commitment.drawn(commitment.ROWS[3][1], 1, commitment.Random(5))
+    replies = nano.replies([problems[0].prompt("high")], sampling=GREEDY, max_tokens=MAX_TOKENS)
+    assert control(nano, [(problems[0], replies[0])] * 2).true.n == 0
+
+
+def test_without_answers_there_is_nothing_to_measure(untrained, monkeypatch):
+    monkeypatch.setattr(commitment, "MAX_TOKENS", 8)
+    for each in commitment.measure(untrained, n=5, seed=0):
+        assert each.used.count == each.control.true.n == 0
+        assert each.fixed == Mean(None, None, 0)

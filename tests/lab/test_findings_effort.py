@@ -1,0 +1,140 @@
+"""What the effort changes: tokens, accuracy and experts, each against a plain count."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations
+from math import log2
+
+import numpy as np
+import pytest
+
+import oss_lab
+from oss_lab.generate import GREEDY
+from oss_lab.harmony.messages import EFFORTS
+from oss_lab.train.findings import divergence, effort
+from oss_lab.train.findings.divergence import counts, dealt_anew, divergences, moved
+from oss_lab.train.findings.share import MAX_TOKENS
+
+EXPERTS = 8
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return oss_lab.load("nano", verbose=False)
+
+
+def choices(rng, tokens, experts: Sequence[int] = range(EXPERTS), layers=2, slots=3):
+    """Distinct experts of each token, at random: [layer token slot]."""
+    return np.array(
+        [[rng.permutation(experts)[:slots] for _ in range(tokens)] for _ in range(layers)]
+    )
+
+
+def plain_bits(first, second, layer):
+    """The divergence of two pools of choices in one layer, with nothing but a Counter."""
+    p, q = (Counter(int(e) for x in side for e in x[layer].ravel()) for side in (first, second))
+    bits = 0.0
+    for mine, other in ((p, q), (q, p)):
+        for expert, count in mine.items():
+            share, theirs = count / mine.total(), other[expert] / other.total()
+            bits += share * log2(share / ((share + theirs) / 2)) / 2
+    return bits
+
+
+def test_divergence_against_a_plain_count():
+    rng = np.random.default_rng(0)
+    first, second = ([choices(rng, n) for n in sizes] for sizes in ((5, 3, 9), (4, 8, 2)))
+    for layer, found in enumerate(divergences(first, second, EXPERTS, seed=1)):
+        assert found.bits == pytest.approx(plain_bits(first, second, layer))
+        assert found.interval[0] < found.interval[1]
+
+
+def test_another_use_stands_out_of_both_nulls_and_the_same_use_does_not():
+    rng = np.random.default_rng(0)
+    first, same = ([choices(rng, 20) for _ in range(12)] for _ in range(2))
+    other = [choices(rng, 20, experts=range(4, EXPERTS)) for _ in range(12)]
+    for found in divergences(first, other, EXPERTS, seed=1):
+        assert found.bits > 2 * max(found.tokens_dealt, found.problems_swapped)
+        assert found.interval[0] > found.tokens_dealt
+    for found in divergences(first, same, EXPERTS, seed=1):
+        assert found.bits < 2 * min(found.tokens_dealt, found.problems_swapped)
+
+
+def test_problems_with_experts_of_their_own_are_no_effect_of_the_effort():
+    """Tokens dealt anew see one where a few long problems have their own experts; swaps do not."""
+    rng = np.random.default_rng(0)
+    first, second = (
+        [choices(rng, 60, experts=rng.permutation(EXPERTS)[:4].tolist()) for _ in range(6)]
+        for _ in range(2)
+    )
+    for found in divergences(first, second, EXPERTS, seed=1):
+        assert found.tokens_dealt < found.bits < found.problems_swapped
+
+
+def test_dealing_keeps_every_token_and_the_size_of_each_side(monkeypatch):
+    rng = np.random.default_rng(0)
+    a, b = counts(choices(rng, 5), EXPERTS), counts(choices(rng, 9), EXPERTS)
+    seen = []
+    monkeypatch.setattr(divergence, "bits", lambda one, other: seen.append((one, other)))
+    dealt_anew(a, b, rng)
+    ((one, other),) = seen
+    np.testing.assert_allclose(one + other, np.tile((a.sum(0) + b.sum(0)), (len(one), 1, 1)))
+    assert (one.sum(2) == 5 * 3).all()
+    assert (other.sum(2) == 9 * 3).all()
+    assert len({row.tobytes() for row in one}) > len(one) / 2
+
+
+def test_moved_experts_by_hand():
+    first = np.array([[[0, 1, 2, 3], [0, 1, 2, 3]]])
+    second = np.array([[[3, 2, 1, 0], [0, 5, 6, 7]]])
+    assert moved(first, second, EXPERTS).tolist() == [[0], [0.75]]
+
+
+def test_nano_at_each_effort(nano, monkeypatch):
+    monkeypatch.setattr(effort, "TASKS", {"list": effort.TASKS["list"]})
+    (found,) = effort.measure(nano, n=5, seed=2)
+    problems = effort.drawn(effort.TASKS["list"], 5, effort.Random("2/effort/list"))
+    assert found.routed == 1
+    for at, name in zip(found.by_effort, EFFORTS, strict=True):
+        replies = [
+            nano.chat(problem.prompt(name), sampling=GREEDY, max_tokens=MAX_TOKENS)
+            for problem in problems
+        ]
+        total = sum(mean.value or 0 for mean in at.tokens.values())
+        assert total == pytest.approx(sum(len(reply.ids) for reply in replies) / 5)
+        assert at.accuracy.count == sum(
+            reply.final.strip() == problem.answer
+            for reply, problem in zip(replies, problems, strict=True)
+        )
+    low, _, high = found.by_effort
+    assert low.tokens["analysis"].value == 0 < (high.tokens["analysis"].value or 0)
+    assert low.tokens["analysis"].interval == (0, 0)
+    assert {each.efforts for each in found.compared} == set(combinations(EFFORTS, 2))
+    for each in found.compared:
+        assert len(each.divergence) == nano.config.num_hidden_layers
+        matched = each.part != "reply"
+        assert (each.moved is not None) == matched
+        assert (each.tokens[0] == each.tokens[1]) == matched
+        if each.moved is not None:
+            assert each.moved[0].n == each.problems
+
+
+def test_the_parts_of_a_reply_have_the_experts_of_its_tokens(nano):
+    reply = nano.chat("What is 3 * 4?", effort="medium")
+    found = effort.parts_of(nano, reply)
+    assert nano.encoding.decode(found["question"].tokens) == "What is 3 * 4?"
+    assert nano.encoding.decode(found["final"].tokens) == reply.final
+    assert found["reply"].tokens == list(reply.ids)
+    begin = len(reply.prompt_tokens)
+    places = [begin + n for n in range(len(reply.ids))]
+    trace = nano.trace(reply, ["moe.expert_ids"], positions=places)
+    for layer, chosen in enumerate(found["reply"].chosen):
+        assert chosen.tolist() == trace.tensor("moe.expert_ids", layer).tolist()
+
+
+def test_an_untrained_model_has_no_answers_to_compare(untrained, monkeypatch):
+    monkeypatch.setattr(effort, "TASKS", {"list": effort.TASKS["list"]})
+    monkeypatch.setattr(effort, "MAX_TOKENS", 8)
+    (found,) = effort.measure(untrained, n=3, seed=0)
+    assert {each.part for each in found.compared} == {"reply", "question"}
+    assert all(each.cut_off == 3 and each.accuracy.count == 0 for each in found.by_effort)
