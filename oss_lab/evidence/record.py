@@ -112,7 +112,7 @@ def predicted(lab: Lab, conversations: Mapping[Place, Conversation], max_tokens:
 def stamped(lab: Lab, sampling: Sampling, max_tokens: int, name: str | None) -> Stamp:
     """What a recording with these settings is stamped with, at this time."""
     taps, folder = lab.taps(), None if lab.checkpoint is None else lab.checkpoint.folder
-    kernels = lab.model.computed_by(taps.points)
+    kernels = lab.model.computed_by(taps)
     return Stamp(
         model=name or (folder.resolve().name if folder else "a model without files"),
         config=asdict(lab.config),
