@@ -3,7 +3,8 @@
 A logistic regression from what stands at a point to a label a token, fitted on some sequences and
 scored on others: tokens of one sequence are too much alike to be divided. Beside its accuracy stand
 two that need no insight: always to name the commonest label, and the same regression where the
-tokens of each sequence have swapped their labels. A probe that succeeds says that the label is
+tokens of each sequence have swapped their labels, or whole sequences where all tokens of one have
+the same. A probe that succeeds says that the label is
 there to be read, not that the model reads it (Hewitt and Liang, arXiv:1909.03368).
 
     labels = [[token.channel for token in reply_tokens(r, lab.encoding)] for r in replies]
@@ -24,7 +25,7 @@ from oss_lab.evaluation.report import wilson
 from oss_lab.inside import Prompt
 from oss_lab.lab import Lab
 from oss_lab.points import POINTS, check_points
-from oss_lab.train.findings.information import shuffled_within
+from oss_lab.train.findings.information import Shuffle, shuffled_within
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -46,7 +47,7 @@ class LayerProbe:
         interval: at 95 %, on each side the wider of Wilson's over tokens and of sequences drawn
             again, since tokens of one sequence err together.
         fitted: the accuracy on the tokens that it was fitted on.
-        shuffled: where each sequence's tokens have swapped labels, before fitting and scoring.
+        shuffled: where labels were swapped before fitting and scoring, a share each time.
         converged: False where some fit ran out of steps.
     """
 
@@ -65,7 +66,8 @@ class Probed:
     Attributes:
         labels: those that occur where the probes were fitted.
         majority: accuracy of always naming the commonest of them.
-        tokens, sequences: how many were fitted on and scored on.
+        tokens: how many were fitted on and scored on.
+        fitted_on, scored_on: the numbers of the sequences.
         penalty: see `PENALTY`.
     """
 
@@ -74,7 +76,8 @@ class Probed:
     layers: tuple[LayerProbe, ...]
     majority: float
     tokens: tuple[int, int]
-    sequences: tuple[int, int]
+    fitted_on: tuple[int, ...]
+    scored_on: tuple[int, ...]
     seed: int
     penalty: float = PENALTY
 
@@ -123,22 +126,27 @@ def probe(
     sample, names = divided(lab, sequences, labels, seed)
     features = read_off(lab, sequences, labels, point, layers)
     draw = np.random.default_rng([seed, 1])
-    swap = shuffled_within(sample.labels, sample.sequence)
+    swap = swaps(sample)
     swapped = [swap(draw) for _ in range(shuffles)]
     found = [
         probed_layer(layer, standardised(values, sample.fitted), sample, swapped, seed)
-        for layer, values in tqdm(features.items(), desc="probe", delay=2, leave=False, disable=None)
+        for layer, values in tqdm(
+            features.items(), desc="probe", delay=2, leave=False, disable=None
+        )
     ]
     commonest = np.bincount(sample.labels[sample.fitted]).argmax()
     scored = ~sample.fitted
-    counts = [len(np.unique(sample.sequence[part])) for part in (sample.fitted, scored)]
+    fitted_on, scored_on = (
+        tuple(np.unique(sample.sequence[part]).tolist()) for part in (sample.fitted, scored)
+    )
     return Probed(
         point,
         names,
         tuple(found),
         float((sample.labels[scored] == commonest).mean()),
         (int(sample.fitted.sum()), int(scored.sum())),
-        (counts[0], counts[1]),
+        fitted_on,
+        scored_on,
         seed,
     )
 
@@ -164,7 +172,8 @@ def divided(
     scored = set(order[: max(1, round(SCORED * len(there)))].tolist())
     names = tuple(dict.fromkeys(x for n, x in pairs if n not in scored))
     if len(names) < 2:
-        raise LabError(f"all tokens to fit on are labelled {names[0]!r}; a probe needs two labels")
+        only = ", ".join(map(repr, names))
+        raise LabError(f"all tokens to fit on are labelled {only}; a probe needs two labels")
     unseen = dict.fromkeys(x for n, x in pairs if n in scored)
     numbers = {name: k for k, name in enumerate(dict.fromkeys((*names, *unseen)))}
     sequence = np.array([n for n, _ in pairs])
@@ -188,6 +197,23 @@ def read_off(
             for layer in trace.layers_of(point) or (None,):
                 kept.setdefault(layer, []).append(trace.tensor(point, layer).float().numpy())
     return {layer: np.concatenate(parts) for layer, parts in kept.items()}
+
+
+def swaps(sample: Sample) -> Shuffle:
+    """Swaps labels between the tokens of a sequence; where they have but one label, between the
+    sequences that are fitted on, and between those that are scored."""
+    _, first, number = np.unique(sample.sequence, return_index=True, return_inverse=True)
+    whole, part = sample.labels[first], sample.fitted[first]
+    if (whole[number] != sample.labels).any():
+        return shuffled_within(sample.labels, sample.sequence)
+
+    def shuffle(draw: np.random.Generator) -> Int[ndarray, "token"]:
+        dealt = whole.copy()
+        for each in (part, ~part):
+            dealt[each] = draw.permutation(whole[each])
+        return dealt[number]
+
+    return shuffle
 
 
 def standardised(
