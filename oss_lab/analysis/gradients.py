@@ -7,10 +7,13 @@ the straight line from a baseline to the input, and would add up to the differen
 makes, were the model continuous: where the router turns to another expert it jumps, and no gradient
 sees that. So the gap, and how often the router turned, stand beside the attributions; with the
 experts held as they are with the input, it cannot turn, and the gap is the error of the steps.
+Where the model is certain a log-probability is flat and its gradient all but zero: take a
+difference of logits, or the line.
 
-Weights stay packed; an expert's matrix is dequantised when it is needed. The whole sequence goes
-through at once, so memory grows with its length. No kernel has a backward: the spelt-out forward of
-the same weights is differentiated, in the model's dtype.
+Weights stay packed, but the dequantised matrix of every expert that is used behind the point lives
+until the backward is done, beyond the budget of the cache: a point in a late layer takes less. The
+whole sequence goes through at once, so memory grows with its length too. No kernel has a backward:
+the spelt-out forward of the same weights is differentiated, in the model's dtype.
 """
 
 from collections.abc import Sequence
@@ -29,7 +32,7 @@ from oss_lab.lab import Lab
 from oss_lab.model import Tap
 from oss_lab.points import POINTS
 
-STEPS = 128
+STEPS = 128  # of a line; the gap says whether they are enough
 INSIDE = tuple(
     point.name
     for point in POINTS.values()

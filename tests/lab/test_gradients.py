@@ -119,10 +119,11 @@ def test_a_continuous_model_is_attributed_completely(all_experts, point, layer):
 
 
 def test_held_experts_make_any_model_continuous(lab):
-    found = integrated_gradients(lab, TOKENS, TARGET, steps=256, experts="held")
+    target = Target(2 * lab.config.sliding_window, 99)
+    found = integrated_gradients(lab, TOKENS, target, steps=256, experts="held")
     assert (abs(found.gap) < 2e-3, found.turns) == (True, 0)
-    positions = tuple(range(TARGET.position + 1))
-    chosen = lab.trace(TOKENS[: TARGET.position + 1], ["moe.expert_ids"])
+    positions = tuple(range(target.position + 1))
+    chosen = lab.trace(TOKENS[: target.position + 1], ["moe.expert_ids"])
     held = [
         Patch(
             point="moe.expert_ids",
@@ -133,16 +134,16 @@ def test_held_experts_make_any_model_continuous(lab):
         for layer in range(2)
     ]
     start = Patch(point="embed", positions=positions, values=found.baseline)
-    assert found.baseline_output == pytest.approx(plainly(lab, TARGET, start, *held), abs=1e-4)
-    assert abs(found.baseline_output - plainly(lab, TARGET, start)) > 0.01
+    assert found.baseline_output == pytest.approx(plainly(lab, target, start, *held), abs=1e-4)
+    assert abs(found.baseline_output - plainly(lab, target, start)) > 0.01
     mean = lab.model.embedding.weight.double().mean(0)
     torch.testing.assert_close(found.baseline[3].double(), mean, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("position", [11, 17, 23])
+@pytest.mark.parametrize("position", [11, 17])
 def test_the_gap_is_the_jumps_where_the_router_turns(lab, position):
     target = Target(position, 99)
-    found = integrated_gradients(lab, TOKENS, target, "resid.mid", 1, steps=400)
+    found = integrated_gradients(lab, TOKENS, target, "resid.mid", 1, steps=200)
     values = lab.trace(TOKENS[: position + 1], ["resid.mid"]).tensor("resid.mid", 1)
     torch.testing.assert_close(found.baseline[0], values.mean(0), atol=1e-5, rtol=1e-5)
     # Behind the last attention only this token's own place on the line counts.
@@ -215,15 +216,18 @@ def test_bfloat16_is_differentiated_in_bfloat16(lab, config, tiny, scaled_tensor
     assert integrated_gradients(coarse, TOKENS, target, steps=2).attributions.isfinite().all()
 
 
-def test_nano_rests_on_the_digits_that_it_copies():
+def test_where_nano_is_certain_its_gradient_vanishes_and_the_line_still_tells():
     nano = oss_lab.load("nano", verbose=False)
     reply = nano.chat("What is 58 * 7?")
     tokens = [*reply.prompt_tokens, *reply.ids]
     position = len(tokens) - 1 - len("406") - 1  # behind the header of the answer
     target = Target(position, tokens[position + 1])
-    found = gradient(nano, tokens, target)
-    assert found.output == pytest.approx(reply.tokens[-4].logprob, abs=1e-4)
-    assert found.times_input.shape == (position + 1,)
+    flat = gradient(nano, tokens, target, "resid.post", 2)
+    assert flat.output == pytest.approx(reply.tokens[-4].logprob, abs=1e-4)
+    assert flat.output > -1e-4
+    assert float(flat.times_input.abs().max()) < 1e-2
+    found = integrated_gradients(nano, tokens, target, "resid.post", 2, steps=32, experts="held")
+    assert abs(found.gap) < 0.1 < 5 < float(found.attributions.sum())
 
 
 def test_mistakes_are_one_sentence(lab):
