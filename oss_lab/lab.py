@@ -48,6 +48,7 @@ class Lab(Inside):
     Attributes:
         sampling, effort: used where a call gives none. nano, which is seldom right below high
             effort, is loaded with that; the published models have Harmony's default, medium.
+        usable: ids that may be generated [vocab]; see `usable_ids`.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Lab(Inside):
         super().__init__(model, encoding, checkpoint)
         self.sampling = sampling
         self.effort: Effort = effort
-        self._usable = usable_ids(encoding, self.config.vocab_size)
+        self.usable = usable_ids(encoding, self.config.vocab_size)
 
     def conversation(
         self,
@@ -193,7 +194,7 @@ class Lab(Inside):
             stop={specials(self.encoding).ids[ENDOFTEXT]},
             max_tokens=max_tokens,
             sampling=sampling or self.sampling,
-            usable=self._usable,
+            usable=self.usable,
             alternatives=alternatives,
             taps=self.taps(),
         )
@@ -227,7 +228,7 @@ class Lab(Inside):
             stop=turn_ends | {specials(self.encoding).ids[ENDOFTEXT]},
             max_tokens=max_tokens,
             sampling=sampling or self.sampling,
-            usable=self._usable,
+            usable=self.usable,
             alternatives=alternatives,
             force=lambda row: builders[row].next_forced(),
             taps=taps,

@@ -4,4 +4,8 @@ counterfactual.py   what if one expert of one token had not spoken, or another i
 attribution.py      how much each head and expert slot adds to one token's logit
 commitment.py       what would the answer be, had the thinking ended here?
 effort.py           one question at every effort: tokens by channel, experts by layer
+branch.py           a tree of what could have been said: edit a token, and go on from there
+lens.py             what each layer would predict if it were the last
+probe.py            what can be read linearly from a residual stream, a layer at a time
+gradients.py        which tokens a prediction rests on: gradients, along a line or at a point
 """

@@ -75,6 +75,7 @@ def answered(lab: Lab, before: list[int], cache: KVCache) -> str:
         stop=stops,
         max_tokens=ANSWER_TOKENS,
         sampling=GREEDY,
+        usable=lab.usable,
         cache=cache,
         taps=lab.taps(cache.length),
     )

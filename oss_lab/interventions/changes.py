@@ -43,6 +43,7 @@ class Effect:
 
     def add(self, before: Tensor, after: Tensor) -> None:
         self.asked += 1
+        before, after = before.detach(), after.detach()
         if torch.equal(before, after):
             return
         self.changed += 1

@@ -26,10 +26,12 @@ class ExpertCache:
         if (kept := self._matrices.get(key)) is not None:
             self._matrices.move_to_end(key)
             return kept
-        matrix = mxfp4.dequantise(packed.blocks[expert], packed.scales[expert], dtype)
-        if dtype == torch.float32:
-            # On x86 a few rows go faster through columns laid out one by one.
-            matrix = matrix.T.contiguous().T
+        # What is made in inference mode can never be part of a backward, and this is kept.
+        with torch.inference_mode(False), torch.no_grad():
+            matrix = mxfp4.dequantise(packed.blocks[expert], packed.scales[expert], dtype)
+            if dtype == torch.float32:
+                # On x86 a few rows go faster through columns laid out one by one.
+                matrix = matrix.T.contiguous().T
         self._matrices[key] = matrix
         self.bytes += matrix.nbytes
         while self.budget_bytes is not None and self.bytes > self.budget_bytes:

@@ -1,0 +1,254 @@
+"""Gradients against differences of whole runs, and integrated ones against what they sum to."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from oss_kernels.backends import choose
+
+import oss_lab
+from oss_lab.analysis.gradients import INSIDE, Target, gradient, integrated_gradients
+from oss_lab.errors import LabError
+from oss_lab.generate import GREEDY
+from oss_lab.interventions import AddVector, Patch, ScaleHead, SwapIn
+from oss_lab.lab import Lab
+from oss_lab.model import Recorder, Transformer
+from oss_lab.model.experts import PackedExperts
+from oss_lab.model.with_kernels import KernelTransformer
+
+SEQ = 40  # five windows of the tiny model
+TOKENS = list(range(SEQ))
+TARGET = Target(SEQ - 2, 99)
+NUDGE = 3e-3
+
+
+@pytest.fixture(scope="module")
+def config(tiny_config):
+    return replace(tiny_config, vocab_size=288)
+
+
+@pytest.fixture(scope="module")
+def lab(random_model, config, tiny):
+    return Lab(random_model(config), tiny, GREEDY)
+
+
+@pytest.fixture(scope="module")
+def all_experts(random_model, config, tiny):
+    """A model whose router has no choice, so that it is continuous."""
+    return Lab(random_model(replace(config, experts_per_token=config.num_experts)), tiny, GREEDY)
+
+
+def plainly(lab, target, *changes, tokens=TOKENS):
+    """The target's value from a whole run under changes."""
+    with lab.intervene(*changes):
+        row = lab.logits(tokens[: target.position + 1], last=1)[0].double()
+    scores = row.log_softmax(-1) if target.of == "logprob" else row
+    return float(scores[target.token] - (0 if target.against is None else scores[target.against]))
+
+
+def slope(lab, target, point, layer, position, vector, *changes):
+    """The central difference along a vector, from whole runs."""
+    here = {"point": point, "layer": layer, "positions": (position,), "vector": vector}
+    up, down = (plainly(lab, target, *changes, AddVector(**here, by=by)) for by in (NUDGE, -NUDGE))
+    return (up - down) / (2 * NUDGE)
+
+
+@pytest.mark.parametrize(
+    ("point", "layer"),
+    [("embed", None), *((name, 1) for name in INSIDE if name != "embed"), ("resid.mid", 0)],
+)
+@pytest.mark.parametrize(
+    "target", [TARGET, Target(SEQ - 1, 7, 99, "logit")], ids=["logprob", "difference"]
+)
+def test_a_gradient_is_what_nudges_do(lab, point, layer, target):
+    found = gradient(lab, TOKENS, target, point, layer)
+    assert found.output == pytest.approx(plainly(lab, target), abs=1e-5)
+    assert found.gradient.shape == (target.position + 1, lab.config.hidden_size)
+    kept = lab.trace(TOKENS, [point]).tensor(point, layer)[: target.position + 1]
+    torch.testing.assert_close(found.values, kept, atol=1e-5, rtol=1e-5)
+    assert torch.equal(found.times_input, (found.gradient * found.values).sum(-1))
+    generator = torch.Generator().manual_seed(0)
+    for position in (0, 20, target.position):
+        vector = torch.randn(lab.config.hidden_size, generator=generator)
+        expected = slope(lab, target, point, layer, position, vector)
+        told = float(found.gradient[position] @ vector)
+        assert told == pytest.approx(expected, abs=2e-3, rel=2e-2)
+    assert abs(expected) > 0.02
+
+
+def test_the_last_residual_stream_has_its_gradient_in_closed_form(lab):
+    found = gradient(lab, TOKENS, Target(30, 99, 7, "logit"), "resid.post", 1)
+    x, norm = found.values[30].double(), lab.model.norm
+    rows = lab.model.unembedding.weight.double()
+    direction = (rows[99] - rows[7]) * norm.scale.double()
+    length = (x.square().mean() + norm.eps).sqrt()
+    expected = direction / length - x * (direction @ x) / (len(x) * length**3)
+    torch.testing.assert_close(found.gradient[30].double(), expected, atol=1e-6, rtol=1e-4)
+    assert not found.gradient[:30].any()
+
+
+def test_interventions_in_force_are_differentiated_through(lab):
+    vector = torch.randn(lab.config.hidden_size, generator=torch.Generator().manual_seed(1))
+    changes = (ScaleHead(layer=1, head=2, by=3.0), SwapIn(layer=0, slot=0, positions=(20, 38)))
+    with lab.intervene(*changes) as effects:
+        found = gradient(lab, TOKENS, TARGET)
+    assert [effect.changed for effect in effects.each] == [1, 1]
+    assert found.output == pytest.approx(plainly(lab, TARGET, *changes), abs=1e-5)
+    for position in (20, 38):
+        expected = slope(lab, TARGET, "embed", None, position, vector, *changes)
+        told = float(found.gradient[position] @ vector)
+        assert told == pytest.approx(expected, abs=2e-3, rel=2e-2)
+        unchanged = gradient(lab, TOKENS, TARGET).gradient[position] @ vector
+        assert told != pytest.approx(float(unchanged), rel=0.05)
+
+
+@pytest.mark.parametrize(("point", "layer"), [("embed", None), ("resid.mid", 0)])
+def test_a_continuous_model_is_attributed_completely(all_experts, point, layer):
+    gaps = []
+    for steps in (4, 16, 256):
+        found = integrated_gradients(all_experts, TOKENS, TARGET, point, layer, steps=steps)
+        assert (found.steps, found.turns) == (steps, 0)
+        gaps.append(abs(found.gap))
+    assert gaps[2] < 1e-3 < gaps[0]
+    assert found.output == pytest.approx(plainly(all_experts, TARGET), abs=1e-5)
+    place = {"point": point, "layer": layer, "positions": tuple(range(TARGET.position + 1))}
+    expected = plainly(all_experts, TARGET, Patch(**place, values=found.baseline))
+    assert found.baseline_output == pytest.approx(expected, abs=1e-4)
+    difference = found.output - found.baseline_output
+    assert float(found.attributions.sum()) == pytest.approx(difference, abs=1e-3)
+
+
+def test_held_experts_make_any_model_continuous(lab):
+    target = Target(2 * lab.config.sliding_window, 99)
+    found = integrated_gradients(lab, TOKENS, target, steps=256, experts="held")
+    assert (abs(found.gap) < 2e-3, found.turns) == (True, 0)
+    positions = tuple(range(target.position + 1))
+    chosen = lab.trace(TOKENS[: target.position + 1], ["moe.expert_ids"])
+    held = [
+        Patch(
+            point="moe.expert_ids",
+            layer=layer,
+            positions=positions,
+            values=chosen.tensor("moe.expert_ids", layer).long(),
+        )
+        for layer in range(2)
+    ]
+    start = Patch(point="embed", positions=positions, values=found.baseline)
+    assert found.baseline_output == pytest.approx(plainly(lab, target, start, *held), abs=1e-4)
+    assert abs(found.baseline_output - plainly(lab, target, start)) > 0.01
+    mean = lab.model.embedding.weight.double().mean(0)
+    torch.testing.assert_close(found.baseline[3].double(), mean, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("position", [11, 17])
+def test_the_gap_is_the_jumps_where_the_router_turns(lab, position):
+    target = Target(position, 99)
+    found = integrated_gradients(lab, TOKENS, target, "resid.mid", 1, steps=200)
+    values = lab.trace(TOKENS[: position + 1], ["resid.mid"]).tensor("resid.mid", 1)
+    torch.testing.assert_close(found.baseline[0], values.mean(0), atol=1e-5, rtol=1e-5)
+    # Behind the last attention only this token's own place on the line counts.
+    t = torch.linspace(0, 1, 20001)[:, None]
+    line = (found.baseline[position] + t * (values[position] - found.baseline[position]))[:, None]
+    watch = Recorder({"moe.expert_ids"})
+    last = line + lab.model.block[1].mlp(line, watch(1))
+    logprobs = lab.model.unembedding(lab.model.norm(last))[:, 0].double().log_softmax(-1)
+    outputs = logprobs[:, target.token]
+    (experts,) = (seen[0][:, 0].sort(-1).values for seen in watch.seen.values())
+    turned = (experts[1:] != experts[:-1]).any(-1)
+    jumps = float((outputs[1:] - outputs[:-1])[turned].sum())
+    assert abs(jumps) > 0.05
+    assert found.gap == pytest.approx(-jumps, abs=0.01)
+    assert found.turns >= int(turned.sum()) >= 1
+
+
+def test_a_baseline_of_ones_own(all_experts):
+    config = all_experts.config
+    whole = gradient(all_experts, TOKENS, TARGET).values
+    same = integrated_gradients(all_experts, TOKENS, TARGET, baseline=whole, steps=2)
+    assert (same.output, same.gap) == (pytest.approx(same.baseline_output, abs=1e-5), 0)
+    assert not same.attributions.any()
+    zeros = torch.zeros(config.hidden_size)
+    found = integrated_gradients(all_experts, TOKENS, TARGET, baseline=zeros, steps=2)
+    assert not found.baseline.any()
+    assert found.baseline.shape == whole.shape
+
+
+def test_weights_stay_packed_and_what_inference_dequantised_serves_as_well(
+    random_model, config, tiny
+):
+    lab = Lab(random_model(config), tiny, GREEDY)
+    before = {name: x.clone() for name, x in lab.model.state_dict().items()}
+    fresh = gradient(lab, TOKENS, TARGET)
+    again = Lab(random_model(config), tiny, GREEDY)
+    again.logits(TOKENS)  # in inference mode, which fills the cache of experts
+    after = gradient(again, TOKENS, TARGET)
+    assert torch.equal(fresh.gradient, after.gradient)
+    with torch.inference_mode():
+        inside = gradient(lab, TOKENS, TARGET)
+    assert torch.equal(fresh.gradient, inside.gradient)
+    banks = [module for module in lab.model.modules() if isinstance(module, PackedExperts)]
+    assert {bank.blocks.dtype for bank in banks} == {torch.uint8}
+    assert all(p.grad is None for p in lab.model.parameters())
+    assert all(torch.equal(x, before[name]) for name, x in lab.model.state_dict().items())
+
+
+def test_kernels_are_left_aside(lab, config, tiny, scaled_tensors):
+    pytest.importorskip("numba", reason="numba is not installed")
+    model = KernelTransformer(config, choose("cpu", torch.device("cpu")))
+    model.load_state_dict(scaled_tensors(config, 0))
+    fast = Lab(model.eval().requires_grad_(False), tiny, GREEDY)
+    expected = gradient(lab, TOKENS, TARGET, "resid.post", 0)
+    told = gradient(fast, TOKENS, TARGET, "resid.post", 0)
+    assert torch.equal(told.gradient, expected.gradient)
+
+
+def test_bfloat16_is_differentiated_in_bfloat16(lab, config, tiny, scaled_tensors):
+    model = Transformer(config)
+    model.load_state_dict(scaled_tensors(config, 0))
+    coarse = Lab(model.to(torch.bfloat16).eval().requires_grad_(False), tiny, GREEDY)
+    target = Target(5, 99)
+    fine, rough = (gradient(each, TOKENS, target, "resid.post", 0) for each in (lab, coarse))
+    assert rough.gradient.dtype == torch.float32
+    assert rough.output == pytest.approx(fine.output, abs=0.3)
+    assert torch.equal(rough.gradient, rough.gradient.bfloat16().float())
+    likeness = torch.cosine_similarity(fine.gradient[5], rough.gradient[5], dim=0)
+    assert float(likeness) > 0.9
+    assert integrated_gradients(coarse, TOKENS, target, steps=2).attributions.isfinite().all()
+
+
+def test_where_nano_is_certain_its_gradient_vanishes_and_the_line_still_tells():
+    nano = oss_lab.load("nano", verbose=False)
+    reply = nano.chat("What is 58 * 7?")
+    tokens = [*reply.prompt_tokens, *reply.ids]
+    position = len(tokens) - 1 - len("406") - 1  # behind the header of the answer
+    target = Target(position, tokens[position + 1])
+    flat = gradient(nano, tokens, target, "resid.post", 2)
+    assert flat.output == pytest.approx(reply.tokens[-4].logprob, abs=1e-4)
+    assert flat.output > -1e-4
+    assert float(flat.times_input.abs().max()) < 1e-2
+    found = integrated_gradients(nano, tokens, target, "resid.post", 2, steps=32, experts="held")
+    assert abs(found.gap) < 0.1 < 5 < float(found.attributions.sum())
+
+
+def test_mistakes_are_one_sentence(lab):
+    def go(target=TARGET, *args, **options):
+        return lambda: integrated_gradients(lab, TOKENS, target, *args, **options)
+
+    for call, message in (
+        (go(Target(SEQ, 1)), f"no position {SEQ}; they are 0 to {SEQ - 1}"),
+        (go(Target(3, 288)), "the target has id 288"),
+        (go(Target(3, 1, -1)), "the target has id -1"),
+        (go(Target(3, 1, of="odds")), "the target is the 'odds'; use 'logprob' or 'logit'"),  # type: ignore[arg-type]
+        (go(TARGET, "attn.q", 0), "no gradient is taken at 'attn.q'; the points are embed, resid"),
+        (go(TARGET, "out.norm"), "no gradient is taken at 'out.norm'"),
+        (go(TARGET, "resid.pre"), "resid.pre has no layer None; its layers are 0 to 1"),
+        (go(TARGET, "resid.pre", 2), "resid.pre has no layer 2"),
+        (go(TARGET, "embed", 0), "embed has no layer 0; its layers are none at all"),
+        (go(steps=0), "steps is 0"),
+        (go(experts="frozen"), "experts is 'frozen'; use 'free' or 'held'"),
+        (go(baseline=torch.zeros(3)), r"the baseline is \[3\]; it must be \[64\] or \[39, 64\]"),
+        (lambda: gradient(lab, [], TARGET), "empty"),
+    ):
+        with pytest.raises(LabError, match=message) as refused:
+            call()
+        assert "\n" not in str(refused.value)
