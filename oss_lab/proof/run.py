@@ -16,7 +16,7 @@ from oss_lab.loading import DTYPES, find_checkpoint, load_model
 from oss_lab.proof.compare import Comparison, compare, compare_choice, is_choice
 from oss_lab.model import Transformer
 from oss_lab.proof.numpy_forward import Seen, numpy_forward
-from oss_lab.proof.settings import BOUNDS, SEED, Setting, settings, transformers_settings
+from oss_lab.proof.settings import SEED, Setting, settings, transformers_settings
 from oss_lab.proof.transformers_forward import transformers_forward
 from oss_lab.tracing.recording import Recording, Selection
 from oss_lab.tracing.run import traced
@@ -107,7 +107,7 @@ def asked(checkpoint: Checkpoint, setting: Setting) -> tuple[Transformer, list[i
 
 def compared(trace: Trace, theirs: Seen, setting: Setting) -> tuple[Comparison, ...]:
     """Every point of the setting in every layer."""
-    bound, found = BOUNDS[setting.dtype], []
+    bound, found = setting.bound, []
     for point in setting.points:
         for layer in trace.layers_of(point) or (None,):
             ours = trace.tensor(point, layer).double().numpy()
