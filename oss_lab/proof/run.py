@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.generate import sequence_logits
 from oss_lab.loading import DTYPES, find_checkpoint, load_model
-from oss_lab.proof.compare import Comparison, compare, compare_choice, is_choice
 from oss_lab.model import Transformer
+from oss_lab.proof.compare import Comparison, compare, compare_choice, is_choice
 from oss_lab.proof.numpy_forward import Seen, numpy_forward
 from oss_lab.proof.settings import SEED, Setting, settings, transformers_settings
 from oss_lab.proof.transformers_forward import transformers_forward

@@ -1,9 +1,9 @@
 """What transformers computes: its GptOss with eager attention, asked by forward hooks.
 
 `PLACES` says where a point is handed from module to module, `FOLLOWING` how one follows from those
-by a step of transformers' or by arithmetic, `ABSENT` why there is none. The forward is transformers'
-own from end to end: it takes nobody's choice of experts. So it is asked in float32, where two right
-forwards choose alike; in bfloat16 they part at near-ties, and nothing behind can be compared.
+by a step of transformers' or by arithmetic, `ABSENT` why there is none. The forward is its own from
+end to end: it takes nobody's choice of experts. So it is asked in float32, where two right forwards
+choose alike; in bfloat16 they part at near-ties, and nothing behind can be compared.
 """
 
 from collections.abc import Callable, Iterator, Sequence
