@@ -19,7 +19,7 @@ from oss_lab.model import Transformer, untapped
 from oss_lab.points import ALWAYS, POINTS, tapped
 from oss_lab.tracing.recording import Recording, Selection
 
-PROMPT, NEW, PREFILL = 100, 50, 256
+PROMPT, NEW, PREFILL = 100, 25, 256
 LONGEST = max(PROMPT + NEW, PREFILL)
 DRAWS, SEED = 2000, 0  # of the intervals
 NOTHING = "nothing"
