@@ -1,18 +1,22 @@
 """What recording adds to a forward's time: every selection against no taps, by turns.
 
-A run with a recording is paired with the run without one of the same round, and the order turns
-from round to round. No taps, measured a second time, say how large a difference is none.
+The turns are as short as they can be, a token where tokens come one by one, so that other programs
+disturb all alike; who begins changes from turn to turn. A round with a recording is paired with the
+same round without. No taps, measured a second time, say how large a difference is none.
 """
 
 import random
 import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from oss_kernels.bench.quiet import Busy
 from torch import Tensor
 
-from oss_lab.bench.measure import Sample, Spread, timed
+from oss_lab.bench.measure import Sample, Spread
 from oss_lab.cache import KVCache
 from oss_lab.generate import prefill, read
 from oss_lab.model import Transformer, untapped
@@ -22,6 +26,7 @@ from oss_lab.tracing.recording import Recording, Selection
 PROMPT, NEW, PREFILL = 100, 25, 256
 LONGEST = max(PROMPT + NEW, PREFILL)
 DRAWS, SEED = 2000, 0  # of the intervals
+Step = Callable[[], object]
 NOTHING = "nothing"
 
 
@@ -67,29 +72,27 @@ class Cost:
 
 @dataclass(frozen=True)
 class Task:
-    """`prepare(model, recording)` gives what is timed: the work of `tokens` tokens."""
+    """`prepare(model, recording)` gives the steps that are timed: the work of `tokens` tokens."""
 
     name: str
     tokens: int
-    prepare: Callable[[Transformer, Recording | None], Callable[[], object]]
+    prepare: Callable[[Transformer, Recording | None], Sequence[Step]]
 
 
 def tasks(ids: Tensor) -> Iterator[Task]:
     """Token by token behind a prompt, and a prompt; both to the recording's finished tensors."""
     prompt, new = ids[:, :PROMPT], ids[:, PROMPT : PROMPT + NEW]
 
-    def decode(model: Transformer, recording: Recording | None) -> Callable[[], object]:
+    def decode(model: Transformer, recording: Recording | None) -> Sequence[Step]:
         cache = KVCache(model.config)
         prefill(model, prompt, cache)
 
-        def run() -> None:
-            for token in new.unbind(1):
-                model(token[:, None], cache, last=1, taps=recording or untapped)
-            finish(recording)
+        def feed(token: Tensor) -> None:
+            model(token[:, None], cache, last=1, taps=recording or untapped)
 
-        return run
+        return [*(partial(feed, token) for token in new.unbind(1)), partial(finish, recording)]
 
-    def read_prompt(model: Transformer, recording: Recording | None) -> Callable[[], object]:
+    def read_prompt(model: Transformer, recording: Recording | None) -> Sequence[Step]:
         row = ids[0, :PREFILL].tolist()
         everywhere = recording is not None and any(map(needs_logits, recording.points))
         first_kept = 0 if everywhere else PREFILL - 1
@@ -97,9 +100,8 @@ def tasks(ids: Tensor) -> Iterator[Task]:
         def run() -> None:
             for _ in read(model, row, first_kept, recording or untapped):
                 pass
-            finish(recording)
 
-        return run
+        return [run, partial(finish, recording)]
 
     yield Task(f"decode {NEW} after {PROMPT}", NEW, decode)
     yield Task(f"prefill {PREFILL}", PREFILL, read_prompt)
@@ -118,23 +120,43 @@ def costs(
     recorded: Mapping[str, tuple[str, ...]] = RECORDED,
 ) -> list[Cost]:
     """Of each selection; `recorded` has one named `NOTHING`."""
-    names = list(recorded)
-    samples: dict[str, list[Sample]] = {name: [] for name in names}
-    kept: dict[str, float] = dict.fromkeys(names, 0.0)
+    samples: dict[str, list[Sample]] = {name: [] for name in recorded}
+    kept: dict[str, float] = {}
     for turn in range(rounds + 1):
-        at = turn % len(names)
-        for name in names[at:] + names[:at]:
-            points = recorded[name]
-            recording = Recording(model, Selection(points)) if points else None
-            samples[name].append(timed(task.prepare(model, recording)))
-            if recording is not None:
-                kept[name] = sum(x.nbytes for x in recording.tensors().values()) / task.tokens
+        recordings = {
+            name: Recording(model, Selection(points)) if points else None
+            for name, points in recorded.items()
+        }
+        steps = {name: task.prepare(model, each) for name, each in recordings.items()}
+        for name, sample in taken_in_turn(steps, turn).items():
+            samples[name].append(sample)
+        kept = {name: size(each) / task.tokens for name, each in recordings.items()}
     for each in samples.values():
         del each[0]  # it warmed caches up
     return [
-        cost(task, name, model.computed_by(tapped(recorded[name])), samples, kept[name])
-        for name in names
+        cost(task, name, model.computed_by(tapped(points)), samples, kept[name])
+        for name, points in recorded.items()
     ]
+
+
+def taken_in_turn(steps: Mapping[str, Sequence[Step]], turn: int) -> dict[str, Sample]:
+    """Everyone's first step, everyone's second, and so on; the seconds that each one's took."""
+    names, seconds = list(steps), dict.fromkeys(steps, 0.0)
+    before, began = Busy.now(), time.perf_counter()
+    for n, together in enumerate(zip(*steps.values(), strict=True), start=turn):
+        step = dict(zip(names, together, strict=True))
+        first = n % len(names)
+        for name in names[first:] + names[:first]:
+            at = time.perf_counter()
+            step[name]()
+            seconds[name] += time.perf_counter() - at
+    others = Busy.now().others_since(before, time.perf_counter() - began)
+    return {name: Sample(each, others) for name, each in seconds.items()}
+
+
+def size(recording: Recording | None) -> int:
+    """Bytes that it keeps."""
+    return sum(x.nbytes for x in recording.tensors().values()) if recording else 0
 
 
 def cost(
