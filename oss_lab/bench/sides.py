@@ -1,6 +1,5 @@
 """The two sides of the benchmark: our model and transformers', on the same checkpoint."""
 
-import tempfile
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -10,11 +9,10 @@ from torch import Tensor
 
 from oss_lab.cache import KVCache
 from oss_lab.checkpoint.read import Checkpoint
-from oss_lab.checkpoint.write import write_checkpoint
-from oss_lab.errors import LabError
 from oss_lab.generate import generate, prefill
 from oss_lab.loading import load_model
 from oss_lab.model import Transformer
+from oss_lab.transformers_model import transformers_model
 
 NEW = 200
 """Tokens that are decoded."""
@@ -65,24 +63,7 @@ class Theirs:
     """transformers' GptOssForCausalLM from the Hugging Face layout, experts dequantised at load."""
 
     def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
-        try:
-            import transformers
-            from transformers.utils.quantization_config import Mxfp4Config
-        except ModuleNotFoundError:
-            raise LabError(
-                'transformers is not installed: `pip install "oss-lab[test]"` adds it'
-            ) from None
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
-        with tempfile.TemporaryDirectory() as folder:
-            tensors = dict(checkpoint.tensors())
-            write_checkpoint(folder, checkpoint.config, tensors, layout="huggingface")
-            self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=dtype,
-                quantization_config=Mxfp4Config(dequantize=True),
-                local_files_only=True,
-            ).eval()
+        self.model: Any = transformers_model(checkpoint, dtype)
 
     def first_token(self, tokens: Tensor) -> int:
         return int(self.model(tokens, use_cache=True, logits_to_keep=1).logits.argmax())

@@ -1,6 +1,6 @@
 """Every point of every layer against an independent forward; exit status 1 if any is off.
 
-    python -m oss_lab.proof            nano, over lengths from 13 to 1,000
+    python -m oss_lab.proof            nano, over lengths from 13 to 4,097
     python -m oss_lab.proof --quick    two lengths
 
 The experts of the checkpoint stay packed in MXFP4; the independent forward decodes them itself and
@@ -17,8 +17,9 @@ from pathlib import Path
 from rich.console import Console
 
 from oss_lab.errors import LabError
-from oss_lab.proof.report import table
+from oss_lab.proof.report import against_numpy, against_transformers, reasons
 from oss_lab.proof.run import prove
+from oss_lab.transformers_model import MISSING
 
 WIDTH = 240  # columns: the table of all lengths, whatever the terminal holds
 
@@ -34,7 +35,14 @@ def main() -> int:
     except LabError as error:
         sys.exit(f"oss_lab.proof: {error}")
     console = Console(width=WIDTH)
-    console.print(table(proofs))
+    numpy = [proof for proof in proofs if proof.setting.against == "NumPy"]
+    console.print(against_numpy(numpy))
+    for line in reasons(numpy):
+        console.print(f"- {line}", markup=False)
+    if theirs := [proof for proof in proofs if proof.setting.against == "transformers"]:
+        console.print(against_transformers(theirs))
+    else:
+        console.print(f"not compared with transformers: {MISSING}", markup=False)
     for proof in proofs:
         for each in proof.comparisons:
             if not each.passed:

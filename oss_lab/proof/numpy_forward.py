@@ -6,7 +6,7 @@ Sources: arXiv 2508.10925 (architecture), arXiv 2309.00071 (YaRN), OCP MX v1.0 (
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +25,15 @@ def numpy_forward(
     weights: Weights,
     tokens: NDArray[np.int64],
     choice: Mapping[int, NDArray[np.int64]] | None = None,
+    without: Collection[str] = (),
 ) -> Seen:
     """{(point, layer): value [seq, ...]}; weights by their names in the original checkpoint.
 
     Args:
         choice: the experts [seq slot] that each layer goes on with. Without it the forward takes
             its own; with another forward's, what follows can be compared also behind a near-tie.
+        without: of attn.scores and attn.pattern, which have a number for each pair of tokens, what
+            is not kept.
     """
     seen: Seen = {}
     x = weights["embedding.weight"][tokens].astype(np.float64)
@@ -39,7 +42,7 @@ def numpy_forward(
         prefix = f"block.{n}."
         own = {k.removeprefix(prefix): w for k, w in weights.items() if k.startswith(prefix)}
         seen["resid.pre", n] = x
-        x = x + attention(config, own, x, config.layer_types[n], seen, n)
+        x = x + attention(config, own, x, config.layer_types[n], seen, n, without)
         seen["resid.mid", n] = x
         x = x + experts(config, own, x, seen, n, None if choice is None else choice[n])
         seen["resid.post", n] = x
@@ -63,7 +66,15 @@ def rms_norm(x: Array, scale: NDArray, config: ModelConfig) -> Array:
     return x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + config.rms_norm_eps) * scale
 
 
-def attention(config: ModelConfig, own: Weights, x: Array, kind: str, seen: Seen, n: int) -> Array:
+def attention(
+    config: ModelConfig,
+    own: Weights,
+    x: Array,
+    kind: str,
+    seen: Seen,
+    n: int,
+    without: Collection[str],
+) -> Array:
     size, heads, kv_heads = config.head_dim, config.num_attention_heads, config.num_key_value_heads
     normed = rms_norm(x, own["attn.norm.scale"], config)
     qkv = normed @ own["attn.qkv.weight"].astype(np.float64).T + own["attn.qkv.bias"]
@@ -74,25 +85,28 @@ def attention(config: ModelConfig, own: Weights, x: Array, kind: str, seen: Seen
     visible = distance >= 0
     if kind == "sliding_attention":
         visible &= distance < config.sliding_window
-    scores = np.full((len(x), heads, len(x)), -np.inf)
-    pattern, z = np.zeros_like(scores), np.zeros((len(x), heads, size))
-    sink, lse = own["attn.sinks"].astype(np.float64), np.zeros((len(x), heads))
+    for name in {"attn.scores", "attn.pattern"}.difference(without):
+        seen[name, n] = np.empty((len(x), heads, len(x)))
+    z, lse = np.zeros((len(x), heads, size)), np.zeros((len(x), heads))
+    sink = own["attn.sinks"].astype(np.float64)
     for head in range(heads):
         kv_head = head // (heads // kv_heads)
         products = q_rot[:, head] @ k_rot[:, kv_head].T / math.sqrt(size)
-        scores[:, head] = np.where(visible, products, -np.inf)
-        mass = np.exp(scores[:, head])
+        scores = np.where(visible, products, -np.inf)
+        mass = np.exp(scores)
         total = mass.sum(-1) + np.exp(sink[head])
-        pattern[:, head], lse[:, head] = mass / total[:, None], np.log(total)
-        z[:, head] = pattern[:, head] @ v[:, kv_head]
+        pattern, lse[:, head] = mass / total[:, None], np.log(total)
+        z[:, head] = pattern @ v[:, kv_head]
+        for name, value in (("attn.scores", scores), ("attn.pattern", pattern)):
+            if name not in without:
+                seen[name, n][:, head] = value
     by_head = own["attn.out.weight"].astype(np.float64).reshape(-1, heads, size)
     head_out = np.einsum("shd,nhd->shn", z, by_head)
     out = head_out.sum(1) + own["attn.out.bias"]
     for name, value in (
         ("norm", normed), ("q", q), ("k", k), ("v", v), ("q_rot", q_rot), ("k_rot", k_rot),
-        ("scores", scores), ("sink", sink), ("pattern", pattern),
-        ("sink_mass", np.exp(sink - lse)), ("lse", lse), ("z", z), ("head_out", head_out),
-        ("out", out),
+        ("sink", sink), ("sink_mass", np.exp(sink - lse)), ("lse", lse), ("z", z),
+        ("head_out", head_out), ("out", out),
     ):  # fmt: skip
         seen[f"attn.{name}", n] = value
     return out

@@ -1,7 +1,9 @@
-"""Goes through the settings: a trace, the independent forward behind its choices, and the taps."""
+"""Goes through the settings: a trace, the independent forward behind its choices, and the taps;
+then traces and what transformers computes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +13,15 @@ from tqdm.auto import tqdm
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.generate import sequence_logits
 from oss_lab.loading import DTYPES, find_checkpoint, load_model
+from oss_lab.model import Transformer
 from oss_lab.proof.compare import Comparison, compare, compare_choice, is_choice
-from oss_lab.proof.numpy_forward import numpy_forward
-from oss_lab.proof.settings import BOUNDS, SEED, Setting, settings
+from oss_lab.proof.numpy_forward import Seen, numpy_forward
+from oss_lab.proof.settings import SEED, Setting, settings, transformers_settings
+from oss_lab.proof.transformers_forward import transformers_forward
 from oss_lab.tracing.recording import Recording, Selection
 from oss_lab.tracing.run import traced
+from oss_lab.tracing.trace import Trace
+from oss_lab.transformers_model import transformers_installed, transformers_model
 
 CPU = torch.device("cpu")
 
@@ -40,11 +46,16 @@ class Proof:
 
 
 def prove(name: str, *, quick: bool = False) -> list[Proof]:
-    """All settings on the CPU."""
+    """All settings on the CPU; none against transformers where that is not installed."""
     checkpoint = find_checkpoint(name)
     weights = plain_weights(checkpoint)
     todo = tqdm(settings(quick, CPU), unit="setting", delay=2, disable=None)
-    return [prove_one(checkpoint, weights, setting) for setting in todo]
+    proofs = [prove_one(checkpoint, weights, setting) for setting in todo]
+    if not transformers_installed():
+        return proofs
+    theirs = transformers_model(checkpoint, torch.float32)
+    todo = tqdm(transformers_settings(quick), unit="setting", delay=2, disable=None)
+    return [*proofs, *(prove_beside(checkpoint, theirs, setting) for setting in todo)]
 
 
 def plain_weights(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
@@ -56,38 +67,56 @@ def plain_weights(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
 
 
 def prove_one(checkpoint: Checkpoint, weights: dict[str, np.ndarray], setting: Setting) -> Proof:
-    """One setting, over random ids."""
-    config, bound = checkpoint.config, BOUNDS[setting.dtype]
-    kernels = load_kernels(setting.kernels)
-    model = load_model(checkpoint, dtype=DTYPES[setting.dtype], kernels=kernels)
-    generator = torch.Generator().manual_seed(SEED)
-    tokens = torch.randint(config.vocab_size, (setting.seq,), generator=generator).tolist()
+    """One setting against NumPy, and that recording has changed nothing."""
+    model, tokens = asked(checkpoint, setting)
     selection = Selection(tuple(setting.points))
     trace = traced(model, None, tokens, selection, None)
     choice = {
         layer: trace.tensor("moe.expert_ids", layer).numpy().astype(np.int64)
-        for layer in range(config.num_hidden_layers)
+        for layer in range(checkpoint.config.num_hidden_layers)
     }
-    theirs = numpy_forward(config, weights, np.array(tokens), choice)
-    comparisons = []
+    theirs = numpy_forward(checkpoint.config, weights, np.array(tokens), choice, setting.left_out)
+    plain = sequence_logits(model, tokens)
+    recorded = sequence_logits(model, tokens, taps=Recording(model, selection))
+    return Proof(
+        setting,
+        compared(trace, theirs, setting),
+        {
+            "recording changes no bit of the logits": torch.equal(plain, recorded),
+            f"computed by the {setting.kernels} kernels": trace.origin.kernels == setting.kernels,
+        },
+    )
+
+
+def prove_beside(checkpoint: Checkpoint, theirs: Any, setting: Setting) -> Proof:
+    """One setting against transformers' model `theirs`; each forward goes by its own choices."""
+    model, tokens = asked(checkpoint, setting)
+    trace = traced(model, None, tokens, Selection(tuple(setting.points)), None)
+    seen = transformers_forward(checkpoint.config, theirs, tokens)
+    return Proof(setting, compared(trace, seen, setting), {})
+
+
+def asked(checkpoint: Checkpoint, setting: Setting) -> tuple[Transformer, list[int]]:
+    """The model of a setting, and its random ids."""
+    kernels = load_kernels(setting.kernels)
+    model = load_model(checkpoint, dtype=DTYPES[setting.dtype], kernels=kernels)
+    generator = torch.Generator().manual_seed(SEED)
+    vocabulary = checkpoint.config.vocab_size
+    return model, torch.randint(vocabulary, (setting.seq,), generator=generator).tolist()
+
+
+def compared(trace: Trace, theirs: Seen, setting: Setting) -> tuple[Comparison, ...]:
+    """Every point of the setting in every layer."""
+    bound, found = setting.bound, []
     for point in setting.points:
         for layer in trace.layers_of(point) or (None,):
             ours = trace.tensor(point, layer).double().numpy()
             if is_choice(point):
                 of = "moe.router_logits" if point == "moe.expert_ids" else "out.logits"
                 chosen = ours.astype(np.int64)
-                comparisons.append(compare_choice(point, layer, chosen, theirs[of, layer], bound))
+                found.append(compare_choice(point, layer, chosen, theirs[of, layer], bound))
             else:
                 measure = theirs["moe.router_logits", layer] if point == "moe.margin" else None
                 expected = theirs[point, layer]
-                comparisons.append(compare(point, layer, ours, expected, bound, measure))
-    plain = sequence_logits(model, tokens)
-    recorded = sequence_logits(model, tokens, taps=Recording(model, selection))
-    return Proof(
-        setting,
-        tuple(comparisons),
-        {
-            "recording changes no bit of the logits": torch.equal(plain, recorded),
-            f"computed by the {setting.kernels} kernels": trace.origin.kernels == setting.kernels,
-        },
-    )
+                found.append(compare(point, layer, ours, expected, bound, measure))
+    return tuple(found)

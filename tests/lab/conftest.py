@@ -36,6 +36,7 @@ from oss_lab.train.export import export
 from oss_lab.train.quantised import RoundedExperts
 from oss_lab.train.recipe import STATE, Recipe, keep_recipe
 from oss_lab.train.state import save_state
+from oss_lab.transformers_model import read_folder
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
@@ -365,21 +366,13 @@ def outcomes():
 def load_in_transformers():
     """`load_in_transformers(folder)`: GptOssForCausalLM in float32 with eager attention, its
     experts dequantised by transformers itself; or a skip."""
-    transformers = pytest.importorskip(
+    pytest.importorskip(
         "transformers", reason="transformers is not installed (the extra `test` holds it)"
     )
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
 
     def load(folder):
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            quantization_config=transformers.Mxfp4Config(dequantize=True),
-            local_files_only=True,
-        )
+        model = read_folder(folder, torch.float32)
         assert {p.dtype for p in model.parameters()} == {torch.float32}
-        return model.eval()
+        return model
 
     return load

@@ -1,0 +1,135 @@
+"""The cost of recording is reported whole, and a recording that is slow shows."""
+
+import json
+import sys
+import time
+from itertools import product
+from statistics import median
+
+import pytest
+import torch
+from oss_kernels.backends import obstacle
+
+from oss_lab.bench import overhead, recording
+from oss_lab.bench.recording import NOTHING, RECORDED, costs, median_interval, needs_logits, tasks
+from oss_lab.points import ALWAYS, POINTS
+from oss_lab.tracing.cost import nbytes
+from oss_lab.tracing.recording import Recording, Selection
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    for name, count in (("PROMPT", 8), ("NEW", 4), ("PREFILL", 16)):
+        monkeypatch.setattr(recording, name, count)
+
+
+@pytest.fixture(scope="module")
+def model(random_model, tiny_config):
+    return random_model(tiny_config)
+
+
+@pytest.fixture
+def ids(tiny_config):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(tiny_config.vocab_size, (1, 16), generator=generator)
+
+
+def report(monkeypatch, capsys, *arguments: str) -> dict:
+    threads = str(torch.get_num_threads())
+    monkeypatch.setattr(sys, "argv", ["overhead", "--threads", threads, "--json", *arguments])
+    assert overhead.main() == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_reports_every_selection_in_both_tasks(monkeypatch, capsys, write_tiny):
+    found = report(monkeypatch, capsys, "--checkpoint", str(write_tiny()), "--repeats", "3")
+    rows = found["rows"]
+    assert [row["recorded"] for row in rows] == [*RECORDED] * 2
+    assert len({row["task"] for row in rows}) == 2
+    for row in rows:
+        assert 0 < row["ms"]["low"] <= row["ms"]["median"] <= row["ms"]["high"]
+        assert row["interval"][0] <= row["over"] <= row["interval"][1]
+        assert (row["rounds"], row["kernels"]) == (3, "reference")
+        if row["recorded"] == NOTHING:
+            assert (row["over"], row["interval"], row["bytes"]) == (0, [0, 0], 0)
+
+
+def test_the_table_names_every_selection(monkeypatch, capsys, write_tiny):
+    arguments = ["overhead", "--checkpoint", str(write_tiny()), "--repeats", "1"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.setenv("COLUMNS", "200")
+    threads = torch.get_num_threads()
+    try:
+        assert overhead.main() == 0
+    finally:
+        torch.set_num_threads(threads)
+    out = capsys.readouterr().out
+    assert all(name in out for name in RECORDED)
+    assert "1 rounds" in out
+
+
+def test_bytes_are_those_of_a_trace_with_logits_for_every_token(model, ids):
+    for task in tasks(ids):
+        for cost in costs(model, task, 1):
+            points = RECORDED[cost.recorded]
+            sizes = [
+                nbytes(model, Selection(points), POINTS[point], task.tokens) for point in points
+            ]
+            assert cost.bytes == sum(sizes) / task.tokens
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["decode", "prefill"])
+def test_a_slow_recording_shows_and_the_others_do_not_suffer(monkeypatch, model, ids, which):
+    class Slow(Recording):
+        def __call__(self, layer):
+            if "resid.mid" in self.points and self.selection.points == ("resid.mid",):
+                time.sleep(0.02)
+            return super().__call__(layer)
+
+    monkeypatch.setattr(recording, "Recording", Slow)
+    recorded = {NOTHING: (), "quick": ("resid.pre",), "slow": ("resid.mid",)}
+    task = list(tasks(ids))[which]
+    quick, slow = costs(model, task, 5, recorded)[1:]
+    assert slow.interval[0] > 1
+    assert slow.interval[0] > quick.interval[1]
+    forwards = task.tokens if which == 0 else 1
+    assert slow.ms.low * task.tokens >= 3 * 20 * forwards  # two layers, and outside them
+
+
+def test_kernels_compute_what_they_show_and_the_reference_the_rest(monkeypatch, capsys, write_tiny):
+    if (missing := obstacle("cpu", torch.device("cpu"))) is not None:
+        pytest.skip(missing)
+    found = report(
+        monkeypatch, capsys, "--checkpoint", str(write_tiny()), "--repeats=1", "--kernels=cpu"
+    )
+    computed = {row["recorded"]: row["kernels"] for row in found["rows"]}
+    assert (computed[NOTHING], computed["residuals"]) == ("cpu", "cpu")
+    assert computed["tier 2"] == "reference"
+
+
+def test_what_is_recorded_is_what_the_names_say():
+    assert RECORDED["tier 1"] == ALWAYS
+    assert {point for point in ALWAYS if needs_logits(point)} == {"out.top_ids", "out.top_logprobs"}
+    assert set(RECORDED["tier 1 without logits"]) == {p for p in ALWAYS if not needs_logits(p)}
+    assert {POINTS[point].tier for point in RECORDED["tier 2"]} == {2}
+
+
+def test_the_interval_is_that_of_all_resamples():
+    values = [1.0, 2.0, 4.0, 8.0, 9.0]
+    medians = sorted(median(each) for each in product(values, repeat=len(values)))
+    exact = medians[len(medians) // 40], medians[-1 - len(medians) // 40]
+    assert median_interval(values) == exact
+    assert median_interval([3.0] * 4) == (3.0, 3.0)
+
+
+def test_a_folder_that_is_no_checkpoint_is_said_in_one_sentence(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["overhead", "--checkpoint", str(tmp_path / "none")])
+    threads = torch.get_num_threads()
+    try:
+        assert overhead.main() == 1
+    finally:
+        torch.set_num_threads(threads)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("oss_lab.bench.overhead: ")
+    assert err.count("\n") == 1
