@@ -213,7 +213,7 @@ class Tree:
         check_budget(lab.model, selection, end, BUDGET)
         recording, cache = Recording(lab.model, selection), KVCache(lab.config)
         last = None if any(name.startswith("out.") for name in recording.points) else 0
-        read: set[str] = set(recording.points)
+        kernels: set[str] = set()
         told = []
         for begin, until, made in node.computed:
             until = min(until, end)
@@ -223,12 +223,11 @@ class Tree:
             taps = Both(changes, recording)
             for piece in pieces(node.ids[begin:until]):
                 forward(lab, piece, cache, taps, last)
-            read.update(taps.points)
+            kernels.add(lab.model.computed_by(taps))
             told += [f"from position {begin} to {until - 1}: {each}" for each in made]
-        kernels = lab.model.computed_by(read)
         trace = assembled(
             lab.model, lab.encoding, node.ids[:end], recording, lab.digest, untapped,
-            kernels=kernels,
+            kernels=" and ".join(sorted(kernels)),
         )  # fmt: skip
         return replace(trace, origin=replace(trace.origin, interventions=tuple(told)))
 

@@ -174,9 +174,6 @@ class Leaf:
         held: who is chosen instead, layer by layer [1 seq slot].
     """
 
-    # Kernels do not show the router's logits, so that who asks for them gets the spelt-out forward.
-    chosen_at = ("moe.router_logits", "moe.expert_ids")
-
     def __init__(
         self,
         point: str,
@@ -185,7 +182,8 @@ class Leaf:
         held: Sequence[Tensor] | None = None,
     ) -> None:
         self.point, self.layer, self.put, self.held = point, layer, put, held
-        self.points = (point, *self.chosen_at)
+        self.points = (point, "moe.expert_ids")
+        self.writes = self.points  # kernels have weighed by then: the spelt-out forward is run
         self.experts: list[Int[Tensor, "1 seq slot"]] = []  # of each layer
         self.leaf: Float[Tensor, "1 seq hidden"]
 

@@ -122,6 +122,7 @@ def costs(
     """Of each selection; `recorded` has one named `NOTHING`."""
     samples: dict[str, list[Sample]] = {name: [] for name in recorded}
     kept: dict[str, float] = {}
+    kernels: dict[str, str] = {}
     for turn in range(rounds + 1):
         recordings = {
             name: Recording(model, Selection(points)) if points else None
@@ -131,12 +132,10 @@ def costs(
         for name, sample in taken_in_turn(steps, turn).items():
             samples[name].append(sample)
         kept = {name: size(each) / task.tokens for name, each in recordings.items()}
+        kernels = {n: model.computed_by(each or untapped) for n, each in recordings.items()}
     for each in samples.values():
         del each[0]  # it warmed caches up
-    return [
-        cost(task, name, model.computed_by(tapped(points)), samples, kept[name])
-        for name, points in recorded.items()
-    ]
+    return [cost(task, name, kernels[name], samples, kept[name]) for name in recorded]
 
 
 def taken_in_turn(steps: Mapping[str, Sequence[Step]], turn: int) -> dict[str, Sample]:

@@ -14,7 +14,6 @@ from torch import Tensor
 from oss_lab.errors import LabError
 from oss_lab.interventions import Intervention
 from oss_lab.model.tap import Tap, Taps, keep
-from oss_lab.points import POINTS
 
 
 class NoEffectWarning(UserWarning):
@@ -105,22 +104,26 @@ class Changes:
     def __init__(self, effects: Sequence[Effect], begin: int = 0) -> None:
         self.effects, self.begin = effects, begin
         made = [effect.of_what for effect in effects]
-        needed = {name for each in made for name in (each.writes, *each.READS)}
-        self.points: Collection[str] = frozenset(needed)
+        read = {name for each in made for name in each.READS}
         self.writes: Collection[str] = frozenset(each.writes for each in made)
-        self._seen: dict[tuple[str, int | None], int] = {}
+        self.points: Collection[str] = {"embed", *read, *self.writes}
         self._by_position = any(each.counts for each in made)
+        self._positions = torch.zeros(0, dtype=torch.long)
 
     def __call__(self, layer: int | None) -> Tap:
         mine = [each for each in self.effects if each.of_what.layer in (None, layer)]
-        if not mine:
+        if not mine and layer is not None:
             return keep
         here = Here(layer, {})
 
         def changed(name: str, x: Tensor) -> Tensor:
             if name not in self.points:
                 return x
-            self._stand(here, name, x)
+            if name == "embed":
+                self._go_on(x)
+            here.positions = self._positions
+            if name.startswith("out."):  # of the last positions only
+                here.positions = here.positions[len(here.positions) - x.shape[1] :]
             for effect in mine:
                 if effect.of_what.writes == name:
                     before, x = x, effect.of_what.change(x, here)
@@ -130,19 +133,15 @@ class Changes:
 
         return changed
 
-    def _stand(self, here: Here, name: str, x: Tensor) -> None:
-        """Count the positions that go by at this point."""
-        point = POINTS[name]
-        if "seq" not in point.axes:
-            return
-        if self._by_position and len(x) != 1:
+    def _go_on(self, embedded: Tensor) -> None:
+        """Count the positions that a forward takes up."""
+        batch, seq, _ = embedded.shape
+        if self._by_position and batch != 1:
             raise LabError(
-                f"an intervention on positions needs one sequence, and this batch has {len(x)}"
+                f"an intervention on positions needs one sequence, and this batch has {batch}"
             )
-        seq = x.shape[2 if point.by_head else 1]
-        begin = self._seen.get((name, here.layer), self.begin)
-        self._seen[name, here.layer] = begin + seq
-        here.positions = torch.arange(begin, begin + seq, device=x.device)
+        self._positions = torch.arange(self.begin, self.begin + seq, device=embedded.device)
+        self.begin += seq
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ def differences(a: Trace, b: Trace, tolerance: float = 0.0) -> Iterator[str]:
 
     Expert ids are compared as sets: two near-equal experts may change places. Where `moe.margin`
     was kept, it tells choices that rounding may turn from others. Positions are those of the
-    sequence, also where a trace keeps only some.
+    sequence, also where a trace keeps only some; of two lengths the common beginning is compared.
     """
     theirs = asdict(b.origin)
     for name, ours in asdict(a.origin).items():
@@ -25,7 +25,7 @@ def differences(a: Trace, b: Trace, tolerance: float = 0.0) -> Iterator[str]:
         same = min(len(a.tokens), len(b.tokens))
         first = next((n for n in range(same) if a.tokens[n] != b.tokens[n]), same)
         yield f"tokens: the same up to position {first}, of {len(a.tokens)} | {len(b.tokens)}"
-    if a.positions != b.positions or a.selection.heads != b.selection.heads:
+    if (a.selection.positions, a.selection.heads) != (b.selection.positions, b.selection.heads):
         yield "positions or heads: not the same were kept, so no tensor is compared"
         return
     for name in [*a.tensors, *(name for name in b.tensors if name not in a.tensors)]:

@@ -279,3 +279,14 @@ def test_positions_need_one_sequence(lab):
         lab.intervene(ScaleHead(head=0, positions=(1,))),
     ):
         lab.replies(prompts, max_tokens=2)
+
+
+@pytest.mark.parametrize("point", ["out.norm", "out.logits"])
+def test_positions_are_the_same_where_only_the_last_ones_are_unembedded(lab, point):
+    last = len(TOKENS) - 1
+    row = torch.ones(1, lab.config.hidden_size if point == "out.norm" else lab.config.vocab_size)
+    with lab.intervene(Patch(point=point, values=row, positions=(last,))):
+        whole, end = lab.logits(TOKENS), lab.logits(TOKENS, last=1)
+    torch.testing.assert_close(whole[-1:], end)
+    torch.testing.assert_close(whole[:-1], lab.logits(TOKENS)[:-1])
+    assert (end - lab.logits(TOKENS, last=1)).abs().max() > 0.01

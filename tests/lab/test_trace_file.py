@@ -113,7 +113,11 @@ def test_where_two_traces_part(lab):
     a, b = lab.trace([1, 2, 3, 4], points), lab.trace([1, 2, 9, 4, 5], points)
     lines = list(differences(a, b))
     assert lines[0] == "tokens: the same up to position 2, of 4 | 5"
-    assert lines[1].startswith("positions or heads: not the same")
+    told = dict(line.split(": ", 1) for line in differences(a, b, tolerance=1e-5))
+    assert told["resid.pre/0"].startswith("from position 2 on, 1 of 4 positions, at most ")
+    assert told["attn.pattern/0"].startswith("from position 2 on, ")
+    some = lab.trace([1, 2, 9, 4, 5], points, positions=[0, 2])
+    assert list(differences(a, some))[1].startswith("positions or heads: not the same")
     b = lab.trace([1, 2, 9, 4], points)
     lines = dict(line.split(": ", 1) for line in differences(a, b, tolerance=1e-5))
     assert lines["resid.pre/0"].startswith("from position 2 on, 1 of 4 positions, at most ")
