@@ -164,10 +164,10 @@ def influence(
     check_tokens([instead], lab.config, name="the other token")
     if instead == tokens[source]:
         raise LabError(f"position {source} holds {instead} already; put another token there")
-    full = [layer for layer in sorted(set(cut)) if lab.config.window(layer) is None]
-    narrow = [NarrowWindow(layer=layer, keys=lab.config.sliding_window) for layer in full]
+    window = lab.config.sliding_window
+    narrowed = [n for n in sorted(set(cut)) if lab.config.window(n) is None and target >= window]
     changed = [*tokens[:source], instead, *tokens[source + 1 : target + 1]]
-    with lab.intervene(*narrow) if target >= lab.config.sliding_window else lab.intervene():
+    with lab.intervene(*(NarrowWindow(layer=n, keys=window) for n in narrowed)):
         plain, other = both_runs(lab, list(tokens[: target + 1]), changed, source)
     before, after = plain.double().log_softmax(-1), other.double().log_softmax(-1)
     return Influence(
@@ -190,10 +190,9 @@ def both_runs(
         prefill(lab.model, shared, before, taps=lab.taps())
     for tokens in (plain, changed):
         cache, taps = before.fork(), lab.taps(source)
-        for token in tokens[source:]:
-            here = torch.tensor([[token]], device=lab.model.device)
-            logits = lab.model(here, cache, last=1, taps=taps)
-        yield logits[0, 0].float()
+        one_by_one = torch.tensor([tokens[source:]], device=lab.model.device).split(1, dim=1)
+        logits = [lab.model(here, cache, last=1, taps=taps)[0, 0] for here in one_by_one]
+        yield logits[-1].float()
 
 
 def check_place(config: ModelConfig, position: int) -> None:
