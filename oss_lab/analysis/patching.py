@@ -1,0 +1,285 @@
+"""Where does a prediction come from? One value at a time from another run, layer by position.
+
+Two sequences of equal length lead to different tokens: `clean` to a target, `corrupted` to
+another. The corrupted one is run again with one value of the clean run in it, for every layer and
+position, a row of a batch each. Where both agree so far the values are the same: there nothing is
+run, and the change is exactly 0. What a patched value does is all that follows from it, in later
+layers and positions too (activation patching; arXiv 2404.15255 on how to read it).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from oss_lab.cache import KVCache
+from oss_lab.config import ModelConfig
+from oss_lab.errors import LabError
+from oss_lab.generate import check_tokens, prefill
+from oss_lab.interventions.base import writable
+from oss_lab.interventions.changes import Both
+from oss_lab.lab import Lab
+from oss_lab.model.tap import Tap, keep
+from oss_lab.points import POINTS
+
+RESIDUAL = ("resid.pre", "resid.mid", "resid.post", "attn.out", "moe.out")
+SCORES = 2**24  # attention scores of one layer that a chunk of rows may take, 64 MiB
+Site = tuple[int, int]
+"""A layer, and a position or a head."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A prediction: of the target in nats, and by how much its logit is ahead of the other's."""
+
+    logprob: float
+    difference: float
+
+
+@dataclass(frozen=True)
+class Patching:
+    """What each patched value does to the prediction behind the last position.
+
+    Attributes:
+        point: which value was put in.
+        target, against: the tokens that the clean and the corrupted sequence lead to.
+        first: the first position where the sequences differ.
+        logprob, difference: raw scores of the patched runs, as in `Score`; `axis` is `position` or
+            `head`. A patched head is patched at every position.
+    """
+
+    point: str
+    axis: str
+    target: int
+    against: int
+    first: int
+    clean: Score
+    corrupted: Score
+    logprob: Float[Tensor, "layer site"]
+    difference: Float[Tensor, "layer site"]
+
+    @property
+    def restored(self) -> Float[Tensor, "layer site"]:
+        """The difference, rescaled: 0 is the corrupted run, 1 the clean one."""
+        start = self.corrupted.difference
+        return (self.difference - start) / (self.clean.difference - start)
+
+    @property
+    def restored_logprob(self) -> Float[Tensor, "layer site"]:
+        """The log-probability of the target, rescaled in the same way."""
+        start = self.corrupted.logprob
+        return (self.logprob - start) / (self.clean.logprob - start)
+
+
+@torch.inference_mode()
+def patch_positions(
+    lab: Lab,
+    clean: Sequence[int],
+    corrupted: Sequence[int],
+    point: str = "resid.pre",
+    *,
+    target: int | None = None,
+    against: int | None = None,
+) -> Patching:
+    """Patch the point at every layer and position, one a run.
+
+    Args:
+        point: a value a token and layer, such as those of RESIDUAL; `attn.z` is all heads.
+        target, against: by default the likeliest tokens behind the two sequences.
+
+    Raises:
+        LabError: the sequences have other lengths, do not differ or lead to the same token; the
+            point cannot be patched.
+    """
+    pair = Pair.of(lab, clean, corrupted, target, against)
+    layers = range(lab.config.num_hidden_layers)
+    sites = [(layer, place) for layer in layers for place in range(pair.first, len(clean))]
+    logits = swept(lab, pair, PositionARow(pair.values(lab, point), point, pair.first), sites)
+    return pair.scored(point, "position", sites, logits, len(clean))
+
+
+@torch.inference_mode()
+def patch_heads(
+    lab: Lab,
+    clean: Sequence[int],
+    corrupted: Sequence[int],
+    *,
+    target: int | None = None,
+    against: int | None = None,
+) -> Patching:
+    """Patch what one head gathered (`attn.z`) at all positions, for every layer and head.
+
+    Arguments and errors as in `patch_positions`.
+    """
+    pair = Pair.of(lab, clean, corrupted, target, against)
+    heads = lab.config.num_attention_heads
+    sites = [(n, head) for n in range(lab.config.num_hidden_layers) for head in range(heads)]
+    logits = swept(lab, pair, HeadARow(pair.values(lab, "attn.z"), "attn.z"), sites)
+    return pair.scored("attn.z", "head", sites, logits, heads)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sequences, and the predictions that they lead to."""
+
+    sequences: tuple[list[int], list[int]]
+    first: int
+    target: int
+    against: int
+    clean: Score
+    corrupted: Score
+
+    @classmethod
+    def of(
+        cls,
+        lab: Lab,
+        clean: Sequence[int],
+        corrupted: Sequence[int],
+        target: int | None,
+        against: int | None,
+    ) -> "Pair":
+        check_tokens(clean, lab.config, name="the clean sequence")
+        check_tokens(corrupted, lab.config, name="the corrupted sequence")
+        if len(clean) != len(corrupted):
+            raise LabError(
+                f"the clean sequence has {len(clean)} tokens, the corrupted one {len(corrupted)};"
+                " choose two of equal length, so that each position has its counterpart"
+            )
+        differing = (n for n, (a, b) in enumerate(zip(clean, corrupted, strict=True)) if a != b)
+        if (first := next(differing, None)) is None:
+            raise LabError("both sequences are the same; change a token")
+        logits = [lab.logits(tokens, last=1)[0].double().cpu() for tokens in (clean, corrupted)]
+        target = int(logits[0].argmax()) if target is None else target
+        against = int(logits[1].argmax()) if against is None else against
+        check_tokens([target, against], lab.config, name="the pair of tokens")
+        if target == against:
+            raise LabError(
+                f"both sequences lead to token {target}; name another target, or change the"
+                " corrupted sequence"
+            )
+        scores = [Score(*map(float, score(row, target, against))) for row in logits]
+        if scores[0].difference == scores[1].difference:
+            raise LabError(
+                "both sequences give the same logit difference; there is none to restore"
+            )
+        return cls((list(clean), list(corrupted)), first, target, against, *scores)
+
+    def values(self, lab: Lab, point: str) -> list[Tensor]:
+        """What the clean run has there, by layer, from the first differing position on."""
+        writable(point)
+        if not (POINTS[point].layered and "seq" in POINTS[point].axes):
+            raise LabError(f"{point} has no value for each token and layer; patch another point")
+        if "key" in POINTS[point].axes or POINTS[point].kind != "activation":
+            raise LabError(f"{point} is no activation of a token; patch one, such as {RESIDUAL[0]}")
+        clean = self.sequences[0]
+        trace = lab.trace(clean, [point], positions=range(self.first, len(clean)))
+        layers = range(lab.config.num_hidden_layers)
+        return [trace.tensor(point, layer).to(lab.model.device) for layer in layers]
+
+    def scored(
+        self, point: str, axis: str, sites: Sequence[Site], logits: Tensor, columns: int
+    ) -> Patching:
+        """The result; what was not run is as in the corrupted run."""
+        layers = 1 + max(layer for layer, _ in sites)
+        where = tuple(torch.tensor(sites).T)
+        found: list[Tensor] = []
+        scores = score(logits, self.target, self.against)
+        unpatched = self.corrupted.logprob, self.corrupted.difference
+        for values, plain in zip(scores, unpatched, strict=True):
+            whole = torch.full((layers, columns), plain, dtype=torch.double)
+            whole[where] = values
+            found.append(whole)
+        ends = self.target, self.against, self.first, self.clean, self.corrupted
+        return Patching(point, axis, *ends, *found)
+
+
+def score(logits: Float[Tensor, "*row vocab"], target: int, against: int) -> tuple[Tensor, Tensor]:
+    """Log-probability of the target, and by how much its logit is ahead."""
+    logprobs = logits.log_softmax(-1)
+    return logprobs[..., target], logits[..., target] - logits[..., against]
+
+
+class ValuesARow:
+    """Taps for a batch of one sequence: each row gets a value of its own at one layer."""
+
+    def __init__(self, values: Sequence[Tensor], point: str) -> None:
+        self.values, self.point = values, point
+        self.points = (point,)
+        self.sites: Sequence[Site] = ()
+
+    def __call__(self, layer: int | None) -> Tap:
+        rows = [row for row, site in enumerate(self.sites) if site[0] == layer]
+        if layer is None or not rows:
+            return keep
+        columns = [self.sites[row][1] for row in rows]
+
+        def change(name: str, x: Tensor) -> Tensor:
+            if name != self.point:
+                return x
+            x = x.clone()
+            self.put(x, self.values[layer].to(x), rows, columns)
+            return x
+
+        return change
+
+    def put(self, x: Tensor, values: Tensor, rows: list[int], columns: list[int]) -> None:
+        raise NotImplementedError
+
+
+class PositionARow(ValuesARow):
+    """The value of one position."""
+
+    def __init__(self, values: Sequence[Tensor], point: str, first: int) -> None:
+        super().__init__(values, point)
+        self.first = first
+
+    def put(self, x: Tensor, values: Tensor, rows: list[int], columns: list[int]) -> None:
+        places = [position - self.first for position in columns]
+        by_position = x.transpose(1, 2) if POINTS[self.point].by_head else x
+        by_position[rows, places] = values[places]
+
+
+class HeadARow(ValuesARow):
+    """One head's values at all positions."""
+
+    def put(self, x: Tensor, values: Tensor, rows: list[int], columns: list[int]) -> None:
+        x[rows, columns] = values.transpose(0, 1)[columns]
+
+
+def swept(
+    lab: Lab, pair: Pair, patched: ValuesARow, sites: Sequence[Site]
+) -> Float[Tensor, "site vocab"]:
+    """The corrupted sequence's last logits with each site patched, over a cache of its prefix."""
+    corrupted, device = pair.sequences[1], lab.model.device
+    cache = KVCache(lab.config)
+    if pair.first:
+        before = torch.tensor([corrupted[: pair.first]], device=device)
+        prefill(lab.model, before, cache, taps=lab.taps())
+    suffix = torch.tensor([corrupted[pair.first :]], device=device)
+    found: list[Tensor] = []
+    for chunk in chunks(sites, rows_at_once(lab.config, len(corrupted), suffix.shape[1])):
+        patched.sites = chunk
+        rows = len(chunk)
+        logits = lab.model(
+            suffix.expand(rows, -1),
+            cache.fork(batch=rows),
+            last=1,
+            taps=Both(lab.taps(pair.first), patched),
+        )
+        found.append(logits[:, 0].double().cpu())
+    return torch.cat(found)
+
+
+def rows_at_once(config: ModelConfig, keys: int, queries: int) -> int:
+    """How many rows keep a layer's attention scores within SCORES."""
+    return max(1, SCORES // (config.num_attention_heads * keys * queries))
+
+
+def chunks(sites: Sequence[Site], size: int) -> Iterator[Sequence[Site]]:
+    """The sites, `size` at a time; shows progress after two seconds, on a terminal."""
+    starts = range(0, len(sites), size)
+    for start in tqdm(starts, desc="patching", unit="chunk", delay=2, leave=False, disable=None):
+        yield sites[start : start + size]
