@@ -2,15 +2,18 @@
 
 Two sequences of equal length lead to different tokens: `clean` to a target, `corrupted` to
 another. The corrupted one is run again with one value of the clean run in it, for every layer and
-position, a row of a batch each. Where both agree so far the values are the same: there nothing is
-run, and the change is exactly 0. What a patched value does is all that follows from it, in later
-layers and positions too (activation patching; arXiv 2404.15255 on how to read it).
+position. What comes before a position is read from a forked cache, and layers are the rows of a
+batch. Where both sequences agree so far nothing is run, and the change is exactly 0.
+
+What a patched value does is all that follows from it, in later layers and positions too
+(activation patching; arXiv 2404.15255 on how to read it).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -27,8 +30,8 @@ from oss_lab.points import POINTS
 
 RESIDUAL = ("resid.pre", "resid.mid", "resid.post", "attn.out", "moe.out")
 SCORES = 2**24  # attention scores of one layer that a chunk of rows may take, 64 MiB
-Site = tuple[int, int]
-"""A layer, and a position or a head."""
+Site = tuple[int, int | None]
+"""A layer, and one of its heads or None for all that stands at a position."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,14 @@ def patch_positions(
             point cannot be patched.
     """
     pair = Pair.of(lab, clean, corrupted, target, against)
-    layers = range(lab.config.num_hidden_layers)
-    sites = [(layer, place) for layer in layers for place in range(pair.first, len(clean))]
-    logits = swept(lab, pair, PositionARow(pair.values(lab, point), point, pair.first), sites)
-    return pair.scored(point, "position", sites, logits, len(clean))
+    values, cache = pair.values(lab, point), pair.cache(lab)
+    sites: list[Site] = [(layer, None) for layer in range(lab.config.num_hidden_layers)]
+    places = range(pair.first, len(clean))
+    found: list[Tensor] = []
+    for place in tqdm(places, desc="patching", delay=2, leave=False, disable=None):
+        here = [of_layer[place - pair.first, None] for of_layer in values]
+        found.append(swept(lab, pair, cache, place, point, here, sites))
+    return pair.scored(point, "position", torch.stack(found, dim=1))
 
 
 @torch.inference_mode()
@@ -115,10 +122,11 @@ def patch_heads(
     Arguments and errors as in `patch_positions`.
     """
     pair = Pair.of(lab, clean, corrupted, target, against)
-    heads = lab.config.num_attention_heads
-    sites = [(n, head) for n in range(lab.config.num_hidden_layers) for head in range(heads)]
-    logits = swept(lab, pair, HeadARow(pair.values(lab, "attn.z"), "attn.z"), sites)
-    return pair.scored("attn.z", "head", sites, logits, heads)
+    layers, heads = lab.config.num_hidden_layers, lab.config.num_attention_heads
+    sites: list[Site] = [(layer, head) for layer in range(layers) for head in range(heads)]
+    values = pair.values(lab, "attn.z")
+    logits = swept(lab, pair, pair.cache(lab), pair.first, "attn.z", values, sites)
+    return pair.scored("attn.z", "head", logits.view(layers, heads, -1))
 
 
 @dataclass(frozen=True)
@@ -179,21 +187,21 @@ class Pair:
         layers = range(lab.config.num_hidden_layers)
         return [trace.tensor(point, layer).to(lab.model.device) for layer in layers]
 
-    def scored(
-        self, point: str, axis: str, sites: Sequence[Site], logits: Tensor, columns: int
-    ) -> Patching:
-        """The result; what was not run is as in the corrupted run."""
-        layers = 1 + max(layer for layer, _ in sites)
-        where = tuple(torch.tensor(sites).T)
-        found: list[Tensor] = []
-        scores = score(logits, self.target, self.against)
-        unpatched = self.corrupted.logprob, self.corrupted.difference
-        for values, plain in zip(scores, unpatched, strict=True):
-            whole = torch.full((layers, columns), plain, dtype=torch.double)
-            whole[where] = values
-            found.append(whole)
+    def cache(self, lab: Lab) -> KVCache:
+        """The corrupted sequence, read without a patch."""
+        cache = KVCache(lab.config)
+        tokens = torch.tensor([self.sequences[1]], device=lab.model.device)
+        prefill(lab.model, tokens, cache, taps=lab.taps())
+        return cache
+
+    def scored(self, point: str, axis: str, logits: Float[Tensor, "layer site vocab"]) -> Patching:
+        """The result; positions before the first that differs are as in the corrupted run."""
+        logprob, difference = score(logits, self.target, self.against)
+        if axis == "position":
+            logprob = F.pad(logprob, (self.first, 0), value=self.corrupted.logprob)
+            difference = F.pad(difference, (self.first, 0), value=self.corrupted.difference)
         ends = self.target, self.against, self.first, self.clean, self.corrupted
-        return Patching(point, axis, *ends, *found)
+        return Patching(point, axis, *ends, logprob, difference)
 
 
 def score(logits: Float[Tensor, "*row vocab"], target: int, against: int) -> tuple[Tensor, Tensor]:
@@ -202,73 +210,29 @@ def score(logits: Float[Tensor, "*row vocab"], target: int, against: int) -> tup
     return logprobs[..., target], logits[..., target] - logits[..., against]
 
 
-class ValuesARow:
-    """Taps for a batch of one sequence: each row gets a value of its own at one layer."""
-
-    def __init__(self, values: Sequence[Tensor], point: str) -> None:
-        self.values, self.point = values, point
-        self.points = (point,)
-        self.sites: Sequence[Site] = ()
-
-    def __call__(self, layer: int | None) -> Tap:
-        rows = [row for row, site in enumerate(self.sites) if site[0] == layer]
-        if layer is None or not rows:
-            return keep
-        columns = [self.sites[row][1] for row in rows]
-
-        def change(name: str, x: Tensor) -> Tensor:
-            if name != self.point:
-                return x
-            x = x.clone()
-            self.put(x, self.values[layer].to(x), rows, columns)
-            return x
-
-        return change
-
-    def put(self, x: Tensor, values: Tensor, rows: list[int], columns: list[int]) -> None:
-        raise NotImplementedError
-
-
-class PositionARow(ValuesARow):
-    """The value of one position."""
-
-    def __init__(self, values: Sequence[Tensor], point: str, first: int) -> None:
-        super().__init__(values, point)
-        self.first = first
-
-    def put(self, x: Tensor, values: Tensor, rows: list[int], columns: list[int]) -> None:
-        places = [position - self.first for position in columns]
-        by_position = x.transpose(1, 2) if POINTS[self.point].by_head else x
-        by_position[rows, places] = values[places]
-
-
-class HeadARow(ValuesARow):
-    """One head's values at all positions."""
-
-    def put(self, x: Tensor, values: Tensor, rows: list[int], columns: list[int]) -> None:
-        x[rows, columns] = values.transpose(0, 1)[columns]
-
-
 def swept(
-    lab: Lab, pair: Pair, patched: ValuesARow, sites: Sequence[Site]
+    lab: Lab,
+    pair: Pair,
+    cache: KVCache,
+    begin: int,
+    point: str,
+    values: Sequence[Tensor],
+    sites: Sequence[Site],
 ) -> Float[Tensor, "site vocab"]:
-    """The corrupted sequence's last logits with each site patched, over a cache of its prefix."""
-    corrupted, device = pair.sequences[1], lab.model.device
-    cache = KVCache(lab.config)
-    if pair.first:
-        before = torch.tensor([corrupted[: pair.first]], device=device)
-        prefill(lab.model, before, cache, taps=lab.taps())
-    suffix = torch.tensor([corrupted[pair.first :]], device=device)
+    """The corrupted sequence's last logits with each site patched, run from `begin` on.
+
+    Args:
+        values: of the clean run, by layer, at the positions from `begin` on that are patched.
+    """
+    corrupted = pair.sequences[1]
+    suffix = torch.tensor([corrupted[begin:]], device=lab.model.device)
+    size = rows_at_once(lab.config, len(corrupted), suffix.shape[1])
     found: list[Tensor] = []
-    for chunk in chunks(sites, rows_at_once(lab.config, len(corrupted), suffix.shape[1])):
-        patched.sites = chunk
-        rows = len(chunk)
-        logits = lab.model(
-            suffix.expand(rows, -1),
-            cache.fork(batch=rows),
-            last=1,
-            taps=Both(lab.taps(pair.first), patched),
-        )
+    for start in range(0, len(sites), size):
+        chunk = sites[start : start + size]
+        taps = Both(lab.taps(begin), OneSiteARow(point, values, chunk))
+        rows = cache.fork(batch=len(chunk), at=begin)
+        logits = lab.model(suffix.expand(len(chunk), -1), rows, last=1, taps=taps)
         found.append(logits[:, 0].double().cpu())
     return torch.cat(found)
 
@@ -278,8 +242,30 @@ def rows_at_once(config: ModelConfig, keys: int, queries: int) -> int:
     return max(1, SCORES // (config.num_attention_heads * keys * queries))
 
 
-def chunks(sites: Sequence[Site], size: int) -> Iterator[Sequence[Site]]:
-    """The sites, `size` at a time; shows progress after two seconds, on a terminal."""
-    starts = range(0, len(sites), size)
-    for start in tqdm(starts, desc="patching", unit="chunk", delay=2, leave=False, disable=None):
-        yield sites[start : start + size]
+class OneSiteARow:
+    """Taps for a batch of one sequence: each row gets the values of one site, at its first
+    positions."""
+
+    def __init__(self, point: str, values: Sequence[Tensor], sites: Sequence[Site]) -> None:
+        self.point, self.values, self.sites = point, values, sites
+        self.points = (point,)
+
+    def __call__(self, layer: int | None) -> Tap:
+        rows = [row for row, (of, _) in enumerate(self.sites) if of == layer]
+        if layer is None or not rows:
+            return keep
+        heads = [self.sites[row][1] for row in rows]
+
+        def change(name: str, x: Tensor) -> Tensor:
+            if name != self.point:
+                return x
+            x, values = x.clone(), self.values[layer].to(x)
+            seq_first = x.transpose(1, 2) if POINTS[name].by_head else x
+            for row, head in zip(rows, heads, strict=True):
+                if head is None:
+                    seq_first[row, : len(values)] = values
+                else:
+                    seq_first[row, : len(values), head] = values[:, head]
+            return x
+
+        return change

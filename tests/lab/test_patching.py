@@ -35,7 +35,7 @@ def whole_run(lab, patch):
 @pytest.mark.filterwarnings("ignore::oss_lab.interventions.changes.NoEffectWarning")
 @pytest.mark.parametrize("point", [*RESIDUAL, "attn.z", "attn.k_rot"])
 def test_every_value_is_that_of_a_whole_run_with_it(lab, monkeypatch, point):
-    monkeypatch.setattr(patching, "SCORES", 7 * 4 * SEQ * (SEQ - FIRST))  # chunks of seven rows
+    monkeypatch.setattr(patching, "SCORES", 4 * SEQ * (SEQ - 15))  # a row at once before 15, or two
     found = patch_positions(lab, CLEAN, CORRUPTED, point, **PAIR)
     assert (found.first, found.logprob.shape) == (FIRST, (2, SEQ))
     clean = lab.trace(CLEAN, [point])
@@ -61,7 +61,8 @@ def test_positions_that_are_not_run_would_change_nothing(lab):
         assert same.abs().max() < 1e-5
 
 
-def test_heads_are_patched_at_all_positions(lab):
+def test_heads_are_patched_at_all_positions(lab, monkeypatch):
+    monkeypatch.setattr(patching, "SCORES", 3 * 4 * SEQ * (SEQ - FIRST))  # chunks of three rows
     found = patch_heads(lab, CLEAN, CORRUPTED, **PAIR)
     clean, own = (lab.trace(tokens, ["attn.z"]) for tokens in (CLEAN, CORRUPTED))
     for layer in range(2):
@@ -100,19 +101,18 @@ def test_interventions_in_force_hold_in_both_runs(lab):
     assert not torch.allclose(found.logprob, plain.logprob, atol=1e-3)
 
 
-def test_on_nano_the_digit_that_differs_is_where_the_answer_comes_from():
+def test_on_nano_a_full_layer_takes_the_digit_from_where_it_stands_to_the_answer():
     nano = oss_lab.load("nano", verbose=False)
-    questions = [f"apple is 41, river is {n}, stone is 86. What is river?" for n in (27, 93)]
-    clean, corrupted = (nano.tokens_of(nano.chat(q, effort="low")) for q in questions)
-    last = next(n for n in reversed(range(len(clean))) if clean[n] != corrupted[n])
-    tens = last - 1
-    clean, corrupted = clean[:tens], corrupted[:tens]
-    found = patch_positions(nano, clean, corrupted, "resid.pre")
-    assert nano.encoding.decode([found.target]) == "2"
-    assert nano.encoding.decode([found.against]) == "9"
-    assert float(found.restored[0, found.first]) > 0.9
-    assert abs(float(found.restored[0, -1])) < 1e-3
-    assert float(found.restored[3, -1]) > 0.5
+    filler = "we and it by the new on but to so " * 2
+    questions = [f"rose is 41, sky is {n}, wind is 86. {filler}. What is sky?" for n in (27, 97)]
+    clean, corrupted = (nano.tokens_of(nano.chat(q, effort="low"))[:-3] for q in questions)
+    found = patch_positions(nano, clean, corrupted)
+    assert [nano.encoding.decode([each]) for each in (found.target, found.against)] == ["2", "9"]
+    assert len(clean) - found.first > nano.config.sliding_window
+    assert (found.restored[:, found.first] > 0.9).all()  # it waits at its own place
+    assert found.restored[:, -1].max() < 0.1
+    moved = patch_positions(nano, clean, corrupted, "attn.out")
+    assert float(moved.restored[3, -1]) > 0.9  # and comes by the last layer, a full one
 
 
 def test_mistakes_are_one_sentence(lab):
