@@ -4,4 +4,10 @@ counterfactual.py   what if one expert of one token had not spoken, or another i
 attribution.py      how much each head and expert slot adds to one token's logit
 commitment.py       what would the answer be, had the thinking ended here?
 effort.py           one question at every effort: tokens by channel, experts by layer
+sinks.py            what each head's sink takes, where, and what it depends on
+reach.py            by which layers information could come from one position to another, and does
+patching.py         values of another run put in, layer by position or head: where does it turn?
+
+explained.py        variance that a label explains in sequences not looked at
+resampling.py       intervals of means over sequences
 """
