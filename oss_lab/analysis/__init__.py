@@ -8,6 +8,8 @@ sinks.py            what each head's sink takes, where, and what it depends on
 reach.py            by which layers information could come from one position to another, and does
 patching.py         values of another run put in, layer by position or head: where does it turn?
 
+sink_behaviour.py   idle, seldom, gated by position or by content: what a sink depends on
+patched_rows.py     a batch of one sequence, each row with other values put in
 explained.py        variance that a label explains in sequences not looked at
 resampling.py       intervals of means over sequences
 """

@@ -102,7 +102,9 @@ def from_others(
     return np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], every_mean)
 
 
-def summed(values: Values, group: Int[ndarray, "token"]) -> Float[ndarray, "group column"]:
+def summed(
+    values: Float[ndarray, "token *axes"], group: Int[ndarray, "token"]
+) -> Float[ndarray, "group *axes"]:
     """Sums over the tokens of each group; groups are numbered from 0, none is empty."""
     order = np.argsort(group, kind="stable")
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))

@@ -18,20 +18,15 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from oss_lab.analysis.patched_rows import Site, swept
 from oss_lab.cache import KVCache
-from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
 from oss_lab.generate import check_tokens, prefill
 from oss_lab.interventions.base import writable
-from oss_lab.interventions.changes import Both
 from oss_lab.lab import Lab
-from oss_lab.model.tap import Tap, keep
 from oss_lab.points import POINTS
 
 RESIDUAL = ("resid.pre", "resid.mid", "resid.post", "attn.out", "moe.out")
-SCORES = 2**24  # attention scores of one layer that a chunk of rows may take, 64 MiB
-Site = tuple[int, int | None]
-"""A layer, and one of its heads or None for all that stands at a position."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,7 @@ def patch_positions(
     found: list[Tensor] = []
     for place in tqdm(places, desc="patching", delay=2, leave=False, disable=None):
         here = [of_layer[place - pair.first, None] for of_layer in values]
-        found.append(swept(lab, pair, cache, place, point, here, sites))
+        found.append(swept(lab, corrupted, cache, place, point, here, sites))
     return pair.scored(point, "position", torch.stack(found, dim=1))
 
 
@@ -125,7 +120,7 @@ def patch_heads(
     layers, heads = lab.config.num_hidden_layers, lab.config.num_attention_heads
     sites: list[Site] = [(layer, head) for layer in range(layers) for head in range(heads)]
     values = pair.values(lab, "attn.z")
-    logits = swept(lab, pair, pair.cache(lab), pair.first, "attn.z", values, sites)
+    logits = swept(lab, corrupted, pair.cache(lab), pair.first, "attn.z", values, sites)
     return pair.scored("attn.z", "head", logits.view(layers, heads, -1))
 
 
@@ -208,64 +203,3 @@ def score(logits: Float[Tensor, "*row vocab"], target: int, against: int) -> tup
     """Log-probability of the target, and by how much its logit is ahead."""
     logprobs = logits.log_softmax(-1)
     return logprobs[..., target], logits[..., target] - logits[..., against]
-
-
-def swept(
-    lab: Lab,
-    pair: Pair,
-    cache: KVCache,
-    begin: int,
-    point: str,
-    values: Sequence[Tensor],
-    sites: Sequence[Site],
-) -> Float[Tensor, "site vocab"]:
-    """The corrupted sequence's last logits with each site patched, run from `begin` on.
-
-    Args:
-        values: of the clean run, by layer, at the positions from `begin` on that are patched.
-    """
-    corrupted = pair.sequences[1]
-    suffix = torch.tensor([corrupted[begin:]], device=lab.model.device)
-    size = rows_at_once(lab.config, len(corrupted), suffix.shape[1])
-    found: list[Tensor] = []
-    for start in range(0, len(sites), size):
-        chunk = sites[start : start + size]
-        taps = Both(lab.taps(begin), OneSiteARow(point, values, chunk))
-        rows = cache.fork(batch=len(chunk), at=begin)
-        logits = lab.model(suffix.expand(len(chunk), -1), rows, last=1, taps=taps)
-        found.append(logits[:, 0].double().cpu())
-    return torch.cat(found)
-
-
-def rows_at_once(config: ModelConfig, keys: int, queries: int) -> int:
-    """How many rows keep a layer's attention scores within SCORES."""
-    return max(1, SCORES // (config.num_attention_heads * keys * queries))
-
-
-class OneSiteARow:
-    """Taps for a batch of one sequence: each row gets the values of one site, at its first
-    positions."""
-
-    def __init__(self, point: str, values: Sequence[Tensor], sites: Sequence[Site]) -> None:
-        self.point, self.values, self.sites = point, values, sites
-        self.points = (point,)
-
-    def __call__(self, layer: int | None) -> Tap:
-        rows = [row for row, (of, _) in enumerate(self.sites) if of == layer]
-        if layer is None or not rows:
-            return keep
-        heads = [self.sites[row][1] for row in rows]
-
-        def change(name: str, x: Tensor) -> Tensor:
-            if name != self.point:
-                return x
-            x, values = x.clone(), self.values[layer].to(x)
-            seq_first = x.transpose(1, 2) if POINTS[name].by_head else x
-            for row, head in zip(rows, heads, strict=True):
-                if head is None:
-                    seq_first[row, : len(values)] = values
-                else:
-                    seq_first[row, : len(values), head] = values[:, head]
-            return x
-
-        return change

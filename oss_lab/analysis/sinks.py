@@ -6,34 +6,36 @@
 
 A token with few keys leaves its sink much, whatever they say: `by_position` shows this beside the
 mass that the sink would take if every score were 0. What a head depends on is asked of positions
-from SETTLED on only. Intervals are at 95 %, over draws of sequences.
+from SETTLED on only; `sink_behaviour.py` has the thresholds. Intervals are at 95 %, over draws of
+sequences.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from oss_lab.analysis.explained import Explained, explained
+from oss_lab.analysis.explained import Explained, summed
 from oss_lab.analysis.resampling import quotient_interval
+from oss_lab.analysis.sink_behaviour import (
+    NEARLY_ALL,
+    SETTLED,
+    SOME,
+    Behaviour,
+    Factor,
+    Tokens,
+    behaviours,
+    causes,
+    doublings,
+)
 from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
 from oss_lab.tracing.trace import Trace
 
 POINTS = ("attn.sink", "attn.sink_mass")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-SETTLED = 16  # the first position at which a head's behaviour is judged
-NEARLY_ALL, NEARLY_ALWAYS = 0.9, 0.9  # idle: this mass at least, at this share of tokens at least
-SOME, SELDOM = 0.1, 0.1  # seldom: this mass at least, at this share of tokens at most
-GATED = 0.2  # share of the variance, beyond chance, from which a label is said to gate the sink
-
-Label = Int[ndarray, "token"]
-Factor = Literal["position", "token", "token beside position", "channel"]
-Behaviour = Literal["idle", "seldom", "position-gated", "content-gated", "neither"]
-FACTORS: tuple[Factor, ...] = get_args(Factor)
 
 
 @dataclass(frozen=True)
@@ -89,18 +91,6 @@ class SinkReport:
     often_some: Float[ndarray, "layer head"]
     explained: dict[Factor, Explained]
     behaviour: tuple[tuple[Behaviour, ...], ...]
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """All tokens of all traces, one behind the other."""
-
-    mass: Float[ndarray, "token layer head"]
-    sequence: Int[ndarray, "token"]
-    position: Int[ndarray, "token"]
-    token: Int[ndarray, "token"]
-    channel: ndarray
-    part: ndarray
 
 
 def sink_report(config: ModelConfig, traces: Iterable[Trace], *, seed: int = 0) -> SinkReport:
@@ -197,75 +187,14 @@ def grouped(
     tokens: Tokens, label: Int[ndarray, "token"], names: Sequence[str], seed: int
 ) -> Grouped:
     """Mean sink mass by label, which counts into the names; its interval over sequences."""
-    sequences = int(tokens.sequence.max()) + 1
-    cell = label * sequences + tokens.sequence
-    size = len(names) * sequences
-    counts = np.bincount(cell, minlength=size).reshape(len(names), sequences)
-    sums = np.zeros((size, *tokens.mass.shape[1:]))
-    np.add.at(sums, cell, tokens.mass)
-    sums = sums.reshape(len(names), sequences, *tokens.mass.shape[1:])
+    sequences, axes = int(tokens.sequence.max()) + 1, tokens.mass.shape[1:]
+    cells = label * sequences + tokens.sequence
+    used, cell = np.unique(cells, return_inverse=True)
+    sums = np.zeros((len(names) * sequences, *axes))
+    sums[used] = summed(tokens.mass, cell)
+    sums = sums.reshape(len(names), sequences, *axes)
+    counts = np.bincount(cells, minlength=len(names) * sequences).reshape(len(names), sequences)
     by_sequence = counts.T[:, :, None, None]
     interval = quotient_interval(sums.swapaxes(0, 1), by_sequence, seed)
     mean = sums.sum(1) / counts.sum(1)[:, None, None]
     return Grouped(tuple(names), counts.sum(1), mean, interval)
-
-
-def doublings(position: Int[ndarray, "token"]) -> tuple[tuple[str, ...], Int[ndarray, "token"]]:
-    """Positions by doubling: the names of those that occur, and which of them each one is.
-
-    >>> doublings(np.array([0, 1, 5, 7]))
-    (('0', '1', '4 to 7'), array([0, 1, 2, 2]))
-    """
-    bits = np.array([int(each).bit_length() for each in position])
-    there, label = np.unique(bits, return_inverse=True)
-    names = (str(n) if n < 2 else f"{2 ** (n - 1)} to {2**n - 1}" for n in map(int, there))
-    return tuple(names), label
-
-
-def causes(tokens: Tokens, seed: int) -> dict[Factor, Explained]:
-    """What labels explain of the sink mass from SETTLED on."""
-    settled = tokens.position >= SETTLED
-    if len(left := np.unique(tokens.sequence[settled])) < 2:
-        raise LabError(
-            f"{len(left)} of the traces have tokens from position {SETTLED} on; what a head depends"
-            " on needs two sequences or more"
-        )
-    sequence = np.searchsorted(left, tokens.sequence[settled])
-    place = doublings(tokens.position[settled])[1]
-    token = tokens.token[settled]
-    channel = np.unique(tokens.channel[settled], return_inverse=True)[1]
-    mass = tokens.mass[settled]
-    labels: dict[Factor, tuple[Label, Label | None]] = {
-        "position": (place, None),
-        "token": (token, None),
-        "token beside position": (token, place),
-        "channel": (channel, None),
-    }
-    columns = mass.reshape(len(mass), -1)
-    return {
-        factor: explained(columns, label, sequence, beside=beside, seed=seed).shaped(mass.shape[1:])
-        for factor, (label, beside) in labels.items()
-    }
-
-
-def behaviours(
-    often_all: Float[ndarray, "layer head"],
-    often_some: Float[ndarray, "layer head"],
-    found: dict[Factor, Explained],
-) -> tuple[tuple[Behaviour, ...], ...]:
-    """Each head by the thresholds, the first that holds."""
-
-    def one(layer: int, head: int) -> Behaviour:
-        if often_all[layer, head] >= NEARLY_ALWAYS:
-            return "idle"
-        if often_some[layer, head] <= SELDOM:
-            return "seldom"
-        position, content = found["position"], found["token beside position"]
-        more = position if position.excess[layer, head] >= content.excess[layer, head] else content
-        gated = more.excess[layer, head] >= GATED
-        if not (gated and more.share[layer, head] > more.chance_high[layer, head]):
-            return "neither"
-        return "position-gated" if more is position else "content-gated"
-
-    layers, heads = often_all.shape
-    return tuple(tuple(one(layer, head) for head in range(heads)) for layer in range(layers))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import oss_lab
-from oss_lab.analysis import patching
+from oss_lab.analysis import patched_rows
 from oss_lab.analysis.patching import RESIDUAL, patch_heads, patch_positions
 from oss_lab.errors import LabError
 from oss_lab.generate import GREEDY
@@ -35,7 +35,9 @@ def whole_run(lab, patch):
 @pytest.mark.filterwarnings("ignore::oss_lab.interventions.changes.NoEffectWarning")
 @pytest.mark.parametrize("point", [*RESIDUAL, "attn.z", "attn.k_rot"])
 def test_every_value_is_that_of_a_whole_run_with_it(lab, monkeypatch, point):
-    monkeypatch.setattr(patching, "SCORES", 4 * SEQ * (SEQ - 15))  # a row at once before 15, or two
+    monkeypatch.setattr(
+        patched_rows, "SCORES", 4 * SEQ * (SEQ - 15)
+    )  # a row at once before 15, or two
     found = patch_positions(lab, CLEAN, CORRUPTED, point, **PAIR)
     assert (found.first, found.logprob.shape) == (FIRST, (2, SEQ))
     clean = lab.trace(CLEAN, [point])
@@ -62,7 +64,7 @@ def test_positions_that_are_not_run_would_change_nothing(lab):
 
 
 def test_heads_are_patched_at_all_positions(lab, monkeypatch):
-    monkeypatch.setattr(patching, "SCORES", 3 * 4 * SEQ * (SEQ - FIRST))  # chunks of three rows
+    monkeypatch.setattr(patched_rows, "SCORES", 3 * 4 * SEQ * (SEQ - FIRST))  # chunks of three rows
     found = patch_heads(lab, CLEAN, CORRUPTED, **PAIR)
     clean, own = (lab.trace(tokens, ["attn.z"]) for tokens in (CLEAN, CORRUPTED))
     for layer in range(2):

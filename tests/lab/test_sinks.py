@@ -10,7 +10,8 @@ import oss_lab
 from oss_lab.analysis import sinks
 from oss_lab.analysis.explained import explained
 from oss_lab.analysis.resampling import quotient_interval
-from oss_lab.analysis.sinks import QUANTILES, SETTLED, sink_report
+from oss_lab.analysis.sink_behaviour import SETTLED
+from oss_lab.analysis.sinks import QUANTILES, sink_report
 from oss_lab.errors import LabError
 from oss_lab.generate import GREEDY
 from oss_lab.lab import Lab
