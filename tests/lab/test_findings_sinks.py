@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from oss_lab.harmony import render
 from oss_lab.interventions import ScaleHead, SetSink, ShiftSink
@@ -96,19 +97,20 @@ def test_the_measured_rows_are_those_of_separate_runs(untrained, short):
         changed = sinks.read(untrained, problems[:3])
     assert row.accuracy == Paired.of(right, marks(untrained, problems, "high"))
     plain = sinks.read(untrained, problems[:3])
-    said = [float(each.said.mean()) for each in changed]
-    before = [float(each.said.mean()) for each in plain]
-    assert row.logprob.mean == pytest.approx(np.mean(said), abs=1e-5)
-    assert row.logprob_change.mean == pytest.approx(np.mean(said) - np.mean(before), abs=1e-5)
+    said = [1000 * float(each.said.mean()) for each in changed]
+    before = [1000 * float(each.said.mean()) for each in plain]
+    assert row.logprob.mean == pytest.approx(np.mean(said), abs=1e-2)
+    assert row.logprob_change.mean == pytest.approx(np.mean(said) - np.mean(before), abs=1e-2)
     divergence = [
-        float(torch.nn.functional.kl_div(q.logprobs, p.logprobs, log_target=True, reduction="sum"))
+        1000
+        * float(F.kl_div(q.logprobs, p.logprobs, log_target=True, reduction="sum"))
         / len(p.logprobs)
         for p, q in zip(plain, changed, strict=True)
     ]
-    assert row.divergence.mean == pytest.approx(np.mean(divergence), abs=1e-5)
-    assert row.divergence.mean > 1e-5
+    assert row.divergence.mean == pytest.approx(np.mean(divergence), abs=1e-2)
+    assert row.divergence.mean > 0.1
     low, high = row.divergence.interval
-    assert min(divergence) - 1e-6 <= low <= row.divergence.mean <= high <= max(divergence) + 1e-6
+    assert min(divergence) - 1e-2 <= low <= row.divergence.mean <= high <= max(divergence) + 1e-2
 
 
 def test_a_bootstrap_interval_covers_as_often_as_it_says():

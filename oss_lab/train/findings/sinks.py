@@ -74,9 +74,9 @@ class Removal:
         accuracy: first the changed model, second the unchanged one, on the same problems.
         interval: of the difference of the two accuracies; see `paired_interval`.
         read: problems whose right reply was read, for all that follows.
-        logprob: of the right reply under the changed model, nats a token.
+        logprob: of the right reply under the changed model, in thousandths of a nat a token.
         logprob_change: that minus the unchanged model's.
-        divergence: of the changed predictions from the unchanged, nats a token.
+        divergence: of the changed predictions from the unchanged, in thousandths of a nat a token.
     """
 
     task: str
@@ -183,11 +183,13 @@ def estimates(
     changed: Sequence[Read], plain: Sequence[Read], seed: int
 ) -> tuple[Estimate, Estimate, Estimate]:
     """Log-probability of the replies, its change, and the divergence: means of each reply first."""
-    said = np.array([float(each.said.double().mean()) for each in changed])
-    before = np.array([float(each.said.double().mean()) for each in plain])
-    divergence = np.array(
+    said, before = (
+        1000 * np.array([float(each.said.double().mean()) for each in of])
+        for of in (changed, plain)
+    )
+    divergence = 1000 * np.array(
         [
-            float((p.logprobs.exp() * (p.logprobs - q.logprobs)).double().sum(-1).mean())
+            float((p.logprobs.double().exp() * (p.logprobs - q.logprobs)).sum(-1).mean())
             for p, q in zip(plain, changed, strict=True)
         ]
     )
