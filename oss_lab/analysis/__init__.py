@@ -8,4 +8,12 @@ branch.py           a tree of what could have been said: edit a token, and go on
 lens.py             what each layer would predict if it were the last
 probe.py            what can be read linearly from a residual stream, a layer at a time
 gradients.py        which tokens a prediction rests on: gradients, along a line or at a point
+sinks.py            what each head's sink takes, where, and what it depends on
+reach.py            by which layers information could come from one position to another, and does
+patching.py         values of another run put in, layer by position or head: where does it turn?
+
+sink_behaviour.py   idle, seldom, gated by position or by content: what a sink depends on
+patched_rows.py     a batch of one sequence, each row with other values put in
+explained.py        variance that a label explains in sequences not looked at
+resampling.py       intervals of means over sequences
 """

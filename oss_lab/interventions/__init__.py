@@ -9,7 +9,14 @@ a point of `oss_lab/points.py`; `changes.py` applies it there and measures by ho
 what was there. None of them runs code that a file brought.
 """
 
-from oss_lab.interventions.attention import HideKeys, ScaleHead, SetSink, ShiftSink, hide_channel
+from oss_lab.interventions.attention import (
+    HideKeys,
+    NarrowWindow,
+    ScaleHead,
+    SetSink,
+    ShiftSink,
+    hide_channel,
+)
 from oss_lab.interventions.base import Intervention
 from oss_lab.interventions.experts import (
     BiasExpert,
@@ -26,6 +33,7 @@ __all__ = [
     "ForceExpert",
     "HideKeys",
     "Intervention",
+    "NarrowWindow",
     "Patch",
     "ScaleExpert",
     "ScaleHead",

@@ -7,8 +7,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from oss_lab.config import ModelConfig
+from oss_lab.errors import LabError
 from oss_lab.interventions.base import Intervention, Place
 from oss_lab.token_labels import TokenLabel, on_channels
+
+REMOVED = -1e4
+"""The logit of a removed sink: beside any score its share rounds to 0. It is finite because a row
+of padding sees no key; without a sink it would have nothing to share, and hand on NaN."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +42,7 @@ class SetSink(Intervention):
 
     def change(self, x: Tensor, at: Place) -> Tensor:
         changed = x.clone()
-        changed[slice(None) if self.head is None else self.head] = self.to
+        changed[slice(None) if self.head is None else self.head] = max(self.to, REMOVED)
         return changed
 
 
@@ -78,6 +84,29 @@ class HideKeys(Intervention):
         hidden[:, columns] = True
         hidden &= (at.positions >= self.first_query)[:, None]
         return x.masked_fill(hidden, -torch.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NarrowWindow(Intervention):
+    """Let each token see its own and the `keys` - 1 keys before it only, in every head.
+
+    With the model's sliding window, it cuts a full layer down to a sliding one.
+    """
+
+    keys: int
+    WRITES: ClassVar[str] = "attn.scores"
+    BY_POSITION: ClassVar[bool] = False
+
+    def check(self, config: ModelConfig) -> None:
+        super().check(config)
+        if self.keys < 1:
+            raise LabError(f"{self}: a token sees its own key at least; give 1 or more keys")
+
+    def change(self, x: Tensor, at: Place) -> Tensor:
+        seq, keys = x.shape[-2:]
+        key = torch.arange(keys, device=x.device)
+        query = torch.arange(keys - seq, keys, device=x.device)
+        return x.masked_fill(query[:, None] - key >= self.keys, -torch.inf)
 
 
 def hide_channel(tokens: Sequence[TokenLabel], channel: str, layer: int | None = None) -> HideKeys:

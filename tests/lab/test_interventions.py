@@ -6,13 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from oss_lab.cache import KVCache
 from oss_lab.errors import LabError
-from oss_lab.generate import GREEDY
+from oss_lab.generate import GREEDY, pad_left
 from oss_lab.interventions import (
     AddVector,
     BiasExpert,
     ForceExpert,
     HideKeys,
+    NarrowWindow,
     Patch,
     ScaleExpert,
     ScaleHead,
@@ -132,6 +134,40 @@ def test_a_removed_sink_takes_nothing(lab):
     assert not any(every.tensor("attn.sink_mass", layer).any() for layer in range(2))
 
 
+def test_a_removed_sink_leaves_padded_batches_whole(lab, random_model):
+    """Rows of padding see no key; a sink of -inf made them NaN, and with them all real rows."""
+    prompts = [list(TOKENS), list(range(5, 25))]
+    with lab.intervene(SetSink(to=-math.inf)):
+        tokens, padding = pad_left(prompts, lab.model.device)
+        cache = KVCache(lab.config, 2, padding=padding)
+        batch = lab.model(tokens, cache, last=1, taps=lab.taps())[:, 0]
+        alone = torch.cat([lab.logits(prompt, last=1) for prompt in prompts])
+        assert lab.trace(TOKENS, ["attn.sink"]).tensor("attn.sink", 0).isfinite().all()
+    close(batch, alone)
+    # and without a share left: a model whose sinks are -inf says the same
+    model = random_model(lab.config)
+    for block in model.block:
+        block.attn.sinks.fill_(-math.inf)
+    assert torch.equal(alone[0], model(torch.tensor(prompts[:1]), last=1)[0, 0])
+
+
+@pytest.mark.parametrize("keys", [1, 7, 8, SEQ - 1])
+def test_a_narrowed_window_is_that_of_a_model_with_it(lab, random_model, keys):
+    sliding = replace(
+        lab.config, sliding_window=keys, layer_types=("full_attention", "sliding_attention")
+    )
+    expected = random_model(replace(sliding, layer_types=("sliding_attention",) * 2))(
+        torch.tensor([list(TOKENS)])
+    )[0]
+    wide = Lab(random_model(sliding), lab.encoding, GREEDY)
+    with wide.intervene(NarrowWindow(layer=0, keys=keys)):
+        close(wide.logits(TOKENS), expected)
+        cache = KVCache(wide.config)
+        taps = wide.taps()
+        stepwise = [wide.model(torch.tensor([[t]]), cache, taps=taps)[0] for t in TOKENS]
+        close(torch.cat(stepwise), expected)
+
+
 def test_a_shifted_sink_weighs_more(lab):
     points = ["attn.sink_mass"]
     plain = lab.trace(TOKENS, points).tensor("attn.sink_mass", 0)[:, 1]
@@ -249,6 +285,7 @@ def test_nothing_changed_is_said(lab):
         (lambda: SwapIn(slot=2), "no slot 2"),
         (lambda: SetSink(to=0.0, positions=(1,)), "it holds for every token; leave positions out"),
         (lambda: HideKeys(keys=(0,), first_query=1, positions=(2,)), "leave positions out"),
+        (lambda: NarrowWindow(keys=0), "give 1 or more keys"),
         (lambda: AddVector(point="moe.margin", vector=torch.ones(1)), "it follows from moe.router"),
         (lambda: AddVector(point="moe", vector=torch.ones(1)), "no point 'moe'"),
         (lambda: AddVector(point="embed", vector=torch.ones(3)), r"is \[3\] and must be \[64\]"),

@@ -1,0 +1,202 @@
+"""How far information can come through windows: what architecture allows, and what a model does.
+
+A layer carries what stands at a position to the same position and to later ones that see its key:
+`sliding_window` - 1 positions further on a sliding layer, any number on a full one. So the reaches
+of the layers add up. `routes` and `earliest` follow from the configuration alone; `influence`
+changes the token at the source and looks whether the logits at the target change at all.
+
+The embedding, the norms and the experts carry nothing from one position to another.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from math import comb
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from oss_lab.cache import KVCache
+from oss_lab.config import ModelConfig
+from oss_lab.errors import LabError
+from oss_lab.generate import check_tokens, prefill
+from oss_lab.interventions import NarrowWindow
+from oss_lab.lab import Lab
+
+
+@dataclass(frozen=True)
+class Routes:
+    """How what stands at one position can come to another.
+
+    Attributes:
+        hops: the fewest layers that have to carry it, each from one position to a later one; 0
+            where source and target are the same, None where no route is long enough.
+        carriers: for each of these hops, in order, the layers that could make it.
+        layer_sets: how many sets of layers could carry it, each layer of a set making one hop and
+            the others none; with more than `hops` layers too.
+    """
+
+    source: int
+    target: int
+    hops: int | None
+    carriers: tuple[tuple[int, ...], ...]
+    layer_sets: int
+
+
+def steps(config: ModelConfig, cut: Collection[int] = ()) -> tuple[int | None, ...]:
+    """How many positions further each layer can carry something; None is any number.
+
+    Args:
+        cut: layers where only the window is seen, whatever their type.
+
+    Raises:
+        LabError: there is no such layer.
+    """
+    layers = config.num_hidden_layers
+    if outside := [layer for layer in cut if not 0 <= layer < layers]:
+        raise LabError(f"there is no layer {outside[0]} to cut; they are 0 to {layers - 1}")
+    windows = [config.sliding_window if n in cut else config.window(n) for n in range(layers)]
+    return tuple(None if window is None else window - 1 for window in windows)
+
+
+def earliest(config: ModelConfig, target: int, cut: Collection[int] = ()) -> tuple[int, ...]:
+    """Behind each layer, the first position that the residual stream at `target` can depend on.
+
+    All positions from there to the target can reach it too.
+
+    Raises:
+        LabError: there is no such position or layer.
+    """
+    check_place(config, target)
+    far = [target if step is None else step for step in steps(config, cut)]
+    return tuple(max(0, target - reach) for reach in accumulate(far))
+
+
+def routes(config: ModelConfig, source: int, target: int, cut: Collection[int] = ()) -> Routes:
+    """By which layers what stands at `source` could come to `target`.
+
+    Args:
+        cut: layers where only the window is seen, whatever their type.
+
+    Raises:
+        LabError: there is no such position or layer; the source is behind the target.
+    """
+    check_place(config, target)
+    if not 0 <= source <= target:
+        raise LabError(f"the source is {source}; it must be from 0 to the target, {target}")
+    distance, reach = target - source, steps(config, cut)
+    if distance == 0:
+        return Routes(source, target, 0, (), 1)
+    full = [n for n, step in enumerate(reach) if step is None]
+    sliding = [n for n, step in enumerate(reach) if step]  # a window of one key carries nothing
+    step = config.sliding_window - 1
+    counted = layer_sets(len(full), len(sliding), step, distance)
+    if sliding and distance <= step:
+        return Routes(source, target, 1, (tuple(sorted(full + sliding)),), counted)
+    if full:
+        return Routes(source, target, 1, (tuple(full),), counted)
+    hops = -(-distance // step) if sliding else len(reach) + 1
+    if hops > len(sliding):
+        return Routes(source, target, None, (), 0)
+    spare = len(sliding) - hops
+    carriers = tuple(tuple(sliding[hop : hop + spare + 1]) for hop in range(hops))
+    return Routes(source, target, hops, carriers, counted)
+
+
+def layer_sets(full: int, sliding: int, step: int, distance: int) -> int:
+    """How many sets of layers come exactly so far, each layer 1 to `step` positions, a full one
+    any number of them."""
+    return sum(
+        comb(full, m) * comb(sliding, k)
+        for m in range(full + 1)
+        for k in range(sliding + 1)
+        if 0 < m + k <= distance and (m or k * step >= distance)
+    )
+
+
+@dataclass(frozen=True)
+class Influence:
+    """What another token at the source changes at the target.
+
+    Attributes:
+        instead: the id that was put there.
+        reachable: whether there is a route.
+        largest: greatest change of a logit at the target; exactly 0 where nothing comes through.
+        divergence: of the changed prediction from the unchanged, in nats.
+    """
+
+    source: int
+    target: int
+    instead: int
+    reachable: bool
+    largest: float
+    divergence: float
+
+
+@torch.inference_mode()
+def influence(
+    lab: Lab,
+    tokens: Sequence[int],
+    source: int,
+    target: int,
+    instead: int | None = None,
+    cut: Collection[int] = (),
+) -> Influence:
+    """Run a sequence twice, with another token at `source`, and compare the logits at `target`.
+
+    Both runs share the cache of what comes before the source and go on token by token. So every
+    sum has the same order in both, and what is not reached is equal to the last bit.
+
+    Args:
+        instead: by default the next id of the vocabulary.
+        cut: layers that see the window only, by a `NarrowWindow` each.
+
+    Raises:
+        LabError: there is no such position, layer or id; `instead` is the token that stands there.
+    """
+    check_tokens(tokens, lab.config)
+    if not 0 <= target < len(tokens):
+        raise LabError(f"the target is {target}; the positions are 0 to {len(tokens) - 1}")
+    reachable = routes(lab.config, source, target, cut).hops is not None
+    if instead is None:
+        instead = (tokens[source] + 1) % lab.config.vocab_size
+    check_tokens([instead], lab.config, name="the other token")
+    if instead == tokens[source]:
+        raise LabError(f"position {source} holds {instead} already; put another token there")
+    window = lab.config.sliding_window
+    narrowed = [n for n in sorted(set(cut)) if lab.config.window(n) is None and target >= window]
+    changed = [*tokens[:source], instead, *tokens[source + 1 : target + 1]]
+    with lab.intervene(*(NarrowWindow(layer=n, keys=window) for n in narrowed)):
+        plain, other = both_runs(lab, list(tokens[: target + 1]), changed, source)
+    before, after = plain.double().log_softmax(-1), other.double().log_softmax(-1)
+    return Influence(
+        source,
+        target,
+        instead,
+        reachable,
+        float((plain - other).abs().max()),
+        float((before.exp() * (before - after)).sum()),
+    )
+
+
+def both_runs(
+    lab: Lab, plain: list[int], changed: list[int], source: int
+) -> Iterator[Float[Tensor, "vocab"]]:
+    """The last logits of two sequences that are the same before `source`."""
+    before = KVCache(lab.config)
+    if source:
+        shared = torch.tensor([plain[:source]], device=lab.model.device)
+        prefill(lab.model, shared, before, taps=lab.taps())
+    for tokens in (plain, changed):
+        cache, taps = before.fork(), lab.taps(source)
+        one_by_one = torch.tensor([tokens[source:]], device=lab.model.device).split(1, dim=1)
+        logits = [lab.model(here, cache, last=1, taps=taps)[0, 0] for here in one_by_one]
+        yield logits[-1].float()
+
+
+def check_place(config: ModelConfig, position: int) -> None:
+    """Raise LabError for a position outside the context."""
+    if not 0 <= position < config.max_context_length:
+        last = config.max_context_length - 1
+        raise LabError(f"there is no position {position}; they are 0 to {last}")

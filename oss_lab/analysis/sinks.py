@@ -1,0 +1,200 @@
+"""What the sinks do, head by head: how much they take, where, and what it depends on.
+
+    traces = collect(lab, replies, ["attn.sink", "attn.sink_mass"], "traces/")
+    report = sink_report(lab.config, traces)
+    report.mean, report.by_channel.mean, report.behaviour        # [layer head], [group layer head]
+
+A token with few keys leaves its sink much, whatever they say: `by_position` shows this beside the
+mass that the sink would take if every score were 0. What a head depends on is asked of positions
+from SETTLED on only; `sink_behaviour.py` has the thresholds. Intervals are at 95 %, over draws of
+sequences.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from oss_lab.analysis.explained import Explained, summed
+from oss_lab.analysis.resampling import quotient_interval
+from oss_lab.analysis.sink_behaviour import (
+    NEARLY_ALL,
+    SETTLED,
+    SOME,
+    Behaviour,
+    Factor,
+    Tokens,
+    behaviours,
+    causes,
+    doublings,
+)
+from oss_lab.config import ModelConfig
+from oss_lab.errors import LabError
+from oss_lab.tracing.trace import Trace
+
+POINTS = ("attn.sink", "attn.sink_mass")
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Means of the sink mass over the tokens of each group.
+
+    Attributes:
+        tokens: how many each group has.
+    """
+
+    names: tuple[str, ...]
+    tokens: Int[ndarray, "group"]
+    mean: Float[ndarray, "group layer head"]
+    interval: Float[ndarray, "2 group layer head"]
+
+
+@dataclass(frozen=True)
+class SinkReport:
+    """The sinks over some sequences.
+
+    Attributes:
+        layers, heads: the numbers along those axes.
+        sink: the learnt logit.
+        mean, interval, spread, quantiles: of the sink mass over all tokens; the spread is the
+            standard deviation, the quantiles are QUANTILES.
+        by_channel: groups are channels, or roles where there is none; `by_part` content and format.
+        by_position: positions doubling: 0, 1, 2 to 3, 4 to 7 ...
+        keys: mean number of keys that are visible there.
+        if_scores_were_0: the mass that the sink would take among so many keys.
+        often_all, often_some: shares of tokens with a mass of NEARLY_ALL or SOME at least, and
+        explained: shares of the variance of the mass that labels explain, both from SETTLED on;
+            each array is [layer head]. `position` is by doubling positions, and `token beside
+            position` what the token's id adds to that.
+        behaviour: what the named thresholds make of that; content is `token beside position`.
+    """
+
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+    sequences: int
+    tokens: int
+    seed: int
+    sink: Float[ndarray, "layer head"]
+    mean: Float[ndarray, "layer head"]
+    interval: Float[ndarray, "2 layer head"]
+    spread: Float[ndarray, "layer head"]
+    quantiles: Float[ndarray, "quantile layer head"]
+    by_channel: Grouped
+    by_part: Grouped
+    by_position: Grouped
+    keys: Float[ndarray, "group layer"]
+    if_scores_were_0: Float[ndarray, "group layer head"]
+    often_all: Float[ndarray, "layer head"]
+    often_some: Float[ndarray, "layer head"]
+    explained: dict[Factor, Explained]
+    behaviour: tuple[tuple[Behaviour, ...], ...]
+
+
+def sink_report(config: ModelConfig, traces: Iterable[Trace], *, seed: int = 0) -> SinkReport:
+    """The report of traces that hold POINTS, the same layers and heads in each.
+
+    Args:
+        config: of the model that they are of.
+        seed: of the draws and shuffles.
+
+    Raises:
+        LabError: a trace lacks a point or is of another model or other heads; fewer than two
+            sequences have tokens from SETTLED on.
+    """
+    every = list(traces)
+    layers, heads, sink = checked(config, every)
+    tokens = joined(every)
+    mass, settled = tokens.mass, tokens.position >= SETTLED
+    windows = [config.window(layer) or np.inf for layer in layers]
+    keys = np.minimum(tokens.position[:, None] + 1, windows)
+    if_0 = np.exp(sink) / (np.exp(sink) + keys[:, :, None])
+    places, place = doublings(tokens.position)
+    channels, channel = np.unique(tokens.channel, return_inverse=True)
+    parts, part = np.unique(tokens.part, return_inverse=True)
+    whole = grouped(tokens, np.zeros_like(place), ["all"], seed)
+    found = causes(tokens, seed)
+    often_all, often_some = (mass[settled] >= NEARLY_ALL).mean(0), (mass[settled] >= SOME).mean(0)
+    return SinkReport(
+        layers,
+        heads,
+        len(every),
+        len(mass),
+        seed,
+        sink,
+        whole.mean[0],
+        whole.interval[:, 0],
+        mass.std(0),
+        np.quantile(mass, QUANTILES, axis=0),
+        grouped(tokens, channel, channels.tolist(), seed),
+        grouped(tokens, part, parts.tolist(), seed),
+        grouped(tokens, place, places, seed),
+        np.stack([keys[place == n].mean(0) for n in range(len(places))]),
+        np.stack([if_0[place == n].mean(0) for n in range(len(places))]),
+        often_all,
+        often_some,
+        found,
+        behaviours(often_all, often_some, found),
+    )
+
+
+def checked(
+    config: ModelConfig, traces: Sequence[Trace]
+) -> tuple[tuple[int, ...], tuple[int, ...], Float[ndarray, "layer head"]]:
+    """The layers and heads that every trace has, and the sinks' logits."""
+    if not traces:
+        raise LabError("there is no trace; give those of two sequences or more")
+    first = traces[0]
+    for number, trace in enumerate(traces):
+        if lacking := [point for point in POINTS if point not in trace.selection.points]:
+            raise LabError(f"trace {number} holds no {lacking[0]}; trace {' and '.join(POINTS)}")
+        chosen = (trace.layers, trace.selection.layers, trace.selection.heads)
+        if chosen != (first.layers, first.selection.layers, first.selection.heads):
+            raise LabError(f"trace {number} has other layers or heads than the first one")
+        if (trace["attn.sink"].values != first["attn.sink"].values).any():
+            raise LabError(
+                f"trace {number} has other sinks than the first one: one model at a time"
+            )
+    sink = first["attn.sink"].values.astype(np.float64)
+    heads = first.selection.heads or tuple(range(config.num_attention_heads))
+    if first.layers != config.num_hidden_layers or sink.shape[1] != len(heads):
+        raise LabError(
+            f"the traces are of a model with {first.layers} layers; the configuration has"
+            f" {config.num_hidden_layers} with {config.num_attention_heads} heads"
+        )
+    return first.layers_of("attn.sink"), heads, sink
+
+
+def joined(traces: Sequence[Trace]) -> Tokens:
+    """Every token that the traces kept."""
+    labels = [[trace.labels[n] for n in trace.positions] for trace in traces]
+    kept = [len(each) for each in labels]
+    return Tokens(
+        np.concatenate([t["attn.sink_mass"].values for t in traces], axis=1)
+        .transpose(1, 0, 2)
+        .astype(np.float64),
+        np.repeat(np.arange(len(traces)), kept),
+        np.concatenate([trace.positions for trace in traces]),
+        np.array([trace.tokens[n] for trace in traces for n in trace.positions]),
+        np.array([e.channel or e.role or "between messages" for of in labels for e in of]),
+        np.array([each.part for of in labels for each in of]),
+    )
+
+
+def grouped(
+    tokens: Tokens, label: Int[ndarray, "token"], names: Sequence[str], seed: int
+) -> Grouped:
+    """Mean sink mass by label, which counts into the names; its interval over sequences."""
+    sequences, axes = int(tokens.sequence.max()) + 1, tokens.mass.shape[1:]
+    cells = label * sequences + tokens.sequence
+    used, cell = np.unique(cells, return_inverse=True)
+    sums = np.zeros((len(names) * sequences, *axes))
+    sums[used] = summed(tokens.mass, cell)
+    sums = sums.reshape(len(names), sequences, *axes)
+    counts = np.bincount(cells, minlength=len(names) * sequences).reshape(len(names), sequences)
+    by_sequence = counts.T[:, :, None, None]
+    interval = quotient_interval(sums.swapaxes(0, 1), by_sequence, seed)
+    mean = sums.sum(1) / counts.sum(1)[:, None, None]
+    return Grouped(tuple(names), counts.sum(1), mean, interval)
