@@ -18,10 +18,33 @@ from oss_lab.checkpoint.digest import checkpoint_digest
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.errors import LabError
 from oss_lab.loading import find_checkpoint, load
-from oss_lab.train.findings import calls, corruption, dropped, experts, rounding, window
+from oss_lab.train.findings import (
+    calls,
+    commitment,
+    corruption,
+    dropped,
+    effort,
+    experts,
+    rounding,
+    selective,
+    sinks,
+    window,
+)
 from oss_lab.train.recipe import read_recipe
 
-EXPERIMENTS = ("corruption", "experts", "compared", "calls", "dropped", "window", "rounding")
+EXPERIMENTS = (
+    "corruption",
+    "commitment",
+    "effort",
+    "calls",
+    "dropped",
+    "window",
+    "sinks",
+    "experts",
+    "compared",
+    "selective",
+    "rounding",
+)
 
 
 def main() -> None:
@@ -115,6 +138,10 @@ def findings(
             }
             for name, other in compared.items()
         },
+        "commitment": lambda: [asdict(each) for each in commitment.measure(lab, n, seed)],
+        "effort": lambda: [asdict(each) for each in effort.measure(lab, n, seed)],
+        "sinks": lambda: [asdict(each) for each in sinks.measure(lab, n, seed)],
+        "selective": lambda: asdict(selective.measure(lab, n, seed)),
         "calls": lambda: [asdict(each) for each in calls.measure(lab, n, seed)],
         "dropped": lambda: [asdict(each) for each in dropped.measure(lab, n, seed)],
         "window": lambda: [

@@ -1,16 +1,25 @@
 """The model card's sections on what was found, from `findings.json`."""
 
-from collections.abc import Iterable
-from typing import Any
+from oss_lab.train.findings.card_inside import commitment, effort, selective, sinks
+from oss_lab.train.findings.card_parts import Found, pair, share, table
 
-Found = dict[str, Any]
-Cells = tuple[str, ...]
 LABELS = ("task", "task_given_token", "token", "field")
 
 
 def findings_text(found: Found) -> str:
     """Markdown: a section an experiment."""
-    sections = (corruption, calls, dropped, window, experts, rounding)
+    sections = (
+        corruption,
+        commitment,
+        effort,
+        calls,
+        dropped,
+        window,
+        sinks,
+        experts,
+        selective,
+        rounding,
+    )
     return "\n\n".join(each(found) for each in sections if found.get(each.__name__))
 
 
@@ -151,23 +160,3 @@ def rounding(found: Found) -> str:
 The packed weights against the run's own rounded to BF16 alone, on the same problems.
 
 {rows}"""
-
-
-def table(head: Cells, rows: Iterable[Cells]) -> str:
-    """A Markdown table."""
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def share(found: Found) -> str:
-    """A percentage with its interval; `none` of nothing."""
-    if found["value"] is None:
-        return "none"
-    low, high = found["interval"]
-    return f"{found['value']:.1%} ({low:.1%} – {high:.1%})"
-
-
-def pair(accuracy: Found) -> Cells:
-    """How many problems, and the accuracy of both models on them."""
-    first, second = accuracy["first"], accuracy["second"]
-    return str(first["n"]), share(first), share(second)

@@ -1,4 +1,4 @@
-"""Are the sinks used? The same weights with sinks taken out, on problems that nano gets right.
+"""Are the sinks used? The same weights with sinks taken out, on tasks that it is good at and one where it errs.
 
 `all removed` takes every sink out, `layer n removed` those of one layer: each head then spends all
 its attention on tokens. Two controls tell apart what is lost with them. `shifted` adds SHIFT to the
@@ -34,12 +34,13 @@ from oss_lab.tasks import Problem
 from oss_lab.tasks.free_text import OutOfReach
 from oss_lab.tasks.lookup import Lookup
 from oss_lab.tasks.problem import Task
-from oss_lab.tasks.sums_and_products import Products
+from oss_lab.tasks.sums_and_products import Products, Sums
 from oss_lab.train.findings.mean import Mean
 from oss_lab.train.findings.share import Paired, drawn, marks, paired_interval
 
 TASKS: dict[str, Task] = {
     "product 3x2 digits": Products(lengths=(3, 2)),
+    "difference, 3 digits": Sums(terms=2, digits=3, signs="-"),
     "look-up beyond the window": Lookup(pairs=(4, 8), filler=(40, 60), asked=1),
     "out of reach": OutOfReach(),
 }
