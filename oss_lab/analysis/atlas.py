@@ -93,7 +93,7 @@ def atlas(
         seed,
         resamples,
         minimum,
-        stacked([load(corpus, layer, draws) for layer in layers]),
+        Estimate.stacked([load(corpus, layer, draws) for layer in layers]),
         [top_tokens(corpus, layer, draws, top, minimum) for layer in layers],
         label_lift(corpus, corpus.channel, corpus.channels, draws),
         label_lift(corpus, group, corpus.groups, draws),
@@ -118,7 +118,7 @@ def label_lift(
         of_expert = counts.sum(1, keepdims=True)
         share = ratio(counts.sum(2, keepdims=True), counts.sum((1, 2), keepdims=True))
         found.append(Estimate.of(ratio(ratio(counts, of_expert), share).transpose(0, 2, 1)))
-    return LabelLift(names, stacked(found))
+    return LabelLift(names, Estimate.stacked(found))
 
 
 def top_tokens(
@@ -178,12 +178,3 @@ def tally(
     """How often each pair of row and column comes."""
     cells = (rows * width + columns).ravel()
     return np.bincount(cells, minlength=height * width).reshape(height, width)
-
-
-def stacked(layers: list[Estimate]) -> Estimate:
-    """[layer ...] from one estimate a layer."""
-    return Estimate(
-        np.stack([each.value for each in layers]),
-        np.stack([each.low for each in layers]),
-        np.stack([each.high for each in layers]),
-    )

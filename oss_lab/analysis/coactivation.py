@@ -26,12 +26,13 @@ CERTAIN = 1 - 1e-6  # an expert of every token is taken to be chosen almost alwa
 
 @dataclass(frozen=True)
 class Coactivation:
-    """Pairs of experts [layer expert expert]; the diagonal and idle experts are NaN.
+    """Pairs of experts [layer expert expert].
 
     Attributes:
-        observed: tokens that chose both.
-        expected: the same under the null.
-        ratio: observed over expected; in its interval's draws the loads are drawn too.
+        observed: tokens that chose both; 0 on the diagonal.
+        expected: the same under the null; NaN on the diagonal.
+        ratio: observed over expected, NaN on the diagonal and for idle experts. In each of its
+            interval's draws the null has the loads of that draw.
     """
 
     layers: tuple[int, ...]
@@ -53,15 +54,16 @@ def coactivation(corpus: Corpus, *, resamples: int = 200, seed: int = 0) -> Coac
         raise LabError("each token has one expert; pairs need two or more")
     draws = resampled(corpus.sequences, resamples, seed)
     layers = [pairs_of(corpus, layer, draws) for layer in range(len(corpus.layers))]
-    observed, expected = (
-        np.stack(each) for each in zip(*(pair[:2] for pair in layers), strict=True)
-    )
-    low, high = (np.stack([getattr(pair[2], side) for pair in layers]) for side in ("low", "high"))
-    value = np.stack([pair[2].value for pair in layers])
+    observed, expected, ratios = zip(*layers, strict=True)
     return Coactivation(
-        corpus.layers, len(corpus), seed, resamples, observed, expected,
-        Estimate(value, low, high),
-    )  # fmt: skip
+        corpus.layers,
+        len(corpus),
+        seed,
+        resamples,
+        np.stack(observed),
+        np.stack(expected),
+        Estimate.stacked(ratios),
+    )
 
 
 def pairs_of(

@@ -9,9 +9,9 @@ chosen most often
 
 and, as a control, with its id where the ids of each sequence are shuffled among its tokens. The
 bigram is the baseline that RouterInterp (Lasy and Cai, SPAR, 2026) holds its explanations against;
-a layer's most-used experts are the committee of arXiv 2601.03425. Sequences that begin alike, such
-as conversations with one system message, make all but the control look better than new text would:
-keep only what differs between them.
+how far the most-used experts go is the question of arXiv:2601.03425, the "standing committee".
+Sequences that begin alike, such as conversations with one system message, make all but the control
+look better than new text would: keep only what differs between them.
 """
 
 from collections.abc import Sequence

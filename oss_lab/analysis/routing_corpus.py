@@ -88,6 +88,15 @@ class Estimate:
         low, high = np.nanpercentile(filled, (2.5, 97.5), axis=0)
         return cls(draws[0], *(np.where(undefined, np.nan, bound) for bound in (low, high)))
 
+    @classmethod
+    def stacked(cls, layers: Sequence["Estimate"]) -> "Estimate":
+        """[layer ...] from one estimate a layer."""
+        return cls(
+            np.stack([each.value for each in layers]),
+            np.stack([each.low for each in layers]),
+            np.stack([each.high for each in layers]),
+        )
+
 
 def routing_corpus(
     traces: Iterable[Trace], experts: int, groups: Sequence[str] | None = None

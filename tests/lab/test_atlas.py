@@ -22,6 +22,7 @@ from oss_lab.tasks.sums_and_products import Products
 from oss_lab.token_labels import TokenLabel
 from oss_lab.tracing.recording import Selection
 from oss_lab.tracing.trace import Origin, Trace
+from oss_lab.train.findings.selective import read
 from oss_lab.train.findings.share import drawn
 
 EXPERTS, SLOTS, LAYERS, VOCAB = 8, 3, 2, 6
@@ -309,13 +310,10 @@ def test_a_corpus_of_chosen_positions_knows_what_stood_before(traces):
 
 def test_nano_s_routing_is_told_by_its_tokens():
     lab = oss_lab.load("nano", verbose=False)
-    traces, groups = [], []
-    for task in (Products(), Lookup()):
-        for problem in drawn(task, 8, Random(0)):
-            whole = problem.conversation("high")
-            traces.append(lab.trace(whole, ["moe.expert_ids"], channels=("analysis", "final")))
-            groups.append(task.name)
-    corpus = routing_corpus(traces, lab.config.num_experts, groups)
+    tasks = (Products(), Lookup())
+    corpus = read(lab, {task.name: drawn(task, 8, Random(0)) for task in tasks})
+    assert {"analysis", "final", "user"} <= set(corpus.channels)
+    assert corpus.groups == ("look-up", "product")
     found = predictability(corpus, resamples=50)
     assert (found.token.low > found.shuffled.high).all()
     assert (found.shuffled.value > found.chance).all()  # some experts are busier
