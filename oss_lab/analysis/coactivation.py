@@ -97,7 +97,7 @@ def pairs_by_sequence(
 
 
 def in_parts(rows: Float[ndarray, "row expert"]) -> list[Float[ndarray, "part expert"]]:
-    """Some rows at a time, so that the sums of pairs stay below some 100 MB."""
+    """Some rows at a time, so that an array of pairs takes some megabytes."""
     return np.array_split(rows, -(-len(rows) * rows.shape[1] ** 2 // 1_000_000))
 
 
@@ -126,11 +126,12 @@ def pair_probabilities(
         weights /= weights.max(1, keepdims=True)
     else:
         raise LabError("the pairs that the loads give could not be found; the loads are extreme")
-    every = np.repeat(weights[:, None], weights.shape[1], 1)
-    every[:, range(weights.shape[1]), range(weights.shape[1])] = 0
-    rest = leave_one_out(every.reshape(-1, weights.shape[1]), slots - 1)[..., slots - 2]
-    total = (inside + outside)[:, :, None]
-    return weights[:, :, None] * every * rest.reshape(every.shape) / total
+    rest = np.ones((*weights.shape, weights.shape[1]))  # of a set without both: row expert expert
+    for degree in range(1, slots - 1):
+        rest = without[:, :, None, degree] - weights[:, None, :] * rest
+    pairs = weights[:, :, None] * weights[:, None, :] * np.maximum(rest, 0)
+    pairs /= (inside + outside)[:, :, None]
+    return np.where(np.eye(weights.shape[1], dtype=bool), 0.0, pairs)
 
 
 def leave_one_out(
@@ -138,7 +139,7 @@ def leave_one_out(
 ) -> Float[ndarray, "row expert degree"]:
     """For each expert, the elementary symmetric polynomials of the others' weights, 0 to `most`.
 
-    Products from both ends are multiplied, since dividing an expert out again would lose digits.
+    Products from both ends are multiplied, since taking a busy expert out again loses digits.
     """
     rows, experts = weights.shape
     before = np.zeros((experts + 1, rows, most + 1))

@@ -76,10 +76,7 @@ def neighbours(
     for name, value in (("count", count), ("pairs", pairs)):
         if value < 1:
             raise LabError(f"{name} is {value}; it must be 1 or more")
-    found = np.flatnonzero((corpus.sequence == sequence) & (corpus.position == position))
-    if not len(found):
-        raise LabError(f"the corpus has no position {position} of a sequence {sequence}")
-    here = int(found[0])
+    here = place_of(corpus, sequence, position)
     near = shared(corpus, np.full(len(corpus), here), np.arange(len(corpus)))
     order = np.argsort(-near, kind="stable")
     order = order[order != here]
@@ -96,6 +93,19 @@ def neighbours(
         by_chance(corpus, *rng.integers(len(corpus), size=(2, pairs))),
         by_chance(corpus, *same_token_pairs(corpus.token, pairs, rng)),
     )
+
+
+def place_of(corpus: Corpus, sequence: int, position: int) -> int:
+    """Which token of the corpus stands at a position of a sequence."""
+    if not 0 <= sequence < corpus.sequences:
+        last = corpus.sequences - 1
+        raise LabError(f"there is no sequence {sequence}; they are 0 to {last}")
+    there = np.flatnonzero(corpus.sequence == sequence)
+    positions = corpus.position[there]
+    if position not in positions:
+        kept = f"{positions.min()} to {positions.max()}"
+        raise LabError(f"sequence {sequence} holds no position {position}; it holds some of {kept}")
+    return int(there[positions == position][0])
 
 
 def shared(

@@ -351,7 +351,8 @@ def test_mistakes_are_one_sentence(traces, corpus):
         (lambda: atlas(corpus, resamples=0), "resamples is 0"),
         (lambda: predictability(corpus, shuffles=0), "shuffles is 0"),
         (lambda: predictability(routing_corpus(traces[:1], EXPERTS)), "there is one sequence"),
-        (lambda: neighbours(corpus, 0, 999), "no position 999 of a sequence 0"),
+        (lambda: neighbours(corpus, 0, 999), "holds no position 999; it holds some of 0 to 19"),
+        (lambda: neighbours(corpus, 16, 0), "no sequence 16; they are 0 to 15"),
         (lambda: neighbours(corpus, 0, 0, count=0), "count is 0"),
     ):
         with pytest.raises(LabError, match=message):
