@@ -21,7 +21,7 @@ from oss_lab.tokenizer import load_vocabulary
 from oss_lab.tracing.recording import Selection
 from oss_lab.tracing.trace import Origin, Trace
 from oss_lab.train.findings import knock_out, selective, share
-from oss_lab.train.findings.knock_out import Cost, drops, solved
+from oss_lab.train.findings.knock_out import Cost, Said, drops, instead, solved
 from oss_lab.train.findings.paired_interval import contrast_interval, paired_interval
 from oss_lab.train.findings.share import Paired, Share, drawn
 
@@ -91,6 +91,8 @@ def measured(monkeypatch):
     def run(harm, n=100):
         lab: Any = Planted(harm)
         monkeypatch.setattr(knock_out, "marks", lambda _, problems, effort: lab.marks(problems))
+        said = [Said("2 * 3", "6", "", final) for final in ("7", "none", "none")]
+        monkeypatch.setattr(selective, "instead", lambda *_: said)
         monkeypatch.setattr(selective, "NULL", 10)
         return selective.measure(lab, n, seed=0), lab
 
@@ -115,6 +117,7 @@ def test_a_planted_expert_is_found_and_confirmed(measured):
     general = next(each for each in product.others if each.expert == 5)
     assert (general.target, general.spared) == pytest.approx((0.6, 0.6))
     assert (product.changed, len(product.loads)) == (0.25, EXPERTS)
+    assert (product.commonest, len(product.examples)) == (("none", 2), 3)
     assert product.selective
     assert not total.selective  # nothing is needed by sums alone
     assert total.chance > 0.5
@@ -182,6 +185,13 @@ def test_the_cost_of_an_expert_of_nano_equals_plain_answers():
     expected = Cost(0, 11, lost["product"], lost["sum"])
     assert knock_out.cost(nano, 0, 11, problems, whole, "product", "sum") == expected
     assert sum(lost.values()) > 0
+    for name, right in after.items():
+        gone = [
+            p.question for p, a, b in zip(problems[name], whole[name], right, strict=True) if a > b
+        ]
+        said = instead(nano, change, problems[name], whole[name])
+        assert [each.question for each in said] == gone
+        assert all(each.final.strip() != each.answer for each in said)
 
 
 def test_paired_intervals_are_newcombe_s():

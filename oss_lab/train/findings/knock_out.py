@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from oss_lab.generate import GREEDY
 from oss_lab.harmony.messages import Effort
 from oss_lab.interventions import Intervention, ScaleExpert
 from oss_lab.lab import Lab
 from oss_lab.tasks import Problem
 from oss_lab.train.findings.paired_interval import Interval, paired_interval
-from oss_lab.train.findings.share import Paired, marks
+from oss_lab.train.findings.share import BATCH, MAX_TOKENS, Paired, marks
 
 EFFORT: Effort = "high"
 Problems = dict[str, list[Problem]]
@@ -51,6 +52,16 @@ class Cost:
         object.__setattr__(self, "contrast", self.target - self.spared)
 
 
+@dataclass(frozen=True)
+class Said:
+    """What is said to a problem that is lost."""
+
+    question: str
+    answer: str
+    analysis: str
+    final: str
+
+
 def solved(lab: Lab, problems: Problems) -> Marks:
     """Which problems the model gets right; all tasks in the same batches."""
     right = iter(marks(lab, [p for each in problems.values() for p in each], EFFORT))
@@ -74,3 +85,22 @@ def cost(
         after = solved(lab, problems)
     lost = {name: float(np.mean(whole[name]) - np.mean(after[name])) for name in problems}
     return Cost(layer, expert, lost[target], lost[spared])
+
+
+def instead(
+    lab: Lab, change: Intervention, problems: Sequence[Problem], whole: Sequence[bool]
+) -> list[Said]:
+    """What is said under a change to the problems that only the whole model gets right; greedy."""
+    known = [problem for problem, right in zip(problems, whole, strict=True) if right]
+    found: list[Said] = []
+    for start in range(0, len(known), BATCH):
+        batch = known[start : start + BATCH]
+        prompts = [problem.prompt(EFFORT) for problem in batch]
+        with lab.intervene(change):
+            replies = lab.replies(prompts, sampling=GREEDY, max_tokens=MAX_TOKENS)
+        found += [
+            Said(problem.question, problem.answer, reply.analysis, reply.final)
+            for problem, reply in zip(batch, replies, strict=True)
+            if not problem.is_right(reply.messages)
+        ]
+    return found

@@ -14,6 +14,7 @@ The null: every other expert of the layer is knocked out as well. Any knock-out 
 what is compared is how much more one task falls than the other.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +38,10 @@ from oss_lab.train.findings.knock_out import (
     Drop,
     Marks,
     Problems,
+    Said,
     cost,
     drops,
+    instead,
     solved,
 )
 from oss_lab.train.findings.paired_interval import Interval, contrast_interval
@@ -48,6 +51,7 @@ DIRECTIONS = (("product", "sum"), ("sum", "product"))
 SHORTLIST = 10  # experts that the atlas lists for each task
 SCREEN = 20  # problems of each task on which they are tried
 NULL = 40  # problems of each task for every expert of a layer
+EXAMPLES = 5
 MARGIN = 0.1  # below which the drop of a spared task has to stay
 
 
@@ -76,6 +80,8 @@ class Found:
     Attributes:
         changed: norm of the change of the layer's expert weights, over their norm.
         without, forbidden: by task, with its output taken away and with another in its place.
+        commonest: what is said most often to the target's lost problems, and to how many.
+        examples: the first few of these.
         contrast: drop of the target less that of the spared task.
         own, others: the null: what this expert and all others of the layer cost, on the same
             problems.
@@ -93,6 +99,8 @@ class Found:
     changed: float
     without: dict[str, Drop]
     forbidden: dict[str, Drop]
+    commonest: tuple[str, int] | None
+    examples: list[Said]
     contrast: float
     contrast_interval: Interval
     own: Cost
@@ -214,7 +222,10 @@ def confirmed(
     """
     best = max((each.cost for each in listed), key=lambda each: each.contrast)
     layer, expert = best.layer, best.expert
-    without, changed = drops(lab, ScaleExpert(layer=layer, expert=expert, by=0.0), fresh, whole)
+    silence = ScaleExpert(layer=layer, expert=expert, by=0.0)
+    without, changed = drops(lab, silence, fresh, whole)
+    lost = instead(lab, silence, fresh[target], whole[target])
+    finals = Counter(each.final.strip() for each in lost)
     forbidden, _ = drops(lab, BiasExpert(layer=layer, expert=expert), fresh, whole)
     a, b = without[target], without[spared]
     falls, stays = a.accuracy.difference, b.accuracy.difference
@@ -234,6 +245,8 @@ def confirmed(
         changed,
         without,
         forbidden,
+        next(iter(finals.most_common(1)), None),
+        lost[:EXAMPLES],
         falls - stays,
         contrast_interval(falls, a.interval, stays, b.interval),
         own,
