@@ -22,7 +22,7 @@ from oss_lab.tasks.sums_and_products import Products
 from oss_lab.token_labels import TokenLabel
 from oss_lab.tracing.recording import Selection
 from oss_lab.tracing.trace import Origin, Trace
-from oss_lab.train.findings.selective import read
+from oss_lab.train.findings.nominate import read
 from oss_lab.train.findings.share import drawn
 
 EXPERTS, SLOTS, LAYERS, VOCAB = 8, 3, 2, 6

@@ -20,7 +20,7 @@ from oss_lab.token_labels import token_labels
 from oss_lab.tokenizer import load_vocabulary
 from oss_lab.tracing.recording import Selection
 from oss_lab.tracing.trace import Origin, Trace
-from oss_lab.train.findings import knock_out, selective, share
+from oss_lab.train.findings import knock_out, nominate, selective, share
 from oss_lab.train.findings.knock_out import Cost, Said, drops, instead, solved
 from oss_lab.train.findings.paired_interval import contrast_interval, paired_interval
 from oss_lab.train.findings.share import Paired, Share, drawn
@@ -154,7 +154,7 @@ def test_what_confirms_was_not_chosen_on(measured):
 
 def test_the_whole_of_it_on_an_untrained_model(untrained, monkeypatch):
     monkeypatch.setattr(share, "MAX_TOKENS", 3)
-    monkeypatch.setattr(selective, "SHORTLIST", 2)
+    monkeypatch.setattr(nominate, "SHORTLIST", 2)
     found = selective.measure(untrained, n=4, seed=0)
     written = json.loads(json.dumps(asdict(found), allow_nan=False))
     assert [each["target"] for each in written["found"]] == ["product", "sum"]
