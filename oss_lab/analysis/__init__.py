@@ -1,19 +1,27 @@
 """What can be asked of a model once everything inside can be seen and changed.
 
-counterfactual.py   what if one expert of one token had not spoken, or another in its place?
-attribution.py      how much each head and expert slot adds to one token's logit
-commitment.py       what would the answer be, had the thinking ended here?
-effort.py           one question at every effort: tokens by channel, experts by layer
-branch.py           a tree of what could have been said: edit a token, and go on from there
-lens.py             what each layer would predict if it were the last
-probe.py            what can be read linearly from a residual stream, a layer at a time
-gradients.py        which tokens a prediction rests on: gradients, along a line or at a point
-sinks.py            what each head's sink takes, where, and what it depends on
-reach.py            by which layers information could come from one position to another, and does
-patching.py         values of another run put in, layer by position or head: where does it turn?
-
-sink_behaviour.py   idle, seldom, gated by position or by content: what a sink depends on
-patched_rows.py     a batch of one sequence, each row with other values put in
-explained.py        variance that a label explains in sequences not looked at
-resampling.py       intervals of means over sequences
+Of one prediction:
+    attribution.py        how much each head and expert slot adds to one token's logit
+    counterfactual.py     what if an expert had not spoken, or the next best in its place?
+    gradients.py          which tokens it rests on: gradients at a point, or along a line
+    lens.py               what each layer would predict if it were the last
+Of one reply:
+    branch.py             a tree of what could have been said: edit a token, and go on from there
+    commitment.py         what would the answer be, had the thinking ended here?
+    effort.py             one question at every effort: tokens by channel, experts by layer
+Of two positions or sequences:
+    patching.py           values of another run put in, layer by position or head
+    patched_rows.py       a batch of one sequence, each row with other values put in
+    reach.py              by which layers information could come from one position to another
+Of a corpus:
+    atlas.py              how busy each expert is, and with which tokens, channels and tasks
+    coactivation.py       which experts are chosen together more often than their loads explain?
+    paths.py              which other tokens go through the same experts?
+    probe.py              what can be read linearly from a residual stream, a layer at a time
+    routing_baselines.py  how well the token alone predicts its experts, and shuffled tokens
+    routing_corpus.py     the choices of many sequences in arrays, and intervals over sequences
+    sinks.py              what each head's sink takes, where, and what it depends on
+    sink_behaviour.py     idle, seldom, gated by position or by content
+    explained.py          variance that a label explains in sequences not looked at
+    resampling.py         intervals of means over sequences
 """

@@ -1,0 +1,217 @@
+"""Is an expert that only one task needs found, and told from others? Here it is planted in a
+stand-in; an untrained model and nano show that the whole of it runs."""
+
+import json
+from contextlib import contextmanager
+from dataclasses import asdict
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import oss_lab
+from oss_lab.errors import LabError
+from oss_lab.interventions import ScaleExpert
+from oss_lab.tasks.sums_and_products import Products, Sums
+from oss_lab.token_labels import token_labels
+from oss_lab.tokenizer import load_vocabulary
+from oss_lab.tracing.recording import Selection
+from oss_lab.tracing.trace import Origin, Trace
+from oss_lab.train.findings import knock_out, nominate, selective, share
+from oss_lab.train.findings.knock_out import Cost, Said, drops, instead, solved
+from oss_lab.train.findings.paired_interval import contrast_interval, paired_interval
+from oss_lab.train.findings.share import Paired, Share, drawn
+
+LAYERS, EXPERTS, SLOTS = 2, 8, 2
+OF_PRODUCTS, OF_SUMS = (1, 3), (0, 2)
+
+
+class Planted:
+    """Stands in for a Lab: products go through one expert and sums through another.
+
+    Attributes:
+        harm: by layer and expert, which share of products and of sums it costs when it is off.
+        traced: the texts that were traced.
+        asked: the questions of each round of answers.
+    """
+
+    def __init__(self, harm):
+        self.encoding = load_vocabulary("nano")
+        self.config = SimpleNamespace(num_experts=EXPERTS)
+        self.harm, self.off = harm, None
+        self.traced, self.asked = list[str](), list[list[str]]()
+        self.rng = np.random.default_rng(0)
+
+    def trace(self, tokens, points, positions):
+        text = self.encoding.decode(tokens)
+        self.traced.append(text)
+        order = self.rng.random((LAYERS, len(positions), EXPERTS))
+        layer, expert = OF_PRODUCTS if "*" in text else OF_SUMS
+        order[layer, :, expert] = -1
+        ids = torch.from_numpy(np.argsort(order, -1)[..., :SLOTS].copy())
+        return Trace(
+            tuple(tokens),
+            token_labels(self.encoding, tokens),
+            Selection(tuple(points), positions=tuple(positions)),
+            LAYERS,
+            1,
+            {f"moe.expert_ids/{n}": each for n, each in enumerate(ids)},
+            Origin(None, "reference", "float32", "cpu", None, (), {}),
+        )
+
+    @contextmanager
+    def intervene(self, change):
+        self.off = change
+        yield SimpleNamespace(each=[SimpleNamespace(size=0.25)])
+        self.off = None
+
+    def marks(self, problems):
+        """Right, but for the share that the silenced expert costs; forbidden ones are replaced."""
+        self.asked.append([problem.question for problem in problems])
+        harm = (0.0, 0.0)
+        if isinstance(self.off, ScaleExpert):
+            assert self.off.by == 0
+            harm = self.harm.get((self.off.layer, self.off.expert), harm)
+        rows = [problem.name.endswith("product") for problem in problems]
+        counts = {True: rows.count(True), False: rows.count(False)}
+        seen, right = {True: 0, False: 0}, list[bool]()
+        for product in rows:
+            right.append(seen[product] >= round(harm[not product] * counts[product]))
+            seen[product] += 1
+        return right
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """`measured(harm)`: the experiment on the stand-in, and the stand-in."""
+
+    def run(harm, n=100):
+        lab: Any = Planted(harm)
+        monkeypatch.setattr(knock_out, "marks", lambda _, problems, effort: lab.marks(problems))
+        said = [Said("2 * 3", "6", "", final) for final in ("7", "none", "none")]
+        monkeypatch.setattr(selective, "instead", lambda *_: said)
+        monkeypatch.setattr(selective, "NULL", 10)
+        return selective.measure(lab, n, seed=0), lab
+
+    return run
+
+
+def test_a_planted_expert_is_found_and_confirmed(measured):
+    found, _ = measured({OF_PRODUCTS: (1.0, 0.0), (1, 5): (0.6, 0.6)})
+    sizes = found.chosen_on, found.screened_on, found.confirmed_on, found.null_on
+    assert sizes == (50, 20, 50, 10)
+    product, total = found.found
+    assert (product.target, product.spared) == ("product", "sum")
+    assert (product.layer, product.expert) == OF_PRODUCTS
+    first = product.shortlist[0]
+    assert (first.cost.layer, first.cost.expert) == OF_PRODUCTS
+    assert first.lift_interval[0] > 1
+    assert (product.without["product"].accuracy.second, product.contrast) == (Share(0, 50), 1)
+    assert product.without["sum"].accuracy.difference == 0
+    assert product.forbidden["product"].accuracy.difference == 0
+    assert (product.own.contrast, product.chance) == (1, 1 / EXPERTS)
+    assert [each.expert for each in product.others] == [e for e in range(EXPERTS) if e != 3]
+    general = next(each for each in product.others if each.expert == 5)
+    assert (general.target, general.spared) == pytest.approx((0.6, 0.6))
+    assert (product.changed, len(product.loads)) == (0.25, EXPERTS)
+    assert (product.commonest, len(product.examples)) == (("none", 2), 3)
+    assert product.selective
+    assert not total.selective  # nothing is needed by sums alone
+    assert total.chance > 0.5
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [{}, {OF_PRODUCTS: (1.0, 0.2)}, {OF_PRODUCTS: (0.05, 0.0)}],
+    ids=["nothing needed", "the other falls too", "too little"],
+)
+def test_what_is_not_selective_is_not_called_so(measured, harm):
+    found, _ = measured(harm)
+    assert not any(each.selective for each in found.found)
+
+
+def test_another_expert_with_as_large_a_contrast_counts_against_it(measured):
+    harm = {OF_PRODUCTS: (1.0, 0.0), (1, 6): (1.0, 0.0)}
+    product = measured(harm)[0].found[0]
+    assert (product.chance, product.selective) == (2 / EXPERTS, False)
+
+
+def test_what_confirms_was_not_chosen_on(measured):
+    _, lab = measured({OF_PRODUCTS: (1.0, 0.0)})
+    fresh = set(max(lab.asked, key=len))
+    assert len(fresh) == 100
+    assert len(lab.traced) == 100
+    chosen = "\n".join(lab.traced)
+    assert not [question for question in fresh if f"{question}<|end|>" in chosen]
+    screening = set(lab.asked[0])
+    assert len(screening) == 40
+    assert not screening & fresh
+    assert all(f"{question}<|end|>" in chosen for question in screening)
+
+
+def test_the_whole_of_it_on_an_untrained_model(untrained, monkeypatch):
+    monkeypatch.setattr(share, "MAX_TOKENS", 3)
+    monkeypatch.setattr(nominate, "SHORTLIST", 2)
+    found = selective.measure(untrained, n=4, seed=0)
+    written = json.loads(json.dumps(asdict(found), allow_nan=False))
+    assert [each["target"] for each in written["found"]] == ["product", "sum"]
+    for each in written["found"]:
+        assert len(each["shortlist"]) == 2
+        assert len(each["others"]) == untrained.config.num_experts - 1
+        assert each["selective"] is False
+    with pytest.raises(LabError, match="n is 3; it must be 4 or more"):
+        selective.measure(untrained, n=3, seed=0)
+
+
+def test_the_cost_of_an_expert_of_nano_equals_plain_answers():
+    nano = oss_lab.load("nano", verbose=False)
+    tasks = {"product": Products(lengths=(2, 1)), "sum": Sums(terms=2, digits=2)}
+    problems = {name: drawn(task, 4, Random(0)) for name, task in tasks.items()}
+    whole = solved(nano, problems)
+    change = ScaleExpert(layer=0, expert=11, by=0.0)
+    with nano.intervene(change):
+        after = {
+            name: [p.is_right(nano.chat(p.prompt("high"), max_tokens=400).messages) for p in each]
+            for name, each in problems.items()
+        }
+    found, changed = drops(nano, change, problems, whole)
+    assert 0 < changed < 1
+    for name, right in after.items():
+        assert found[name].accuracy == Paired.of(whole[name], right)
+    lost = {name: sum(whole[name]) / 4 - sum(right) / 4 for name, right in after.items()}
+    expected = Cost(0, 11, lost["product"], lost["sum"])
+    assert knock_out.cost(nano, 0, 11, problems, whole, "product", "sum") == expected
+    assert sum(lost.values()) > 0
+    for name, right in after.items():
+        gone = [
+            p.question for p, a, b in zip(problems[name], whole[name], right, strict=True) if a > b
+        ]
+        said = instead(nano, change, problems[name], whole[name])
+        assert [each.question for each in said] == gone
+        assert all(each.final.strip() != each.answer for each in said)
+
+
+def test_paired_intervals_are_newcombe_s():
+    for both, first, second, neither, expected in (  # Stat. Med. 17, 1998, table II, method 10
+        (36, 12, 2, 0, (0.0569, 0.3404)),
+        (36, 14, 0, 0, (0.1528, 0.4167)),
+    ):
+        n = both + first + second + neither
+        pair = Paired(
+            Share(both + first, n), Share(both + second, n), (first - second) / n, first, second
+        )
+        assert paired_interval(pair) == pytest.approx(expected, abs=1e-4)
+    low, high = contrast_interval(0.5, (0.4, 0.6), 0.1, (0.1, 0.1))
+    assert (low, high) == pytest.approx((0.3, 0.5))
+
+
+def test_paired_intervals_hold_the_truth_about_as_often_as_they_say():
+    rng, truth, hit = np.random.default_rng(0), 0.2, 0
+    for _ in range(1000):
+        cell = rng.choice(4, size=80, p=[0.5, 0.25, 0.05, 0.2])  # both, first, second, neither
+        low, high = paired_interval(Paired.of(list(cell <= 1), list((cell == 0) | (cell == 2))))
+        hit += low <= truth <= high
+    assert 0.93 < hit / 1000 < 0.98
