@@ -13,7 +13,8 @@ from oss_lab.harmony import render
 from oss_lab.interventions import ScaleHead, SetSink, ShiftSink
 from oss_lab.train.findings import sinks
 from oss_lab.train.findings.mean import Mean
-from oss_lab.train.findings.share import Paired, drawn, marks, paired_interval
+from oss_lab.train.findings.paired_interval import paired_interval
+from oss_lab.train.findings.share import Paired, drawn, marks
 
 
 @pytest.fixture

@@ -57,34 +57,6 @@ class Paired:
         return cls(Share.of(first), Share.of(second), difference, only_first, only_second)
 
 
-def paired_interval(paired: Paired) -> tuple[float, float]:
-    """Of `paired.difference`, at 95 %: Newcombe's tenth method (Stat. Med. 17, 1998, p. 2635).
-
-    Wilson's intervals of both shares, joined by how the outcomes go together. No problem on which
-    the two models differ does not make it empty.
-
-    >>> pair = Paired.of([True] * 100, [True] * 100)
-    >>> [round(bound, 3) for bound in paired_interval(pair)]
-    [-0.037, 0.037]
-    """
-    first, second, n = paired.first, paired.second, paired.first.n
-    p, q = first.count / n, second.count / n
-    (p_low, p_high), (q_low, q_high) = wilson(first.count, n), wilson(second.count, n)
-    both = first.count - paired.only_first
-    neither = n - both - paired.only_first - paired.only_second
-    product = both * neither - paired.only_first * paired.only_second
-    if product > 0:
-        product = max(product - n / 2, 0)  # the method's correction for continuity
-    spread = (p * (1 - p) * q * (1 - q)) ** 0.5 * n * n
-    together = product / spread if spread else 0.0
-
-    def joined(a: float, b: float) -> float:
-        return max(0.0, a * a - 2 * together * a * b + b * b) ** 0.5
-
-    below, above = joined(p - p_low, q_high - q), joined(p_high - p, q - q_low)
-    return paired.difference - below, paired.difference + above
-
-
 def drawn(
     task: Task, n: int, rng: Random, setting: Callable[[Random], Setting] = plain
 ) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""Are the sinks used? The same weights with sinks taken out, on tasks that it is good at and one where it errs.
+"""Are the sinks used? The same weights with sinks taken out.
 
 `all removed` takes every sink out, `layer n removed` those of one layer: each head then spends all
 its attention on tokens. Two controls tell apart what is lost with them. `shifted` adds SHIFT to the
@@ -36,7 +36,8 @@ from oss_lab.tasks.lookup import Lookup
 from oss_lab.tasks.problem import Task
 from oss_lab.tasks.sums_and_products import Products, Sums
 from oss_lab.train.findings.mean import Mean
-from oss_lab.train.findings.share import Paired, drawn, marks, paired_interval
+from oss_lab.train.findings.paired_interval import paired_interval
+from oss_lab.train.findings.share import Paired, drawn, marks
 
 TASKS: dict[str, Task] = {
     "product 3x2 digits": Products(lengths=(3, 2)),
