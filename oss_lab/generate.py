@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from oss_lab.cache import KVCache
 from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
 from oss_lab.model import Taps, Transformer, untapped
+from oss_lab.progress import progress
 
 PREFILL_CHUNK = 512
 LARGEST_SEED = 2**63 - 1  # row numbers are added to it, and torch takes 64 bits
@@ -88,10 +88,7 @@ def prefill(
 ) -> Float[Tensor, "batch vocab"]:
     """Fill the cache chunk by chunk; logits of the last token. Shows progress after two seconds."""
     chunks = tokens.split(PREFILL_CHUNK, dim=1)
-    # disable=None: on a terminal only.
-    for chunk in tqdm(
-        chunks[:-1], desc="prefill", unit="chunk", delay=2, leave=False, disable=None
-    ):
+    for chunk in progress(chunks[:-1], "prefill", "chunk"):
         model(chunk, cache, last=0, taps=taps)
     return model(chunks[-1], cache, last=1, taps=taps)[:, -1]
 
@@ -117,7 +114,7 @@ def read(
     cache = KVCache(model.config)
     row = torch.tensor([list(tokens)], device=model.device)
     chunks = row.split(PREFILL_CHUNK, dim=1)
-    for chunk in tqdm(chunks, desc="read", unit="chunk", delay=2, leave=False, disable=None):
+    for chunk in progress(chunks, "read", "chunk"):
         end = cache.length + chunk.shape[1]
         yield model(chunk, cache, last=max(0, end - first_kept), taps=taps)
 

@@ -65,7 +65,7 @@ def run(notebook: NotebookNode, path: Path) -> None:
         resources={"metadata": {"path": str(path.resolve().parent)}},
     )
     try:
-        client.execute(env=os.environ | {"OSS_LAB_DEVICE": "cpu"})
+        client.execute(env=os.environ | {"OSS_LAB_DEVICE": "cpu", "TQDM_DISABLE": "1"})
     except CellExecutionError as error:
         raise LabError(f"{path.name}: a cell failed: {error.ename}: {error.evalue}") from error
 

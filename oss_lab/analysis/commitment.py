@@ -8,13 +8,13 @@ chain of thought led to.
 from dataclasses import dataclass
 
 import torch
-from tqdm.auto import tqdm
 
 from oss_lab.cache import KVCache
 from oss_lab.errors import LabError
 from oss_lab.generate import GREEDY, generate, prefill
 from oss_lab.harmony import stop_tokens
 from oss_lab.lab import Lab
+from oss_lab.progress import progress
 from oss_lab.reply import Reply, final_header
 from oss_lab.token_labels import content_on, token_labels
 
@@ -56,7 +56,7 @@ def commitment(lab: Lab, reply: Reply) -> list[Step]:
     whole = KVCache(lab.config)
     prefill(lab.model, torch.tensor([tokens], device=lab.model.device), whole, taps=lab.taps())
     steps = []
-    for kept in tqdm(places, desc="commitment", delay=2, leave=False, disable=None):
+    for kept in progress(places, "commitment"):
         header = final_header(lab.encoding, inside_message=kept > 0)
         before = [*tokens[: len(reply.prompt_tokens) + kept], *header]
         cache = whole.fork(at=len(reply.prompt_tokens) + kept)

@@ -23,7 +23,6 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from oss_lab.errors import LabError
 from oss_lab.generate import check_tokens
@@ -31,6 +30,7 @@ from oss_lab.interventions.changes import Both
 from oss_lab.lab import Lab
 from oss_lab.model import Tap
 from oss_lab.points import POINTS
+from oss_lab.progress import progress
 
 STEPS = 128  # of a line; the gap says whether they are enough
 INSIDE = tuple(
@@ -155,7 +155,7 @@ def integrated_gradients(
     last = Leaf(point, layer, start, held)
     baseline_output = run(lab, tokens, target, last)
     way, total, turns = here.value - start, torch.zeros_like(start, dtype=torch.float64), 0
-    for step in tqdm(range(steps), desc="integrate", delay=2, leave=False, disable=None):
+    for step in progress(range(steps), "integrate"):
         leaf = Leaf(point, layer, start + (step + 0.5) / steps * way, held)
         run(lab, tokens, target, leaf)
         total += leaf.gradient

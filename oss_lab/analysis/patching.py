@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from oss_lab.analysis.patched_rows import Site, swept
 from oss_lab.cache import KVCache
@@ -25,6 +24,7 @@ from oss_lab.generate import check_tokens, prefill
 from oss_lab.interventions.base import writable
 from oss_lab.lab import Lab
 from oss_lab.points import POINTS
+from oss_lab.progress import progress
 
 RESIDUAL = ("resid.pre", "resid.mid", "resid.post", "attn.out", "moe.out")
 
@@ -97,7 +97,7 @@ def patch_positions(
     sites: list[Site] = [(layer, None) for layer in range(lab.config.num_hidden_layers)]
     places = range(pair.first, len(clean))
     found: list[Tensor] = []
-    for place in tqdm(places, desc="patching", delay=2, leave=False, disable=None):
+    for place in progress(places, "patching", "position"):
         here = [of_layer[place - pair.first, None] for of_layer in values]
         found.append(swept(lab, corrupted, cache, place, point, here, sites))
     return pair.scored(point, "position", torch.stack(found, dim=1))

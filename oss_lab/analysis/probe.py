@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from tqdm.auto import tqdm
 
 from oss_lab.errors import LabError
 from oss_lab.evaluation.report import wilson
 from oss_lab.inside import Prompt
 from oss_lab.lab import Lab
 from oss_lab.points import POINTS, check_points
+from oss_lab.progress import progress
 from oss_lab.train.findings.information import Shuffle, shuffled_within
 
 if TYPE_CHECKING:
@@ -130,9 +130,7 @@ def probe(
     swapped = [swap(draw) for _ in range(shuffles)]
     found = [
         probed_layer(layer, standardised(values, sample.fitted), sample, swapped, seed)
-        for layer, values in tqdm(
-            features.items(), desc="probe", delay=2, leave=False, disable=None
-        )
+        for layer, values in progress(features.items(), "probe", "layer")
     ]
     commonest = np.bincount(sample.labels[sample.fitted]).argmax()
     scored = ~sample.fitted

@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from oss_lab.errors import LabError
 from oss_lab.evidence.bundle import FILE, POINTS, TRACES, Evidence, Stamp, Written
 from oss_lab.evidence.file import read_begun, read_evidence, unfinished, write_evidence
@@ -23,6 +21,7 @@ from oss_lab.harmony import Conversation, render
 from oss_lab.harmony.messages import CHANNELS, EFFORTS, Effort
 from oss_lab.lab import MAX_TOKENS, Lab
 from oss_lab.points import POINTS as TABLE
+from oss_lab.progress import progress
 from oss_lab.reply import Reply
 from oss_lab.token_labels import channel_counts
 from oss_lab.tracing.cost import BUDGET, nbytes, shown
@@ -76,7 +75,7 @@ def record(
         if (evidence.folder / reply.trace).is_file()
     }
     todo = [place for place in conversations if place not in done]
-    for number, effort in tqdm(todo, desc="record", unit="reply", delay=2, disable=None):
+    for number, effort in progress(todo, "record", "reply", leave=True):
         conversation = conversations[number, effort]
         reply = lab.chat(conversation, sampling=stamp.sampling, max_tokens=max_tokens)
         done[number, effort] = written = told(lab, reply, number, effort)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from oss_lab.errors import LabError
 from oss_lab.interventions import Intervention
+from oss_lab.interventions.attention import REMOVED
 from oss_lab.model.tap import Tap, Taps, keep
 
 
@@ -26,7 +27,9 @@ class Effect:
 
     Attributes:
         asked, changed: how many tensors it was handed, and how many came out different.
-        squared, of: sums of squares, of the change and of what was there (finite values).
+        squared, of: sums of squares, of the change and of what was there.
+        excluded: how many values were set to -inf, or so low that it is the same; they are not in
+            the sums.
     """
 
     of_what: Intervention
@@ -34,6 +37,7 @@ class Effect:
     changed: int = 0
     squared: float = 0.0
     of: float = 0.0
+    excluded: int = 0
 
     @property
     def size(self) -> float:
@@ -46,18 +50,20 @@ class Effect:
         if torch.equal(before, after):
             return
         self.changed += 1
-        finite = before.isfinite() & after.isfinite()
-        was, now = before[finite].double(), after[finite].double()
+        within = (before > REMOVED) & (after > REMOVED)
+        was, now = before[within].double(), after[within].double()
         self.squared += float((now - was).square().sum())
         self.of += float(was.square().sum())
+        self.excluded += int(((before > REMOVED) & (after <= REMOVED)).sum())
 
     def __str__(self) -> str:
         if not self.changed:
             return f"{self.of_what}: changed nothing ({self.asked} times asked)"
-        return (
-            f"{self.of_what}: changed {self.of_what.writes} in {self.changed} of {self.asked}"
-            f" forwards, by {self.size:.1%} of its norm"
-        )
+        where = f"{self.of_what.writes} in {self.changed} of {self.asked} forwards"
+        told = f"{self.of_what}: changed {where}"
+        if self.excluded:
+            told += f", excluding {self.excluded} values"
+        return f"{told}, by {self.size:.1%} of its norm" if self.squared else told
 
 
 @dataclass

@@ -9,6 +9,8 @@
     plots.sink_mass(sink_mass, config)                      what the sinks take, head by head
     plots.expert_effects(counterfactuals, lab.encoding)     what a token owes to each expert
     plots.logit_parts(attribution, lab.encoding)            what heads and experts add to a logit
+    plots.logit_lens(lens, lab.encoding)                    what each layer would write
+    plots.patching(patching, lab.encoding, tokens)          what another run's values bring back
     plots.commitment_curve(steps)                           the answer, had the thinking ended
     plots.accuracy(rows, totals, "nano")                    accuracy against thinking, by effort
     plots.kernel_speed(found)                               kernels beside the machine's limits
@@ -27,7 +29,9 @@ from oss_lab.plots.expert_load import expert_load
 from oss_lab.plots.expert_map import expert_map
 from oss_lab.plots.figure import Figure, Passage
 from oss_lab.plots.kernel_speed import kernel_speed
+from oss_lab.plots.logit_lens import logit_lens
 from oss_lab.plots.logit_parts import logit_parts
+from oss_lab.plots.patching import patching
 from oss_lab.plots.sink_mass import sink_mass
 from oss_lab.plots.transcript import transcript
 from oss_lab.token_labels import TokenLabel, reply_tokens, token_labels
@@ -44,7 +48,9 @@ __all__ = [
     "expert_load",
     "expert_map",
     "kernel_speed",
+    "logit_lens",
     "logit_parts",
+    "patching",
     "reply_tokens",
     "sink_mass",
     "token_labels",

@@ -11,7 +11,7 @@ import tiktoken
 from plotly.subplots import make_subplots
 
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.signed_map import ROW, largest, signed_map
+from oss_lab.plots.signed_map import ROW, largest, signed, signed_map
 from oss_lab.plots.style import base, numbers, ordinal
 from oss_lab.plots.tokens import plotly_text, visible
 from oss_lab.token_labels import token_text
@@ -29,10 +29,10 @@ def expert_effects(found: "Counterfactuals", encoding: tiktoken.Encoding) -> Fig
     rows = [f"layer {layer}" for layer in range(layers)]
     ranks = [ordinal(slot + 1) for slot in range(slots)]
     silenced = [
-        [f"{ids[n, s]}<br>{without[n, s]:+.2f}" for s in range(slots)] for n in range(layers)
+        [f"{ids[n, s]}<br>{signed(without[n, s])}" for s in range(slots)] for n in range(layers)
     ]
     replaced = [
-        [f"{ids[n, s]}→{next_best[n]}<br>{instead[n, s]:+.2f}" for s in range(slots)]
+        [f"{ids[n, s]}→{next_best[n]}<br>{signed(instead[n, s])}" for s in range(slots)]
         for n in range(layers)
     ]
     titles = ("without the expert", "the next best instead")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from oss_lab.analysis.lens import Lens
 
 ROW = 34  # pixels
+FITS = 3  # characters of a token in a cell; the whole of it stands where the mouse points
 
 
 def logit_lens(found: "Lens", encoding: tiktoken.Encoding) -> Figure:
@@ -26,13 +27,14 @@ def logit_lens(found: "Lens", encoding: tiktoken.Encoding) -> Figure:
     likely = np.exp(numbers(found.logprob))
     best = numbers(found.top_ids)[:, :, 0].astype(int)
     layers, seq = likely.shape
-    texts = [[plotly_text(visible(token_text(encoding, id))) for id in layer] for layer in best]
+    texts = [[visible(token_text(encoding, id)) for id in layer] for layer in best]
     followed = [plotly_text(visible(token_text(encoding, id))) for id in found.targets]
     places = list(range(seq))
     figure = go.Figure(
         go.Heatmap(
             z=percent(likely),
-            text=texts,
+            text=[[plotly_text(cut(text)) for text in layer] for layer in texts],
+            customdata=[[plotly_text(text) for text in layer] for layer in texts],
             texttemplate="%{text}",
             textfont={"family": MONOSPACE, "size": 10},
             colorscale=SCALE,
@@ -41,7 +43,7 @@ def logit_lens(found: "Lens", encoding: tiktoken.Encoding) -> Figure:
             xgap=1,
             ygap=1,
             colorbar={"title": {"text": "probability, %", "side": "right"}, "thickness": 12},
-            hovertemplate="%{y}: %{text}, what came next %{z} %<extra></extra>",
+            hovertemplate="%{y}: %{customdata}, what came next %{z} %<extra></extra>",
         )
     )
     subtitle = "text: a layer's likeliest token; colour: how likely the one that came next is to it"
@@ -71,3 +73,8 @@ def logit_lens(found: "Lens", encoding: tiktoken.Encoding) -> Figure:
         f" last; their mean probability for what came next goes from {likely[0].mean():.0%} to"
         f" {likely[-1].mean():.0%}.",
     )
+
+
+def cut(text: str) -> str:
+    """What fits into a cell."""
+    return text if len(text) <= FITS else f"{text[: FITS - 1]}…"

@@ -36,7 +36,7 @@ def patching(
     first = max(0, found.first - AROUND) if found.axis == "position" else 0
     shown = restored[:, first:]
     rows = [f"layer {layer}" for layer in range(len(shown))]
-    columns = [str(first + n) for n in range(shown.shape[1])]
+    columns = None if tokens else [str(first + n) for n in range(shown.shape[1])]
     limit = max(1.0, float(np.abs(shown).max()))
     figure = go.Figure(signed_map(shown, limit, unit="share restored", rows=rows, columns=columns))
     target, against = (

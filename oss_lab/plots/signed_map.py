@@ -14,7 +14,7 @@ from oss_lab.plots.tokens import plotly_text
 
 SIGNED = "PuOr"
 ROW = 34  # pixels
-SHOWN_CELLS = 200  # a map with more has no room for numbers
+WIDEST = 20  # columns; a wider map has no room for numbers
 
 
 def signed_map(
@@ -23,21 +23,21 @@ def signed_map(
     *,
     unit: str,
     rows: Sequence[str],
-    columns: Sequence[str],
+    columns: Sequence[str] | None,
     text: Sequence[Sequence[str]] | None = None,
     bar: bool = True,
 ) -> go.Heatmap:
     """A heat map of `values` [row column], pale at zero and darkest at plus and minus `limit`.
 
     Args:
-        text: of each cell; by default the number with two digits behind the point.
+        columns: None leaves them numbered, for an axis that names them itself.
+        text: of each cell; by default the number, where there is room.
     """
-    if text is None:
-        numbers = [[f"{value:+.2f}" for value in row] for row in values]
-        text = numbers if values.size <= SHOWN_CELLS else None
+    if text is None and values.shape[1] <= WIDEST:
+        text = [[signed(value) for value in row] for row in values]
     return go.Heatmap(
         z=values.astype(np.float16),
-        x=[plotly_text(column) for column in columns],
+        x=None if columns is None else [plotly_text(column) for column in columns],
         y=[plotly_text(row) for row in rows],
         text=text,
         texttemplate="%{text}" if text else None,
@@ -51,6 +51,12 @@ def signed_map(
         colorbar={"title": {"text": unit, "side": "right"}, "thickness": 12},
         hovertemplate=f"%{{y}}, %{{x}}: %{{z:.3f}} {unit}<extra></extra>",
     )
+
+
+def signed(value: float) -> str:
+    """With two digits behind the point; 0 for what rounds to it."""
+    text = f"{value:+.2f}"
+    return "0" if text in ("+0.00", "-0.00") else text
 
 
 def largest(*parts: NDArray[np.float64]) -> float:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from oss_kernels.backends import load as load_kernels
-from tqdm.auto import tqdm
 
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.generate import sequence_logits
 from oss_lab.loading import DTYPES, find_checkpoint, load_model
 from oss_lab.model import Transformer
+from oss_lab.progress import progress
 from oss_lab.proof.compare import Comparison, compare, compare_choice, is_choice
 from oss_lab.proof.numpy_forward import Seen, numpy_forward
 from oss_lab.proof.settings import SEED, Setting, settings, transformers_settings
@@ -49,12 +49,12 @@ def prove(name: str, *, quick: bool = False) -> list[Proof]:
     """All settings on the CPU; none against transformers where that is not installed."""
     checkpoint = find_checkpoint(name)
     weights = plain_weights(checkpoint)
-    todo = tqdm(settings(quick, CPU), unit="setting", delay=2, disable=None)
+    todo = progress(settings(quick, CPU), "proof", "setting", leave=True)
     proofs = [prove_one(checkpoint, weights, setting) for setting in todo]
     if not transformers_installed():
         return proofs
     theirs = transformers_model(checkpoint, torch.float32)
-    todo = tqdm(transformers_settings(quick), unit="setting", delay=2, disable=None)
+    todo = progress(transformers_settings(quick), "transformers", "setting", leave=True)
     return [*proofs, *(prove_beside(checkpoint, theirs, setting) for setting in todo)]
 
 

@@ -16,12 +16,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from oss_lab.errors import LabError
 from oss_lab.inside import Prompt
 from oss_lab.lab import Lab
 from oss_lab.points import POINTS
+from oss_lab.progress import progress
 from oss_lab.token_labels import token_labels
 from oss_lab.tracing.cost import BUDGET, nbytes, shown
 from oss_lab.tracing.file import read_trace
@@ -104,7 +103,7 @@ def collect(
     begin(folder, about)
     files = tuple(folder / f"{n:05}.safetensors" for n in range(len(pairs)))
     todo = [(file, *pair) for file, pair in zip(files, pairs, strict=True) if not file.exists()]
-    for file, tokens, selection in tqdm(todo, desc="collect", unit="sequence", delay=2):
+    for file, tokens, selection in progress(todo, "collect", "sequence", leave=True):
         traced(lab.model, lab.encoding, tokens, selection, lab.digest).save(file)
     return Collection(folder, files)
 

@@ -112,4 +112,57 @@ unchanged is in thousandths of a nat a token, over {found["sinks"][0]["read"]} r
 
 
 def selective(found: Found) -> str:
-    return ""
+    result = found["selective"]
+    told = " ".join(map(one_expert, result["found"]))
+    rows = table(
+        ("needed by", "spared", "expert", "task", "right", "without it", "lost", "another instead"),
+        (
+            (
+                each["target"],
+                each["spared"],
+                f"{each['expert']} of layer {each['layer']}",
+                task,
+                share(each["without"][task]["accuracy"]["first"]),
+                share(each["without"][task]["accuracy"]["second"]),
+                points(each["without"][task]),
+                points(each["forbidden"][task]),
+            )
+            for each in result["found"]
+            for task in (each["target"], each["spared"])
+        ),
+    )
+    return f"""## Does one task need an expert that another does not?
+
+On {result["chosen_on"]} problems of each task the atlas listed the experts that one task uses most
+beyond the other; the one whose knock-out cost it most beyond the other was nominated, and the table
+has {result["confirmed_on"]} other problems. *Lost*, in points, is without its output, *another
+instead* with the next best chosen in its place. It is called selective if the target's loss is
+above 0, the spared task's below {100 * result["margin"]:.0f} points, both by their intervals, and
+no other expert of the layer has as large a difference of the two.
+
+{told}
+
+{rows}"""
+
+
+def points(drop: Found) -> str:
+    """A loss in percentage points with its interval."""
+    low, high = drop["interval"]
+    difference = drop["accuracy"]["difference"]
+    return f"{100 * difference:.1f} ({100 * low:.1f} – {100 * high:.1f})"
+
+
+def one_expert(each: Found) -> str:
+    """What came of one direction, in words."""
+    most = max(other["contrast"] for other in each["others"])
+    verdict = "is selective" if each["selective"] else "is not"
+    text, count = each["commonest"] or ("", 0)
+    lost = each["without"][each["target"]]["accuracy"]["only_first"]
+    said = (
+        f"; {count} of the {lost} problems lost are answered “{text}”" if 2 * count > lost else ""
+    )
+    return (
+        f"Expert {each['expert']} of layer {each['layer']} ({each['target']}) {verdict}: its"
+        f" difference is {each['own']['contrast']:.2f}, the largest of the other"
+        f" {len(each['others'])} is {most:.2f} on the same problems{said}."
+    )
