@@ -48,7 +48,9 @@ def patching(
     if tokens is None:
         figure.update_xaxes(title=found.axis, showgrid=False)
     else:
-        figure.update_xaxes(token_axis(tokens[first:], title="token", tickangle=0))
+        upright = max(len(visible(token.text)) for token in tokens[first:]) <= 2
+        angle = 0 if upright else -90
+        figure.update_xaxes(token_axis(tokens[first:], title="token", tickangle=angle))
     figure.update_yaxes(autorange="reversed", showgrid=False)
     layer, site = np.unravel_index(int(shown.argmax()), shown.shape)
     where = f"{found.axis} {first + site}"
