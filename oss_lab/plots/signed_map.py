@@ -36,7 +36,7 @@ def signed_map(
     if text is None and values.shape[1] <= WIDEST:
         text = [[signed(value) for value in row] for row in values]
     return go.Heatmap(
-        z=values.astype(np.float16),
+        z=values.astype(np.float32).round(3),
         x=None if columns is None else [plotly_text(column) for column in columns],
         y=[plotly_text(row) for row in rows],
         text=text,

@@ -8,7 +8,10 @@ from oss_lab import plots
 from oss_lab.analysis.attribution import Attribution
 from oss_lab.analysis.commitment import Step
 from oss_lab.analysis.counterfactual import Counterfactuals
+from oss_lab.analysis.lens import Lens
+from oss_lab.analysis.patching import Patching, Score
 from oss_lab.errors import LabError
+from oss_lab.token_labels import token_labels
 
 
 def effects():
@@ -89,3 +92,57 @@ def test_what_a_model_wrote_is_no_markup():
     assert "<i>" not in drawn
     assert "$x$" not in drawn
     assert "<script>" not in drawn
+
+
+def test_the_logit_lens_shows_each_layers_token_and_how_likely_what_came_is(tiny):
+    found = Lens(
+        positions=(4, 5),
+        targets=(ord("<"), ord("b")),
+        top_ids=torch.tensor([[[ord("x"), 0], [ord("b"), 0]], [[ord("<"), 0], [ord("b"), 0]]]),
+        top_logprobs=torch.zeros(2, 2, 2),
+        rank=torch.tensor([[3, 0], [0, 0]]),
+        logprob=torch.tensor([[0.26, 0.5], [0.75, 1.0]]).log(),
+        entropy=torch.zeros(2, 2),
+        divergence=torch.zeros(2, 2),
+    )
+    figure = plots.logit_lens(found, tiny)
+    (heat,) = figure.plotly.data
+    assert heat.z.tolist() == [[26, 50], [75, 100]]
+    assert list(heat.text[0]) == ["x", "b"]
+    assert list(heat.text[1]) == ["&lt;", "b"]
+    assert figure.plotly.layout.xaxis.ticktext == ("&lt;", "b")
+    assert figure.sentence == (
+        "Of 2 tokens, the layers would have written 50%, 100%, from the first to the last; their"
+        " mean probability for what came next goes from 38% to 88%."
+    )
+
+
+def sweep(axis):
+    return Patching(
+        point="resid.mid",
+        axis=axis,
+        target=ord("a"),
+        against=ord("b"),
+        first=4,
+        clean=Score(-0.1, 3.0),
+        corrupted=Score(-4.0, -1.0),
+        logprob=torch.zeros(1, 6),
+        difference=torch.tensor([[-1.0, -1.0, -1.0, -1.0, 3.0, 1.0]]),
+    )
+
+
+def test_patching_begins_shortly_before_the_sequences_differ(tiny):
+    labels = token_labels(tiny, list(b"abcde$"))
+    figure = plots.patching(sweep("position"), tiny, labels)
+    (heat,) = figure.plotly.data
+    assert heat.z.tolist() == [[0, 0, 0, 1, 0.5]]
+    assert list(heat.text[0]) == ["0", "0", "0", "+1.00", "+0.50"]
+    assert figure.plotly.layout.xaxis.ticktext == ("b", "c", "d", "e", "&#36;")
+    assert figure.sentence == (
+        "The clean run leads to “a” and the corrupted one to “b”; most of the difference comes back"
+        " with resid.mid of layer 0 at position 4, 100%, and a patch brings back 30% on average."
+    )
+    heads = plots.patching(sweep("head"), tiny)
+    assert heads.plotly.data[0].x == ("0", "1", "2", "3", "4", "5")
+    with pytest.raises(LabError, match="one for each position"):
+        plots.patching(sweep("position"), tiny, labels[:3])
