@@ -268,6 +268,11 @@ def check_tokens(
             f"{name} has {len(tokens)} tokens; the context is {config.max_context_length}{room}"
         )
     for place, token in enumerate(tokens):
+        if isinstance(token, str):
+            raise LabError(
+                f"{name} is text, where token ids are wanted: `lab.chat(text)` gives a reply, and"
+                " `lab.encoding.encode_ordinary(text)` ids"
+            )
         if not 0 <= token < config.vocab_size:
             raise LabError(
                 f"{name} has id {token} at position {place}; the vocabulary has ids"

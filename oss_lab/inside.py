@@ -108,13 +108,16 @@ class Inside:
     def intervene(self, *interventions: Intervention) -> Iterator[Effects]:
         """Change what is computed inside, in everything that this workbench does meanwhile.
 
-        Interventions of an outer `intervene` come first. Yields the effects, which fill up; leaving
+        A stream goes on under those that were in force when it was begun. Interventions of an outer
+        `intervene` come first. Yields the effects, which fill up; leaving
         warns of an intervention that changed nothing.
 
         Raises:
             LabError: the model has no such layer, head, expert or slot.
         """
         for each in interventions:
+            if not isinstance(each, Intervention):
+                raise LabError(f"{each!r} is no intervention; make one, such as ScaleHead(head=0)")
             each.check(self.config)
         effects = Effects.of(interventions)
         self._effects = [*self._effects, *effects.each]
@@ -123,6 +126,11 @@ class Inside:
         finally:
             self._effects = self._effects[: -len(interventions) or None]
         effects.warn_of_none()
+
+    @property
+    def interventions(self) -> tuple[Intervention, ...]:
+        """Those in force now, in order."""
+        return tuple(effect.of_what for effect in self._effects)
 
     def taps(self, begin: int = 0) -> Taps:
         """Taps for one sequence under the interventions in force; its first `begin` tokens are in

@@ -48,6 +48,7 @@ class Lab(Inside):
     Attributes:
         sampling, effort: used where a call gives none. nano, which is seldom right below high
             effort, is loaded with that; the published models have Harmony's default, medium.
+        stops: ids that end a turn.
         usable: ids that may be generated [vocab]; see `usable_ids`.
     """
 
@@ -62,6 +63,7 @@ class Lab(Inside):
         super().__init__(model, encoding, checkpoint)
         self.sampling = sampling
         self.effort: Effort = effort
+        self.stops = stop_tokens(encoding, for_sampling=True) | {specials(encoding).ids[ENDOFTEXT]}
         self.usable = usable_ids(encoding, self.config.vocab_size)
 
     def conversation(
@@ -221,11 +223,10 @@ class Lab(Inside):
             ReplyBuilder(self.encoding, prompt, tokens, analysis_budget)
             for prompt, tokens in zip(prompts, rendered, strict=True)
         ]
-        turn_ends = stop_tokens(self.encoding, for_sampling=True)
         tokens = generate(
             self.model,
             rendered,
-            stop=turn_ends | {specials(self.encoding).ids[ENDOFTEXT]},
+            stop=self.stops,
             max_tokens=max_tokens,
             sampling=sampling or self.sampling,
             usable=self.usable,

@@ -8,6 +8,7 @@ the forward: `oss_lab/tracing/derived.py` computes it from those.
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 import torch
@@ -44,7 +45,7 @@ class Point:
         kind: what its numbers are; see `kept_dtype`.
         fixed: why it cannot be written; "" if it can.
         inside: why the kernels do not show it, so that the spelt-out model is asked; "" if they do.
-        late: why they show it when a change has no effect any more; "" if it has.
+        late: why a change of what they show comes too late for them; "" if it does not.
         sources: the points that it is computed from; none for a line of the forward.
     """
 
@@ -283,7 +284,9 @@ def check_points(names: Collection[str]) -> None:
     """Raise LabError for a name that no point has."""
     for name in names:
         if name not in POINTS:
-            raise LabError(f"there is no point {name!r}; the points are {', '.join(POINTS)}")
+            close = get_close_matches(name, POINTS, n=1)
+            meant = f", but {close[0]}" if close else ""
+            raise LabError(f"there is no point {name!r}{meant}; the points are {', '.join(POINTS)}")
 
 
 def tapped(names: Collection[str]) -> frozenset[str]:

@@ -6,7 +6,6 @@ embedding, each head, each attention's bias, and each expert slot with its weigh
 by way of later layers is not in it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from oss_lab.errors import LabError
 from oss_lab.generate import check_tokens
+from oss_lab.inside import Prompt
 from oss_lab.lab import Lab
 from oss_lab.model.transformer import Block
 
@@ -27,6 +27,10 @@ POINTS = (
     "resid.post",
     "out.logits",
 )
+
+
+ADDED = ("resid.pre", "attn.out", "resid.mid", "moe.out", "resid.post", "out.norm", "out.logits")
+"""Where a change would be a part of the sum of its own."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,16 @@ class Attribution:
 
 @torch.inference_mode()
 def attribution(
-    lab: Lab, tokens: Sequence[int], position: int, token: int, against: int | None = None
+    lab: Lab, of: Prompt, position: int, token: int, against: int | None = None
 ) -> Attribution:
     """The parts of the logit that `token` gets behind `position`, less those of `against`.
 
     Raises:
-        LabError: there is no such position or token.
+        LabError: there is no such position or token, or an intervention adds to the sum itself.
     """
-    check_tokens(tokens, lab.config)
+    tokens = lab.tokens_of(of)
+    if added := [each for each in lab.interventions if each.writes in ADDED]:
+        raise LabError(f"end {added[0]}: what it adds to the sum is no head's and no expert's")
     if not 0 <= position < len(tokens):
         raise LabError(f"there is no position {position}; they are 0 to {len(tokens) - 1}")
     check_tokens([token] if against is None else [token, against], lab.config, name="the pair")

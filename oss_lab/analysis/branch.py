@@ -1,7 +1,7 @@
 """A tree of what could have been said: change a token, draw again, intervene, and go on from there.
 
     tree = Tree(lab, lab.chat("What is 58 * 7?"))
-    edited = tree.branch(tree.root, at=70, write="9")
+    edited = tree.branch(tree.root, at=69, write="9")
     tree.reply(edited).final, tree.compare(tree.root, edited).texts
 
 Positions count from the beginning of the whole sequence. A branch at position n shares what its
@@ -25,8 +25,8 @@ from torch import Tensor
 from oss_lab.cache import KVCache
 from oss_lab.errors import LabError
 from oss_lab.generate import PREFILL_CHUNK, Sampling, Token, check_tokens, generate
-from oss_lab.harmony import Conversation, End, StreamParser, stop_tokens
-from oss_lab.harmony.specials import ENDOFTEXT, START, specials, token_bytes
+from oss_lab.harmony import Conversation, End, StreamParser
+from oss_lab.harmony.specials import START, specials, token_bytes
 from oss_lab.inside import Prompt
 from oss_lab.interventions import Intervention
 from oss_lab.interventions.changes import Both, Changes, Effect
@@ -44,7 +44,7 @@ ROUNDING = 1e-4  # the same values, computed in pieces of other lengths, differ 
 SHOWN = 64  # characters of a node in the listing of a tree
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Node:
     """A stretch of tokens behind a part of its parent's sequence.
 
@@ -64,6 +64,9 @@ class Node:
     interventions: tuple[Intervention, ...]
     sampling: Sampling | None
     cache: KVCache = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"<node {self.number}: positions {self.start}-{self.start + len(self.tokens) - 1}>"
 
     @property
     def sequence(self) -> tuple[Token, ...]:
@@ -129,9 +132,7 @@ class Tree:
         tokens = [Token(id, p, forced=True) for id, p in zip(ids, known, strict=True)]
         if self._reply is not None:
             tokens[len(self._reply.prompt_tokens) :] = self._reply.tokens
-        self.nodes = [Node(0, None, 0, tuple(tokens), in_force(lab), None, cache)]
-        ends = stop_tokens(lab.encoding, for_sampling=True)
-        self.stops = ends | {specials(lab.encoding).ids[ENDOFTEXT]}
+        self.nodes = [Node(0, None, 0, tuple(tokens), lab.interventions, None, cache)]
 
     @property
     def root(self) -> Node:
@@ -167,7 +168,7 @@ class Tree:
         given = lab.encoding.encode_ordinary(write) if isinstance(write, str) else list(write)
         ids = [*kept, *given]
         check_tokens(ids, lab.config, name="the branch")
-        goes_on = max_tokens != 0 and ids[-1] not in self.stops
+        goes_on = max_tokens != 0 and ids[-1] not in lab.stops
         if not given and not goes_on:
             raise LabError(f"nothing would come behind position {at - 1}: give it tokens")
         cache, taps = node.cache.fork(at=at - 1), lab.taps(at - 1)
@@ -178,7 +179,7 @@ class Tree:
             written = generate(
                 lab.model,
                 [ids],
-                stop=self.stops,
+                stop=lab.stops,
                 max_tokens=max_tokens,
                 sampling=drawn,
                 usable=lab.usable,
@@ -188,7 +189,7 @@ class Tree:
             )
             tokens += [token for _, token in written]
         number = len(self.nodes)
-        self.nodes.append(Node(number, node, at, tuple(tokens), in_force(lab), drawn, cache))
+        self.nodes.append(Node(number, node, at, tuple(tokens), lab.interventions, drawn, cache))
         return self.nodes[-1]
 
     def reply(self, node: Node) -> Reply:
@@ -284,12 +285,6 @@ class Tree:
         if list(ids[end:begin]) != header:
             raise LabError(f"no assistant's turn begins at position {end} of this sequence")
         return Conversation(tuple(each.message for each in ends[:before])), begin
-
-
-def in_force(lab: Lab) -> tuple[Intervention, ...]:
-    """The interventions in force now, in order."""
-    taps = lab.taps()
-    return tuple(effect.of_what for effect in taps.effects) if isinstance(taps, Changes) else ()
 
 
 def seeded(sampling: Sampling) -> Sampling:

@@ -12,7 +12,6 @@ import torch
 from oss_lab.cache import KVCache
 from oss_lab.errors import LabError
 from oss_lab.generate import GREEDY, generate, prefill
-from oss_lab.harmony import stop_tokens
 from oss_lab.lab import Lab
 from oss_lab.progress import progress
 from oss_lab.reply import Reply, final_header
@@ -45,6 +44,8 @@ def commitment(lab: Lab, reply: Reply) -> list[Step]:
     Raises:
         LabError: the reply has no analysis or no final answer.
     """
+    if not isinstance(reply, Reply):
+        raise LabError("commitment is of a reply; `lab.chat(text)` gives one")
     if not reply.analysis or not reply.final:
         raise LabError("this reply has no analysis and answer; ask at a higher effort")
     labels = token_labels(lab.encoding, reply.ids, "assistant")
@@ -68,18 +69,17 @@ def commitment(lab: Lab, reply: Reply) -> list[Step]:
 
 def answered(lab: Lab, before: list[int], cache: KVCache) -> str:
     """The text that follows greedily."""
-    stops = stop_tokens(lab.encoding, for_sampling=True)
     written = generate(
         lab.model,
         [before],
-        stop=stops,
+        stop=lab.stops,
         max_tokens=ANSWER_TOKENS,
         sampling=GREEDY,
         usable=lab.usable,
         cache=cache,
         taps=lab.taps(cache.length),
     )
-    return lab.encoding.decode([token.id for _, token in written if token.id not in stops])
+    return lab.encoding.decode([token.id for _, token in written if token.id not in lab.stops])
 
 
 def likely(lab: Lab, tokens: list[int], answer: list[int], cache: KVCache) -> float:

@@ -5,7 +5,6 @@ one batch over a forked cache, a row for each change. Only this token's choice i
 earlier tokens wrote into the cache stays.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,9 @@ from torch import Tensor
 from oss_lab.cache import KVCache
 from oss_lab.errors import LabError
 from oss_lab.generate import check_tokens, prefill
+from oss_lab.inside import Prompt
 from oss_lab.interventions.changes import Both
+from oss_lab.interventions.experts import best_of_the_rest
 from oss_lab.lab import Lab
 from oss_lab.model import Tap
 
@@ -47,18 +48,18 @@ class Counterfactuals:
 
 @torch.inference_mode()
 def counterfactuals(
-    lab: Lab, tokens: Sequence[int], position: int, target: int | None = None
+    lab: Lab, of: Prompt, position: int, target: int | None = None
 ) -> Counterfactuals:
     """Every expert of the token at `position` silenced and replaced, one at a time.
 
     Args:
-        tokens: a sequence; those behind `position` are not looked at, but for the next one.
+        of: a sequence; what is behind `position` is not looked at, but for the next token.
         target: the id that is followed; by default the token that comes next.
 
     Raises:
         LabError: there is no such position, or no next token and no target.
     """
-    check_tokens(tokens, lab.config)
+    tokens = lab.tokens_of(of)
     if not 0 <= position < len(tokens):
         raise LabError(f"there is no position {position}; they are 0 to {len(tokens) - 1}")
     if target is None:
@@ -117,13 +118,13 @@ class OneSlotARow:
                 logits = x
             elif name == "moe.expert_ids":
                 assert layer is not None
-                best = logits[:, 0].topk(self.slots + 1).indices
+                best = best_of_the_rest(logits, x)[:, 0]
                 self.chosen.append(x[0, 0].clone())
-                self.next_best.append(best[0, -1])
+                self.next_best.append(best[0])
                 first = 1 + (self.layers + layer) * self.slots
                 rows = torch.arange(first, first + self.slots, device=x.device)
                 x = x.clone()
-                x[rows, 0, rows - first] = best[rows, -1].to(x.dtype)
+                x[rows, 0, rows - first] = best[rows].to(x.dtype)
             elif name == "moe.expert_weights":
                 assert layer is not None
                 first = 1 + layer * self.slots

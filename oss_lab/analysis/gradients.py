@@ -26,6 +26,7 @@ from torch import Tensor
 
 from oss_lab.errors import LabError
 from oss_lab.generate import check_tokens
+from oss_lab.inside import Prompt
 from oss_lab.interventions.changes import Both
 from oss_lab.lab import Lab
 from oss_lab.model import Tap
@@ -105,7 +106,7 @@ class Integrated:
 
 
 def gradient(
-    lab: Lab, tokens: Sequence[int], target: Target, point: str = "embed", layer: int | None = None
+    lab: Lab, of: Prompt, target: Target, point: str = "embed", layer: int | None = None
 ) -> Gradient:
     """The gradient of a prediction by a point of the forward, under the interventions in force.
 
@@ -114,6 +115,7 @@ def gradient(
     Raises:
         LabError: there is no such position, token, point or layer.
     """
+    tokens = lab.tokens_of(of)
     check(lab, tokens, target, point, layer)
     leaf = Leaf(point, layer)
     output = run(lab, tokens, target, leaf)
@@ -122,7 +124,7 @@ def gradient(
 
 def integrated_gradients(
     lab: Lab,
-    tokens: Sequence[int],
+    of: Prompt,
     target: Target,
     point: str = "embed",
     layer: int | None = None,
@@ -147,6 +149,7 @@ def integrated_gradients(
         raise LabError(f"steps is {steps}; it must be 1 or more")
     if experts not in ("free", "held"):
         raise LabError(f"experts is {experts!r}; use 'free' or 'held'")
+    tokens = lab.tokens_of(of)
     check(lab, tokens, target, point, layer)
     here = Leaf(point, layer)
     output = run(lab, tokens, target, here)
@@ -250,7 +253,6 @@ def begun(
 
 def check(lab: Lab, tokens: Sequence[int], target: Target, point: str, layer: int | None) -> None:
     """Raise LabError for what cannot be differentiated."""
-    check_tokens(tokens, lab.config)
     if not 0 <= target.position < len(tokens):
         raise LabError(f"there is no position {target.position}; they are 0 to {len(tokens) - 1}")
     pair = [target.token] if target.against is None else [target.token, target.against]

@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from oss_lab.cli._budget import add_budget, budget_bytes
 from oss_lab.errors import LabError
 
 
@@ -41,16 +42,13 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         choices=("auto", "reference", "triton", "cpu"),
         help="what replies are computed with (default: reference for nano, else auto)",
     )
-    parser.add_argument(
-        "--budget", type=float, default=2, metavar="GIB", help="refuse more (default: 2)"
-    )
+    add_budget(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Record what is missing; 130 after Ctrl-C."""
-    if not 0 < args.budget < float("inf"):
-        raise LabError(f"--budget is {args.budget}; it must be above 0")
+    budget = budget_bytes(args.budget)
     if args.max_tokens < 1:
         raise LabError(f"--max-tokens is {args.max_tokens}; it must be 1 or more")
     if args.out.exists() and not args.out.is_dir():
@@ -79,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
             prompts,
             seed=args.seed,
             max_tokens=args.max_tokens,
-            budget=int(args.budget * 2**30),
+            budget=budget,
             name=name,
         )
     except KeyboardInterrupt:

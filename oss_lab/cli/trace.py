@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from oss_lab.cli._budget import add_budget, budget_bytes
 from oss_lab.cli.logits import read_ids
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import EFFORTS
@@ -37,9 +38,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         default="float32",
         help="what is computed in (default: float32)",
     )
-    parser.add_argument(
-        "--budget", type=float, default=2, metavar="GIB", help="refuse more (default: 2)"
-    )
+    add_budget(parser)
     parser.add_argument("--out", type=Path, metavar="OUT.safetensors", help="the file to write")
     parser.set_defaults(run=run)
 
@@ -53,8 +52,7 @@ def run(args: argparse.Namespace) -> int:
         raise LabError("--out is missing: name the file to write")
     if args.tokens is not None and args.effort is not None:
         raise LabError("--effort belongs to a --prompt: leave it out with --tokens")
-    if not args.budget > 0:
-        raise LabError(f"--budget is {args.budget}; it must be above 0")
+    budget = budget_bytes(args.budget)
     ids = None if args.tokens is None else read_ids(args.tokens)  # before torch is imported
     layers = None if args.layers is None else read_layers(args.layers)
 
@@ -94,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(
         checkpoint, dtype=DTYPES[args.dtype], device=place, kernels=chosen_kernels(None, place)
     )
-    check_budget(model, selection, len(ids), int(args.budget * 2**30))
+    check_budget(model, selection, len(ids), budget)
     trace = traced(model, encoding, ids, selection, checkpoint_digest(checkpoint))
     trace.save(args.out)
     return 0

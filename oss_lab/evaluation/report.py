@@ -17,6 +17,7 @@ from oss_lab.evaluation.question import Question
 from oss_lab.evaluation.run import Outcome, run
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import MAX_TOKENS, Lab
+from oss_lab.statistics.shares import wilson
 
 ALL = "all questions"
 
@@ -53,18 +54,6 @@ class Score:
             "cut_off": self.cut_off,
             "calls_unanswered": self.calls_unanswered,
         }
-
-
-def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval for `right` of `n` (J. Am. Stat. Assoc. 22, 1927, p. 209).
-
-    >>> [round(bound, 3) for bound in wilson(8, 10)]
-    [0.49, 0.943]
-    """
-    share, spread = right / n, z * z / n
-    centre = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * ((share * (1 - share) + spread / 4) / n) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def score(name: str, outcomes: Sequence[Outcome]) -> Score:

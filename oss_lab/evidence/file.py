@@ -50,6 +50,9 @@ def read_evidence(folder: str | Path) -> Evidence:
     return evidence
 
 
+BROKEN = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+
+
 def read_begun(folder: Path) -> Evidence:
     """The bundle in a folder, perhaps with replies still to come."""
     file = folder / FILE
@@ -60,7 +63,7 @@ def read_begun(folder: Path) -> Evidence:
         return _evidence(folder, held)
     except LabError as error:
         raise LabError(f"{file}: {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except BROKEN as error:
         reason = f"{type(error).__name__}: {error}"
         raise LabError(f"{file} is damaged or no evidence of oss-lab ({reason})") from None
 

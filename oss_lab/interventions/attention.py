@@ -1,5 +1,6 @@
 """Heads, their sinks, and which keys they may see."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -40,6 +41,10 @@ class SetSink(Intervention):
     WRITES: ClassVar[str] = "attn.sink"
     BY_POSITION: ClassVar[bool] = False
 
+    def check(self, config: ModelConfig) -> None:
+        super().check(config)
+        below_infinity(self, self.to)
+
     def change(self, x: Tensor, at: Place) -> Tensor:
         changed = x.clone()
         changed[slice(None) if self.head is None else self.head] = max(self.to, REMOVED)
@@ -55,10 +60,14 @@ class ShiftSink(Intervention):
     WRITES: ClassVar[str] = "attn.sink"
     BY_POSITION: ClassVar[bool] = False
 
+    def check(self, config: ModelConfig) -> None:
+        super().check(config)
+        below_infinity(self, self.by)
+
     def change(self, x: Tensor, at: Place) -> Tensor:
         changed = x.clone()
         changed[slice(None) if self.head is None else self.head] += self.by
-        return changed
+        return changed.clamp(min=REMOVED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,3 +126,9 @@ def hide_channel(tokens: Sequence[TokenLabel], channel: str, layer: int | None =
     """
     keys = on_channels(tokens, [channel])
     return HideKeys(layer=layer, keys=tuple(keys), first_query=keys[-1] + 1)
+
+
+def below_infinity(intervention: Intervention, logit: float) -> None:
+    """Raise LabError for a sink that would take everything, or that is no number."""
+    if not logit < math.inf:
+        raise LabError(f"{intervention}: a sink's logit is a number, or -inf to remove it")

@@ -1,5 +1,6 @@
 """What every intervention has: where it holds, what it writes, and the place that it is handed."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import ClassVar, Protocol
@@ -60,6 +61,9 @@ class Intervention(ABC):
         """Raise LabError for what this model does not have, or what says nothing here."""
         if self.positions is not None and not self.BY_POSITION:
             raise LabError(f"{self}: it holds for every token; leave positions out")
+        places = self.positions or ()
+        if any(position < 0 for position in places) or len(set(places)) < len(places):
+            raise LabError(f"{self}: positions are 0 or more, each given once")
         counts = {
             "layer": config.num_hidden_layers,
             "head": config.num_attention_heads,
@@ -76,9 +80,19 @@ class Intervention(ABC):
         """What the forward goes on with instead of x, [batch ...] as the forward has it."""
 
     def __str__(self) -> str:
-        given = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}
-        told = ", ".join(f"{name}={value}" for name, value in given.items() if value is not None)
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        told = ", ".join(
+            f"{name}={fingerprint(value) if isinstance(value, Tensor) else value}"
+            for name, value in given.items()
+            if value is not None
+        )
         return f"{type(self).__name__}({told})"
+
+
+def fingerprint(values: Tensor) -> str:
+    """What tells one tensor from another in a few characters."""
+    wide = values.detach().cpu().double().contiguous().numpy()
+    return "#" + hashlib.sha256(wide.tobytes()).hexdigest()[:8]
 
 
 def writable(point: str) -> None:

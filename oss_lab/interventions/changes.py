@@ -16,6 +16,9 @@ from oss_lab.interventions import Intervention
 from oss_lab.interventions.attention import REMOVED
 from oss_lab.model.tap import Tap, Taps, keep
 
+LOGITS = ("attn.sink", "attn.scores", "moe.router_logits")  # -inf takes part in no softmax
+IDS = ("moe.expert_ids",)  # their numbers have no size
+
 
 class NoEffectWarning(UserWarning):
     """An intervention changed nothing."""
@@ -50,11 +53,15 @@ class Effect:
         if torch.equal(before, after):
             return
         self.changed += 1
-        within = (before > REMOVED) & (after > REMOVED)
+        if self.of_what.writes in IDS:
+            return
+        within = torch.ones_like(before, dtype=torch.bool)
+        if self.of_what.writes in LOGITS:
+            within = (before > REMOVED) & (after > REMOVED)
+            self.excluded += int(((before > REMOVED) & (after <= REMOVED)).sum())
         was, now = before[within].double(), after[within].double()
         self.squared += float((now - was).square().sum())
         self.of += float(was.square().sum())
-        self.excluded += int(((before > REMOVED) & (after <= REMOVED)).sum())
 
     def __str__(self) -> str:
         if not self.changed:

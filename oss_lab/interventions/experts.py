@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from oss_lab.interventions.base import Intervention, Place
@@ -82,8 +83,15 @@ class SwapIn(Intervention):
     READS: ClassVar[tuple[str, ...]] = ("moe.router_logits",)
 
     def change(self, x: Tensor, at: Place) -> Tensor:
-        next_best = at.handed["moe.router_logits"].topk(x.shape[-1] + 1).indices[..., -1]
+        next_best = best_of_the_rest(at.handed["moe.router_logits"], x)
         swapped = x.clone()
         rows = at.rows(self.positions)
         swapped[..., self.slot] = torch.where(rows, next_best.to(x.dtype), x[..., self.slot])
         return swapped
+
+
+def best_of_the_rest(
+    router_logits: Float[Tensor, "batch seq expert"], chosen: Int[Tensor, "batch seq slot"]
+) -> Int[Tensor, "batch seq"]:
+    """The likeliest expert that is not among the chosen ones."""
+    return router_logits.scatter(-1, chosen.long(), -math.inf).argmax(-1)

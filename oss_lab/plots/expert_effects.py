@@ -42,7 +42,7 @@ def expert_effects(found: "Counterfactuals", encoding: tiktoken.Encoding) -> Fig
     figure.add_trace(signed_map(instead, limit, text=replaced, **shared), 1, 2)
     target = f"“{visible(token_text(encoding, found.target))}”"
     subtitle = (
-        f"change of the log-probability of {plotly_text(target)} behind position {found.position}"
+        f"above: the expert; below: change of the log-probability of {plotly_text(target)}, in nats"
     )
     title = "What the next token owes to each expert"
     base(figure, title, subtitle, 190 + ROW * layers)

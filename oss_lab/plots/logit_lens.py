@@ -46,7 +46,7 @@ def logit_lens(found: "Lens", encoding: tiktoken.Encoding) -> Figure:
             hovertemplate="%{y}: %{customdata}, what came next %{z} %<extra></extra>",
         )
     )
-    subtitle = "text: a layer's likeliest token; colour: how likely the one that came next is to it"
+    subtitle = "text: a layer's likeliest token; colour: what it gives to the one that came next"
     title = "What each layer would write, were it the last"
     base(figure, title, subtitle, 190 + ROW * layers)
     figure.update_xaxes(

@@ -52,11 +52,17 @@ def patching(
         angle = 0 if upright else -90
         figure.update_xaxes(token_axis(tokens[first:], title="token", tickangle=angle))
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    layer, site = np.unravel_index(int(shown.argmax()), shown.shape)
-    where = f"{found.axis} {first + site}"
+    best = [f"{named(found, tokens, first + int(row.argmax()))} ({row.max():.0%})" for row in shown]
     return Figure(
         figure,
-        f"The clean run leads to {target} and the corrupted one to {against}; most of the"
-        f" difference comes back with {found.point} of layer {layer} at {where},"
-        f" {shown[layer, site]:.0%}, and a patch brings back {shown.mean():.0%} on average.",
+        f"The clean run leads to {target} and the corrupted one to {against}; by layer, most of the"
+        f" difference comes back with {found.point} at {', '.join(best)}; a patch brings back"
+        f" {shown.mean():.0%} on average.",
     )
+
+
+def named(found: "Patching", tokens: Sequence[TokenLabel] | None, site: int) -> str:
+    """A head, or a position with its token."""
+    if tokens is None:
+        return f"{found.axis} {site}"
+    return f"{site} “{visible(tokens[site].text)}”"

@@ -7,5 +7,4 @@ trace.py       a trace, its axes named and each token's place in Harmony beside 
 file.py        a trace as a safetensors file
 diff.py        where two traces part
 cost.py        bytes and seconds, before anything is computed
-collect.py     traces of a corpus, in a folder
 """

@@ -50,8 +50,8 @@ def entropy(
     model: Transformer, layer: int, router_logits: Float[Tensor, "batch seq expert"]
 ) -> Float[Tensor, "batch seq"]:
     """`moe.entropy`."""
-    logprobs = router_logits.float().log_softmax(-1)
-    return -(logprobs.exp() * logprobs).sum(-1)
+    shares = router_logits.float().softmax(-1)
+    return torch.special.entr(shares).sum(-1)  # 0 for a share of 0, as of a forbidden expert
 
 
 def layer_logits(

@@ -76,6 +76,7 @@ def margins(name: str, a: Trace, b: Trace, rows: Tensor) -> str:
 
 
 def gap(x: Tensor, y: Tensor) -> Tensor:
-    """|x - y| in float64; two equal infinities are no difference."""
+    """|x - y| in float64; equal infinities do not differ, NaN does from any number."""
     wide, other = x.double(), y.double()
-    return torch.where(wide == other, 0.0, (wide - other).abs())
+    same = (wide == other) | (wide.isnan() & other.isnan())
+    return torch.where(same, 0.0, (wide - other).abs().nan_to_num(nan=torch.inf))

@@ -57,6 +57,8 @@ def read_trace(path: str | Path) -> Trace:
         LabError: it is no trace, is damaged, or was written in another format.
     """
     path = Path(path)
+    if path.is_dir():
+        raise LabError(f"{path} is a folder; name a trace's file in it")
     try:
         with safe_open(path, framework="pt") as file:
             entry = (file.metadata() or {}).get(ENTRY)
@@ -66,7 +68,7 @@ def read_trace(path: str | Path) -> Trace:
             return _trace(json.loads(entry), {name: file.get_tensor(name) for name in names})
     except SafetensorError as error:
         raise LabError(f"{path} is damaged or no safetensors file: {error}") from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise LabError(f"{path}: its trace header cannot be read ({reason})") from None
 
@@ -99,6 +101,8 @@ def _check(trace: Trace) -> None:
         raise ValueError(f"{len(trace.labels)} labels for {len(trace.tokens)} tokens")
     if not all(type(each.text) is str and type(each.message) is int for each in trace.labels):
         raise ValueError("a label is no token's")
+    if not all(0 <= position < len(trace.tokens) for position in trace.positions):
+        raise ValueError("a position is none of the sequence's")
     expected = set()
     for name in trace.selection.points:
         if name not in POINTS:

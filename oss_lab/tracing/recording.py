@@ -8,6 +8,7 @@ everywhere is warned of.
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,11 @@ class AllZeroWarning(UserWarning):
     """An activation is zero at every token: what should fill it does not work, or was removed."""
 
 
+def unordered(positions: Sequence[int]) -> int | None:
+    """The first position that is not behind the one before it."""
+    return next((b for a, b in pairwise(positions) if b <= a), None)
+
+
 @dataclass(frozen=True)
 class Selection:
     """What is recorded; None stands for all layers, heads or positions."""
@@ -40,6 +46,8 @@ class Selection:
 
     def check(self, config: ModelConfig, seq: int | None = None) -> None:
         """Raise LabError for what this model, or a sequence of `seq` tokens, does not have."""
+        if any(len(name) == 1 for name in self.points):
+            raise LabError("points is one text; give a list of names")
         if not self.points:
             raise LabError("no point is asked for; name at least one")
         check_points(self.points)
@@ -54,6 +62,8 @@ class Selection:
                 raise LabError(f"{what}s is empty; leave it out for all of them")
             if outside := [n for n in chosen if not 0 <= n < count]:
                 raise LabError(f"there is no {what} {outside[0]}; they are 0 to {count - 1}")
+        if (falling := unordered(self.positions or ())) is not None:
+            raise LabError(f"positions must rise, each given once; {falling} does not")
 
     def layers_of(self, point: Point, config: ModelConfig) -> list[int | None]:
         """The layers of a point that are kept; [None] outside the layers."""

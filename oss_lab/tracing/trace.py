@@ -48,7 +48,7 @@ class Origin:
     versions: Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trace:
     """Tensors by point and layer, and what each token is.
 
@@ -90,6 +90,10 @@ class Trace:
         if name not in self.tensors:
             raise LabError(f"this trace holds no {name}; it holds {', '.join(self.tensors)}")
         return self.tensors[name]
+
+    def __repr__(self) -> str:
+        kept = ", ".join(self.selection.points)
+        return f"<trace of {len(self.tokens)} tokens, {len(self.positions)} kept, at {kept}>"
 
     def __getitem__(self, point: str) -> "xarray.DataArray":
         """All layers of a point, its axes named: `layer` first, then those of the table.

@@ -11,19 +11,20 @@ import pytest
 import torch
 
 import oss_lab
-from oss_lab.analysis.atlas import atlas
-from oss_lab.analysis.coactivation import coactivation, pair_probabilities
-from oss_lab.analysis.paths import neighbours
-from oss_lab.analysis.routing_baselines import predictability
-from oss_lab.analysis.routing_corpus import Corpus, resampled, routing_corpus
+from oss_lab.analysis.routing.atlas import atlas
+from oss_lab.analysis.routing.baselines import predictability
+from oss_lab.analysis.routing.coactivation import coactivation, pair_probabilities
+from oss_lab.analysis.routing.corpus import Corpus, routing_corpus
+from oss_lab.analysis.routing.paths import neighbours
 from oss_lab.errors import LabError
+from oss_lab.statistics.bootstrap import resampled
 from oss_lab.tasks.lookup import Lookup
 from oss_lab.tasks.sums_and_products import Products
 from oss_lab.token_labels import TokenLabel
 from oss_lab.tracing.recording import Selection
 from oss_lab.tracing.trace import Origin, Trace
 from oss_lab.train.findings.nominate import read
-from oss_lab.train.findings.share import drawn
+from oss_lab.train.findings.problems import drawn
 
 EXPERTS, SLOTS, LAYERS, VOCAB = 8, 3, 2, 6
 GROUPS = ["a", "b"] * 8

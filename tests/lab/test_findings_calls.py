@@ -14,7 +14,7 @@ from oss_lab.tasks.settings import LOOK_UP, look_up_tool
 from oss_lab.tasks.tool_sum import ToolSum
 from oss_lab.train.findings.calls import is_valid
 from oss_lab.train.findings.dropped import EFFORT, answered
-from oss_lab.train.findings.share import drawn
+from oss_lab.train.findings.problems import drawn
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ import pytest
 import oss_lab
 from oss_lab.generate import GREEDY, generate
 from oss_lab.harmony import stop_tokens
+from oss_lab.statistics.bootstrap import Mean
 from oss_lab.train.findings import commitment
+from oss_lab.train.findings import problems as problems_of
 from oss_lab.train.findings.commitment import GRID, Answers, behind_chains, control, curve
-from oss_lab.train.findings.mean import Mean
-from oss_lab.train.findings.share import MAX_TOKENS
+from oss_lab.train.findings.problems import MAX_TOKENS
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def test_a_chain_with_the_same_answer_is_no_control(nano):
 
 
 def test_without_answers_there_is_nothing_to_measure(untrained, monkeypatch):
-    monkeypatch.setattr(commitment, "MAX_TOKENS", 8)
+    monkeypatch.setattr(problems_of, "MAX_TOKENS", 8)
     for each in commitment.measure(untrained, n=5, seed=0):
         assert each.used.count == each.control.true.n == 0
         assert each.fixed == Mean(None, None, 0)

@@ -12,8 +12,9 @@ import oss_lab
 from oss_lab.generate import GREEDY
 from oss_lab.harmony.messages import EFFORTS
 from oss_lab.train.findings import divergence, effort
+from oss_lab.train.findings import problems as problems_of
 from oss_lab.train.findings.divergence import counts, dealt_anew, divergences, moved
-from oss_lab.train.findings.share import MAX_TOKENS
+from oss_lab.train.findings.problems import MAX_TOKENS
 
 EXPERTS = 8
 
@@ -134,7 +135,7 @@ def test_the_parts_of_a_reply_have_the_experts_of_its_tokens(nano):
 
 def test_an_untrained_model_has_no_answers_to_compare(untrained, monkeypatch):
     monkeypatch.setattr(effort, "TASKS", {"list": effort.TASKS["list"]})
-    monkeypatch.setattr(effort, "MAX_TOKENS", 8)
+    monkeypatch.setattr(problems_of, "MAX_TOKENS", 8)
     (found,) = effort.measure(untrained, n=3, seed=0)
     assert {each.part for each in found.compared} == {"reply", "question"}
     assert all(each.cut_off == 3 and each.accuracy.count == 0 for each in found.by_effort)

@@ -15,15 +15,16 @@ import torch
 import oss_lab
 from oss_lab.errors import LabError
 from oss_lab.interventions import ScaleExpert
+from oss_lab.statistics.paired import contrast_interval, paired_interval
+from oss_lab.statistics.shares import Paired, Share
 from oss_lab.tasks.sums_and_products import Products, Sums
 from oss_lab.token_labels import token_labels
 from oss_lab.tokenizer import load_vocabulary
 from oss_lab.tracing.recording import Selection
 from oss_lab.tracing.trace import Origin, Trace
-from oss_lab.train.findings import knock_out, nominate, selective, share
+from oss_lab.train.findings import knock_out, nominate, problems, selective
 from oss_lab.train.findings.knock_out import Cost, Said, drops, instead, solved
-from oss_lab.train.findings.paired_interval import contrast_interval, paired_interval
-from oss_lab.train.findings.share import Paired, Share, drawn
+from oss_lab.train.findings.problems import drawn
 
 LAYERS, EXPERTS, SLOTS = 2, 8, 2
 OF_PRODUCTS, OF_SUMS = (1, 3), (0, 2)
@@ -153,7 +154,7 @@ def test_what_confirms_was_not_chosen_on(measured):
 
 
 def test_the_whole_of_it_on_an_untrained_model(untrained, monkeypatch):
-    monkeypatch.setattr(share, "MAX_TOKENS", 3)
+    monkeypatch.setattr(problems, "MAX_TOKENS", 3)
     monkeypatch.setattr(nominate, "SHORTLIST", 2)
     found = selective.measure(untrained, n=4, seed=0)
     written = json.loads(json.dumps(asdict(found), allow_nan=False))

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 
 from oss_lab.harmony import render
 from oss_lab.interventions import ScaleHead, SetSink, ShiftSink
+from oss_lab.statistics.bootstrap import Mean
+from oss_lab.statistics.paired import paired_interval
+from oss_lab.statistics.shares import Paired
 from oss_lab.train.findings import sinks
-from oss_lab.train.findings.mean import Mean
-from oss_lab.train.findings.paired_interval import paired_interval
-from oss_lab.train.findings.share import Paired, drawn, marks
+from oss_lab.train.findings.problems import drawn, marks
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def short(monkeypatch):
     monkeypatch.setattr(sinks, "GAIN_PROBLEMS", 2)
     monkeypatch.setattr(sinks, "READ", 3)
     monkeypatch.setattr(sinks, "AT_ONCE", 2)
-    monkeypatch.setattr("oss_lab.train.findings.share.MAX_TOKENS", 5)
+    monkeypatch.setattr("oss_lab.train.findings.problems.MAX_TOKENS", 5)
 
 
 def test_every_change_is_what_it_is_called(untrained, short):

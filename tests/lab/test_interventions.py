@@ -327,3 +327,37 @@ def test_positions_are_the_same_where_only_the_last_ones_are_unembedded(lab, poi
     torch.testing.assert_close(whole[-1:], end)
     torch.testing.assert_close(whole[:-1], lab.logits(TOKENS)[:-1])
     assert (end - lab.logits(TOKENS, last=1)).abs().max() > 0.01
+
+
+def test_a_swap_never_chooses_an_expert_twice(lab):
+    with lab.intervene(SwapIn(layer=1, slot=0), SwapIn(layer=1, slot=1)):
+        trace = lab.trace(TOKENS, ["moe.expert_ids", "moe.router_logits"])
+    chosen = trace.tensor("moe.expert_ids", 1).long()
+    falling = trace.tensor("moe.router_logits", 1).argsort(dim=-1, descending=True)
+    assert all(len(set(row)) == len(row) for row in chosen.tolist())
+    assert torch.equal(chosen[:, 0], falling[:, 2])  # 2 of 4 experts were chosen
+    assert torch.equal(chosen[:, 1], falling[:, 0])  # left out by the first swap, so the best again
+
+
+def test_removed_by_shifting_a_sink_leaves_padded_batches_whole(lab):
+    prompts = [lab.conversation("a"), lab.conversation("a longer question")]
+    with lab.intervene(ShiftSink(by=-math.inf)) as effects:
+        together = [reply.ids for reply in lab.replies(prompts, max_tokens=6)]
+        alone = [lab.replies([prompt], max_tokens=6)[0].ids for prompt in prompts]
+    assert together == alone
+    assert "excluding" in str(effects)
+
+
+def test_other_values_are_other_interventions(lab):
+    vector = torch.ones(64)
+    one, other = (AddVector(point="embed", vector=each) for each in (vector, -vector))
+    assert str(one) != str(other)
+    assert str(one) == str(AddVector(point="embed", vector=vector.clone()))
+
+
+def test_a_forbidden_expert_leaves_the_entropy_a_number(lab):
+    with lab.intervene(BiasExpert(layer=1, expert=2)):
+        trace = lab.trace(TOKENS, ["moe.entropy", "moe.router_logits"])
+    rest = trace.tensor("moe.router_logits", 1)[:, [0, 1, 3]].log_softmax(-1)
+    expected = -(rest.exp() * rest).sum(-1)
+    torch.testing.assert_close(trace.tensor("moe.entropy", 1), expected)

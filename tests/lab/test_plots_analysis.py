@@ -36,7 +36,7 @@ def test_expert_effects_name_each_expert_and_its_effect(tiny):
     assert right.text[0][1] == "1→4<br>+0.12"
     assert (left.zmin, left.zmax, right.zmin, right.zmax) == (-2, 2, -2, 2)
     assert left.z.tolist() == [[-0.5, 0.25], [0, -2]]
-    assert "“&lt;” behind position 7" in figure.plotly.layout.title.subtitle.text
+    assert "the log-probability of “&lt;”" in figure.plotly.layout.title.subtitle.text
     assert figure.sentence == (
         "The token “<” has log-probability -0.12; it falls most, by 2.00 nats, without expert 9 of"
         " layer 1; the mean change over all 4 is -0.56."
@@ -139,8 +139,8 @@ def test_patching_begins_shortly_before_the_sequences_differ(tiny):
     assert list(heat.text[0]) == ["0", "0", "0", "+1.00", "+0.50"]
     assert figure.plotly.layout.xaxis.ticktext == ("b", "c", "d", "e", "&#36;")
     assert figure.sentence == (
-        "The clean run leads to “a” and the corrupted one to “b”; most of the difference comes back"
-        " with resid.mid of layer 0 at position 4, 100%, and a patch brings back 30% on average."
+        "The clean run leads to “a” and the corrupted one to “b”; by layer, most of the difference"
+        " comes back with resid.mid at 4 “e” (100%); a patch brings back 30% on average."
     )
     heads = plots.patching(sweep("head"), tiny)
     assert heads.plotly.data[0].x == ("0", "1", "2", "3", "4", "5")

@@ -8,13 +8,13 @@ import torch
 
 import oss_lab
 from oss_lab.analysis import sinks
-from oss_lab.analysis.explained import explained
-from oss_lab.analysis.resampling import quotient_interval
-from oss_lab.analysis.sink_behaviour import SETTLED
-from oss_lab.analysis.sinks import QUANTILES, sink_report
+from oss_lab.analysis.sinks.behaviour import SETTLED
+from oss_lab.analysis.sinks.report import QUANTILES, sink_report
 from oss_lab.errors import LabError
 from oss_lab.generate import GREEDY
 from oss_lab.lab import Lab
+from oss_lab.statistics.bootstrap import quotient_interval
+from oss_lab.statistics.explained import explained
 
 TEXT = (
     "<|start|>user<|message|>what is it?<|end|><|start|>assistant<|channel|>analysis<|message|>{}"
@@ -149,7 +149,8 @@ def test_explained_variance_is_that_of_a_loop_over_tokens(beside):
         x = values[:, column]
         centred = x - by_hand(x, np.zeros(42), sequence)
         rest = centred - by_hand(centred, other, sequence) if beside else centred
-        left = rest - by_hand(rest, label, sequence)
+        part = rest if beside else x
+        left = part - by_hand(part, label, sequence)
         share = ((rest**2).sum() - (left**2).sum()) / (centred**2).sum()
         assert found.share[column] == pytest.approx(share)
         assert 0.02 < share < 0.9

@@ -136,12 +136,18 @@ def test_shares_of_a_bfloat16_model_are_finer_than_bfloat16(random_model, tiny_c
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"points": ["moe.ids"]}, r"no point 'moe\.ids'; the points are embed"),
+        (
+            {"points": ["moe.ids"]},
+            r"no point 'moe\.ids', but moe\.expert_ids; the points are embed",
+        ),
         ({"points": []}, "no point is asked for"),
         ({"layers": [2]}, "there is no layer 2; they are 0 to 1"),
         ({"layers": []}, "layers is empty; leave it out"),
         ({"heads": [-1]}, "there is no head -1"),
         ({"positions": [SEQ]}, f"there is no position {SEQ}"),
+        ({"positions": [5, 3]}, "positions must rise, each given once; 3 does not"),
+        ({"positions": [5, 5]}, "positions must rise"),
+        ({"points": "embed"}, "points is one text; give a list"),
         ({"positions": [1], "channels": ["final"]}, "not both"),
     ],
 )

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from oss_lab.generate import GREEDY, Token, generate
-from oss_lab.harmony import Conversation, render, stop_tokens
-from oss_lab.harmony.specials import CHANNEL, ENDOFTEXT, MESSAGE, specials
-from oss_lab.lab import Lab, usable_ids
+from oss_lab.harmony import Conversation, render
+from oss_lab.harmony.specials import CHANNEL, MESSAGE, specials
+from oss_lab.lab import Lab
 from oss_lab.reply import Reply, ReplyBuilder
 
 
@@ -30,10 +30,11 @@ def go_on(
     tokens = generate(
         lab.model,
         begun,
-        stop=stop_tokens(encoding, for_sampling=True) | {ids[ENDOFTEXT]},
+        stop=lab.stops,
         max_tokens=max_tokens,
         sampling=GREEDY,
-        usable=usable_ids(encoding, lab.config.vocab_size),
+        usable=lab.usable,
+        taps=lab.taps(),
     )
     for row, token in tokens:
         builders[row].add(token)

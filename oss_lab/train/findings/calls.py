@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from oss_lab.evaluation.builtin import SUITE
-from oss_lab.generate import GREEDY
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import Lab
-from oss_lab.reply import Reply, ToolCall
-from oss_lab.tasks import Problem
+from oss_lab.reply import ToolCall
+from oss_lab.statistics.shares import Share
 from oss_lab.tasks.settings import CALCULATOR
-from oss_lab.train.findings.share import BATCH, MAX_TOKENS, Share
+from oss_lab.train.findings.problems import replied
 
 SITUATIONS = {
     "calculator, arithmetic": True,
@@ -51,7 +50,7 @@ def measure(lab: Lab, n: int, seed: int) -> list[Calls]:
     todo: list[tuple[str, Effort]] = [(name, effort) for name in SITUATIONS for effort in EFFORTS]
     for name, effort in tqdm(todo, desc="calls", disable=None):
         problems = SUITE[name].problems(name, n, seed)
-        first = first_replies(lab, problems, effort)
+        first = replied(lab, problems, effort)  # before any tool has answered
         called = [
             (p, reply.tool_calls[0])
             for p, reply in zip(problems, first, strict=True)
@@ -64,15 +63,6 @@ def measure(lab: Lab, n: int, seed: int) -> list[Calls]:
             Calls(name, effort, seed, Share.of(as_wanted), Share.of(valid), Share.of(exact))
         )
     return found
-
-
-def first_replies(lab: Lab, problems: list[Problem], effort: Effort) -> list[Reply]:
-    """What comes before any tool has answered."""
-    replies: list[Reply] = []
-    for start in range(0, len(problems), BATCH):
-        prompts = [problem.prompt(effort) for problem in problems[start : start + BATCH]]
-        replies += lab.replies(prompts, sampling=GREEDY, max_tokens=MAX_TOKENS)
-    return replies
 
 
 def is_valid(call: ToolCall) -> bool:

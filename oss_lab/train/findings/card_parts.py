@@ -31,5 +31,7 @@ def mean(found: Found, digits: int = 1) -> str:
     """A mean with its interval; `none` of nothing."""
     if found["value"] is None:
         return "none"
+    if found["interval"] is None:
+        return f"{found['value']:.{digits}f}"
     low, high = found["interval"]
     return f"{found['value']:.{digits}f} ({low:.{digits}f} – {high:.{digits}f})"

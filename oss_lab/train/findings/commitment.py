@@ -21,15 +21,15 @@ from tqdm.auto import tqdm
 
 from oss_lab.analysis.commitment import ANSWER_TOKENS, commitment
 from oss_lab.generate import GREEDY, generate
-from oss_lab.harmony import stop_tokens
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
 from oss_lab.reply import Reply, final_header
+from oss_lab.statistics.bootstrap import Mean
+from oss_lab.statistics.shares import Share
 from oss_lab.tasks import Problem, Task
 from oss_lab.tasks.sums_and_products import Products, Sums
 from oss_lab.token_labels import content_on, token_labels
-from oss_lab.train.findings.mean import Mean
-from oss_lab.train.findings.share import BATCH, MAX_TOKENS, Share, drawn
+from oss_lab.train.findings.problems import BATCH, drawn, replied
 
 ROWS: tuple[tuple[str, Task, Effort], ...] = (
     ("product 3x2 digits", Products(lengths=(3, 2)), "medium"),
@@ -123,14 +123,7 @@ def measure(lab: Lab, n: int, seed: int) -> list[Commitment]:
 def measured(lab: Lab, name: str, task: Task, effort: Effort, n: int, seed: int) -> Commitment:
     """One row."""
     problems = drawn(task, n, Random(f"{seed}/commitment/{name}"))
-    prompts = [problem.prompt(effort) for problem in problems]
-    replies = [
-        reply
-        for start in range(0, n, BATCH)
-        for reply in lab.replies(
-            prompts[start : start + BATCH], sampling=GREEDY, max_tokens=MAX_TOKENS
-        )
-    ]
+    replies = replied(lab, problems, effort)
     pairs = [
         (problem, reply)
         for problem, reply in zip(problems, replies, strict=True)
@@ -208,12 +201,17 @@ def behind_chains(lab: Lab, pairs: Sequence[tuple[Reply, Reply]]) -> list[str]:
         labels = token_labels(lab.encoding, other.ids, "assistant")
         end = content_on(labels, "analysis")[-1] + 1
         begun.append([*reply.prompt_tokens, *other.ids[:end], *header])
-    stops = stop_tokens(lab.encoding, for_sampling=True)
     tokens = generate(
-        lab.model, begun, stop=stops, max_tokens=ANSWER_TOKENS, sampling=GREEDY, taps=lab.taps()
+        lab.model,
+        begun,
+        stop=lab.stops,
+        max_tokens=ANSWER_TOKENS,
+        sampling=GREEDY,
+        usable=lab.usable,
+        taps=lab.taps(),
     )
     said: list[list[int]] = [[] for _ in pairs]
     for row, token in tokens:
-        if token.id not in stops:
+        if token.id not in lab.stops:
             said[row].append(token.id)
     return [lab.encoding.decode(ids).strip() for ids in said]

@@ -15,11 +15,12 @@ from tqdm.auto import tqdm
 from oss_lab.generate import GREEDY
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
+from oss_lab.statistics.shares import Share
 from oss_lab.tasks import Problem
 from oss_lab.tasks.product_steps import Kind, answer, misreadings, product_steps, text
 from oss_lab.tasks.sums_and_products import Products
 from oss_lab.train.findings.begun import go_on
-from oss_lab.train.findings.share import BATCH, MAX_TOKENS, Share, drawn
+from oss_lab.train.findings.problems import BATCH, MAX_TOKENS, drawn
 
 EFFORTS: tuple[Effort, ...] = ("medium", "high")
 KINDS: tuple[Kind, ...] = ("digit product", "partial product", "digit sum", "total")

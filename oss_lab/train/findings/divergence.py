@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from oss_lab.analysis.effort import jensen_shannon
-from oss_lab.train.findings.mean import DRAWS, interval
+from oss_lab.statistics.bootstrap import DRAWS, interval
 
 SHUFFLES = 200
 NULL = 95  # percentile

@@ -15,10 +15,11 @@ from oss_lab.generate import GREEDY
 from oss_lab.harmony import Conversation, Message
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
+from oss_lab.statistics.shares import Paired
 from oss_lab.tasks import Problem
 from oss_lab.tasks.settings import look_up_tool
 from oss_lab.tasks.tool_sum import ToolSum
-from oss_lab.train.findings.share import BATCH, MAX_TOKENS, Paired, drawn
+from oss_lab.train.findings.problems import BATCH, MAX_TOKENS, drawn
 
 COUNTS = (2, 3, 4, 5, 6)
 EFFORT: Effort = "medium"

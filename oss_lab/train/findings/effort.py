@@ -23,10 +23,11 @@ from typing import Literal
 import numpy as np
 from tqdm.auto import tqdm
 
-from oss_lab.generate import GREEDY
 from oss_lab.harmony.messages import CHANNELS, EFFORTS, Effort
 from oss_lab.lab import Lab
 from oss_lab.reply import Reply
+from oss_lab.statistics.bootstrap import Mean
+from oss_lab.statistics.shares import Share
 from oss_lab.tasks import Problem, Task
 from oss_lab.tasks.lists import Lists
 from oss_lab.tasks.lookup import Lookup
@@ -34,8 +35,7 @@ from oss_lab.tasks.mix import FREE_TEXT
 from oss_lab.tasks.sums_and_products import Products, Sums
 from oss_lab.token_labels import channel_counts, content_on, reply_tokens
 from oss_lab.train.findings.divergence import Chosen, Divergence, divergences, moved
-from oss_lab.train.findings.mean import Mean
-from oss_lab.train.findings.share import BATCH, MAX_TOKENS, Share, drawn
+from oss_lab.train.findings.problems import drawn, replied
 
 Part = Literal["reply", "final", "question"]
 MATCHED: tuple[Part, ...] = ("final", "question")
@@ -122,18 +122,6 @@ def measure(lab: Lab, n: int, seed: int) -> list[Efforts]:
         ]
         found.append(Efforts(name, seed, n, some, by_effort, compared))
     return found
-
-
-def replied(lab: Lab, problems: Sequence[Problem], effort: Effort) -> list[Reply]:
-    """A greedy reply to each problem."""
-    prompts = [problem.prompt(effort) for problem in problems]
-    return [
-        reply
-        for start in range(0, len(prompts), BATCH)
-        for reply in lab.replies(
-            prompts[start : start + BATCH], sampling=GREEDY, max_tokens=MAX_TOKENS
-        )
-    ]
 
 
 def at_effort(

@@ -21,13 +21,7 @@ from oss_lab.evaluation.builtin import rule_against_5
 from oss_lab.harmony import render
 from oss_lab.harmony.messages import EFFORTS
 from oss_lab.lab import Lab
-from oss_lab.tasks import Task
-from oss_lab.tasks.lists import Lists
-from oss_lab.tasks.lookup import Lookup
-from oss_lab.tasks.mix import FREE_TEXT
-from oss_lab.tasks.settings import Setting, calculator, plain
-from oss_lab.tasks.sums_and_products import Products, Sums
-from oss_lab.train.findings.information import (
+from oss_lab.statistics.information import (
     Information,
     count,
     entropy,
@@ -35,7 +29,13 @@ from oss_lab.train.findings.information import (
     shuffled_groups,
     shuffled_within,
 )
-from oss_lab.train.findings.share import drawn
+from oss_lab.tasks import Task
+from oss_lab.tasks.lists import Lists
+from oss_lab.tasks.lookup import Lookup
+from oss_lab.tasks.mix import FREE_TEXT
+from oss_lab.tasks.settings import Setting, calculator, plain
+from oss_lab.tasks.sums_and_products import Products, Sums
+from oss_lab.train.findings.problems import drawn
 from oss_lab.train.findings.token_kinds import field_of, kind_of
 
 TASKS: dict[str, tuple[Task, Callable[[Random], Setting]]] = {

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from oss_lab.generate import GREEDY
 from oss_lab.harmony.messages import Effort
 from oss_lab.interventions import Intervention, ScaleExpert
 from oss_lab.lab import Lab
+from oss_lab.statistics.paired import Interval, paired_interval
+from oss_lab.statistics.shares import Paired
 from oss_lab.tasks import Problem
-from oss_lab.train.findings.paired_interval import Interval, paired_interval
-from oss_lab.train.findings.share import BATCH, MAX_TOKENS, Paired, marks
+from oss_lab.train.findings.problems import marks, replied
 
 EFFORT: Effort = "high"
 Problems = dict[str, list[Problem]]
@@ -92,15 +92,10 @@ def instead(
 ) -> list[Said]:
     """What is said under a change to the problems that only the whole model gets right; greedy."""
     known = [problem for problem, right in zip(problems, whole, strict=True) if right]
-    found: list[Said] = []
-    for start in range(0, len(known), BATCH):
-        batch = known[start : start + BATCH]
-        prompts = [problem.prompt(EFFORT) for problem in batch]
-        with lab.intervene(change):
-            replies = lab.replies(prompts, sampling=GREEDY, max_tokens=MAX_TOKENS)
-        found += [
-            Said(problem.question, problem.answer, reply.analysis, reply.final)
-            for problem, reply in zip(batch, replies, strict=True)
-            if not problem.is_right(reply.messages)
-        ]
-    return found
+    with lab.intervene(change):
+        replies = replied(lab, known, EFFORT)
+    return [
+        Said(problem.question, problem.answer, reply.analysis, reply.final)
+        for problem, reply in zip(known, replies, strict=True)
+        if not problem.is_right(reply.messages)
+    ]

@@ -7,12 +7,12 @@ from jaxtyping import Float
 from numpy import ndarray
 from tqdm.auto import tqdm
 
-from oss_lab.analysis.atlas import Atlas
-from oss_lab.analysis.routing_corpus import Corpus, routing_corpus
+from oss_lab.analysis.routing.atlas import Atlas
+from oss_lab.analysis.routing.corpus import Corpus, routing_corpus
 from oss_lab.harmony import render
 from oss_lab.lab import Lab
+from oss_lab.statistics.paired import Interval
 from oss_lab.train.findings.knock_out import EFFORT, Cost, Marks, Problems, cost
-from oss_lab.train.findings.paired_interval import Interval
 
 SHORTLIST = 10  # experts that the atlas lists for a task
 

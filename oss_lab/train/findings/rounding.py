@@ -16,7 +16,8 @@ from oss_lab.evaluation.builtin import SUITE
 from oss_lab.generate import GREEDY
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import Lab
-from oss_lab.train.findings.share import Paired, marks
+from oss_lab.statistics.shares import Paired
+from oss_lab.train.findings.problems import marks
 from oss_lab.train.loop import trained
 from oss_lab.train.recipe import RECIPE, STATE, read_recipe
 

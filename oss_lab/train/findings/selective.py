@@ -19,12 +19,13 @@ from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 
-from oss_lab.analysis.atlas import Atlas, atlas
+from oss_lab.analysis.routing.atlas import Atlas, atlas
 from oss_lab.errors import LabError
 from oss_lab.evaluation.builtin import Row
 from oss_lab.harmony.messages import Effort
 from oss_lab.interventions import BiasExpert, ScaleExpert
 from oss_lab.lab import Lab
+from oss_lab.statistics.paired import Interval, contrast_interval
 from oss_lab.tasks import Task
 from oss_lab.tasks.sums_and_products import Products, Sums
 from oss_lab.train.findings.knock_out import (
@@ -40,7 +41,6 @@ from oss_lab.train.findings.knock_out import (
     solved,
 )
 from oss_lab.train.findings.nominate import Nominee, read, screened
-from oss_lab.train.findings.paired_interval import Interval, contrast_interval
 
 TASKS: dict[str, Task] = {"product": Products(lengths=(3, 2)), "sum": Sums()}
 DIRECTIONS = (("product", "sum"), ("sum", "product"))

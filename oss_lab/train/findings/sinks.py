@@ -30,14 +30,15 @@ from oss_lab.harmony import render
 from oss_lab.harmony.messages import Effort
 from oss_lab.interventions import Intervention, ScaleHead, SetSink, ShiftSink
 from oss_lab.lab import Lab
+from oss_lab.statistics.bootstrap import Mean
+from oss_lab.statistics.paired import paired_interval
+from oss_lab.statistics.shares import Paired
 from oss_lab.tasks import Problem
 from oss_lab.tasks.free_text import OutOfReach
 from oss_lab.tasks.lookup import Lookup
 from oss_lab.tasks.problem import Task
 from oss_lab.tasks.sums_and_products import Products, Sums
-from oss_lab.train.findings.mean import Mean
-from oss_lab.train.findings.paired_interval import paired_interval
-from oss_lab.train.findings.share import Paired, drawn, marks
+from oss_lab.train.findings.problems import drawn, marks
 
 TASKS: dict[str, Task] = {
     "product 3x2 digits": Products(lengths=(3, 2)),

@@ -18,9 +18,10 @@ from oss_lab.harmony import render
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
 from oss_lab.loading import find_checkpoint, load_model
+from oss_lab.statistics.shares import Paired
 from oss_lab.tasks import Problem
 from oss_lab.tasks.lookup import Lookup
-from oss_lab.train.findings.share import Paired, drawn, marks
+from oss_lab.train.findings.problems import drawn, marks
 
 TASKS = {
     "beyond": Lookup(filler=(40, 80), asked=1),

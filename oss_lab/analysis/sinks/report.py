@@ -17,9 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from oss_lab.analysis.explained import Explained, summed
-from oss_lab.analysis.resampling import quotient_interval
-from oss_lab.analysis.sink_behaviour import (
+from oss_lab.analysis.sinks.behaviour import (
     NEARLY_ALL,
     SETTLED,
     SOME,
@@ -32,6 +30,8 @@ from oss_lab.analysis.sink_behaviour import (
 )
 from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
+from oss_lab.statistics.bootstrap import quotient_interval
+from oss_lab.statistics.explained import Explained, summed
 from oss_lab.tracing.trace import Trace
 
 POINTS = ("attn.sink", "attn.sink_mass")

@@ -5,8 +5,7 @@ accuracies, put together with their correlation. It keeps to -1 ... 1, and has a
 problem differs.
 """
 
-from oss_lab.evaluation.report import wilson
-from oss_lab.train.findings.share import Paired
+from oss_lab.statistics.shares import Paired, wilson
 
 Interval = tuple[float, float]
 
@@ -14,7 +13,7 @@ Interval = tuple[float, float]
 def paired_interval(pair: Paired) -> Interval:
     """Of first minus second, at 95 %; of at least one problem.
 
-    >>> from oss_lab.train.findings.share import Share
+    >>> from oss_lab.statistics.shares import Share
     >>> found = paired_interval(Paired(Share(48, 50), Share(38, 50), 0.2, 12, 2))
     >>> [round(bound, 4) for bound in found]
     [0.0569, 0.3404]

@@ -1,18 +1,19 @@
 """Counted outcomes: a share with its interval, and two models on the same problems."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from random import Random
 
-from oss_lab.evaluation.report import wilson
-from oss_lab.evaluation.run import run
-from oss_lab.harmony.messages import Effort
-from oss_lab.lab import Lab
-from oss_lab.tasks import Problem, Task
-from oss_lab.tasks.settings import Setting, plain
 
-BATCH = 256
-MAX_TOKENS = 400  # of one reply
+def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval for `right` of `n` (J. Am. Stat. Assoc. 22, 1927, p. 209).
+
+    >>> [round(bound, 3) for bound in wilson(8, 10)]
+    [0.49, 0.943]
+    """
+    share, spread = right / n, z * z / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * ((share * (1 - share) + spread / 4) / n) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 @dataclass(frozen=True)
@@ -55,17 +56,3 @@ class Paired:
         only_second = sum(b and not a for a, b in zip(first, second, strict=True))
         difference = (only_first - only_second) / len(first)
         return cls(Share.of(first), Share.of(second), difference, only_first, only_second)
-
-
-def drawn(
-    task: Task, n: int, rng: Random, setting: Callable[[Random], Setting] = plain
-) -> list[Problem]:
-    """n held-out problems, each in a setting of its own."""
-    return [setting(rng).applied(rng, task.draw(rng, "held_out")) for _ in range(n)]
-
-
-def marks(lab: Lab, problems: Sequence[Problem], effort: Effort) -> list[bool]:
-    """Which problems the model gets right; decoding is the lab's, greedy for nano."""
-    outcomes = run(lab, problems, effort, batch=BATCH, max_tokens=MAX_TOKENS, seed=0)
-    right = {outcome.index: outcome.right for outcome in outcomes}
-    return [right[n] for n in range(len(problems))]

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from oss_lab.analysis.resampling import quotient_interval
-from oss_lab.train.findings.information import shuffled_within
+from oss_lab.statistics.bootstrap import quotient_interval
+from oss_lab.statistics.information import shuffled_within
 
 Values = Float[ndarray, "token column"]
 VARIES = 1e-9
@@ -61,15 +61,19 @@ def explained(
     Args:
         sequence: from 0, rising from token to token, none left out.
         beside: another label, whose part is taken out first; the share stays one of all variance.
+            That part is each sequence's own, so that of few sequences the share comes out too low,
+            by about one in their number.
     """
     values, nothing = values.astype(np.float64), np.zeros_like(label)
     centred = values - from_others(values, nothing, sequence)
-    rest = centred if beside is None else centred - from_others(centred, beside, sequence)
     whole = summed(centred**2, sequence)
+    # What the label is to explain, and what is left where it is not known.
+    part = values if beside is None else centred - from_others(centred, beside, sequence)
+    unknown = centred if beside is None else part
 
     def gained(labels: Int[ndarray, "token"]) -> Float[ndarray, "sequence column"]:
-        left = rest - from_others(rest, labels, sequence)
-        return summed(rest**2 - left**2, sequence)
+        left = part - from_others(part, labels, sequence)
+        return summed(unknown**2 - left**2, sequence)
 
     def share(gain: Float[ndarray, "sequence column"]) -> Float[ndarray, "column"]:
         total = whole.sum(0)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numpy import ndarray
 
 from oss_lab.errors import LabError
@@ -72,32 +72,6 @@ class Corpus:
         return np.bincount(cells.ravel(), minlength=int(np.prod(shape))).reshape(shape)
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Values and the bounds of their 95 % intervals; NaN where there is nothing to divide by."""
-
-    value: Float[ndarray, "..."]
-    low: Float[ndarray, "..."]
-    high: Float[ndarray, "..."]
-
-    @classmethod
-    def of(cls, draws: Float[ndarray, "draw ..."]) -> "Estimate":
-        """From values computed with each row of `resampled`; those of row 0 are the corpus's."""
-        undefined = np.isnan(draws[1:]).all(0)
-        filled = np.where(undefined, 0.0, draws[1:])
-        low, high = np.nanpercentile(filled, (2.5, 97.5), axis=0)
-        return cls(draws[0], *(np.where(undefined, np.nan, bound) for bound in (low, high)))
-
-    @classmethod
-    def stacked(cls, layers: Sequence["Estimate"]) -> "Estimate":
-        """[layer ...] from one estimate a layer."""
-        return cls(
-            np.stack([each.value for each in layers]),
-            np.stack([each.low for each in layers]),
-            np.stack([each.high for each in layers]),
-        )
-
-
 def routing_corpus(
     traces: Iterable[Trace], experts: int, groups: Sequence[str] | None = None
 ) -> Corpus:
@@ -147,22 +121,3 @@ def token_of(trace: Trace, number: int, position: int) -> tuple[int, int, int, i
 def place_of(label: TokenLabel) -> str:
     """The channel of a token's message, or its role where there is none."""
     return label.channel or label.role or "between messages"
-
-
-def resampled(sequences: int, resamples: int, seed: int) -> Float[ndarray, "draw sequence"]:
-    """How often each sequence counts in each draw; row 0 is all of them once.
-
-    Raises:
-        LabError: there is nothing to resample.
-    """
-    if resamples < 1:
-        raise LabError(f"resamples is {resamples}; it must be 1 or more")
-    even = np.full(sequences, 1 / sequences)
-    drawn = np.random.default_rng(seed).multinomial(sequences, even, size=resamples)
-    return np.concatenate((np.ones((1, sequences)), drawn))
-
-
-def ratio(a: Float[ndarray, "..."], b: Float[ndarray, "..."]) -> Float[ndarray, "..."]:
-    """a / b, NaN where b is 0."""
-    a, b = np.broadcast_arrays(a, b)
-    return np.divide(a, b, out=np.full(b.shape, np.nan), where=b != 0)

@@ -21,8 +21,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from oss_lab.analysis.routing_corpus import Corpus, Estimate, ratio, resampled
+from oss_lab.analysis.routing.corpus import Corpus
 from oss_lab.errors import LabError
+from oss_lab.statistics.bootstrap import Estimate, ratio, resampled
+from oss_lab.statistics.information import shuffled_within
 
 Keys = Int[ndarray, "token"]
 
@@ -84,7 +86,7 @@ def predictability(
             ratio(draws @ hits[:, of_sequence].T, (draws @ slots[of_sequence])[:, None])
         )
 
-    controls = [share([shuffled_within(token, corpus.sequence, rng)]) for _ in range(shuffles)]
+    controls = [share([shuffled_within(token, corpus.sequence)(rng)]) for _ in range(shuffles)]
     return Predictability(
         corpus.layers,
         int((~of_sequence).sum()),
@@ -134,10 +136,3 @@ def likeliest(
 def known(keys: Keys, held: Bool[ndarray, "token"]) -> Bool[ndarray, "token"]:
     """Whether the fitted tokens have the key of each token."""
     return (np.bincount(keys[~held], minlength=int(keys.max()) + 1) > 0)[keys]
-
-
-def shuffled_within(
-    labels: Int[ndarray, "token"], sequence: Int[ndarray, "token"], rng: np.random.Generator
-) -> Int[ndarray, "token"]:
-    """The tokens of each sequence swap their labels; `sequence` rises from token to token."""
-    return labels[np.lexsort((rng.random(len(labels)), sequence))]

@@ -1,5 +1,6 @@
 """Traces of a corpus: a file a sequence in one folder, so that a stopped collection goes on.
 
+    from oss_lab.evidence.collect import collect
     collection = collect(lab, prompts, ["moe.expert_ids", "moe.margin"], "traces/")
     for trace in collection: ...
 
@@ -99,12 +100,15 @@ def collect(
         "seed": seed,
         "corpus": corpus,
         "checkpoint": lab.digest,
+        "interventions": [str(each) for each in lab.interventions],
+        "dtype": str(lab.model.embedding.weight.dtype),
+        "device": lab.model.device.type,
     }
     begin(folder, about)
     files = tuple(folder / f"{n:05}.safetensors" for n in range(len(pairs)))
     todo = [(file, *pair) for file, pair in zip(files, pairs, strict=True) if not file.exists()]
     for file, tokens, selection in progress(todo, "collect", "sequence", leave=True):
-        traced(lab.model, lab.encoding, tokens, selection, lab.digest).save(file)
+        traced(lab.model, lab.encoding, tokens, selection, lab.digest, lab.taps()).save(file)
     return Collection(folder, files)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
-from oss_lab.analysis.routing_corpus import Corpus
+from oss_lab.analysis.routing.corpus import Corpus
 from oss_lab.errors import LabError
 
 

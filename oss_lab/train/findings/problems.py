@@ -1,0 +1,41 @@
+"""Held-out problems: drawn, asked, and which of them are right."""
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+from oss_lab.evaluation.run import run
+from oss_lab.generate import GREEDY
+from oss_lab.harmony.messages import Effort
+from oss_lab.lab import Lab
+from oss_lab.reply import Reply
+from oss_lab.tasks import Problem, Task
+from oss_lab.tasks.settings import Setting, plain
+
+BATCH = 256
+MAX_TOKENS = 400  # of one reply
+
+
+def drawn(
+    task: Task, n: int, rng: Random, setting: Callable[[Random], Setting] = plain
+) -> list[Problem]:
+    """n held-out problems, each in a setting of its own."""
+    return [setting(rng).applied(rng, task.draw(rng, "held_out")) for _ in range(n)]
+
+
+def marks(lab: Lab, problems: Sequence[Problem], effort: Effort) -> list[bool]:
+    """Which problems the model gets right; decoding is the lab's, greedy for nano."""
+    outcomes = run(lab, problems, effort, batch=BATCH, max_tokens=MAX_TOKENS, seed=0)
+    right = {outcome.index: outcome.right for outcome in outcomes}
+    return [right[n] for n in range(len(problems))]
+
+
+def replied(lab: Lab, problems: Sequence[Problem], effort: Effort) -> list[Reply]:
+    """A greedy reply to each problem."""
+    prompts = [problem.prompt(effort) for problem in problems]
+    return [
+        reply
+        for start in range(0, len(prompts), BATCH)
+        for reply in lab.replies(
+            prompts[start : start + BATCH], sampling=GREEDY, max_tokens=MAX_TOKENS
+        )
+    ]
