@@ -1,6 +1,7 @@
 """`oss-lab diff A B`: where two traces part. Nothing is printed where they hold the same.
 
-Two runs that round differently differ everywhere by a little: --tolerance says what counts.
+Two runs that round differently differ everywhere by a little: --tolerance says what counts. The
+exit status is 0 either way.
 """
 
 import argparse

@@ -19,6 +19,7 @@ from rich.console import Console
 from oss_lab.errors import LabError
 from oss_lab.proof.report import against_numpy, against_transformers, reasons
 from oss_lab.proof.run import prove
+from oss_lab.proof.settings import BOUNDS, MOST
 from oss_lab.transformers_model import MISSING
 
 WIDTH = 240  # columns: the table of all lengths, whatever the terminal holds
@@ -37,6 +38,8 @@ def main() -> int:
     console = Console(width=WIDTH)
     numpy = [proof for proof in proofs if proof.setting.against == "NumPy"]
     console.print(against_numpy(numpy))
+    bounds = ", ".join(f"{bound:g} in {dtype}" for dtype, bound in BOUNDS.items())
+    console.print(f"bounds: {bounds}; beyond {MOST:,} tokens they grow with the length")
     for line in reasons(numpy):
         console.print(f"- {line}", markup=False)
     if theirs := [proof for proof in proofs if proof.setting.against == "transformers"]:

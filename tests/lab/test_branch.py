@@ -136,7 +136,7 @@ def test_interventions_hold_from_the_branch_on_and_never_before(lab):
     with torch.inference_mode():
         lab.model(torch.tensor([TOKENS[: at - 1]]), cache, last=0)
     written = generate(
-        lab.model, [TOKENS[:at]], stop=tree.stops, max_tokens=8, usable=lab.usable, cache=cache,
+        lab.model, [TOKENS[:at]], stop=tree.lab.stops, max_tokens=8, usable=lab.usable, cache=cache,
         taps=Changes([Effect(ABLATE)], at - 1),
     )  # fmt: skip
     tokens = [token for _, token in written]

@@ -79,7 +79,7 @@ def test_tier_one_takes_about_3_5_kilobytes_a_token_of_20b():
 
 def test_derived_points_need_their_sources():
     assert tapped(["attn.lse", "moe.out"]) == {"attn.scores", "attn.sink", "moe.out"}
-    with pytest.raises(LabError, match=r"no point 'moe\.ids'; the points are embed"):
+    with pytest.raises(LabError, match=r"no point 'moe\.ids', but moe\.expert_ids;"):
         check_points(["moe.ids"])
 
 

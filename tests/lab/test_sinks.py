@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import oss_lab
-from oss_lab.analysis import sinks
+from oss_lab.analysis.sinks import report as sinks
 from oss_lab.analysis.sinks.behaviour import SETTLED
 from oss_lab.analysis.sinks.report import QUANTILES, sink_report
 from oss_lab.errors import LabError
