@@ -179,8 +179,13 @@ class Recording:
                         F.pad(part, (0, keys - part.shape[-1]), value=UNSEEN[name])
                         for part in parts
                     ]
-                kept[name, layer] = checked(name, layer, torch.cat(parts).cpu())
+                kept[name, layer] = checked(name, layer, joined(parts).cpu())
         return kept
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """One after the other; a single one as it is."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def checked(name: str, layer: int | None, x: Tensor) -> Tensor:
@@ -188,13 +193,15 @@ def checked(name: str, layer: int | None, x: Tensor) -> Tensor:
 
     Warns where an activation is zero everywhere.
     """
+    if not x.numel():
+        return x
     excluded = name in ("attn.scores", "moe.router_logits")
-    finite = x.masked_fill(x == -torch.inf, 0) if excluded else x
-    if not finite.isfinite().all():
+    lowest, highest = (x.masked_fill(x == -torch.inf, 0) if excluded else x).aminmax()
+    if not (lowest.isfinite() and highest.isfinite()):  # of a NaN both are NaN
         raise LabError(
             f"{where(name, layer)} holds NaN or infinity; the weights or an intervention broke it"
         )
-    if POINTS[name].kind == "activation" and x.numel() and not x.any():
+    if POINTS[name].kind == "activation" and lowest == highest == 0:
         warnings.warn(
             f"{where(name, layer)} is zero everywhere; unless that was meant, the weights or an"
             " intervention broke it",
