@@ -120,3 +120,9 @@ def token_text(encoding: tiktoken.Encoding, token: int) -> str:
     """What a token stands for; bytes that are no UTF-8 in hexadecimal."""
     raw = token_bytes(encoding, token)
     return f"<no token {token}>" if raw is None else raw.decode("utf-8", "backslashreplace")
+
+
+def text_of(encoding: tiktoken.Encoding, ids: Sequence[int]) -> str:
+    """The text of ids, special tokens by name; bytes that are no UTF-8 in hexadecimal."""
+    raw = [token_bytes(encoding, id) or f"<no token {id}>".encode() for id in ids]
+    return b"".join(raw).decode("utf-8", "backslashreplace")

@@ -7,6 +7,8 @@ Of one prediction:
     lens.py               what each layer would predict if it were the last
 Of one reply:
     branch.py             a tree of what could have been said: edit a token, and go on from there
+    branch_node.py        a stretch of it, and under which interventions it was computed
+    branch_trace.py       what was computed there, read again, and where two nodes part
     commitment.py         what would the answer be, had the thinking ended here?
     effort.py             one question at every effort: tokens by channel, experts by layer
 Of two positions or sequences:
@@ -14,14 +16,7 @@ Of two positions or sequences:
     patched_rows.py       a batch of one sequence, each row with other values put in
     reach.py              by which layers information could come from one position to another
 Of a corpus:
-    atlas.py              how busy each expert is, and with which tokens, channels and tasks
-    coactivation.py       which experts are chosen together more often than their loads explain?
-    paths.py              which other tokens go through the same experts?
     probe.py              what can be read linearly from a residual stream, a layer at a time
-    routing_baselines.py  how well the token alone predicts its experts, and shuffled tokens
-    routing_corpus.py     the choices of many sequences in arrays, and intervals over sequences
-    sinks.py              what each head's sink takes, where, and what it depends on
-    sink_behaviour.py     idle, seldom, gated by position or by content
-    explained.py          variance that a label explains in sequences not looked at
-    resampling.py         intervals of means over sequences
+    routing/              the router's choices: an atlas of experts, baselines, pairs, paths
+    sinks/                what each head's sink takes, where, and what it depends on
 """

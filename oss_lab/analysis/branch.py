@@ -15,103 +15,23 @@ positions where it held. For a prefix under other interventions begin another tr
 import math
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-import torch
-from jaxtyping import Float
-from tiktoken import Encoding
-from torch import Tensor
-
+from oss_lab.analysis.branch_node import Node
+from oss_lab.analysis.branch_trace import ROUNDING, Parting, parting, read_on, retraced
 from oss_lab.cache import KVCache
 from oss_lab.errors import LabError
-from oss_lab.generate import PREFILL_CHUNK, Sampling, Token, check_tokens, generate
+from oss_lab.generate import Sampling, Token, check_tokens, generate
 from oss_lab.harmony import Conversation, End, StreamParser
-from oss_lab.harmony.specials import START, specials, token_bytes
+from oss_lab.harmony.specials import START, specials
 from oss_lab.inside import Prompt
-from oss_lab.interventions import Intervention
-from oss_lab.interventions.changes import Both, Changes, Effect
 from oss_lab.lab import MAX_TOKENS, Lab
-from oss_lab.model import Taps, untapped
 from oss_lab.points import ALWAYS
 from oss_lab.reply import Reply, ReplyBuilder, Timing
-from oss_lab.tracing.cost import BUDGET, check_budget
-from oss_lab.tracing.diff import differences
-from oss_lab.tracing.recording import Recording, Selection
-from oss_lab.tracing.run import assembled
+from oss_lab.token_labels import text_of
 from oss_lab.tracing.trace import Trace
 
-ROUNDING = 1e-4  # the same values, computed in pieces of other lengths, differ by less in float32
 SHOWN = 64  # characters of a node in the listing of a tree
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Node:
-    """A stretch of tokens behind a part of its parent's sequence.
-
-    Attributes:
-        number: its place in `Tree.nodes`.
-        start: position of its first token; the parent's tokens before it come first.
-        tokens: what was given (`forced`), then what the model wrote.
-        interventions: in force from position start - 1 on.
-        sampling: by which the model wrote, its seed included; None where it wrote nothing.
-        cache: keys and values of the whole sequence but its last token, which nothing has followed.
-    """
-
-    number: int
-    parent: "Node | None"
-    start: int
-    tokens: tuple[Token, ...]
-    interventions: tuple[Intervention, ...]
-    sampling: Sampling | None
-    cache: KVCache = field(repr=False)
-
-    def __repr__(self) -> str:
-        return f"<node {self.number}: positions {self.start}-{self.start + len(self.tokens) - 1}>"
-
-    @property
-    def sequence(self) -> tuple[Token, ...]:
-        """All tokens from the beginning on. The log-probability of the first is NaN."""
-        before = () if self.parent is None else self.parent.sequence[: self.start]
-        return (*before, *self.tokens)
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """The ids of `sequence`."""
-        return tuple(token.id for token in self.sequence)
-
-    @property
-    def computed(self) -> tuple[tuple[int, int, tuple[Intervention, ...]], ...]:
-        """(begin, end, interventions): under which the positions begin ... end - 1 were computed.
-
-        Neighbouring stretches under the same interventions are one.
-        """
-        end = self.start + len(self.tokens)
-        if self.parent is None:
-            return ((0, end, self.interventions),)
-        begin = self.start - 1
-        before = [
-            (first, min(last, begin), made)
-            for first, last, made in self.parent.computed
-            if first < begin
-        ]
-        if before and same(before[-1][2], self.interventions):
-            begin = before.pop()[0]
-        return (*before, (begin, end, self.interventions))
-
-
-@dataclass(frozen=True)
-class Parting:
-    """Where two nodes part.
-
-    Attributes:
-        common: tokens at the beginning that are the same; the position where they part.
-        texts: of each from there on.
-        differences: of their traces over the positions that both have; see `tracing/diff.py`.
-    """
-
-    common: int
-    texts: tuple[str, str]
-    differences: tuple[str, ...]
 
 
 class Tree:
@@ -206,51 +126,14 @@ class Tree:
         return replace(builder.finish()[1], timing=untimed)
 
     def trace(self, node: Node, points: Sequence[str] = ALWAYS, first: int | None = None) -> Trace:
-        """What was computed at these points over a node's first `first` tokens (None: all), each
-        stretch again under its own interventions, and not under those in force now."""
-        lab, end = self.lab, len(node.ids) if first is None else first
-        selection = Selection(tuple(points))
-        selection.check(lab.config, end)
-        check_budget(lab.model, selection, end, BUDGET)
-        recording, cache = Recording(lab.model, selection), KVCache(lab.config)
-        last = None if any(name.startswith("out.") for name in recording.points) else 0
-        kernels: set[str] = set()
-        told = []
-        for begin, until, made in node.computed:
-            until = min(until, end)
-            if begin >= until:
-                break
-            changes = Changes([Effect(each) for each in made], begin) if made else untapped
-            taps = Both(changes, recording)
-            for piece in pieces(node.ids[begin:until]):
-                forward(lab, piece, cache, taps, last)
-            kernels.add(lab.model.computed_by(taps))
-            told += [f"from position {begin} to {until - 1}: {each}" for each in made]
-        trace = assembled(
-            lab.model, lab.encoding, node.ids[:end], recording, lab.digest, untapped,
-            kernels=" and ".join(sorted(kernels)),
-        )  # fmt: skip
-        return replace(trace, origin=replace(trace.origin, interventions=tuple(told)))
+        """What was computed in a node; see `branch_trace.retraced`."""
+        return retraced(self.lab, node, points, first)
 
     def compare(
         self, a: Node, b: Node, points: Sequence[str] = ALWAYS, tolerance: float = ROUNDING
     ) -> Parting:
-        """Where two nodes part, in tokens and in what was computed; they may be of two trees.
-
-        Args:
-            tolerance: differences up to it are not told; see `tracing/diff.py`.
-        """
-        pairs = list(zip(a.ids, b.ids, strict=False))
-        common = next((n for n, (x, y) in enumerate(pairs) if x != y), len(pairs))
-        x, y = (self.trace(node, points, first=len(pairs)) for node in (a, b))
-        return Parting(
-            common,
-            (
-                text_of(self.lab.encoding, a.ids[common:]),
-                text_of(self.lab.encoding, b.ids[common:]),
-            ),
-            tuple(differences(x, y, tolerance)),
-        )
+        """Where two nodes part; see `branch_trace.parting`."""
+        return parting(self.lab, a, b, points, tolerance)
 
     def __str__(self) -> str:
         """A line a node, indented under its parent: positions, what was given + what was written,
@@ -292,42 +175,6 @@ def seeded(sampling: Sampling) -> Sampling:
     if sampling.temperature == 0 or sampling.seed is not None:
         return sampling
     return replace(sampling, seed=secrets.randbits(32))
-
-
-def same(some: Sequence[Intervention], others: Sequence[Intervention]) -> bool:
-    """Whether these are the very same interventions: equal ones may put in different values."""
-    return list(map(id, some)) == list(map(id, others))
-
-
-def pieces(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    """The ids in chunks that are read at once."""
-    return (ids[n : n + PREFILL_CHUNK] for n in range(0, len(ids), PREFILL_CHUNK))
-
-
-@torch.inference_mode()
-def forward(
-    lab: Lab, ids: Sequence[int], cache: KVCache, taps: Taps, last: int | None
-) -> Float[Tensor, "kept vocab"]:
-    """Read ids into a cache; the logits of the last ones."""
-    row = torch.tensor([list(ids)], device=lab.model.device)
-    return lab.model(row, cache, last=last, taps=taps)[0]
-
-
-def read_on(lab: Lab, ids: Sequence[int], cache: KVCache, taps: Taps) -> list[float]:
-    """Read all ids but the last into a cache; log-probability of each id behind the first."""
-    found: list[float] = []
-    for piece in pieces(ids[:-1]):
-        logprobs = forward(lab, piece, cache, taps, None).float().log_softmax(-1).cpu()
-        begin = len(found) + 1
-        following = torch.tensor(ids[begin : begin + len(piece)])
-        found += logprobs.gather(-1, following[:, None])[:, 0].tolist()
-    return found
-
-
-def text_of(encoding: Encoding, ids: Sequence[int]) -> str:
-    """The text of ids, special tokens by name; bytes that are no UTF-8 in hexadecimal."""
-    raw = [token_bytes(encoding, id) or f"<no token {id}>".encode() for id in ids]
-    return b"".join(raw).decode("utf-8", "backslashreplace")
 
 
 def short(text: str) -> str:
