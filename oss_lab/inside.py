@@ -10,7 +10,8 @@
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TypedDict, Unpack
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import tiktoken
 from jaxtyping import Float
@@ -31,6 +32,9 @@ from oss_lab.tracing.cost import BUDGET, Plan, check_budget, plan
 from oss_lab.tracing.recording import Selection
 from oss_lab.tracing.run import traced
 from oss_lab.tracing.trace import Trace
+
+if TYPE_CHECKING:
+    from oss_lab.evidence.collect import Collection as Traces
 
 Prompt = Reply | Conversation | Sequence[int]
 
@@ -103,6 +107,26 @@ class Inside:
         """What that trace would cost in bytes and seconds; arguments as in `trace`."""
         tokens, selection = self._selected(of, points, chosen)
         return plan(self.model, selection, tokens)
+
+    def collect(
+        self,
+        prompts: Sequence[Prompt],
+        points: Sequence[str],
+        out: str | Path,
+        *,
+        layers: Sequence[int] | None = None,
+        channels: Collection[str] | None = None,
+        tokens_each: int | None = None,
+        seed: int = 0,
+        budget: int = BUDGET,
+    ) -> "Traces":
+        """Traces of a corpus in a folder, gone on with where it was stopped; see `collect.py`."""
+        from oss_lab.evidence.collect import collect
+
+        return collect(
+            self, prompts, points, out,
+            layers=layers, channels=channels, tokens_each=tokens_each, seed=seed, budget=budget,
+        )  # fmt: skip
 
     @contextmanager
     def intervene(self, *interventions: Intervention) -> Iterator[Effects]:

@@ -32,6 +32,7 @@ from oss_lab.harmony import (
 from oss_lab.harmony.messages import EFFORTS, Effort, with_effort
 from oss_lab.harmony.specials import ENDOFTEXT, specials
 from oss_lab.inside import Inside
+from oss_lab.interventions import Intervention
 from oss_lab.interventions.changes import Both
 from oss_lab.model import Taps, Transformer
 from oss_lab.reply import Reply, ReplyBuilder, Stream
@@ -147,22 +148,28 @@ class Lab(Inside):
         analysis_budget: int | None = None,
         alternatives: int = 0,
         points: Sequence[str] = (),
+        interventions: Sequence[Intervention] = (),
     ) -> Reply:
-        """The whole reply; arguments as in `stream`, `seed` replaces the sampling's."""
+        """The whole reply; arguments as in `stream`, `seed` replaces the sampling's.
+
+        Args:
+            interventions: in force for this reply, behind those of `intervene`.
+        """
         sampling = sampling or self.sampling
-        stream = self.stream(
-            question,
-            effort=effort,
-            instructions=instructions,
-            tools=tools,
-            sampling=sampling if seed is None else replace(sampling, seed=seed),
-            max_tokens=max_tokens,
-            analysis_budget=analysis_budget,
-            alternatives=alternatives,
-            points=points,
-        )
-        for _ in stream:
-            pass
+        with self.intervene(*interventions):
+            stream = self.stream(
+                question,
+                effort=effort,
+                instructions=instructions,
+                tools=tools,
+                sampling=sampling if seed is None else replace(sampling, seed=seed),
+                max_tokens=max_tokens,
+                analysis_budget=analysis_budget,
+                alternatives=alternatives,
+                points=points,
+            )
+            for _ in stream:
+                pass
         return stream.reply
 
     def replies(

@@ -1,7 +1,6 @@
 """Traces of a corpus: a file a sequence in one folder, so that a stopped collection goes on.
 
-    from oss_lab.evidence.collect import collect
-    collection = collect(lab, prompts, ["moe.expert_ids", "moe.margin"], "traces/")
+    collection = lab.collect(prompts, ["moe.expert_ids", "moe.margin"], "traces/")
     for trace in collection: ...
 
 `collection.json` says what is collected; `00000.safetensors` and so on are files as `file.py`
@@ -18,8 +17,7 @@ from random import Random
 from typing import Any
 
 from oss_lab.errors import LabError
-from oss_lab.inside import Prompt
-from oss_lab.lab import Lab
+from oss_lab.inside import Inside, Prompt
 from oss_lab.points import POINTS
 from oss_lab.progress import progress
 from oss_lab.token_labels import token_labels
@@ -49,7 +47,7 @@ class Collection:
 
 
 def collect(
-    lab: Lab,
+    lab: Inside,
     prompts: Sequence[Prompt],
     points: Sequence[str],
     out: str | Path,
@@ -113,7 +111,7 @@ def collect(
 
 
 def drawn(
-    lab: Lab,
+    lab: Inside,
     tokens: Sequence[int],
     channels: Container[str] | None,
     most: int | None,

@@ -7,8 +7,8 @@ import torch
 
 import oss_lab.evidence.collect
 from oss_lab.errors import LabError
-from oss_lab.evidence.collect import collect
 from oss_lab.generate import GREEDY
+from oss_lab.interventions import ScaleHead
 from oss_lab.lab import Lab
 
 POINTS = ["moe.expert_ids", "resid.post"]
@@ -31,11 +31,11 @@ def test_a_killed_collection_goes_on_and_loses_nothing(lab, tmp_path, monkeypatc
 
     monkeypatch.setattr(oss_lab.evidence.collect, "traced", killed)
     with pytest.raises(KeyboardInterrupt):
-        collect(lab, PROMPTS, POINTS, tmp_path / "a")
+        lab.collect(PROMPTS, POINTS, tmp_path / "a")
     made = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "a").glob("*.safetensors")}
     assert len(made) == 3
     monkeypatch.undo()
-    found = collect(lab, PROMPTS, POINTS, tmp_path / "a")
+    found = lab.collect(PROMPTS, POINTS, tmp_path / "a")
     assert len(found) == 6
     assert {n: (tmp_path / "a" / n).stat().st_mtime_ns for n in made} == made
     for prompt, trace in zip(PROMPTS, found, strict=True):
@@ -51,38 +51,48 @@ def test_tokens_are_drawn_by_channel_and_seed(lab, tiny, tmp_path):
     )
     talk = tiny.encode(text, allowed_special="all")
     options = {"channels": ["analysis"], "tokens_each": 4}
-    found = collect(lab, [talk, range(9)], POINTS, tmp_path / "a", **options)
+    found = lab.collect([talk, range(9)], POINTS, tmp_path / "a", **options)
     (trace,) = found
     assert len(trace.positions) == 4
     assert {label.channel for label in map(trace.labels.__getitem__, trace.positions)} == {
         "analysis"
     }
-    again = collect(lab, [talk, range(9)], POINTS, tmp_path / "b", **options)
+    again = lab.collect([talk, range(9)], POINTS, tmp_path / "b", **options)
     assert next(iter(again)).positions == trace.positions
-    other = collect(lab, [talk, range(9)], POINTS, tmp_path / "c", seed=1, **options)
+    other = lab.collect([talk, range(9)], POINTS, tmp_path / "c", seed=1, **options)
     assert next(iter(other)).positions != trace.positions
 
 
 def test_another_collection_is_left_alone(lab, tmp_path):
-    collect(lab, PROMPTS[:1], POINTS, tmp_path / "a")
+    lab.collect(PROMPTS[:1], POINTS, tmp_path / "a")
     with pytest.raises(LabError, match="another collection: it differs in points;"):
-        collect(lab, PROMPTS[:1], POINTS[:1], tmp_path / "a")
+        lab.collect(PROMPTS[:1], POINTS[:1], tmp_path / "a")
     with pytest.raises(LabError, match="it differs in seed and corpus;"):
-        collect(lab, PROMPTS[:2], POINTS, tmp_path / "a", seed=3)
+        lab.collect(PROMPTS[:2], POINTS, tmp_path / "a", seed=3)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
     with pytest.raises(LabError, match="is not empty and holds no collection"):
-        collect(lab, PROMPTS, POINTS, tmp_path / "mine")
+        lab.collect(PROMPTS, POINTS, tmp_path / "mine")
     (tmp_path / "a" / "collection.json").write_text("{")
     with pytest.raises(LabError, match="is no JSON"):
-        collect(lab, PROMPTS[:1], POINTS, tmp_path / "a")
+        lab.collect(PROMPTS[:1], POINTS, tmp_path / "a")
 
 
 def test_nothing_is_written_of_what_does_not_fit(lab, tmp_path):
     with pytest.raises(LabError, match=r"of 6 sequences take .* and the budget is 100 bytes"):
-        collect(lab, PROMPTS, POINTS, tmp_path / "a", budget=100)
+        lab.collect(PROMPTS, POINTS, tmp_path / "a", budget=100)
     with pytest.raises(LabError, match="there is no layer 9"):
-        collect(lab, PROMPTS, POINTS, tmp_path / "a", layers=[9])
+        lab.collect(PROMPTS, POINTS, tmp_path / "a", layers=[9])
     with pytest.raises(LabError, match="tokens_each is 0"):
-        collect(lab, PROMPTS, POINTS, tmp_path / "a", tokens_each=0)
+        lab.collect(PROMPTS, POINTS, tmp_path / "a", tokens_each=0)
     assert not (tmp_path / "a").exists()
+
+
+def test_interventions_in_force_are_in_the_traces_and_in_the_folders_name(lab, tmp_path):
+    silence = ScaleHead(layer=0, head=0)
+    with lab.intervene(silence):
+        (trace,) = lab.collect(PROMPTS[:1], ["attn.z"], tmp_path / "a")
+    assert not trace.tensor("attn.z", 0)[:, 0].any()
+    assert trace.origin.interventions == (str(silence),)
+    with pytest.raises(LabError, match="it differs in interventions"):
+        lab.collect(PROMPTS[:1], ["attn.z"], tmp_path / "a")

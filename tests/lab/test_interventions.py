@@ -361,3 +361,14 @@ def test_a_forbidden_expert_leaves_the_entropy_a_number(lab):
     rest = trace.tensor("moe.router_logits", 1)[:, [0, 1, 3]].log_softmax(-1)
     expected = -(rest.exp() * rest).sum(-1)
     torch.testing.assert_close(trace.tensor("moe.entropy", 1), expected)
+
+
+def test_interventions_as_an_argument_hold_for_that_reply_only(lab):
+    silence = ScaleSlot(slot=0)
+    plain = lab.chat("a", max_tokens=6)
+    with lab.intervene(silence):
+        expected = lab.chat("a", max_tokens=6)
+    changed = lab.chat("a", max_tokens=6, points=["moe.expert_ids"], interventions=[silence])
+    assert changed.ids == expected.ids != plain.ids
+    assert changed.trace.origin.interventions == (str(silence),)
+    assert lab.chat("a", max_tokens=6).ids == plain.ids

@@ -1,6 +1,7 @@
 """An atlas of experts: how busy each is, and which tokens, channels and groups it is busy with.
 
-    corpus = routing_corpus(collection, experts=32, groups=tasks)
+    traces = lab.collect(replies, ["moe.expert_ids"], "traces/")
+    corpus = routing_corpus(traces, experts=32, groups=tasks)      # a task for each reply
     found = atlas(corpus)
     found.top[2][7]                       the tokens of expert 7 in the third layer of the corpus
     found.groups.lift.value[2, 7]         how much it prefers each task

@@ -1,6 +1,7 @@
 """The router's choices over many sequences, in arrays; and intervals from resampled sequences.
 
-    corpus = routing_corpus(collection, experts=32, groups=tasks)
+    traces = lab.collect(replies, ["moe.expert_ids"], "traces/")
+    corpus = routing_corpus(traces, experts=32, groups=tasks)      # a task for each reply
 
 Tokens of one sequence depend on each other, so whole sequences are what is resampled: the
 percentile bootstrap at 95 %, of sequences drawn with replacement.

@@ -1,6 +1,6 @@
 """What the sinks do, head by head: how much they take, where, and what it depends on.
 
-    traces = collect(lab, replies, ["attn.sink", "attn.sink_mass"], "traces/")
+    traces = lab.collect(replies, ["attn.sink", "attn.sink_mass"], "traces/")
     report = sink_report(lab.config, traces)
     report.mean, report.by_channel.mean, report.behaviour        # [layer head], [group layer head]
 
