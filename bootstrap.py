@@ -36,7 +36,7 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 LARGE_DOWNLOAD = r"\s*(?:Downloading|Using cached) (\S+) \(([\d.]{2,} GB|\d\d[\d.]* MB)\)"
 MINIMUM = (3, 11)
 MIB = 1024 * 1024
-FREE_NEEDED = 4 * 1024 * MIB  # the largest CPU set-up (2.8 GiB) and what pip unpacks beside it
+FREE_NEEDED = 4 * 1024 * MIB  # the largest CPU set-up (3.2 GiB) and what pip unpacks beside it
 
 
 def stop(sentence):
