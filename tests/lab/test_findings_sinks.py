@@ -111,6 +111,8 @@ def test_the_measured_rows_are_those_of_separate_runs(untrained, short):
         for p, q in zip(plain, changed, strict=True)
     ]
     assert row.divergence.value == pytest.approx(np.mean(divergence), abs=1e-2)
+    assert row.divergence.value is not None
+    assert row.divergence.interval is not None
     assert row.divergence.value > 0.1
     low, high = row.divergence.interval
     assert min(divergence) - 1e-2 <= low <= row.divergence.value <= high <= max(divergence) + 1e-2
@@ -120,7 +122,9 @@ def test_a_bootstrap_interval_covers_as_often_as_it_says():
     draw = np.random.default_rng(0)
     covered = 0
     for seed in range(200):
-        low, high = Mean.of(draw.normal(1.0, 2.0, 60), seed).interval
+        interval = Mean.of(draw.normal(1.0, 2.0, 60), seed).interval
+        assert interval is not None
+        low, high = interval
         covered += low <= 1.0 <= high
     assert 178 <= covered <= 199  # 190 expected; binomial, 4 standard deviations
 

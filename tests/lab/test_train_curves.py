@@ -4,6 +4,7 @@ import html
 import json
 import re
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def changed(**fields):
     return json.dumps({**asdict(run_of(1)[0]), **fields}) + "\n"
 
 
-def traces(figure):
+def traces(figure) -> list[Any]:
     return list(figure.plotly.select_traces())
 
 
