@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import tiktoken
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from oss_lab.cache import KVCache
 from oss_lab.checkpoint.digest import checkpoint_digest
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.errors import LabError
-from oss_lab.generate import check_tokens, sequence_logits
+from oss_lab.generate import check_tokens, prefill, sequence_logits
 from oss_lab.harmony import Conversation, render
 from oss_lab.interventions import Intervention
 from oss_lab.interventions.changes import Changes, Effect, Effects
@@ -160,6 +162,14 @@ class Inside:
         """Taps for one sequence under the interventions in force; its first `begin` tokens are in
         a cache already."""
         return Changes(self._effects, begin) if self._effects else untapped
+
+    def cached(self, tokens: Sequence[int]) -> KVCache:
+        """A cache that holds these tokens, read under the interventions in force; may be none."""
+        cache = KVCache(self.config)
+        if len(tokens):
+            row = torch.tensor([list(tokens)], device=self.model.device)
+            prefill(self.model, row, cache, taps=self.taps())
+        return cache
 
     def tokens_of(self, of: Prompt) -> list[int]:
         """The ids of a reply with its prompt, of a rendered conversation, or as they are given.

@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from oss_lab.cache import KVCache
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.errors import LabError
-from oss_lab.generate import Sampling, Token, generate
+from oss_lab.generate import GREEDY, Force, Sampling, Token, generate, no_force
 from oss_lab.harmony import (
     Conversation,
     DeveloperContent,
@@ -216,6 +217,37 @@ class Lab(Inside):
             ids.pop()
         return self.encoding.decode(ids)
 
+    def written(
+        self,
+        sequences: Sequence[Sequence[int]],
+        *,
+        max_tokens: int,
+        sampling: Sampling = GREEDY,
+        alternatives: int = 0,
+        force: Force = no_force,
+        cache: KVCache | None = None,
+        taps: Taps | None = None,
+    ) -> Iterator[tuple[int, Token]]:
+        """(row, token) of what the model writes behind these ids, each to the end of its turn.
+
+        Args:
+            cache: of one row, with the first tokens of the only sequence; see `generate`.
+            taps: by default those of the interventions in force.
+        """
+        begin = 0 if cache is None else cache.length
+        return generate(
+            self.model,
+            sequences,
+            stop=self.stops,
+            max_tokens=max_tokens,
+            sampling=sampling,
+            usable=self.usable,
+            alternatives=alternatives,
+            force=force,
+            cache=cache,
+            taps=self.taps(begin) if taps is None else taps,
+        )
+
     def _begin(
         self,
         prompts: Sequence[Conversation],
@@ -230,13 +262,10 @@ class Lab(Inside):
             ReplyBuilder(self.encoding, prompt, tokens, analysis_budget)
             for prompt, tokens in zip(prompts, rendered, strict=True)
         ]
-        tokens = generate(
-            self.model,
+        tokens = self.written(
             rendered,
-            stop=self.stops,
             max_tokens=max_tokens,
             sampling=sampling or self.sampling,
-            usable=self.usable,
             alternatives=alternatives,
             force=lambda row: builders[row].next_forced(),
             taps=taps,

@@ -280,6 +280,10 @@ TAKEN_BY_KERNELS = frozenset(name for name in SHOWN_BY_KERNELS if not POINTS[nam
 """Where the kernels go on with what a tap gives back."""
 
 
+BEHIND_THE_LAYERS = frozenset({"out.norm", "out.logits"})
+"""Lines that a forward may compute for its last positions only."""
+
+
 def check_points(names: Collection[str]) -> None:
     """Raise LabError for a name that no point has."""
     for name in names:
@@ -292,3 +296,8 @@ def check_points(names: Collection[str]) -> None:
 def tapped(names: Collection[str]) -> frozenset[str]:
     """The lines of the forward that these points need."""
     return frozenset(source for name in names for source in POINTS[name].sources or (name,))
+
+
+def needs_logits(names: Collection[str]) -> bool:
+    """Whether these points need what is behind the layers, for every position that is kept."""
+    return not BEHIND_THE_LAYERS.isdisjoint(tapped(names))

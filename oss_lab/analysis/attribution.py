@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oss_lab.errors import LabError
-from oss_lab.generate import check_tokens
+from oss_lab.generate import check_position, check_tokens
 from oss_lab.inside import Prompt
 from oss_lab.lab import Lab
 from oss_lab.model.transformer import Block
@@ -70,8 +70,7 @@ def attribution(
     tokens = lab.tokens_of(of)
     if added := [each for each in lab.interventions if each.writes in ADDED]:
         raise LabError(f"end {added[0]}: what it adds to the sum is no head's and no expert's")
-    if not 0 <= position < len(tokens):
-        raise LabError(f"there is no position {position}; they are 0 to {len(tokens) - 1}")
+    check_position(position, tokens)
     check_tokens([token] if against is None else [token, against], lab.config, name="the pair")
     trace = lab.trace(tokens[: position + 1], POINTS, positions=[position])
     layers = range(lab.config.num_hidden_layers)

@@ -21,7 +21,7 @@ from oss_lab.analysis.branch_node import Node
 from oss_lab.analysis.branch_trace import ROUNDING, Parting, parting, read_on, retraced
 from oss_lab.cache import KVCache
 from oss_lab.errors import LabError
-from oss_lab.generate import Sampling, Token, check_tokens, generate
+from oss_lab.generate import Sampling, Token, check_tokens
 from oss_lab.harmony import Conversation, End, StreamParser
 from oss_lab.harmony.specials import START, specials
 from oss_lab.inside import Prompt
@@ -91,21 +91,13 @@ class Tree:
         goes_on = max_tokens != 0 and ids[-1] not in lab.stops
         if not given and not goes_on:
             raise LabError(f"nothing would come behind position {at - 1}: give it tokens")
-        cache, taps = node.cache.fork(at=at - 1), lab.taps(at - 1)
-        logprobs = read_on(lab, ids[at - 1 :], cache, taps)
+        cache = node.cache.fork(at=at - 1)
+        logprobs = read_on(lab, ids[at - 1 :], cache, lab.taps(at - 1))
         tokens = [Token(id, p, forced=True) for id, p in zip(given, logprobs, strict=True)]
         drawn = seeded(sampling or lab.sampling) if goes_on else None
         if drawn is not None:
-            written = generate(
-                lab.model,
-                [ids],
-                stop=lab.stops,
-                max_tokens=max_tokens,
-                sampling=drawn,
-                usable=lab.usable,
-                alternatives=alternatives,
-                cache=cache,
-                taps=taps,
+            written = lab.written(
+                [ids], max_tokens=max_tokens, sampling=drawn, alternatives=alternatives, cache=cache
             )
             tokens += [token for _, token in written]
         number = len(self.nodes)

@@ -13,7 +13,7 @@ from oss_lab.generate import PREFILL_CHUNK
 from oss_lab.interventions.changes import Both, Changes, Effect
 from oss_lab.lab import Lab
 from oss_lab.model import Taps, untapped
-from oss_lab.points import ALWAYS
+from oss_lab.points import ALWAYS, needs_logits
 from oss_lab.token_labels import text_of
 from oss_lab.tracing.cost import BUDGET, check_budget
 from oss_lab.tracing.diff import differences
@@ -49,7 +49,7 @@ def retraced(
     selection.check(lab.config, end)
     check_budget(lab.model, selection, end, BUDGET)
     recording, cache = Recording(lab.model, selection), KVCache(lab.config)
-    last = None if any(name.startswith("out.") for name in recording.points) else 0
+    last = None if needs_logits(points) else 0
     kernels: set[str] = set()
     told = []
     for begin, until, made in node.computed:

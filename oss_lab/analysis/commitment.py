@@ -11,7 +11,6 @@ import torch
 
 from oss_lab.cache import KVCache
 from oss_lab.errors import LabError
-from oss_lab.generate import GREEDY, generate, prefill
 from oss_lab.lab import Lab
 from oss_lab.progress import progress
 from oss_lab.reply import Reply, final_header
@@ -54,8 +53,7 @@ def commitment(lab: Lab, reply: Reply) -> list[Step]:
     places = sorted({0, *ends, thinking[-1] + 1})
     answer = answer_ids(lab, reply)
     tokens = [*reply.prompt_tokens, *reply.ids]
-    whole = KVCache(lab.config)
-    prefill(lab.model, torch.tensor([tokens], device=lab.model.device), whole, taps=lab.taps())
+    whole = lab.cached(tokens)
     steps = []
     for kept in progress(places, "commitment"):
         header = final_header(lab.encoding, inside_message=kept > 0)
@@ -69,16 +67,7 @@ def commitment(lab: Lab, reply: Reply) -> list[Step]:
 
 def answered(lab: Lab, before: list[int], cache: KVCache) -> str:
     """The text that follows greedily."""
-    written = generate(
-        lab.model,
-        [before],
-        stop=lab.stops,
-        max_tokens=ANSWER_TOKENS,
-        sampling=GREEDY,
-        usable=lab.usable,
-        cache=cache,
-        taps=lab.taps(cache.length),
-    )
+    written = lab.written([before], max_tokens=ANSWER_TOKENS, cache=cache)
     return lab.encoding.decode([token.id for _, token in written if token.id not in lab.stops])
 
 

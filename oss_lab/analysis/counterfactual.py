@@ -11,9 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from oss_lab.cache import KVCache
 from oss_lab.errors import LabError
-from oss_lab.generate import check_tokens, prefill
+from oss_lab.generate import check_position, check_tokens
 from oss_lab.inside import Prompt
 from oss_lab.interventions.changes import Both
 from oss_lab.interventions.experts import best_of_the_rest
@@ -60,8 +59,7 @@ def counterfactuals(
         LabError: there is no such position, or no next token and no target.
     """
     tokens = lab.tokens_of(of)
-    if not 0 <= position < len(tokens):
-        raise LabError(f"there is no position {position}; they are 0 to {len(tokens) - 1}")
+    check_position(position, tokens)
     if target is None:
         if position + 1 == len(tokens):
             raise LabError(f"no token comes behind position {position}; name a target")
@@ -69,10 +67,7 @@ def counterfactuals(
     check_tokens([target], lab.config, name="the target")
     changes = OneSlotARow(lab.config.num_hidden_layers, lab.config.experts_per_token)
     model, device = lab.model, lab.model.device
-    cache = KVCache(lab.config)
-    if position:
-        before = torch.tensor([list(tokens[:position])], device=device)
-        prefill(model, before, cache, taps=lab.taps())
+    cache = lab.cached(tokens[:position])
     taps = Both(lab.taps(position), changes)
     here = torch.full((changes.rows, 1), tokens[position], device=device)
     logits = model(here, cache.fork(batch=changes.rows), last=1, taps=taps)[:, 0]

@@ -25,19 +25,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from oss_lab.errors import LabError
-from oss_lab.generate import check_tokens
+from oss_lab.generate import check_position, check_tokens
 from oss_lab.inside import Prompt
 from oss_lab.interventions.changes import Both
 from oss_lab.lab import Lab
 from oss_lab.model import Tap
-from oss_lab.points import POINTS
+from oss_lab.points import BEHIND_THE_LAYERS, POINTS
 from oss_lab.progress import progress
 
 STEPS = 128  # of a line; the gap says whether they are enough
 INSIDE = tuple(
     point.name
     for point in POINTS.values()
-    if point.axes == ("seq", "hidden") and not point.name.startswith("out.")
+    if point.axes == ("seq", "hidden") and point.name not in BEHIND_THE_LAYERS
 )
 """The points that a gradient can be taken at."""
 
@@ -253,8 +253,7 @@ def begun(
 
 def check(lab: Lab, tokens: Sequence[int], target: Target, point: str, layer: int | None) -> None:
     """Raise LabError for what cannot be differentiated."""
-    if not 0 <= target.position < len(tokens):
-        raise LabError(f"there is no position {target.position}; they are 0 to {len(tokens) - 1}")
+    check_position(target.position, tokens)
     pair = [target.token] if target.against is None else [target.token, target.against]
     check_tokens(pair, lab.config, name="the target")
     if target.of not in ("logprob", "logit"):

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from oss_lab.errors import LabError
-from oss_lab.generate import check_tokens
+from oss_lab.generate import check_position, check_tokens
 from oss_lab.inside import Prompt
 from oss_lab.lab import Lab
 from oss_lab.tracing.derived import layer_logits
@@ -107,8 +107,7 @@ def targets_of(
     if not positions:
         raise LabError("no position is left to look at; name a target for the last one")
     for position in positions:
-        if not 0 <= position < len(tokens):
-            raise LabError(f"there is no position {position}; they are 0 to {len(tokens) - 1}")
+        check_position(position, tokens)
     if target is not None:
         check_tokens([target], lab.config, name="the target")
         return (target,) * len(positions)

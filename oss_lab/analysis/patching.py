@@ -18,9 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oss_lab.analysis.patched_rows import Site, swept
-from oss_lab.cache import KVCache
 from oss_lab.errors import LabError
-from oss_lab.generate import check_tokens, prefill
+from oss_lab.generate import check_tokens
 from oss_lab.interventions.base import writable
 from oss_lab.lab import Lab
 from oss_lab.points import POINTS
@@ -93,7 +92,7 @@ def patch_positions(
             point cannot be patched.
     """
     pair = Pair.of(lab, clean, corrupted, target, against)
-    values, cache = pair.values(lab, point), pair.cache(lab)
+    values, cache = pair.values(lab, point), lab.cached(corrupted)
     sites: list[Site] = [(layer, None) for layer in range(lab.config.num_hidden_layers)]
     places = range(pair.first, len(clean))
     found: list[Tensor] = []
@@ -120,7 +119,7 @@ def patch_heads(
     layers, heads = lab.config.num_hidden_layers, lab.config.num_attention_heads
     sites: list[Site] = [(layer, head) for layer in range(layers) for head in range(heads)]
     values = pair.values(lab, "attn.z")
-    logits = swept(lab, corrupted, pair.cache(lab), pair.first, "attn.z", values, sites)
+    logits = swept(lab, corrupted, lab.cached(corrupted), pair.first, "attn.z", values, sites)
     return pair.scored("attn.z", "head", logits.view(layers, heads, -1))
 
 
@@ -181,13 +180,6 @@ class Pair:
         trace = lab.trace(clean, [point], positions=range(self.first, len(clean)))
         layers = range(lab.config.num_hidden_layers)
         return [trace.tensor(point, layer).to(lab.model.device) for layer in layers]
-
-    def cache(self, lab: Lab) -> KVCache:
-        """The corrupted sequence, read without a patch."""
-        cache = KVCache(lab.config)
-        tokens = torch.tensor([self.sequences[1]], device=lab.model.device)
-        prefill(lab.model, tokens, cache, taps=lab.taps())
-        return cache
 
     def scored(self, point: str, axis: str, logits: Float[Tensor, "layer site vocab"]) -> Patching:
         """The result; positions before the first that differs are as in the corrupted run."""

@@ -17,10 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from oss_lab.cache import KVCache
 from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
-from oss_lab.generate import check_tokens, prefill
+from oss_lab.generate import check_tokens
 from oss_lab.interventions import NarrowWindow
 from oss_lab.lab import Lab
 
@@ -184,10 +183,7 @@ def both_runs(
     lab: Lab, plain: list[int], changed: list[int], source: int
 ) -> Iterator[Float[Tensor, "vocab"]]:
     """The last logits of two sequences that are the same before `source`."""
-    before = KVCache(lab.config)
-    if source:
-        shared = torch.tensor([plain[:source]], device=lab.model.device)
-        prefill(lab.model, shared, before, taps=lab.taps())
+    before = lab.cached(plain[:source])
     for tokens in (plain, changed):
         cache, taps = before.fork(), lab.taps(source)
         one_by_one = torch.tensor([tokens[source:]], device=lab.model.device).split(1, dim=1)

@@ -9,38 +9,23 @@ Decoding takes its time between a program's threads, so a busy machine slows it 
 the report says when other programs had too much of it. Left out: compilation, batches, GPUs.
 """
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from oss_lab.bench.command import BUSY, computing, opened, parsed, random_ids, stamped
+from oss_lab.bench.command import BUSY, computing, random_ids, reported
 from oss_lab.bench.measure import Row, measure
 from oss_lab.bench.sides import Ours, Theirs
 from oss_lab.bench.tasks import LONGEST, tasks
 from oss_lab.checkpoint.read import Checkpoint
-from oss_lab.errors import LabError
 
 
 def main() -> int:
-    arguments = parsed("oss_lab.bench", __doc__)
-    try:
-        with opened(arguments) as checkpoint:
-            rows = measured(checkpoint, arguments)
-    except LabError as error:
-        print(f"oss_lab.bench: {error}", file=sys.stderr)
-        return 1
-    found = stamped(arguments, [row.others for row in rows])
-    if arguments.json:
-        print(json.dumps(found | {"rows": [asdict(row) for row in rows]}))
-    else:
-        show(found, rows)
-    return 0
+    return reported("oss_lab.bench", __doc__, measured, show)
 
 
 def measured(checkpoint: Checkpoint, arguments: Namespace) -> list[Row]:

@@ -1,12 +1,14 @@
 """What the benches of the model have in common: their options, the checkpoint, what is reported."""
 
 import argparse
+import json
 import statistics
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from oss_kernels.backends import Backend
@@ -18,11 +20,46 @@ from oss_lab.checkpoint.random_weights import random_tensors
 from oss_lab.checkpoint.read import Checkpoint, open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.config import GPT_OSS_20B
+from oss_lab.errors import LabError
 from oss_lab.loading import DTYPES, chosen_kernels
 
 # Which layers slide follows from their number.
 SLICE = replace(GPT_OSS_20B, num_hidden_layers=4, vocab_size=32_000, layer_types=())
 BUSY = "Other programs kept the processor busy: these figures say little."
+
+
+class Timed(Protocol):
+    """A row of a report; `others` is the share of a core that other programs had meanwhile."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def others(self) -> float: ...
+
+
+Row = TypeVar("Row", bound=Timed)
+
+
+def reported(
+    program: str,
+    description: str | None,
+    measured: Callable[[Checkpoint, argparse.Namespace], list[Row]],
+    show: Callable[[dict[str, Any], Sequence[Row]], None],
+) -> int:
+    """Run a bench and report it, as JSON or by `show`; the exit status."""
+    arguments = parsed(program, description)
+    try:
+        with opened(arguments) as checkpoint:
+            rows = measured(checkpoint, arguments)
+    except LabError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    found = stamped(arguments, [row.others for row in rows])
+    if arguments.json:
+        print(json.dumps(found | {"rows": [asdict(row) for row in rows]}))
+    else:
+        show(found, rows)
+    return 0
 
 
 def parsed(program: str, description: str | None) -> argparse.Namespace:

@@ -6,37 +6,22 @@ the reference, which is part of the price: the report says who computed. Points 
 have them computed for every token of a prompt, where otherwise the last one's do.
 """
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from oss_lab.bench.command import BUSY, computing, opened, parsed, random_ids, stamped
+from oss_lab.bench.command import BUSY, computing, random_ids, reported
 from oss_lab.bench.recording import LONGEST, NOTHING, Cost, costs, tasks
 from oss_lab.checkpoint.read import Checkpoint
-from oss_lab.errors import LabError
 from oss_lab.loading import load_model
 
 
 def main() -> int:
-    arguments = parsed("oss_lab.bench.overhead", __doc__)
-    try:
-        with opened(arguments) as checkpoint:
-            rows = measured(checkpoint, arguments)
-    except LabError as error:
-        print(f"oss_lab.bench.overhead: {error}", file=sys.stderr)
-        return 1
-    found = stamped(arguments, [row.others for row in rows])
-    if arguments.json:
-        print(json.dumps(found | {"rows": [asdict(row) for row in rows]}))
-    else:
-        show(found, rows)
-    return 0
+    return reported("oss_lab.bench.overhead", __doc__, measured, show)
 
 
 def measured(checkpoint: Checkpoint, arguments: Namespace) -> list[Cost]:

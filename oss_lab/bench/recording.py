@@ -20,7 +20,7 @@ from oss_lab.bench.measure import Sample, Spread
 from oss_lab.cache import KVCache
 from oss_lab.generate import prefill, read
 from oss_lab.model import Transformer, untapped
-from oss_lab.points import ALWAYS, POINTS, tapped
+from oss_lab.points import ALWAYS, POINTS, needs_logits
 from oss_lab.tracing.recording import Recording, Selection
 
 PROMPT, NEW, PREFILL = 100, 25, 256
@@ -30,15 +30,11 @@ Step = Callable[[], object]
 NOTHING = "nothing"
 
 
-def needs_logits(point: str) -> bool:
-    return any(source.startswith("out.") for source in tapped([point]))
-
-
 RECORDED: Mapping[str, tuple[str, ...]] = {
     NOTHING: (),
     "nothing again": (),
     "tier 1": ALWAYS,
-    "tier 1 without logits": tuple(name for name in ALWAYS if not needs_logits(name)),
+    "tier 1 without logits": tuple(name for name in ALWAYS if not needs_logits([name])),
     "residuals": ("resid.pre", "resid.mid", "resid.post"),
     "tier 2": tuple(name for name, point in POINTS.items() if point.tier == 2),
 }
@@ -94,7 +90,7 @@ def tasks(ids: Tensor) -> Iterator[Task]:
 
     def read_prompt(model: Transformer, recording: Recording | None) -> Sequence[Step]:
         row = ids[0, :PREFILL].tolist()
-        everywhere = recording is not None and any(map(needs_logits, recording.points))
+        everywhere = recording is not None and needs_logits(recording.selection.points)
         first_kept = 0 if everywhere else PREFILL - 1
 
         def run() -> None:

@@ -15,6 +15,7 @@ from oss_lab.errors import LabError
 from oss_lab.interventions import Intervention
 from oss_lab.interventions.attention import REMOVED
 from oss_lab.model.tap import Tap, Taps, keep
+from oss_lab.points import BEHIND_THE_LAYERS
 
 LOGITS = ("attn.sink", "attn.scores", "moe.router_logits")  # -inf takes part in no softmax
 IDS = ("moe.expert_ids",)  # their numbers have no size
@@ -135,7 +136,7 @@ class Changes:
             if name == "embed":
                 self._go_on(x)
             here.positions = self._positions
-            if name.startswith("out."):  # of the last positions only
+            if name in BEHIND_THE_LAYERS:
                 here.positions = here.positions[len(here.positions) - x.shape[1] :]
             for effect in mine:
                 if effect.of_what.writes == name:

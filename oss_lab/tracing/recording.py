@@ -18,7 +18,7 @@ from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
 from oss_lab.model import Transformer
 from oss_lab.model.tap import Tap, keep
-from oss_lab.points import POINTS, Point, check_points, tapped
+from oss_lab.points import POINTS, Point, check_points, needs_logits, tapped
 from oss_lab.tracing.derived import DERIVED
 
 Key = tuple[str, int | None]
@@ -96,7 +96,7 @@ def while_written(points: Sequence[str]) -> Selection:
         LabError: a point needs logits, which a prompt's tokens do not get then.
     """
     for name in points:
-        if name in POINTS and any(source.startswith("out.") for source in tapped([name])):
+        if name in POINTS and needs_logits([name]):
             raise LabError(
                 f"{name} is not there for every token while a reply is written: take"
                 " `alternatives`, or `trace` the reply"

@@ -10,6 +10,7 @@ import oss_lab
 from oss_lab.generate import read
 from oss_lab.interventions.changes import Both, Changes
 from oss_lab.model import Taps, Transformer, untapped
+from oss_lab.points import needs_logits
 from oss_lab.token_labels import TokenLabel, token_labels
 from oss_lab.tracing.recording import Recording, Selection, where
 from oss_lab.tracing.trace import Origin, Trace
@@ -25,8 +26,7 @@ def traced(
 ) -> Trace:
     """The trace of a sequence that is run from its beginning, under changes if there are any."""
     recording = Recording(model, selection)
-    wants_logits = any(name.startswith("out.") for name in recording.points)
-    first_kept = 0 if wants_logits else len(tokens)
+    first_kept = 0 if needs_logits(selection.points) else len(tokens)
     taps = recording if changes is untapped else Both(changes, recording)
     for _ in read(model, tokens, first_kept, taps):
         pass

@@ -11,8 +11,8 @@ import torch
 from oss_kernels.backends import obstacle
 
 from oss_lab.bench import overhead, recording
-from oss_lab.bench.recording import NOTHING, RECORDED, costs, median_interval, needs_logits, tasks
-from oss_lab.points import ALWAYS, POINTS
+from oss_lab.bench.recording import NOTHING, RECORDED, costs, median_interval, tasks
+from oss_lab.points import ALWAYS, POINTS, needs_logits
 from oss_lab.tracing.cost import nbytes
 from oss_lab.tracing.recording import Recording, Selection
 
@@ -108,8 +108,11 @@ def test_kernels_compute_what_they_show_and_the_reference_the_rest(monkeypatch, 
 
 def test_what_is_recorded_is_what_the_names_say():
     assert RECORDED["tier 1"] == ALWAYS
-    assert {point for point in ALWAYS if needs_logits(point)} == {"out.top_ids", "out.top_logprobs"}
-    assert set(RECORDED["tier 1 without logits"]) == {p for p in ALWAYS if not needs_logits(p)}
+    assert {point for point in ALWAYS if needs_logits([point])} == {
+        "out.top_ids",
+        "out.top_logprobs",
+    }
+    assert set(RECORDED["tier 1 without logits"]) == {p for p in ALWAYS if not needs_logits([p])}
     assert {POINTS[point].tier for point in RECORDED["tier 2"]} == {2}
 
 

@@ -22,7 +22,7 @@ def test_going_on_reads_the_prompt_and_the_thoughts_and_marks_them(monkeypatch, 
         asked.extend(prompts)
         return ((row, Token(id, -0.5)) for row in range(len(prompts)) for id in behind)
 
-    monkeypatch.setattr(begun, "generate", generate)
+    monkeypatch.setattr("oss_lab.lab.generate", generate)
     problem = Products(lengths=(1, 1)).draw(Random(0), "train")
     prompts = [problem.prompt("high"), problem.prompt("medium")]
     lab = Lab(Transformer(small_nano), encoding, GREEDY)

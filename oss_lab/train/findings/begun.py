@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from oss_lab.generate import GREEDY, Token, generate
+from oss_lab.generate import Token
 from oss_lab.harmony import Conversation, render
 from oss_lab.harmony.specials import CHANNEL, MESSAGE, specials
 from oss_lab.lab import Lab
@@ -27,15 +27,7 @@ def go_on(
         begun.append((*rendered, *forced))
         for id in forced:
             builders[-1].add(Token(id, float("nan"), forced=True))
-    tokens = generate(
-        lab.model,
-        begun,
-        stop=lab.stops,
-        max_tokens=max_tokens,
-        sampling=GREEDY,
-        usable=lab.usable,
-        taps=lab.taps(),
-    )
+    tokens = lab.written(begun, max_tokens=max_tokens)
     for row, token in tokens:
         builders[row].add(token)
     return [builder.finish()[1] for builder in builders]

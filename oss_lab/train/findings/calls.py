@@ -8,11 +8,10 @@ declared schema; exact if the expression is the question's.
 import json
 from dataclasses import dataclass
 
-from tqdm.auto import tqdm
-
 from oss_lab.evaluation.builtin import SUITE
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import Lab
+from oss_lab.progress import progress
 from oss_lab.reply import ToolCall
 from oss_lab.statistics.shares import Share
 from oss_lab.tasks.settings import CALCULATOR
@@ -48,7 +47,7 @@ def measure(lab: Lab, n: int, seed: int) -> list[Calls]:
     """At most n problems of each situation at each effort."""
     found: list[Calls] = []
     todo: list[tuple[str, Effort]] = [(name, effort) for name in SITUATIONS for effort in EFFORTS]
-    for name, effort in tqdm(todo, desc="calls", disable=None):
+    for name, effort in progress(todo, "calls", leave=True):
         problems = SUITE[name].problems(name, n, seed)
         first = replied(lab, problems, effort)  # before any tool has answered
         called = [

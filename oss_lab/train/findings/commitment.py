@@ -17,12 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from tqdm.auto import tqdm
-
 from oss_lab.analysis.commitment import ANSWER_TOKENS, commitment
-from oss_lab.generate import GREEDY, generate
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
+from oss_lab.progress import progress
 from oss_lab.reply import Reply, final_header
 from oss_lab.statistics.bootstrap import Mean
 from oss_lab.statistics.shares import Share
@@ -129,7 +127,7 @@ def measured(lab: Lab, name: str, task: Task, effort: Effort, n: int, seed: int)
         for problem, reply in zip(problems, replies, strict=True)
         if reply.analysis and reply.final
     ]
-    bar = tqdm(pairs, desc=f"commitment, {name}, {effort}", disable=None)
+    bar = progress(pairs, f"commitment, {name}, {effort}", leave=True)
     found = [answers(lab, problem, reply) for problem, reply in bar]
     return Commitment(
         name,
@@ -201,15 +199,7 @@ def behind_chains(lab: Lab, pairs: Sequence[tuple[Reply, Reply]]) -> list[str]:
         labels = token_labels(lab.encoding, other.ids, "assistant")
         end = content_on(labels, "analysis")[-1] + 1
         begun.append([*reply.prompt_tokens, *other.ids[:end], *header])
-    tokens = generate(
-        lab.model,
-        begun,
-        stop=lab.stops,
-        max_tokens=ANSWER_TOKENS,
-        sampling=GREEDY,
-        usable=lab.usable,
-        taps=lab.taps(),
-    )
+    tokens = lab.written(begun, max_tokens=ANSWER_TOKENS)
     said: list[list[int]] = [[] for _ in pairs]
     for row, token in tokens:
         if token.id not in lab.stops:

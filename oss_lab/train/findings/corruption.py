@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from tqdm.auto import tqdm
-
 from oss_lab.generate import GREEDY
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
+from oss_lab.progress import progress
 from oss_lab.statistics.shares import Share
 from oss_lab.tasks import Problem
 from oss_lab.tasks.product_steps import Kind, answer, misreadings, product_steps, text
@@ -87,7 +86,7 @@ def measure(lab: Lab, effort: Effort, n: int, seed: int) -> Corruption:
     rng = Random(f"{seed}/corruption/{effort}")
     problems = drawn(Products(lengths=(3, 2)), n, rng)
     trials: list[Trial] = []
-    for start in tqdm(range(0, n, BATCH), desc=f"corruption, {effort}", disable=None):
+    for start in progress(range(0, n, BATCH), f"corruption, {effort}", leave=True):
         trials += tried(lab, problems[start : start + BATCH], effort, rng)
     by_kind: dict[Kind, Answers] = {}
     for kind in KINDS:

@@ -8,13 +8,12 @@ wrote it; `dropped` leaves it out each time, and the model has to go on without.
 from dataclasses import dataclass
 from random import Random
 
-from tqdm.auto import tqdm
-
 from oss_lab.calls import ROUNDS, outputs_of
 from oss_lab.generate import GREEDY
 from oss_lab.harmony import Conversation, Message
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
+from oss_lab.progress import progress
 from oss_lab.statistics.shares import Paired
 from oss_lab.tasks import Problem
 from oss_lab.tasks.settings import look_up_tool
@@ -38,7 +37,7 @@ class Dropped:
 def measure(lab: Lab, n: int, seed: int) -> list[Dropped]:
     """n sums for each number of calls."""
     found: list[Dropped] = []
-    for count in tqdm(COUNTS, desc="reasoning between calls", disable=None):
+    for count in progress(COUNTS, "reasoning between calls", leave=True):
         problems = drawn(ToolSum(count), n, Random(f"{seed}/dropped/{count}"), look_up_tool)
         kept, dropped = (answered(lab, problems, keep) for keep in (True, False))
         found.append(Dropped(count, EFFORT, seed, Paired.of(kept, dropped)))

@@ -21,10 +21,10 @@ from random import Random
 from typing import Literal
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from oss_lab.harmony.messages import CHANNELS, EFFORTS, Effort
 from oss_lab.lab import Lab
+from oss_lab.progress import progress
 from oss_lab.reply import Reply
 from oss_lab.statistics.bootstrap import Mean
 from oss_lab.statistics.shares import Share
@@ -106,7 +106,7 @@ class Routed:
 def measure(lab: Lab, n: int, seed: int) -> list[Efforts]:
     """Ask n problems of each task at each effort."""
     found: list[Efforts] = []
-    for name, task in tqdm(TASKS.items(), desc="effort", disable=None):
+    for name, task in progress(TASKS.items(), "effort", leave=True):
         problems = drawn(task, n, Random(f"{seed}/effort/{name}"))
         replies = {effort: replied(lab, problems, effort) for effort in EFFORTS}
         some = max(1, n // ONE_IN)

@@ -15,12 +15,11 @@ from random import Random
 import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
-from tqdm.auto import tqdm
 
 from oss_lab.evaluation.builtin import rule_against_5
-from oss_lab.harmony import render
 from oss_lab.harmony.messages import EFFORTS
 from oss_lab.lab import Lab
+from oss_lab.progress import progress
 from oss_lab.statistics.information import (
     Information,
     count,
@@ -35,7 +34,7 @@ from oss_lab.tasks.lookup import Lookup
 from oss_lab.tasks.mix import FREE_TEXT
 from oss_lab.tasks.settings import Setting, calculator, plain
 from oss_lab.tasks.sums_and_products import Products, Sums
-from oss_lab.train.findings.problems import drawn
+from oss_lab.train.findings.problems import drawn, read_from_question
 from oss_lab.train.findings.token_kinds import field_of, kind_of
 
 TASKS: dict[str, tuple[Task, Callable[[Random], Setting]]] = {
@@ -120,13 +119,11 @@ def measure(lab: Lab, n: int, seed: int, shuffles: int = SHUFFLES) -> Experts:
 def observe(lab: Lab, n: int, seed: int) -> Observed:
     """Read the conversations, task by task."""
     ids, group, kinds, fields, tasks = [], list[int](), list[str](), list[str](), list[int]()
-    for t, (name, (task, setting)) in enumerate(tqdm(TASKS.items(), desc="experts", disable=None)):
+    for t, (name, (task, setting)) in enumerate(progress(TASKS.items(), "experts", leave=True)):
         rng = Random(f"{seed}/experts/{name}")
         for k, problem in enumerate(drawn(task, n, rng, setting)):
             conversation = problem.conversation(EFFORTS[k % len(EFFORTS)])
-            rendered = render(conversation, lab.encoding, mode="training")
-            begin = next(i for i, m in enumerate(conversation) if m.role == "user")
-            kept = [p for p, note in enumerate(rendered.annotations) if note.message >= begin]
+            rendered, kept = read_from_question(lab, conversation)
             chosen = lab.trace(rendered.tokens, ["moe.expert_ids"])["moe.expert_ids"]
             ids.append(chosen[:, kept].values.astype(np.int64))
             group += [len(tasks)] * len(kept)

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from tqdm.auto import tqdm
 
 from oss_lab.analysis.routing.atlas import Atlas
 from oss_lab.analysis.routing.corpus import Corpus, routing_corpus
-from oss_lab.harmony import render
 from oss_lab.lab import Lab
+from oss_lab.progress import progress
 from oss_lab.statistics.paired import Interval
 from oss_lab.train.findings.knock_out import EFFORT, Cost, Marks, Problems, cost
+from oss_lab.train.findings.problems import read_from_question
 
 SHORTLIST = 10  # experts that the atlas lists for a task
 
@@ -39,11 +39,9 @@ def read(lab: Lab, problems: Problems) -> Corpus:
     """The routing of each problem from the question on, with what the assistant should say."""
     traces, groups = [], list[str]()
     for name, each in problems.items():
-        for problem in tqdm(each, desc=f"routing, {name}", disable=None):
+        for problem in progress(each, f"routing, {name}", leave=True):
             conversation = problem.conversation(EFFORT)
-            rendered = render(conversation, lab.encoding, mode="training")
-            begin = next(i for i, m in enumerate(conversation) if m.role == "user")
-            kept = [p for p, note in enumerate(rendered.annotations) if note.message >= begin]
+            rendered, kept = read_from_question(lab, conversation)
             traces.append(lab.trace(rendered.tokens, ["moe.expert_ids"], positions=kept))
             groups.append(name)
     return routing_corpus(traces, lab.config.num_experts, groups)
@@ -69,7 +67,7 @@ def screened(
     label = use.groups.names.index(target)
     order = np.argsort(-more, axis=None, kind="stable")[:SHORTLIST].tolist()
     found: list[Nominee] = []
-    for place in tqdm(order, desc=f"screening, {target}", disable=None):
+    for place in progress(order, f"screening, {target}", leave=True):
         layer, expert = divmod(place, more.shape[1])
         at = layer, expert, label
         found.append(

@@ -5,6 +5,7 @@ from random import Random
 
 from oss_lab.evaluation.run import run
 from oss_lab.generate import GREEDY
+from oss_lab.harmony import Conversation, Rendered, render
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
 from oss_lab.reply import Reply
@@ -27,6 +28,14 @@ def marks(lab: Lab, problems: Sequence[Problem], effort: Effort) -> list[bool]:
     outcomes = run(lab, problems, effort, batch=BATCH, max_tokens=MAX_TOKENS, seed=0)
     right = {outcome.index: outcome.right for outcome in outcomes}
     return [right[n] for n in range(len(problems))]
+
+
+def read_from_question(lab: Lab, conversation: Conversation) -> tuple[Rendered, list[int]]:
+    """A conversation with what the assistant should say, and its positions from the first question
+    on: the messages before are the same for all."""
+    rendered = render(conversation, lab.encoding, mode="training")
+    begin = next(n for n, message in enumerate(conversation) if message.role == "user")
+    return rendered, [p for p, note in enumerate(rendered.annotations) if note.message >= begin]
 
 
 def replied(lab: Lab, problems: Sequence[Problem], effort: Effort) -> list[Reply]:

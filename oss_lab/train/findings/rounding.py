@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
 
 from oss_lab.errors import LabError
 from oss_lab.evaluation.builtin import SUITE
 from oss_lab.generate import GREEDY
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import Lab
+from oss_lab.progress import progress
 from oss_lab.statistics.shares import Paired
 from oss_lab.train.findings.problems import marks
 from oss_lab.train.loop import trained
@@ -54,7 +54,7 @@ def measure(lab: Lab, run: Path, n: int, seed: int) -> list[Rounding]:
     exact = in_bf16(lab, run)
     found: list[Rounding] = []
     todo: list[tuple[str, Effort]] = [(task, effort) for task in ROWS for effort in EFFORTS]
-    for task, effort in tqdm(todo, desc="rounding", disable=None):
+    for task, effort in progress(todo, "rounding", leave=True):
         problems = SUITE[task].problems(task, n, seed)
         accuracy = Paired.of(marks(lab, problems, effort), marks(exact, problems, effort))
         found.append(Rounding(task, effort, seed, accuracy))

@@ -17,14 +17,13 @@ what is compared is how much more one task falls than the other.
 from collections import Counter
 from dataclasses import dataclass
 
-from tqdm.auto import tqdm
-
 from oss_lab.analysis.routing.atlas import Atlas, atlas
 from oss_lab.errors import LabError
 from oss_lab.evaluation.builtin import Row
 from oss_lab.harmony.messages import Effort
 from oss_lab.interventions import BiasExpert, ScaleExpert
 from oss_lab.lab import Lab
+from oss_lab.progress import progress
 from oss_lab.statistics.paired import Interval, contrast_interval
 from oss_lab.tasks import Task
 from oss_lab.tasks.sums_and_products import Products, Sums
@@ -160,7 +159,7 @@ def confirmed(
     known = {name: whole[name][: len(each)] for name, each in null.items()}
     others = [
         cost(lab, layer, each, null, known, target, spared)
-        for each in tqdm(range(lab.config.num_experts), desc=f"null, {target}", disable=None)
+        for each in progress(range(lab.config.num_experts), f"null, {target}", leave=True)
     ]
     own = others.pop(expert)
     as_large = sum(each.contrast >= own.contrast for each in others)

@@ -11,17 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
-from tqdm.auto import tqdm
-
 from oss_lab.generate import GREEDY
-from oss_lab.harmony import render
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
 from oss_lab.loading import find_checkpoint, load_model
+from oss_lab.progress import progress
 from oss_lab.statistics.shares import Paired
 from oss_lab.tasks import Problem
 from oss_lab.tasks.lookup import Lookup
-from oss_lab.train.findings.problems import drawn, marks
+from oss_lab.train.findings.problems import drawn, marks, read_from_question
 
 TASKS = {
     "beyond": Lookup(filler=(40, 80), asked=1),
@@ -56,7 +54,7 @@ def measure(lab: Lab, folder: Path, n: int, seed: int) -> list[Window]:
     todo: list[tuple[str, Effort]] = [
         (where, effort) for where in TASKS for effort in EFFORTS[where]
     ]
-    for where, effort in tqdm(todo, desc="window", disable=None):
+    for where, effort in progress(todo, "window", leave=True):
         problems = drawn(TASKS[where], n, Random(f"{seed}/window/{where}"))
         spans = [span(lab, problem) for problem in problems]
         accuracy = Paired.of(marks(lab, problems, effort), marks(cut, problems, effort))
@@ -83,11 +81,6 @@ def pairs(problem: Problem) -> int:
 def span(lab: Lab, problem: Problem) -> int:
     """Tokens from the beginning of the question to the last digit of the answer, at low effort."""
     conversation = problem.conversation("low")
-    rendered = render(conversation, lab.encoding, mode="training")
-    user = next(n for n, message in enumerate(conversation) if message.role == "user")
-    places = [
-        place
-        for place, note in enumerate(rendered.annotations)
-        if note.message >= user and note.field == "content"
-    ]
+    rendered, asked = read_from_question(lab, conversation)
+    places = [place for place in asked if rendered.annotations[place].field == "content"]
     return places[-1] - places[0] + 1
