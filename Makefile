@@ -32,7 +32,7 @@ test-slow:
 
 notebooks:
 	@$(SETUP) lab test
-	$(BIN)/python -m oss_lab.notebook notebooks/*.ipynb
+	$(BIN)/python -m oss_lab.plots.notebooks notebooks/*.ipynb
 
 picture:
 	@$(SETUP) lab test

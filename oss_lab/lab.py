@@ -8,18 +8,24 @@
 Conversations are rendered with the `model` layout and the `spec` policy.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import tiktoken
 import torch
 from jaxtyping import Bool
+from oss_kernels.backends import Asked
 from torch import Tensor
 
-from oss_lab.cache import KVCache
+from oss_lab.checkpoint.fetch import find_checkpoint
+from oss_lab.checkpoint.plan import EXPERT_CACHE_BYTES, Dtype, memory_plan
 from oss_lab.checkpoint.read import Checkpoint
+from oss_lab.engine.cache import KVCache
+from oss_lab.engine.generate import GREEDY, Force, Sampling, Token, generate, no_force
+from oss_lab.engine.loading import DTYPES, chosen_device, chosen_kernels, load_model
 from oss_lab.errors import LabError
-from oss_lab.generate import GREEDY, Force, Sampling, Token, generate, no_force
 from oss_lab.harmony import (
     Conversation,
     DeveloperContent,
@@ -32,16 +38,21 @@ from oss_lab.harmony import (
 )
 from oss_lab.harmony.messages import EFFORTS, Effort, with_effort
 from oss_lab.harmony.specials import ENDOFTEXT, specials
-from oss_lab.inside import Inside
-from oss_lab.interventions import Intervention
-from oss_lab.interventions.changes import Both
+from oss_lab.hooks.inside import Inside
+from oss_lab.hooks.interventions import Intervention
+from oss_lab.hooks.interventions.changes import Both
+from oss_lab.hooks.recording import Recording
+from oss_lab.hooks.selection import while_written
+from oss_lab.hooks.tracing import assembled
 from oss_lab.model import Taps, Transformer
-from oss_lab.reply import Reply, ReplyBuilder, Stream
-from oss_lab.tracing.recording import Recording, while_written
-from oss_lab.tracing.run import assembled
-from oss_lab.tracing.trace import Trace
+from oss_lab.record.reply import Reply, ReplyBuilder, Stream
+from oss_lab.record.trace import Trace
+from oss_lab.tokenizer import VOCABULARIES, VocabularyName, load_vocabulary
 
 MAX_TOKENS = 2048
+SMALL = 2**30  # bytes in float32
+EFFORT: dict[VocabularyName, Effort] = {"nano": "high", "o200k_harmony": "medium"}
+"""The effort where none is given: Harmony's, but for nano, which is seldom right below high."""
 
 
 class Lab(Inside):
@@ -280,3 +291,70 @@ def usable_ids(encoding: tiktoken.Encoding, vocab_size: int) -> Bool[Tensor, "vo
         if name.startswith("<|reserved_"):
             usable[encoding.encode_single_token(name)] = False
     return usable
+
+
+def load(
+    name: str | Path = "nano",
+    *,
+    dtype: Dtype | None = None,
+    device: str | None = None,
+    kernels: Asked | None = None,
+    expert_cache_bytes: int = EXPERT_CACHE_BYTES,
+    download: bool = False,
+    verbose: bool = True,
+) -> Lab:
+    """The workbench on "nano", "20b", "120b" or a checkpoint folder.
+
+    Args:
+        dtype: what is computed in; float32 for models up to a gigabyte, else bfloat16.
+        device: a torch device; by default OSS_LAB_DEVICE, else a CUDA GPU if there is one.
+        kernels: "reference" is the spelt-out model, "triton" and "cpu" compute it faster on a GPU
+            and on a CPU, "auto" takes what is made for the device. By default OSS_LAB_KERNELS, else
+            the reference for models up to a gigabyte and "auto" for larger ones. A trace is always
+            the spelt-out model's.
+        expert_cache_bytes: the most that dequantised experts may take.
+        download: fetch a published model that is not on this machine.
+        verbose: print the memory plan on stderr before anything is loaded.
+
+    Raises:
+        LabError: what was named cannot be used; one sentence says why.
+    """
+    checkpoint = find_checkpoint(name, download=download)
+    config = checkpoint.config
+    vocabulary = vocabulary_name(checkpoint)
+    small = memory_plan(config, dtype="float32").total < SMALL
+    dtype = dtype or ("float32" if small else "bfloat16")
+    if dtype not in DTYPES:
+        raise LabError(f"dtype is {dtype!r}; use one of {', '.join(DTYPES)}")
+    place = chosen_device(device)
+    backend = chosen_kernels(kernels, place, default="reference" if small else "auto")
+    kept = expert_cache_bytes if backend.name == "reference" else 0
+    plan = memory_plan(config, dtype=dtype, expert_cache_bytes=kept)
+    if verbose:
+        print(f"{name} on {place}, {backend.name} kernels: {plan.sentence}", file=sys.stderr)
+    encoding = load_vocabulary(vocabulary, checkpoint=checkpoint.folder)
+    model = load_model(
+        checkpoint,
+        dtype=DTYPES[dtype],
+        device=place,
+        kernels=backend,
+        expert_cache_bytes=expert_cache_bytes,
+    )
+    sampling = GREEDY if vocabulary == "nano" else Sampling()
+    return Lab(model, encoding, sampling, EFFORT[vocabulary], checkpoint)
+
+
+def vocabulary_name(checkpoint: Checkpoint) -> VocabularyName:
+    """The vocabulary that a model of this size was trained with.
+
+    Raises:
+        LabError: there is none of this size.
+    """
+    size = checkpoint.config.vocab_size
+    if size not in VOCABULARIES:
+        known = " or ".join(f"{size} ({which})" for size, which in VOCABULARIES.items())
+        raise LabError(
+            f"{checkpoint.folder} has a vocab_size of {size}; there are vocabularies for {known}"
+            " only, and `oss-lab logits` and `oss-lab trace --tokens` need none"
+        )
+    return VOCABULARIES[size]

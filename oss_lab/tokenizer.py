@@ -8,7 +8,7 @@ any other text falls apart into single bytes.
 
 No file of the user's is ever written, replaced or deleted: tiktoken deletes a cache file whose
 hash is wrong, so it is only asked to download where no such file lies. Training a vocabulary is
-in `oss_lab.train.vocabulary`. Rules: tiktoken 0.14.0, `tiktoken_ext/openai_public.py`.
+in `oss_lab.nano.training.vocabulary`. Rules: tiktoken 0.14.0, `tiktoken_ext/openai_public.py`.
 """
 
 import base64
@@ -26,7 +26,7 @@ from typing import Literal
 import tiktoken
 from tiktoken.load import read_file_cached
 
-from oss_lab.config import GPT_OSS_NANO
+from oss_lab.config import GPT_OSS_20B, GPT_OSS_NANO
 from oss_lab.errors import VocabularyError
 
 O200K_URL = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
@@ -40,6 +40,13 @@ PACKAGES = {
     "llama-index-core": f"llama_index/core/_static/tiktoken_cache/{CACHE_NAME}",
 }
 """Packages on the Python package index that carry the identical file, and where."""
+
+VocabularyName = Literal["nano", "o200k_harmony"]
+VOCABULARIES: dict[int, VocabularyName] = {
+    GPT_OSS_NANO.vocab_size: "nano",
+    GPT_OSS_20B.vocab_size: "o200k_harmony",
+}
+"""Which vocabulary a checkpoint of this vocab_size was trained with."""
 
 CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"

@@ -19,4 +19,6 @@ Of a corpus:
     probe.py              what can be read linearly from a residual stream, a layer at a time
     routing/              the router's choices: an atlas of experts, baselines, pairs, paths
     sinks/                what each head's sink takes, where, and what it depends on
+Of any figure:
+    statistics/           intervals, information and explained variance
 """

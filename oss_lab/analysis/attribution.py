@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from oss_lab.engine.generate import check_position, check_tokens
 from oss_lab.errors import LabError
-from oss_lab.generate import check_position, check_tokens
-from oss_lab.inside import Prompt
+from oss_lab.hooks.inside import Prompt
 from oss_lab.lab import Lab
 from oss_lab.model.transformer import Block
 

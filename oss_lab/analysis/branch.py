@@ -19,17 +19,17 @@ from dataclasses import replace
 
 from oss_lab.analysis.branch_node import Node
 from oss_lab.analysis.branch_trace import ROUNDING, Parting, parting, read_on, retraced
-from oss_lab.cache import KVCache
+from oss_lab.engine.cache import KVCache
+from oss_lab.engine.generate import Sampling, Token, check_tokens
 from oss_lab.errors import LabError
-from oss_lab.generate import Sampling, Token, check_tokens
 from oss_lab.harmony import Conversation, End, StreamParser
 from oss_lab.harmony.specials import START, specials
-from oss_lab.inside import Prompt
+from oss_lab.hooks.inside import Prompt
+from oss_lab.hooks.points import ALWAYS
 from oss_lab.lab import MAX_TOKENS, Lab
-from oss_lab.points import ALWAYS
-from oss_lab.reply import Reply, ReplyBuilder, Timing
-from oss_lab.token_labels import text_of
-from oss_lab.tracing.trace import Trace
+from oss_lab.record.reply import Reply, ReplyBuilder, Timing
+from oss_lab.record.token_labels import text_of
+from oss_lab.record.trace import Trace
 
 SHOWN = 64  # characters of a node in the listing of a tree
 

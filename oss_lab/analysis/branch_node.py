@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from oss_lab.cache import KVCache
-from oss_lab.generate import Sampling, Token
-from oss_lab.interventions import Intervention
+from oss_lab.engine.cache import KVCache
+from oss_lab.engine.generate import Sampling, Token
+from oss_lab.hooks.interventions import Intervention
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -8,18 +8,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oss_lab.analysis.branch_node import Node
-from oss_lab.cache import KVCache
-from oss_lab.generate import PREFILL_CHUNK
-from oss_lab.interventions.changes import Both, Changes, Effect
+from oss_lab.engine.cache import KVCache
+from oss_lab.engine.generate import PREFILL_CHUNK
+from oss_lab.hooks.cost import BUDGET, check_budget
+from oss_lab.hooks.interventions.changes import Both, Changes, Effect
+from oss_lab.hooks.points import ALWAYS, needs_logits
+from oss_lab.hooks.recording import Recording
+from oss_lab.hooks.selection import Selection
+from oss_lab.hooks.tracing import assembled
 from oss_lab.lab import Lab
 from oss_lab.model import Taps, untapped
-from oss_lab.points import ALWAYS, needs_logits
-from oss_lab.token_labels import text_of
-from oss_lab.tracing.cost import BUDGET, check_budget
-from oss_lab.tracing.diff import differences
-from oss_lab.tracing.recording import Recording, Selection
-from oss_lab.tracing.run import assembled
-from oss_lab.tracing.trace import Trace
+from oss_lab.record.diff import differences
+from oss_lab.record.token_labels import text_of
+from oss_lab.record.trace import Trace
 
 ROUNDING = 1e-4  # the same values, computed in pieces of other lengths, differ by less in float32
 

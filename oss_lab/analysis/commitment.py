@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import torch
 
-from oss_lab.cache import KVCache
+from oss_lab.engine.cache import KVCache
 from oss_lab.errors import LabError
 from oss_lab.lab import Lab
 from oss_lab.progress import progress
-from oss_lab.reply import Reply, final_header
-from oss_lab.token_labels import content_on, token_labels
+from oss_lab.record.reply import Reply, final_header
+from oss_lab.record.token_labels import content_on, token_labels
 
 ANSWER_TOKENS = 64
 

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from oss_lab.engine.generate import check_position, check_tokens
 from oss_lab.errors import LabError
-from oss_lab.generate import check_position, check_tokens
-from oss_lab.inside import Prompt
-from oss_lab.interventions.changes import Both
-from oss_lab.interventions.experts import best_of_the_rest
+from oss_lab.hooks.inside import Prompt
+from oss_lab.hooks.interventions.changes import Both
+from oss_lab.hooks.interventions.experts import best_of_the_rest
 from oss_lab.lab import Lab
 from oss_lab.model import Tap
 

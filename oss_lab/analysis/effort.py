@@ -17,8 +17,8 @@ from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import Lab
-from oss_lab.reply import Reply
-from oss_lab.token_labels import channel_counts
+from oss_lab.record.reply import Reply
+from oss_lab.record.token_labels import channel_counts
 
 Shares = NDArray[np.float64]
 Pair = tuple[Effort, Effort]

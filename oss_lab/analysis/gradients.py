@@ -24,13 +24,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from oss_lab.engine.generate import check_position, check_tokens
 from oss_lab.errors import LabError
-from oss_lab.generate import check_position, check_tokens
-from oss_lab.inside import Prompt
-from oss_lab.interventions.changes import Both
+from oss_lab.hooks.inside import Prompt
+from oss_lab.hooks.interventions.changes import Both
+from oss_lab.hooks.points import BEHIND_THE_LAYERS, POINTS
 from oss_lab.lab import Lab
 from oss_lab.model import Tap
-from oss_lab.points import BEHIND_THE_LAYERS, POINTS
 from oss_lab.progress import progress
 
 STEPS = 128  # of a line; the gap says whether they are enough

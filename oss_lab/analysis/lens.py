@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from oss_lab.engine.generate import check_position, check_tokens
 from oss_lab.errors import LabError
-from oss_lab.generate import check_position, check_tokens
-from oss_lab.inside import Prompt
+from oss_lab.hooks.derived import layer_logits
+from oss_lab.hooks.inside import Prompt
 from oss_lab.lab import Lab
-from oss_lab.tracing.derived import layer_logits
 
 ROWS = 64  # positions whose logits are held in float64 at once
 

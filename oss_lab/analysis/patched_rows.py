@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from oss_lab.cache import KVCache
 from oss_lab.config import ModelConfig
-from oss_lab.interventions.changes import Both
+from oss_lab.engine.cache import KVCache
+from oss_lab.hooks.interventions.changes import Both
+from oss_lab.hooks.points import POINTS
 from oss_lab.lab import Lab
 from oss_lab.model.tap import Tap, keep
-from oss_lab.points import POINTS
 
 SCORES = 2**24  # attention scores of one layer that a chunk of rows may take, 64 MiB
 Site = tuple[int, int | None]

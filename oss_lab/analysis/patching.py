@@ -18,11 +18,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oss_lab.analysis.patched_rows import Site, swept
+from oss_lab.engine.generate import check_tokens
 from oss_lab.errors import LabError
-from oss_lab.generate import check_tokens
-from oss_lab.interventions.base import writable
+from oss_lab.hooks.interventions.base import writable
+from oss_lab.hooks.points import POINTS
 from oss_lab.lab import Lab
-from oss_lab.points import POINTS
 from oss_lab.progress import progress
 
 RESIDUAL = ("resid.pre", "resid.mid", "resid.post", "attn.out", "moe.out")

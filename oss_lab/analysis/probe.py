@@ -19,13 +19,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
+from oss_lab.analysis.statistics.information import Shuffle, shuffled_within
+from oss_lab.analysis.statistics.shares import wilson
 from oss_lab.errors import LabError
-from oss_lab.inside import Prompt
+from oss_lab.hooks.inside import Prompt
+from oss_lab.hooks.points import POINTS, check_points
 from oss_lab.lab import Lab
-from oss_lab.points import POINTS, check_points
 from oss_lab.progress import progress
-from oss_lab.statistics.information import Shuffle, shuffled_within
-from oss_lab.statistics.shares import wilson
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

@@ -18,9 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oss_lab.config import ModelConfig
+from oss_lab.engine.generate import check_tokens
 from oss_lab.errors import LabError
-from oss_lab.generate import check_tokens
-from oss_lab.interventions import NarrowWindow
+from oss_lab.hooks.interventions import NarrowWindow
 from oss_lab.lab import Lab
 
 

@@ -20,8 +20,8 @@ from oss_lab.checkpoint.random_weights import random_tensors
 from oss_lab.checkpoint.read import Checkpoint, open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.config import GPT_OSS_20B
+from oss_lab.engine.loading import DTYPES, chosen_kernels
 from oss_lab.errors import LabError
-from oss_lab.loading import DTYPES, chosen_kernels
 
 # Which layers slide follows from their number.
 SLICE = replace(GPT_OSS_20B, num_hidden_layers=4, vocab_size=32_000, layer_types=())

@@ -17,7 +17,7 @@ from rich.table import Table
 from oss_lab.bench.command import BUSY, computing, random_ids, reported
 from oss_lab.bench.recording import LONGEST, NOTHING, Cost, costs, tasks
 from oss_lab.checkpoint.read import Checkpoint
-from oss_lab.loading import load_model
+from oss_lab.engine.loading import load_model
 
 
 def main() -> int:

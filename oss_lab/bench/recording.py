@@ -17,11 +17,12 @@ from oss_kernels.bench.quiet import Busy
 from torch import Tensor
 
 from oss_lab.bench.measure import Sample, Spread
-from oss_lab.cache import KVCache
-from oss_lab.generate import prefill, read
+from oss_lab.engine.cache import KVCache
+from oss_lab.engine.generate import prefill, read
+from oss_lab.hooks.points import ALWAYS, POINTS, needs_logits
+from oss_lab.hooks.recording import Recording
+from oss_lab.hooks.selection import Selection
 from oss_lab.model import Transformer, untapped
-from oss_lab.points import ALWAYS, POINTS, needs_logits
-from oss_lab.tracing.recording import Recording, Selection
 
 PROMPT, NEW, PREFILL = 100, 25, 256
 LONGEST = max(PROMPT + NEW, PREFILL)

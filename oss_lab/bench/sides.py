@@ -7,12 +7,12 @@ import torch
 from oss_kernels.backends import Backend
 from torch import Tensor
 
-from oss_lab.cache import KVCache
 from oss_lab.checkpoint.read import Checkpoint
-from oss_lab.generate import generate, prefill
-from oss_lab.loading import load_model
+from oss_lab.engine.cache import KVCache
+from oss_lab.engine.generate import generate, prefill
+from oss_lab.engine.loading import load_model
 from oss_lab.model import Transformer
-from oss_lab.transformers_model import transformers_model
+from oss_lab.proof.transformers_model import transformers_model
 
 NEW = 200
 """Tokens that are decoded."""
@@ -35,7 +35,7 @@ class Side(Protocol):
 
 
 class Ours:
-    """`oss_lab.model` under `oss_lab.generate`."""
+    """`oss_lab.model` under `oss_lab.engine.generate`."""
 
     def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, kernels: Backend) -> None:
         self.model: Transformer = load_model(checkpoint, dtype=dtype, kernels=kernels)

@@ -13,9 +13,9 @@ from oss_lab.harmony.policy import dropped_messages
 
 if TYPE_CHECKING:
     from oss_lab.cli._transcript import Transcript
-    from oss_lab.gallery import Example
     from oss_lab.lab import Lab
-    from oss_lab.reply import Reply, ToolCall
+    from oss_lab.nano.gallery import Example
+    from oss_lab.record.reply import Reply, ToolCall
 
 COMMANDS = {
     "/example": "list nano's gallery; with a number, ask that example in a new conversation",
@@ -70,7 +70,7 @@ class Chat:
 
     def say(self, line: str) -> None:
         """Answer a question, or go on from the output that an open call waits for."""
-        from oss_lab.calls import tool_message
+        from oss_lab.record.calls import tool_message
 
         call = self.open_call
         said = tool_message(call, line) if call else Message.of("user", line)
@@ -94,7 +94,7 @@ class Chat:
 
     def replied(self, prompt: Conversation) -> "Reply":
         """Replies, until one waits for no output that is known; the last."""
-        from oss_lab.calls import ROUNDS, with_outputs
+        from oss_lab.record.calls import ROUNDS, with_outputs
 
         reply = self.streamed(prompt)
         for _ in range(ROUNDS - 1):
@@ -142,7 +142,7 @@ class Chat:
 
     def example_command(self, argument: str) -> None:
         """List the gallery, or show the example of this number."""
-        from oss_lab.gallery import GALLERY
+        from oss_lab.nano.gallery import GALLERY
 
         numbered = {str(number): example for number, example in enumerate(GALLERY, 1)}
         if argument in numbered:

@@ -42,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
         raise LabError(f"--max-tokens is {args.max_tokens}; it must be 1 or more")
     from oss_lab.cli._transcript import Transcript
     from oss_lab.cli._typed import typed_lines
-    from oss_lab.gallery import ABILITIES
-    from oss_lab.loading import load
-    from oss_lab.tasks.settings import CALCULATOR_TOOL
+    from oss_lab.lab import load
+    from oss_lab.nano.gallery import ABILITIES
+    from oss_lab.nano.tasks.settings import CALCULATOR_TOOL
 
     lab = load(args.model, download=args.download, verbose=sys.stderr.isatty())
     transcript = Transcript(sys.stdout)

@@ -23,8 +23,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 def run(args: argparse.Namespace) -> int:
     if not args.tolerance >= 0:
         raise LabError(f"--tolerance is {args.tolerance}; it must be 0 or more")
-    from oss_lab.tracing.diff import differences
-    from oss_lab.tracing.file import read_trace
+    from oss_lab.record.diff import differences
+    from oss_lab.record.trace import read_trace
 
     for line in differences(read_trace(args.first), read_trace(args.second), args.tolerance):
         print(line)

@@ -83,9 +83,10 @@ def run(args: argparse.Namespace) -> int:
     questions = asked_questions(args)
     import torch
 
+    from oss_lab.checkpoint.fetch import find_checkpoint
     from oss_lab.evaluation.journal import Journal, default_place, fingerprint
     from oss_lab.evaluation.resume import resume
-    from oss_lab.loading import find_checkpoint, load
+    from oss_lab.lab import load
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)
@@ -147,9 +148,9 @@ def check(args: argparse.Namespace) -> None:
 def asked_questions(args: argparse.Namespace) -> "list[Question]":
     """The questions that the command line names."""
     if args.problems is None:
-        from oss_lab.evaluation import builtin
+        from oss_lab.nano import suite
 
-        return builtin.questions(args.n or 100, args.seed)[: args.limit]
+        return suite.questions(args.n or 100, args.seed)[: args.limit]
     from oss_lab.evaluation import aime, gpqa, jsonl, mmlu
 
     readers: dict[str, Callable[[Path], Sequence[Question]]] = {

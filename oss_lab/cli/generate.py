@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     import tiktoken
 
-    from oss_lab.generate import Sampling, Token
+    from oss_lab.engine.generate import Sampling, Token
     from oss_lab.lab import Lab
-    from oss_lab.reply import Reply, Timing
+    from oss_lab.record.reply import Reply, Timing
 
 FILTERS = ("top_k", "top_p", "min_p")
 HARMONY = ("effort", "instructions", "calculator", "analysis_budget")
@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
         raise LabError(f"--raw continues plain text: leave {' and '.join(idle)} out")
     if args.alternatives and not args.json:
         raise LabError("--alternatives are told in the JSON object only: add --json")
-    from oss_lab.generate import Sampling
-    from oss_lab.loading import load
+    from oss_lab.engine.generate import Sampling
+    from oss_lab.lab import load
 
     seed = secrets.randbits(32) if args.seed is None else args.seed
     names = ("temperature", *FILTERS)
@@ -96,7 +96,7 @@ def is_given(value: object) -> bool:
 def answer(lab: "Lab", args: argparse.Namespace, sampling: "Sampling") -> int:
     """One Harmony turn."""
     from oss_lab.cli._transcript import Transcript
-    from oss_lab.tasks.settings import CALCULATOR_TOOL
+    from oss_lab.nano.tasks.settings import CALCULATOR_TOOL
 
     stream = lab.stream(
         args.question,
@@ -124,7 +124,7 @@ def continue_text(lab: "Lab", args: argparse.Namespace, sampling: "Sampling") ->
     """A plain completion; what is printed is the text that was added."""
     from oss_lab.cli._transcript import Transcript
     from oss_lab.harmony.specials import ENDOFTEXT, specials, token_bytes
-    from oss_lab.reply import Timing
+    from oss_lab.record.reply import Timing
 
     transcript, decoder = Transcript(sys.stdout), codecs.getincrementaldecoder("utf-8")("replace")
     end, pieces, tokens = specials(lab.encoding).ids[ENDOFTEXT], [], []

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oss_lab.checkpoint.atomic import check_out, write_tensors
 from oss_lab.cli._json import read_json
 from oss_lab.errors import LabError
-from oss_lab.safetensors_file import check_out, write_tensors
 
 if TYPE_CHECKING:
     from oss_lab.config import ModelConfig
@@ -55,8 +55,9 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm.auto import tqdm
 
-    from oss_lab.generate import sequence_logits
-    from oss_lab.loading import DTYPES, chosen_device, find_checkpoint, load_model
+    from oss_lab.checkpoint.fetch import find_checkpoint
+    from oss_lab.engine.generate import sequence_logits
+    from oss_lab.engine.loading import DTYPES, chosen_device, load_model
 
     checkpoint = find_checkpoint(args.folder)
     for path, ids in zip(args.tokens, values, strict=True):
@@ -97,6 +98,6 @@ def read_ids(path: Path) -> list[int]:
 
 
 def check_ids(path: Path, ids: list[int], config: "ModelConfig") -> None:
-    from oss_lab.generate import check_tokens
+    from oss_lab.engine.generate import check_tokens
 
     check_tokens(ids, config, name=f"{path}: the list")

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from oss_lab import __version__
 from oss_lab.cli import (
     chat,
     convert,
@@ -30,6 +29,7 @@ from oss_lab.cli import (
     train,
 )
 from oss_lab.errors import LabError
+from oss_lab.version import __version__
 
 COMMANDS = (
     lab,

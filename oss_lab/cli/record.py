@@ -55,11 +55,13 @@ def run(args: argparse.Namespace) -> int:
         raise LabError(f"{args.out} is a file; --out takes the name of a folder")
     prompts = None if args.prompts is None else read_prompts(args.prompts)
 
-    from oss_lab.evidence.record import record
-    from oss_lab.fetch import REPOSITORIES
-    from oss_lab.generate import Sampling
-    from oss_lab.loading import load
-    from oss_lab.tracing.cost import shown
+    from oss_lab.checkpoint.fetch import REPOSITORIES
+    from oss_lab.engine.generate import Sampling
+    from oss_lab.evaluation.prompts import GENERAL
+    from oss_lab.evaluation.record import record
+    from oss_lab.hooks.cost import shown
+    from oss_lab.lab import load
+    from oss_lab.nano.prompts import nano_prompts
 
     Sampling(seed=args.seed)  # refuses one that is out of bounds before anything is loaded
     lab = load(
@@ -70,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         verbose=sys.stderr.isatty(),
     )
     name = args.checkpoint if args.checkpoint in REPOSITORIES else None
+    if prompts is None:
+        prompts = nano_prompts() if lab.encoding.name == "nano" else GENERAL
     try:
         evidence = record(
             lab,

@@ -56,23 +56,17 @@ def run(args: argparse.Namespace) -> int:
     ids = None if args.tokens is None else read_ids(args.tokens)  # before torch is imported
     layers = None if args.layers is None else read_layers(args.layers)
 
+    from oss_lab.checkpoint.atomic import check_out
     from oss_lab.checkpoint.digest import checkpoint_digest
-    from oss_lab.generate import check_tokens
+    from oss_lab.checkpoint.fetch import find_checkpoint
+    from oss_lab.engine.generate import check_tokens
+    from oss_lab.engine.loading import DTYPES, chosen_device, chosen_kernels, load_model
     from oss_lab.harmony import Conversation, Message, SystemContent, render
-    from oss_lab.loading import (
-        DTYPES,
-        EFFORT,
-        chosen_device,
-        chosen_kernels,
-        find_checkpoint,
-        load_model,
-        vocabulary_name,
-    )
-    from oss_lab.safetensors_file import check_out
+    from oss_lab.hooks.cost import check_budget
+    from oss_lab.hooks.selection import Selection
+    from oss_lab.hooks.tracing import traced
+    from oss_lab.lab import EFFORT, vocabulary_name
     from oss_lab.tokenizer import load_vocabulary
-    from oss_lab.tracing.cost import check_budget
-    from oss_lab.tracing.recording import Selection
-    from oss_lab.tracing.run import traced
 
     check_out(args.out)
     checkpoint = find_checkpoint(args.folder)
@@ -111,7 +105,7 @@ def print_points() -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from oss_lab.points import POINTS
+    from oss_lab.hooks.points import POINTS
 
     table = Table("point", "axes", "tier", "meaning", box=None, pad_edge=False)
     for point in POINTS.values():

@@ -1,4 +1,4 @@
-"""`oss-lab train`, and `python -m oss_lab.train`: train gpt-oss-nano anew.
+"""`oss-lab train`, and `python -m oss_lab.nano.training`: train gpt-oss-nano anew.
 
 A run lives in one folder: its recipe, its log, its state, and in the end its curves as a page and
 its checkpoint with an evaluation on held-out problems. Stopped, it goes on from the last state (one
@@ -19,7 +19,7 @@ from oss_lab.errors import LabError
 if TYPE_CHECKING:
     import torch
 
-    from oss_lab.train.recipe import Recipe
+    from oss_lab.nano.training.recipe import Recipe
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "nano"
 RECIPE_OPTIONS = ("mix", "steps", "seed")
@@ -72,9 +72,9 @@ def run(args: argparse.Namespace) -> int:
     given = {name: value for name, value in given.items() if value is not None}
     if args.smoke and (given or args.device or args.out or args.problems is not None):
         raise LabError("--smoke repeats the shipped recipe on the CPU; it takes only --threads")
-    from oss_lab.loading import chosen_device
-    from oss_lab.tasks.mix import MIXES
-    from oss_lab.train.recipe import Recipe
+    from oss_lab.engine.loading import chosen_device
+    from oss_lab.nano.tasks.mix import MIXES
+    from oss_lab.nano.training.recipe import Recipe
 
     threads = args.threads or os.cpu_count() or 1
     if args.smoke:
@@ -92,12 +92,12 @@ def run_recipe(
     """Train to the end with a progress bar, write the curves and the checkpoint, and evaluate."""
     from tqdm.auto import tqdm
 
-    from oss_lab.train.curves import write_curves
-    from oss_lab.train.evaluate import SEED, write_evaluation
-    from oss_lab.train.export import export
-    from oss_lab.train.loop import train, trained
-    from oss_lab.train.recipe import STATE
-    from oss_lab.train.state import steps_done
+    from oss_lab.nano.training.curves import write_curves
+    from oss_lab.nano.training.evaluate import SEED, write_evaluation
+    from oss_lab.nano.training.export import export
+    from oss_lab.nano.training.loop import train, trained
+    from oss_lab.nano.training.recipe import STATE
+    from oss_lab.nano.training.state import steps_done
 
     done, todo = steps_done(folder / STATE), recipe.steps
     print(f"{folder}: step {done} of {todo} on {device}; after Ctrl-C the same command goes on")
@@ -122,8 +122,8 @@ def run_smoke(folder: Path, threads: int) -> int:
     """Repeat the first steps of the run in `folder`; one line of result, then the machines."""
     from tqdm.auto import tqdm
 
-    from oss_lab.train.machine import read_machine, this_machine
-    from oss_lab.train.smoke import STEPS, Smoke, recomputed, recorded
+    from oss_lab.nano.training.machine import read_machine, this_machine
+    from oss_lab.nano.training.smoke import STEPS, Smoke, recomputed, recorded
 
     log, machine = recorded(folder, STEPS), read_machine(folder)
     here = tuple(tqdm(recomputed(folder, STEPS, threads), total=STEPS, unit="step", disable=None))

@@ -16,19 +16,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import oss_lab
 from oss_lab.checkpoint.digest import checkpoint_digest
 from oss_lab.checkpoint.fields import printable
 from oss_lab.checkpoint.read import Checkpoint
+from oss_lab.engine.generate import Sampling
 from oss_lab.errors import LabError
 from oss_lab.evaluation.question import Question
 from oss_lab.evaluation.run import STOPS, Outcome
-from oss_lab.generate import Sampling
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.harmony.wire import conversation_to_dict
+from oss_lab.version import __version__
 
 FORMAT = 1
-GRADED_BY = ("evaluation", "tasks")  # packages within oss_lab
 
 Fingerprint = Mapping[str, Any]
 """What an evaluation is of: JSON values by name. Two with equal ones may share outcomes."""
@@ -49,8 +48,8 @@ def fingerprint(
         asked.update(f"{question!r}\n{prompt}\n".encode())
     return {
         "format": FORMAT,
-        "oss_lab": oss_lab.__version__,
-        "code": code_digest(),
+        "oss_lab": __version__,
+        "code": code_digest(questions),
         "checkpoint": checkpoint_digest(checkpoint),
         "questions": asked.hexdigest(),
         "sampling": {**asdict(sampling), "seed": seed if drawn else None},
@@ -58,15 +57,16 @@ def fingerprint(
     }
 
 
-def code_digest() -> str:
-    """SHA-256 of the source files that ask and grade.
+def code_digest(questions: Sequence[Question]) -> str:
+    """SHA-256 of the source files that ask and grade: this package, and those of the questions.
 
     A journal keeps whether an answer was right, and the version stays the same while somebody works
     on the grader: without this, marks of the old one would be printed as the new one's.
     """
+    packages = {type(question).__module__.rpartition(".")[0] for question in questions}
     digest = hashlib.sha256()
-    for package in GRADED_BY:
-        files = (resources.files(oss_lab) / package).iterdir()
+    for package in sorted({__package__, *packages} - {""}):
+        files = resources.files(package).iterdir()
         for file in sorted(files, key=lambda each: each.name):
             if file.name.endswith(".py"):
                 digest.update(f"\n{package}/{file.name}\n".encode() + file.read_bytes())

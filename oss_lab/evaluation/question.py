@@ -18,7 +18,7 @@ from oss_lab.harmony.messages import (
     ToolDescription,
     function_tools,
 )
-from oss_lab.reply import ToolCall
+from oss_lab.record.reply import ToolCall
 
 
 class Question(Protocol):

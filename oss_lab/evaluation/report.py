@@ -12,12 +12,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from oss_lab.analysis.statistics.shares import wilson
 from oss_lab.checkpoint.fields import printable
 from oss_lab.evaluation.question import Question
 from oss_lab.evaluation.run import Outcome, run
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import MAX_TOKENS, Lab
-from oss_lab.statistics.shares import wilson
 
 ALL = "all questions"
 

@@ -13,15 +13,15 @@ from typing import get_args
 
 import tiktoken
 
-from oss_lab.calls import ROUNDS, outputs_of
 from oss_lab.checkpoint.fields import printable
 from oss_lab.errors import LabError
 from oss_lab.evaluation.question import Question, final_text
 from oss_lab.harmony import Conversation, Message, render
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
-from oss_lab.reply import Reply, Stop
-from oss_lab.token_labels import channel_counts
+from oss_lab.record.calls import ROUNDS, outputs_of
+from oss_lab.record.reply import Reply, Stop
+from oss_lab.record.token_labels import channel_counts
 
 BUCKET = 512  # questions among which those of similar length are brought together
 STOPS: tuple[Stop, ...] = get_args(Stop)

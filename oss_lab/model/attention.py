@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from oss_lab.cache import LayerCache
 from oss_lab.config import ModelConfig
+from oss_lab.engine.cache import LayerCache
 from oss_lab.model.norm import RMSNorm
 from oss_lab.model.rope import Rotation, rotate
 from oss_lab.model.tap import Tap

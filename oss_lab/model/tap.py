@@ -1,8 +1,8 @@
 """Taps: the one visible line by which the forward shows, or lets change, what it computes.
 
 `x = tap("attn.sink_mass", x)` hands a quantity out under its dotted name and takes back what the
-forward goes on with; `oss_lab/points.py` lists the names. `taps(layer)` gives the tap of one layer
-(None: outside all layers) and is asked anew in every forward. With `untapped` the line is the
+forward goes on with; `oss_lab/hooks/points.py` lists the names. `taps(layer)` gives the tap of one
+layer (None: outside all layers) and is called in every forward. With `untapped` the line is the
 identity and logits are bit-identical to a forward without it.
 """
 

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from oss_lab.cache import KVCache, LayerCache
 from oss_lab.config import ModelConfig
+from oss_lab.engine.cache import KVCache, LayerCache
 from oss_lab.model.attention import Attention, visible_keys
 from oss_lab.model.experts import PackedExperts
 from oss_lab.model.moe import BankFactory, MixtureOfExperts

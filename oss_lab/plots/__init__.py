@@ -34,7 +34,7 @@ from oss_lab.plots.logit_parts import logit_parts
 from oss_lab.plots.patching import patching
 from oss_lab.plots.sink_mass import sink_mass
 from oss_lab.plots.transcript import transcript
-from oss_lab.token_labels import TokenLabel, reply_tokens, token_labels
+from oss_lab.record.token_labels import TokenLabel, reply_tokens, token_labels
 
 __all__ = [
     "Figure",

@@ -26,7 +26,7 @@ from oss_lab.plots.style import (
     require_tokens,
     token_axis,
 )
-from oss_lab.token_labels import TokenLabel
+from oss_lab.record.token_labels import TokenLabel
 
 ROW = 12  # pixels
 HIDDEN = "rgb(190, 190, 190)"

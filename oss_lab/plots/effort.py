@@ -13,8 +13,8 @@ from oss_lab.errors import LabError
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import CHANNELS, GREY, base, legend_below
 from oss_lab.plots.tokens import plotly_text, visible
-from oss_lab.reply import Reply
-from oss_lab.token_labels import channel_counts
+from oss_lab.record.reply import Reply
+from oss_lab.record.token_labels import channel_counts
 
 NAMES = {"format": "Harmony's own tokens"}
 

@@ -14,7 +14,7 @@ from oss_lab.plots.figure import Figure
 from oss_lab.plots.signed_map import ROW, largest, signed, signed_map
 from oss_lab.plots.style import base, numbers, ordinal
 from oss_lab.plots.tokens import plotly_text, visible
-from oss_lab.token_labels import token_text
+from oss_lab.record.token_labels import token_text
 
 if TYPE_CHECKING:
     from oss_lab.analysis.counterfactual import Counterfactuals

@@ -25,7 +25,7 @@ from oss_lab.plots.style import (
     token_axis,
 )
 from oss_lab.plots.tokens import visible
-from oss_lab.token_labels import TokenLabel
+from oss_lab.record.token_labels import TokenLabel
 
 ROW = 15  # pixels
 

@@ -3,7 +3,7 @@
 The sentence is the figure's text: in a terminal, for a screen reader, and for nbval, which
 compares it instead of the picture. In Jupyter a figure is one bundle of plotly JSON and sentence.
 Its static picture (`png`, what GitHub and nbconvert show) needs kaleido and a Chromium; it is made
-when a notebook is authored (`python -m oss_lab.notebook`), not each time that a cell runs.
+when a notebook is authored (`python -m oss_lab.plots.notebooks`), not each time that a cell runs.
 """
 
 import json

@@ -13,7 +13,7 @@ import tiktoken
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import MONOSPACE, SCALE, base, numbers, percent, plural
 from oss_lab.plots.tokens import plotly_text, visible
-from oss_lab.token_labels import token_text
+from oss_lab.record.token_labels import token_text
 
 if TYPE_CHECKING:
     from oss_lab.analysis.lens import Lens

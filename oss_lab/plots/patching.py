@@ -12,7 +12,7 @@ from oss_lab.plots.figure import Figure
 from oss_lab.plots.signed_map import ROW, signed_map
 from oss_lab.plots.style import base, numbers, token_axis
 from oss_lab.plots.tokens import plotly_text, visible
-from oss_lab.token_labels import TokenLabel, token_text
+from oss_lab.record.token_labels import TokenLabel, token_text
 
 if TYPE_CHECKING:
     from oss_lab.analysis.patching import Patching

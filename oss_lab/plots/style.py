@@ -16,7 +16,7 @@ from plotly.colors import qualitative
 
 from oss_lab.errors import LabError
 from oss_lab.plots.tokens import plotly_text, visible
-from oss_lab.token_labels import TokenLabel, sections
+from oss_lab.record.token_labels import TokenLabel, sections
 
 GREY = "#777777"
 FAINT = "rgba(119,119,119,0.35)"

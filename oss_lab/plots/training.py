@@ -17,7 +17,7 @@ from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import BLUE, GREEN, GREY, RED, base, legend_below, plural
 
 if TYPE_CHECKING:
-    from oss_lab.train.log import Step
+    from oss_lab.nano.training.log import Step
 
 POINTS = 400  # of a line
 TICKS = [m * 10.0**n for n in range(-5, 4) for m in (1, 2, 5)]  # of logarithmic axes

@@ -17,7 +17,7 @@ from oss_lab.plots.tokens import plotly_text
 from oss_lab.plots.training import UNIT, values
 
 if TYPE_CHECKING:
-    from oss_lab.train.log import Step
+    from oss_lab.nano.training.log import Step
 
 SPANS = 30  # of a run
 COLUMNS = 4  # panels side by side

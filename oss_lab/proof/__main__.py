@@ -20,7 +20,7 @@ from oss_lab.errors import LabError
 from oss_lab.proof.report import against_numpy, against_transformers, reasons
 from oss_lab.proof.run import prove
 from oss_lab.proof.settings import BOUNDS, MOST
-from oss_lab.transformers_model import MISSING
+from oss_lab.proof.transformers_model import MISSING
 
 WIDTH = 240  # columns: the table of all lengths, whatever the terminal holds
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from oss_lab.points import POINTS
+from oss_lab.hooks.points import POINTS
 
 Array = NDArray[np.float64]
 SMALL = 1e-12

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from oss_lab.points import POINTS
+from oss_lab.hooks.points import POINTS
 from oss_lab.proof.run import Proof
 from oss_lab.proof.transformers_forward import whereabouts
 

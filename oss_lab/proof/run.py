@@ -9,19 +9,21 @@ import numpy as np
 import torch
 from oss_kernels.backends import load as load_kernels
 
+from oss_lab.checkpoint.fetch import find_checkpoint
 from oss_lab.checkpoint.read import Checkpoint
-from oss_lab.generate import sequence_logits
-from oss_lab.loading import DTYPES, find_checkpoint, load_model
+from oss_lab.engine.generate import sequence_logits
+from oss_lab.engine.loading import DTYPES, load_model
+from oss_lab.hooks.recording import Recording
+from oss_lab.hooks.selection import Selection
+from oss_lab.hooks.tracing import traced
 from oss_lab.model import Transformer
 from oss_lab.progress import progress
 from oss_lab.proof.compare import Comparison, compare, compare_choice, is_choice
 from oss_lab.proof.numpy_forward import Seen, numpy_forward
 from oss_lab.proof.settings import SEED, Setting, settings, transformers_settings
 from oss_lab.proof.transformers_forward import transformers_forward
-from oss_lab.tracing.recording import Recording, Selection
-from oss_lab.tracing.run import traced
-from oss_lab.tracing.trace import Trace
-from oss_lab.transformers_model import transformers_installed, transformers_model
+from oss_lab.proof.transformers_model import transformers_installed, transformers_model
+from oss_lab.record.trace import Trace
 
 CPU = torch.device("cpu")
 

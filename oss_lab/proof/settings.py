@@ -17,7 +17,7 @@ import torch
 from oss_kernels.backends import NAMES, Name, obstacle
 
 from oss_lab.checkpoint.plan import Dtype
-from oss_lab.points import POINTS, SHOWN_BY_KERNELS, tapped
+from oss_lab.hooks.points import POINTS, SHOWN_BY_KERNELS, tapped
 from oss_lab.proof.transformers_forward import ABSENT
 
 QUICK, LENGTHS = (13, 300), (13, 129, 300, 1000)

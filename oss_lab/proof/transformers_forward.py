@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from oss_lab.config import ModelConfig
-from oss_lab.points import POINTS, RANKS
+from oss_lab.hooks.points import POINTS, RANKS
 from oss_lab.proof.numpy_forward import Seen
 
 Tensors = dict[tuple[str, int | None], Tensor]
@@ -84,7 +84,7 @@ def transformers_forward(config: ModelConfig, model: Any, tokens: Sequence[int])
     """{(point, layer): value [seq, ...]} of every point that is not in `ABSENT`.
 
     Args:
-        model: of `oss_lab.transformers_model`, in float32.
+        model: of `oss_lab.proof.transformers_model`, in float32.
     """
     seen: Tensors = {}
     with hooks(config, model, seen, len(tokens)):

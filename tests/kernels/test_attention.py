@@ -7,8 +7,8 @@ import torch
 from oss_kernels.attention import reference
 from torch import Tensor
 
-from oss_lab.cache import LayerCache
 from oss_lab.config import ModelConfig
+from oss_lab.engine.cache import LayerCache
 from oss_lab.model.attention import Attention, visible_keys
 from oss_lab.model.rope import rotation
 from oss_lab.model.tap import Recorder

@@ -4,12 +4,13 @@ import pytest
 import torch
 from oss_kernels import backends
 
-from oss_lab.cache import KVCache
+from oss_lab.checkpoint.fetch import find_checkpoint
 from oss_lab.config import GPT_OSS_NANO
-from oss_lab.loading import find_checkpoint, load_model
+from oss_lab.engine.cache import KVCache
+from oss_lab.engine.kernel_model import KernelTransformer
+from oss_lab.engine.loading import load_model
+from oss_lab.hooks.points import SHOWN_BY_KERNELS
 from oss_lab.model import Recorder
-from oss_lab.model.with_kernels import KernelTransformer
-from oss_lab.points import SHOWN_BY_KERNELS
 
 pytest.importorskip("triton", reason="triton is not installed")
 pytest.importorskip("numba", reason="numba is not installed")

@@ -21,22 +21,22 @@ from oss_lab.checkpoint.read import open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.cli.main import main
 from oss_lab.config import GPT_OSS_NANO, ModelConfig
+from oss_lab.engine.generate import GREEDY, Token
+from oss_lab.engine.loading import load_model
 from oss_lab.evaluation.grade import Written
 from oss_lab.evaluation.question import FileQuestion
 from oss_lab.evaluation.run import run
-from oss_lab.generate import GREEDY, Token
 from oss_lab.harmony import render
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
-from oss_lab.loading import load_model
 from oss_lab.model import Recorder, Transformer, untapped
-from oss_lab.reply import ReplyBuilder
+from oss_lab.nano.training.export import export
+from oss_lab.nano.training.quantised import RoundedExperts
+from oss_lab.nano.training.recipe import STATE, Recipe, keep_recipe
+from oss_lab.nano.training.state import save_state
+from oss_lab.proof.transformers_model import read_folder
+from oss_lab.record.reply import ReplyBuilder
 from oss_lab.tokenizer import CACHE_NAME, HARMONY_SPECIALS, PACKAGES, load_vocabulary
-from oss_lab.train.export import export
-from oss_lab.train.quantised import RoundedExperts
-from oss_lab.train.recipe import STATE, Recipe, keep_recipe
-from oss_lab.train.state import save_state
-from oss_lab.transformers_model import read_folder
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
@@ -289,7 +289,7 @@ def talk(monkeypatch, capsys):
     """`talk(lab, "a line", ...)`: what the chat writes after its greeting; it must succeed."""
 
     def chat(lab, *typed, arguments=()):
-        monkeypatch.setattr("oss_lab.loading.load", lambda *_, **__: lab)
+        monkeypatch.setattr("oss_lab.lab.load", lambda *_, **__: lab)
         monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in typed)))
         assert main(["chat", *arguments]) == 0
         output = capsys.readouterr()

@@ -14,7 +14,7 @@ LINE = "self.norm(x)", 'self.norm(tap("moe.stream", x))'
 USE = """
 import warnings
 import oss_lab, torch
-from oss_lab.interventions import AddVector
+from oss_lab.hooks.interventions import AddVector
 from oss_lab.model.transformer import __file__ as where
 assert where.startswith({folder!r}), where
 warnings.simplefilter("error")
@@ -27,8 +27,8 @@ for layer in range(4):
 assert trace["moe.stream"].dims == ("layer", "seq", "hidden")
 assert lab.plan(tokens, ["moe.stream"]).total == 4 * 40 * 96 * 4
 trace.save({folder!r} + "/run.safetensors")
-from oss_lab.tracing.diff import differences
-from oss_lab.tracing.file import read_trace
+from oss_lab.record.diff import differences
+from oss_lab.record.trace import read_trace
 assert list(differences(trace, read_trace({folder!r} + "/run.safetensors"))) == []
 with lab.intervene(AddVector(point="moe.stream", layer=2, vector=torch.ones(96))) as effects:
     lab.trace(tokens, ["moe.out"])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from oss_lab.hooks.points import POINTS, TAPPED
 from oss_lab.model import Recorder
-from oss_lab.points import POINTS, TAPPED
 from oss_lab.proof.numpy_forward import numpy_forward
 
 

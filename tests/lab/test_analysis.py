@@ -11,12 +11,12 @@ from oss_lab.analysis.attribution import attribution
 from oss_lab.analysis.commitment import commitment
 from oss_lab.analysis.counterfactual import counterfactuals
 from oss_lab.analysis.effort import effort_lens, jensen_shannon
+from oss_lab.engine.generate import GREEDY, generate
 from oss_lab.errors import LabError
-from oss_lab.generate import GREEDY, generate
 from oss_lab.harmony import stop_tokens
-from oss_lab.interventions import ScaleSlot, SwapIn
+from oss_lab.hooks.interventions import ScaleSlot, SwapIn
 from oss_lab.lab import Lab
-from oss_lab.reply import final_header
+from oss_lab.record.reply import final_header
 
 SEQ = 40
 TOKENS = list(range(SEQ))

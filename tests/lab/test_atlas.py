@@ -16,15 +16,15 @@ from oss_lab.analysis.routing.baselines import predictability
 from oss_lab.analysis.routing.coactivation import coactivation, pair_probabilities
 from oss_lab.analysis.routing.corpus import Corpus, routing_corpus
 from oss_lab.analysis.routing.paths import neighbours
+from oss_lab.analysis.statistics.bootstrap import resampled
 from oss_lab.errors import LabError
-from oss_lab.statistics.bootstrap import resampled
-from oss_lab.tasks.lookup import Lookup
-from oss_lab.tasks.sums_and_products import Products
-from oss_lab.token_labels import TokenLabel
-from oss_lab.tracing.recording import Selection
-from oss_lab.tracing.trace import Origin, Trace
-from oss_lab.train.findings.nominate import read
-from oss_lab.train.findings.problems import drawn
+from oss_lab.hooks.selection import Selection
+from oss_lab.nano.studies.nominate import read
+from oss_lab.nano.studies.problems import drawn
+from oss_lab.nano.tasks.lookup import Lookup
+from oss_lab.nano.tasks.sums_and_products import Products
+from oss_lab.record.token_labels import TokenLabel
+from oss_lab.record.trace import Origin, Trace
 
 EXPERTS, SLOTS, LAYERS, VOCAB = 8, 3, 2, 6
 GROUPS = ["a", "b"] * 8

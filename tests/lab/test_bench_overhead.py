@@ -12,9 +12,10 @@ from oss_kernels.backends import obstacle
 
 from oss_lab.bench import overhead, recording
 from oss_lab.bench.recording import NOTHING, RECORDED, costs, median_interval, tasks
-from oss_lab.points import ALWAYS, POINTS, needs_logits
-from oss_lab.tracing.cost import nbytes
-from oss_lab.tracing.recording import Recording, Selection
+from oss_lab.hooks.cost import nbytes
+from oss_lab.hooks.points import ALWAYS, POINTS, needs_logits
+from oss_lab.hooks.recording import Recording
+from oss_lab.hooks.selection import Selection
 
 
 @pytest.fixture(autouse=True)

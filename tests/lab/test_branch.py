@@ -8,12 +8,12 @@ import torch
 
 import oss_lab
 from oss_lab.analysis.branch import Tree
-from oss_lab.cache import KVCache
+from oss_lab.engine.cache import KVCache
+from oss_lab.engine.generate import GREEDY, Sampling, generate
 from oss_lab.errors import LabError
-from oss_lab.generate import GREEDY, Sampling, generate
 from oss_lab.harmony import stop_tokens
-from oss_lab.interventions import AddVector, Patch, ScaleExpert, ScaleHead, ScaleSlot
-from oss_lab.interventions.changes import Changes, Effect
+from oss_lab.hooks.interventions import AddVector, Patch, ScaleExpert, ScaleHead, ScaleSlot
+from oss_lab.hooks.interventions.changes import Changes, Effect
 from oss_lab.lab import Lab
 from oss_lab.model import Recorder
 

@@ -7,7 +7,7 @@ is in `test_cached_forward.py`.
 import pytest
 import torch
 
-from oss_lab.cache import KVCache, LayerCache, WindowCache
+from oss_lab.engine.cache import KVCache, LayerCache, WindowCache
 from oss_lab.errors import LabError
 
 

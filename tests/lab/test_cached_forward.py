@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from oss_lab.cache import KVCache
-from oss_lab.generate import pad_left
+from oss_lab.engine.cache import KVCache
+from oss_lab.engine.generate import pad_left
+from oss_lab.hooks.points import POINTS, TAPPED
 from oss_lab.model import Recorder
 from oss_lab.model.experts import ExpertCache, PackedExperts
-from oss_lab.points import POINTS, TAPPED
 
 SEQ = 90
 

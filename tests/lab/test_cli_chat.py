@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from oss_lab.cli.main import main
-from oss_lab.gallery import ABILITIES, GALLERY
+from oss_lab.nano.gallery import ABILITIES, GALLERY
 
 THOUGHT = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant"
 ANSWER = "<|channel|>final<|message|>42<|return|>"

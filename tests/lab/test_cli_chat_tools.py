@@ -4,10 +4,10 @@ import io
 
 import pytest
 
-from oss_lab.calls import ROUNDS
 from oss_lab.cli._transcript import Transcript
 from oss_lab.cli.chat import Chat
-from oss_lab.gallery import Example
+from oss_lab.nano.gallery import Example
+from oss_lab.record.calls import ROUNDS
 
 THOUGHT = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant"
 ANSWER = "<|channel|>final<|message|>42<|return|>"
@@ -137,7 +137,7 @@ EXAMPLE = Example(
 
 @pytest.fixture
 def gallery(monkeypatch):
-    monkeypatch.setattr("oss_lab.gallery.GALLERY", (EXAMPLE,))
+    monkeypatch.setattr("oss_lab.nano.gallery.GALLERY", (EXAMPLE,))
 
 
 def test_an_example_brings_its_setting_and_its_outputs(talk, scripted, gallery):

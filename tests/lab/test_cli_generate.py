@@ -23,7 +23,7 @@ def call(reciting_lab, monkeypatch, capsys):
 
     def run(script, *arguments):
         lab = reciting_lab(script)
-        monkeypatch.setattr("oss_lab.loading.load", lambda *_, **__: lab)
+        monkeypatch.setattr("oss_lab.lab.load", lambda *_, **__: lab)
         status = main(["generate", *arguments])
         captured = capsys.readouterr()
         return status, captured.out, captured.err
@@ -99,7 +99,7 @@ def test_raw_continues_text(call):
 
 def test_effort_and_budget_reach_the_model(call, reciting_lab, monkeypatch, capsys):
     lab = reciting_lab("<|channel|>analysis<|message|>" + "1234567890" * 4 + "<|return|>")
-    monkeypatch.setattr("oss_lab.loading.load", lambda *_, **__: lab)
+    monkeypatch.setattr("oss_lab.lab.load", lambda *_, **__: lab)
     assert main(["generate", "?", "--effort", "high", "--analysis-budget", "3"]) == 0
     assert "Reasoning: high" in lab.encoding.decode(lab.model.prompts[0])
     assert capsys.readouterr().out.startswith("[analysis]\n123\n[final]\n")
@@ -107,7 +107,7 @@ def test_effort_and_budget_reach_the_model(call, reciting_lab, monkeypatch, caps
 
 def test_instructions_and_calculator_reach_the_model(reciting_lab, monkeypatch, capsys):
     lab = reciting_lab("<|channel|>commentary to=functions.calculator<|message|>{}<|call|>")
-    monkeypatch.setattr("oss_lab.loading.load", lambda *_, **__: lab)
+    monkeypatch.setattr("oss_lab.lab.load", lambda *_, **__: lab)
     assert main(["generate", "?", "--instructions", "Be brief.", "--calculator", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["stop"] == "call"
     prompt = lab.encoding.decode(lab.model.prompts[0])

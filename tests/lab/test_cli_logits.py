@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from oss_lab.checkpoint.fetch import find_checkpoint
 from oss_lab.cli.main import main
-from oss_lab.loading import find_checkpoint, load_model
+from oss_lab.engine.loading import load_model
 
 
 @pytest.fixture

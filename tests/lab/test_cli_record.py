@@ -12,7 +12,7 @@ import pytest
 
 from oss_lab.cli.main import main
 from oss_lab.config import GPT_OSS_NANO
-from oss_lab.evidence.file import read_evidence
+from oss_lab.record.evidence.file import read_evidence
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_ctrl_c_says_how_to_go_on(record, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("oss_lab.evidence.record.told", stopped)
+        patch.setattr("oss_lab.evaluation.record.told", stopped)
         status, out, err = record()
     assert (status, out) == (130, "")
     assert err == f"stopped; the same command goes on in {tmp_path / 'out'}\n"

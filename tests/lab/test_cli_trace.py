@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from oss_lab.checkpoint.fetch import find_checkpoint
 from oss_lab.cli.main import main
-from oss_lab.loading import find_checkpoint, load_model
+from oss_lab.engine.loading import load_model
 from oss_lab.model import Recorder
-from oss_lab.tracing.file import read_trace
+from oss_lab.record.trace import read_trace
 
 IDS = list(range(30))
 

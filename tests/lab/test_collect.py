@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-import oss_lab.evidence.collect
+import oss_lab.hooks.collect
+from oss_lab.engine.generate import GREEDY
 from oss_lab.errors import LabError
-from oss_lab.generate import GREEDY
-from oss_lab.interventions import ScaleHead
+from oss_lab.hooks.interventions import ScaleHead
 from oss_lab.lab import Lab
 
 POINTS = ["moe.expert_ids", "resid.post"]
@@ -21,7 +21,7 @@ def lab(random_model, tiny_config, tiny):
 
 
 def test_a_killed_collection_goes_on_and_loses_nothing(lab, tmp_path, monkeypatch):
-    traced, done = oss_lab.evidence.collect.traced, []
+    traced, done = oss_lab.hooks.collect.traced, []
 
     def killed(*arguments):
         if len(done) == 3:
@@ -29,7 +29,7 @@ def test_a_killed_collection_goes_on_and_loses_nothing(lab, tmp_path, monkeypatc
         done.append(1)
         return traced(*arguments)
 
-    monkeypatch.setattr(oss_lab.evidence.collect, "traced", killed)
+    monkeypatch.setattr(oss_lab.hooks.collect, "traced", killed)
     with pytest.raises(KeyboardInterrupt):
         lab.collect(PROMPTS, POINTS, tmp_path / "a")
     made = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "a").glob("*.safetensors")}

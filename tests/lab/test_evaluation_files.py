@@ -5,10 +5,11 @@ import json
 import pytest
 
 from oss_lab.errors import LabError
-from oss_lab.evaluation import aime, builtin, gpqa, jsonl, mmlu
+from oss_lab.evaluation import aime, gpqa, jsonl, mmlu
 from oss_lab.evaluation.grade import Boxed, Choice
 from oss_lab.harmony.messages import DeveloperContent, Message, SystemContent
-from oss_lab.reply import ToolCall
+from oss_lab.nano import suite
+from oss_lab.record.reply import ToolCall
 
 
 @pytest.fixture
@@ -251,7 +252,7 @@ def test_an_empty_mmlu_folder(tmp_path):
 
 
 def test_built_in_questions_follow_from_the_seed():
-    assert repr(builtin.questions(3, 1)) == repr(builtin.questions(3, 1))
-    assert repr(builtin.questions(3, 1)) != repr(builtin.questions(3, 2))
-    names = [question.name for question in builtin.questions(3, 1)]
+    assert repr(suite.questions(3, 1)) == repr(suite.questions(3, 1))
+    assert repr(suite.questions(3, 1)) != repr(suite.questions(3, 2))
+    names = [question.name for question in suite.questions(3, 1)]
     assert all(names.count(name) == 3 for name in names)

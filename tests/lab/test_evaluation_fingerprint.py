@@ -6,15 +6,14 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
+from importlib import resources
 
-import oss_lab
 from oss_lab.checkpoint.digest import BLOCKS, checkpoint_digest, file_digest
 from oss_lab.checkpoint.read import open_checkpoint
-from oss_lab.evaluation import builtin
+from oss_lab.engine.generate import GREEDY, Sampling
 from oss_lab.evaluation.grade import Written
 from oss_lab.evaluation.journal import default_place, fingerprint
-from oss_lab.generate import GREEDY, Sampling
+from oss_lab.nano import suite
 
 
 def test_a_fingerprint_tells_what_decides_the_outcomes(write_tiny, asked):
@@ -80,26 +79,26 @@ def test_a_large_file_is_hashed_at_its_header_and_at_blocks_all_over(tmp_path, m
 
 def test_another_grader_is_another_evaluation(write_tiny, asked, tmp_path, monkeypatch):
     """A journal keeps the marks, so that those of the old grader must not be taken up."""
-    checkpoint = open_checkpoint(write_tiny())
-    code = tmp_path / "oss_lab"
-    for package in ("evaluation", "tasks"):
-        shutil.copytree(Path(oss_lab.__file__).parent / package, code / package)
+    checkpoint, questions = open_checkpoint(write_tiny()), [*asked(1), *suite.questions(1, 1)[:1]]
+    for package in ("oss_lab.evaluation", "oss_lab.nano.tasks"):
+        shutil.copytree(str(resources.files(package)), tmp_path / package)
 
     def found():
-        return fingerprint(checkpoint, asked(1), GREEDY, 8, 1)
+        return fingerprint(checkpoint, questions, GREEDY, 8, 1)
 
     before = found()
-    monkeypatch.setattr("oss_lab.evaluation.journal.resources.files", lambda _: code)
+    monkeypatch.setattr("oss_lab.evaluation.journal.resources.files", lambda name: tmp_path / name)
     assert found() == before
-    for file in (code / "evaluation" / "grade.py", code / "tasks" / "problem.py"):
-        file.write_text(file.read_text("utf-8") + "# changed\n", "utf-8")
+    for file in ("oss_lab.evaluation/grade.py", "oss_lab.nano.tasks/problem.py"):
+        with (tmp_path / file).open("a", encoding="utf-8") as source:
+            source.write("# changed\n")
         assert default_place(found()) != default_place(before)
         before = found()
 
 
 def test_built_in_questions_are_told_alike_in_another_process():
-    code = "from oss_lab.evaluation import builtin; print(builtin.questions(2, 1))"
+    code = "from oss_lab.nano import suite; print(suite.questions(2, 1))"
     command = [sys.executable, "-c", code]
     other = os.environ | {"PYTHONHASHSEED": "1"}
     told = subprocess.run(command, check=True, capture_output=True, text=True, env=other).stdout
-    assert told == f"{builtin.questions(2, 1)}\n"
+    assert told == f"{suite.questions(2, 1)}\n"

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
+from oss_lab.analysis.statistics.shares import wilson
 from oss_lab.errors import LabError
 from oss_lab.evaluation.report import ALL, as_json, overall, scores, table
 from oss_lab.evaluation.run import Outcome
@@ -15,8 +16,7 @@ from oss_lab.harmony.messages import Effort
 from oss_lab.plots.accuracy import MOST_LINES, accuracy
 from oss_lab.plots.figure import PLOTLY
 from oss_lab.plots.page import page as html_page
-from oss_lab.reply import Stop
-from oss_lab.statistics.shares import wilson
+from oss_lab.record.reply import Stop
 
 EVIL = "<b>bold</b>\x1b[31m$x$[red]"
 

@@ -6,11 +6,11 @@ from random import Random
 import pytest
 
 from oss_lab.config import GPT_OSS_NANO
+from oss_lab.engine.generate import GREEDY, Sampling
 from oss_lab.errors import LabError
 from oss_lab.evaluation.grade import Written
 from oss_lab.evaluation.question import FileQuestion
 from oss_lab.evaluation.run import BUCKET, by_length
-from oss_lab.generate import GREEDY, Sampling
 from oss_lab.lab import Lab
 from oss_lab.tokenizer import load_vocabulary
 

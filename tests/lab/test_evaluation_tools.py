@@ -2,11 +2,11 @@
 
 import pytest
 
-from oss_lab.calls import ROUNDS
+from oss_lab.engine.generate import Sampling
 from oss_lab.evaluation.grade import Written
 from oss_lab.evaluation.question import FileQuestion, Tool
-from oss_lab.generate import Sampling
 from oss_lab.harmony import ToolDescription
+from oss_lab.record.calls import ROUNDS
 
 ANSWER = "<|channel|>final<|message|>{}<|return|>"
 CALL = "<|channel|>commentary to=functions.{} <|constrain|>json<|message|>{{}}<|call|>"

@@ -9,23 +9,24 @@ import pytest
 import torch
 
 import oss_lab
-import oss_lab.evidence.record
+import oss_lab.evaluation.record
 from oss_lab.checkpoint.random_weights import random_tensors
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.config import GPT_OSS_20B
+from oss_lab.engine.generate import GREEDY, Sampling
 from oss_lab.errors import LabError
-from oss_lab.evaluation.builtin import SUITE
-from oss_lab.evidence.bundle import POINTS
-from oss_lab.evidence.file import read_evidence
-from oss_lab.evidence.prompts import GENERAL, SEED, Asked, nano_prompts, prompts_for
-from oss_lab.evidence.record import predicted, record, rendered
-from oss_lab.generate import GREEDY, Sampling
+from oss_lab.evaluation.prompts import GENERAL
+from oss_lab.evaluation.record import predicted, record, rendered
 from oss_lab.harmony.messages import EFFORTS
-from oss_lab.interventions import ScaleExpert
+from oss_lab.hooks.interventions import ScaleExpert
 from oss_lab.lab import Lab
-from oss_lab.tasks.problem import is_held_out
-from oss_lab.tasks.sums_and_products import expression_key
-from oss_lab.token_labels import channel_counts
+from oss_lab.nano.prompts import SEED, nano_prompts
+from oss_lab.nano.suite import SUITE
+from oss_lab.nano.tasks.problem import is_held_out
+from oss_lab.nano.tasks.sums_and_products import expression_key
+from oss_lab.record.evidence.bundle import POINTS, Asked
+from oss_lab.record.evidence.file import read_evidence
+from oss_lab.record.token_labels import channel_counts
 
 PROMPTS = [Asked("one", "a?"), Asked("two", "b?", "Be brief.")]
 SETTINGS = {"seed": 7, "max_tokens": 9, "sampling": Sampling()}
@@ -99,7 +100,7 @@ def test_the_stamp_says_how(lab, recorded):
 
 def killed(monkeypatch, name, after):
     """Let `record` be stopped in its call number `after` of this function."""
-    real, calls = getattr(oss_lab.evidence.record, name), []
+    real, calls = getattr(oss_lab.evaluation.record, name), []
 
     def stopping(*arguments):
         if len(calls) == after:
@@ -107,7 +108,7 @@ def killed(monkeypatch, name, after):
         calls.append(1)
         return real(*arguments)
 
-    monkeypatch.setattr(oss_lab.evidence.record, name, stopping)
+    monkeypatch.setattr(oss_lab.evaluation.record, name, stopping)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +309,6 @@ def test_the_tables_hold_what_the_traces_do(lab, recorded):
 
 def test_nano_is_asked_held_out_problems():
     prompts = nano_prompts()
-    assert prompts == prompts_for("nano")
     assert len({each.question for each in prompts}) == len(prompts) == 12
     assert any(each.instructions for each in prompts)
     for each in prompts:
@@ -318,7 +318,6 @@ def test_nano_is_asked_held_out_problems():
         assert not (problem.developer and problem.developer.tools)
         if problem.expression:
             assert is_held_out(*expression_key(problem.expression))
-    assert prompts_for("o200k_harmony") == GENERAL
 
 
 def test_nano_is_recorded_in_seconds(tmp_path):
@@ -340,7 +339,6 @@ def test_a_model_with_the_published_vocabulary_is_asked_general_prompts(
     config = replace(tiny_config, vocab_size=GPT_OSS_20B.vocab_size)
     write_checkpoint(tmp_path / "tiny", config, random_tensors(config))
     lab = oss_lab.load(tmp_path / "tiny", verbose=False)
-    assert prompts_for(lab.encoding.name) == GENERAL
     found = record(lab, tmp_path / "evidence", GENERAL[::5], max_tokens=3)
     assert len(found.replies) == 9
     assert found.stamp.model == "tiny"

@@ -2,13 +2,13 @@
 
 from random import Random
 
-from oss_lab.generate import GREEDY, Token
+from oss_lab.engine.generate import GREEDY, Token
 from oss_lab.harmony import render
 from oss_lab.lab import Lab
 from oss_lab.model import Transformer
-from oss_lab.tasks.sums_and_products import Products
+from oss_lab.nano.studies import begun
+from oss_lab.nano.tasks.sums_and_products import Products
 from oss_lab.tokenizer import load_vocabulary
-from oss_lab.train.findings import begun
 
 
 def test_going_on_reads_the_prompt_and_the_thoughts_and_marks_them(monkeypatch, small_nano):

@@ -6,15 +6,15 @@ from random import Random
 
 import pytest
 
-from oss_lab.calls import outputs_of
 from oss_lab.harmony.messages import Conversation, Message
 from oss_lab.lab import Lab
-from oss_lab.reply import Reply, Stop, Timing, ToolCall
-from oss_lab.tasks.settings import LOOK_UP, look_up_tool
-from oss_lab.tasks.tool_sum import ToolSum
-from oss_lab.train.findings.calls import is_valid
-from oss_lab.train.findings.dropped import EFFORT, answered
-from oss_lab.train.findings.problems import drawn
+from oss_lab.nano.studies.calls import is_valid
+from oss_lab.nano.studies.dropped import EFFORT, answered
+from oss_lab.nano.studies.problems import drawn
+from oss_lab.nano.tasks.settings import LOOK_UP, look_up_tool
+from oss_lab.nano.tasks.tool_sum import ToolSum
+from oss_lab.record.calls import outputs_of
+from oss_lab.record.reply import Reply, Stop, Timing, ToolCall
 
 
 @pytest.mark.parametrize(

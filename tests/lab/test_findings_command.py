@@ -5,7 +5,7 @@ import json
 import pytest
 
 from oss_lab.errors import LabError
-from oss_lab.train.findings.__main__ import earlier, named
+from oss_lab.nano.studies.__main__ import earlier, named
 
 ABOUT = {"n": 4, "seed": 1, "checkpoint": "abc"}
 

@@ -3,13 +3,13 @@
 import pytest
 
 import oss_lab
-from oss_lab.generate import GREEDY, generate
+from oss_lab.analysis.statistics.bootstrap import Mean
+from oss_lab.engine.generate import GREEDY, generate
 from oss_lab.harmony import stop_tokens
-from oss_lab.statistics.bootstrap import Mean
-from oss_lab.train.findings import commitment
-from oss_lab.train.findings import problems as problems_of
-from oss_lab.train.findings.commitment import GRID, Answers, behind_chains, control, curve
-from oss_lab.train.findings.problems import MAX_TOKENS
+from oss_lab.nano.studies import commitment
+from oss_lab.nano.studies import problems as problems_of
+from oss_lab.nano.studies.commitment import GRID, Answers, behind_chains, control, curve
+from oss_lab.nano.studies.problems import MAX_TOKENS
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
+from oss_lab.analysis.statistics.shares import Share
 from oss_lab.config import GPT_OSS_NANO
-from oss_lab.generate import Token
+from oss_lab.engine.generate import Token
 from oss_lab.harmony import render
-from oss_lab.reply import ReplyBuilder
-from oss_lab.statistics.shares import Share
-from oss_lab.tasks.product_steps import answer, product_steps, product_thoughts, text
+from oss_lab.nano.studies import corruption
+from oss_lab.nano.tasks.product_steps import answer, product_steps, product_thoughts, text
+from oss_lab.record.reply import ReplyBuilder
 from oss_lab.tokenizer import load_vocabulary
-from oss_lab.train.findings import corruption
 
 
 class Pupil:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import oss_lab
-from oss_lab.generate import GREEDY
+from oss_lab.engine.generate import GREEDY
 from oss_lab.harmony.messages import EFFORTS
-from oss_lab.train.findings import divergence, effort
-from oss_lab.train.findings import problems as problems_of
-from oss_lab.train.findings.divergence import counts, dealt_anew, divergences, moved
-from oss_lab.train.findings.problems import MAX_TOKENS
+from oss_lab.nano.studies import divergence, effort
+from oss_lab.nano.studies import problems as problems_of
+from oss_lab.nano.studies.divergence import counts, dealt_anew, divergences, moved
+from oss_lab.nano.studies.problems import MAX_TOKENS
 
 EXPERTS = 8
 

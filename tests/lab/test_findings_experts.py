@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from oss_lab.harmony import render
-from oss_lab.tasks.settings import calculator
-from oss_lab.tasks.sums_and_products import Products
+from oss_lab.nano.studies import experts
+from oss_lab.nano.studies.token_kinds import field_of, kind_of
+from oss_lab.nano.tasks.settings import calculator
+from oss_lab.nano.tasks.sums_and_products import Products
 from oss_lab.tokenizer import load_vocabulary
-from oss_lab.train.findings import experts
-from oss_lab.train.findings.token_kinds import field_of, kind_of
 
 
 def test_kinds_and_places_of_a_conversation_s_tokens():

@@ -6,10 +6,10 @@ import torch
 from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
 from oss_lab.model import Transformer
-from oss_lab.train.findings import rounding
-from oss_lab.train.quantised import RoundedExperts
-from oss_lab.train.recipe import RECIPE, STATE, Recipe, keep_recipe, read_recipe
-from oss_lab.train.state import save_state
+from oss_lab.nano.studies import rounding
+from oss_lab.nano.training.quantised import RoundedExperts
+from oss_lab.nano.training.recipe import RECIPE, STATE, Recipe, keep_recipe, read_recipe
+from oss_lab.nano.training.state import save_state
 
 
 def test_in_bf16_all_but_the_experts_is_the_checkpoint_s(untrained, untrained_run):

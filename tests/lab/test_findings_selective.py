@@ -13,18 +13,18 @@ import pytest
 import torch
 
 import oss_lab
+from oss_lab.analysis.statistics.paired import contrast_interval, paired_interval
+from oss_lab.analysis.statistics.shares import Paired, Share
 from oss_lab.errors import LabError
-from oss_lab.interventions import ScaleExpert
-from oss_lab.statistics.paired import contrast_interval, paired_interval
-from oss_lab.statistics.shares import Paired, Share
-from oss_lab.tasks.sums_and_products import Products, Sums
-from oss_lab.token_labels import token_labels
+from oss_lab.hooks.interventions import ScaleExpert
+from oss_lab.hooks.selection import Selection
+from oss_lab.nano.studies import knock_out, nominate, problems, selective
+from oss_lab.nano.studies.knock_out import Cost, Said, drops, instead, solved
+from oss_lab.nano.studies.problems import drawn
+from oss_lab.nano.tasks.sums_and_products import Products, Sums
+from oss_lab.record.token_labels import token_labels
+from oss_lab.record.trace import Origin, Trace
 from oss_lab.tokenizer import load_vocabulary
-from oss_lab.tracing.recording import Selection
-from oss_lab.tracing.trace import Origin, Trace
-from oss_lab.train.findings import knock_out, nominate, problems, selective
-from oss_lab.train.findings.knock_out import Cost, Said, drops, instead, solved
-from oss_lab.train.findings.problems import drawn
 
 LAYERS, EXPERTS, SLOTS = 2, 8, 2
 OF_PRODUCTS, OF_SUMS = (1, 3), (0, 2)

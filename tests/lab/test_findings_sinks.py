@@ -9,13 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from oss_lab.analysis.statistics.bootstrap import Mean
+from oss_lab.analysis.statistics.paired import paired_interval
+from oss_lab.analysis.statistics.shares import Paired
 from oss_lab.harmony import render
-from oss_lab.interventions import ScaleHead, SetSink, ShiftSink
-from oss_lab.statistics.bootstrap import Mean
-from oss_lab.statistics.paired import paired_interval
-from oss_lab.statistics.shares import Paired
-from oss_lab.train.findings import sinks
-from oss_lab.train.findings.problems import drawn, marks
+from oss_lab.hooks.interventions import ScaleHead, SetSink, ShiftSink
+from oss_lab.nano.studies import sinks
+from oss_lab.nano.studies.problems import drawn, marks
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def short(monkeypatch):
     monkeypatch.setattr(sinks, "GAIN_PROBLEMS", 2)
     monkeypatch.setattr(sinks, "READ", 3)
     monkeypatch.setattr(sinks, "AT_ONCE", 2)
-    monkeypatch.setattr("oss_lab.train.findings.problems.MAX_TOKENS", 5)
+    monkeypatch.setattr("oss_lab.nano.studies.problems.MAX_TOKENS", 5)
 
 
 def test_every_change_is_what_it_is_called(untrained, short):

@@ -5,7 +5,7 @@ from random import Random
 import torch
 
 from oss_lab.config import GPT_OSS_NANO
-from oss_lab.train.findings import window
+from oss_lab.nano.studies import window
 
 
 def test_the_cut_model_has_the_same_weights_and_sees_no_further_than_the_window(

@@ -7,15 +7,15 @@ from itertools import pairwise
 import pytest
 
 import oss_lab
-from oss_lab.calls import ROUNDS, with_outputs
 from oss_lab.checkpoint.read import find_folder
-from oss_lab.gallery import ABILITIES, GALLERY, Example, ask
 from oss_lab.harmony import render
 from oss_lab.harmony.messages import EFFORTS, DeveloperContent
-from oss_lab.tasks import is_held_out, questions
-from oss_lab.tasks.free_text import FORBIDDEN, REFUSAL
-from oss_lab.tasks.settings import CALCULATOR_TOOL, LOOK_UP_TOOL
-from oss_lab.tasks.sums_and_products import TOO_HARD
+from oss_lab.nano.gallery import ABILITIES, GALLERY, Example, ask
+from oss_lab.nano.tasks import is_held_out, questions
+from oss_lab.nano.tasks.free_text import FORBIDDEN, REFUSAL
+from oss_lab.nano.tasks.settings import CALCULATOR_TOOL, LOOK_UP_TOOL
+from oss_lab.nano.tasks.sums_and_products import TOO_HARD
+from oss_lab.record.calls import ROUNDS, with_outputs
 from oss_lab.tokenizer import load_vocabulary
 
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

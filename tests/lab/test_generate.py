@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from oss_lab.cache import KVCache
-from oss_lab.errors import LabError
-from oss_lab.generate import (
+from oss_lab.engine.cache import KVCache
+from oss_lab.engine.generate import (
     GREEDY,
     Sampling,
     Token,
@@ -19,6 +18,7 @@ from oss_lab.generate import (
     prefill,
     sequence_logits,
 )
+from oss_lab.errors import LabError
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from oss_kernels.backends import choose
 
 import oss_lab
 from oss_lab.analysis.gradients import INSIDE, Target, gradient, integrated_gradients
+from oss_lab.engine.generate import GREEDY
+from oss_lab.engine.kernel_model import KernelTransformer
 from oss_lab.errors import LabError
-from oss_lab.generate import GREEDY
-from oss_lab.interventions import AddVector, Patch, ScaleHead, SwapIn
+from oss_lab.hooks.interventions import AddVector, Patch, ScaleHead, SwapIn
 from oss_lab.lab import Lab
 from oss_lab.model import Recorder, Transformer
 from oss_lab.model.experts import PackedExperts
-from oss_lab.model.with_kernels import KernelTransformer
 
 SEQ = 40  # five windows of the tiny model
 TOKENS = list(range(SEQ))

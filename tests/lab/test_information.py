@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from oss_lab.statistics.information import (
+from oss_lab.analysis.statistics.information import (
     count,
     entropy,
     information,

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from oss_lab.cache import KVCache
+from oss_lab.engine.cache import KVCache
+from oss_lab.engine.generate import GREEDY, pad_left
 from oss_lab.errors import LabError
-from oss_lab.generate import GREEDY, pad_left
-from oss_lab.interventions import (
+from oss_lab.hooks.interventions import (
     AddVector,
     BiasExpert,
     ForceExpert,
@@ -24,9 +24,9 @@ from oss_lab.interventions import (
     SwapIn,
     hide_channel,
 )
-from oss_lab.interventions.changes import NoEffectWarning
+from oss_lab.hooks.interventions.changes import NoEffectWarning
 from oss_lab.lab import Lab
-from oss_lab.token_labels import token_labels
+from oss_lab.record.token_labels import token_labels
 
 SEQ = 40
 TOKENS = range(SEQ)

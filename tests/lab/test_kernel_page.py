@@ -13,7 +13,7 @@ pytest.importorskip("triton", reason="triton is not installed")
 from oss_kernels.bench import cpu, gpu
 from oss_kernels.bench.timing import Time
 
-from oss_lab import kernel_page
+from oss_lab.bench import kernel_page
 from oss_lab.plots import kernel_speed
 
 ABOUT = {"date": "2030-01-02T03:04:05+00:00"}

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import oss_lab
+from oss_lab.engine.generate import GREEDY, Sampling
 from oss_lab.errors import CheckpointError, LabError
-from oss_lab.generate import GREEDY, Sampling
 from oss_lab.harmony import (
     Conversation,
     Delta,

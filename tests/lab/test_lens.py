@@ -9,9 +9,9 @@ import torch
 import oss_lab
 from oss_lab.analysis import lens as module
 from oss_lab.analysis.lens import lens
+from oss_lab.engine.generate import GREEDY
 from oss_lab.errors import LabError
-from oss_lab.generate import GREEDY
-from oss_lab.interventions import ScaleHead
+from oss_lab.hooks.interventions import ScaleHead
 from oss_lab.lab import Lab
 
 SEQ = 40  # five windows of the tiny model

@@ -16,7 +16,7 @@ import torch
 from oss_lab.checkpoint.read import open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.config import GPT_OSS_20B, GPT_OSS_NANO, ModelConfig
-from oss_lab.loading import load_model
+from oss_lab.engine.loading import load_model
 from oss_lab.model import Recorder, Transformer
 
 LENGTHS = (1, 13, 127, 128, 129, 300, 700)  # 700 is beyond the initial context of 256

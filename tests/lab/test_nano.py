@@ -9,8 +9,8 @@ import torch
 
 from oss_lab.checkpoint.read import find_folder, open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
+from oss_lab.engine.loading import load_model
 from oss_lab.harmony import Conversation, Message, SystemContent, render
-from oss_lab.loading import load_model
 from oss_lab.model import Recorder
 from oss_lab.tokenizer import load_vocabulary
 

@@ -13,12 +13,12 @@ from oss_lab.checkpoint.read import find_folder
 from oss_lab.cli.eval import asked_questions
 from oss_lab.cli.main import build_parser
 from oss_lab.config import GPT_OSS_20B, GPT_OSS_NANO
-from oss_lab.evaluation.builtin import SUITE
 from oss_lab.evaluation.report import evaluate
-from oss_lab.tasks.settings import DIGIT_WORDS
-from oss_lab.train.card import but_for, card, sizes, summary, unanswered
-from oss_lab.train.evaluate import MAX_TOKENS
-from oss_lab.train.initialise import set_back
+from oss_lab.nano.card.page import but_for, card, sizes, summary, unanswered
+from oss_lab.nano.suite import SUITE
+from oss_lab.nano.tasks.settings import DIGIT_WORDS
+from oss_lab.nano.training.evaluate import MAX_TOKENS
+from oss_lab.nano.training.initialise import set_back
 
 NANO = find_folder("nano")
 ROOT = Path(__file__).resolve().parents[2]

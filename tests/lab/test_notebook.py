@@ -11,7 +11,7 @@ from oss_lab.plots.figure import PLOTLY
 
 AUTHORING = "an authoring package (nbclient, nbformat, pillow) is not installed (extra `test`)"
 nbformat = pytest.importorskip("nbformat", reason=AUTHORING)
-writer = pytest.importorskip("oss_lab.notebook", reason=AUTHORING)
+writer = pytest.importorskip("oss_lab.plots.notebooks", reason=AUTHORING)
 v4 = nbformat.v4
 
 

@@ -9,9 +9,9 @@ import torch
 import oss_lab
 from oss_lab.analysis import patched_rows
 from oss_lab.analysis.patching import RESIDUAL, patch_heads, patch_positions
+from oss_lab.engine.generate import GREEDY
 from oss_lab.errors import LabError
-from oss_lab.generate import GREEDY
-from oss_lab.interventions import Patch, ScaleHead
+from oss_lab.hooks.interventions import Patch, ScaleHead
 from oss_lab.lab import Lab
 
 SEQ, FIRST = 24, 9  # three windows of the tiny model; the sequences differ within the second
@@ -32,7 +32,7 @@ def whole_run(lab, patch):
     return float(logits.log_softmax(-1)[40]), float(logits[40] - logits[41])
 
 
-@pytest.mark.filterwarnings("ignore::oss_lab.interventions.changes.NoEffectWarning")
+@pytest.mark.filterwarnings("ignore::oss_lab.hooks.interventions.changes.NoEffectWarning")
 @pytest.mark.parametrize("point", [*RESIDUAL, "attn.z", "attn.k_rot"])
 def test_every_value_is_that_of_a_whole_run_with_it(lab, monkeypatch, point):
     monkeypatch.setattr(

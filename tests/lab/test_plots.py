@@ -13,7 +13,7 @@ from oss_lab import plots
 from oss_lab.config import GPT_OSS_NANO
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import JSON_LIMIT, PLOTLY
-from oss_lab.token_labels import TokenLabel
+from oss_lab.record.token_labels import TokenLabel
 
 SCRIPT = "<script>alert(1)</script>"
 WIDE = 60  # tokens in the size tests, of all four layers and eight heads of nano

@@ -13,7 +13,7 @@ from oss_lab.analysis.counterfactual import Counterfactuals
 from oss_lab.analysis.lens import Lens
 from oss_lab.analysis.patching import Patching, Score
 from oss_lab.errors import LabError
-from oss_lab.token_labels import token_labels
+from oss_lab.record.token_labels import token_labels
 
 
 def drawn(figure) -> Any:

@@ -5,8 +5,8 @@ import torch
 
 from oss_lab.config import GPT_OSS_20B
 from oss_lab.errors import LabError
-from oss_lab.model import Recorder
-from oss_lab.points import (
+from oss_lab.hooks.derived import DERIVED
+from oss_lab.hooks.points import (
     ALWAYS,
     POINTS,
     SHOWN_BY_KERNELS,
@@ -15,7 +15,7 @@ from oss_lab.points import (
     check_points,
     tapped,
 )
-from oss_lab.tracing.derived import DERIVED
+from oss_lab.model import Recorder
 
 
 def test_every_row_is_a_line_of_the_forward_or_is_derived(random_model, tiny_config):

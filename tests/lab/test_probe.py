@@ -11,12 +11,12 @@ from sklearn.preprocessing import StandardScaler
 import oss_lab
 from oss_lab.analysis import probe as module
 from oss_lab.analysis.probe import Sample, fit, interval, probe, standardised, swaps
+from oss_lab.analysis.statistics.shares import wilson
+from oss_lab.engine.generate import GREEDY
 from oss_lab.errors import LabError
-from oss_lab.generate import GREEDY
-from oss_lab.interventions import ScaleSlot
+from oss_lab.hooks.interventions import ScaleSlot
 from oss_lab.lab import Lab
-from oss_lab.statistics.shares import wilson
-from oss_lab.token_labels import reply_tokens
+from oss_lab.record.token_labels import reply_tokens
 
 SEQUENCES, SEQ = 12, 20  # more than two windows of the tiny model
 

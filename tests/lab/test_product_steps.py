@@ -4,7 +4,13 @@ from random import Random
 
 import pytest
 
-from oss_lab.tasks.product_steps import answer, misreadings, product_steps, product_thoughts, text
+from oss_lab.nano.tasks.product_steps import (
+    answer,
+    misreadings,
+    product_steps,
+    product_thoughts,
+    text,
+)
 
 
 @pytest.mark.parametrize("effort", ["medium", "high"])

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 import oss_lab.proof.run as proof
-from oss_lab.loading import find_checkpoint
-from oss_lab.points import POINTS
+from oss_lab.checkpoint.fetch import find_checkpoint
+from oss_lab.hooks.points import POINTS
 from oss_lab.proof.__main__ import main
 from oss_lab.proof.compare import compare, compare_choice
 from oss_lab.proof.numpy_forward import numpy_forward
 from oss_lab.proof.settings import LONG, Setting
 from oss_lab.proof.transformers_forward import ABSENT, FOLLOWING, PLACES
-from oss_lab.transformers_model import transformers_installed, transformers_model
+from oss_lab.proof.transformers_model import transformers_installed, transformers_model
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import torch
 import oss_lab
 from oss_lab.analysis.reach import earliest, influence, routes, steps
 from oss_lab.config import GPT_OSS_20B, GPT_OSS_NANO
+from oss_lab.engine.generate import GREEDY
 from oss_lab.errors import LabError
-from oss_lab.generate import GREEDY
 from oss_lab.lab import Lab
 
 WINDOW = 8

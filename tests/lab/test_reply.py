@@ -4,10 +4,10 @@ import math
 
 import pytest
 
+from oss_lab.engine.generate import Token
 from oss_lab.errors import LabError
-from oss_lab.generate import Token
 from oss_lab.harmony import Conversation, Delta, End, Message, Start
-from oss_lab.reply import ReplyBuilder, Timing
+from oss_lab.record.reply import ReplyBuilder, Timing
 
 PROMPT = Conversation.of(Message.of("user", "6*7?"))
 THOUGHT = "<|channel|>analysis<|message|>six sevens<|end|>"

@@ -10,11 +10,11 @@ import oss_lab
 from oss_lab.analysis.sinks import report as sinks
 from oss_lab.analysis.sinks.behaviour import SETTLED
 from oss_lab.analysis.sinks.report import QUANTILES, sink_report
+from oss_lab.analysis.statistics.bootstrap import quotient_interval
+from oss_lab.analysis.statistics.explained import explained
+from oss_lab.engine.generate import GREEDY
 from oss_lab.errors import LabError
-from oss_lab.generate import GREEDY
 from oss_lab.lab import Lab
-from oss_lab.statistics.bootstrap import quotient_interval
-from oss_lab.statistics.explained import explained
 
 TEXT = (
     "<|start|>user<|message|>what is it?<|end|><|start|>assistant<|channel|>analysis<|message|>{}"

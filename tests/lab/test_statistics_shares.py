@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from oss_lab.statistics.shares import Paired, Share
+from oss_lab.analysis.statistics.shares import Paired, Share
 
 
 def test_pairs_count_what_only_one_model_gets_right():

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-import oss_lab.generate
+import oss_lab.engine.generate
+from oss_lab.engine.generate import GREEDY
 from oss_lab.errors import LabError
-from oss_lab.generate import GREEDY
+from oss_lab.hooks.points import POINTS
+from oss_lab.hooks.recording import AllZeroWarning
 from oss_lab.lab import Lab
-from oss_lab.points import POINTS
-from oss_lab.tracing.recording import AllZeroWarning
 
 SEQ = 40
 ALL = list(POINTS)
@@ -36,7 +36,7 @@ def test_axes_are_those_of_the_table(lab, whole, name):
 
 
 def test_a_long_sequence_in_chunks_is_the_same_trace(lab, whole, monkeypatch):
-    monkeypatch.setattr(oss_lab.generate, "PREFILL_CHUNK", 7)
+    monkeypatch.setattr(oss_lab.engine.generate, "PREFILL_CHUNK", 7)
     chunked = lab.trace(range(SEQ), ALL)
     for layer in range(2):
         assert torch.equal(*(t.tensor("moe.expert_ids", layer) for t in (whole, chunked)))

@@ -11,13 +11,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from oss_lab.engine.generate import GREEDY
 from oss_lab.errors import LabError
-from oss_lab.generate import GREEDY
-from oss_lab.interventions import AddVector
+from oss_lab.hooks.interventions import AddVector
+from oss_lab.hooks.points import POINTS
 from oss_lab.lab import Lab
-from oss_lab.points import POINTS
-from oss_lab.tracing.diff import differences
-from oss_lab.tracing.file import ENTRY, read_trace
+from oss_lab.record.diff import differences
+from oss_lab.record.trace import read_trace
+from oss_lab.record.trace_file import ENTRY
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_what_is_read_is_what_was_saved(saved):
 def test_a_fresh_process_needs_no_model(saved):
     trace, file = saved
     code = f"""
-from oss_lab.tracing.file import read_trace
+from oss_lab.record.trace import read_trace
 margin = read_trace({str(file)!r})["moe.margin"]
 print(margin.dims, margin.seq.values.tolist(), float(margin[0, 1]))
 """

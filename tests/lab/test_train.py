@@ -15,20 +15,20 @@ from safetensors.torch import load_file, save_file
 from oss_lab.cli import train as command
 from oss_lab.cli.main import main
 from oss_lab.errors import LabError
-from oss_lab.evaluation.builtin import SUITE
 from oss_lab.evaluation.resume import resume
 from oss_lab.harmony.messages import EFFORTS
-from oss_lab.loading import load
+from oss_lab.lab import load
 from oss_lab.model import Transformer
-from oss_lab.train import evaluate
-from oss_lab.train.initialise import initialise
-from oss_lab.train.log import keep_lines, read_log
-from oss_lab.train.loop import train
-from oss_lab.train.machine import read_machine
-from oss_lab.train.optimizers import make_optimizers
-from oss_lab.train.quantised import RoundedExperts
-from oss_lab.train.recipe import Recipe
-from oss_lab.train.state import load_state, optimized, save_state
+from oss_lab.nano.suite import SUITE
+from oss_lab.nano.training import evaluate
+from oss_lab.nano.training.initialise import initialise
+from oss_lab.nano.training.log import keep_lines, read_log
+from oss_lab.nano.training.loop import train
+from oss_lab.nano.training.machine import read_machine
+from oss_lab.nano.training.optimizers import make_optimizers
+from oss_lab.nano.training.quantised import RoundedExperts
+from oss_lab.nano.training.recipe import Recipe
+from oss_lab.nano.training.state import load_state, optimized, save_state
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +242,9 @@ def test_another_seed_gives_other_weights(recipe, straight, tmp_path):
 
 
 def test_the_command_trains_exports_and_goes_on(recipe, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("oss_lab.train.recipe.Recipe", lambda **given: replace(recipe, **given))
+    monkeypatch.setattr(
+        "oss_lab.nano.training.recipe.Recipe", lambda **given: replace(recipe, **given)
+    )
     arguments = ["train", "--out", str(tmp_path), "--steps", "2", "--device", "cpu"]
     arguments += ["--problems", "0"]
     assert main(arguments) == 0
@@ -265,7 +267,9 @@ def test_the_command_trains_exports_and_goes_on(recipe, tmp_path, monkeypatch, c
 
 def test_the_command_evaluates_what_it_trained(recipe, tmp_path, monkeypatch, capsys):
     """Two rows, one problem each; stopped within, the same command goes on."""
-    monkeypatch.setattr("oss_lab.train.recipe.Recipe", lambda **given: replace(recipe, **given))
+    monkeypatch.setattr(
+        "oss_lab.nano.training.recipe.Recipe", lambda **given: replace(recipe, **given)
+    )
     rows = {name: SUITE[name] for name in ("list", "small talk")}
     monkeypatch.setattr(evaluate, "SECTIONS", {"suite": rows, "stress": {}})
     monkeypatch.setattr(evaluate, "MAX_TOKENS", 2)
@@ -324,5 +328,5 @@ def test_the_module_is_the_command(monkeypatch):
     monkeypatch.setattr(command, "run", lambda args: called.append(args.steps) or 0)
     monkeypatch.setattr("sys.argv", ["x", "--steps", "7"])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_module("oss_lab.train", run_name="__main__")
+        runpy.run_module("oss_lab.nano.training", run_name="__main__")
     assert (ended.value.code, called) == (0, [7])

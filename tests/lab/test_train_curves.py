@@ -10,13 +10,13 @@ import pytest
 
 from oss_lab.cli import train as command
 from oss_lab.errors import LabError
+from oss_lab.nano.training import curves
+from oss_lab.nano.training.log import Step, read_log
+from oss_lab.nano.training.loop import train
+from oss_lab.nano.training.machine import Machine, keep_machine, read_machine, this_machine
+from oss_lab.nano.training.recipe import Recipe, read_recipe
+from oss_lab.nano.training.smoke import Smoke
 from oss_lab.plots import training, training_groups
-from oss_lab.train import curves
-from oss_lab.train.log import Step, read_log
-from oss_lab.train.loop import train
-from oss_lab.train.machine import Machine, keep_machine, read_machine, this_machine
-from oss_lab.train.recipe import Recipe, read_recipe
-from oss_lab.train.smoke import Smoke
 
 SCRIPT = "<script>alert(1)</script>"
 
@@ -176,7 +176,7 @@ def test_what_smoke_says(losses, machine, passed, told):
 
 def test_smoke_finds_a_loss_that_was_changed(tmp_path, monkeypatch, capsys, small_recipe):
     """A run, then the command on its folder: equal; then with one digit of one loss changed."""
-    monkeypatch.setattr("oss_lab.train.smoke.STEPS", 3)
+    monkeypatch.setattr("oss_lab.nano.training.smoke.STEPS", 3)
     steps = list(train(replace(small_recipe, steps=4), tmp_path))
     assert command.run_smoke(tmp_path, 1) == 0
     assert "all 3 losses are equal" in capsys.readouterr().out

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from oss_lab.evaluation.builtin import SUITE
-from oss_lab.train import evaluate
+from oss_lab.nano.suite import SUITE
+from oss_lab.nano.training import evaluate
 
 
 @pytest.fixture
@@ -45,6 +45,6 @@ def test_a_foreign_journal_is_named_with_what_can_be_done_here(checkpoint, conte
     with pytest.raises(SystemExit) as ended:
         evaluate.main()
     sentence = str(ended.value.code)
-    assert sentence.startswith(f"oss_lab.train.evaluate: {journal} is ")
+    assert sentence.startswith(f"oss_lab.nano.training.evaluate: {journal} is ")
     assert sentence.endswith(advice)
     assert journal.read_text() == contents

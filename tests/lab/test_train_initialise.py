@@ -4,8 +4,8 @@ import torch
 
 from oss_lab.config import GPT_OSS_NANO
 from oss_lab.model import Transformer
-from oss_lab.train.initialise import initialise
-from oss_lab.train.quantised import RoundedExperts
+from oss_lab.nano.training.initialise import initialise
+from oss_lab.nano.training.quantised import RoundedExperts
 
 FARTHEST = 3
 

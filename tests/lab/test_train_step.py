@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from oss_lab.model import Recorder, Transformer
+from oss_lab.nano.training.balance import RouterWatch, busiest, even_share
+from oss_lab.nano.training.data import Group, groups_at
+from oss_lab.nano.training.initialise import initialise
+from oss_lab.nano.training.quantised import RoundedExperts
+from oss_lab.nano.training.step import learn
 from oss_lab.tokenizer import load_vocabulary
-from oss_lab.train.balance import RouterWatch, busiest, even_share
-from oss_lab.train.data import Group, groups_at
-from oss_lab.train.initialise import initialise
-from oss_lab.train.quantised import RoundedExperts
-from oss_lab.train.step import learn
 
 
 @pytest.fixture(scope="module")

@@ -10,17 +10,17 @@ from random import Random
 
 import pytest
 
-from oss_lab.evaluation.builtin import STRESS, SUITE, sameness
 from oss_lab.harmony.messages import EFFORTS, Conversation
 from oss_lab.harmony.render import render
-from oss_lab.tasks import Problem, lists, questions, sums_and_products, write_digit
-from oss_lab.tasks.dialogue import FollowUp
-from oss_lab.tasks.free_text import FORBIDDEN, REFUSAL, Forbidden, OutOfReach, SmallTalk
-from oss_lab.tasks.lists import KINDS, Lists
-from oss_lab.tasks.lookup import Lookup
-from oss_lab.tasks.mix import MIXES, is_unseen_rule
-from oss_lab.tasks.problem import is_held_out
-from oss_lab.tasks.settings import (
+from oss_lab.nano.suite import STRESS, SUITE, sameness
+from oss_lab.nano.tasks import Problem, lists, questions, sums_and_products, write_digit
+from oss_lab.nano.tasks.dialogue import FollowUp
+from oss_lab.nano.tasks.free_text import FORBIDDEN, REFUSAL, Forbidden, OutOfReach, SmallTalk
+from oss_lab.nano.tasks.lists import KINDS, Lists
+from oss_lab.nano.tasks.lookup import Lookup
+from oss_lab.nano.tasks.mix import MIXES, is_unseen_rule
+from oss_lab.nano.tasks.problem import is_held_out
+from oss_lab.nano.tasks.settings import (
     CALCULATOR,
     DIGIT_WORDS,
     calculator,
@@ -28,7 +28,7 @@ from oss_lab.tasks.settings import (
     look_up_tool,
     other_tool,
 )
-from oss_lab.tasks.sums_and_products import (
+from oss_lab.nano.tasks.sums_and_products import (
     TOO_HARD,
     Products,
     Sums,
@@ -36,10 +36,10 @@ from oss_lab.tasks.sums_and_products import (
     product_key,
     sum_key,
 )
-from oss_lab.tasks.tool_sum import ToolSum
-from oss_lab.tasks.write_digit import WISHES, WriteDigit
+from oss_lab.nano.tasks.tool_sum import ToolSum
+from oss_lab.nano.tasks.write_digit import WISHES, WriteDigit
+from oss_lab.nano.training.data import opening_of, row_of
 from oss_lab.tokenizer import load_vocabulary
-from oss_lab.train.data import opening_of, row_of
 
 ARITHMETIC = [Products(), Sums(), FollowUp(), *(Sums(terms=n) for n in range(2, 7))]
 

@@ -4,10 +4,16 @@ from collections import Counter
 
 import pytest
 
-from oss_lab.tasks.free_text import REFUSAL
-from oss_lab.tasks.questions import KEYS
+from oss_lab.nano.tasks.free_text import REFUSAL
+from oss_lab.nano.tasks.questions import KEYS
+from oss_lab.nano.training.vocabulary import (
+    ASSET,
+    CORPUS_PROBLEMS,
+    MERGES,
+    corpus_pieces,
+    train_ranks,
+)
 from oss_lab.tokenizer import dump_ranks, load_vocabulary
-from oss_lab.train.vocabulary import ASSET, CORPUS_PROBLEMS, MERGES, corpus_pieces, train_ranks
 
 
 def test_merges_are_the_commonest_pairs():

@@ -10,12 +10,12 @@ import pytest
 from oss_widgets.effort import EffortWidget
 from oss_widgets.effort.answer import MAX_TOKENS
 
+from oss_lab.engine.generate import Token
 from oss_lab.errors import LabError
-from oss_lab.gallery import GALLERY, Example
-from oss_lab.generate import Token
 from oss_lab.lab import Lab
-from oss_lab.reply import ReplyBuilder
-from oss_lab.tasks.settings import CALCULATOR_TOOL
+from oss_lab.nano.gallery import GALLERY, Example
+from oss_lab.nano.tasks.settings import CALCULATOR_TOOL
+from oss_lab.record.reply import ReplyBuilder
 from oss_lab.tokenizer import load_vocabulary
 
 VIEW = "application/vnd.jupyter.widget-view+json"

@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from oss_lab.analysis.routing.corpus import Corpus
+from oss_lab.analysis.statistics.bootstrap import Estimate, ratio, resampled
 from oss_lab.errors import LabError
-from oss_lab.statistics.bootstrap import Estimate, ratio, resampled
 
 Draws = Float[ndarray, "draw sequence"]
 

@@ -22,9 +22,9 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from oss_lab.analysis.routing.corpus import Corpus
+from oss_lab.analysis.statistics.bootstrap import Estimate, ratio, resampled
+from oss_lab.analysis.statistics.information import shuffled_within
 from oss_lab.errors import LabError
-from oss_lab.statistics.bootstrap import Estimate, ratio, resampled
-from oss_lab.statistics.information import shuffled_within
 
 Keys = Int[ndarray, "token"]
 

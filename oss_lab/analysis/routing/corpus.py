@@ -15,8 +15,8 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from oss_lab.errors import LabError
-from oss_lab.token_labels import TokenLabel
-from oss_lab.tracing.trace import Trace
+from oss_lab.record.token_labels import TokenLabel
+from oss_lab.record.trace import Trace
 
 POINT = "moe.expert_ids"
 

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from oss_lab.analysis.statistics.explained import Explained, explained
 from oss_lab.errors import LabError
-from oss_lab.statistics.explained import Explained, explained
 
 SETTLED = 16  # the first position at which a head's behaviour is judged
 NEARLY_ALL, NEARLY_ALWAYS = 0.9, 0.9  # idle: this mass at least, at this share of tokens at least

@@ -28,11 +28,11 @@ from oss_lab.analysis.sinks.behaviour import (
     causes,
     doublings,
 )
+from oss_lab.analysis.statistics.bootstrap import quotient_interval
+from oss_lab.analysis.statistics.explained import Explained, summed
 from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
-from oss_lab.statistics.bootstrap import quotient_interval
-from oss_lab.statistics.explained import Explained, summed
-from oss_lab.tracing.trace import Trace
+from oss_lab.record.trace import Trace
 
 POINTS = ("attn.sink", "attn.sink_mass")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

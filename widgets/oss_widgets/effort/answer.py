@@ -9,13 +9,13 @@ from html import escape
 
 import tiktoken
 
-from oss_lab.calls import replies_to
 from oss_lab.errors import LabError
-from oss_lab.gallery import Example
 from oss_lab.harmony import Conversation, Message
 from oss_lab.lab import Lab
+from oss_lab.nano.gallery import Example
 from oss_lab.plots import Passage, transcript
-from oss_lab.reply import Reply
+from oss_lab.record.calls import replies_to
+from oss_lab.record.reply import Reply
 
 MAX_TOKENS = 512  # of one reply
 

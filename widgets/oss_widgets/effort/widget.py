@@ -3,8 +3,8 @@
     EffortWidget(lab, "What is 347 * 62?")
 
 Every change of the question (on Enter) or of the effort asks anew. On nano an example of
-`oss_lab.gallery` may be chosen: it brings question, effort, developer message and tool outputs, and
-all but the question and the effort stay until another is chosen. What is shown is
+`oss_lab.nano.gallery` may be chosen: it brings question, effort, developer message and tool
+outputs, and all but the question and the effort stay until another is chosen. What is shown is
 `oss_lab.plots.transcript` of each reply; the widget computes nothing. A mistake is one sentence in
 its place. Where there is no kernel, a saved notebook shows the last reply as plain HTML.
 """
@@ -15,9 +15,9 @@ from typing import Any
 
 import ipywidgets
 
-from oss_lab.gallery import GALLERY, Example
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import Lab
+from oss_lab.nano.gallery import GALLERY, Example
 from oss_widgets.effort.answer import answered, setting
 
 OWN = ("a question of your own", 0)

@@ -1,0 +1,152 @@
+"""Traces of a corpus: a file a sequence in one folder, so that a stopped collection goes on.
+
+    collection = lab.collect(prompts, ["moe.expert_ids", "moe.margin"], "traces/")
+    for trace in collection: ...
+
+`collection.json` says what is collected; `00000.safetensors` and so on are files as `file.py`
+writes them. A file appears complete or not at all.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection as Container
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from oss_lab.errors import LabError
+from oss_lab.hooks.cost import BUDGET, nbytes, shown
+from oss_lab.hooks.points import POINTS
+from oss_lab.hooks.selection import Selection
+from oss_lab.hooks.tracing import traced
+from oss_lab.progress import progress
+from oss_lab.record.token_labels import token_labels
+from oss_lab.record.trace import Trace, read_trace
+
+if TYPE_CHECKING:
+    from oss_lab.hooks.inside import Inside, Prompt
+
+ABOUT = "collection.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The traces of a folder, in the order of the sequences; sequences with nothing to keep have
+    none."""
+
+    folder: Path
+    files: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[Trace]:
+        return map(read_trace, self.files)
+
+
+def collect(
+    lab: "Inside",
+    prompts: "Sequence[Prompt]",
+    points: Sequence[str],
+    out: str | Path,
+    *,
+    layers: Sequence[int] | None = None,
+    channels: Container[str] | None = None,
+    tokens_each: int | None = None,
+    seed: int = 0,
+    budget: int = BUDGET,
+) -> Collection:
+    """Trace every prompt that has no file yet.
+
+    Args:
+        prompts: replies, conversations or token ids; the same each time.
+        channels: keep only tokens of messages on these channels.
+        tokens_each: keep at most so many tokens of a sequence, drawn by the seed.
+        budget: bytes on disk, tensors of all files together.
+
+    Raises:
+        LabError: the folder holds another collection, or this one would not fit the budget.
+    """
+    folder = Path(out)
+    if tokens_each is not None and tokens_each < 1:
+        raise LabError(f"tokens_each is {tokens_each}; it must be 1 or more")
+    sequences = [lab.tokens_of(prompt) for prompt in prompts]
+    chosen = None if layers is None else tuple(layers)
+    selections = [
+        Selection(tuple(points), chosen, None, drawn(lab, tokens, channels, tokens_each, seed, n))
+        for n, tokens in enumerate(sequences)
+    ]
+    pairs = [pair for pair in zip(sequences, selections, strict=True) if pair[1].positions != ()]
+    needed = 0
+    for tokens, selection in pairs:
+        selection.check(lab.config, len(tokens))
+        needed += sum(nbytes(lab.model, selection, POINTS[p], len(tokens)) for p in points)
+    if needed > budget:
+        raise LabError(
+            f"the traces of {len(pairs)} sequences take {shown(needed)}, and the budget is"
+            f" {shown(budget)}: ask for fewer points, layers or tokens, or give a larger budget"
+        )
+    corpus = hashlib.sha256(json.dumps(sequences).encode()).hexdigest()
+    about = {
+        "format": FORMAT,
+        "points": list(points),
+        "layers": None if chosen is None else list(chosen),
+        "channels": None if channels is None else sorted(channels),
+        "tokens_each": tokens_each,
+        "seed": seed,
+        "corpus": corpus,
+        "checkpoint": lab.digest,
+        "interventions": [str(each) for each in lab.interventions],
+        "dtype": str(lab.model.embedding.weight.dtype),
+        "device": lab.model.device.type,
+    }
+    begin(folder, about)
+    files = tuple(folder / f"{n:05}.safetensors" for n in range(len(pairs)))
+    todo = [(file, *pair) for file, pair in zip(files, pairs, strict=True) if not file.exists()]
+    for file, tokens, selection in progress(todo, "collect", "sequence", leave=True):
+        traced(lab.model, lab.encoding, tokens, selection, lab.digest, lab.taps()).save(file)
+    return Collection(folder, files)
+
+
+def drawn(
+    lab: "Inside",
+    tokens: Sequence[int],
+    channels: Container[str] | None,
+    most: int | None,
+    seed: int,
+    number: int,
+) -> tuple[int, ...] | None:
+    """The positions that are kept of sequence `number`; None for all of them."""
+    if channels is None and most is None:
+        return None
+    labels = token_labels(lab.encoding, tokens)
+    there = [n for n, each in enumerate(labels) if channels is None or each.channel in channels]
+    if most is not None and len(there) > most:
+        there = sorted(Random(f"{seed}/{number}").sample(there, most))
+    return tuple(there)
+
+
+def begin(folder: Path, about: dict[str, Any]) -> None:
+    """Make the folder, or see that it holds the same collection."""
+    file = folder / ABOUT
+    if file.exists():
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            raise LabError(f"{file} is no JSON: remove {folder}, or choose another") from None
+        if found != about:
+            other = [name for name in about if found.get(name) != about[name]]
+            raise LabError(
+                f"{folder} holds another collection: it differs in {' and '.join(other)}; choose"
+                " another folder"
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise LabError(f"{folder} is not empty and holds no collection; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = file.with_suffix(".tmp")
+    beside.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    beside.replace(file)

@@ -1,0 +1,76 @@
+"""What does four-bit rounding cost? The packed checkpoint against the same weights in BF16.
+
+A checkpoint has its experts in MXFP4 and the rest in BF16. The run that it was exported from still
+has all of them in float32; rounded to BF16 they differ from the checkpoint in the experts alone.
+Both models get the same held-out problems and compute in the same precision.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from oss_lab.analysis.statistics.shares import Paired
+from oss_lab.engine.generate import GREEDY
+from oss_lab.errors import LabError
+from oss_lab.harmony.messages import EFFORTS, Effort
+from oss_lab.lab import Lab
+from oss_lab.nano.studies.problems import marks
+from oss_lab.nano.suite import SUITE
+from oss_lab.nano.training.loop import trained
+from oss_lab.nano.training.recipe import RECIPE, STATE, read_recipe
+from oss_lab.progress import progress
+
+ROWS = (
+    "product 3x2 digits",
+    "sum 2 terms, 3 digits",
+    "difference, 3 digits",
+    "sum 5 terms",
+    "look-up beyond the window",
+    "calculator, arithmetic",
+    "rule against 5, sum",
+    "out of reach",
+)
+"""Rows of the evaluation's suite."""
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """One kind of problem at one effort; `accuracy` has the packed model first, BF16 second."""
+
+    task: str
+    effort: Effort
+    seed: int
+    accuracy: Paired
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a training run left its recipe and its state here."""
+    return (folder / RECIPE).exists() and (folder / STATE).exists()
+
+
+def measure(lab: Lab, run: Path, n: int, seed: int) -> list[Rounding]:
+    """At most n problems of each kind; `run` is the run that `lab` was exported from."""
+    exact = in_bf16(lab, run)
+    found: list[Rounding] = []
+    todo: list[tuple[str, Effort]] = [(task, effort) for task in ROWS for effort in EFFORTS]
+    for task, effort in progress(todo, "rounding", leave=True):
+        problems = SUITE[task].problems(task, n, seed)
+        accuracy = Paired.of(marks(lab, problems, effort), marks(exact, problems, effort))
+        found.append(Rounding(task, effort, seed, accuracy))
+    return found
+
+
+def in_bf16(lab: Lab, run: Path) -> Lab:
+    """The run's weights, every one rounded to BF16.
+
+    Raises:
+        LabError: the checkpoint was not exported from this run as it is now.
+    """
+    model = trained(read_recipe(run / RECIPE), run).requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.copy_(parameter.bfloat16())
+    model.to(lab.model.device)
+    if not torch.equal(model.embedding.weight, lab.model.embedding.weight):
+        raise LabError(f"the checkpoint was not exported from the last state in {run}: export anew")
+    return Lab(model, lab.encoding, GREEDY, effort=lab.effort)

@@ -1,0 +1,109 @@
+"""Evaluates a trained nano: every row of the suite at its efforts, and the stress section.
+
+`python -m oss_lab.nano.training.evaluate [FOLDER]` prints the table and writes `evaluation.json`
+beside the weights. Decoding is greedy; problems follow from the seed. What is done is kept in a
+journal beside the weights, so that a stopped evaluation goes on. `oss-lab train` ends with this.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from tqdm.auto import tqdm
+
+from oss_lab.checkpoint.read import open_checkpoint
+from oss_lab.engine.generate import GREEDY
+from oss_lab.errors import LabError
+from oss_lab.evaluation.journal import Journal, fingerprint
+from oss_lab.evaluation.report import Score, scores, table
+from oss_lab.evaluation.resume import resume
+from oss_lab.harmony.messages import EFFORTS
+from oss_lab.lab import Lab, load
+from oss_lab.nano.suite import STRESS, SUITE, Row
+
+BATCH = 256
+MAX_TOKENS = 400
+SEED = 1
+SECTIONS = {"suite": SUITE, "stress": STRESS}
+
+
+def score_rows(
+    lab: Lab, folder: Path, rows: dict[str, Row], n: int, seed: int, journal: Path
+) -> list[Score]:
+    """At most n problems of each row at each of its efforts."""
+    problems = {name: row.problems(name, n, seed) for name, row in rows.items()}
+    asked = [problem for each in problems.values() for problem in each]
+    of = fingerprint(open_checkpoint(folder), asked, GREEDY, MAX_TOKENS, seed)
+    todo = sum(len(problems[name]) * len(row.efforts) for name, row in rows.items())
+    with (
+        Journal(journal, of, elsewhere="move it away", anew="delete it to begin anew") as kept,
+        tqdm(total=todo, unit="problem", disable=None) as bar,
+    ):
+        bar.update(len(kept.outcomes))
+        for effort in EFFORTS:
+            left_out = {n for n, each in enumerate(asked) if effort not in rows[each.name].efforts}
+            for _ in resume(
+                kept,
+                lab,
+                asked,
+                effort,
+                batch=BATCH,
+                max_tokens=MAX_TOKENS,
+                seed=seed,
+                left_out=left_out,
+            ):
+                bar.update()
+    return scores(kept.outcomes)
+
+
+def main() -> None:
+    """Evaluate the checkpoint that the command line names and write evaluation.json."""
+    parser = argparse.ArgumentParser(description="Evaluate nano on held-out problems.")
+    parser.add_argument("folder", nargs="?", default="nano", help="checkpoint folder or nano")
+    parser.add_argument("--problems", type=int, default=1000, help="per row and effort, at most")
+    parser.add_argument("--seed", type=int, default=SEED)
+    arguments = parser.parse_args()
+    if arguments.problems < 1:
+        parser.error(f"--problems is {arguments.problems}; it must be 1 or more")
+    try:
+        folder = open_checkpoint(arguments.folder).folder
+        write_evaluation(folder, arguments.problems, arguments.seed)
+    except LabError as error:
+        sys.exit(f"oss_lab.nano.training.evaluate: {error}")
+
+
+def write_evaluation(folder: Path, n: int, seed: int, device: str | None = None) -> Path:
+    """Evaluate, print the tables and write `evaluation.json`; the journals go.
+
+    Raises:
+        LabError: the checkpoint cannot be used, or a journal beside it is of another evaluation.
+    """
+    report, file = evaluation(folder, n, seed, device), folder / "evaluation.json"
+    file.write_text(json.dumps(report, indent=1) + "\n")
+    for section in SECTIONS:
+        journal_of(folder, section, n, seed).unlink()
+    return file
+
+
+def evaluation(folder: Path, n: int, seed: int, device: str | None = None) -> dict[str, Any]:
+    """The scores of each section as plain values; prints their tables."""
+    lab = load(folder, device=device, verbose=False)
+    report: dict[str, Any] = {"n": n, "seed": seed}
+    for section, rows in SECTIONS.items():
+        scored = score_rows(lab, folder, rows, n, seed, journal_of(folder, section, n, seed))
+        Console().print(table(scored))
+        report[section] = [asdict(each) for each in scored]
+    return report
+
+
+def journal_of(folder: Path, section: str, n: int, seed: int) -> Path:
+    """Where the outcomes of a section are kept until all are there."""
+    return folder / f"{section}-{n}-{seed}.journal"
+
+
+if __name__ == "__main__":
+    main()

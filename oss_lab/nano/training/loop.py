@@ -1,0 +1,95 @@
+"""The training loop: Muon and AdamW, a cosine, a fading balance loss, MXFP4 at the end.
+
+The run is fixed by its `Recipe`: batch and weights follow from the seed, so that the same versions
+on the same machine give the same losses, and a run goes on from its last checkpoint as if it had
+not stopped. What each step did is a line of the log.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from oss_lab.model import Transformer
+from oss_lab.nano.training.balance import even_share
+from oss_lab.nano.training.data import groups_at
+from oss_lab.nano.training.initialise import initialise
+from oss_lab.nano.training.log import LOG, Step, append_line, keep_lines, refuse_without_state
+from oss_lab.nano.training.machine import keep_machine
+from oss_lab.nano.training.optimizers import make_optimizers, set_rates
+from oss_lab.nano.training.quantised import RoundedExperts
+from oss_lab.nano.training.recipe import STATE, Recipe, balance_weight, is_rounded, keep_recipe
+from oss_lab.nano.training.state import load_state, load_weights, save_state
+from oss_lab.nano.training.step import train_step
+from oss_lab.tokenizer import load_vocabulary
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    device: torch.device | str = "cpu",
+    *,
+    save_every: int = 100,
+    threads: int | None = None,
+) -> Iterator[Step]:
+    """Train, or go on training, in `folder`; yields each step. For the model see `trained`.
+
+    Groups are worked on by `threads` CPU threads, by default one for each processor.
+
+    `folder` gets `recipe.json`, `machine.json`, `log.jsonl` and, every `save_every` steps,
+    `state.safetensors`.
+
+    Raises:
+        LabError: the folder holds a run of another recipe, or one that cannot go on.
+    """
+    threads = threads or os.cpu_count() or 1
+    state, log = folder / STATE, folder / LOG
+    if not state.exists():
+        refuse_without_state(log, min(save_every, recipe.steps))
+    folder.mkdir(parents=True, exist_ok=True)
+    keep_recipe(recipe, folder)
+    encoding = load_vocabulary("nano")
+    model = Transformer(recipe.model, RoundedExperts)
+    initialise(model, recipe.seed, recipe.look_back)
+    model.to(device)
+    optimizers = make_optimizers(model, recipe)
+    share = even_share(recipe.model).to(device)
+    first = load_state(state, model, optimizers, share) if state.exists() else 0
+    if not first:
+        keep_machine(folder, threads)
+    keep_lines(log, first)
+    with ThreadPoolExecutor(
+        threads if model.device.type == "cpu" else 1,
+        initializer=torch.set_num_threads,
+        initargs=(1,),
+    ) as workers:
+        for step in range(first, recipe.steps):
+            began = time.perf_counter()
+            set_rates(optimizers, recipe, step)
+            if is_rounded(recipe, step):
+                round_experts(model)
+            groups = groups_at(step, recipe.seed, recipe.tokens, encoding, recipe.mix)
+            weight = balance_weight(recipe, step)
+            measured = train_step(model, optimizers, groups, share, weight, workers)
+            done = Step(step, **measured, seconds=round(time.perf_counter() - began, 3))
+            append_line(log, done)
+            if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
+                save_state(state, model, optimizers, share, step + 1)
+            yield done
+
+
+def trained(recipe: Recipe, folder: Path) -> Transformer:
+    """The model as last saved in `folder`, on the CPU."""
+    model = Transformer(recipe.model, RoundedExperts)
+    load_weights(folder / STATE, model)
+    return model.eval()
+
+
+def round_experts(model: Transformer) -> None:
+    """From now on the forward sees every expert as MXFP4 would store it now."""
+    for module in model.modules():
+        if isinstance(module, RoundedExperts):
+            module.round()

@@ -1,0 +1,10 @@
+"""What is kept of a run: plain data, saved and read without a model.
+
+reply.py          one assistant turn, by channel, with its tokens; and its events while it comes
+calls.py          tool calls of a reply and their outputs as messages
+token_labels.py   which message, role, channel and recipient each token belongs to
+trace.py          tensors by point and layer over the tokens of one sequence
+trace_file.py     a trace as one safetensors file
+diff.py           where two traces differ
+evidence/         a folder with a model's replies to fixed prompts and their traces
+"""

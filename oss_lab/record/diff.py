@@ -1,0 +1,82 @@
+"""Where two traces part: what they are of, then each tensor's first and largest difference."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from oss_lab.hooks.points import POINTS
+from oss_lab.record.trace import Trace
+
+
+def differences(a: Trace, b: Trace, tolerance: float = 0.0) -> Iterator[str]:
+    """A line for each thing that differs, none where everything is the same.
+
+    Expert ids are compared as sets: two near-equal experts may change places. Where `moe.margin`
+    was kept, it tells choices that rounding may turn from others. Positions are those of the
+    sequence, also where a trace keeps only some; of two lengths the common beginning is compared.
+    """
+    theirs = asdict(b.origin)
+    for name, ours in asdict(a.origin).items():
+        if ours != theirs[name]:
+            yield f"{name}: {ours} | {theirs[name]}"
+    if a.tokens != b.tokens:
+        same = min(len(a.tokens), len(b.tokens))
+        first = next((n for n in range(same) if a.tokens[n] != b.tokens[n]), same)
+        yield f"tokens: the same up to position {first}, of {len(a.tokens)} | {len(b.tokens)}"
+    if (a.selection.positions, a.selection.heads) != (b.selection.positions, b.selection.heads):
+        yield "positions or heads: not the same were kept, so no tensor is compared"
+        return
+    for name in [*a.tensors, *(name for name in b.tensors if name not in a.tensors)]:
+        if name not in a.tensors or name not in b.tensors:
+            yield f"{name}: only in {'the first' if name in a.tensors else 'the second'}"
+        elif line := difference(name, a, b, tolerance):
+            yield f"{name}: {line}"
+
+
+def difference(name: str, a: Trace, b: Trace, tolerance: float) -> str | None:
+    """What differs in one tensor, None if nothing does."""
+    x, y = a.tensors[name], b.tensors[name]
+    point = POINTS[name.partition("/")[0]]
+    if "seq" in point.axes:
+        common = min(len(x), len(y))
+        x, y = x[:common], y[:common]
+    if "key" in point.axes:
+        keys = min(x.shape[-1], y.shape[-1])
+        x, y = x[..., :keys], y[..., :keys]
+    if x.shape != y.shape:
+        return f"shapes {list(x.shape)} | {list(y.shape)}"
+    if point.kind == "expert":
+        x, y = x.sort().values, y.sort().values
+    apart = gap(x, y) > tolerance
+    if not apart.any():
+        return None
+    largest = gap(x, y).max().item()
+    if "seq" not in point.axes:
+        return f"largest difference {largest:.3g}"
+    rows = apart.flatten(1).any(1) if apart.dim() > 1 else apart
+    places = rows.nonzero().flatten().tolist()
+    first = a.positions[places[0]]
+    found = f"from position {first} on, {len(places)} of {len(rows)} positions"
+    if point.kind == "expert":
+        return found + margins(name, a, b, rows)
+    return found if point.kind == "token" else f"{found}, at most {largest:.3g}"
+
+
+def margins(name: str, a: Trace, b: Trace, rows: Tensor) -> str:
+    """How narrow the choices were where other experts were chosen; "" where it was not kept."""
+    margin = name.replace("moe.expert_ids", "moe.margin")
+    if margin not in a.tensors or margin not in b.tensors:
+        return ""
+    narrower = torch.minimum(a.tensors[margin][: len(rows)], b.tensors[margin][: len(rows)])
+    other, same = narrower[rows], narrower[~rows]
+    there = f", where the margin is at most {other.max():.3g}"
+    return f"{there} (median elsewhere {same.median():.3g})" if len(same) else there
+
+
+def gap(x: Tensor, y: Tensor) -> Tensor:
+    """|x - y| in float64; equal infinities do not differ, NaN does from any number."""
+    wide, other = x.double(), y.double()
+    same = (wide == other) | (wide.isnan() & other.isnan())
+    return torch.where(same, 0.0, (wide - other).abs().nan_to_num(nan=torch.inf))

@@ -1,0 +1,82 @@
+"""A trace as a file: safetensors with a JSON header, nothing that could be executed.
+
+Tensors are named `moe.expert_ids/3` (point and layer) or `out.logits`, and shaped `[seq, ...]`. The
+file's metadata has one entry, `oss_lab.trace`, a JSON object:
+
+    format          1
+    tokens          ids of the whole sequence
+    labels          for each token its text, message, role, channel, recipient and part
+    points, layers, heads, positions     what was asked for; null stands for all
+    model_layers, heads_per_kv_head      of the model
+    origin          checkpoint (SHA-256), kernels, dtype, device, seed, interventions, versions
+"""
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from oss_lab.checkpoint.atomic import write_tensors
+from oss_lab.errors import LabError
+from oss_lab.record.token_labels import TokenLabel
+
+if TYPE_CHECKING:
+    from oss_lab.record.trace import Trace
+
+ENTRY = "oss_lab.trace"
+FORMAT = 1
+UNREADABLE = (ValueError, KeyError, TypeError, RecursionError, OverflowError)
+"""What reading a header of other types and names raises."""
+
+
+def write_trace(trace: "Trace", path: Path) -> None:
+    """Write beside `path`, then take its place: a reader never sees half a file."""
+    write_tensors(path, trace.tensors, {ENTRY: json.dumps(header(trace))})
+
+
+def header(trace: "Trace") -> dict[str, Any]:
+    selection = asdict(trace.selection)
+    return {
+        "format": FORMAT,
+        "tokens": trace.tokens,
+        "labels": [
+            [getattr(label, field.name) for field in fields(TokenLabel)] for label in trace.labels
+        ],
+        **selection,
+        "model_layers": trace.layers,
+        "heads_per_kv_head": trace.heads_per_kv_head,
+        "origin": asdict(trace.origin),
+    }
+
+
+def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The header and the tensors of a trace's file.
+
+    Raises:
+        LabError: it is no trace of this format, or is damaged.
+    """
+    if path.is_dir():
+        raise LabError(f"{path} is a folder; name a trace's file in it")
+    try:
+        with safe_open(path, framework="pt") as file:
+            entry = (file.metadata() or {}).get(ENTRY)
+            if entry is None:
+                raise LabError(f"{path} is a safetensors file, but no trace of oss-lab")
+            head = json.loads(entry)
+            if head["format"] != FORMAT:
+                raise LabError(
+                    f"the trace has format {head['format']!r}; this version reads {FORMAT}"
+                )
+            return head, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise LabError(f"{path} is damaged or no safetensors file: {error}") from None
+    except UNREADABLE as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: Exception) -> LabError:
+    """The sentence about a header that is not one."""
+    return LabError(f"{path}: its trace header cannot be read ({type(error).__name__}: {error})")

@@ -1,4 +1,0 @@
-"""What is found inside a trained nano, one file an experiment, each with its control.
-
-`python -m oss_lab.train.findings FOLDER` measures them all and writes `findings.json`.
-"""
