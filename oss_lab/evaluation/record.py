@@ -5,13 +5,13 @@ or not at all, so that a stopped recording goes on behind the last reply it tell
 draws from the same seed. Tools are left out.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from oss_lab.checkpoint.atomic import partial_folder
 from oss_lab.engine.generate import Sampling, check_tokens
 from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation, render
@@ -23,7 +23,7 @@ from oss_lab.hooks.tracing import origin
 from oss_lab.lab import MAX_TOKENS, Lab
 from oss_lab.progress import progress
 from oss_lab.record.evidence.bundle import FILE, POINTS, TRACES, Asked, Evidence, Stamp, Written
-from oss_lab.record.evidence.file import read_begun, read_evidence, unfinished, write_evidence
+from oss_lab.record.evidence.file import read_begun, read_evidence, write_evidence
 from oss_lab.record.reply import Reply
 from oss_lab.record.token_labels import channel_counts
 
@@ -132,9 +132,7 @@ def begin(evidence: Evidence) -> Evidence:
                 f"{folder} holds another recording: it differs in {' and '.join(other)}; choose"
                 " another folder"
             )
-        for half in traces.glob(".*.safetensors-*"):  # a trace that was being written
-            shutil.rmtree(half)
-    elif folder.exists() and any(file != unfinished(folder) for file in folder.iterdir()):
+    elif folder.exists() and set(folder.iterdir()) - {partial_folder(folder / FILE)}:
         raise LabError(f"{folder} is not empty and holds no evidence; choose another folder")
     else:
         folder.mkdir(parents=True, exist_ok=True)

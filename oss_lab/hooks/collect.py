@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from oss_lab.checkpoint.atomic import write_text
 from oss_lab.errors import LabError
 from oss_lab.hooks.cost import BUDGET, nbytes, shown
 from oss_lab.hooks.points import POINTS
@@ -147,6 +148,4 @@ def begin(folder: Path, about: dict[str, Any]) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise LabError(f"{folder} is not empty and holds no collection; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    beside = file.with_suffix(".tmp")
-    beside.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    beside.replace(file)
+    write_text(file, json.dumps(about, indent=1) + "\n")

@@ -33,7 +33,7 @@ UNREADABLE = (ValueError, KeyError, TypeError, RecursionError, OverflowError)
 
 
 def write_trace(trace: "Trace", path: Path) -> None:
-    """Write beside `path`, then take its place: a reader never sees half a file."""
+    """Write the file, all of it or nothing."""
     write_tensors(path, trace.tensors, {ENTRY: json.dumps(header(trace))})
 
 

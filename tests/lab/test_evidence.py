@@ -10,6 +10,7 @@ import torch
 
 import oss_lab
 import oss_lab.evaluation.record
+from oss_lab.checkpoint.atomic import partial_folder
 from oss_lab.checkpoint.random_weights import random_tensors
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.config import GPT_OSS_20B
@@ -125,11 +126,11 @@ def test_a_killed_recording_goes_on_to_the_same_files(
     if (folder / "evidence.json").exists():
         with pytest.raises(LabError, match=r"holds \d of 6 replies: the recording was stopped"):
             read_evidence(folder)
-    (folder / "evidence.tmp").write_text('{"form')  # left by a kill while it was written
-    half = folder / "traces" / ".000-low.safetensors-abc"
-    if half.parent.is_dir():
-        half.mkdir()
-        (half / "usual").touch()
+    for file in ("evidence.json", "traces/001-high.safetensors"):
+        half = partial_folder(folder / file)  # left by a kill while it was written
+        if half.parent.is_dir():
+            half.mkdir()
+            (half / "a").write_text('{"form')
     kept = {file: file.stat().st_mtime_ns for file in folder.glob("traces/*.safetensors")}
     told = max(0, after - 1) if name == "write_evidence" else after
     found = record(lab, folder, PROMPTS, **SETTINGS)

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from oss_lab.checkpoint.atomic import write_text
 from oss_lab.errors import LabError
 from oss_lab.nano.training.records import fields, read_text
 
@@ -52,7 +53,7 @@ def refuse_without_state(file: Path, saved_by: int) -> None:
 def keep_lines(file: Path, steps: int) -> None:
     """Begin the log, or cut it back to the first steps, all of which have to be there.
 
-    Written beside the old one first, so that a kill in between loses nothing.
+    A kill in between loses nothing.
 
     Raises:
         LabError: the log is missing, ends too early or is damaged.
@@ -67,9 +68,7 @@ def keep_lines(file: Path, steps: int) -> None:
             f"{file} does not have each of the {steps} steps of the state beside it; put the whole"
             " log back, or begin anew in another folder"
         )
-    beside = file.with_suffix(".partial")
-    beside.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    beside.replace(file)
+    write_text(file, "".join(line + "\n" for line in lines))
 
 
 def append_line(file: Path, step: Step) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
+from oss_lab.checkpoint.atomic import write_tensors
 from oss_lab.errors import LabError
 
 
@@ -21,16 +22,14 @@ def save_state(
     share: torch.Tensor,
     step: int,
 ) -> None:
-    """Write beside the old file first, so that a kill in between loses nothing."""
+    """Write the state, all of it or nothing: a kill in between leaves the old one."""
     tensors = {"step": torch.tensor(step), "share": share}
     for name, parameter in model.named_parameters():
         tensors[f"weight/{name}"] = parameter.detach()
         for optimizer in optimizers:
             for moment, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"{moment}/{name}"] = value
-    beside = file.with_suffix(".partial")
-    save_file(tensors, beside)
-    beside.replace(file)
+    write_tensors(file, tensors)
 
 
 def read_state(file: Path) -> dict[str, torch.Tensor]:

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+from oss_lab.checkpoint.atomic import write_text
 from oss_lab.engine.generate import Sampling
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import CHANNELS, EFFORTS
@@ -68,21 +69,14 @@ def read_begun(folder: Path) -> Evidence:
 
 
 def write_evidence(evidence: Evidence) -> None:
-    """Write `evidence.json` beside its place, then take the place."""
+    """Write `evidence.json`, all of it or nothing."""
     held = {
         "format": FORMAT,
         "stamp": asdict(evidence.stamp),
         "prompts": [asdict(each) for each in evidence.prompts],
         "replies": [asdict(each) | {"trace": each.trace} for each in evidence.replies],
     }
-    beside = unfinished(evidence.folder)
-    beside.write_text(json.dumps(held) + "\n", encoding="utf-8")
-    beside.replace(evidence.folder / FILE)
-
-
-def unfinished(folder: Path) -> Path:
-    """Where `evidence.json` is written before it takes its place."""
-    return (folder / FILE).with_suffix(".tmp")
+    write_text(evidence.folder / FILE, json.dumps(held) + "\n")
 
 
 def _evidence(folder: Path, held: dict[str, Any]) -> Evidence:
