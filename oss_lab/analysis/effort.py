@@ -12,6 +12,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import rel_entr
 
 from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation
@@ -88,10 +89,4 @@ def use(chosen: NDArray[np.int64], experts: int) -> Shares:
 def jensen_shannon(p: Shares, q: Shares) -> Shares:
     """Bits between two shares [layer expert], for each layer."""
     middle = (p + q) / 2
-    return (kullback_leibler(p, middle) + kullback_leibler(q, middle)) / 2
-
-
-def kullback_leibler(p: Shares, q: Shares) -> Shares:
-    """Bits; where p is zero nothing is added."""
-    ratio = np.divide(p, q, out=np.ones_like(p), where=p > 0)
-    return (p * np.log2(ratio)).sum(-1)
+    return (rel_entr(p, middle) + rel_entr(q, middle)).sum(-1) / (2 * np.log(2))

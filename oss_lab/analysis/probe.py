@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
+from oss_lab.analysis.statistics.bootstrap import resampled_interval
 from oss_lab.analysis.statistics.information import Shuffle, shuffled_within
 from oss_lab.analysis.statistics.shares import wilson
 from oss_lab.errors import LabError
@@ -34,7 +35,6 @@ PENALTY = 1.0
 """Of half the squared weights, against the summed loss in nats; features are standardised."""
 STEPS = 2000  # of L-BFGS, at most
 SHUFFLES = 3
-DRAWS = 1000  # of the scored sequences, for an interval
 SCORED = 0.3  # of the sequences
 
 
@@ -270,7 +270,7 @@ def interval(
     low, high = wilson(int(hits.sum()), len(hits))
     _, number = np.unique(sequence, return_inverse=True)
     right, count = np.bincount(number, weights=hits), np.bincount(number)
-    drawn = np.random.default_rng([seed, 2]).integers(len(count), size=(DRAWS, len(count)))
-    shares = right[drawn].sum(1) / count[drawn].sum(1)
-    least, most = np.quantile(shares, (0.025, 0.975))
-    return min(low, float(least)), max(high, float(most))
+    least, most = resampled_interval(
+        lambda right, count, axis: right.sum(axis) / count.sum(axis), right, count, seed=[seed, 2]
+    )
+    return min(low, least), max(high, most)

@@ -5,17 +5,18 @@ disturb all alike; who begins changes from turn to turn. A round with a recordin
 same round without. No taps, measured a second time, say how large a difference is none.
 """
 
-import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from oss_kernels.bench.quiet import Busy
 from torch import Tensor
 
+from oss_lab.analysis.statistics.bootstrap import resampled_interval
 from oss_lab.bench.measure import Sample, Spread
 from oss_lab.engine.cache import KVCache
 from oss_lab.engine.generate import prefill, read
@@ -26,7 +27,7 @@ from oss_lab.model import Transformer, untapped
 
 PROMPT, NEW, PREFILL = 100, 25, 256
 LONGEST = max(PROMPT + NEW, PREFILL)
-DRAWS, SEED = 2000, 0  # of the intervals
+SEED = 0  # of the intervals
 Step = Callable[[], object]
 NOTHING = "nothing"
 
@@ -162,7 +163,7 @@ def cost(
     without = [sample.seconds for sample in samples[NOTHING]]
     ratios = [a / b for a, b in zip(seconds, without, strict=True)]
     ms = [1000 * each / task.tokens for each in seconds]
-    low, high = median_interval(ratios)
+    low, high = resampled_interval(np.median, ratios, seed=SEED)
     return Cost(
         task.name,
         name,
@@ -174,14 +175,3 @@ def cost(
         kept,
         statistics.median(sample.others for sample in samples[name]),
     )
-
-
-def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Of the median, at 95 %: the percentiles of bootstrapped medians.
-
-    >>> median_interval([1.0, 1.0, 1.0])
-    (1.0, 1.0)
-    """
-    draw = random.Random(SEED)
-    medians = sorted(statistics.median(draw.choices(values, k=len(values))) for _ in range(DRAWS))
-    return medians[DRAWS // 40], medians[-1 - DRAWS // 40]

@@ -36,6 +36,11 @@ class TokenLabel:
     recipient: str | None = None
     part: Literal["content", "format"] = "format"
 
+    @property
+    def section(self) -> str:
+        """What its message is called: its channel, or its role where it has none."""
+        return self.channel or self.role or "between messages"
+
 
 @dataclass(frozen=True)
 class Section:
@@ -81,8 +86,7 @@ def sections(tokens: Sequence[TokenLabel]) -> list[Section]:
     found, start = [], 0
     for _, run in groupby(tokens, key=lambda token: token.message):
         part = list(run)
-        name = part[0].channel or part[0].role or "between messages"
-        found.append(Section(name, start, start + len(part)))
+        found.append(Section(part[0].section, start, start + len(part)))
         start += len(part)
     return found
 

@@ -6,12 +6,14 @@ import time
 from itertools import product
 from statistics import median
 
+import numpy as np
 import pytest
 import torch
 from oss_kernels.backends import obstacle
 
+from oss_lab.analysis.statistics.bootstrap import resampled_interval
 from oss_lab.bench import overhead, recording
-from oss_lab.bench.recording import NOTHING, RECORDED, costs, median_interval, tasks
+from oss_lab.bench.recording import NOTHING, RECORDED, costs, tasks
 from oss_lab.hooks.cost import nbytes
 from oss_lab.hooks.points import ALWAYS, POINTS, needs_logits
 from oss_lab.hooks.recording import Recording
@@ -121,8 +123,9 @@ def test_the_interval_is_that_of_all_resamples():
     values = [1.0, 2.0, 4.0, 8.0, 9.0]
     medians = sorted(median(each) for each in product(values, repeat=len(values)))
     exact = medians[len(medians) // 40], medians[-1 - len(medians) // 40]
-    assert median_interval(values) == exact
-    assert median_interval([3.0] * 4) == (3.0, 3.0)
+    assert resampled_interval(np.median, values, seed=0) == exact
+    assert resampled_interval(np.median, [3.0] * 4, seed=0) == (3.0, 3.0)
+    assert resampled_interval(np.median, [3.0], seed=0) == (3.0, 3.0)
 
 
 def test_a_folder_that_is_no_checkpoint_is_said_in_one_sentence(monkeypatch, capsys, tmp_path):

@@ -174,7 +174,7 @@ def test_intervals_cover_as_often_as_they_say_and_take_sequences_whole():
     for seed in range(150):
         sizes = draw.integers(5, 40, 30)
         sums = sizes * draw.normal(2.0, 1.0, 30) + draw.normal(0, 1, 30) * np.sqrt(sizes)
-        low, high = quotient_interval(sums, sizes.astype(float), seed, draws=300)
+        low, high = quotient_interval(sums, sizes.astype(float), seed)
         covered += low <= 2.0 <= high
         alone += abs(sums.sum() / sizes.sum() - 2.0) < 1.96 * (2 / sizes.sum()) ** 0.5
     assert 0.85 * 150 <= covered < 150

@@ -15,7 +15,6 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from oss_lab.errors import LabError
-from oss_lab.record.token_labels import TokenLabel
 from oss_lab.record.trace import Trace
 
 POINT = "moe.expert_ids"
@@ -116,9 +115,4 @@ def routing_corpus(
 def token_of(trace: Trace, number: int, position: int) -> tuple[int, int, int, int, str]:
     """Sequence, position, token, token before it, and channel."""
     previous = trace.tokens[position - 1] if position else -1
-    return number, position, trace.tokens[position], previous, place_of(trace.labels[position])
-
-
-def place_of(label: TokenLabel) -> str:
-    """The channel of a token's message, or its role where there is none."""
-    return label.channel or label.role or "between messages"
+    return number, position, trace.tokens[position], previous, trace.labels[position].section

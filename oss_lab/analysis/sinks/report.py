@@ -178,7 +178,7 @@ def joined(traces: Sequence[Trace]) -> Tokens:
         np.repeat(np.arange(len(traces)), kept),
         np.concatenate([trace.positions for trace in traces]),
         np.array([trace.tokens[n] for trace in traces for n in trace.positions]),
-        np.array([e.channel or e.role or "between messages" for of in labels for e in of]),
+        np.array([each.section for of in labels for each in of]),
         np.array([each.part for of in labels for each in of]),
     )
 

@@ -6,30 +6,31 @@ sequence every draw is the same, and there is no interval; of few they are too n
 simulations they held the truth in half of the cases with 2, in 8 of 10 with 5, in 9 of 10 with 10.
 
     quotient_interval   of a quotient of two sums over sequences
+    resampled_interval  of any statistic of one number a problem
     Mean                of one number a problem
     Estimate            of any figure that is computed for each row of `resampled`
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.stats
 from jaxtyping import Float
 from numpy import ndarray
 
 from oss_lab.errors import LabError
 
-LEVEL = 0.95
 DRAWS = 1000
+Seed = int | Sequence[int]
 
 
 def quotient_interval(
     sums: Float[ndarray, "sequence *axes"],
     of: Float[ndarray, "sequence *axes"],
     seed: int,
-    draws: int = DRAWS,
 ) -> Float[ndarray, "2 *axes"]:
-    """Percentile interval at LEVEL of sum(sums) / sum(of), over draws of sequences.
+    """Percentile interval at 95 % of sum(sums) / sum(of), over draws of sequences.
 
     A draw in which nothing is counted is left out; NaN where no draw counts anything. With one
     sequence every draw is the same, and there is no interval: NaN.
@@ -37,18 +38,44 @@ def quotient_interval(
     Args:
         of: counts or other weights; its axes may be shorter, as far as they broadcast.
     """
-    n = len(sums)
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws).astype(float)
-    above = np.tensordot(counts, sums, 1)
-    below = np.tensordot(counts, of, 1)
-    below = np.broadcast_to(below, above.shape)
-    drawn = np.full(above.shape, np.nan)
-    np.divide(above, below, out=drawn, where=below > 0)
-    bounds = np.full((2, *above.shape[1:]), np.nan)
-    if n > 1 and (counted := ~np.isnan(drawn).all(0)).any():
-        tail = (1 - LEVEL) / 2
-        bounds[:, counted] = np.nanquantile(drawn[:, counted], (tail, 1 - tail), axis=0)
-    return bounds
+    if len(sums) == 1:
+        return np.full((2, *sums.shape[1:]), np.nan)
+    counts = draw_counts(len(sums), DRAWS, seed)
+    above, below = np.tensordot(counts, sums, 1), np.tensordot(counts, of, 1)
+    return percentile_interval(ratio(above, below))
+
+
+def draw_counts(n: int, draws: int, seed: int) -> Float[ndarray, "draw n"]:
+    """How often each of n comes in each draw of n with replacement."""
+    even = np.full(n, 1 / n)
+    return np.random.default_rng(seed).multinomial(n, even, size=draws).astype(float)
+
+
+def percentile_interval(drawn: Float[ndarray, "draw *axes"]) -> Float[ndarray, "2 *axes"]:
+    """The 95 % interval of a statistic from its values on draws; NaN where every draw has NaN."""
+    undefined = np.isnan(drawn).all(0)
+    bounds = np.nanpercentile(np.where(undefined, 0.0, drawn), (2.5, 97.5), axis=0)
+    return np.where(undefined, np.nan, bounds)
+
+
+def resampled_interval(
+    statistic: Callable[..., ndarray], *columns: Sequence[float] | ndarray, seed: Seed
+) -> tuple[float, float]:
+    """The same for a statistic of one number a problem, or of several columns with one number each.
+
+    `statistic` works along an axis. Of one problem every draw is the same, and both bounds are it.
+    """
+    if len(columns[0]) == 1:
+        return (float(statistic(*map(np.asarray, columns), axis=-1)),) * 2
+    found = scipy.stats.bootstrap(
+        columns,
+        lambda *resampled, axis: statistic(*resampled, axis=axis),
+        n_resamples=DRAWS,
+        paired=len(columns) > 1,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 @dataclass(frozen=True)
@@ -70,14 +97,7 @@ class Mean:
             return cls(None, None, 0)
         if len(x) == 1:
             return cls(float(x[0]), None, 1)
-        drawn = np.random.default_rng(seed).integers(len(x), size=(DRAWS, len(x)))
-        return cls(float(x.mean()), interval(x[drawn].mean(1)), len(x))
-
-
-def interval(again: ndarray) -> tuple[float, float]:
-    """The 95 % interval of a statistic from its values on problems drawn again."""
-    low, high = np.percentile(again, (2.5, 97.5))
-    return float(low), float(high)
+        return cls(float(x.mean()), resampled_interval(np.mean, x, seed=seed), len(x))
 
 
 @dataclass(frozen=True)
@@ -91,10 +111,7 @@ class Estimate:
     @classmethod
     def of(cls, draws: Float[ndarray, "draw ..."]) -> "Estimate":
         """From values computed with each row of `resampled`; those of row 0 are the corpus's."""
-        undefined = np.isnan(draws[1:]).all(0)
-        filled = np.where(undefined, 0.0, draws[1:])
-        low, high = np.nanpercentile(filled, (2.5, 97.5), axis=0)
-        return cls(draws[0], *(np.where(undefined, np.nan, bound) for bound in (low, high)))
+        return cls(draws[0], *percentile_interval(draws[1:]))
 
     @classmethod
     def stacked(cls, layers: Sequence["Estimate"]) -> "Estimate":
@@ -118,9 +135,7 @@ def resampled(sequences: int, resamples: int, seed: int) -> Float[ndarray, "draw
         raise LabError(f"resamples is {resamples}; it must be 1 or more")
     if sequences == 1:
         return np.concatenate((np.ones((1, 1)), np.full((resamples, 1), np.nan)))
-    even = np.full(sequences, 1 / sequences)
-    drawn = np.random.default_rng(seed).multinomial(sequences, even, size=resamples)
-    return np.concatenate((np.ones((1, sequences)), drawn))
+    return np.concatenate((np.ones((1, sequences)), draw_counts(sequences, resamples, seed)))
 
 
 def ratio(a: Float[ndarray, "..."], b: Float[ndarray, "..."]) -> Float[ndarray, "..."]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.stats
 from jaxtyping import Int
 from numpy import ndarray
 
@@ -38,8 +39,7 @@ def entropy(counts: Int[ndarray, "..."]) -> float:
     >>> entropy(np.array([2, 1, 1, 0]))
     1.5
     """
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log2(shares)).sum())
+    return float(scipy.stats.entropy(counts, base=2, axis=None))
 
 
 def mutual_information(table: Int[ndarray, "given label expert"]) -> float:

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from scipy.stats import binomtest
 
-def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval for `right` of `n` (J. Am. Stat. Assoc. 22, 1927, p. 209).
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """Wilson's score interval at 95 % for `right` of `n` (J. Am. Stat. Assoc. 22, 1927, p. 209).
 
     >>> [round(bound, 3) for bound in wilson(8, 10)]
     [0.49, 0.943]
     """
-    share, spread = right / n, z * z / n
-    centre = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * ((share * (1 - share) + spread / 4) / n) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
+    found = binomtest(right, n).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
 
 
 @dataclass(frozen=True)

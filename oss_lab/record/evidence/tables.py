@@ -13,7 +13,6 @@ import pandas
 from numpy.typing import NDArray
 
 from oss_lab.harmony.messages import CHANNELS
-from oss_lab.record.token_labels import TokenLabel
 from oss_lab.record.trace import Trace
 
 if TYPE_CHECKING:
@@ -99,14 +98,9 @@ def sinks(evidence: "Evidence") -> pandas.DataFrame:
 def parts(evidence: "Evidence") -> Iterator[tuple[Key, Trace, NDArray[np.intp]]]:
     """Each trace once for each channel in it, with the positions there."""
     for reply, trace in zip(evidence.replies, evidence.traces, strict=True):
-        places = np.array([place(label) for label in trace.labels])
+        places = np.array([label.section for label in trace.labels])
         for channel in dict.fromkeys(places.tolist()):
             yield (reply.effort, channel), trace, np.flatnonzero(places == channel)
-
-
-def place(label: TokenLabel) -> str:
-    """The channel of a token's message, else its role."""
-    return label.channel or label.role or "between messages"
 
 
 def tidy(key: Key, axes: tuple[str, ...], values: dict[str, NDArray]) -> pandas.DataFrame:
