@@ -18,12 +18,11 @@ lab:
 	@$(SETUP) lab
 	@$(BIN)/oss-lab lab $(ARGS)
 
-# Three runs, so that each reports on its own; without Chromium the last one says what it skipped.
+# Without Chromium the second run says what it skipped.
 test:
 	@$(SETUP) lab test
-	$(BIN)/pytest -m "not slow and not browser" --durations=5 tests $(ARGS)
-	$(BIN)/pytest --nbval notebooks $(ARGS)
-	$(BIN)/pytest -m "browser and not slow" tests/browser $(ARGS)
+	$(BIN)/pytest --nbval --durations=5 $(ARGS)
+	$(BIN)/pytest -m "browser and not slow" --dist=load tests/browser $(ARGS)
 
 # pytest's status 5 means that no test is marked slow here, which is no failure.
 test-slow:
@@ -36,7 +35,7 @@ notebooks:
 
 picture:
 	@$(SETUP) lab test
-	$(BIN)/pytest -q --import-mode=prepend tests/browser/make_picture.py
+	$(BIN)/pytest -q -n 0 -m browser --import-mode=prepend tests/browser/make_picture.py
 
 lint:
 	@$(SETUP) lab test lint

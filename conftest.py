@@ -1,33 +1,41 @@
 """Makes `pytest --nbval` right without further flags, from any folder.
 
+Tests run in processes, a file in one of them, with one math thread each. Slow and browser tests
+are deselected unless -m asks for them.
+
 What a notebook stores is compared, except figures (their one-sentence summaries are compared
 instead), HTML and stderr; `tests/lab/test_notebooks.py` keeps stored stderr out and counts how many
-cells are compared. Kernels inherit the environment set here: no GPU, so that outputs are the same
-on every machine, two threads, no downloads.
+cells are compared. Kernels of notebooks see no GPU, so that outputs are the same on every machine.
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch and numpy are imported
 
 NOT_COMPARED = ("application/vnd.plotly.v1+json", "text/html", "image/svg+xml", "stderr")
 KERNEL_ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "",
     "HF_HUB_OFFLINE": "1",
-    "OMP_NUM_THREADS": "1",
     "PYTHONHASHSEED": "0",
     "TQDM_DISABLE": "1",
+    "TRITON_INTERPRET": "0",  # tests/kernels sets it for this process
 }
 NBVAL_DEFAULT_TIMEOUT = 2000
-CELL_TIMEOUT = 120  # seconds
+CELL_TIMEOUT = 180  # seconds; the longest cell takes a sixth of it on two cores
+LEFT_OUT = {
+    "slow": "`make test-slow` runs them",
+    "browser": "they need Chromium, and `make test` runs them",
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
     option = config.option
     if not (getattr(option, "nbval", False) or getattr(option, "nbval_lax", False)):
         return
-    os.environ.update(KERNEL_ENVIRONMENT)
     if not option.nbval_kernel_name:
         option.nbval_current_env = True
     if option.nbval_sanitize_with is None:
@@ -36,6 +44,32 @@ def pytest_configure(config: pytest.Config) -> None:
         option.nbval_cell_timeout = CELL_TIMEOUT
 
 
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    if config.option.markexpr:
+        return []
+    return [f"{mark} tests are deselected: {reason}" for mark, reason in LEFT_OUT.items()]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.markexpr:
+        return
+    left_out = [item for item in items if any(map(item.get_closest_marker, LEFT_OUT))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 def pytest_collectstart(collector: pytest.Collector) -> None:
     if hasattr(collector, "skip_compare"):  # a notebook that nbval collects
         collector.skip_compare += NOT_COMPARED  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """A notebook's kernel is started here, and inherits the environment."""
+    if not hasattr(item.parent, "skip_compare"):
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in KERNEL_ENVIRONMENT.items():
+            patch.setenv(name, value)
+        return (yield)

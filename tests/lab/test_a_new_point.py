@@ -41,7 +41,7 @@ main(["trace", "nano", "--points", "list"])
 def test_a_new_point_is_one_row_and_one_line(tmp_path):
     package = tmp_path / "oss_lab"
     shutil.copytree(Path(oss_lab.__file__).parent, package)
-    before = change(package / "points.py", *row())
+    before = change(package / "hooks" / "points.py", *row())
     assert before.count("\n") == 1
     change(package / "model" / "moe.py", *LINE)
     use = USE.format(folder=str(tmp_path))

@@ -66,7 +66,8 @@ def resampled_interval(
     `statistic` works along an axis. Of one problem every draw is the same, and both bounds are it.
     """
     if len(columns[0]) == 1:
-        return (float(statistic(*map(np.asarray, columns), axis=-1)),) * 2
+        only = float(statistic(*map(np.asarray, columns), axis=-1))
+        return only, only
     found = scipy.stats.bootstrap(
         columns,
         lambda *resampled, axis: statistic(*resampled, axis=axis),

@@ -39,7 +39,7 @@ def entropy(counts: Int[ndarray, "..."]) -> float:
     >>> entropy(np.array([2, 1, 1, 0]))
     1.5
     """
-    return float(scipy.stats.entropy(counts, base=2, axis=None))
+    return float(scipy.stats.entropy(counts.ravel(), base=2))
 
 
 def mutual_information(table: Int[ndarray, "given label expert"]) -> float:
