@@ -1,6 +1,7 @@
 # make lab        sets up .venv and opens JupyterLab on the tour (ARGS="--no-browser" on a server)
 # make test       sets up everything and runs every test that is not slow, and every notebook
-# make test-slow  the tests that do not fit 20 minutes
+# make test-slow  the long matrices: the tests that do not fit ten minutes
+# make test-processors  make test as other processors would compute it, in an hour (ARGS=aten-avx2)
 # make notebooks  re-runs every notebook and stores its outputs and pictures
 # make picture    takes the README's picture of the tour
 # make lint       ruff and pyright
@@ -12,7 +13,7 @@ SETUP = $(PYTHON) bootstrap.py $(if $(filter-out file,$(origin PYTHON)),--this-p
 BIN = .venv/bin
 ARGS =
 
-.PHONY: lab test test-slow notebooks picture lint
+.PHONY: lab test test-slow test-processors notebooks picture lint
 
 lab:
 	@$(SETUP) lab
@@ -28,6 +29,10 @@ test:
 test-slow:
 	@$(SETUP) lab test
 	$(BIN)/pytest -m slow --durations=5 tests $(ARGS) || [ $$? -eq 5 ]
+
+test-processors:
+	@$(SETUP) lab test
+	$(BIN)/python tests/processors.py $(ARGS)
 
 notebooks:
 	@$(SETUP) lab test

@@ -26,3 +26,14 @@ class VocabularyError(LabError):
 
 class HarmonyError(LabError):
     """A conversation that cannot be rendered, or a stream that strict parsing refuses."""
+
+
+def check_index(what: str, n: int, count: int) -> None:
+    """Raise LabError for a layer, head, position or the like that is not one of `count`.
+
+    >>> check_index("layer", 4, 4)
+    Traceback (most recent call last):
+    oss_lab.errors.LabError: there is no layer 4; they are 0 to 3
+    """
+    if not 0 <= n < count:
+        raise LabError(f"there is no {what} {n}; they are 0 to {count - 1}")

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from oss_lab.engine.generate import check_position, check_tokens
-from oss_lab.errors import LabError
+from oss_lab.engine.generate import check_tokens
+from oss_lab.errors import LabError, check_index
 from oss_lab.hooks.inside import Prompt
 from oss_lab.lab import Lab
 from oss_lab.model.transformer import Block
@@ -70,7 +70,7 @@ def attribution(
     tokens = lab.tokens_of(of)
     if added := [each for each in lab.interventions if each.writes in ADDED]:
         raise LabError(f"end {added[0]}: what it adds to the sum is no head's and no expert's")
-    check_position(position, tokens)
+    check_index("position", position, len(tokens))
     check_tokens([token] if against is None else [token, against], lab.config, name="the pair")
     trace = lab.trace(tokens[: position + 1], POINTS, positions=[position])
     layers = range(lab.config.num_hidden_layers)

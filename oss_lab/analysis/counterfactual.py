@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from oss_lab.engine.generate import check_position, check_tokens
-from oss_lab.errors import LabError
+from oss_lab.engine.generate import check_tokens
+from oss_lab.errors import LabError, check_index
 from oss_lab.hooks.inside import Prompt
 from oss_lab.hooks.interventions.changes import Both
 from oss_lab.hooks.interventions.experts import best_of_the_rest
@@ -59,7 +59,7 @@ def counterfactuals(
         LabError: there is no such position, or no next token and no target.
     """
     tokens = lab.tokens_of(of)
-    check_position(position, tokens)
+    check_index("position", position, len(tokens))
     if target is None:
         if position + 1 == len(tokens):
             raise LabError(f"no token comes behind position {position}; name a target")

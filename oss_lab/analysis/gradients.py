@@ -24,8 +24,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from oss_lab.engine.generate import check_position, check_tokens
-from oss_lab.errors import LabError
+from oss_lab.engine.generate import check_tokens
+from oss_lab.errors import LabError, check_index
 from oss_lab.hooks.inside import Prompt
 from oss_lab.hooks.interventions.changes import Both
 from oss_lab.hooks.points import BEHIND_THE_LAYERS, POINTS
@@ -253,7 +253,7 @@ def begun(
 
 def check(lab: Lab, tokens: Sequence[int], target: Target, point: str, layer: int | None) -> None:
     """Raise LabError for what cannot be differentiated."""
-    check_position(target.position, tokens)
+    check_index("position", target.position, len(tokens))
     pair = [target.token] if target.against is None else [target.token, target.against]
     check_tokens(pair, lab.config, name="the target")
     if target.of not in ("logprob", "logit"):

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from oss_lab.engine.generate import check_position, check_tokens
-from oss_lab.errors import LabError
+from oss_lab.engine.generate import check_tokens
+from oss_lab.errors import LabError, check_index
 from oss_lab.hooks.derived import layer_logits
 from oss_lab.hooks.inside import Prompt
 from oss_lab.lab import Lab
@@ -107,7 +107,7 @@ def targets_of(
     if not positions:
         raise LabError("no position is left to look at; name a target for the last one")
     for position in positions:
-        check_position(position, tokens)
+        check_index("position", position, len(tokens))
     if target is not None:
         check_tokens([target], lab.config, name="the target")
         return (target,) * len(positions)

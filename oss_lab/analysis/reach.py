@@ -19,7 +19,7 @@ from torch import Tensor
 
 from oss_lab.config import ModelConfig
 from oss_lab.engine.generate import check_tokens
-from oss_lab.errors import LabError
+from oss_lab.errors import LabError, check_index
 from oss_lab.hooks.interventions import NarrowWindow
 from oss_lab.lab import Lab
 
@@ -53,8 +53,8 @@ def steps(config: ModelConfig, cut: Collection[int] = ()) -> tuple[int | None, .
         LabError: there is no such layer.
     """
     layers = config.num_hidden_layers
-    if outside := [layer for layer in cut if not 0 <= layer < layers]:
-        raise LabError(f"there is no layer {outside[0]} to cut; they are 0 to {layers - 1}")
+    for layer in cut:
+        check_index("layer", layer, layers)
     windows = [config.sliding_window if n in cut else config.window(n) for n in range(layers)]
     return tuple(None if window is None else window - 1 for window in windows)
 
@@ -67,7 +67,7 @@ def earliest(config: ModelConfig, target: int, cut: Collection[int] = ()) -> tup
     Raises:
         LabError: there is no such position or layer.
     """
-    check_place(config, target)
+    check_index("position", target, config.max_context_length)
     far = [target if step is None else step for step in steps(config, cut)]
     return tuple(max(0, target - reach) for reach in accumulate(far))
 
@@ -81,7 +81,7 @@ def routes(config: ModelConfig, source: int, target: int, cut: Collection[int] =
     Raises:
         LabError: there is no such position or layer; the source is behind the target.
     """
-    check_place(config, target)
+    check_index("position", target, config.max_context_length)
     if not 0 <= source <= target:
         raise LabError(f"the source is {source}; it must be from 0 to the target, {target}")
     distance, reach = target - source, steps(config, cut)
@@ -189,10 +189,3 @@ def both_runs(
         one_by_one = torch.tensor([tokens[source:]], device=lab.model.device).split(1, dim=1)
         logits = [lab.model(here, cache, last=1, taps=taps)[0, 0] for here in one_by_one]
         yield logits[-1].float()
-
-
-def check_place(config: ModelConfig, position: int) -> None:
-    """Raise LabError for a position outside the context."""
-    if not 0 <= position < config.max_context_length:
-        last = config.max_context_length - 1
-        raise LabError(f"there is no position {position}; they are 0 to {last}")

@@ -280,12 +280,6 @@ def check_tokens(
             )
 
 
-def check_position(position: int, tokens: Sequence[int], *, name: str = "position") -> None:
-    """Raise LabError for a position that these tokens do not have."""
-    if not 0 <= position < len(tokens):
-        raise LabError(f"there is no {name} {position}; they are 0 to {len(tokens) - 1}")
-
-
 def pad_left(
     prompts: Sequence[Sequence[int]], device: torch.device
 ) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch"] | None]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from oss_lab.config import ModelConfig
-from oss_lab.errors import LabError
+from oss_lab.errors import LabError, check_index
 from oss_lab.hooks.points import POINTS, Point, check_points, needs_logits
 
 
@@ -39,8 +39,8 @@ class Selection:
                 continue
             if not chosen:
                 raise LabError(f"{what}s is empty; leave it out for all of them")
-            if outside := [n for n in chosen if not 0 <= n < count]:
-                raise LabError(f"there is no {what} {outside[0]}; they are 0 to {count - 1}")
+            for n in chosen:
+                check_index(what, n, count)
         if (falling := unordered(self.positions or ())) is not None:
             raise LabError(f"positions must rise, each given once; {falling} does not")
 

@@ -156,7 +156,7 @@ def test_mistakes_are_one_sentence(lab):
         (lambda: routes(model.config, 5, 4), "the source is 5; it must be from 0 to the target, 4"),
         (lambda: routes(model.config, 0, 10**9), "no position 1000000000"),
         (lambda: earliest(model.config, -1), "no position -1"),
-        (lambda: routes(model.config, 0, 4, cut=(2,)), "no layer 2 to cut; they are 0 to 1"),
+        (lambda: routes(model.config, 0, 4, cut=(2,)), "no layer 2; they are 0 to 1"),
         (lambda: influence(model, tokens, 0, 20), "the target is 20; the positions are 0 to 19"),
         (lambda: influence(model, tokens, 3, 5, instead=3), "position 3 holds 3 already"),
         (lambda: influence(model, tokens, 3, 5, instead=999), "the other token has id 999"),

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from oss_lab.analysis.routing.corpus import Corpus
-from oss_lab.errors import LabError
+from oss_lab.errors import LabError, check_index
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,7 @@ def neighbours(
 
 def place_of(corpus: Corpus, sequence: int, position: int) -> int:
     """Which token of the corpus stands at a position of a sequence."""
-    if not 0 <= sequence < corpus.sequences:
-        last = corpus.sequences - 1
-        raise LabError(f"there is no sequence {sequence}; they are 0 to {last}")
+    check_index("sequence", sequence, corpus.sequences)
     there = np.flatnonzero(corpus.sequence == sequence)
     positions = corpus.position[there]
     if position not in positions:
