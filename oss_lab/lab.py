@@ -14,16 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import tiktoken
-import torch
-from jaxtyping import Bool
 from oss_kernels.backends import Asked
-from torch import Tensor
 
 from oss_lab.checkpoint.fetch import find_checkpoint
 from oss_lab.checkpoint.plan import EXPERT_CACHE_BYTES, Dtype, memory_plan
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.engine.cache import KVCache
-from oss_lab.engine.generate import GREEDY, Force, Sampling, Token, generate, no_force
+from oss_lab.engine.generate import GREEDY, Force, Sampling, Token, generate, no_force, usable_ids
 from oss_lab.engine.loading import DTYPES, chosen_device, chosen_kernels, load_model
 from oss_lab.errors import LabError
 from oss_lab.harmony import (
@@ -282,15 +279,6 @@ class Lab(Inside):
             taps=taps,
         )
         return builders, tokens
-
-
-def usable_ids(encoding: tiktoken.Encoding, vocab_size: int) -> Bool[Tensor, "vocab"]:
-    """Which rows of the unembedding may be generated: all but the reserved tokens'."""
-    usable = torch.arange(vocab_size) < encoding.n_vocab
-    for name in encoding.special_tokens_set:
-        if name.startswith("<|reserved_"):
-            usable[encoding.encode_single_token(name)] = False
-    return usable
 
 
 def load(

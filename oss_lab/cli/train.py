@@ -1,4 +1,4 @@
-"""`oss-lab train`, and `python -m oss_lab.nano.training`: train gpt-oss-nano anew.
+"""`oss-lab train`: train gpt-oss-nano from scratch.
 
 A run lives in one folder: its recipe, its log, its state, and in the end its curves as a page and
 its checkpoint with an evaluation on held-out problems. Stopped, it goes on from the last state (one

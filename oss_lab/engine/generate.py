@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+import tiktoken
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -254,6 +255,15 @@ def filtered(
     kept = kept[kept >= sampling.min_p * kept[0]]
     kept = kept[kept > 0]
     return ids[: len(kept)], kept / kept.sum()
+
+
+def usable_ids(encoding: tiktoken.Encoding, vocab_size: int) -> Bool[Tensor, "vocab"]:
+    """Which rows of the unembedding may be generated: all but the reserved tokens'."""
+    usable = torch.arange(vocab_size) < encoding.n_vocab
+    for name in encoding.special_tokens_set:
+        if name.startswith("<|reserved_"):
+            usable[encoding.encode_single_token(name)] = False
+    return usable
 
 
 def check_tokens(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import oss_lab
-from oss_lab.engine.generate import GREEDY, Sampling
+from oss_lab.engine.generate import GREEDY, Sampling, usable_ids
 from oss_lab.errors import CheckpointError, LabError
 from oss_lab.harmony import (
     Conversation,
@@ -17,7 +17,7 @@ from oss_lab.harmony import (
     ToolDescription,
     render,
 )
-from oss_lab.lab import Lab, usable_ids
+from oss_lab.lab import Lab
 
 THOUGHT = "<|channel|>analysis<|message|>six sevens<|end|><|start|>assistant"
 ANSWER = "<|channel|>final<|message|>42<|return|>"

@@ -2,7 +2,6 @@
 command exports them."""
 
 import json
-import runpy
 import shutil
 from dataclasses import replace
 from itertools import islice
@@ -321,12 +320,3 @@ def test_the_commands_mistakes_are_one_line(arguments, status, sentence, tmp_pat
     assert (output.out, len(output.err.splitlines())) == ("", 1)
     assert sentence in output.err
     assert not (tmp_path / "run").exists()
-
-
-def test_the_module_is_the_command(monkeypatch):
-    called = []
-    monkeypatch.setattr(command, "run", lambda args: called.append(args.steps) or 0)
-    monkeypatch.setattr("sys.argv", ["x", "--steps", "7"])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module("oss_lab.nano.training", run_name="__main__")
-    assert (ended.value.code, called) == (0, [7])
