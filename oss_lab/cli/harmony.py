@@ -13,7 +13,7 @@ from typing import Any
 
 import tiktoken
 
-from oss_lab.cli._json import read_json
+from oss_lab.cli._json import naming, read_json
 from oss_lab.errors import HarmonyError, LabError, VocabularyError
 from oss_lab.harmony import (
     LAYOUTS,
@@ -116,18 +116,14 @@ def for_each_file(arguments: argparse.Namespace, command: FileCommand) -> int:
         raise VocabularyError(f"--vocabulary nano needs no file; {error}") from None
     for path in arguments.files:
         try:
-            value = command(read_json(path), encoding, arguments)
-        except (LabError, OSError) as error:
+            with naming(path):
+                value = command(read_json(path), encoding, arguments)
+        except LabError as error:
             if len(arguments.files) == 1:
-                raise LabError(f"{path}: {_sentence(error)}") from None
-            value = {"error": f"{path}: {_sentence(error)}"}
+                raise
+            value = {"error": str(error)}
         print(json.dumps(value))
     return 0
-
-
-def _sentence(error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) else None
-    return reason or str(error)
 
 
 def _field(data: dict[str, Any], key: str, kind: type, default: Any) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oss_lab.checkpoint.atomic import check_out, write_tensors
-from oss_lab.cli._json import read_json
+from oss_lab.cli._json import naming, read_json
 from oss_lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -84,16 +84,14 @@ def tensor_names(paths: Sequence[Path]) -> list[str]:
 
 def read_ids(path: Path) -> list[int]:
     """The JSON list of ids in a file; every error names the file."""
-    try:
+    with naming(path):
         value: Any = read_json(path)
-    except LabError as error:
-        raise LabError(f"{path}: {error}") from None
-    if not isinstance(value, list):
-        raise LabError(f"{path}: expected a JSON list of token ids, not {type(value).__name__}")
-    for place, item in enumerate(value):
-        if type(item) is not int:  # a bool is an int to Python
-            kind = type(item).__name__
-            raise LabError(f"{path}: expected a list of integers, but item {place} is a {kind}")
+        if not isinstance(value, list):
+            raise LabError(f"expected a JSON list of token ids, not {type(value).__name__}")
+        for place, item in enumerate(value):
+            if type(item) is not int:  # a bool is an int to Python
+                kind = type(item).__name__
+                raise LabError(f"expected a list of integers, but item {place} is a {kind}")
     return value
 
 

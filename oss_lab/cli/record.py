@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from oss_lab.cli._budget import add_budget, budget_bytes
+from oss_lab.cli._json import naming, read_json
 from oss_lab.errors import LabError
 
 
@@ -94,15 +95,11 @@ def run(args: argparse.Namespace) -> int:
 
 def read_prompts(path: Path) -> list[str]:
     """A JSON list of strings in a file."""
-    from oss_lab.cli._json import read_json
-
-    try:
+    with naming(path):
         prompts = read_json(path)
-    except LabError as error:
-        raise LabError(f"{path}: {error}") from None
-    if not isinstance(prompts, list) or not prompts:
-        raise LabError(f"{path} holds no JSON list of strings with at least one in it")
-    for number, prompt in enumerate(prompts):
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise LabError(f"{path}: entry {number} is not a string with something in it")
+        if not isinstance(prompts, list) or not prompts:
+            raise LabError("this is no JSON list of strings with at least one in it")
+        for number, prompt in enumerate(prompts):
+            if not isinstance(prompt, str) or not prompt.strip():
+                raise LabError(f"entry {number} is not a string with something in it")
     return prompts
