@@ -124,7 +124,7 @@ def test_it_says_what_nano_can_do(write_tiny, tiny_config, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "status"),
-    [(["--effort", "huge"], 2), (["--max-tokens", "0"], 1), (["./no-such-folder"], 1)],
+    [(["--effort", "huge"], 2), (["--max-tokens", "0"], 2), (["./no-such-folder"], 1)],
 )
 def test_a_mistake_is_one_line(arguments, status, capsys):
     assert main(["chat", *arguments]) == status
