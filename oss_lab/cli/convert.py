@@ -17,7 +17,6 @@ from typing import Annotated
 from typer import Argument, BadParameter, Option
 
 from oss_lab.checkpoint.layouts import TITLES, Layout
-from oss_lab.checkpoint.read import find_folder, open_checkpoint
 from oss_lab.config import MODELS
 from oss_lab.errors import CheckpointError
 
@@ -53,6 +52,7 @@ def run(
     overwrite: Annotated[bool, Option("--overwrite", help="replace the checkpoint there")] = False,
 ) -> int:
     """Write a checkpoint in the other published layout."""
+    from oss_lab.checkpoint.read import find_folder, open_checkpoint
     from oss_lab.checkpoint.write import write_checkpoint
 
     if model in MODELS and model != "nano":

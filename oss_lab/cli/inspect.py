@@ -7,16 +7,17 @@ also all of them on stdout. No tensor is loaded and torch is not imported.
 
 import json
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument
 
 from oss_lab.checkpoint import plan
-from oss_lab.checkpoint.examine import examine
 from oss_lab.checkpoint.layouts import LAYOUTS, TITLES, StoredTensor, stored_table, tensor_table
-from oss_lab.checkpoint.read import Checkpoint, find_folder, trusted
 from oss_lab.cli._options import AsJson
 from oss_lab.config import MODELS, ModelConfig
+
+if TYPE_CHECKING:
+    from oss_lab.checkpoint.read import Checkpoint
 
 
 def run(
@@ -26,6 +27,9 @@ def run(
     as_json: AsJson = False,
 ) -> int:
     """Show a model's configuration, tensors, parameters and memory; check a checkpoint."""
+    from oss_lab.checkpoint.examine import examine
+    from oss_lab.checkpoint.read import find_folder, trusted
+
     checkpoint, name = None, model
     if model not in MODELS:
         found = examine(find_folder(model))
@@ -42,7 +46,7 @@ def run(
     return 0
 
 
-def _as_json(name: str, config: ModelConfig, checkpoint: Checkpoint | None) -> dict[str, Any]:
+def _as_json(name: str, config: ModelConfig, checkpoint: "Checkpoint | None") -> dict[str, Any]:
     layout = checkpoint.layout if checkpoint else "original"
     tensors = []
     for stored in stored_table(config, layout):
@@ -75,7 +79,7 @@ def _as_json(name: str, config: ModelConfig, checkpoint: Checkpoint | None) -> d
     }
 
 
-def _print_tables(name: str, config: ModelConfig, checkpoint: Checkpoint | None) -> None:
+def _print_tables(name: str, config: ModelConfig, checkpoint: "Checkpoint | None") -> None:
     from rich.console import Console
 
     console = Console()
@@ -118,7 +122,7 @@ def _layers(types: tuple[str, ...]) -> str:
     return " ".join(letters[n : n + 8] for n in range(0, len(letters), 8)) + "  (sliding, full)"
 
 
-def _tensor_table(config: ModelConfig, checkpoint: Checkpoint | None) -> Any:
+def _tensor_table(config: ModelConfig, checkpoint: "Checkpoint | None") -> Any:
     layout = checkpoint.layout if checkpoint else "original"
     count = len(list(stored_table(config, layout)))
     table = _table(f"Tensors: {count}", f"name in the {TITLES[layout]} layout", "shape", "dtype")
