@@ -1,18 +1,22 @@
 """`oss-lab convert`: write a checkpoint in the other published layout, or in other shards.
 
 The source is examined first, as by `inspect`; the bytes of its weights do not change. Tokenizer
-files are no part of the weights and are copied only where they lie beside them.
+files are copied only where they are beside them.
+
+transformers opens the Hugging Face layout, on a CPU or without the package accelerate, with
+AutoModelForCausalLM.from_pretrained(DIR, quantization_config=Mxfp4Config(dequantize=True)).
 """
 
-import argparse
 import os
 import re
 import shutil
 from decimal import Decimal
 from pathlib import Path
+from typing import Annotated
 
-from oss_lab.checkpoint.layouts import LAYOUTS, TITLES
-from oss_lab.checkpoint.read import find_folder, open_checkpoint
+from typer import Argument, BadParameter, Option
+
+from oss_lab.checkpoint.layouts import TITLES, Layout
 from oss_lab.config import MODELS
 from oss_lab.errors import CheckpointError
 
@@ -26,33 +30,6 @@ COMPANIONS = (
 )
 """What a Hugging Face folder holds beside the weights and its own config.json."""
 
-TRANSFORMERS = (
-    "transformers opens the Hugging Face layout, on a CPU or without the package accelerate, with "
-    "AutoModelForCausalLM.from_pretrained(DIR, quantization_config=Mxfp4Config(dequantize=True))."
-)
-
-
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "convert",
-        help="write a checkpoint in the other published layout",
-        description=__doc__,
-        epilog=TRANSFORMERS,
-    )
-    parser.add_argument("source", metavar="MODEL", help="nano or a checkpoint folder")
-    parser.add_argument("--to", choices=LAYOUTS, required=True, help="the layout to write")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write it")
-    parser.add_argument(
-        "--max-shard-size",
-        type=parse_size,
-        metavar="SIZE",
-        help="most bytes of a file, such as 4.8GB or 500MiB (default: one file)",
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the checkpoint that is in DIR"
-    )
-    parser.set_defaults(run=run)
-
 
 def parse_size(text: str) -> int:
     """Read a number of bytes with an optional unit, decimal (GB) or binary (GiB)."""
@@ -60,34 +37,45 @@ def parse_size(text: str) -> int:
     unit = UNITS.get(match[2].upper()) if match else None
     size = 0 if match is None or unit is None else int(Decimal(match[1]) * unit)
     if size < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 4.8GB or 500MiB")
+        raise BadParameter(f"{text!r} is not a size such as 4.8GB or 500MiB")
     return size
 
 
-def run(args: argparse.Namespace) -> int:
+def run(
+    model: Annotated[str, Argument(metavar="MODEL", help="nano or a checkpoint folder")],
+    to: Annotated[Layout, Option(help="the layout to write")],
+    out: Annotated[Path, Option(help="the folder to write it in")],
+    max_shard_size: Annotated[
+        int | None,
+        Option(parser=parse_size, metavar="SIZE", help="of a file, such as 4.8GB or 500MiB"),
+    ] = None,
+    overwrite: Annotated[bool, Option("--overwrite", help="replace the checkpoint there")] = False,
+) -> int:
+    """Write a checkpoint in the other published layout."""
+    from oss_lab.checkpoint.read import find_folder, open_checkpoint
     from oss_lab.checkpoint.write import write_checkpoint
 
-    if args.source in MODELS and args.source != "nano":
+    if model in MODELS and model != "nano":
         raise CheckpointError(
-            f"{args.source} is a name without weights; give the folder of its checkpoint "
-            f"(./{args.source} if it is named so)"
+            f"{model} is a name without weights; give the folder of its checkpoint "
+            f"(./{model} if it is named so)"
         )
-    out = Path(os.path.expanduser(args.out))
-    source = find_folder(args.source)
+    out = Path(os.path.expanduser(out))
+    source = find_folder(model)
     if out.exists() and source.exists() and out.samefile(source):
         raise CheckpointError(f"{out} is the source itself; choose another folder")
-    checkpoint = open_checkpoint(args.source)
+    checkpoint = open_checkpoint(model)
     files = write_checkpoint(
         out,
         checkpoint.config,
         dict(checkpoint.tensors()),
-        layout=args.to,
-        max_shard_bytes=args.max_shard_size,
-        overwrite=args.overwrite,
+        layout=to,
+        max_shard_bytes=max_shard_size,
+        overwrite=overwrite,
     )
-    if args.to == checkpoint.layout == "huggingface":
+    if to == checkpoint.layout == "huggingface":
         files += _copy_companions(checkpoint.folder, out)
-    print(f"wrote {out} in the {TITLES[args.to]} layout: {', '.join(f.name for f in files)}")
+    print(f"wrote {out} in the {TITLES[to]} layout: {', '.join(f.name for f in files)}")
     return 0
 
 

@@ -4,28 +4,21 @@ Two runs that round differently differ everywhere by a little: --tolerance says 
 exit status is 0 either way.
 """
 
-import argparse
 from pathlib import Path
+from typing import Annotated
 
-from oss_lab.errors import LabError
-
-
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser("diff", help="where two traces part", description=__doc__)
-    parser.add_argument("first", metavar="A", type=Path)
-    parser.add_argument("second", metavar="B", type=Path)
-    parser.add_argument(
-        "--tolerance", type=float, default=0.0, help="differences up to this are none (default: 0)"
-    )
-    parser.set_defaults(run=run)
+from typer import Argument, Option
 
 
-def run(args: argparse.Namespace) -> int:
-    if not args.tolerance >= 0:
-        raise LabError(f"--tolerance is {args.tolerance}; it must be 0 or more")
+def run(
+    first: Annotated[Path, Argument(metavar="A")],
+    second: Annotated[Path, Argument(metavar="B")],
+    tolerance: Annotated[float, Option(min=0, help="ignore differences up to this")] = 0,
+) -> int:
+    """Show where two traces part."""
     from oss_lab.record.diff import differences
     from oss_lab.record.trace import read_trace
 
-    for line in differences(read_trace(args.first), read_trace(args.second), args.tolerance):
+    for line in differences(read_trace(first), read_trace(second), tolerance):
         print(line)
     return 0

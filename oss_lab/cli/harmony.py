@@ -1,24 +1,22 @@
 """`oss-lab harmony render` and `parse`: the chat format as plain tools for other programs.
 
-Many files a call, one JSON value a line and nothing else on stdout (ASCII only, so that no text
-can break a line or a terminal's encoding). One file that fails is the call's error; among several
-it is an `{"error": ...}` line of its own and the rest go on. Both import no torch.
+One call takes many files. Stdout holds one line of JSON per file and nothing else (ASCII only, so
+no text can break a line or a terminal's encoding). If the only file fails, the call fails; one of
+several becomes an `{"error": ...}` line, and the next file follows. Neither tool imports torch.
 """
 
-import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import tiktoken
+from typer import Argument, Option, Typer
 
-from oss_lab.cli._json import read_json
+from oss_lab.cli._json import naming, read_json
 from oss_lab.errors import HarmonyError, LabError, VocabularyError
 from oss_lab.harmony import (
-    LAYOUTS,
-    MODES,
-    POLICIES,
     Delta,
     Diagnostic,
     Event,
@@ -31,103 +29,76 @@ from oss_lab.harmony import (
     plain_message,
     render,
 )
-from oss_lab.tokenizer import load_vocabulary
+from oss_lab.harmony.policy import Mode, PolicyName
+from oss_lab.harmony.render import Layout
+from oss_lab.tokenizer import VocabularyName, load_vocabulary
+
+Files = Annotated[list[Path], Argument(metavar="F.json")]
+Vocabulary = Annotated[VocabularyName, Option()]
+RenderFormat = Literal["ids", "text", "annotated"]
+
+app = Typer(short_help="Render conversations, parse token streams.")
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser("harmony", help="render conversations, parse token streams")
-    tools = parser.add_subparsers(title="tools", metavar="TOOL", dest="tool", required=True)
-    _add_render(tools.add_parser("render", help="conversations -> token ids"))
-    _add_parse(tools.add_parser("parse", help="token ids -> messages"))
+@app.command("render", short_help="Render conversations to token ids.")
+def render_files(
+    files: Files,
+    vocabulary: Vocabulary = "o200k_harmony",
+    policy: Annotated[PolicyName, Option(help="which old reasoning is left out")] = "library",
+    layout: Annotated[Layout, Option(help="the recipient before or after the channel")] = "library",
+    mode: Annotated[Mode | None, Option(help="default: the file's, else completion")] = None,
+    keep_analysis: Annotated[bool, Option("--keep-analysis", help="drop no reasoning")] = False,
+    format: RenderFormat = "ids",
+) -> int:
+    """Each file holds {'conversation': {'messages': [...]}, 'options': {...}}."""
+    policy = "keep" if keep_analysis else policy
+    tool = partial(render_file, mode=mode, policy=policy, layout=layout, format=format)
+    return for_each_file(files, vocabulary, tool)
 
 
-def _add_render(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Each file holds {'conversation': {'messages': [...]}, 'options': {...}}."
-    _add_files(parser)
-    parser.add_argument(
-        "--policy",
-        choices=tuple(POLICIES),
-        default="library",
-        help="which old reasoning is left out (default: library)",
-    )
-    parser.add_argument(
-        "--layout",
-        choices=LAYOUTS,
-        default="library",
-        help="the assistant's recipient before the channel, or after it (default: library)",
-    )
-    parser.add_argument(
-        "--mode", choices=MODES, help="default: the file's options.mode, else completion"
-    )
-    parser.add_argument(
-        "--keep-analysis",
-        action="store_true",
-        help="drop nothing, as options.auto_drop_analysis = false does",
-    )
-    parser.add_argument("--format", choices=("ids", "text", "annotated"), default="ids")
-    parser.set_defaults(run=lambda arguments: for_each_file(arguments, render_file))
-
-
-def _add_parse(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Each file holds {'role': 'assistant' or null, 'tokens': [ids]}."
-    _add_files(parser)
-    strictness = parser.add_mutually_exclusive_group()
-    strictness.add_argument(
-        "--strict",
-        dest="strict",
-        action="store_true",
-        default=None,
-        help="refuse what is malformed (default with --library)",
-    )
-    strictness.add_argument(
-        "--lenient",
-        dest="strict",
-        action="store_false",
-        default=None,
-        help="recover from what is malformed (default without --library)",
-    )
-    parser.add_argument(
-        "--library", action="store_true", help="openai-harmony 0.0.8's parser, state for state"
-    )
-    parser.add_argument(
-        "--format",
-        choices=("steps", "events"),
-        default="steps",
-        help="the state after each token, or our own parser's events (default: steps)",
-    )
-    parser.set_defaults(run=lambda arguments: for_each_file(arguments, parse_file))
-
-
-def _add_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", type=Path, metavar="F.json")
-    parser.add_argument("--vocabulary", choices=("o200k_harmony", "nano"), default="o200k_harmony")
-
-
-FileCommand = Callable[[Any, tiktoken.Encoding, argparse.Namespace], Any]
-
-
-def for_each_file(arguments: argparse.Namespace, command: FileCommand) -> int:
-    """Print what `command` makes of each file; 0 unless the only file fails (which raises)."""
-    if getattr(arguments, "library", False) and arguments.format == "events":
+@app.command("parse", short_help="Parse token ids to messages.")
+def parse_files(
+    files: Files,
+    vocabulary: Vocabulary = "o200k_harmony",
+    strict: Annotated[
+        bool | None,
+        Option(
+            "--strict/--lenient",
+            help="refuse what is malformed (default with --library) or recover",
+        ),
+    ] = None,
+    library: Annotated[
+        bool, Option("--library", help="openai-harmony 0.0.8's parser, state for state")
+    ] = False,
+    format: Annotated[
+        Literal["steps", "events"], Option(help="the state by token, or our parser's events")
+    ] = "steps",
+) -> int:
+    """Each file holds {'role': 'assistant' or null, 'tokens': [ids]}."""
+    if library and format == "events":
         raise LabError("--format events is our own parser's stream: leave --library out")
+    tool = partial(parse_file, strict=strict, library=library, events=format == "events")
+    return for_each_file(files, vocabulary, tool)
+
+
+def for_each_file(
+    files: list[Path], vocabulary: VocabularyName, tool: Callable[[Any, tiktoken.Encoding], Any]
+) -> int:
+    """Print what `tool` makes of each file; 0 unless the only file fails (which raises)."""
     try:
-        encoding = load_vocabulary(arguments.vocabulary)
+        encoding = load_vocabulary(vocabulary)
     except VocabularyError as error:
         raise VocabularyError(f"--vocabulary nano needs no file; {error}") from None
-    for path in arguments.files:
+    for path in files:
         try:
-            value = command(read_json(path), encoding, arguments)
-        except (LabError, OSError) as error:
-            if len(arguments.files) == 1:
-                raise LabError(f"{path}: {_sentence(error)}") from None
-            value = {"error": f"{path}: {_sentence(error)}"}
+            with naming(path):
+                value = tool(read_json(path), encoding)
+        except LabError as error:
+            if len(files) == 1:
+                raise
+            value = {"error": str(error)}
         print(json.dumps(value))
     return 0
-
-
-def _sentence(error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) else None
-    return reason or str(error)
 
 
 def _field(data: dict[str, Any], key: str, kind: type, default: Any) -> Any:
@@ -139,33 +110,41 @@ def _field(data: dict[str, Any], key: str, kind: type, default: Any) -> Any:
     return value
 
 
-def render_file(data: Any, encoding: tiktoken.Encoding, arguments: argparse.Namespace) -> Any:
-    """One rendering, in the format asked for."""
+def render_file(
+    data: Any,
+    encoding: tiktoken.Encoding,
+    *,
+    mode: Mode | None,
+    policy: PolicyName,
+    layout: Layout,
+    format: RenderFormat,
+) -> Any:
+    """Render one conversation, in the requested format."""
     if not isinstance(data, dict) or "conversation" not in data:
         raise HarmonyError("expected an object with `conversation` (and `options`)")
     options = _field(data, "options", dict, {})
-    mode = arguments.mode or _field(options, "mode", str, "completion")
-    keep = arguments.keep_analysis or not _field(options, "auto_drop_analysis", bool, True)
+    wanted = mode or _field(options, "mode", str, "completion")
+    drop = _field(options, "auto_drop_analysis", bool, True)
     mentioned = _field(options, "conversation_has_function_tools", bool, False)
     try:
         rendered = render(
             conversation_from_dict(data["conversation"]),
             encoding,
-            mode=mode,
-            policy="keep" if keep else arguments.policy,
-            layout=arguments.layout,
+            mode=wanted,
+            policy=policy if drop else "keep",
+            layout=layout,
             next_role=_field(options, "next_turn_role", str, "assistant"),
-            function_tools=mentioned if mode == "message" else None,
+            function_tools=mentioned if wanted == "message" else None,
         )
     except RecursionError:
         raise HarmonyError("a schema is nested too deeply") from None
-    if arguments.format == "text":
+    if format == "text":
         return rendered.text
-    return rendered.tokens if arguments.format == "ids" else annotated(rendered)
+    return rendered.tokens if format == "ids" else annotated(rendered)
 
 
 def annotated(rendered: Rendered) -> list[dict[str, Any]]:
-    """One object a token: its text, its message and field, its characters there, loss or not."""
+    """One object per token: its text, its message and field, its characters there, loss or not."""
     return [
         {
             "token": token,
@@ -179,8 +158,15 @@ def annotated(rendered: Rendered) -> list[dict[str, Any]]:
     ]
 
 
-def parse_file(data: Any, encoding: tiktoken.Encoding, arguments: argparse.Namespace) -> Any:
-    """One stream, parsed by either parser; what is wrong with the stream is part of the result."""
+def parse_file(
+    data: Any,
+    encoding: tiktoken.Encoding,
+    *,
+    strict: bool | None,
+    library: bool,
+    events: bool,
+) -> Any:
+    """Parse one stream by either parser; what is wrong with the stream is part of the result."""
     if not isinstance(data, dict) or "tokens" not in data:
         raise HarmonyError("expected an object with `tokens` (and `role`)")
     tokens = data["tokens"]
@@ -190,12 +176,11 @@ def parse_file(data: Any, encoding: tiktoken.Encoding, arguments: argparse.Names
         if type(token) is not int:  # a bool is an int to Python
             raise HarmonyError(f"`tokens` must be integers, but tokens[{i}] is {json.dumps(token)}")
     role = _field(data, "role", str, None)
-    if arguments.library:
-        strict = arguments.strict is not False
-        return library_steps(LibraryParser(encoding, role, strict), tokens)
-    if arguments.format == "steps":
-        return own_steps(StreamParser(encoding, role), tokens)
-    return own_events(StreamParser(encoding, role, bool(arguments.strict)), tokens)
+    if library:
+        return library_steps(LibraryParser(encoding, role, strict is not False), tokens)
+    if events:
+        return own_events(StreamParser(encoding, role, bool(strict)), tokens)
+    return own_steps(StreamParser(encoding, role), tokens)
 
 
 def library_steps(parser: LibraryParser, tokens: list[int]) -> dict[str, Any]:

@@ -5,58 +5,48 @@ whole; one with defects gives its first defect in one line on stderr and exit st
 also all of them on stdout. No tensor is loaded and torch is not imported.
 """
 
-import argparse
 import json
-import sys
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument
 
 from oss_lab.checkpoint import plan
-from oss_lab.checkpoint.examine import examine
 from oss_lab.checkpoint.layouts import LAYOUTS, TITLES, StoredTensor, stored_table, tensor_table
-from oss_lab.checkpoint.read import Checkpoint, find_folder, trusted
+from oss_lab.cli._options import AsJson
 from oss_lab.config import MODELS, ModelConfig
 
-
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "inspect",
-        help="show a model's configuration, tensors, parameters and memory; check a checkpoint",
-        description=__doc__,
-    )
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help=f"{', '.join(MODELS)} or a checkpoint folder (./20b if so named)",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON, every defect included")
-    parser.set_defaults(run=run)
+if TYPE_CHECKING:
+    from oss_lab.checkpoint.read import Checkpoint
 
 
-def run(args: argparse.Namespace) -> int:
-    if args.model in MODELS:
-        return _show(args, args.model, MODELS[args.model], None)
-    found = examine(find_folder(args.model))
-    if found.defects and args.json:
-        defects = [asdict(defect) for defect in found.defects]
-        json.dump({"folder": str(found.folder), "defects": defects}, sys.stdout, indent=2)
-        print()
-    checkpoint = trusted(found, see="--json")
-    return _show(args, str(checkpoint.folder), checkpoint.config, checkpoint)
-
-
-def _show(
-    args: argparse.Namespace, name: str, config: ModelConfig, checkpoint: Checkpoint | None
+def run(
+    model: Annotated[
+        str, Argument(metavar="MODEL", help=f"{', '.join(MODELS)} or a checkpoint folder")
+    ],
+    as_json: AsJson = False,
 ) -> int:
-    if args.json:
-        json.dump(_as_json(name, config, checkpoint), sys.stdout, indent=2)
-        print()
+    """Show a model's configuration, tensors, parameters and memory; check a checkpoint."""
+    from oss_lab.checkpoint.examine import examine
+    from oss_lab.checkpoint.read import find_folder, trusted
+
+    checkpoint, name = None, model
+    if model not in MODELS:
+        found = examine(find_folder(model))
+        if found.defects and as_json:
+            defects = [asdict(defect) for defect in found.defects]
+            print(json.dumps({"folder": str(found.folder), "defects": defects}, indent=2))
+        checkpoint = trusted(found, see="--json")
+        name = str(checkpoint.folder)
+    config = checkpoint.config if checkpoint else MODELS[model]
+    if as_json:
+        print(json.dumps(_as_json(name, config, checkpoint), indent=2))
     else:
         _print_tables(name, config, checkpoint)
     return 0
 
 
-def _as_json(name: str, config: ModelConfig, checkpoint: Checkpoint | None) -> dict[str, Any]:
+def _as_json(name: str, config: ModelConfig, checkpoint: "Checkpoint | None") -> dict[str, Any]:
     layout = checkpoint.layout if checkpoint else "original"
     tensors = []
     for stored in stored_table(config, layout):
@@ -89,7 +79,7 @@ def _as_json(name: str, config: ModelConfig, checkpoint: Checkpoint | None) -> d
     }
 
 
-def _print_tables(name: str, config: ModelConfig, checkpoint: Checkpoint | None) -> None:
+def _print_tables(name: str, config: ModelConfig, checkpoint: "Checkpoint | None") -> None:
     from rich.console import Console
 
     console = Console()
@@ -132,7 +122,7 @@ def _layers(types: tuple[str, ...]) -> str:
     return " ".join(letters[n : n + 8] for n in range(0, len(letters), 8)) + "  (sliding, full)"
 
 
-def _tensor_table(config: ModelConfig, checkpoint: Checkpoint | None) -> Any:
+def _tensor_table(config: ModelConfig, checkpoint: "Checkpoint | None") -> Any:
     layout = checkpoint.layout if checkpoint else "original"
     count = len(list(stored_table(config, layout)))
     table = _table(f"Tensors: {count}", f"name in the {TITLES[layout]} layout", "shape", "dtype")

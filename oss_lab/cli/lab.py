@@ -5,12 +5,14 @@ popup is off for this server alone: a folder of ours is put in front of Jupyter'
 path, and the user's own settings are left as they are.
 """
 
-import argparse
 import os
 import socket
 import sys
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import quote
+
+from typer import Argument, BadParameter, Option
 
 from oss_lab.errors import LabError
 
@@ -19,25 +21,21 @@ TOUR = PACKAGE.parent / "notebooks" / "00_tour.ipynb"
 JUPYTER_CONFIG = PACKAGE / "assets" / "jupyter"
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser("lab", help="open JupyterLab on the tour")
-    parser.add_argument("notebook", nargs="?", type=Path, help="a notebook (default: the tour)")
-    parser.add_argument("--no-browser", action="store_true", help="print the address only")
-    parser.add_argument("--port", type=port_number, help="exactly this port (default: a free one)")
-    parser.set_defaults(run=run)
-
-
-def port_number(text: str) -> int:
-    port = int(text) if text.isascii() and text.isdigit() else 0
-    if not 1 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 1 to 65535")
+def check_port(port: int | None) -> int | None:
+    if port is not None and not 1 <= port <= 65535:
+        raise BadParameter(f"{port} is not a port: give a number from 1 to 65535")
     return port
 
 
-def run(arguments: argparse.Namespace) -> int:
-    notebook = find_notebook(arguments.notebook)
-    if arguments.port is not None:
-        require_free(arguments.port)
+def run(
+    notebook: Annotated[Path | None, Argument(help="a notebook (default: the tour)")] = None,
+    no_browser: Annotated[bool, Option("--no-browser", help="print the address only")] = False,
+    port: Annotated[int | None, Option(callback=check_port, help="default: a free one")] = None,
+) -> int:
+    """Open JupyterLab on the tour."""
+    found = find_notebook(notebook)
+    if port is not None:
+        require_free(port)
     try:
         from jupyterlab import labapp
     except ModuleNotFoundError as error:
@@ -46,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise LabError('there is no JupyterLab: `pip install "oss-lab[lab]"` adds it') from None
     path = os.environ.get("JUPYTER_CONFIG_PATH")
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, [str(JUPYTER_CONFIG), path]))
-    labapp.main(server_arguments(notebook, arguments.port, no_browser=arguments.no_browser))
+    labapp.main(server_arguments(found, port, no_browser=no_browser))
     return 0
 
 

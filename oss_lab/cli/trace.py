@@ -5,56 +5,43 @@ none. Tensors are named POINT/LAYER, or POINT outside the layers, and shaped [se
 also says what each token is and where everything comes from. `--points list` prints the points.
 """
 
-import argparse
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from oss_lab.cli._budget import add_budget, budget_bytes
+from typer import BadParameter, Option
+
+from oss_lab.cli._options import AskedEffort, Budget, Checkpoint, Precision
 from oss_lab.cli.logits import read_ids
 from oss_lab.errors import LabError
-from oss_lab.harmony.messages import EFFORTS
 
 PIPED = 200  # columns of a table that goes into a file or a pipe, where nothing wraps
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "trace", help="write what a model computes inside as safetensors", description=__doc__
-    )
-    parser.add_argument("folder", metavar="CHECKPOINT", help="a folder, or nano, 20b, 120b")
-    prompt = parser.add_mutually_exclusive_group()
-    prompt.add_argument("--prompt", metavar="TEXT", help="what a user asks")
-    prompt.add_argument("--tokens", type=Path, metavar="F.json", help="a JSON list of ids")
-    parser.add_argument(
-        "--points", required=True, metavar="NAME[,NAME...]", help="what to keep, or `list`"
-    )
-    parser.add_argument("--layers", metavar="N[,N...]", help="these layers only")
-    parser.add_argument(
-        "--effort", choices=EFFORTS, help="of a prompt (default: medium; nano's is high)"
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="what is computed in (default: float32)",
-    )
-    add_budget(parser)
-    parser.add_argument("--out", type=Path, metavar="OUT.safetensors", help="the file to write")
-    parser.set_defaults(run=run)
-
-
-def run(args: argparse.Namespace) -> int:
-    if args.points == "list":
+def run(
+    folder: Checkpoint,
+    points: Annotated[str, Option(metavar="NAME[,NAME...]", help="what to keep, or `list`")],
+    prompt: Annotated[str | None, Option(help="what a user asks")] = None,
+    tokens: Annotated[Path | None, Option(help="a JSON list of ids")] = None,
+    layers: Annotated[str | None, Option(metavar="N[,N...]", help="these layers only")] = None,
+    effort: AskedEffort = None,
+    dtype: Precision = "float32",
+    budget: Budget = 2,
+    out: Annotated[Path | None, Option(help="the safetensors file to write")] = None,
+) -> int:
+    """Write what a model computes inside as safetensors."""
+    if points == "list":
         return print_points()
-    if args.prompt is None and args.tokens is None:
+    if prompt is not None and tokens is not None:
+        raise BadParameter("not allowed with --tokens", param_hint="--prompt")
+    if prompt is None and tokens is None:
         raise LabError("there is nothing to trace: give --prompt TEXT or --tokens F.json")
-    if args.out is None:
+    if out is None:
         raise LabError("--out is missing: name the file to write")
-    if args.tokens is not None and args.effort is not None:
+    if tokens is not None and effort is not None:
         raise LabError("--effort belongs to a --prompt: leave it out with --tokens")
-    budget = budget_bytes(args.budget)
-    ids = None if args.tokens is None else read_ids(args.tokens)  # before torch is imported
-    layers = None if args.layers is None else read_layers(args.layers)
+    ids = None if tokens is None else read_ids(tokens)  # before torch is imported
+    chosen = None if layers is None else read_layers(layers)
 
     from oss_lab.checkpoint.atomic import check_out
     from oss_lab.checkpoint.digest import checkpoint_digest
@@ -68,27 +55,27 @@ def run(args: argparse.Namespace) -> int:
     from oss_lab.lab import EFFORT, vocabulary_name
     from oss_lab.tokenizer import load_vocabulary
 
-    check_out(args.out)
-    checkpoint = find_checkpoint(args.folder)
-    selection = Selection(tuple(args.points.split(",")), layers)
+    check_out(out)
+    checkpoint = find_checkpoint(folder)
+    selection = Selection(tuple(points.split(",")), chosen)
     selection.check(checkpoint.config)
     encoding = None
     if ids is None:
-        assert args.prompt is not None
+        assert prompt is not None
         vocabulary = vocabulary_name(checkpoint)
         encoding = load_vocabulary(vocabulary, checkpoint=checkpoint.folder)
-        effort = args.effort or EFFORT[vocabulary]
+        effort = effort or EFFORT[vocabulary]
         system = Message.of("system", SystemContent(reasoning_effort=effort))
-        ids = render(Conversation.of(system, Message.of("user", args.prompt)), encoding).tokens
-    name = "the prompt" if args.tokens is None else f"{args.tokens}: the list"
+        ids = render(Conversation.of(system, Message.of("user", prompt)), encoding).tokens
+    name = "the prompt" if tokens is None else f"{tokens}: the list"
     check_tokens(ids, checkpoint.config, name=name)
     place = chosen_device(None)
     model = load_model(
-        checkpoint, dtype=DTYPES[args.dtype], device=place, kernels=chosen_kernels(None, place)
+        checkpoint, dtype=DTYPES[dtype], device=place, kernels=chosen_kernels(None, place)
     )
-    check_budget(model, selection, len(ids), budget)
+    check_budget(model, selection, len(ids), int(budget * 2**30))
     trace = traced(model, encoding, ids, selection, checkpoint_digest(checkpoint))
-    trace.save(args.out)
+    trace.save(out)
     return 0
 
 

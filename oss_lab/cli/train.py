@@ -1,19 +1,22 @@
 """`oss-lab train`: train gpt-oss-nano from scratch.
 
 A run lives in one folder: its recipe, its log, its state, and in the end its curves as a page and
-its checkpoint with an evaluation on held-out problems. Stopped, it goes on from the last state (one
-every hundred steps) or within the evaluation when the same command is given again. The shipped nano
-was trained with the default recipe. The number of threads changes no loss; another processor or
-version of torch rounds differently and gives another nano. `--smoke` computes the first steps of
-the shipped run again and compares every loss with its log.
+its checkpoint with an evaluation on held-out problems, which takes a while on a CPU; `--problems 0`
+leaves it out. The same command resumes a stopped run from its last state (one every hundred steps)
+or within the evaluation. The shipped nano was trained with the default recipe. The number of
+threads changes no loss; another processor or version of torch rounds differently and gives another
+nano. `--smoke` computes the first steps of the shipped run again and compares every loss with its
+log; the exit status is 1 if one differs.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from typer import Option
+
+from oss_lab.cli._options import Threads
 from oss_lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -22,68 +25,41 @@ if TYPE_CHECKING:
     from oss_lab.nano.training.recipe import Recipe
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "nano"
-RECIPE_OPTIONS = ("mix", "steps", "seed")
 PROBLEMS = 100
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser("train", help="train gpt-oss-nano", description=__doc__)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FOLDER",
-        help="where the run lives (default: nano-run)",
-    )
-    parser.add_argument(
-        "--mix", help="what is learnt, `broad` or `short products` (default: broad)"
-    )
-    parser.add_argument("--steps", type=int, help="default: as many as the shipped nano")
-    parser.add_argument("--seed", type=int, help="default: the shipped nano's")
-    parser.add_argument(
-        "--problems",
-        type=int,
-        metavar="N",
-        help="evaluate at the end on at most N held-out problems a row and effort; 0 for no"
-        f" evaluation (default: {PROBLEMS}, which takes a while on a CPU)",
-    )
-    parser.add_argument(
-        "--threads", type=int, help="CPU threads of the training (default: one for each processor)"
-    )
-    parser.add_argument("--device", help="default: OSS_LAB_DEVICE, else a CUDA GPU, else cpu")
-    parser.add_argument(
-        "--smoke",
-        action="store_true",
-        help="train nothing: repeat the shipped run's first 50 steps; status 1 if a loss differs",
-    )
-    parser.set_defaults(run=run)
-
-
-def run(args: argparse.Namespace) -> int:
-    for name, least, most in (
-        ("steps", 1, 2**31),
-        ("seed", 0, 2**63 - 1),
-        ("problems", 0, 1000),
-        ("threads", 1, 1024),
-    ):
-        value = getattr(args, name)
-        if value is not None and not least <= value <= most:
-            raise LabError(f"--{name} is {value}; it must be from {least} to {most}")
-    given = {name: getattr(args, name) for name in RECIPE_OPTIONS}
+def run(
+    out: Annotated[Path | None, Option(help="the run's folder (default: nano-run)")] = None,
+    mix: Annotated[str | None, Option(help="`broad` (default) or `short products`")] = None,
+    steps: Annotated[int | None, Option(min=1, max=2**31, help="default: nano's")] = None,
+    seed: Annotated[int | None, Option(min=0, max=2**63 - 1, help="default: nano's")] = None,
+    problems: Annotated[
+        int | None,
+        Option(
+            min=0, max=1000, help=f"most to evaluate on, by row and effort (default: {PROBLEMS})"
+        ),
+    ] = None,
+    threads: Threads = None,
+    device: Annotated[str | None, Option(help="default: OSS_LAB_DEVICE, else CUDA or cpu")] = None,
+    smoke: Annotated[bool, Option("--smoke", help="only repeat nano's first 50 steps")] = False,
+) -> int:
+    """Train gpt-oss-nano."""
+    given = {"mix": mix, "steps": steps, "seed": seed}
     given = {name: value for name, value in given.items() if value is not None}
-    if args.smoke and (given or args.device or args.out or args.problems is not None):
+    if smoke and (given or device or out or problems is not None):
         raise LabError("--smoke repeats the shipped recipe on the CPU; it takes only --threads")
     from oss_lab.engine.loading import chosen_device
     from oss_lab.nano.tasks.mix import MIXES
     from oss_lab.nano.training.recipe import Recipe
 
-    threads = args.threads or os.cpu_count() or 1
-    if args.smoke:
+    threads = threads or os.cpu_count() or 1
+    if smoke:
         return run_smoke(SHIPPED, threads)
-    if args.mix is not None and args.mix not in MIXES:
-        raise LabError(f"--mix is {args.mix!r}; use one of {', '.join(MIXES)}")
-    problems = PROBLEMS if args.problems is None else args.problems
-    folder, device = args.out or Path("nano-run"), chosen_device(args.device)
-    return run_recipe(Recipe(**given), folder, device, threads, problems)
+    if mix is not None and mix not in MIXES:
+        raise LabError(f"--mix is {mix!r}; use one of {', '.join(MIXES)}")
+    problems = PROBLEMS if problems is None else problems
+    folder = out or Path("nano-run")
+    return run_recipe(Recipe(**given), folder, chosen_device(device), threads, problems)
 
 
 def run_recipe(

@@ -51,18 +51,38 @@ def test_a_usage_error_is_one_line(arguments: Sequence[str], capsys) -> None:
     assert "\x1b" not in output.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["evl"], "oss-lab: No such command 'evl'. Did you mean 'eval'? (see oss-lab --help)"),
+        (["lab", "--prot"], "No such option: --prot (Possible options: --port) (see oss-lab lab"),
+        (["lab", "--port"], "oss-lab lab: Option '--port' requires an argument (see oss-lab lab"),
+        (
+            ["lab", "--port", "0"],
+            "'--port': 0 is not a port: give a number from 1 to 65535",
+        ),
+        (
+            ["convert", "x"],
+            "Missing option '--to'. Choose from: original, huggingface (see oss-lab",
+        ),
+        (["chat", "--effort", "x"], "'--effort': 'x' is not one of 'low', 'medium', 'high' (see"),
+    ],
+)
+def test_a_usage_error_says_what_to_do(arguments: Sequence[str], said: str, capsys) -> None:
+    assert main.main(arguments) == 2
+    assert said in one_line(capsys.readouterr().err)
+
+
 def test_help_lists_every_command(capsys) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main.main(["--help"])
-    assert ended.value.code == 0
+    assert main.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for module in main.COMMANDS:
-        assert f"\n    {module.__name__.rpartition('.')[2]} " in shown
+    places = [shown.index(f"\n  {module.__name__.rpartition('.')[2]} ") for module in main.COMMANDS]
+    assert places == sorted(places)
+    assert "completion" not in shown
 
 
 def test_version(capsys) -> None:
-    with pytest.raises(SystemExit):
-        main.main(["--version"])
+    assert main.main(["--version"]) == 0
     assert capsys.readouterr().out == f"oss-lab {__version__}\n"
 
 
@@ -85,7 +105,7 @@ def test_every_command_file_is_listed() -> None:
     ],
 )
 def test_a_persons_mistake_is_one_line(error, status: int, said: str, monkeypatch, capsys) -> None:
-    def fail(arguments) -> int:
+    def fail() -> int:
         raise error
 
     monkeypatch.setattr(lab, "run", fail)
@@ -96,7 +116,7 @@ def test_a_persons_mistake_is_one_line(error, status: int, said: str, monkeypatc
 
 
 def test_a_defect_of_ours_keeps_its_traceback(monkeypatch) -> None:
-    monkeypatch.setattr(lab, "run", lambda arguments: [][0])
+    monkeypatch.setattr(lab, "run", lambda: [][0])
     with pytest.raises(IndexError):
         main.main(["lab"])
 
@@ -105,10 +125,7 @@ def test_the_start_loads_nothing_heavy() -> None:
     code = f"""
 import sys
 from oss_lab.cli.main import main
-try:
-    main(["--help"])
-except SystemExit:
-    pass
+assert main(["--help"]) == main(["eval", "--help"]) == 0
 print(sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -121,7 +138,7 @@ def test_a_closed_pipe_is_quiet(lines: int) -> None:
     code = f"""
 import sys
 from oss_lab.cli import lab, main
-lab.run = lambda arguments: print("a line\\n" * {lines}) or 0
+lab.run = lambda: print("a line\\n" * {lines}) or 0
 sys.exit(main.main(["lab"]))
 """
     reader, writer = os.pipe()
@@ -198,7 +215,7 @@ def test_names_that_no_encoding_holds_are_printed_and_refused_in_one_line(tmp_pa
     ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
     code = f"""
 from oss_lab.cli import lab, main
-lab.run = lambda arguments: print({source!r}) or 0
+lab.run = lambda: print({source!r}) or 0
 main.main(["lab"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=ascii_only)

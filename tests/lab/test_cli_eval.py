@@ -182,12 +182,13 @@ def test_public_formats(evaluate, tmp_path):
     [
         (["--effort", "huge"], 2, "--effort"),
         (["--n", "x"], 2, "--n"),
-        (["--n", "0"], 1, "--n is 0"),
-        (["--limit", "0"], 1, "--limit is 0"),
-        (["--batch", "0"], 1, "--batch is 0"),
-        (["--threads", "0"], 1, "--threads is 0"),
-        (["--max-tokens", "0"], 1, "--max-tokens is 0"),
-        (["--seed", "-1"], 1, "--seed is -1"),
+        (["--n", "0"], 1, "--n is 0; it must be"),
+        (["--limit", "0"], 1, "--limit is 0; it must be"),
+        (["--batch", "0"], 1, "--batch is 0; it must be"),
+        (["--threads", "1025"], 1, "--threads is 1025; it must be"),
+        (["--threads", "0"], 1, "--threads is 0; it must be"),
+        (["--max-tokens", "0"], 1, "--max-tokens is 0; it must be"),
+        (["--seed", "-1"], 1, "--seed is -1; it must be"),
         (["--format", "aime"], 1, "name the file too"),
         (["--problems", "x", "--n", "3"], 1, "with --problems use --limit"),
         (["--problems", "nowhere.jsonl"], 1, "nowhere.jsonl: No such file"),
@@ -245,7 +246,7 @@ def test_a_killed_process_goes_on(random_nano, problems, tmp_path):
 
 def test_help_loads_no_torch():
     code = (
-        "import sys; from oss_lab.cli.main import build_parser; build_parser();"
+        "import sys; from oss_lab.cli.main import build_group; build_group();"
         "assert 'torch' not in sys.modules and 'plotly' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

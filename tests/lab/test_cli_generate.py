@@ -141,7 +141,7 @@ def test_a_seed_reproduces(random_nano, capsys):
         (["a", "--seed", "-1"], 1, "seed is -1"),
         (["a", "--temperature", "-1"], 1, "temperature is -1.0"),
         (["a", "--top-k", "3"], 1, "--top-k does nothing at temperature 0"),
-        (["a", "--max-tokens", "0"], 1, "max_tokens is 0"),
+        (["a", "--max-tokens", "0"], 1, "--max-tokens is 0; it must be"),
         (["a", "--analysis-budget", "-2"], 1, "analysis_budget is -2"),
         (["a", "--alternatives", "2"], 1, "add --json"),
         (["a", "--json", "--alternatives", "9999"], 1, "alternatives is 9999"),

@@ -100,19 +100,20 @@ def test_a_killed_process_leaves_nothing_half(random_nano, prompts, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "status", "message"),
     [
-        (("--budget", 0), "--budget is 0.0"),
-        (("--budget", "nan"), "--budget is nan"),
-        (("--budget", "1e-6"), "and the budget is"),
-        (("--max-tokens", 0), "--max-tokens is 0"),
-        (("--seed", -1), "seed is -1"),
-        (("--kernels", "triton"), "triton"),
+        (("--budget", 0), 1, "--budget is 0; it must be a number above 0"),
+        (("--budget", "nan"), 1, "--budget is nan; it must be a number above 0"),
+        (("--budget", "inf"), 1, "--budget is inf; it must be a number above 0"),
+        (("--budget", "1e-6"), 1, "and the budget is"),
+        (("--max-tokens", 0), 1, "--max-tokens is 0; it must be"),
+        (("--seed", -1), 1, "--seed is -1; it must be"),
+        (("--kernels", "triton"), 1, "triton"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_no_folder(record, tmp_path, arguments, message):
-    status, out, err = record(*arguments)
-    assert (status, out) == (1, "")
+def test_mistakes_are_one_line_and_leave_no_folder(record, tmp_path, arguments, status, message):
+    found, out, err = record(*arguments)
+    assert (found, out) == (status, "")
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()

@@ -70,20 +70,21 @@ def test_bfloat16_is_kept_as_computed(trace):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "message"),
     [
-        (("--points", "moe.ids"), "there is no point 'moe.ids'"),
-        (("--points", ""), "there is no point ''"),
-        (("--points", "embed", "--layers", "a"), "--layers is 'a'"),
-        (("--points", "embed", "--layers", "7"), "there is no layer 7"),
-        (("--points", "embed", "--budget", "0"), "--budget is 0.0"),
-        (("--points", "out.logits", "--budget", "1e-9"), "the budget is 1 bytes"),
-        (("--points", "embed", "--effort", "low"), "--effort belongs to a --prompt"),
+        (("--points", "moe.ids"), 1, "there is no point 'moe.ids'"),
+        (("--points", ""), 1, "there is no point ''"),
+        (("--points", "embed", "--layers", "a"), 1, "--layers is 'a'"),
+        (("--points", "embed", "--layers", "7"), 1, "there is no layer 7"),
+        (("--points", "embed", "--budget", "0"), 1, "--budget is 0; it must be a number above 0"),
+        (("--points", "embed", "--prompt", "a"), 2, "--prompt: not allowed with --tokens"),
+        (("--points", "out.logits", "--budget", "1e-9"), 1, "the budget is 1 bytes"),
+        (("--points", "embed", "--effort", "low"), 1, "--effort belongs to a --prompt"),
     ],
 )
-def test_mistakes_leave_one_sentence_and_no_file(trace, arguments, message):
+def test_mistakes_leave_one_sentence_and_no_file(trace, arguments, code, message):
     status, tensors, errors = trace.run(*arguments)
-    assert (status, tensors) == (1, None)
+    assert (status, tensors) == (code, None)
     assert message in errors
     assert errors.count("\n") == 1
 

@@ -11,7 +11,7 @@ import torch
 import oss_lab
 from oss_lab.checkpoint.read import find_folder
 from oss_lab.cli.eval import asked_questions
-from oss_lab.cli.main import build_parser
+from oss_lab.cli.main import build_group
 from oss_lab.config import GPT_OSS_20B, GPT_OSS_NANO
 from oss_lab.evaluation.report import evaluate
 from oss_lab.nano.card.page import but_for, card, sizes, summary, unanswered
@@ -77,8 +77,9 @@ def test_the_card_says_how_many_calls_were_not_answered(report):
 
 def test_eval_asks_the_same_problems_with_more_room(report):
     """As the README says: those of the suite, 2,048 tokens for 400, which it seldom needs."""
-    args = build_parser().parse_args(["eval", "nano"])
-    assert asked_questions(args) == [
+    given = build_group().commands["eval"].make_context("eval", ["nano"]).params
+    assert given["limit"] is None
+    assert asked_questions(*(given[name] for name in ("problems", "format", "n", "seed"))) == [
         problem for name, row in SUITE.items() for problem in row.problems(name, 100, 1)
     ]
     assert (report["n"], report["seed"], MAX_TOKENS) == (1000, 1, 400)

@@ -304,10 +304,10 @@ def test_the_command_evaluates_what_it_trained(recipe, tmp_path, monkeypatch, ca
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        (["--steps", "0"], 1, "--steps is 0"),
+        (["--steps", "0"], 1, "--steps is 0; it must be"),
         (["--steps", "many"], 2, "--steps"),
-        (["--threads", "0"], 1, "--threads is 0"),
-        (["--problems", "-1"], 1, "--problems is -1"),
+        (["--threads", "0"], 1, "--threads is 0; it must be"),
+        (["--problems", "-1"], 1, "--problems is -1; it must be"),
         (["--smoke", "--problems", "1"], 1, "--smoke repeats the shipped recipe"),
         (["--mix", "sums"], 1, "--mix is 'sums'"),
         (["--smoke", "--seed", "1"], 1, "--smoke repeats the shipped recipe"),
