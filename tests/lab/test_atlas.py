@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-import oss_lab
 from oss_lab.analysis.routing.atlas import atlas
 from oss_lab.analysis.routing.baselines import predictability
 from oss_lab.analysis.routing.coactivation import coactivation, pair_probabilities
@@ -309,10 +308,9 @@ def test_a_corpus_of_chosen_positions_knows_what_stood_before(traces):
     assert (corpus.groups, corpus.group.tolist()) == (("",), [0])
 
 
-def test_nano_s_routing_is_told_by_its_tokens():
-    lab = oss_lab.load("nano", verbose=False)
+def test_nano_s_routing_is_told_by_its_tokens(nano):
     tasks = (Products(), Lookup())
-    corpus = read(lab, {task.name: drawn(task, 8, Random(0)) for task in tasks})
+    corpus = read(nano, {task.name: drawn(task, 8, Random(0)) for task in tasks})
     assert {"analysis", "final", "user"} <= set(corpus.channels)
     assert corpus.groups == ("look-up", "product")
     found = predictability(corpus, resamples=50)
