@@ -273,10 +273,10 @@ def test_layer_types_are_refused_one_by_one():
 
 
 @pytest.mark.parametrize("name", ORIGINAL_20B)
-@pytest.mark.parametrize("value", [..., None, True, "7", -1, 0, [], float("nan"), 10**400])
-def test_original_field_is_refused_by_name(name, value):
-    with pytest.raises(ConfigError, match=rf"config.json: {name} is "):
-        parse_config(changed(ORIGINAL_20B, name, value))
+def test_original_field_is_refused_by_name(name):
+    for value in (..., None, True, "7", -1, 0, [], float("nan"), 10**400):
+        with pytest.raises(ConfigError, match=rf"config.json: {name} is "):
+            parse_config(changed(ORIGINAL_20B, name, value))
 
 
 def test_original_field_that_is_not_understood():
