@@ -330,12 +330,12 @@ def test_fifty_thousand_tokens_take_seconds():
         np.tile(range(seq), sequences), token, np.roll(token, 1), token % 3, ("a", "b", "c"),
         np.arange(sequences) % 2, ("x", "y"), {t: str(t) for t in range(500)},
     )  # fmt: skip
-    began = time.perf_counter()
+    began = time.process_time()
     atlas(corpus, resamples=200)
     predictability(corpus)
     coactivation(corpus, resamples=50)
     neighbours(corpus, 3, 3)
-    assert time.perf_counter() - began < 20
+    assert time.process_time() - began < 20
 
 
 def test_mistakes_are_one_sentence(traces, corpus):
