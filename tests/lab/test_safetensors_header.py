@@ -76,14 +76,12 @@ def test_refused_by_both(tmp_path, text, sentence):
     assert not library_accepts(file)
 
 
-@pytest.mark.parametrize("each", [4, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_single_changed_byte_is_judged_as_by_the_library(tmp_path, each):
-    """Ours may refuse more (a changed name may become the second of its kind), never less.
-    Each place gets every byte or, to be quick, each fourth one, and its neighbour other ones."""
+def test_every_single_changed_byte_is_judged_as_by_the_library(tmp_path):
+    """Ours may refuse more (a changed name may become the second of its kind), never less."""
     text = header(b={"dtype": "U8", "shape": [0], "data_offsets": [8, 8]})
     accepted = 0
     for position in range(len(text)):
-        for byte in b'0-9"}[,:eE.ntf \xff\0'[position % each :: each]:
+        for byte in b'0-9"}[,:eE.ntf \xff\0':
             changed = text[:position] + bytes([byte]) + text[position + 1 :]
             file = write(tmp_path / "a.safetensors", changed)
             try:
@@ -92,7 +90,7 @@ def test_a_single_changed_byte_is_judged_as_by_the_library(tmp_path, each):
                 continue
             accepted += 1
             assert library_accepts(file), changed
-    assert accepted > 50 / each
+    assert accepted > 50
 
 
 def test_what_is_no_safetensors_at_all_is_not_called_truncated(tmp_path):
