@@ -12,10 +12,6 @@ class LabError(ValueError):
     """Something the user gave cannot be used; the message is one complete sentence."""
 
 
-class ConfigError(LabError):
-    """A model configuration with a missing, contradictory or not understood field."""
-
-
 class CheckpointError(LabError):
     """A checkpoint folder, file or tensor that cannot be trusted."""
 

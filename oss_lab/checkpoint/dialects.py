@@ -18,7 +18,6 @@ from typing import Any
 from oss_lab.checkpoint.fields import FieldReader, Problem, shown
 from oss_lab.checkpoint.layouts import Layout
 from oss_lab.config import LAYER_TYPES, ModelConfig, contradictions
-from oss_lab.errors import ConfigError
 
 MOST_LAYERS = 10_000
 SIZES = (
@@ -115,18 +114,6 @@ def dialect_of(fields: Mapping[str, Any]) -> Layout:
     """Tell whose config.json this is: only Hugging Face's names a model_type or architectures."""
     named = {"model_type", "architectures", "num_local_experts"} & fields.keys()
     return "huggingface" if named else "original"
-
-
-def parse_config(fields: Mapping[str, Any]) -> ModelConfig:
-    """Read either dialect.
-
-    Raises:
-        ConfigError: the first field that is missing, contradictory or not understood, by name.
-    """
-    config, problems = examine_config(fields)
-    if config is None:
-        raise ConfigError(f"config.json: {problems[0].sentence}")
-    return config
 
 
 def examine_config(fields: Mapping[str, Any]) -> tuple[ModelConfig | None, list[Problem]]:

@@ -15,6 +15,7 @@ import tiktoken
 import torch
 from oss_kernels import mxfp4
 
+import oss_lab
 from oss_lab.checkpoint.layouts import Layout, tensor_table
 from oss_lab.checkpoint.random_weights import random_tensors
 from oss_lab.checkpoint.read import open_checkpoint
@@ -108,6 +109,12 @@ def tiny_config():
         sliding_window=8,
         initial_context_length=256,
     )
+
+
+@pytest.fixture(scope="session")
+def nano():
+    """The shipped nano, loaded once a process: read it, change nothing."""
+    return oss_lab.load("nano", verbose=False)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import oss_lab
 from oss_lab.analysis.attribution import attribution
 from oss_lab.analysis.commitment import commitment
 from oss_lab.analysis.counterfactual import counterfactuals
@@ -25,11 +24,6 @@ TOKENS = list(range(SEQ))
 @pytest.fixture(scope="module")
 def lab(random_model, tiny_config, tiny):
     return Lab(random_model(replace(tiny_config, vocab_size=288)), tiny, GREEDY)
-
-
-@pytest.fixture(scope="module")
-def nano():
-    return oss_lab.load("nano", verbose=False)
 
 
 @pytest.mark.parametrize("position", [0, 1, 30, SEQ - 2])

@@ -58,7 +58,7 @@ def test_reports_every_selection_in_both_tasks(monkeypatch, capsys, write_tiny):
 
 
 def test_the_table_names_every_selection(monkeypatch, capsys, write_tiny):
-    arguments = ["overhead", "--checkpoint", str(write_tiny()), "--repeats", "1"]
+    arguments = ["overhead", "--checkpoint", str(write_tiny()), "--repeats", "1", "--threads", "1"]
     monkeypatch.setattr(sys, "argv", arguments)
     monkeypatch.setenv("COLUMNS", "200")
     threads = torch.get_num_threads()

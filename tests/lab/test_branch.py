@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-import oss_lab
 from oss_lab.analysis.branch import Tree
 from oss_lab.engine.cache import KVCache
 from oss_lab.engine.generate import GREEDY, Sampling, generate
@@ -25,11 +24,6 @@ ABLATE = ScaleSlot(slot=0, by=0.0)
 @pytest.fixture(scope="module")
 def lab(random_model, tiny_config, tiny):
     return Lab(random_model(replace(tiny_config, vocab_size=288)), tiny, GREEDY)
-
-
-@pytest.fixture(scope="module")
-def nano():
-    return oss_lab.load("nano", verbose=False)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from dataclasses import fields, replace
 
 import pytest
@@ -10,10 +11,8 @@ from oss_lab.checkpoint.dialects import (
     examine_config,
     huggingface_fields,
     original_fields,
-    parse_config,
 )
 from oss_lab.config import GPT_OSS_20B, GPT_OSS_120B, GPT_OSS_NANO, MODELS, ModelConfig
-from oss_lab.errors import ConfigError
 
 ORIGINAL_20B = json.loads("""{"num_hidden_layers": 24, "num_experts": 32, "experts_per_token": 4,
     "vocab_size": 201088, "hidden_size": 2880, "intermediate_size": 2880, "swiglu_limit": 7.0,
@@ -74,10 +73,23 @@ def changed(source, path, value):
     return copied
 
 
+def parsed(fields):
+    config, problems = examine_config(fields)
+    assert problems == []
+    return config
+
+
+def refusal(fields):
+    """The first problem's sentence."""
+    config, problems = examine_config(fields)
+    assert config is None
+    return problems[0].sentence
+
+
 def test_published_files():
-    assert parse_config(ORIGINAL_20B) == GPT_OSS_20B
-    assert parse_config(HUGGINGFACE_20B) == GPT_OSS_20B
-    assert parse_config(changed(HUGGINGFACE_20B, "layer_types", ...)) == GPT_OSS_20B
+    assert parsed(ORIGINAL_20B) == GPT_OSS_20B
+    assert parsed(HUGGINGFACE_20B) == GPT_OSS_20B
+    assert parsed(changed(HUGGINGFACE_20B, "layer_types", ...)) == GPT_OSS_20B
 
 
 def test_published_original_file_is_what_is_written():
@@ -98,7 +110,7 @@ def test_published_huggingface_fields_are_written_with_their_values():
 def test_every_field_survives_both_dialects(config, spell):
     for field in fields(ModelConfig):
         assert getattr(UNUSUAL, field.name) != getattr(GPT_OSS_120B, field.name)
-    assert parse_config(json.loads(json.dumps(spell(config)))) == config
+    assert parsed(json.loads(json.dumps(spell(config)))) == config
 
 
 def test_transformers_writes_what_is_read(tmp_path):
@@ -122,7 +134,7 @@ def test_transformers_writes_what_is_read(tmp_path):
         },
     )
     theirs.save_pretrained(tmp_path)
-    assert parse_config(json.loads((tmp_path / "config.json").read_text())) == replace(
+    assert parsed(json.loads((tmp_path / "config.json").read_text())) == replace(
         GPT_OSS_120B,
         num_hidden_layers=2,
         num_experts=6,
@@ -262,26 +274,27 @@ def test_contradictions_name_both_fields_as_they_stand_there(changes, sentence):
     contradictory = HUGGINGFACE_20B
     for path, value in changes.items():
         contradictory = changed(contradictory, path, value)
-    with pytest.raises(ConfigError, match=sentence):
-        parse_config(contradictory)
+    assert re.search(sentence, refusal(contradictory))
 
 
 def test_layer_types_are_refused_one_by_one():
     kinds = ["sliding_attention", "chunked_attention"] * 12
-    with pytest.raises(ConfigError, match=r'layer_types\[1\] is "chunked_attention"'):
-        parse_config(changed(HUGGINGFACE_20B, "layer_types", kinds))
+    assert re.search(
+        r'layer_types\[1\] is "chunked_attention"',
+        refusal(changed(HUGGINGFACE_20B, "layer_types", kinds)),
+    )
 
 
 @pytest.mark.parametrize("name", ORIGINAL_20B)
-@pytest.mark.parametrize("value", [..., None, True, "7", -1, 0, [], float("nan"), 10**400])
-def test_original_field_is_refused_by_name(name, value):
-    with pytest.raises(ConfigError, match=rf"config.json: {name} is "):
-        parse_config(changed(ORIGINAL_20B, name, value))
+def test_original_field_is_refused_by_name(name):
+    for value in (..., None, True, "7", -1, 0, [], float("nan"), 10**400):
+        assert re.search(rf"^{name} is ", refusal(changed(ORIGINAL_20B, name, value)))
 
 
 def test_original_field_that_is_not_understood():
-    with pytest.raises(ConfigError, match="rope_truncate is not understood"):
-        parse_config(ORIGINAL_20B | {"rope_truncate": True})
+    assert re.search(
+        "rope_truncate is not understood", refusal(ORIGINAL_20B | {"rope_truncate": True})
+    )
 
 
 def test_all_problems_come_in_a_fixed_order():
@@ -292,26 +305,30 @@ def test_all_problems_come_in_a_fixed_order():
 
 def test_old_name_of_the_rope_type():
     older = changed(HUGGINGFACE_20B, "rope_scaling.rope_type", ...)
-    assert parse_config(changed(older, "rope_scaling.type", "yarn")) == GPT_OSS_20B
+    assert parsed(changed(older, "rope_scaling.type", "yarn")) == GPT_OSS_20B
 
 
 def test_newer_name_of_rope_parameters():
     newer = copy.deepcopy(HUGGINGFACE_20B)
     newer["rope_parameters"] = newer.pop("rope_scaling") | {"rope_theta": newer.pop("rope_theta")}
-    assert parse_config(newer) == GPT_OSS_20B
-    with pytest.raises(ConfigError, match=r"rope_parameters\.truncate is absent"):
-        parse_config(changed(newer, "rope_parameters.truncate", ...))
-    with pytest.raises(ConfigError, match="both there"):
-        parse_config(newer | {"rope_scaling": HUGGINGFACE_20B["rope_scaling"]})
-    with pytest.raises(ConfigError, match="150000 and outside of it 10000"):
-        parse_config(newer | {"rope_theta": 10000})
-    with pytest.raises(ConfigError, match=r"rope_parameters\.beta_fast is 0\.5"):
-        parse_config(changed(newer, "rope_parameters.beta_fast", 0.5))
+    assert parsed(newer) == GPT_OSS_20B
+    assert re.search(
+        r"rope_parameters\.truncate is absent",
+        refusal(changed(newer, "rope_parameters.truncate", ...)),
+    )
+    assert re.search(
+        "both there", refusal(newer | {"rope_scaling": HUGGINGFACE_20B["rope_scaling"]})
+    )
+    assert re.search("150000 and outside of it 10000", refusal(newer | {"rope_theta": 10000}))
+    assert re.search(
+        r"rope_parameters\.beta_fast is 0\.5",
+        refusal(changed(newer, "rope_parameters.beta_fast", 0.5)),
+    )
 
 
 @pytest.mark.parametrize("field", ["dtype", "torch_dtype", "_name_or_path", "use_cache"])
 def test_bookkeeping_is_passed_over(field):
-    assert parse_config(HUGGINGFACE_20B | {field: "anything"}) == GPT_OSS_20B
+    assert parsed(HUGGINGFACE_20B | {field: "anything"}) == GPT_OSS_20B
 
 
 def test_names_out_of_the_file_stay_on_one_line():

@@ -154,10 +154,10 @@ def test_choice(final, letter):
     "piece", ["1,", "1/", "-", r"\boxed{", "{}", "(A", "Answer ", "9", "1e", "_"]
 )
 def test_endless_replies_are_graded_at_once(piece):
-    began = time.perf_counter()
+    began = time.process_time()
     for answer in (Written("42"), Boxed(42), Choice("B")):
         answer.accepts(piece * 20_000)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_formula_in_the_box_is_no_whole_number(final):
 
 
 def test_long_runs_of_space_take_no_time():
-    began = time.perf_counter()
+    began = time.process_time()
     for filler in (" ", "\n", "_"):
         chosen_letter("answer" + filler * 100_000 + "x")
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5

@@ -46,7 +46,8 @@ def test_outcomes_are_on_disk_at_once(tmp_path, some):
 
 
 def test_a_line_torn_anywhere_is_dropped(written, some):
-    whole = written.read_bytes()
+    some = some[:2]
+    whole = b"".join(written.read_bytes().splitlines(keepends=True)[: 1 + len(some)])
     lengths = [m.end() for m in re.finditer(b"\n", whole)]
     for cut in range(len(whole) + 1):
         written.write_bytes(whole[:cut])

@@ -321,9 +321,8 @@ def test_nano_is_asked_held_out_problems():
             assert is_held_out(*expression_key(problem.expression))
 
 
-def test_nano_is_recorded_in_seconds(tmp_path):
-    nano = oss_lab.load("nano", verbose=False)
-    found = record(nano, tmp_path / "nano", nano_prompts()[:2])
+def test_nano_is_recorded_in_seconds(nano, tmp_path):
+    found = record(nano, tmp_path / "nano", nano_prompts()[:1])
     assert found.stamp.model == "nano"
     assert found.stamp.origin.checkpoint == nano.digest
     assert all(reply.stop == "return" for reply in found.replies)
@@ -340,7 +339,7 @@ def test_a_model_with_the_published_vocabulary_is_asked_general_prompts(
     config = replace(tiny_config, vocab_size=GPT_OSS_20B.vocab_size)
     write_checkpoint(tmp_path / "tiny", config, random_tensors(config))
     lab = oss_lab.load(tmp_path / "tiny", verbose=False)
-    found = record(lab, tmp_path / "evidence", GENERAL[::5], max_tokens=3)
-    assert len(found.replies) == 9
+    found = record(lab, tmp_path / "evidence", GENERAL[::9], max_tokens=3)
+    assert len(found.replies) == 6
     assert found.stamp.model == "tiny"
-    assert found.traces[8]["moe.expert_ids"].dims == ("layer", "seq", "slot")
+    assert found.traces[5]["moe.expert_ids"].dims == ("layer", "seq", "slot")

@@ -2,7 +2,6 @@
 
 import pytest
 
-import oss_lab
 from oss_lab.analysis.statistics.bootstrap import Mean
 from oss_lab.engine.generate import GREEDY, generate
 from oss_lab.harmony import stop_tokens
@@ -10,11 +9,6 @@ from oss_lab.nano.studies import commitment
 from oss_lab.nano.studies import problems as problems_of
 from oss_lab.nano.studies.commitment import GRID, Answers, behind_chains, control, curve
 from oss_lab.nano.studies.problems import MAX_TOKENS
-
-
-@pytest.fixture(scope="module")
-def nano():
-    return oss_lab.load("nano", verbose=False)
 
 
 def made(kept, answers, final="9", **changes):

@@ -8,7 +8,6 @@ from math import log2
 import numpy as np
 import pytest
 
-import oss_lab
 from oss_lab.engine.generate import GREEDY
 from oss_lab.harmony.messages import EFFORTS
 from oss_lab.nano.studies import divergence, effort
@@ -17,11 +16,6 @@ from oss_lab.nano.studies.divergence import counts, dealt_anew, divergences, mov
 from oss_lab.nano.studies.problems import MAX_TOKENS
 
 EXPERTS = 8
-
-
-@pytest.fixture(scope="module")
-def nano():
-    return oss_lab.load("nano", verbose=False)
 
 
 def choices(rng, tokens, experts: Sequence[int] = range(EXPERTS), layers=2, slots=3):
@@ -93,8 +87,8 @@ def test_moved_experts_by_hand():
 
 def test_nano_at_each_effort(nano, monkeypatch):
     monkeypatch.setattr(effort, "TASKS", {"list": effort.TASKS["list"]})
-    (found,) = effort.measure(nano, n=5, seed=2)
-    problems = effort.drawn(effort.TASKS["list"], 5, effort.Random("2/effort/list"))
+    (found,) = effort.measure(nano, n=3, seed=2)
+    problems = effort.drawn(effort.TASKS["list"], 3, effort.Random("2/effort/list"))
     assert found.routed == 1
     for at, name in zip(found.by_effort, EFFORTS, strict=True):
         replies = [
@@ -102,7 +96,7 @@ def test_nano_at_each_effort(nano, monkeypatch):
             for problem in problems
         ]
         total = sum(mean.value or 0 for mean in at.tokens.values())
-        assert total == pytest.approx(sum(len(reply.ids) for reply in replies) / 5)
+        assert total == pytest.approx(sum(len(reply.ids) for reply in replies) / 3)
         assert at.accuracy.count == sum(
             reply.final.strip() == problem.answer
             for reply, problem in zip(replies, problems, strict=True)

@@ -132,7 +132,7 @@ def test_a_bootstrap_interval_covers_as_often_as_it_says():
 def test_a_paired_interval_covers_as_often_as_it_says():
     """Outcomes that go together: both models are right where the problem is easy."""
     draw, covered, widths = Random(0), 0, []
-    for _ in range(500):
+    for _ in range(300):
         first, second = [], []
         for _ in range(80):
             easy = draw.random() < 0.7
@@ -141,7 +141,7 @@ def test_a_paired_interval_covers_as_often_as_it_says():
         low, high = paired_interval(Paired.of(first, second))
         covered += low <= 0.63 - 0.76 <= high
         widths.append(high - low)
-    assert 0.93 * 500 <= covered <= 0.99 * 500
+    assert 0.93 * 300 <= covered <= 0.99 * 300
     assert max(widths) < 0.35
 
 

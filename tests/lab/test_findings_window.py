@@ -19,8 +19,9 @@ def test_the_cut_model_has_the_same_weights_and_sees_no_further_than_the_window(
     reach = config.num_hidden_layers * (config.sliding_window - 1)
     tokens = [1 + n % 50 for n in range(reach + 2)]
     other = [99, *tokens[1:]]
-    assert torch.equal(cut.logits(tokens, 1), cut.logits(other, 1))
-    assert not torch.equal(untrained.logits(tokens, 1), untrained.logits(other, 1))
+    # Not to the last bit: how many tokens an expert has may change the order of its sums.
+    torch.testing.assert_close(cut.logits(tokens, 1), cut.logits(other, 1), atol=1e-4, rtol=0)
+    assert (untrained.logits(tokens, 1) - untrained.logits(other, 1)).abs().max() > 1e-2
 
 
 def test_look_ups_lie_beyond_the_window_and_within_it(untrained):

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import pytest
 
-import oss_lab
 from oss_lab.checkpoint.read import find_folder
 from oss_lab.harmony import render
 from oss_lab.harmony.messages import EFFORTS, DeveloperContent
@@ -183,13 +182,6 @@ def test_an_unknown_output_or_an_answer_ends_it(reciting_lab):
 def test_abilities_are_said_in_one_line():
     assert "\n" not in ABILITIES
     assert ABILITIES.endswith(".")
-
-
-@pytest.fixture(scope="module")
-def nano():
-    if not (find_folder("nano") / "model.safetensors").exists():
-        pytest.skip("nano is not trained yet: oss_lab/assets/nano has no weights")
-    return oss_lab.load("nano", verbose=False)
 
 
 @each_example

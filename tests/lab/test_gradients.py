@@ -6,7 +6,6 @@ import pytest
 import torch
 from oss_kernels.backends import choose
 
-import oss_lab
 from oss_lab.analysis.gradients import INSIDE, Target, gradient, integrated_gradients
 from oss_lab.engine.generate import GREEDY
 from oss_lab.engine.kernel_model import KernelTransformer
@@ -53,12 +52,13 @@ def slope(lab, target, point, layer, position, vector, *changes):
     return (up - down) / (2 * NUDGE)
 
 
+PLACES = [("embed", None), *((name, 1) for name in INSIDE if name != "embed"), ("resid.mid", 0)]
+TARGETS = TARGET, Target(SEQ - 1, 7, 99, "logit")
+
+
 @pytest.mark.parametrize(
-    ("point", "layer"),
-    [("embed", None), *((name, 1) for name in INSIDE if name != "embed"), ("resid.mid", 0)],
-)
-@pytest.mark.parametrize(
-    "target", [TARGET, Target(SEQ - 1, 7, 99, "logit")], ids=["logprob", "difference"]
+    ("point", "layer", "target"),
+    [(*place, TARGETS[n % 2]) for n, place in enumerate(PLACES)] + [("embed", None, TARGETS[1])],
 )
 def test_a_gradient_is_what_nudges_do(lab, point, layer, target):
     found = gradient(lab, TOKENS, target, point, layer)
@@ -104,15 +104,15 @@ def test_interventions_in_force_are_differentiated_through(lab):
 
 @pytest.mark.parametrize(("point", "layer"), [("embed", None), ("resid.mid", 0)])
 def test_a_continuous_model_is_attributed_completely(all_experts, point, layer):
-    gaps = []
-    for steps in (4, 16, 256):
-        found = integrated_gradients(all_experts, TOKENS, TARGET, point, layer, steps=steps)
+    target, gaps = Target(2 * all_experts.config.sliding_window, 99), []
+    for steps in (4, 64):
+        found = integrated_gradients(all_experts, TOKENS, target, point, layer, steps=steps)
         assert (found.steps, found.turns) == (steps, 0)
         gaps.append(abs(found.gap))
-    assert gaps[2] < 1e-3 < gaps[0]
-    assert found.output == pytest.approx(plainly(all_experts, TARGET), abs=1e-5)
-    place = {"point": point, "layer": layer, "positions": tuple(range(TARGET.position + 1))}
-    expected = plainly(all_experts, TARGET, Patch(**place, values=found.baseline))
+    assert gaps[1] < 1e-3 < gaps[0]
+    assert found.output == pytest.approx(plainly(all_experts, target), abs=1e-5)
+    place = {"point": point, "layer": layer, "positions": tuple(range(target.position + 1))}
+    expected = plainly(all_experts, target, Patch(**place, values=found.baseline))
     assert found.baseline_output == pytest.approx(expected, abs=1e-4)
     difference = found.output - found.baseline_output
     assert float(found.attributions.sum()) == pytest.approx(difference, abs=1e-3)
@@ -120,7 +120,7 @@ def test_a_continuous_model_is_attributed_completely(all_experts, point, layer):
 
 def test_held_experts_make_any_model_continuous(lab):
     target = Target(2 * lab.config.sliding_window, 99)
-    found = integrated_gradients(lab, TOKENS, target, steps=256, experts="held")
+    found = integrated_gradients(lab, TOKENS, target, steps=128, experts="held")
     assert (abs(found.gap) < 2e-3, found.turns) == (True, 0)
     positions = tuple(range(target.position + 1))
     chosen = lab.trace(TOKENS[: target.position + 1], ["moe.expert_ids"])
@@ -140,9 +140,8 @@ def test_held_experts_make_any_model_continuous(lab):
     torch.testing.assert_close(found.baseline[3].double(), mean, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("position", [11, 17])
-def test_the_gap_is_the_jumps_where_the_router_turns(lab, position):
-    target = Target(position, 99)
+def test_the_gap_is_the_jumps_where_the_router_turns(lab):
+    position, target = 11, Target(11, 99)
     found = integrated_gradients(lab, TOKENS, target, "resid.mid", 1, steps=200)
     values = lab.trace(TOKENS[: position + 1], ["resid.mid"]).tensor("resid.mid", 1)
     torch.testing.assert_close(found.baseline[0], values.mean(0), atol=1e-5, rtol=1e-5)
@@ -216,8 +215,7 @@ def test_bfloat16_is_differentiated_in_bfloat16(lab, config, tiny, scaled_tensor
     assert integrated_gradients(coarse, TOKENS, target, steps=2).attributions.isfinite().all()
 
 
-def test_where_nano_is_certain_its_gradient_vanishes_and_the_line_still_tells():
-    nano = oss_lab.load("nano", verbose=False)
+def test_where_nano_is_certain_its_gradient_vanishes_and_the_line_still_tells(nano):
     reply = nano.chat("What is 58 * 7?")
     tokens = [*reply.prompt_tokens, *reply.ids]
     position = len(tokens) - 1 - len("406") - 1  # behind the header of the answer

@@ -15,7 +15,7 @@ from oss_lab.harmony import (
 )
 from oss_lab.harmony.messages import Role
 
-SEEDS = range(6)
+SEEDS = [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))]
 PROSE = """the answer is forty-two; let me think about f(x)=x² -- ok? 12345 3.14
 你好 世界 こんにちは мир שלום مرحبا ไทย हिन्दी 한국어 naïve ﬁ é
 👨‍👩‍👧‍👦 🏳️‍🌈 🇯🇵 👍🏽 💖 𝔘𝔫𝔦 \u200b \ufeff null null_ish

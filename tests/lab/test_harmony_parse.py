@@ -49,9 +49,17 @@ def messages(draw):
     )
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.lists(messages(), max_size=4), st.sampled_from(["library", "model"]), st.randoms())
-def test_parse_reads_back_what_render_wrote(tiny, conversation, layout, rng):
+@pytest.mark.parametrize("examples", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_parse_reads_back_what_render_wrote(tiny, examples):
+    @settings(max_examples=examples, deadline=None)
+    @given(st.lists(messages(), max_size=4), st.sampled_from(["library", "model"]), st.randoms())
+    def any_conversation(conversation, layout, rng):
+        check_read_back(tiny, conversation, layout, rng)
+
+    any_conversation()
+
+
+def check_read_back(tiny, conversation, layout, rng):
     result = render(
         Conversation(tuple(conversation)), tiny, mode="conversation", policy="keep", layout=layout
     )
@@ -126,8 +134,8 @@ def survive(encoding, count, role):
 
 
 @pytest.mark.parametrize("role", [None, "assistant"])
-def test_a_hundred_thousand_random_tokens(tiny, role):
-    survive(tiny, 100_000, role)
+def test_ten_thousand_random_tokens(tiny, role):
+    survive(tiny, 10_000, role)
 
 
 @pytest.mark.slow
@@ -139,9 +147,9 @@ def test_a_million_random_tokens(tiny, o200k):
 def best_time(action):
     times = []
     for _ in range(3):
-        begin = time.perf_counter()
+        begin = time.process_time()
         action()
-        times.append(time.perf_counter() - begin)
+        times.append(time.process_time() - begin)
     return min(times)
 
 
@@ -158,7 +166,7 @@ def test_time_grows_with_the_tokens_only(tiny, where):
             parser.feed(text[i % len(text)])
         parser.finish()
 
-    short, long = best_time(lambda: one_by_one(10_000)), best_time(lambda: one_by_one(100_000))
+    short, long = best_time(lambda: one_by_one(3_000)), best_time(lambda: one_by_one(30_000))
     assert long < 30 * short  # ten times the tokens; quadratic would be a hundred times
 
 

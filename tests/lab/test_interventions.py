@@ -148,7 +148,7 @@ def test_a_removed_sink_leaves_padded_batches_whole(lab, random_model):
     model = random_model(lab.config)
     for block in model.block:
         block.attn.sinks.fill_(-math.inf)
-    assert torch.equal(alone[0], model(torch.tensor(prompts[:1]), last=1)[0, 0])
+    close(alone[0], model(torch.tensor(prompts[:1]), last=1)[0, 0])
 
 
 @pytest.mark.parametrize("keys", [1, 7, 8, SEQ - 1])

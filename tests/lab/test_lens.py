@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-import oss_lab
 from oss_lab.analysis import lens as module
 from oss_lab.analysis.lens import lens
 from oss_lab.engine.generate import GREEDY
@@ -22,11 +21,6 @@ FIELDS = ("top_ids", "top_logprobs", "rank", "logprob", "entropy", "divergence")
 @pytest.fixture(scope="module")
 def lab(random_model, tiny_config, tiny):
     return Lab(random_model(replace(tiny_config, vocab_size=288)), tiny, GREEDY)
-
-
-@pytest.fixture(scope="module")
-def nano():
-    return oss_lab.load("nano", verbose=False)
 
 
 def spelt_out(lab, tokens):

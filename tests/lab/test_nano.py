@@ -4,20 +4,17 @@ Over a real conversation of each effort. A position whose router is nearly tied 
 experts there and is left out; in a trained model there are few.
 """
 
+from itertools import product
+
 import pytest
 import torch
 
-from oss_lab.checkpoint.read import find_folder, open_checkpoint
+from oss_lab.checkpoint.read import open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.engine.loading import load_model
 from oss_lab.harmony import Conversation, Message, SystemContent, render
 from oss_lab.model import Recorder
 from oss_lab.tokenizer import load_vocabulary
-
-WEIGHTS = find_folder("nano") / "model.safetensors"
-pytestmark = pytest.mark.skipif(
-    not WEIGHTS.exists(), reason="nano is not trained yet: oss_lab/assets/nano has no weights"
-)
 
 QUESTIONS = ("What is 347 * 62?", "What is 90817 + 4455?", "What is 12 * 9?")
 TOLERANCE = 1e-4
@@ -53,28 +50,30 @@ def compare(ours, theirs, tokens: torch.Tensor) -> tuple[float, int]:
     return difference[counts].max().item(), int((~counts).sum())
 
 
-@pytest.mark.parametrize("effort", ["low", "medium", "high"])
-def test_transformers_computes_the_same_over_a_reply(checkpoint, ours, theirs, effort):
+FIRST, *OTHERS = product(("high", "medium", "low"), QUESTIONS)
+
+
+@pytest.mark.parametrize(
+    ("effort", "question"),
+    [FIRST, *(pytest.param(*each, marks=pytest.mark.slow) for each in OTHERS)],
+)
+def test_transformers_computes_the_same_over_a_reply(checkpoint, ours, theirs, effort, question):
+    system = Message.of("system", SystemContent(reasoning_effort=effort))
+    conversation = Conversation.of(system, Message.of("user", question))
     encoding = load_vocabulary("nano", checkpoint=checkpoint.folder)
-    left_out = total = 0
-    for question in QUESTIONS:
-        system = Message.of("system", SystemContent(reasoning_effort=effort))
-        conversation = Conversation.of(system, Message.of("user", question))
-        prompt = torch.tensor([render(conversation, encoding).tokens])
-        with torch.inference_mode():  # their reply, so that the tokens are those of a real use
-            tokens = theirs.generate(
-                prompt,
-                attention_mask=torch.ones_like(prompt),
-                max_new_tokens=120,
-                do_sample=False,
-                pad_token_id=0,
-            )
-        largest, skipped = compare(ours, theirs, tokens)
-        print(f"{effort}, {tokens.shape[1]} tokens: {largest:.1e}, {skipped} left out")
-        assert largest <= TOLERANCE
-        left_out += skipped
-        total += tokens.shape[1]
-    assert left_out <= MOST_LEFT_OUT * total
+    prompt = torch.tensor([render(conversation, encoding).tokens])
+    with torch.inference_mode():  # their reply, so that the tokens are those of a real use
+        tokens = theirs.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=120,
+            do_sample=False,
+            pad_token_id=0,
+        )
+    largest, left_out = compare(ours, theirs, tokens)
+    print(f"{effort}, {tokens.shape[1]} tokens: {largest:.1e}, {left_out} left out")
+    assert largest <= TOLERANCE
+    assert left_out <= MOST_LEFT_OUT * tokens.shape[1]
 
 
 def test_transformers_computes_the_same_beyond_the_initial_context(ours, theirs):

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 
-import oss_lab
 from oss_lab.analysis import patched_rows
 from oss_lab.analysis.patching import RESIDUAL, patch_heads, patch_positions
 from oss_lab.engine.generate import GREEDY
@@ -103,8 +102,7 @@ def test_interventions_in_force_hold_in_both_runs(lab):
     assert not torch.allclose(found.logprob, plain.logprob, atol=1e-3)
 
 
-def test_on_nano_a_full_layer_takes_the_digit_from_where_it_stands_to_the_answer():
-    nano = oss_lab.load("nano", verbose=False)
+def test_on_nano_a_full_layer_takes_the_digit_from_where_it_stands_to_the_answer(nano):
     filler = "we and it by the new on but to so " * 2
     questions = [f"rose is 41, sky is {n}, wind is 86. {filler}. What is sky?" for n in (27, 97)]
     clean, corrupted = (nano.tokens_of(nano.chat(q, effort="low"))[:-3] for q in questions)

@@ -211,16 +211,16 @@ def test_axes_with_names_may_stand_in_any_order(sliding):
 
 
 def test_sink_mass_averages_over_positions(sliding):
-    mass = np.array([[[0.25, 0.75], [0.0, 0.0]], [[0.5, 1.0], [0.25, 0.25]]])
+    mass = np.array([[[0.25, 0.65], [0.0, 0.0]], [[0.5, 1.0], [0.25, 0.25]]])
     figure = plots.sink_mass(mass, sliding)
     (heat,) = drawn(figure)["data"]
-    assert decoded(heat["z"]).tolist() == [[50, 0], [75, 25]]
+    assert decoded(heat["z"]).tolist() == [[45, 0], [75, 25]]
     layout = drawn(figure)["layout"]
     assert layout["xaxis"]["title"]["text"] == "head"
     assert layout["yaxis"]["ticktext"] == ["0, sliding", "1, full"]
     assert heat["colorbar"]["title"]["text"] == "mean share, %"
     assert figure.sentence == (
-        "The sinks take 38% of all attention; most in layer 1, head 0, 75%, least 0%."
+        "The sinks take 36% of all attention; most in layer 1, head 0, 75%, least 0%."
     )
     with pytest.raises(LabError, match="no tokens"):
         plots.sink_mass(mass[:, :, :0], sliding)

@@ -108,19 +108,19 @@ def test_the_logit_lens_shows_each_layers_token_and_how_likely_what_came_is(tiny
         top_ids=torch.tensor([[[ord("x"), 0], [ord("b"), 0]], [[ord("<"), 0], [ord("b"), 0]]]),
         top_logprobs=torch.zeros(2, 2, 2),
         rank=torch.tensor([[3, 0], [0, 0]]),
-        logprob=torch.tensor([[0.26, 0.5], [0.75, 1.0]]).log(),
+        logprob=torch.tensor([[0.26, 0.5], [0.74, 1.0]]).log(),
         entropy=torch.zeros(2, 2),
         divergence=torch.zeros(2, 2),
     )
     figure = plots.logit_lens(found, tiny)
     (heat,) = drawn(figure).data
-    assert heat.z.tolist() == [[26, 50], [75, 100]]
+    assert heat.z.tolist() == [[26, 50], [74, 100]]
     assert list(heat.text[0]) == ["x", "b"]
     assert list(heat.text[1]) == ["&lt;", "b"]
     assert drawn(figure).layout.xaxis.ticktext == ("&lt;", "b")
     assert figure.sentence == (
         "Of 2 tokens, the layers would have written 50%, 100%, from the first to the last; their"
-        " mean probability for what came next goes from 38% to 88%."
+        " mean probability for what came next goes from 38% to 87%."
     )
 
 

@@ -8,7 +8,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import oss_lab
 from oss_lab.analysis import probe as module
 from oss_lab.analysis.probe import Sample, fit, interval, probe, standardised, swaps
 from oss_lab.analysis.statistics.shares import wilson
@@ -83,8 +82,7 @@ def test_meaning_is_found_where_it_is_and_nothing_where_it_is_not(lab, sequences
         assert layer.interval[0] < 0.5 < layer.interval[1]
 
 
-def test_channels_can_be_read_in_nano():
-    nano = oss_lab.load("nano", verbose=False)
+def test_channels_can_be_read_in_nano(nano):
     replies = [nano.chat(f"What is {n} * 7?") for n in range(40, 44)]
     labels = [[token.channel for token in reply_tokens(reply, nano.encoding)] for reply in replies]
     found = probe(nano, replies, labels, layers=[0, 3], shuffles=1)

@@ -82,7 +82,7 @@ def test_at_medium_effort_the_changed_partial_products_are_added():
 @pytest.mark.parametrize("effort", ["medium", "high"])
 def test_a_change_is_one_digit_and_always_changes_the_answer(effort):
     rng = Random(1)
-    for _ in range(100):
+    for _ in range(20):
         a, b = rng.randrange(100, 1000), rng.randrange(10, 100)
         steps = product_steps(a, b, effort)
         for place, step in enumerate(steps):

@@ -6,7 +6,6 @@ from itertools import combinations
 import pytest
 import torch
 
-import oss_lab
 from oss_lab.analysis.reach import earliest, influence, routes, steps
 from oss_lab.config import GPT_OSS_20B, GPT_OSS_NANO
 from oss_lab.engine.generate import GREEDY
@@ -104,10 +103,10 @@ def test_the_published_models_need_a_full_layer_beyond_their_windows():
 
 @pytest.mark.parametrize("kinds", ["s", "ss", "sss"])
 def test_nothing_comes_further_than_all_windows_together(lab, kinds):
-    """At window - 1, window, window + 1, and at what the layers' windows add up to."""
+    """Within a window, beyond one, and at what the layers' windows add up to."""
     model = lab(kinds)
     most = len(kinds) * (WINDOW - 1)
-    for distance in sorted({1, WINDOW - 1, WINDOW, WINDOW + 1, most - 1, most, most + 1, most + 5}):
+    for distance in sorted({1, WINDOW, most, most + 1}):
         found = influence(model, range(most + 10), 3, 3 + distance)
         assert found.reachable == (distance <= most)
         assert (found.largest > 0) == found.reachable
@@ -118,7 +117,7 @@ def test_nothing_comes_further_than_all_windows_together(lab, kinds):
 def test_full_layers_carry_it_until_they_are_cut(lab, kinds):
     model, most = lab(kinds), len(kinds) * (WINDOW - 1)
     cut = [n for n, kind in enumerate(kinds) if kind == "f"]
-    for distance in (WINDOW - 1, WINDOW, most, most + 1, most + 12):
+    for distance in (most, most + 1):
         tokens = range(distance + 2)
         whole = influence(model, tokens, 0, distance)
         assert whole.reachable
@@ -140,8 +139,7 @@ def test_it_is_what_two_whole_runs_differ_by(lab):
     assert found.divergence == pytest.approx(float((p.exp() * (p - q)).sum()), abs=1e-4)
 
 
-def test_on_nano_the_cut_stops_what_the_windows_cannot_carry():
-    nano = oss_lab.load("nano", verbose=False)
+def test_on_nano_the_cut_stops_what_the_windows_cannot_carry(nano):
     tokens = [200 + n % 50 for n in range(4 * 31 + 2)]
     for target, reached in ((4 * 31, True), (4 * 31 + 1, False)):
         assert routes(nano.config, 0, target).hops == 1

@@ -190,8 +190,7 @@ def test_intervals_where_there_is_little_to_draw():
     assert low[1] == high[1] == 2  # one sequence alone has it
 
 
-def test_nano_s_sinks_take_less_where_there_are_more_keys():
-    nano = oss_lab.load("nano", verbose=False)
+def test_nano_s_sinks_take_less_where_there_are_more_keys(nano):
     questions = ["What is 58 * 7?", "What is 12 + 31?", "What is 3 * 9?"]
     traces = [nano.trace(nano.conversation(q), sinks.POINTS) for q in questions]
     report = sink_report(nano.config, traces)

@@ -45,6 +45,7 @@ def test_what_is_read_is_what_was_saved(saved):
     assert list(differences(trace, read)) == []
 
 
+@pytest.mark.slow
 def test_a_fresh_process_needs_no_model(saved):
     trace, file = saved
     code = f"""
