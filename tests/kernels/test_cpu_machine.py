@@ -16,11 +16,6 @@ PATHS = list(machine.NEEDS)
 EVERYTHING = frozenset[str]().union(*machine.NEEDS.values())
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    command, environment = [sys.executable, *arguments], os.environ | {machine.VARIABLE: "fast"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
-
-
 @pytest.fixture
 def forced(monkeypatch):
     """`forced(path, has)`: as if imported under OSS_KERNELS_CPU=path, on a CPU that has these."""
@@ -44,12 +39,13 @@ def test_a_path_hides_the_faster_ones_and_what_only_they_need(forced, monkeypatc
     assert list(machine.paths()) == PATHS[PATHS.index(path) :]
     assert e2m1_layouts.path_for(torch.bfloat16, 90) == path
     assert machine.multiplies_bfloat16() == (path == "avx512_bf16")
-    by_group = []
-    monkeypatch.setattr(dequantise, "dequantise_by_group", lambda: lambda *_: by_group.append(1))
+    ways = []
+    for way in ("dequantise_by_group", "dequantise_by_number"):
+        monkeypatch.setattr(dequantise, way, lambda way=way: lambda *_: ways.append(way))
     blocks, scales = torch.zeros(1, 2, 16, dtype=torch.uint8), torch.zeros(1, 2, dtype=torch.uint8)
     out = torch.empty(1, 64, dtype=torch.bfloat16)
     dequantise.dequantise(*(as_numpy(each) for each in (blocks, scales, out)))
-    assert bool(by_group) == path.startswith("avx512")
+    assert ways == [f"dequantise_by_{'group' if path.startswith('avx512') else 'number'}"]
 
 
 def test_without_the_variable_everything_is_taken(forced):
@@ -67,17 +63,21 @@ def test_a_path_that_is_not_here_is_refused(forced, path):
     assert str(refused.value) == said
 
 
-def test_the_library_refuses_it_in_a_sentence():
+def test_the_library_and_the_bench_refuse_it_in_a_sentence():
     code = (
-        "import torch; from oss_kernels.backends import choose; choose('auto', torch.device('cpu'))"
+        "import runpy, sys, torch\n"
+        "from oss_kernels import backends\n"
+        "try:\n"
+        "    backends.choose('auto', torch.device('cpu'))\n"
+        "except backends.UnusableBackend as error:\n"
+        "    print(error)\n"
+        "sys.argv = ['bench', '--cpu']\n"
+        "runpy.run_module('oss_kernels.bench', run_name='__main__')\n"
     )
-    done = run("-c", code)
-    last = done.stderr.splitlines()[-1]
-    assert "UnusableBackend: kernels 'cpu' are installed but cannot be imported" in last
-    assert "OSS_KERNELS_CPU is 'fast'; on this machine it must be " in last
-
-
-def test_the_bench_refuses_it_in_a_sentence():
-    done = run("-m", "oss_kernels.bench", "--cpu")
-    assert done.stderr.startswith("oss_kernels.bench: OSS_KERNELS_CPU is 'fast'; on this machine")
-    assert done.stderr.count("\n") == done.returncode == 1
+    environment = os.environ | {machine.VARIABLE: "fast"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr.count("\n"), done.stdout.count("\n")) == (1, 1, 1)
+    said = "OSS_KERNELS_CPU is 'fast'; on this machine it must be "
+    assert f"'cpu' are installed but cannot be imported ({said}" in done.stdout
+    assert done.stderr.startswith(f"oss_kernels.bench: {said}")
