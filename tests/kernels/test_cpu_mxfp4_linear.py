@@ -139,8 +139,8 @@ def test_every_element_of_a_poisoned_output_is_written(rng, random_mxfp4, path, 
     layout = cpu.LAYOUTS[path]
     arranged = cpu.empty_arranged(3, 160, layout.elements, layout.bits)
     arranged.fill(0x7FC0 if layout.bits == 16 else float("nan"))
-    given = (as_numpy(each) for each in (x, blocks, scales, bias))
-    cpu.rows_kernel(path)(*given, arranged, as_numpy(out[:3]))
+    x, blocks, scales, bias, written = map(as_numpy, (x, blocks, scales, bias, out[:3]))
+    cpu.rows_kernel(path)(x, blocks, scales, bias, arranged, written)
     assert out[:3].isfinite().all()
     assert out[3].isnan().all()
 

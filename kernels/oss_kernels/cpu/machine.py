@@ -22,7 +22,6 @@ NEEDS: dict[InstructionSet, frozenset[str]] = {
     "plain": frozenset(),
 }
 
-
 VARIABLE = "OSS_KERNELS_CPU"
 
 
@@ -38,7 +37,7 @@ def features() -> frozenset[str]:
     asked = os.environ.get(VARIABLE)
     if not asked:
         return found
-    here = [path for path, needed in NEEDS.items() if needed <= found]
+    here: list[InstructionSet] = [path for path, needed in NEEDS.items() if needed <= found]
     if asked not in here:
         raise ImportError(
             f"{VARIABLE} is {asked!r}; on this machine it must be {' or '.join(here)}"
