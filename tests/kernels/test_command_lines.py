@@ -4,40 +4,43 @@ import subprocess
 import sys
 
 import pytest
+from oss_kernels.bench import __main__ as bench
 
 
-def run(module: str, *arguments: str, without: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
-    """A command in a process of its own, in which some packages are not installed."""
-    code = (
-        "import runpy, sys\n"
-        f"sys.modules.update(dict.fromkeys({without!r}))\n"
-        f"sys.argv = ['command', *{arguments!r}]\n"
-        f"runpy.run_module({module!r}, run_name='__main__')\n"
-    )
+def run(code: str) -> subprocess.CompletedProcess:
+    """In a process of its own."""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize(
-    ("module", "arguments", "missing"),
-    [("oss_kernels.bench", ("--cpu",), "numba"), ("oss_kernels.gate", (), "triton")],
-)
-def test_a_missing_package_is_named(module, arguments, missing):
-    done = run(module, *arguments, without=(missing,))
+def test_the_gate_names_a_missing_package():
+    done = run(
+        "import runpy, sys; sys.modules['triton'] = None\n"
+        "runpy.run_module('oss_kernels.gate', run_name='__main__')\n"
+    )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"{module}: {missing} is not installed")
+    assert done.stderr.startswith("oss_kernels.gate: triton is not installed")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_bench_names_a_missing_package(monkeypatch):
+    """Its status and its one line are in `test_cpu_machine.py`."""
+    monkeypatch.setattr(bench, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["bench", "--cpu"])
+    with pytest.raises(SystemExit, match=r"^oss_kernels\.bench: numba is not installed"):
+        bench.main()
 
 
 @pytest.mark.parametrize("option", ["--threads", "--samples"])
 @pytest.mark.parametrize("number", ["0", "-1", "x"])
-def test_counts_are_whole_numbers_of_one_or_more(option, number):
-    done = run("oss_kernels.bench", "--cpu", f"{option}={number}")
-    assert done.returncode == 2
-    assert f"{option}: '{number}' is no whole number of 1 or more" in done.stderr
+def test_counts_are_whole_numbers_of_one_or_more(monkeypatch, capsys, option, number):
+    monkeypatch.setattr(sys, "argv", ["bench", "--cpu", f"{option}={number}"])
+    with pytest.raises(SystemExit) as ended:
+        bench.main()
+    assert ended.value.code == 2
+    assert f"{option}: '{number}' is no whole number of 1 or more" in capsys.readouterr().err
 
 
 def test_the_cpus_bench_needs_no_triton():
     pytest.importorskip("numba", reason="numba is not installed")
-    code = "import sys; sys.modules['triton'] = None\nimport oss_kernels.bench.cpu"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = run("import sys; sys.modules['triton'] = None\nimport oss_kernels.bench.cpu")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,8 @@
-"""The CPU's experts against float64."""
+"""The CPU's experts against float64.
+
+A kernel is compiled for each path and type of activations, in many seconds. So a path has one type
+here, the one with which other tests take it, and the other in the slow tests.
+"""
 
 from collections.abc import Callable
 
@@ -61,8 +65,22 @@ def test_a_few_tokens(rng, layer, dtype, tokens):
     check(cpu.expert_mlp(*given, experts, **CONSTANTS), exact(*given, experts), dtype, CHAIN[dtype])
 
 
+QUICK = {
+    "avx512_bf16": torch.bfloat16,
+    "avx512": torch.float32,
+    "avx2": torch.float32,
+    "plain": torch.bfloat16,
+}
+
+
 @pytest.mark.parametrize(
-    ("path", "dtype"), [(p, d) for p in machine.paths() for d in CHAIN if machine.takes(p, d)]
+    ("path", "dtype"),
+    [
+        pytest.param(path, dtype, marks=[pytest.mark.slow] * (dtype != QUICK[path]))
+        for path in machine.paths()
+        for dtype in CHAIN
+        if machine.takes(path, dtype)
+    ],
 )
 def test_every_path(rng, layer, path, dtype):
     experts = layer(dtype)

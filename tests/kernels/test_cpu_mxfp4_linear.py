@@ -1,4 +1,8 @@
-"""The CPU's MXFP4 products against float64, in every path that this machine has."""
+"""The CPU's MXFP4 products against float64, in every path that this machine has.
+
+A kernel is compiled for each path, type of activations, and bias or None, in seconds. So a path has
+one type here and the other in the slow tests, and every test but one has a bias.
+"""
 
 import pytest
 import torch
@@ -13,8 +17,17 @@ from oss_kernels.cpu.numbers import as_numpy
 from oss_kernels.mxfp4_linear import cpu
 
 ROUNDING = {torch.float32: 2**-24, torch.bfloat16: 2**-8}  # of a store: half a unit
+QUICK = {
+    "avx512_bf16": torch.bfloat16,
+    "avx512": torch.float32,
+    "avx2": torch.float32,
+    "plain": torch.bfloat16,
+}
 PAIRS = [
-    (path, dtype) for path in machine.paths() for dtype in ROUNDING if machine.takes(path, dtype)
+    pytest.param(path, dtype, marks=[pytest.mark.slow] * (dtype != QUICK[path]))
+    for path in machine.paths()
+    for dtype in ROUNDING
+    if machine.takes(path, dtype)
 ]
 
 
@@ -22,8 +35,7 @@ def check(got, x, blocks, scales, bias, dtype, sums=1e-6):
     """Within one store's rounding, and `sums` of the sum of the magnitudes that were added."""
     numbers = exact_numbers(blocks, scales, torch.float64)
     want, size = x.double() @ numbers.T, x.double().abs() @ numbers.abs().T
-    if bias is not None:
-        want, size = want + bias.double(), size + bias.double().abs()
+    want, size = want + bias.double(), size + bias.double().abs()
     assert got.dtype == dtype
     error = (got.double() - want).abs()
     assert (error <= ROUNDING[dtype] * want.abs() + sums * size).all(), (error / size).max()
@@ -32,14 +44,21 @@ def check(got, x, blocks, scales, bias, dtype, sums=1e-6):
 @pytest.mark.parametrize("groups", [2, 3, 4, 5, 7, 9, 90])
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
 def test_rows_are_the_definition(rng, random_mxfp4, path, dtype, groups):
-    if groups < cpu.LAYOUTS[path].groups:
-        pytest.skip("the path's chunk is longer")
+    groups = max(groups, cpu.LAYOUTS[path].groups)  # a row has a chunk at least
     blocks, scales = random_mxfp4(13, groups=groups)
+    bias = torch.randn(13, generator=rng).to(dtype)
     for tokens in (1, 2, 9):
         x = torch.randn(tokens, 32 * groups, generator=rng).to(dtype)
-        bias = torch.randn(13, generator=rng).to(dtype) if tokens > 1 else None
         got = cpu.by_rows(x, blocks, scales, bias, path)
         check(got, x, blocks, scales, bias, dtype)
+
+
+def test_no_bias_is_a_bias_of_zero(rng, random_mxfp4):
+    blocks, scales = random_mxfp4(13, groups=5)
+    x = torch.randn(2, 160, generator=rng).bfloat16()
+    path = machine.paths()[0]
+    with_zero = cpu.by_rows(x, blocks, scales, torch.zeros(13).bfloat16(), path)
+    assert torch.equal(cpu.by_rows(x, blocks, scales, None, path), with_zero)
 
 
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
@@ -51,7 +70,7 @@ def test_every_code_at_every_place_and_every_scale(rng, random_mxfp4, path, dtyp
     scales = torch.tensor([0, 1, 2, 126, 127, 128, 251, 252]).to(torch.uint8)[
         torch.randint(0, 8, (16, groups), generator=rng)
     ]
-    got = cpu.by_rows(x, blocks, scales, None, path)
+    got = cpu.by_rows(x, blocks, scales, torch.zeros(16, dtype=dtype), path)
     want = exact_numbers(blocks, scales, torch.float64).T
     assert torch.equal(got.double(), want)
 
@@ -60,12 +79,12 @@ def test_every_code_at_every_place_and_every_scale(rng, random_mxfp4, path, dtyp
 def test_the_largest_scale_and_the_one_that_is_no_number(rng, random_mxfp4, path, dtype):
     blocks, scales = random_mxfp4(4, groups=6)
     scales[1], scales[2, 3], scales[3, 5] = 254, 255, 255
-    x = (torch.randn(2, 192, generator=rng) * 1e-4).to(dtype)
-    got = cpu.by_rows(x, blocks, scales, None, path)
+    x, bias = (torch.randn(2, 192, generator=rng) * 1e-4).to(dtype), torch.zeros(4, dtype=dtype)
+    got = cpu.by_rows(x, blocks, scales, bias, path)
     assert got[:, 2:].isnan().all()
-    check(got[:, :2], x, blocks[:2], scales[:2], None, dtype)
+    check(got[:, :2], x, blocks[:2], scales[:2], bias[:2], dtype)
     # Zeros do not hide it.
-    assert cpu.by_rows(torch.zeros_like(x), blocks, scales, None, path)[:, 2:].isnan().all()
+    assert cpu.by_rows(torch.zeros_like(x), blocks, scales, bias, path)[:, 2:].isnan().all()
 
 
 @pytest.mark.parametrize("place", [0, 1, -1])
@@ -78,7 +97,7 @@ def test_a_special_scale_is_seen_wherever_it_is(rng, random_mxfp4, path, dtype, 
     blocks[1, place] = 0x77  # 6, times 2^-127
     x = torch.zeros(1, 32 * groups, dtype=dtype)
     x.view(groups, 32)[place] = 2.0**100
-    got = cpu.by_rows(x, blocks, scales, None, path)
+    got = cpu.by_rows(x, blocks, scales, torch.zeros(3, dtype=dtype), path)
     assert got[0, 0].isnan()
     assert got[0, 1] == 6 * 32 * 2.0**-27
     assert got[0, 2].isfinite()
@@ -87,9 +106,10 @@ def test_a_special_scale_is_seen_wherever_it_is(rng, random_mxfp4, path, dtype, 
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
 def test_any_size_of_activations(rng, random_mxfp4, path, dtype):
     blocks, scales = random_mxfp4(8, groups=5)
+    bias = torch.zeros(8, dtype=dtype)
     for size in (1e-30, 1e-6, 1e6, 1e30):
         x = (torch.randn(1, 160, generator=rng) * size).to(dtype)
-        check(cpu.by_rows(x, blocks, scales, None, path), x, blocks, scales, None, dtype)
+        check(cpu.by_rows(x, blocks, scales, bias, path), x, blocks, scales, bias, dtype)
 
 
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
@@ -97,17 +117,17 @@ def test_the_readmes_bounds_on_activations_and_weights(path, dtype):
     """README.md, last lines: the largest below 2^122, and below 2^-126 for AVX-512 BF16."""
     blocks = torch.full((1, 8, 16), 0x77, dtype=torch.uint8)  # 6, everywhere
     ones = torch.full((1, 8), 1, dtype=torch.uint8)
-    x = torch.full((1, 256), 255 * 2.0**114).to(dtype)
-    check(cpu.by_rows(x, blocks, ones, None, path), x, blocks, ones, None, dtype)
-    assert cpu.by_rows(4 * x, blocks, ones, None, path).isinf().all()
+    x, bias = torch.full((1, 256), 255 * 2.0**114).to(dtype), torch.zeros(1, dtype=dtype)
+    check(cpu.by_rows(x, blocks, ones, bias, path), x, blocks, ones, bias, dtype)
+    assert cpu.by_rows(4 * x, blocks, ones, bias, path).isinf().all()
 
     largest = torch.full((1, 8), 253, dtype=torch.uint8)
     small = torch.full_like(x, 2.0**-20)
-    assert cpu.by_rows(small, blocks, largest, None, path).isfinite().all()
-    assert reference.mxfp4_linear(small, blocks, largest, None).isinf().all()
+    assert cpu.by_rows(small, blocks, largest, bias, path).isfinite().all()
+    assert reference.mxfp4_linear(small, blocks, largest, bias).isinf().all()
 
     subnormal = torch.full_like(x, 2.0**-130)
-    got = cpu.by_rows(subnormal, blocks, largest - 2, None, path)
+    got = cpu.by_rows(subnormal, blocks, largest - 2, bias, path)
     assert got[0, 0] == (0 if path == "avx512_bf16" else 256 * 6 * 2.0**-6)
 
 
@@ -115,13 +135,12 @@ def test_the_readmes_bounds_on_activations_and_weights(path, dtype):
 def test_every_element_of_a_poisoned_output_is_written(rng, random_mxfp4, path, dtype):
     blocks, scales = random_mxfp4(7, groups=5)
     x = torch.randn(3, 160, generator=rng).to(dtype)
-    out = torch.full((4, 7), float("nan"), dtype=dtype)
+    out, bias = torch.full((4, 7), float("nan"), dtype=dtype), torch.zeros(7, dtype=dtype)
     layout = cpu.LAYOUTS[path]
     arranged = cpu.empty_arranged(3, 160, layout.elements, layout.bits)
     arranged.fill(0x7FC0 if layout.bits == 16 else float("nan"))
-    cpu.rows_kernel(path)(
-        as_numpy(x), as_numpy(blocks), as_numpy(scales), None, arranged, as_numpy(out[:3])
-    )
+    x, blocks, scales, bias, written = map(as_numpy, (x, blocks, scales, bias, out[:3]))
+    cpu.rows_kernel(path)(x, blocks, scales, bias, arranged, written)
     assert out[:3].isfinite().all()
     assert out[3].isnan().all()
 
@@ -131,14 +150,14 @@ def test_bits_depend_on_neither_threads_nor_other_tokens(
     rng, random_mxfp4, set_threads, path, dtype
 ):
     blocks, scales = random_mxfp4(37, groups=6)
-    x = torch.randn(5, 192, generator=rng).to(dtype)
+    x, bias = torch.randn(5, 192, generator=rng).to(dtype), torch.zeros(37, dtype=dtype)
     got = []
     for threads in (1, 2):
         set_threads(threads)
-        got.append(cpu.by_rows(x, blocks, scales, None, path))
+        got.append(cpu.by_rows(x, blocks, scales, bias, path))
         assert torch.get_num_threads() == threads
     assert torch.equal(got[0], got[1])
-    alone = torch.cat([cpu.by_rows(token[None], blocks, scales, None, path) for token in x])
+    alone = torch.cat([cpu.by_rows(token[None], blocks, scales, bias, path) for token in x])
     assert torch.equal(got[0], alone)
 
 
@@ -177,8 +196,8 @@ def test_dequantised_numbers_are_the_references_bit_for_bit(way, dtype):
 
 def test_a_wrong_order_of_activations_would_be_seen(rng, random_mxfp4):
     blocks, scales = random_mxfp4(13, groups=6)
-    x = torch.randn(1, 192, generator=rng)
+    x, bias = torch.randn(1, 192, generator=rng).bfloat16(), torch.zeros(13).bfloat16()
     swapped = x.view(-1, 2).flip(-1).reshape(1, -1)
-    got = cpu.by_rows(swapped, blocks, scales, None, machine.paths()[-1])
+    got = cpu.by_rows(swapped, blocks, scales, bias, "plain")
     with pytest.raises(AssertionError):
-        check(got, x, blocks, scales, None, torch.float32)
+        check(got, x, blocks, scales, bias, torch.bfloat16)

@@ -20,11 +20,23 @@ ALPHA = 1.702
 LIMIT = 1.0  # 7 in the models; lower, so that random numbers reach it
 UNIT = 2**-24  # half the distance of neighbouring float32, relative
 
-# tokens, slots, experts, hidden, width
-FEW = [(1, 4, 8, 96, 96), (2, 2, 5, 64, 32), (0, 2, 3, 32, 32)]
-MANY = [(33, 2, 5, 64, 96), (100, 2, 3, 96, 32), (9, 4, 32, 32, 64)]
-SIZES = [(module, *size) for module in (decode, prefill) for size in FEW]
-SIZES += [(prefill, *size) for size in MANY]
+# tokens, slots, experts, hidden, width, each with one type here and the other in the slow tests
+DECODED = [
+    (torch.float32, 1, 4, 8, 96, 96),
+    (torch.bfloat16, 2, 2, 5, 64, 32),
+    (torch.float32, 0, 2, 3, 32, 32),
+]
+TILED = [
+    (torch.bfloat16, 1, 4, 8, 96, 96),
+    (torch.float32, 2, 2, 5, 64, 32),
+    (torch.bfloat16, 0, 2, 3, 32, 32),
+    (torch.float32, 33, 2, 5, 64, 96),
+    (torch.bfloat16, 100, 2, 3, 96, 32),
+    (torch.float32, 9, 4, 32, 32, 64),
+]
+QUICK = [(module, *case) for module, of in ((decode, DECODED), (prefill, TILED)) for case in of]
+OTHER = {torch.float32: torch.bfloat16, torch.bfloat16: torch.float32}
+SLOW = [(module, OTHER[dtype], *sizes) for module, dtype, *sizes in QUICK]
 
 
 def name(value) -> str:
@@ -90,10 +102,13 @@ def run(module, x, ids, weights, experts):
     return module.expert_mlp(x, ids, weights, experts, alpha=ALPHA, limit=LIMIT)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("case", SIZES, ids=lambda case: "-".join(map(name, case)))
-def test_the_kernels_compute_the_definition(rng, device, rounding, dtype, case):
-    module, *sizes = case
+@pytest.mark.parametrize(
+    "case",
+    [*QUICK, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)],
+    ids=lambda case: "-".join(map(name, case)),
+)
+def test_the_kernels_compute_the_definition(rng, device, rounding, case):
+    module, dtype, *sizes = case
     x, ids, weights, experts = made(rng, device, dtype, *sizes)
     out = run(module, x, ids, weights, experts)
     assert out.dtype == dtype
@@ -161,9 +176,8 @@ def test_all_tokens_may_choose_the_same_experts(rng, device, rounding):
     assert ((run(prefill, x, ids, weights, experts).double() - expected).abs() <= bound).all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_decoded_token_does_not_depend_on_its_company(rng, device, dtype):
-    x, ids, weights, experts = made(rng, device, dtype, 3, 2, 5, 32, 32)
+def test_a_decoded_token_does_not_depend_on_its_company(rng, device):
+    x, ids, weights, experts = made(rng, device, torch.bfloat16, 3, 2, 5, 32, 32)
     together = run(decode, x, ids, weights, experts)
     alone = run(decode, x[1:2], ids[1:2], weights[1:2], experts)
     assert torch.equal(together[1:2], alone)

@@ -1,17 +1,19 @@
 """What the gate says of code that is not as good as it should be, made by hand."""
 
-import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
 pytest.importorskip("triton", reason="triton is not installed")
 
 from oss_kernels.cases import Case
+from oss_kernels.gate import command
 from oss_kernels.gate.judge import complaints
 from oss_kernels.gate.report import Report
 from oss_kernels.gate.targets import TARGETS
+from oss_kernels.shapes import MODELS
 
 GOOD = Report(
     registers=64, stack=0, spills=0, shared=1024, wide_loads=4, loads=5, matrix=8, warp_group=8,
@@ -55,16 +57,38 @@ def test_one_kernel_of_a_case_is_enough_for_its_needs_and_each_may_spill():
     assert len(complaints(CASE, [spilling, GOOD, spilling], BY_NAME["sm_80"])) == 2
 
 
-def test_a_complaint_is_the_commands_status():
-    """A machine with no shared memory, in a process of its own: nothing compiles here."""
-    code = (
-        "import os, sys; os.environ.pop('TRITON_INTERPRET', None)\n"
-        "from dataclasses import replace\n"
-        "from oss_kernels.gate import command as gate\n"
-        "gate.TARGETS = tuple(replace(target, shared=-1) for target in gate.TARGETS)\n"
-        "sys.argv = ['gate', '--operation', 'rms_norm', '--target', 'sm_90']\n"
-        "gate.main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
-    assert "-1 are there" in done.stdout
+@pytest.fixture
+def compiled(monkeypatch):
+    """`compiled(report)`: as if all code were like this; here nothing compiles."""
+
+    def make(report: Report) -> None:
+        monkeypatch.setattr(command, "INTERPRETED", False)
+        monkeypatch.setattr(command, "build", lambda launch, target: None)
+        monkeypatch.setattr(command, "report", lambda built, target: report)
+
+    return make
+
+
+@pytest.mark.parametrize(("spills", "status"), [(0, 0), (3, 1)])
+def test_a_complaint_is_the_commands_status(monkeypatch, capsys, compiled, spills, status):
+    compiled(replace(GOOD, spills=spills))
+    monkeypatch.setattr(sys, "argv", ["gate", "--operation", "rms_norm", "--target", "sm_90"])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == status
+    assert ("in 3 instructions" in capsys.readouterr().out) == bool(status)
+
+
+def test_by_turns_every_case_has_one_target_and_every_target_half_of_an_operations_cases(compiled):
+    compiled(GOOD)
+
+    def cases(**options):
+        pair = [BY_NAME["sm_90"], BY_NAME["gfx942"]]
+        rows = command.rows(["experts", "mxfp4"], pair, MODELS, **options)
+        return [(row["operation"], row["model"], row["case"], row["target"]) for row in rows]
+
+    every, turns = cases(), cases(by_turns=True)
+    assert sorted(row[:3] for row in turns) == sorted({row[:3] for row in every})
+    for operation, target in product(("experts", "mxfp4"), ("sm_90", "gfx942")):
+        count = sum(row[0] == operation for row in turns)
+        assert sum((row[0], row[-1]) == (operation, target) for row in turns) == count / 2

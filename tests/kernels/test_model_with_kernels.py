@@ -1,5 +1,7 @@
 """The model on kernels gives the spelt-out model's logits: prefill, decoding, windows, padding."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from oss_kernels import backends
@@ -11,18 +13,34 @@ from oss_lab.engine.kernel_model import KernelTransformer
 from oss_lab.engine.loading import load_model
 from oss_lab.hooks.points import SHOWN_BY_KERNELS
 from oss_lab.model import Recorder
+from oss_lab.model.transformer import Transformer
 
 pytest.importorskip("triton", reason="triton is not installed")
 pytest.importorskip("numba", reason="numba is not installed")
 LENGTHS = (1, 31, 32, 33, 70)
 MARGIN = 1e-5  # of router logits; what float32 makes of them differs by about 1e-6
-# Triton's interpreter takes seconds a token: fewer cases there.
 CASES = [(name, length) for name in ("reference", "cpu") for length in LENGTHS] + [("triton", 33)]
 
 
 @pytest.fixture(scope="module")
 def spelt_out():
     return load_model(find_checkpoint("nano"))
+
+
+@pytest.fixture(scope="module")
+def corner(spelt_out):
+    """Its first sliding and full layer with a few of their experts, as Triton's interpreter takes
+    seconds a layer."""
+    config = replace(GPT_OSS_NANO, num_hidden_layers=2, num_experts=8, experts_per_token=2)
+    with torch.device("meta"):
+        model = Transformer(config)
+    weights = spelt_out.state_dict()
+    kept = {
+        name: weights[name][tuple(slice(size) for size in tensor.shape)]
+        for name, tensor in model.state_dict().items()
+    }
+    model.load_state_dict(kept, assign=True)
+    return model.eval().requires_grad_(False)
 
 
 def on(name: backends.Name, model) -> KernelTransformer:
@@ -38,12 +56,13 @@ def tokens(rng: torch.Generator, batch: int, seq: int) -> torch.Tensor:
 
 
 def expected(model, ids, cache=None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The spelt-out logits, and where the router is nearly tied in a layer: [batch seq]."""
+    """The spelt-out logits, and where two experts of those chosen, or the last of them and the
+    next, are nearly tied in a layer: [batch seq]."""
     watch = Recorder(["moe.router_logits"])
     logits = model(ids, cache, taps=watch)
     layers = torch.stack([values[-1] for values in watch.seen.values()])
     best = layers.topk(model.config.experts_per_token + 1).values
-    return logits, (best[..., -2] - best[..., -1] < MARGIN).any(0)
+    return logits, (best[..., :-1] - best[..., 1:] < MARGIN).any(-1).any(0)
 
 
 def assert_same_logits(ours: torch.Tensor, theirs: torch.Tensor, tied: torch.Tensor) -> None:
@@ -56,9 +75,9 @@ def assert_same_logits(ours: torch.Tensor, theirs: torch.Tensor, tied: torch.Ten
 
 
 @pytest.mark.parametrize(("name", "length"), CASES)
-def test_a_whole_sequence(rng, spelt_out, name, length):
-    ids = tokens(rng, 1, length)
-    assert_same_logits(on(name, spelt_out)(ids), *expected(spelt_out, ids))
+def test_a_whole_sequence(rng, spelt_out, corner, name, length):
+    ids, model = tokens(rng, 1, length), corner if name == "triton" else spelt_out
+    assert_same_logits(on(name, model)(ids), *expected(model, ids))
 
 
 @pytest.mark.parametrize(
@@ -67,16 +86,16 @@ def test_a_whole_sequence(rng, spelt_out, name, length):
         ("reference", "full", 40),
         ("cpu", "full", 40),
         ("cpu", "window", 40),
-        ("triton", "full", 2),
+        ("triton", "full", 1),
         pytest.param("triton", "window", 2, marks=pytest.mark.slow),
     ],
 )
-def test_a_prompt_and_then_one_token_at_a_time(rng, spelt_out, name, history, count):
-    ids = tokens(rng, 1, 33 + count)
-    model, cache = on(name, spelt_out), KVCache(GPT_OSS_NANO, history=history)
-    logits = [on("cpu", spelt_out)(ids[:, :33], cache)]
-    logits += [model(ids[:, n : n + 1], cache) for n in range(33, 33 + count)]
-    assert_same_logits(torch.cat(logits, dim=1), *expected(spelt_out, ids))
+def test_a_prompt_and_then_one_token_at_a_time(rng, spelt_out, corner, name, history, count):
+    ids, model = tokens(rng, 1, 33 + count), corner if name == "triton" else spelt_out
+    kernels, cache = on(name, model), KVCache(model.config, history=history)
+    logits = [on("cpu", model)(ids[:, :33], cache)]
+    logits += [kernels(ids[:, n : n + 1], cache) for n in range(33, 33 + count)]
+    assert_same_logits(torch.cat(logits, dim=1), *expected(model, ids))
 
 
 @pytest.mark.parametrize("name", ["reference", "cpu"])
@@ -98,8 +117,8 @@ def test_kernels_show_what_they_hand_out(rng, spelt_out, name):
     theirs = Recorder(SHOWN_BY_KERNELS)
     spelt_out(ids, taps=theirs)
     assert shown.seen.keys() == theirs.seen.keys()
-    same = same_choices(shown, theirs)
-    assert same > 100
+    same = int((expected(spelt_out, ids)[1].cumsum(-1) == 0).sum())
+    assert same >= 70
     for key, (ours,) in shown.seen.items():
         (other,) = theirs.seen[key]
         if key[0] == "attn.sink":
@@ -108,18 +127,6 @@ def test_kernels_show_what_they_hand_out(rng, spelt_out, name):
         seq = 2 if ours.dim() > 2 and ours.shape[2] == 140 else 1
         ours, other = ours.narrow(seq, 0, same), other.narrow(seq, 0, same)
         torch.testing.assert_close(ours.float(), other.float(), atol=1e-4, rtol=1e-4)
-
-
-def same_choices(ours, theirs):
-    """Up to which position both chose the same experts in every layer."""
-    apart = [
-        (a[0][0].sort().values != b[0][0].sort().values).any(-1)
-        for (name, _), a in ours.seen.items()
-        if name == "moe.expert_ids"
-        for b in [theirs.seen[name, _]]
-    ]
-    places = torch.stack(apart).any(0).nonzero().flatten().tolist()
-    return places[0] if places else len(apart[0])
 
 
 def test_a_change_reaches_the_kernels(rng, spelt_out):

@@ -41,12 +41,24 @@ def off(dtype, device) -> float:
     return SUM + (2**-8 if dtype == torch.bfloat16 and device == "cuda" else 0.0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+# Every size with both types and every temperature with both; all the rest is slow.
+SIZES = [(1, 640, 96), (3, 129, 33), (17, 65, 130), (2, 1, 16)]
+FLOAT, BFLOAT = torch.float32, torch.bfloat16
+QUICK = [
+    (*SIZES[0], 0.7, FLOAT), (*SIZES[0], 0.0, BFLOAT),
+    (*SIZES[1], 1.0, FLOAT), (*SIZES[1], 0.7, BFLOAT),
+    (*SIZES[2], 0.0, FLOAT), (*SIZES[2], 1.0, BFLOAT),
+    (*SIZES[3], 0.7, FLOAT), (*SIZES[3], 0.0, BFLOAT),
+]  # fmt: skip
+REST = {(*size, t, dtype) for size in SIZES for t in (0.0, 0.7, 1.0) for dtype in (FLOAT, BFLOAT)}
+REST -= set(QUICK)
+
+
 @pytest.mark.parametrize(
-    ("tokens", "vocab", "hidden"), [(1, 640, 96), (3, 129, 33), (17, 65, 130), (2, 1, 16)]
+    ("tokens", "vocab", "hidden", "temperature", "dtype"),
+    [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in sorted(REST, key=str))],
 )
-def test_the_kernel_computes_the_definition(rng, device, dtype, temperature, tokens, vocab, hidden):
+def test_the_kernel_computes_the_definition(rng, device, tokens, vocab, hidden, temperature, dtype):
     x, scale, weight, seed, at = make(rng, device, dtype, tokens, vocab, hidden)
     usable = torch.rand(vocab, generator=rng).to(device) < 0.9
     usable[-1] = True
@@ -232,8 +244,8 @@ def chi_square(counts, probabilities) -> float:
 
 @pytest.mark.parametrize(("vary", "temperature"), [("seed", 1.0), ("slot", 0.5)])
 def test_draws_follow_the_softmax(rng, device, vary, temperature):
-    """Eight ids, 2,048 draws; 24.3 is exceeded with probability 0.001 (7 degrees of freedom)."""
-    draws, vocab, hidden = 2048, 8, 16
+    """Eight ids, 1,024 draws; 24.3 is exceeded with probability 0.001 (7 degrees of freedom)."""
+    draws, vocab, hidden = 1024, 8, 16
     x, scale, weight, _, _ = make(rng, device, torch.float32, 1, vocab, hidden)
     weight /= 3
     count = torch.arange(draws, device=device)
@@ -251,7 +263,7 @@ def test_draws_follow_the_softmax(rng, device, vary, temperature):
     logits = exact(x[:1], scale, weight)[0][0].cpu()
     assert chi_square(counts, (logits / temperature).softmax(-1)) < 24.3
     # And would not follow another temperature's.
-    assert chi_square(counts, (logits / temperature / 2).softmax(-1)) > 100
+    assert chi_square(counts, (logits / temperature / 2).softmax(-1)) > 50
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -26,8 +26,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.cpu:
         require("numba", "oss-lab[cpu]")
-        from oss_kernels.bench import cpu
-
+        try:
+            from oss_kernels.bench import cpu
+        except ImportError as error:  # numba's, or of OSS_KERNELS_CPU
+            sys.exit(f"oss_kernels.bench: {error}")
         cpu.main(arguments.threads, arguments.samples, arguments.results)
         return
     if not torch.cuda.is_available():

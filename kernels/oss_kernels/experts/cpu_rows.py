@@ -94,11 +94,14 @@ def few_tokens(path: machine.InstructionSet):
             begin, end = starts[index // tiles], starts[index // tiles + 1]
             count = min(ROWS, hidden - first)
             row = expert * hidden + first
-            own = each[begin:end, first : first + count]
-            tile_product(path, addresses[begin:end], blocks_at, scales_at, groups, row, count, own)
+            products = np.empty((end - begin, ROWS), np.float32)
+            tile_product(
+                path, addresses[begin:end], blocks_at, scales_at, groups, row, count, products
+            )
             for pair in range(begin, end):
-                for i in range(first, first + count):
-                    each[pair, i] += load_float32(down_bias, (expert, i))
+                for i in range(count):
+                    bias = load_float32(down_bias, (expert, first + i))
+                    each[pair, first + i] = products[pair - begin, i] + bias
 
         for i in prange(hidden):
             for token in range(len(x)):

@@ -1,0 +1,83 @@
+"""OSS_KERNELS_CPU names the fastest path that the CPU's kernels take, in the whole library."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+pytest.importorskip("numba", reason="numba is not installed")
+
+from oss_kernels.cpu import dequantise, e2m1_layouts, machine
+from oss_kernels.cpu.numbers import as_numpy
+
+PATHS = list(machine.NEEDS)
+EVERYTHING = frozenset[str]().union(*machine.NEEDS.values())
+
+
+@pytest.fixture
+def forced(monkeypatch):
+    """`forced(path, has)`: as if imported under OSS_KERNELS_CPU=path, on a CPU that has these."""
+    cached = (machine.features, machine.paths, e2m1_layouts.path_for)
+
+    def force(path: str, has: frozenset[str]) -> None:
+        monkeypatch.setattr(machine.llvm, "get_host_cpu_features", lambda: dict.fromkeys(has, True))
+        monkeypatch.setenv(machine.VARIABLE, path)
+        for function in cached:
+            function.cache_clear()
+
+    yield force
+    monkeypatch.undo()
+    for function in cached:
+        function.cache_clear()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_hides_the_faster_ones_and_what_only_they_need(forced, monkeypatch, path):
+    forced(path, EVERYTHING | {"amx-bf16", "avx512vl"})
+    assert list(machine.paths()) == PATHS[PATHS.index(path) :]
+    assert e2m1_layouts.path_for(torch.bfloat16, 90) == path
+    assert machine.multiplies_bfloat16() == (path == "avx512_bf16")
+    ways = []
+    for way in ("dequantise_by_group", "dequantise_by_number"):
+        monkeypatch.setattr(dequantise, way, lambda way=way: lambda *_: ways.append(way))
+    blocks, scales = torch.zeros(1, 2, 16, dtype=torch.uint8), torch.zeros(1, 2, dtype=torch.uint8)
+    out = torch.empty(1, 64, dtype=torch.bfloat16)
+    dequantise.dequantise(*(as_numpy(each) for each in (blocks, scales, out)))
+    assert ways == [f"dequantise_by_{'group' if path.startswith('avx512') else 'number'}"]
+
+
+def test_without_the_variable_everything_is_taken(forced):
+    forced("", EVERYTHING | {"amx-bf16"})
+    assert list(machine.paths()) == PATHS
+    assert "amx-bf16" in machine.features()
+
+
+@pytest.mark.parametrize("path", ["avx512", "fast"])
+def test_a_path_that_is_not_here_is_refused(forced, path):
+    forced(path, machine.NEEDS["avx2"])
+    with pytest.raises(ImportError) as refused:
+        machine.features()
+    said = f"OSS_KERNELS_CPU is '{path}'; on this machine it must be avx2 or plain"
+    assert str(refused.value) == said
+
+
+def test_the_library_and_the_bench_refuse_it_in_a_sentence():
+    code = (
+        "import runpy, sys, torch\n"
+        "from oss_kernels import backends\n"
+        "try:\n"
+        "    backends.choose('auto', torch.device('cpu'))\n"
+        "except backends.UnusableBackend as error:\n"
+        "    print(error)\n"
+        "sys.argv = ['bench', '--cpu']\n"
+        "runpy.run_module('oss_kernels.bench', run_name='__main__')\n"
+    )
+    environment = os.environ | {machine.VARIABLE: "fast"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr.count("\n"), done.stdout.count("\n")) == (1, 1, 1)
+    said = "OSS_KERNELS_CPU is 'fast'; on this machine it must be "
+    assert f"'cpu' are installed but cannot be imported ({said}" in done.stdout
+    assert done.stderr.startswith(f"oss_kernels.bench: {said}")
