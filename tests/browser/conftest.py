@@ -1,7 +1,9 @@
 """A real JupyterLab and a real Chromium, both private: nothing of the user's is read or written.
 
-The server is our own `oss-lab lab --no-browser`, with its token, over a copy of the notebook's
-folder. Without Chromium or Playwright the tests are skipped and say so.
+The server is our own `oss-lab lab --no-browser`, with its token, on a new folder. Starting one
+takes as long as a short test, so all tests of a process share it. Each test has its own subfolder,
+JupyterLab workspace and browser profile, and its kernels are shut down when it ends. Without
+Chromium or Playwright the tests are skipped and say so.
 """
 
 import json
@@ -12,10 +14,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -31,6 +34,7 @@ CHROMIUM_FLAGS = [  # no traffic of its own, no first-run pages
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 # Without it JupyterLab keeps only the visible cells in the page.
 TRACKER_SETTINGS = '{"windowingMode": "none"}'
+START_LIMIT = 120  # seconds, for each of: a server, a page, a kernel
 
 
 @pytest.fixture(scope="session")
@@ -50,40 +54,54 @@ def chromium():
 
 @dataclass(frozen=True)
 class LabServer:
-    """A running JupyterLab: its address with the final slash, and its token."""
+    """A running JupyterLab: its folder, its address with the final slash, and its token."""
 
+    folder: Path
     url: str
     token: str
 
-    def address(self, notebook: str) -> str:
-        return f"{self.url}lab/tree/{quote(notebook)}?token={self.token}"
+    def address(self, notebook: Path) -> str:
+        """Opens `notebook` in a workspace of its own: a shared one reopens earlier notebooks."""
+        path = notebook.relative_to(self.folder)
+        workspace = quote(str(path.parent), safe="")
+        return f"{self.url}lab/workspaces/{workspace}/tree/{quote(str(path))}?token={self.token}"
+
+    def request(self, path: str, method: str = "GET") -> bytes:
+        headers = {"Authorization": f"token {self.token}"}
+        request = Request(f"{self.url}api/{path}", method=method, headers=headers)
+        with urlopen(request, timeout=START_LIMIT) as response:
+            return response.read()
+
+    def shut_down_kernels(self) -> None:
+        for session in json.loads(self.request("sessions")):
+            self.request(f"sessions/{session['id']}", "DELETE")
 
 
-@pytest.fixture
-def start_lab(tmp_path: Path) -> Iterator[Callable[[Path], LabServer]]:
-    """start_lab(notebook) serves that notebook's folder in place; stopped after the test."""
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def start(notebook: Path) -> LabServer:
-        environment = private_environment(tmp_path / "jupyter")
-        with (tmp_path / "server.log").open("wb") as log:
-            command = f"-m oss_lab lab --no-browser --port {free_port()}".split()
-            process = subprocess.Popen(
-                [sys.executable, *command, str(notebook)],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=tmp_path,
-            )
-        processes.append(process)
-        runtime = Path(environment["JUPYTER_RUNTIME_DIR"])
-        return wait_for_server(process, runtime, tmp_path / "server.log")
-
-    yield start
-    for process in processes:
+@pytest.fixture(scope="session")
+def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
+    """One JupyterLab for all tests of this process; open_notebook uses it."""
+    private = tmp_path_factory.mktemp("jupyter")
+    folder = tmp_path_factory.mktemp("served")
+    first = folder / "first.ipynb"  # `oss-lab lab` serves the folder of an existing notebook
+    first.touch()
+    environment = private_environment(private)
+    log = private / "server.log"
+    with log.open("wb") as output:
+        command = f"-m oss_lab lab --no-browser --port {free_port()}".split()
+        process = subprocess.Popen(
+            [sys.executable, *command, str(first)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=private,
+        )
+    try:
+        url, token = wait_for_server(process, Path(environment["JUPYTER_RUNTIME_DIR"]), log)
+        yield LabServer(folder, url, token)
+    finally:
         process.terminate()  # Jupyter stops its kernels on SIGTERM
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
 
 def private_environment(root: Path) -> dict[str, str]:
@@ -110,33 +128,43 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for_server(process: subprocess.Popen[bytes], runtime: Path, log: Path) -> LabServer:
-    """The server writes its address and token into its runtime folder once it listens."""
-    deadline = time.monotonic() + 60
+def wait_for_server(process: subprocess.Popen[bytes], runtime: Path, log: Path) -> tuple[str, str]:
+    """(address, token): the server writes both into its runtime folder once it listens."""
+    deadline = time.monotonic() + START_LIMIT
     while time.monotonic() < deadline:
         assert process.poll() is None, f"the server ended:\n{log.read_text()[-3000:]}"
         for found in runtime.glob("jpserver-*.json"):
             text = found.read_text()
             if text.strip().endswith("}"):  # written whole
                 information = json.loads(text)
-                return LabServer(information["url"], information["token"])
+                return information["url"], information["token"]
         time.sleep(0.1)
-    raise AssertionError(f"the server did not answer within 60 s:\n{log.read_text()[-3000:]}")
+    raise AssertionError(
+        f"the server did not answer within {START_LIMIT} s:\n{log.read_text()[-3000:]}"
+    )
 
 
 @pytest.fixture
-def open_notebook(chromium, start_lab):
-    """open_notebook(path) -> Playwright page with the notebook shown and its kernel idle."""
+def served(lab_server: LabServer) -> Path:
+    """A folder for this test's notebooks, which the server can open; it does not exist yet."""
+    return lab_server.folder / f"test-{len(list(lab_server.folder.iterdir()))}"
+
+
+@pytest.fixture
+def open_notebook(chromium, lab_server: LabServer):
+    """open_notebook(path in `served`) -> Playwright page that shows it, with its kernel idle."""
     context = chromium.new_context(viewport={"width": 1400, "height": 1000})
+    context.set_default_timeout(1000 * START_LIMIT)
 
     def open_page(notebook: Path):
         page = context.new_page()
-        page.goto(start_lab(notebook).address(notebook.name))
-        page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
+        page.goto(lab_server.address(notebook))
+        page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
         # Run All before a kernel is attached is dropped without a word (jupyterlab#8490).
         idle = page.locator("#jp-main-statusbar").get_by_text(re.compile(r"\| Idle"))
-        idle.first.wait_for(timeout=60_000)
+        idle.first.wait_for()
         return page
 
     yield open_page
     context.close()
+    lab_server.shut_down_kernels()

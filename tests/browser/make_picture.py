@@ -20,9 +20,9 @@ GAP = 24  # pixels between the parts
 pytestmark = pytest.mark.browser
 
 
-def test_take_the_picture(open_notebook, tmp_path: Path) -> None:
-    shutil.copytree(NOTEBOOKS, tmp_path / "notebooks")
-    page = open_notebook(tmp_path / "notebooks" / "00_tour.ipynb")
+def test_take_the_picture(open_notebook, served: Path) -> None:
+    shutil.copytree(NOTEBOOKS, served)
+    page = open_notebook(served / "00_tour.ipynb")
     run_all(page)
     page.get_by_role("heading", name=HEADING).evaluate("e => e.scrollIntoView(true)")
     page.wait_for_timeout(3000)  # plotly draws what came into view
