@@ -57,7 +57,8 @@ def test_the_interval_of_a_mean_covers_it_and_narrows():
     assert Mean.of([], seed=1) == Mean(None, None, 0)
 
 
-def test_nano_answers_with_what_the_chain_comes_to(nano):
+def test_nano_answers_with_what_the_chain_comes_to(nano, monkeypatch):
+    monkeypatch.setattr(commitment, "ROWS", commitment.ROWS[1:3])
     found = commitment.measure(nano, n=10, seed=3)
     assert [(each.task, each.effort) for each in found] == [
         (name, effort) for name, _, effort in commitment.ROWS

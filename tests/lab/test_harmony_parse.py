@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
+import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -311,6 +312,18 @@ def test_ids_outside_the_vocabulary_and_broken_utf8(tiny):
         (K.UNKNOWN_TOKEN, base + 3),
         (K.INVALID_UTF8, base + 5),
     ]
+
+
+@pytest.mark.parametrize(("following", "text"), [([0xBD, 0xA0], "a你"), ([65], "a\ufffdA")])
+def test_text_before_a_cut_character_in_the_same_token_is_kept(tiny, following, text):
+    mixed = tiktoken.Encoding(
+        "mixed",
+        pat_str=tiny._pat_str,
+        mergeable_ranks=tiny._mergeable_ranks | {b"a\xe4": 300},
+        special_tokens=tiny._special_tokens,
+    )
+    opening = tiny.encode("<|channel|>final<|message|>", allowed_special="all")
+    assert parse([*opening, 300, *following], mixed, "assistant")[0].text == text
 
 
 def test_unknown_recipients_are_reported_where_the_tools_are_known(tiny):

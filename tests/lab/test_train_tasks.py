@@ -428,10 +428,10 @@ def test_a_row_of_the_suite_draws_different_problems_the_same_each_time(name):
 
 @pytest.mark.parametrize("name", ["product 2x2 digits", "rule against 5, sum", "follow-up"])
 def test_terms_in_another_order_are_no_other_problem(name):
-    problems = SUITE[name].problems(name, 250, seed=1)
+    problems = SUITE[name].problems(name, 120, seed=1)
     terms = [re.findall(r"[+*-]?\d+", problem.expression or "") for problem in problems]
     unordered = {
         (*sorted(term.lstrip("*+") for term in each), *(turn.question for turn in problem.history))
         for each, problem in zip(terms, problems, strict=True)
     }
-    assert len(unordered) == len(problems) > 200
+    assert len(unordered) == len(problems) > 100
