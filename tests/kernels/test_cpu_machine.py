@@ -76,7 +76,8 @@ def test_the_library_and_the_bench_refuse_it_in_a_sentence():
     )
     environment = os.environ | {machine.VARIABLE: "fast"}
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    # A bench that is not refused would take minutes.
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
     assert (done.returncode, done.stderr.count("\n"), done.stdout.count("\n")) == (1, 1, 1)
     said = "OSS_KERNELS_CPU is 'fast'; on this machine it must be "
     assert f"'cpu' are installed but cannot be imported ({said}" in done.stdout
