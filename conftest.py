@@ -1,7 +1,7 @@
 """Makes `pytest --nbval` right without further flags, from any folder.
 
-Tests run in processes, a file in one of them, with one math thread each. Slow and browser tests
-are deselected unless -m asks for them.
+Tests run in parallel processes with one math thread each; the tests of one file share a process.
+Slow and browser tests are deselected unless -m asks for them.
 
 What a notebook stores is compared, except figures (their one-sentence summaries are compared
 instead), HTML and stderr; `tests/lab/test_notebooks.py` keeps stored stderr out and counts how many

@@ -225,7 +225,7 @@ class Lab(Inside):
             ids.pop()
         return self.encoding.decode(ids)
 
-    def written(
+    def write_turns(
         self,
         sequences: Sequence[Sequence[int]],
         *,
@@ -236,7 +236,7 @@ class Lab(Inside):
         cache: KVCache | None = None,
         taps: Taps | None = None,
     ) -> Iterator[tuple[int, Token]]:
-        """(row, token) of what the model writes behind these ids, each to the end of its turn.
+        """(row, token) of what the model writes after these ids, each row to the end of its turn.
 
         Args:
             cache: of one row, with the first tokens of the only sequence; see `generate`.
@@ -270,7 +270,7 @@ class Lab(Inside):
             ReplyBuilder(self.encoding, prompt, tokens, analysis_budget)
             for prompt, tokens in zip(prompts, rendered, strict=True)
         ]
-        tokens = self.written(
+        tokens = self.write_turns(
             rendered,
             max_tokens=max_tokens,
             sampling=sampling or self.sampling,
@@ -296,11 +296,11 @@ def load(
     Args:
         dtype: what is computed in; float32 for models up to a gigabyte, else bfloat16.
         device: a torch device; by default OSS_LAB_DEVICE, else a CUDA GPU if there is one.
-        kernels: "reference" is the spelt-out model, "triton" and "cpu" compute it faster on a GPU
+        kernels: "reference" is the reference model, "triton" and "cpu" compute it faster on a GPU
             and on a CPU, "auto" takes what is made for the device. By default OSS_LAB_KERNELS, else
             the reference for models up to a gigabyte and "auto" for larger ones. A trace is always
-            the spelt-out model's.
-        expert_cache_bytes: the most that dequantised experts may take.
+            computed by the reference model.
+        expert_cache_bytes: the most bytes that dequantized experts may take.
         download: fetch a published model that is not on this machine.
         verbose: print the memory plan on stderr before anything is loaded.
 

@@ -2,9 +2,9 @@
 
     python tests/processors.py [VARIANT ...]
 
-A processor decides how torch, oneDNN and our CPU kernels add numbers up, so that last digits
-differ. Each variant hides what a lesser processor lacks. What this one lacks is skipped and named.
-Notebooks take no part in the variants of the kernels: nano is computed by the reference there.
+The order in which torch, oneDNN and our CPU kernels add numbers depends on the processor, so last
+digits differ. Each variant hides features of this one; variants it cannot run are skipped, with the
+reason. Notebooks are left out of the variants of the kernels: the reference computes nano there.
 """
 
 import os
@@ -39,7 +39,7 @@ def obstacle(name: str) -> str:
 
 
 def run(name: str) -> tuple[int, str]:
-    """The exit status of the tests, and the line that counts them; their output is shown."""
+    """Run the tests, showing their output; return the exit status and the summary line."""
     arguments = ["tests"] if name.startswith("kernels-") else ["--nbval"]
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", "--color=no", *arguments],

@@ -96,7 +96,7 @@ class Tree:
         tokens = [Token(id, p, forced=True) for id, p in zip(given, logprobs, strict=True)]
         drawn = seeded(sampling or lab.sampling) if goes_on else None
         if drawn is not None:
-            written = lab.written(
+            written = lab.write_turns(
                 [ids], max_tokens=max_tokens, sampling=drawn, alternatives=alternatives, cache=cache
             )
             tokens += [token for _, token in written]

@@ -32,7 +32,8 @@ class Parting:
     Attributes:
         common: tokens at the beginning that are the same; the position where they part.
         texts: of each from there on.
-        differences: of their traces over the positions that both have; see `tracing/diff.py`.
+        differences: of their traces over the positions that both have; see
+            `oss_lab/record/diff.py`.
     """
 
     common: int
@@ -76,7 +77,7 @@ def parting(
     """Where two nodes part, in tokens and in what was computed; they may be of two trees.
 
     Args:
-        tolerance: differences up to it are not told; see `tracing/diff.py`.
+        tolerance: differences up to it are not reported; see `oss_lab/record/diff.py`.
     """
     pairs = list(zip(a.ids, b.ids, strict=False))
     common = next((n for n, (x, y) in enumerate(pairs) if x != y), len(pairs))

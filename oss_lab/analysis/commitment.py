@@ -53,7 +53,7 @@ def commitment(lab: Lab, reply: Reply) -> list[Step]:
     places = sorted({0, *ends, thinking[-1] + 1})
     answer = answer_ids(lab, reply)
     tokens = [*reply.prompt_tokens, *reply.ids]
-    whole = lab.cached(tokens)
+    whole = lab.build_cache(tokens)
     steps = []
     for kept in progress(places, "commitment"):
         header = final_header(lab.encoding, inside_message=kept > 0)
@@ -67,7 +67,7 @@ def commitment(lab: Lab, reply: Reply) -> list[Step]:
 
 def answered(lab: Lab, before: list[int], cache: KVCache) -> str:
     """The text that follows greedily."""
-    written = lab.written([before], max_tokens=ANSWER_TOKENS, cache=cache)
+    written = lab.write_turns([before], max_tokens=ANSWER_TOKENS, cache=cache)
     return lab.encoding.decode([token.id for _, token in written if token.id not in lab.stops])
 
 

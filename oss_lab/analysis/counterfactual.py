@@ -67,7 +67,7 @@ def counterfactuals(
     check_tokens([target], lab.config, name="the target")
     changes = OneSlotARow(lab.config.num_hidden_layers, lab.config.experts_per_token)
     model, device = lab.model, lab.model.device
-    cache = lab.cached(tokens[:position])
+    cache = lab.build_cache(tokens[:position])
     taps = Both(lab.taps(position), changes)
     here = torch.full((changes.rows, 1), tokens[position], device=device)
     logits = model(here, cache.fork(batch=changes.rows), last=1, taps=taps)[:, 0]

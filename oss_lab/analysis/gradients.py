@@ -28,7 +28,7 @@ from oss_lab.engine.generate import check_tokens
 from oss_lab.errors import LabError, check_index
 from oss_lab.hooks.inside import Prompt
 from oss_lab.hooks.interventions.changes import Both
-from oss_lab.hooks.points import BEHIND_THE_LAYERS, POINTS
+from oss_lab.hooks.points import AFTER_THE_LAYERS, POINTS
 from oss_lab.lab import Lab
 from oss_lab.model import Tap
 from oss_lab.progress import progress
@@ -37,7 +37,7 @@ STEPS = 128  # of a line; the gap says whether they are enough
 INSIDE = tuple(
     point.name
     for point in POINTS.values()
-    if point.axes == ("seq", "hidden") and point.name not in BEHIND_THE_LAYERS
+    if point.axes == ("seq", "hidden") and point.name not in AFTER_THE_LAYERS
 )
 """The points that a gradient can be taken at."""
 

@@ -92,7 +92,7 @@ def patch_positions(
             point cannot be patched.
     """
     pair = Pair.of(lab, clean, corrupted, target, against)
-    values, cache = pair.values(lab, point), lab.cached(corrupted)
+    values, cache = pair.values(lab, point), lab.build_cache(corrupted)
     sites: list[Site] = [(layer, None) for layer in range(lab.config.num_hidden_layers)]
     places = range(pair.first, len(clean))
     found: list[Tensor] = []
@@ -119,7 +119,7 @@ def patch_heads(
     layers, heads = lab.config.num_hidden_layers, lab.config.num_attention_heads
     sites: list[Site] = [(layer, head) for layer in range(layers) for head in range(heads)]
     values = pair.values(lab, "attn.z")
-    logits = swept(lab, corrupted, lab.cached(corrupted), pair.first, "attn.z", values, sites)
+    logits = swept(lab, corrupted, lab.build_cache(corrupted), pair.first, "attn.z", values, sites)
     return pair.scored("attn.z", "head", logits.view(layers, heads, -1))
 
 

@@ -183,7 +183,7 @@ def both_runs(
     lab: Lab, plain: list[int], changed: list[int], source: int
 ) -> Iterator[Float[Tensor, "vocab"]]:
     """The last logits of two sequences that are the same before `source`."""
-    before = lab.cached(plain[:source])
+    before = lab.build_cache(plain[:source])
     for tokens in (plain, changed):
         cache, taps = before.fork(), lab.taps(source)
         one_by_one = torch.tensor([tokens[source:]], device=lab.model.device).split(1, dim=1)

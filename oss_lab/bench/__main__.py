@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from oss_lab.bench.command import BUSY, computing, random_ids, reported
+from oss_lab.bench.command import BUSY, computing, random_ids, run_bench
 from oss_lab.bench.measure import Row, measure
 from oss_lab.bench.sides import Ours, Theirs
 from oss_lab.bench.tasks import LONGEST, tasks
@@ -25,7 +25,7 @@ from oss_lab.checkpoint.read import Checkpoint
 
 
 def main() -> int:
-    return reported("oss_lab.bench", __doc__, measured, show)
+    return run_bench("oss_lab.bench", __doc__, measured, show)
 
 
 def measured(checkpoint: Checkpoint, arguments: Namespace) -> list[Row]:

@@ -40,7 +40,7 @@ class Timed(Protocol):
 Row = TypeVar("Row", bound=Timed)
 
 
-def reported(
+def run_bench(
     program: str,
     description: str | None,
     measured: Callable[[Checkpoint, argparse.Namespace], list[Row]],

@@ -14,14 +14,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from oss_lab.bench.command import BUSY, computing, random_ids, reported
+from oss_lab.bench.command import BUSY, computing, random_ids, run_bench
 from oss_lab.bench.recording import LONGEST, NOTHING, Cost, costs, tasks
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.engine.loading import load_model
 
 
 def main() -> int:
-    return reported("oss_lab.bench.overhead", __doc__, measured, show)
+    return run_bench("oss_lab.bench.overhead", __doc__, measured, show)
 
 
 def measured(checkpoint: Checkpoint, arguments: Namespace) -> list[Cost]:

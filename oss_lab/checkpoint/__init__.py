@@ -5,7 +5,7 @@
     examine    every defect of a folder (`defects`, `shards`, `header`), before a weight is used
     read       open_checkpoint(folder) -> Checkpoint, with memory-mapped tensors
     write      write_checkpoint(folder, config, tensors), in either layout
-    fetch      from a name to a checkpoint; a published one is fetched when asked to
+    fetch      from a name to a checkpoint; downloads a published one only on request
     atomic     files that appear complete or not at all
     plan       parameters, bytes on disk and in memory, from a configuration alone
 

@@ -59,11 +59,11 @@ def write_tensors(
         partial.chmod(usual)  # the library gives its files to their owner alone
 
 
-def check_out(out: Path) -> None:
+def check_out(out: Path, option: str = "--out") -> None:
     """Refuse a place that cannot be written to; called before the work, not after it."""
     if out.is_dir():
-        raise LabError(f"{out} is a folder; --out takes the name of a file")
+        raise LabError(f"{out} is a folder; {option} takes the name of a file")
     if not out.parent.is_dir():
-        raise LabError(f"{out.parent} is no folder; make it first, or choose another --out")
+        raise LabError(f"{out.parent} is not a folder; make it first, or choose another {option}")
     if not os.access(out.parent, os.W_OK):
-        raise LabError(f"{out.parent} cannot be written to; choose another --out")
+        raise LabError(f"{out.parent} cannot be written to; choose another {option}")

@@ -1,4 +1,4 @@
-"""From a name to an examined checkpoint; a published model is fetched only when asked to.
+"""From a name to an examined checkpoint; published models are downloaded only on request.
 
 `huggingface_hub` keeps what it fetched in its own cache; a folder already there is used without
 the network. Only the Hugging Face layout is fetched, not the two further copies of the weights
@@ -16,7 +16,7 @@ REPOSITORIES = {"20b": "openai/gpt-oss-20b", "120b": "openai/gpt-oss-120b"}
 
 
 def find_checkpoint(name: str | Path, *, download: bool = False) -> Checkpoint:
-    """The examined checkpoint that a name or a folder stands for, as in `oss_lab.load`."""
+    """Open the checkpoint that a name or a folder refers to, as `oss_lab.load` does."""
     published = str(name) in REPOSITORIES
     return open_checkpoint(published_folder(str(name), download=download) if published else name)
 

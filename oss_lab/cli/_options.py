@@ -25,11 +25,12 @@ AskedEffort = Annotated[
 ]
 Instructions = Annotated[str | None, Option(help="what the developer message says")]
 Calculator = Annotated[bool, Option("--calculator", help="declare a calculator")]
-MaxTokens = Annotated[int, Option(min=1, help="most tokens of a reply")]
+MaxTokens = Annotated[int, Option(min=1, help="maximum tokens per reply")]
 Seed = Annotated[int, Option(min=0, max=2**63 - 1, help="the same seed gives the same replies")]
-Precision = Annotated[Dtype, Option("--dtype", help="what is computed in")]
+Precision = Annotated[Dtype, Option("--dtype", help="precision to compute in")]
 Threads = Annotated[
-    int | None, Option(min=1, max=1024, help="CPU threads (default: torch's choice, in train all)")
+    int | None,
+    Option(min=1, max=1024, help="CPU threads (default: torch's choice; for train, all)"),
 ]
-Budget = Annotated[float, Option(callback=require_budget, help="most GiB to write")]
+Budget = Annotated[float, Option(callback=require_budget, help="maximum GiB to write")]
 AsJson = Annotated[bool, Option("--json", help="print JSON")]

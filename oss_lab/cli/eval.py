@@ -33,12 +33,15 @@ def run(
     download: Download = False,
     effort: Annotated[Literal[Effort, "all"], Option(help="one, or all of them")] = "all",
     problems: Annotated[Path | None, Option(help="a file of your own questions")] = None,
-    format: Annotated[Format | None, Option(help="of --problems (default: jsonl)")] = None,
+    format: Annotated[Format | None, Option(help="format of --problems (default: jsonl)")] = None,
     limit: Annotated[int | None, Option(min=1, help="ask only the first N questions")] = None,
-    n: Annotated[int | None, Option(min=1, help="built-in ones per row (default: 100)")] = None,
+    n: Annotated[
+        int | None, Option(min=1, help="built-in questions per row (default: 100)")
+    ] = None,
     seed: Seed = 1,
     max_tokens: Annotated[
-        int | None, Option(min=1, help="of a reply (default: 2048 for nano, else 32768)")
+        int | None,
+        Option(min=1, help="maximum tokens per reply (default: 2048 for nano, else 32768)"),
     ] = None,
     batch: Annotated[
         int | None, Option(min=1, help="replies at a time (default: 64 for nano, else 8)")
@@ -57,7 +60,7 @@ def run(
     if plot is not None:
         if plot.suffix.lower() != ".html":
             raise LabError(f"--plot writes a web page: call {plot} something.html")
-        check_out(plot)
+        check_out(plot, "--plot")
     questions = asked_questions(problems, format, n, seed)[:limit]
     import torch
 

@@ -1,9 +1,10 @@
 """`oss-lab`: finds the command and turns a person's mistakes into one line each.
 
 A command is a module in this folder. The signature of its function `run` is its interface, and the
-module's docstring is its help. Heavy imports belong inside `run`: `oss-lab --help` loads no torch.
-Exit status: 0, 1 for something that cannot be used, 2 for a usage error, 130 after Ctrl-C, 141 for
-a closed pipe. Anything that is not a person's mistake keeps its traceback.
+module's docstring is its help; `harmony`, which has two tools, has a typer app instead. Heavy
+imports belong inside `run`: `oss-lab --help` loads no torch. Exit status: 0, 1 for something that
+cannot be used, 2 for a usage error, 130 after Ctrl-C, 141 for a closed pipe. Anything that is not a
+person's mistake keeps its traceback.
 """
 
 import io
@@ -132,11 +133,12 @@ def out_of_bounds(error: TyperException) -> str | None:
     """The sentence about a number that an option refuses; None for any other mistake."""
     found = getattr(error.__cause__, "errors", lambda: [{}])()[0]  # pydantic's
     bounds = found.get("ctx", {})
-    limit = f"{bounds['ge']} or more" if "ge" in bounds else f"at most {bounds.get('le')}"
+    bound = str(bounds.get("ge", bounds.get("le"))).removesuffix(".0")
+    limit = f"{bound} or more" if "ge" in bounds else f"at most {bound}"
     option = getattr(error, "param", None)
     if option is None or not bounds.keys() & {"ge", "le"}:
         return None
-    return f"{option.opts[0]} is {found['input']}; it must be {limit.replace('.0', '')}"
+    return f"{option.opts[0]} is {found['input']}; it must be {limit}"
 
 
 def explain(error: TyperException, words: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ DTYPES: dict[Dtype, torch.dtype] = {"bfloat16": torch.bfloat16, "float32": torch
 
 
 def chosen_device(device: str | None) -> torch.device:
-    """The device asked for, or the best there is."""
+    """The requested device, or the best there is."""
     wanted = device or os.environ.get("OSS_LAB_DEVICE")
     if wanted is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -35,7 +35,7 @@ def chosen_device(device: str | None) -> torch.device:
 def chosen_kernels(
     kernels: Asked | None, device: torch.device, default: Asked = "reference"
 ) -> Backend:
-    """The kernels asked for, if they can run on the device."""
+    """The requested kernels, if they can run on the device."""
     asked = kernels or os.environ.get("OSS_LAB_KERNELS") or default
     try:
         return choose(asked, device)
@@ -53,8 +53,8 @@ def load_model(
 ) -> Transformer:
     """The checkpoint's model in evaluation mode, with no gradients.
 
-    Without kernels it is the spelt-out one. On the CPU in bfloat16 the tensors stay the file's own
-    mapped bytes.
+    Without kernels it is the reference model. On the CPU in bfloat16 the tensors stay the file's
+    own mapped bytes.
     """
     with torch.device("meta"):
         if kernels is None or kernels.name == "reference":

@@ -1,10 +1,10 @@
-"""Traces of a corpus: a file a sequence in one folder, so that a stopped collection goes on.
+"""Trace every sequence of a corpus into a folder; an interrupted run resumes.
 
     collection = lab.collect(prompts, ["moe.expert_ids", "moe.margin"], "traces/")
     for trace in collection: ...
 
-`collection.json` says what is collected; `00000.safetensors` and so on are files as `file.py`
-writes them. A file appears complete or not at all.
+`collection.json` says what is collected; `00000.safetensors` and so on are traces, written by
+`oss_lab/record/trace_file.py`. A file appears complete or not at all.
 """
 
 import hashlib

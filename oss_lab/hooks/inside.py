@@ -160,8 +160,8 @@ class Inside:
         a cache already."""
         return Changes(self._effects, begin) if self._effects else untapped
 
-    def cached(self, tokens: Sequence[int]) -> KVCache:
-        """A cache that holds these tokens, read under the interventions in force; may be none."""
+    def build_cache(self, tokens: Sequence[int]) -> KVCache:
+        """A KV cache of these tokens, prefilled under the active interventions; may be empty."""
         cache = KVCache(self.config)
         if len(tokens):
             row = torch.tensor([list(tokens)], device=self.model.device)

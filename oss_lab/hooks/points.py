@@ -280,7 +280,7 @@ TAKEN_BY_KERNELS = frozenset(name for name in SHOWN_BY_KERNELS if not POINTS[nam
 """Where the kernels go on with what a tap gives back."""
 
 
-BEHIND_THE_LAYERS = frozenset({"out.norm", "out.logits"})
+AFTER_THE_LAYERS = frozenset({"out.norm", "out.logits"})
 """Lines that a forward may compute for its last positions only."""
 
 
@@ -299,5 +299,5 @@ def tapped(names: Collection[str]) -> frozenset[str]:
 
 
 def needs_logits(names: Collection[str]) -> bool:
-    """Whether these points need what is behind the layers, for every position that is kept."""
-    return not BEHIND_THE_LAYERS.isdisjoint(tapped(names))
+    """Whether these points need the final norm or the logits at every kept position."""
+    return not AFTER_THE_LAYERS.isdisjoint(tapped(names))

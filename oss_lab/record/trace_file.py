@@ -68,9 +68,11 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             head = json.loads(entry)
             if head["format"] != FORMAT:
                 raise LabError(
-                    f"the trace has format {head['format']!r}; this version reads {FORMAT}"
+                    f"{path}: the trace has format {head['format']!r}; this version reads {FORMAT}"
                 )
             return head, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except LabError:
+        raise
     except SafetensorError as error:
         raise LabError(f"{path} is damaged or no safetensors file: {error}") from None
     except UNREADABLE as error:

@@ -194,7 +194,7 @@ def test_public_formats(evaluate, tmp_path):
         (["--problems", "nowhere.jsonl"], 1, "nowhere.jsonl: No such file"),
         (["--problems", "."], 1, "directory"),
         (["--plot", "x.png"], 1, "call x.png something.html"),
-        (["--plot", "nowhere/x.html"], 1, "nowhere is no folder"),
+        (["--plot", "nowhere/x.html"], 1, "nowhere is not a folder"),
         (["--n", "1", "--out", os.devnull], 1, os.devnull),
     ],
 )

@@ -123,7 +123,7 @@ def test_two_files_of_one_stem_are_refused(logits):
         (["--last", "0"], 1, "--last is 0; it must be"),
         (["--last", "x"], 2, "--last"),
         (["--dtype", "float16"], 2, "--dtype"),
-        (["--out", "nowhere/out.safetensors"], 1, "nowhere is no folder"),
+        (["--out", "nowhere/out.safetensors"], 1, "nowhere is not a folder"),
         (["--out", "."], 1, "is a folder"),
     ],
 )

@@ -1,4 +1,4 @@
-"""How the code is laid out: who imports whom, without circles, and what is at the top.
+"""How the code is laid out: who imports whom, without cycles of files, and what is at the top.
 
 Imports inside functions count; those under TYPE_CHECKING do not, since they never run.
 """
@@ -62,8 +62,8 @@ def imports() -> Imports:
     }
 
 
-def circle(graph: Imports) -> list[str] | None:
-    """Modules that import each other in a circle; None where there are none."""
+def find_cycle(graph: Imports) -> list[str] | None:
+    """Modules that import each other in a cycle, or None."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -71,18 +71,18 @@ def circle(graph: Imports) -> list[str] | None:
     return None
 
 
-def test_no_files_import_each_other_in_a_circle():
-    assert circle(imports()) is None
+def test_no_files_import_each_other_in_a_cycle():
+    assert find_cycle(imports()) is None
 
 
-def test_a_circle_would_be_found():
+def test_a_cycle_would_be_found():
     lazily = "def f():\n    from oss_lab.b import g"
     for_types = "if TYPE_CHECKING:\n    from oss_lab.a import f\nelse:\n    import oss_lab.c"
     modules = {"oss_lab.a", "oss_lab.b"}
     assert [resolved(name, modules) for name in imported(lazily)] == ["oss_lab.b"]
     assert list(imported(for_types)) == ["oss_lab.c"]
-    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
-    assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) is None
+    assert find_cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
+    assert find_cycle({"a": {"b"}, "b": {"c"}, "c": set()}) is None
 
 
 @pytest.mark.parametrize(

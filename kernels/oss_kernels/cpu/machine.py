@@ -3,7 +3,8 @@
 A path is a way to multiply packed weights, named after its `InstructionSet`. A machine has several,
 each with the same results to float32's rounding; tests run all of them, callers take what
 `e2m1_layouts.path_for` says. Anything that is not x86-64 with AVX2 takes "plain", which uses no
-instruction of a particular CPU. VARIABLE in the environment names the fastest that is taken.
+instruction of a particular CPU. OSS_KERNELS_CPU in the environment
+forces a slower path.
 """
 
 import os
@@ -27,17 +28,17 @@ VARIABLE = "OSS_KERNELS_CPU"
 
 @cache
 def features() -> frozenset[str]:
-    """LLVM's names of this CPU's instruction sets; all that VARIABLE's path and slower ones need,
-    if it is set.
+    """LLVM's names of the instruction sets in use: this CPU's, or those that the path in
+    OSS_KERNELS_CPU and slower ones need.
 
     Raises:
-        ImportError: VARIABLE is no path, or not one of this machine; one sentence says which are.
+        ImportError: OSS_KERNELS_CPU is not a path of this machine; the message lists them.
     """
     found = frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
     asked = os.environ.get(VARIABLE)
     if not asked:
         return found
-    here: list[InstructionSet] = [path for path, needed in NEEDS.items() if needed <= found]
+    here = paths_on(found)
     if asked not in here:
         raise ImportError(
             f"{VARIABLE} is {asked!r}; on this machine it must be {' or '.join(here)}"
@@ -48,7 +49,12 @@ def features() -> frozenset[str]:
 @cache
 def paths() -> tuple[InstructionSet, ...]:
     """What this machine has, the fastest first."""
-    return tuple(path for path, needed in NEEDS.items() if needed <= features())
+    return paths_on(features())
+
+
+def paths_on(found: frozenset[str]) -> tuple[InstructionSet, ...]:
+    """The paths of a CPU with these instruction sets, the fastest first."""
+    return tuple(path for path, needed in NEEDS.items() if needed <= found)
 
 
 def takes(path: InstructionSet, dtype: torch.dtype) -> bool:
@@ -61,4 +67,4 @@ def multiplies_bfloat16() -> bool:
     return bool(features() & {"avx512bf16", "amx-bf16", "bf16"})
 
 
-features()  # refuses here what VARIABLE must not be, so that nothing imports these kernels
+features()  # an invalid OSS_KERNELS_CPU fails here, when these kernels are imported

@@ -6,7 +6,7 @@
 
 A token with few keys leaves its sink much, whatever they say: `by_position` shows this beside the
 mass that the sink would take if every score were 0. What a head depends on is asked of positions
-from SETTLED on only; `sink_behaviour.py` has the thresholds. Intervals are at 95 %, over draws of
+from SETTLED on only; `behaviour.py` has the thresholds. Intervals are at 95 %, over draws of
 sequences.
 """
 

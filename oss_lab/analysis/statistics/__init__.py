@@ -1,8 +1,8 @@
-"""How sure a figure is, for findings and analyses.
+"""Intervals and other measures of uncertainty, for analyses and studies.
 
 shares.py       counted outcomes: Wilson's interval, and two models on the same problems
 paired.py       intervals of the difference of two accuracies
-bootstrap.py    means and other figures, over sequences or problems drawn anew
+bootstrap.py    intervals of means and other figures, from resampled sequences or problems
 information.py  mutual information beside that of shuffled labels
 explained.py    variance that a label explains in sequences not looked at
 """

@@ -1,4 +1,4 @@
-"""Sequences or problems drawn anew: how far figures that are means over them might be off.
+"""Sequences or problems resampled: how far figures that are means over them might be off.
 
 Tokens of one sequence go together, so that sequences are drawn and not tokens (the cluster
 bootstrap); a draw counts each as often as it came. Intervals are percentiles at 95 %. Of one
@@ -6,7 +6,7 @@ sequence every draw is the same, and there is no interval; of few they are too n
 simulations they held the truth in half of the cases with 2, in 8 of 10 with 5, in 9 of 10 with 10.
 
     quotient_interval   of a quotient of two sums over sequences
-    resampled_interval  of any statistic of one number a problem
+    resampled_interval  of any statistic of one number per problem
     Mean                of one number a problem
     Estimate            of any figure that is computed for each row of `resampled`
 """
@@ -45,7 +45,7 @@ def quotient_interval(
     return percentile_interval(ratio(above, below))
 
 
-def draw_counts(n: int, draws: int, seed: int) -> Float[ndarray, "draw n"]:
+def draw_counts(n: int, draws: int, seed: int | np.random.Generator) -> Float[ndarray, "draw n"]:
     """How often each of n comes in each draw of n with replacement."""
     even = np.full(n, 1 / n)
     return np.random.default_rng(seed).multinomial(n, even, size=draws).astype(float)
@@ -61,16 +61,17 @@ def percentile_interval(drawn: Float[ndarray, "draw *axes"]) -> Float[ndarray, "
 def resampled_interval(
     statistic: Callable[..., ndarray], *columns: Sequence[float] | ndarray, seed: Seed
 ) -> tuple[float, float]:
-    """The same for a statistic of one number a problem, or of several columns with one number each.
+    """The 95 % percentile interval of a statistic over resampled problems.
 
-    `statistic` works along an axis. Of one problem every draw is the same, and both bounds are it.
+    Each column has one number per problem, and `statistic(*columns, axis=)` works along an axis. Of
+    one problem every draw is the same, and both bounds are its value.
     """
     if len(columns[0]) == 1:
         only = float(statistic(*map(np.asarray, columns), axis=-1))
         return only, only
     found = scipy.stats.bootstrap(
         columns,
-        lambda *resampled, axis: statistic(*resampled, axis=axis),
+        statistic,
         n_resamples=DRAWS,
         paired=len(columns) > 1,
         method="percentile",
@@ -127,7 +128,7 @@ class Estimate:
 def resampled(sequences: int, resamples: int, seed: int) -> Float[ndarray, "draw sequence"]:
     """How often each sequence counts in each draw; row 0 is all of them once.
 
-    One sequence cannot be drawn anew: the other rows are NaN.
+    One sequence cannot be resampled: the other rows are NaN.
 
     Raises:
         LabError: there is nothing to resample.

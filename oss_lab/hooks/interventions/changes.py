@@ -14,7 +14,7 @@ from torch import Tensor
 from oss_lab.errors import LabError
 from oss_lab.hooks.interventions import Intervention
 from oss_lab.hooks.interventions.attention import REMOVED
-from oss_lab.hooks.points import BEHIND_THE_LAYERS
+from oss_lab.hooks.points import AFTER_THE_LAYERS
 from oss_lab.model.tap import Tap, Taps, keep
 
 LOGITS = ("attn.sink", "attn.scores", "moe.router_logits")  # -inf takes part in no softmax
@@ -136,7 +136,7 @@ class Changes:
             if name == "embed":
                 self._go_on(x)
             here.positions = self._positions
-            if name in BEHIND_THE_LAYERS:
+            if name in AFTER_THE_LAYERS:
                 here.positions = here.positions[len(here.positions) - x.shape[1] :]
             for effect in mine:
                 if effect.of_what.writes == name:

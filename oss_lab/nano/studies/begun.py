@@ -27,7 +27,7 @@ def go_on(
         begun.append((*rendered, *forced))
         for id in forced:
             builders[-1].add(Token(id, float("nan"), forced=True))
-    tokens = lab.written(begun, max_tokens=max_tokens)
+    tokens = lab.write_turns(begun, max_tokens=max_tokens)
     for row, token in tokens:
         builders[row].add(token)
     return [builder.finish()[1] for builder in builders]

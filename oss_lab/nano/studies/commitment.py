@@ -199,7 +199,7 @@ def behind_chains(lab: Lab, pairs: Sequence[tuple[Reply, Reply]]) -> list[str]:
         labels = token_labels(lab.encoding, other.ids, "assistant")
         end = content_on(labels, "analysis")[-1] + 1
         begun.append([*reply.prompt_tokens, *other.ids[:end], *header])
-    tokens = lab.written(begun, max_tokens=ANSWER_TOKENS)
+    tokens = lab.write_turns(begun, max_tokens=ANSWER_TOKENS)
     said: list[list[int]] = [[] for _ in pairs]
     for row, token in tokens:
         if token.id not in lab.stops:

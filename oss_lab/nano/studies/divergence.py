@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from oss_lab.analysis.effort import jensen_shannon
-from oss_lab.analysis.statistics.bootstrap import DRAWS, percentile_interval
+from oss_lab.analysis.statistics.bootstrap import DRAWS, draw_counts, percentile_interval
 
 SHUFFLES = 200
 NULL = 95  # percentile
@@ -49,7 +49,7 @@ def divergences(
     dealt = dealt_anew(np.concatenate(mine), np.concatenate(theirs), rng)
     swaps = rng.integers(2, size=(SHUFFLES, len(a))).astype(float)
     swapped = bits(total(swaps, a) + total(1 - swaps, b), total(swaps, b) + total(1 - swaps, a))
-    draws = rng.multinomial(len(a), np.full(len(a), 1 / len(a)), size=DRAWS).astype(float)
+    draws = draw_counts(len(a), DRAWS, rng)
     low, high = percentile_interval(bits(total(draws, a), total(draws, b)))
     return [
         Divergence(
