@@ -16,6 +16,8 @@ def typed_lines(
     transcript: Transcript, prompt: Callable[[], str], commands: Iterable[str]
 ) -> Iterator[str]:
     """Each line, stripped; ends with the input. From a pipe lines are echoed, without a prompt."""
+    if sys.stdin is None:  # so Python calls a closed one, as after `<&-`
+        return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         for line in sys.stdin:
             transcript.text(f"> {line.strip()}\n")

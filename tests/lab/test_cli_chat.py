@@ -130,3 +130,10 @@ def test_a_mistake_is_one_line(arguments, status, capsys):
     assert main(["chat", *arguments]) == status
     output = capsys.readouterr()
     assert (output.out, len(output.err.splitlines())) == ("", 1)
+
+
+def test_a_closed_input_ends_the_chat(reciting_lab, monkeypatch, capsys):
+    monkeypatch.setattr("oss_lab.lab.load", lambda *_, **__: reciting_lab())
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["chat"]) == 0
+    assert capsys.readouterr().err == ""
