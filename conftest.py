@@ -25,7 +25,7 @@ KERNEL_ENVIRONMENT = {
     "TRITON_INTERPRET": "0",  # tests/kernels sets it for this process
 }
 NBVAL_DEFAULT_TIMEOUT = 2000
-CELL_TIMEOUT = 300  # seconds; the longest cell takes a sixth of it on two cores
+CELL_TIMEOUT = 300  # seconds; the longest cell takes a quarter of it beside another process
 LEFT_OUT = {
     "slow": "`make test-slow` runs them",
     "browser": "they need Chromium, and `make test` runs them",
