@@ -6,6 +6,8 @@
     policies   POLICIES: which old reasoning is left out, explained
     schemas    typescript(json_schema), the text that describes a function's arguments
     files      conversation_from_dict, conversation_to_dict: openai-harmony's JSON
+    OpenAI     conversation_of(messages, effort=...), tool_descriptions(tools): dictionaries and
+               Python functions
     parity     LibraryParser: openai-harmony 0.0.8's parser, defects included
 
 Any tiktoken `Encoding` with Harmony's special tokens will do. No torch.
@@ -36,11 +38,13 @@ from oss_lab.harmony.messages import (
     ToolNamespace,
     function_tools,
 )
+from oss_lab.harmony.openai_messages import conversation_of
 from oss_lab.harmony.parse import StreamParser, parse
 from oss_lab.harmony.policy import MODES, POLICIES
 from oss_lab.harmony.render import LAYOUTS, Annotation, Rendered, render
 from oss_lab.harmony.schema import typescript
 from oss_lab.harmony.specials import stop_tokens
+from oss_lab.harmony.tool_forms import tool_descriptions
 from oss_lab.harmony.wire import (
     conversation_from_dict,
     conversation_to_dict,
@@ -76,6 +80,7 @@ __all__ = [
     "ToolDescription",
     "ToolNamespace",
     "conversation_from_dict",
+    "conversation_of",
     "conversation_to_dict",
     "event_to_dict",
     "function_tools",
@@ -84,5 +89,6 @@ __all__ = [
     "plain_message",
     "render",
     "stop_tokens",
+    "tool_descriptions",
     "typescript",
 ]
