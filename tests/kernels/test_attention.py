@@ -5,6 +5,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from oss_kernels.attention import reference
+from oss_kernels.attention.merge import merge
 from torch import Tensor
 
 from oss_lab.config import ModelConfig
@@ -244,34 +245,22 @@ def test_a_rows_bits_do_not_depend_on_its_company(rng, device, sizes):
     assert torch.equal(lse[1:2], alone[1])
 
 
-def merged(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """README.md's merge."""
-    lse = torch.stack([lse for _, lse in parts]).logsumexp(0)
-    z = sum(part * (part_lse - lse).exp()[..., None] for part, part_lse in parts)
-    assert isinstance(z, Tensor)
-    return z, lse
-
-
 @pytest.mark.parametrize("cut", [1, 130, 299])
 def test_two_halves_merge_to_the_whole(rng, device, rounding, cut):
     given = made(rng, device, Sizes(1, 8, 2, 1, 300, 16))
     none = torch.full_like(given.sinks, -torch.inf)
     before = given._replace(k=given.k[:, :, :cut], v=given.v[:, :, :cut], sinks=none)
     after = given._replace(k=given.k[:, :, cut:], v=given.v[:, :, cut:])
-    check(merged([run(before), run(after)]), given, rounding)
+    check(merge([run(before), run(after)]), given, rounding)
 
 
-def test_a_prefix_that_all_queries_see_is_a_part_with_queries_folded_into_heads(
-    rng, device, rounding
-):
+def test_all_queries_see_a_prefix_that_ends_before_the_first(rng, device, rounding):
     given = made(rng, device, Sizes(2, 4, 2, 3, 40, 16))
-    none = torch.full((12,), -torch.inf, device=device)
-    folded = given.q.reshape(2, 12, 1, 16)
-    prefix = given._replace(q=folded, k=given.k[:, :, :35], v=given.v[:, :, :35], sinks=none)
-    z, lse = run(prefix)
+    none = torch.full_like(given.sinks, -torch.inf)
+    k, v = given.k[:, :, :35], given.v[:, :, :35]
+    prefix = kernel.attention(given.q, k, v, none, later=5)
     own = given._replace(k=given.k[:, :, 35:], v=given.v[:, :, 35:])
-    parts = [(z.reshape(given.q.shape), lse.reshape(given.q.shape[:3])), run(own)]
-    check(merged(parts), given, rounding)
+    check(merge([prefix, run(own)]), given, rounding)
 
 
 @pytest.mark.parametrize("sizes", EVERY, ids=str)

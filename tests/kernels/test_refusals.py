@@ -154,7 +154,8 @@ WRONG = {
     ],
     "attention": [
         ("k", ones(2, 2, 9, 8)),
-        ("k", ones(1, 2, 9, 16)),
+        ("k", ones(1, 2, 9, 16)),  # all rows may share it, but then v too
+        ("k", ones(3, 2, 9, 16)),
         ("v", ones(2, 2, 8, 16)),
         ("sinks", ones(3)),
         ("padding", torch.tensor([0])),

@@ -15,8 +15,8 @@ from oss_kernels.checks import (
 def check(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, padding: Tensor | None) -> None:
     """Raises ValueError: sizes or types do not fit, or a gradient is wanted."""
     batch, heads, _, head_dim = check_axes("q", q, "batch head seq head_dim")
-    _, kv_heads, keys, _ = check_axes("k", k, "batch kv_head key head_dim")
-    check_shape("k", k, batch, kv_heads, keys, head_dim)
+    rows, kv_heads, keys, _ = check_axes("k", k, "batch kv_head key head_dim")
+    check_shape("k", k, 1 if rows == 1 else batch, kv_heads, keys, head_dim)
     check_shape("v", v, *k.shape)
     check_shape("sinks", sinks, heads)
     check_shape("padding", padding, batch)

@@ -9,23 +9,31 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from oss_kernels.attention.shared import fold, unfold
+
 SCORES = 2**18  # in a block that has more than one query
 
 
 def attention(
     q: Float[Tensor, "batch head seq head_dim"],
-    k: Float[Tensor, "batch kv_head key head_dim"],
-    v: Float[Tensor, "batch kv_head key head_dim"],
+    k: Float[Tensor, "#batch kv_head key head_dim"],
+    v: Float[Tensor, "#batch kv_head key head_dim"],
     sinks: Float[Tensor, "head"],
     *,
     window: int | None = None,
     padding: Int[Tensor, "batch"] | None = None,
+    later: int = 0,
 ) -> tuple[Float[Tensor, "batch head seq head_dim"], Float[Tensor, "batch head seq"]]:
     """The operation of `reference.attention`."""
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
-    batch, heads, seq, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
-    before = keys - seq
+    shape, is_shared = q.shape, k.shape[0] == 1 != q.shape[0]
+    if is_shared:
+        q, sinks, padding = fold(q, sinks, padding, kv_heads)
+    elif padding is not None:
+        padding = padding[:, None]
+    batch, heads, seq, head_dim = q.shape
+    before = keys - seq + later  # the slot of query 0; negative if the span is short
     scaled, k, v, sink = q.to(wide) * head_dim**-0.5, k.to(wide), v.to(wide), sinks.to(wide)
     reach = keys if window is None else min(keys, window)
     size = max(1, min(seq, SCORES // max(1, batch * heads * reach)))
@@ -34,12 +42,12 @@ def attention(
     lse = scaled.new_empty(batch, heads, seq)
     for begin in range(0, seq, size):
         end = min(begin + size, seq)
-        first = 0 if window is None else max(0, min(before + end, before + begin - window + 1))
-        last = before + end
-        shape = (batch, kv_heads, heads // kv_heads * (end - begin))  # a kv head's heads, stacked
+        first = 0 if window is None else min(keys, max(0, before + begin - window + 1))
+        last = max(first, min(keys, before + end))
+        stack = (batch, kv_heads, heads // kv_heads * (end - begin))  # a kv head's heads, stacked
         count = batch * heads * (end - begin) * (last - first)
-        scores = scratch[:count].view(*shape, last - first)
-        block = scaled[:, :, begin:end].reshape(*shape, head_dim)
+        scores = scratch[:count].view(*stack, last - first)
+        block = scaled[:, :, begin:end].reshape(*stack, head_dim)
         torch.matmul(block, k[:, :, first:last].transpose(-1, -2), out=scores)
         by_head = scores.view(batch, heads, end - begin, last - first)
         hide(by_head, first, before + begin, window, padding)
@@ -53,7 +61,8 @@ def attention(
         mixed = (scores @ v[:, :, first:last]).view(batch, heads, end - begin, head_dim)
         z[:, :, begin:end] = mixed / total.masked_fill(total == 0, 1)[..., None]
         lse[:, :, begin:end] = top + total.log()
-    return z.to(q.dtype), lse
+    z = z.to(q.dtype)
+    return (unfold(z, kv_heads, shape), unfold(lse, kv_heads, shape[:3])) if is_shared else (z, lse)
 
 
 def hide(
@@ -61,7 +70,7 @@ def hide(
     first: int,
     query: int,
     window: int | None,
-    padding: Int[Tensor, "batch"] | None,
+    padding: Int[Tensor, "batch #head"] | None,
 ) -> None:
     """Write -inf where a query may not look; keys begin at slot `first`, queries at `query`."""
     seq, keys = scores.shape[-2:]
@@ -73,4 +82,4 @@ def hide(
     if hidden.any():
         scores.masked_fill_(hidden, -torch.inf)
     if padding is not None:
-        scores.masked_fill_((slot < padding[:, None])[:, None, None], -torch.inf)
+        scores.masked_fill_(slot < padding[..., None, None], -torch.inf)

@@ -31,7 +31,7 @@ MAX_SPLITS = 64
 def split_kernel(
     q, k, v, sinks, padding, z, lse,
     q_batch, q_head, q_seq, k_batch, k_head, k_key, v_batch, v_head, v_key,  # strides
-    heads, seq, keys, window, scale, begin_slot, split_keys,
+    heads, seq, keys, before, window, scale, begin_slot, split_keys,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr,
     ROWS: tl.constexpr, KEYS: tl.constexpr, DOT_DTYPE: tl.constexpr,
 ):  # fmt: skip
@@ -52,10 +52,10 @@ def split_kernel(
     padded = 0
     if padding is not None:
         padded = tl.load(padding + batch).to(tl.int32)
-    first = tl.maximum(keys - seq + query - window + 1, padded)
+    first = tl.maximum(before + query - window + 1, padded)
     lower = tl.maximum(begin_slot + split * split_keys, padded)
     upper = tl.minimum(begin_slot + (split + 1) * split_keys, keys)
-    last = tl.minimum(keys - seq + query, upper - 1)  # zeros beyond the split are not keys
+    last = tl.minimum(before + query, upper - 1)  # zeros beyond the split are not keys
 
     sink = tl.load(sinks + head, mask=real, other=0.0).to(tl.float32) * LOG2E
     top, total, mixed = begin(tl.where(split == 0, sink, NOTHING), HEAD_DIM)
@@ -110,13 +110,15 @@ def merge_kernel(
 
 def launches(
     q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, z: Tensor, lse: Tensor,
-    window: int | None, padding: Tensor | None,
+    window: int | None, padding: Tensor | None, later: int = 0,
 ) -> tuple[Launch, ...]:  # fmt: skip
     """For a few queries; z [batch seq head head_dim] and lse [batch head seq] contiguous."""
     batch, heads, seq, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
-    arguments, constants = inputs(q, k, v, sinks, window, padding)
-    span = keys if window is None else min(keys, seq + window - 1)  # slots that any query sees
+    arguments, constants = inputs(q, k, v, sinks, window, padding, later)
+    span = keys  # slots that any query sees: the last of the keys
+    if window is not None:
+        span = max(0, min(keys, seq + window - 1 - later))
     split_keys = max(MIN_SPLIT, triton.next_power_of_2(triton.cdiv(span, MAX_SPLITS)))
     splits = max(1, triton.cdiv(span, split_keys))
     z_parts, lse_parts = z, lse

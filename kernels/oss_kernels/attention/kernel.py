@@ -17,11 +17,11 @@ DECODE_ROWS = 64  # queries times query heads of a kv head
 
 def launches(
     q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, z: Tensor, lse: Tensor,
-    window: int | None, padding: Tensor | None,
+    window: int | None, padding: Tensor | None, later: int = 0,
 ) -> tuple[Launch, ...]:  # fmt: skip
     """z [batch seq head head_dim] and lse [batch head seq] contiguous; the others' last axis."""
     heads, seq = q.shape[1:3]
-    given = (q, k, v, sinks, z, lse, window, padding)
+    given = (q, k, v, sinks, z, lse, window, padding, later)
     if 0 < heads // k.shape[1] * seq <= DECODE_ROWS:
         return decode.launches(*given)
     return (prefill.launch(*given),)
@@ -29,12 +29,13 @@ def launches(
 
 def attention(
     q: Float[Tensor, "batch head seq head_dim"],
-    k: Float[Tensor, "batch kv_head key head_dim"],
-    v: Float[Tensor, "batch kv_head key head_dim"],
+    k: Float[Tensor, "#batch kv_head key head_dim"],
+    v: Float[Tensor, "#batch kv_head key head_dim"],
     sinks: Float[Tensor, "head"],
     *,
     window: int | None = None,
     padding: Int[Tensor, "batch"] | None = None,
+    later: int = 0,
 ) -> tuple[Float[Tensor, "batch head seq head_dim"], Float[Tensor, "batch head seq"]]:
     """The operation of `reference.attention`.
 
@@ -48,6 +49,10 @@ def attention(
     sinks, padding = sinks.contiguous(), None if padding is None else padding.contiguous()
     z = q.new_empty(batch, seq, heads, head_dim)
     lse = q.new_empty(batch, heads, seq, dtype=torch.float32)
-    for launch in launches(q, k, v, sinks, z, lse, window, padding):
+    if k.shape[2] == 0:
+        z.zero_()
+        lse.copy_(sinks[:, None].expand_as(lse))
+        return z.transpose(1, 2), lse
+    for launch in launches(q, k, v, sinks, z, lse, window, padding, later):
         launch()
     return z.transpose(1, 2), lse

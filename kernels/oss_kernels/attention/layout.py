@@ -11,17 +11,25 @@ STRIDES = (
 
 
 def inputs(
-    q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, window: int | None, padding: Tensor | None
-) -> tuple[dict[str, Tensor | int | float], dict[str, object]]:
-    """Arguments and constants. Any strides will do but for the last axis's, which is 1."""
-    _, heads, seq, head_dim = q.shape
+    q: Tensor, k: Tensor, v: Tensor, sinks: Tensor,
+    window: int | None, padding: Tensor | None, later: int,
+) -> tuple[dict[str, Tensor | int | float], dict[str, object]]:  # fmt: skip
+    """Arguments and constants. Any strides will do but for the last axis's, which is 1.
+
+    `before` is the key slot of query 0, negative if the span is short. With k and v of batch 1, all
+    rows of q read the one row.
+    """
+    batch, heads, seq, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
-    strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
+    strides = [*q.stride()[:3], *k.stride()[:3], *v.stride()[:3]]
+    if k.shape[0] != batch:
+        strides[3] = strides[6] = 0
     arguments: dict[str, Tensor | int | float] = {
         "q": q, "k": k, "v": v, "sinks": sinks,
         **dict(zip(STRIDES, strides, strict=True)),
         "heads": heads, "seq": seq, "keys": keys,
-        "window": keys if window is None else window,  # no query is further from a key
+        "before": keys - seq + later,
+        "window": keys + later if window is None else window,  # no query is further from a key
         "scale": head_dim**-0.5 * LOG2E.value,
     }  # fmt: skip
     constants: dict[str, object] = {

@@ -25,7 +25,7 @@ from oss_kernels.launch import Launch
 def prefill_kernel(
     q, k, v, sinks, padding, z, lse,
     q_batch, q_head, q_seq, k_batch, k_head, k_key, v_batch, v_head, v_key,  # strides
-    heads, seq, keys, window, scale,
+    heads, seq, keys, before, window, scale,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr,
     QUERIES: tl.constexpr, KEYS: tl.constexpr, DOT_DTYPE: tl.constexpr,
 ):  # fmt: skip
@@ -45,10 +45,10 @@ def prefill_kernel(
     padded = 0
     if padding is not None:
         padded = tl.load(padding + batch).to(tl.int32)
-    last = keys - seq + query
-    first = tl.maximum(last - window + 1, padded)
-    lower = tl.maximum(keys - seq + tile * QUERIES - window + 1, padded)
-    upper = tl.minimum(keys - seq + (tile + 1) * QUERIES, keys)
+    first = tl.maximum(before + query - window + 1, padded)
+    lower = tl.maximum(before + tile * QUERIES - window + 1, padded)
+    upper = tl.minimum(before + (tile + 1) * QUERIES, keys)
+    last = tl.minimum(before + query, upper - 1)  # zeros beyond the span are not keys
 
     sink = tl.load(sinks + head).to(tl.float32) * LOG2E
     top, total, mixed = begin(tl.zeros([QUERIES], tl.float32) + sink, HEAD_DIM)
@@ -76,12 +76,12 @@ def prefill_kernel(
 
 def launch(
     q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, z: Tensor, lse: Tensor,
-    window: int | None, padding: Tensor | None,
+    window: int | None, padding: Tensor | None, later: int = 0,
 ) -> Launch:  # fmt: skip
     """For any number of queries; z [batch seq head head_dim], lse [batch head seq], contiguous."""
     batch, heads, seq, _ = q.shape
     queries = min(128, max(16, triton.next_power_of_2(seq)))
-    arguments, constants = inputs(q, k, v, sinks, window, padding)
+    arguments, constants = inputs(q, k, v, sinks, window, padding, later)
     return Launch(
         prefill_kernel,
         (batch * heads, triton.cdiv(seq, queries)),

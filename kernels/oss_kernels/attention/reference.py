@@ -8,21 +8,29 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from oss_kernels.attention.shared import fold, unfold
+
 
 def attention(
     q: Float[Tensor, "batch head seq head_dim"],
-    k: Float[Tensor, "batch kv_head key head_dim"],
-    v: Float[Tensor, "batch kv_head key head_dim"],
+    k: Float[Tensor, "#batch kv_head key head_dim"],
+    v: Float[Tensor, "#batch kv_head key head_dim"],
     sinks: Float[Tensor, "head"],
     *,
     window: int | None = None,
     padding: Int[Tensor, "batch"] | None = None,
+    later: int = 0,
 ) -> tuple[Float[Tensor, "batch head seq head_dim"], Float[Tensor, "batch head seq"]]:
     """(z, lse): values averaged by the softmax of q·k / sqrt(head_dim) and the sink; its log-sum.
 
-    Query i sits at key slot `key - seq + i` and sees that slot and those before it; with a
+    Query i sits at key slot `key - seq + i + later` and sees that slot and those before it; with a
     `window`, only the last `window` of them, its own included. The first `padding` slots of a batch
     row are no tokens, and no query sees them. Query head h reads kv head h // (head / kv_head).
+
+    The keys may be a span of a longer sequence: `later` is the number of key slots after them,
+    which other calls attend to. A query may then sit after the last key given. `merge.merge` makes
+    one result of the spans'. A batch of queries may share one row of keys: k and v [1 kv_head key
+    head_dim] are not copied.
 
     lse is the natural logarithm of the sum of exponentials, the sink's included. A query that sees
     no key has z = 0 and lse = its sink. A sink of -inf is no sink; with it such a query has
@@ -31,18 +39,23 @@ def attention(
     Float32 inside, float64 for float64 q; z has q's dtype, lse is not rounded.
     """
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
-    batch, heads, seq, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
+    shape, is_shared = q.shape, k.shape[0] == 1 != q.shape[0]
+    if is_shared:
+        q, sinks, padding = fold(q, sinks, padding, kv_heads)
+    elif padding is not None:
+        padding = padding[:, None]
+    batch, heads, seq, head_dim = q.shape
     stack = (batch, kv_heads, heads // kv_heads * seq)  # heads of a kv head, one below the other
 
     slot = torch.arange(keys, device=q.device)
-    distance = torch.arange(keys - seq, keys, device=q.device)[:, None] - slot
+    distance = torch.arange(keys - seq, keys, device=q.device)[:, None] + later - slot
     visible = distance >= 0
     if window is not None:
         visible &= distance < window
     visible = visible[None, None]
     if padding is not None:
-        visible = visible & (slot >= padding[:, None, None, None])
+        visible = visible & (slot >= padding[..., None, None])
 
     stacked = (q.to(wide) * head_dim**-0.5).reshape(*stack, head_dim)
     scores = (stacked @ k.to(wide).transpose(-1, -2)).view(*q.shape[:3], keys)
@@ -53,4 +66,5 @@ def attention(
     nothing = lse.isneginf()[..., None]  # no key and no sink: a softmax of nothing
     shares = logits.softmax(dim=-1).masked_fill(nothing, 0)[..., :-1]
     z = shares.reshape(*stack, keys) @ v.to(wide)
-    return z.view(q.shape).to(q.dtype), lse
+    z = z.view(q.shape).to(q.dtype)
+    return (unfold(z, kv_heads, shape), unfold(lse, kv_heads, shape[:3])) if is_shared else (z, lse)
