@@ -24,6 +24,11 @@ def made(rng, device, dtype, tokens, hidden, experts):
     return [torch.randn(*shape, generator=rng).to(device, dtype) for shape in shapes]
 
 
+def lower_first(logits, slots):
+    """The choice of the kernel: NaN first, then falling; of equal logits the lower expert first."""
+    return logits.sort(dim=-1, descending=True, stable=True).indices[:, :slots].int()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("tokens", "hidden", "experts", "slots"), [*SIZES, (0, 96, 32, 4)])
 def test_the_kernel_chooses_and_weighs_as_defined(
@@ -41,8 +46,7 @@ def test_the_kernel_chooses_and_weighs_as_defined(
     best = logits.sort(dim=-1, descending=True).values[:, :slots]
     assert shown.shape == (tokens, experts)
     assert (shown - logits).abs().le(error).all()
-    falling = shown.sort(dim=-1, descending=True, stable=True)
-    assert torch.equal(falling.indices[:, :slots].int(), ids), "chosen by other logits than shown"
+    assert torch.equal(lower_first(shown, slots), ids), "chosen by other logits than shown"
     assert (best - chosen).abs().le(2 * error).all()
     assert all(len(set(row)) == slots for row in ids.tolist())
     # The softmax of logits off by `error` is off by that times 2, plus its own few roundings.
@@ -51,7 +55,7 @@ def test_the_kernel_chooses_and_weighs_as_defined(
     )
 
 
-def test_of_equal_logits_the_lower_expert_comes_first(rng, device):
+def test_of_equal_logits_the_kernel_takes_the_lower_expert_and_the_reference_topks(rng, device):
     """Small whole numbers, of which every sum is exact in any order: the ties are real."""
     x = torch.randint(-1, 2, (40, 32), generator=rng).to(device).float()
     weight = torch.randint(-1, 2, (32, 32), generator=rng).to(device).float()
@@ -63,7 +67,8 @@ def test_of_equal_logits_the_lower_expert_comes_first(rng, device):
     keys = logits * 64 - torch.arange(32, device=device)  # whole logits first, experts second
     assert ids.tolist() == keys.argsort(dim=-1, descending=True)[:, :6].tolist()
     ids_too, weights_too, _ = reference.router(x, weight, bias, 6)
-    assert torch.equal(ids, ids_too)
+    assert torch.equal(ids_too.cpu(), logits.cpu().topk(6).indices.int())
+    assert not torch.equal(ids, ids_too), "topk takes the lower expert; the docstrings can go"
     torch.testing.assert_close(weights, weights_too, rtol=1e-6, atol=0)
 
 
@@ -99,7 +104,10 @@ def test_nan_stays_nan_and_leads_to_other_experts_each_time(rng, device):
     ids, weights, _ = kernel.router(x, weight, bias, 4)
     assert weights[1].isnan().all()
     assert weights[[0, 2]].isfinite().all()
-    assert torch.equal(ids, reference.router(x, weight, bias, 4)[0])
+    ids_too, _, logits = reference.router(x, weight, bias, 4)
+    assert torch.equal(ids, lower_first(logits, 4))
+    assert torch.equal(ids[[0, 2]], ids_too[[0, 2]])
+    assert len(set(ids_too[1].tolist())) == 4
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -110,9 +118,10 @@ def test_experts_with_a_special_bias_are_chosen_once(rng, device, value):
         special = bias.clone()
         special[few] = value
         ids, weights, _ = kernel.router(x, weight, special, 4)
-        wanted = reference.router(x, weight, special, 4)
-        assert torch.equal(ids, wanted[0])
-        torch.testing.assert_close(weights, wanted[1], rtol=1e-5, atol=0, equal_nan=True)
+        ids_too, wanted, logits = reference.router(x, weight, special, 4)
+        assert torch.equal(ids, lower_first(logits, 4))
+        assert all(len(set(row)) == 4 for row in ids_too.tolist())
+        torch.testing.assert_close(weights, wanted, rtol=1e-5, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize(("tokens", "hidden", "experts", "slots"), SIZES)
@@ -137,3 +146,21 @@ def test_the_reference_is_the_models_router(rng):
     assert torch.equal(ids, seen["moe.expert_ids"][0].int())
     torch.testing.assert_close(weights, seen["moe.expert_weights"][0], rtol=1e-5, atol=0)
     torch.testing.assert_close(logits, seen["moe.router_logits"][0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("experts", [32, 128])
+def test_the_reference_orders_equal_logits_as_the_model_does(rng, experts):
+    config = ModelConfig(
+        hidden_size=16, intermediate_size=8, num_experts=experts, experts_per_token=4
+    )
+    model = MixtureOfExperts(config, DenseExperts)
+    model.gate.weight.data.zero_()  # the bias alone decides, and its ties are exact
+    seen: dict[str, torch.Tensor] = {}
+    for _ in range(20):
+        seen.clear()
+        model.gate.bias.data = torch.randint(0, 4, (experts,), generator=rng).float()
+        model(torch.randn(1, 2, 16, generator=rng), lambda name, x: seen.setdefault(name, x))
+        ids, _, _ = reference.router(
+            seen["moe.norm"][0], model.gate.weight.detach(), model.gate.bias.detach(), 4
+        )
+        assert torch.equal(ids, seen["moe.expert_ids"][0].int())

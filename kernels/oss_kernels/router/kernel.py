@@ -7,6 +7,10 @@
 One token uses a tile of 16 as well, with 15 rows masked: matrix instructions want 16 rows, their
 arithmetic is free beside reading the weights, and a token's logits come out the same, bit for bit,
 alone or among thousands. That matters here more than elsewhere: a last bit can choose an expert.
+
+Exactly equal float32 logits are the one place where the choice differs from the reference: here the
+lower expert comes first. The reference takes torch.topk's order, in which two equal logits are
+ordered by what the token's other logits are; a kernel would have to repeat torch's algorithm.
 """
 
 import torch

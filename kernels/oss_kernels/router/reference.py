@@ -14,11 +14,12 @@ def router(
     """(ids, weights) of each token's `slots` experts by falling logit, and all experts' logits.
 
     x is already normed. Logits are computed and kept in float32 (float64 for float64 x), whatever
-    the weights are; of equal logits the lower expert comes first. The softmax is over the chosen
-    logits only, so a token's weights sum to one. ids are int32, weights have the logits' type.
+    the weights are. Equal logits are ordered as torch.topk does on a CPU, which is transformers'
+    order there. The softmax is over the chosen logits only, so a token's weights sum to one. ids
+    are int32, weights have the logits' type.
     """
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     logits = x.to(wide) @ weight.to(wide).T + bias.to(wide)
-    # A stable sort keeps equal logits in expert order; torch.topk promises no order for them.
-    falling, experts = logits.sort(dim=-1, descending=True, stable=True)
-    return experts[:, :slots].int(), falling[:, :slots].softmax(dim=-1), logits
+    # A GPU's torch.topk may order equal logits differently, so the CPU's makes the choice.
+    ids = logits.detach().cpu().topk(slots, dim=-1).indices.to(logits.device)
+    return ids.int(), logits.gather(-1, ids).softmax(dim=-1), logits
