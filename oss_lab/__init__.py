@@ -9,73 +9,54 @@ Nothing below is imported before it is first used, so `import oss_lab` does not 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from oss_lab.version import __version__
+from oss_lab.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from oss_lab.engine.generate import Sampling
-    from oss_lab.hooks.interventions import (
-        AddVector,
-        BiasExpert,
-        ForceExpert,
-        HideKeys,
-        NarrowWindow,
-        Patch,
-        ScaleExpert,
-        ScaleHead,
-        ScaleSlot,
-        SetSink,
-        ShiftSink,
-        SwapIn,
-    )
-    from oss_lab.lab import Lab, load
-    from oss_lab.record.reply import Reply
-    from oss_lab.record.trace import Trace, read_trace
+    from oss_lab.engine.sampling import Sampling as Sampling
+    from oss_lab.hooks.interventions import AblateExpert as AblateExpert
+    from oss_lab.hooks.interventions import AblateHead as AblateHead
+    from oss_lab.hooks.interventions import AblateSlot as AblateSlot
+    from oss_lab.hooks.interventions import AddVector as AddVector
+    from oss_lab.hooks.interventions import BanExpert as BanExpert
+    from oss_lab.hooks.interventions import BiasExpert as BiasExpert
+    from oss_lab.hooks.interventions import ForceExpert as ForceExpert
+    from oss_lab.hooks.interventions import HideKeys as HideKeys
+    from oss_lab.hooks.interventions import Hook as Hook
+    from oss_lab.hooks.interventions import NarrowWindow as NarrowWindow
+    from oss_lab.hooks.interventions import Patch as Patch
+    from oss_lab.hooks.interventions import RemoveSink as RemoveSink
+    from oss_lab.hooks.interventions import ScaleExpert as ScaleExpert
+    from oss_lab.hooks.interventions import ScaleHead as ScaleHead
+    from oss_lab.hooks.interventions import ScaleSlot as ScaleSlot
+    from oss_lab.hooks.interventions import SetSink as SetSink
+    from oss_lab.hooks.interventions import ShiftSink as ShiftSink
+    from oss_lab.hooks.interventions import UseNextBest as UseNextBest
+    from oss_lab.lab import Lab as Lab
+    from oss_lab.lab import load as load
+    from oss_lab.record.reply import Reply as Reply
+    from oss_lab.record.trace import Trace as Trace
+    from oss_lab.record.trace import read_trace as read_trace
 
 MODULES = {
-    "oss_lab.lab": ("Lab", "load"),
-    "oss_lab.engine.generate": ("Sampling",),
-    "oss_lab.record.reply": ("Reply",),
-    "oss_lab.record.trace": ("Trace", "read_trace"),
-    "oss_lab.hooks.interventions": (
-        "AddVector",
-        "BiasExpert",
-        "ForceExpert",
-        "HideKeys",
-        "NarrowWindow",
-        "Patch",
-        "ScaleExpert",
-        "ScaleHead",
-        "ScaleSlot",
-        "SetSink",
-        "ShiftSink",
-        "SwapIn",
-    ),
+    "oss_lab.lab": "Lab load",
+    "oss_lab.engine.sampling": "Sampling",
+    "oss_lab.record.reply": "Reply",
+    "oss_lab.record.trace": "Trace read_trace",
+    "oss_lab.hooks.interventions": """
+        AblateExpert AblateHead AblateSlot AddVector BanExpert BiasExpert ForceExpert HideKeys Hook
+        NarrowWindow Patch RemoveSink ScaleExpert ScaleHead ScaleSlot SetSink ShiftSink UseNextBest
+    """,
 }
-HOMES = {name: module for module, names in MODULES.items() for name in names}
-__all__ = [
-    "AddVector",
-    "BiasExpert",
-    "ForceExpert",
-    "HideKeys",
-    "Lab",
-    "NarrowWindow",
-    "Patch",
-    "Reply",
-    "Sampling",
-    "ScaleExpert",
-    "ScaleHead",
-    "ScaleSlot",
-    "SetSink",
-    "ShiftSink",
-    "SwapIn",
-    "Trace",
-    "__version__",
-    "load",
-    "read_trace",
-]
+HOMES = {name: module for module, names in MODULES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return sorted([*HOMES, "__version__"])
     if name in HOMES:
         return getattr(import_module(HOMES[name]), name)
     raise AttributeError(f"module 'oss_lab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*HOMES, "__version__"])

@@ -21,13 +21,17 @@ from collections.abc import Iterator
 from importlib import metadata, resources
 from pathlib import Path
 from textwrap import shorten
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tiktoken
 from tiktoken.load import read_file_cached
 
 from oss_lab.config import GPT_OSS_20B, GPT_OSS_NANO
 from oss_lab.errors import VocabularyError
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool
+    from torch import Tensor
 
 O200K_URL = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
 O200K_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
@@ -300,3 +304,14 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return shorten(f"{type(error).__name__}: {error}", 160)
+
+
+def usable_ids(encoding: tiktoken.Encoding, vocab_size: int) -> "Bool[Tensor, 'vocab']":
+    """Which rows of the unembedding may be generated: all but the reserved tokens'."""
+    import torch
+
+    usable = torch.arange(vocab_size) < encoding.n_vocab
+    for name in encoding.special_tokens_set:
+        if name.startswith("<|reserved_"):
+            usable[encoding.encode_single_token(name)] = False
+    return usable

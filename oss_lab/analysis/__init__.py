@@ -4,6 +4,7 @@ Of one prediction:
     attribution.py        how much each head and expert slot adds to one token's logit
     counterfactual.py     what if an expert had not spoken, or the next best in its place?
     gradients.py          which tokens it rests on: gradients at a point, or along a line
+    point_gradients.py    the same at several points at once, labeled like a trace
     lens.py               what each layer would predict if it were the last
 Of one reply:
     branch.py             a tree of what could have been said: edit a token, and go on from there
@@ -16,9 +17,13 @@ Of two positions or sequences:
     patched_rows.py       a batch of one sequence, each row with other values put in
     reach.py              by which layers information could come from one position to another
 Of a corpus:
+    collect.py            traces of every prompt in a folder; resumes an interrupted run
     probe.py              what can be read linearly from a residual stream, a layer at a time
     routing/              the router's choices: an atlas of experts, baselines, pairs, paths
     sinks/                what each head's sink takes, where, and what it depends on
+Of any of these:
+    tracing.py            from requests to traces
+    forwards.py           forwards over a cache, under the interventions in force
 Of any figure:
     statistics/           intervals, information and explained variance
 """

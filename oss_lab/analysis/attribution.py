@@ -7,17 +7,19 @@ by way of later layers is not in it.
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from oss_lab.engine.generate import check_tokens
+from oss_lab.engine.request import check_tokens
 from oss_lab.errors import LabError, check_index
-from oss_lab.hooks.inside import Prompt
-from oss_lab.lab import Lab
 from oss_lab.model.transformer import Block
+
+if TYPE_CHECKING:
+    from oss_lab.lab import Lab
+    from oss_lab.lab.prompts import Prompt
 
 POINTS = (
     "embed",
@@ -58,9 +60,9 @@ class Attribution:
         return self.embedding + sum(float(part.sum()) for part in parts)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def attribution(
-    lab: Lab, of: Prompt, position: int, token: int, against: int | None = None
+    lab: "Lab", of: "Prompt", position: int, token: int, against: int | None = None
 ) -> Attribution:
     """The parts of the logit that `token` gets behind `position`, less those of `against`.
 

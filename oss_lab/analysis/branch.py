@@ -16,28 +16,39 @@ import math
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from oss_lab.analysis.branch_node import Node
 from oss_lab.analysis.branch_trace import ROUNDING, Parting, parting, read_on, retraced
+from oss_lab.analysis.forwards import choose_engine
 from oss_lab.engine.cache import KVCache
-from oss_lab.engine.generate import Sampling, Token, check_tokens
+from oss_lab.engine.request import Request, check_tokens
+from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation, End, StreamParser
 from oss_lab.harmony.specials import START, specials
-from oss_lab.hooks.inside import Prompt
+from oss_lab.hooks.interventions.in_force import in_force
 from oss_lab.hooks.points import ALWAYS
-from oss_lab.lab import MAX_TOKENS, Lab
-from oss_lab.record.reply import Reply, ReplyBuilder, Timing
+from oss_lab.record.builder import ReplyBuilder
+from oss_lab.record.reply import Reply, Timing
+from oss_lab.record.token import Token
 from oss_lab.record.token_labels import text_of
 from oss_lab.record.trace import Trace
+
+if TYPE_CHECKING:
+    from oss_lab.lab import Lab
+    from oss_lab.lab.prompts import Prompt
 
 SHOWN = 64  # characters of a node in the listing of a tree
 
 
 class Tree:
-    """Branches of one sequence; `nodes` in the order in which they were made, the root first."""
+    """Branches of one sequence; `nodes` in the order in which they were made, the root first.
 
-    def __init__(self, lab: Lab, of: Prompt) -> None:
+    One engine computes all of a tree: `engine`.
+    """
+
+    def __init__(self, lab: "Lab", of: "Prompt") -> None:
         """Read a reply with its prompt, a conversation, or token ids, under the interventions in
         force: those under which the reply was written should be.
 
@@ -47,8 +58,9 @@ class Tree:
         self.lab = lab
         self._reply = of if isinstance(of, Reply) else None
         ids = lab.tokens_of(of)
+        self.engine = choose_engine(lab).engine
         cache = KVCache(lab.config)
-        known = (math.nan, *read_on(lab, ids, cache, lab.taps()))
+        known = (math.nan, *read_on(lab, ids, cache, self.engine))
         tokens = [Token(id, p, forced=True) for id, p in zip(ids, known, strict=True)]
         if self._reply is not None:
             tokens[len(self._reply.prompt_tokens) :] = self._reply.tokens
@@ -65,7 +77,7 @@ class Tree:
         write: str | Sequence[int] = (),
         *,
         sampling: Sampling | None = None,
-        max_tokens: int = MAX_TOKENS,
+        max_tokens: int = 2048,
         alternatives: int = 0,
     ) -> Node:
         """Keep a node's first `at` tokens, write there what is given, and let the model go on.
@@ -85,24 +97,35 @@ class Tree:
             raise LabError(f"node {node.number} is of another tree; branch it there")
         if not 1 <= at <= len(node.ids):
             raise LabError(f"at is {at}; node {node.number} can part from 1 to {len(node.ids)} on")
-        given = lab.encoding.encode_ordinary(write) if isinstance(write, str) else list(write)
+        given = lab.tokenizer.encode_ordinary(write) if isinstance(write, str) else list(write)
         ids = [*kept, *given]
         check_tokens(ids, lab.config, name="the branch")
         goes_on = max_tokens != 0 and ids[-1] not in lab.stops
         if not given and not goes_on:
             raise LabError(f"nothing would come behind position {at - 1}: give it tokens")
+        self._check_engine()
         cache = node.cache.fork(at=at - 1)
-        logprobs = read_on(lab, ids[at - 1 :], cache, lab.taps(at - 1))
+        logprobs = read_on(lab, ids[at - 1 :], cache, self.engine)
         tokens = [Token(id, p, forced=True) for id, p in zip(given, logprobs, strict=True)]
         drawn = seeded(sampling or lab.sampling) if goes_on else None
         if drawn is not None:
             written = lab.write_turns(
-                [ids], max_tokens=max_tokens, sampling=drawn, alternatives=alternatives, cache=cache
-            )
+                [ids], max_tokens=max_tokens, sampling=drawn, alternatives=alternatives,
+                cache=cache, engine=self.engine,
+            )  # fmt: skip
             tokens += [token for _, token in written]
         number = len(self.nodes)
         self.nodes.append(Node(number, node, at, tuple(tokens), lab.interventions, drawn, cache))
         return self.nodes[-1]
+
+    def _check_engine(self) -> None:
+        """Raise LabError where the engine of the tree cannot serve the interventions in force."""
+        request = Request((), effects=in_force(self.lab))
+        if reason := self.engine.refusal(request.reads, request.writes):
+            raise LabError(
+                f"the {self.engine.name} kernels computed this tree and cannot serve this branch"
+                f' ({reason}): load the model with kernels="reference"'
+            )
 
     def reply(self, node: Node) -> Reply:
         """The assistant's last turn in a node, by channel. It has no timing.
@@ -111,7 +134,7 @@ class Tree:
             LabError: the sequence has none.
         """
         prompt, begin = self._prompt(node.ids)
-        builder = ReplyBuilder(self.lab.encoding, prompt, node.ids[:begin])
+        builder = ReplyBuilder(self.lab.tokenizer, prompt, node.ids[:begin])
         for token in node.sequence[begin:]:
             builder.add(token)
         untimed = Timing(math.nan, math.nan, len(builder.tokens))
@@ -135,7 +158,7 @@ class Tree:
     def _lines(self, node: Node, indent: str) -> Iterator[str]:
         given = [token.id for token in node.tokens if token.forced]
         written = [token.id for token in node.tokens if not token.forced]
-        parts = [repr(short(text_of(self.lab.encoding, ids))) for ids in (given, written) if ids]
+        parts = [repr(short(text_of(self.lab.tokenizer, ids))) for ids in (given, written) if ids]
         made = "".join(f"  under {each}" for each in node.interventions)
         end = node.start + len(node.tokens) - 1
         yield f"{indent}{node.number}  {node.start}-{end}  {' + '.join(parts)}{made}"
@@ -145,11 +168,11 @@ class Tree:
 
     def _prompt(self, ids: Sequence[int]) -> tuple[Conversation, int]:
         """What the assistant's last turn answers, and where that turn begins."""
-        if self._reply is not None:
+        if self._reply is not None and self._reply.prompt is not None:
             begin = len(self._reply.prompt_tokens)
             if tuple(ids[:begin]) == self._reply.prompt_tokens:
                 return self._reply.prompt, begin
-        encoding = self.lab.encoding
+        encoding = self.lab.tokenizer
         parser = StreamParser(encoding, None)
         ends = [event for event in parser.feed(ids) if isinstance(event, End)]
         asked = [n for n, end in enumerate(ends) if end.message.role != "assistant"]

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from oss_lab.engine.cache import KVCache
-from oss_lab.engine.generate import Sampling, Token
+from oss_lab.engine.sampling import Sampling
 from oss_lab.hooks.interventions import Intervention
+from oss_lab.record.token import Token
 
 
 @dataclass(frozen=True, eq=False, repr=False)

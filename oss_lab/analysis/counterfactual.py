@@ -6,18 +6,20 @@ earlier tokens wrote into the cache stays.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from oss_lab.engine.generate import check_tokens
+from oss_lab.analysis.forwards import build_cache, choose_engine, run_forward
+from oss_lab.engine.request import check_tokens
 from oss_lab.errors import LabError, check_index
-from oss_lab.hooks.inside import Prompt
-from oss_lab.hooks.interventions.changes import Both
-from oss_lab.hooks.interventions.experts import best_of_the_rest
-from oss_lab.lab import Lab
-from oss_lab.model import Tap
+from oss_lab.hooks.interventions.experts import best_of_the_rest, check_next_best
+
+if TYPE_CHECKING:
+    from oss_lab.lab import Lab
+    from oss_lab.lab.prompts import Prompt
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,9 @@ class Counterfactuals:
     instead_kl: Float[Tensor, "layer slot"]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def counterfactuals(
-    lab: Lab, of: Prompt, position: int, target: int | None = None
+    lab: "Lab", of: "Prompt", position: int, target: int | None = None
 ) -> Counterfactuals:
     """Every expert of the token at `position` silenced and replaced, one at a time.
 
@@ -65,12 +67,13 @@ def counterfactuals(
             raise LabError(f"no token comes behind position {position}; name a target")
         target = tokens[position + 1]
     check_tokens([target], lab.config, name="the target")
+    check_next_best(lab.config)
     changes = OneSlotARow(lab.config.num_hidden_layers, lab.config.experts_per_token)
-    model, device = lab.model, lab.model.device
-    cache = lab.build_cache(tokens[:position])
-    taps = Both(lab.taps(position), changes)
-    here = torch.full((changes.rows, 1), tokens[position], device=device)
-    logits = model(here, cache.fork(batch=changes.rows), last=1, taps=taps)[:, 0]
+    engine = choose_engine(lab, changes.POINTS, changes.POINTS).engine
+    cache = build_cache(lab, tokens[:position], engine)
+    here = torch.full((changes.rows, 1), tokens[position], device=lab.model.device)
+    rows = cache.fork(batch=changes.rows)
+    logits = run_forward(lab, here, rows, last=1, also=changes, engine=engine)[:, 0]
     logprobs = logits.double().log_softmax(-1).cpu()
     plain = logprobs[0]
     deltas = (logprobs[1:, target] - plain[target]).float()
@@ -92,40 +95,37 @@ def counterfactuals(
 
 
 class OneSlotARow:
-    """Taps for a batch of copies of one token: row 0 unchanged, then a row for each layer and rank
+    """Hooks for a batch of copies of one token: row 0 unchanged, then a row for each layer and rank
     silenced, then one for each replaced by the next best."""
 
-    points = ("moe.router_logits", "moe.expert_ids", "moe.expert_weights")
-    writes = ("moe.expert_ids", "moe.expert_weights")
+    POINTS = ("moe.router_logits", "moe.expert_ids", "moe.expert_weights")
 
     def __init__(self, layers: int, slots: int) -> None:
         self.layers, self.slots = layers, slots
         self.rows = 1 + 2 * layers * slots
         self.chosen: list[Tensor] = []  # [slot] of row 0, a layer each
         self.next_best: list[Tensor] = []
+        self.logits: Tensor
 
-    def __call__(self, layer: int | None) -> Tap:
-        logits: Tensor
-
-        def change(name: str, x: Tensor) -> Tensor:
-            nonlocal logits
-            if name == "moe.router_logits":
-                logits = x
-            elif name == "moe.expert_ids":
-                assert layer is not None
-                best = best_of_the_rest(logits, x)[:, 0]
-                self.chosen.append(x[0, 0].clone())
-                self.next_best.append(best[0])
-                first = 1 + (self.layers + layer) * self.slots
-                rows = torch.arange(first, first + self.slots, device=x.device)
-                x = x.clone()
-                x[rows, 0, rows - first] = best[rows].to(x.dtype)
-            elif name == "moe.expert_weights":
-                assert layer is not None
-                first = 1 + layer * self.slots
-                rows = torch.arange(first, first + self.slots, device=x.device)
-                x = x.clone()
-                x[rows, 0, rows - first] = 0
+    def __call__(self, point: str, layer: int | None, x: Tensor) -> Tensor:
+        if layer is None or point not in self.POINTS:
             return x
-
-        return change
+        if point == "moe.router_logits":
+            self.logits = x
+            return x
+        first, best = 1 + layer * self.slots, None
+        if point == "moe.expert_ids":
+            first += self.layers * self.slots
+            best = best_of_the_rest(self.logits, x)[:, 0]
+            if bool((x[0, 0] == best[0]).any() or self.logits[0, 0, best[0]] == -torch.inf):
+                raise LabError(
+                    f"every expert of layer {layer} that was not chosen is banned, so there is no"
+                    " next best"
+                )
+            self.chosen.append(x[0, 0].clone())
+            self.next_best.append(best[0])
+        rows = torch.arange(first, first + self.slots, device=x.device)
+        x = x.clone()
+        silenced = torch.zeros_like(x[rows, 0, 0])
+        x[rows, 0, rows - first] = silenced if best is None else best[rows].to(x.dtype)
+        return x

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,11 @@ from scipy.special import rel_entr
 from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation
 from oss_lab.harmony.messages import EFFORTS, Effort
-from oss_lab.lab import Lab
 from oss_lab.record.reply import Reply
 from oss_lab.record.token_labels import channel_counts
+
+if TYPE_CHECKING:
+    from oss_lab.lab import Lab
 
 Shares = NDArray[np.float64]
 Pair = tuple[Effort, Effort]
@@ -44,7 +47,7 @@ class EffortLens:
 
 
 def effort_lens(
-    lab: Lab, question: str | Conversation, *, seed: int = 0, max_tokens: int = 2048
+    lab: "Lab", question: str | Conversation, *, seed: int = 0, max_tokens: int = 2048
 ) -> EffortLens:
     """Ask at low, medium and high effort with the same seed.
 
@@ -75,7 +78,7 @@ def effort_lens(
             null.append(jensen_shannon(use(one, experts), use(other, experts)))
         by_chance[pair] = np.percentile(null, 95, axis=0)
     counts: dict[Effort, Counter[str]] = {
-        effort: channel_counts(reply, lab.encoding) for effort, reply in replies.items()
+        effort: channel_counts(reply, lab.tokenizer) for effort, reply in replies.items()
     }
     return EffortLens(replies, counts, divergence, by_chance)
 

@@ -18,20 +18,21 @@ the spelt-out forward of the same weights is differentiated, in the model's dtyp
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from oss_lab.engine.generate import check_tokens
+from oss_lab.analysis.forwards import run_forward
+from oss_lab.engine.request import check_tokens
 from oss_lab.errors import LabError, check_index
-from oss_lab.hooks.inside import Prompt
-from oss_lab.hooks.interventions.changes import Both
 from oss_lab.hooks.points import AFTER_THE_LAYERS, POINTS
-from oss_lab.lab import Lab
-from oss_lab.model import Tap
 from oss_lab.progress import progress
+
+if TYPE_CHECKING:
+    from oss_lab.lab import Lab
+    from oss_lab.lab.prompts import Prompt
 
 STEPS = 128  # of a line; the gap says whether they are enough
 INSIDE = tuple(
@@ -106,7 +107,7 @@ class Integrated:
 
 
 def gradient(
-    lab: Lab, of: Prompt, target: Target, point: str = "embed", layer: int | None = None
+    lab: "Lab", of: "Prompt", target: Target, point: str = "embed", layer: int | None = None
 ) -> Gradient:
     """The gradient of a prediction by a point of the forward, under the interventions in force.
 
@@ -123,8 +124,8 @@ def gradient(
 
 
 def integrated_gradients(
-    lab: Lab,
-    of: Prompt,
+    lab: "Lab",
+    of: "Prompt",
     target: Target,
     point: str = "embed",
     layer: int | None = None,
@@ -170,7 +171,7 @@ def integrated_gradients(
 
 
 class Leaf:
-    """Taps that put a leaf of the graph in the place of one point, and note the chosen experts.
+    """Hooks that put a leaf of the graph in the place of one point, and note the chosen experts.
 
     Args:
         put: what stands at the point instead of its own value [seq hidden].
@@ -185,23 +186,18 @@ class Leaf:
         held: Sequence[Tensor] | None = None,
     ) -> None:
         self.point, self.layer, self.put, self.held = point, layer, put, held
-        self.points = (point, "moe.expert_ids")
-        self.writes = self.points  # kernels have weighed by then: the spelt-out forward is run
         self.experts: list[Int[Tensor, "1 seq slot"]] = []  # of each layer
         self.leaf: Float[Tensor, "1 seq hidden"]
 
-    def __call__(self, layer: int | None) -> Tap:
-        def tap(name: str, x: Tensor) -> Tensor:
-            if name == "moe.expert_ids":
-                x = x if self.held is None else self.held[len(self.experts)]
-                self.experts.append(x)
-            if (name, layer) != (self.point, self.layer):
-                return x
-            value = x if self.put is None else self.put[None].to(x)
-            self.leaf = value.detach().clone().requires_grad_()
-            return self.leaf
-
-        return tap
+    def __call__(self, point: str, layer: int | None, x: Tensor) -> Tensor:
+        if point == "moe.expert_ids":
+            x = x if self.held is None else self.held[len(self.experts)]
+            self.experts.append(x)
+        if (point, layer) != (self.point, self.layer):
+            return x
+        value = x if self.put is None else self.put[None].to(x)
+        self.leaf = value.detach().clone().requires_grad_()
+        return self.leaf
 
     @property
     def value(self) -> Float[Tensor, "seq hidden"]:
@@ -222,18 +218,18 @@ class Leaf:
         )
 
 
-def run(lab: Lab, tokens: Sequence[int], target: Target, leaf: Leaf) -> float:
+def run(lab: "Lab", tokens: Sequence[int], target: Target, leaf: Leaf) -> float:
     """One forward and one backward; the target's value."""
     with torch.inference_mode(False), torch.enable_grad():
         row = torch.tensor([list(tokens[: target.position + 1])], device=lab.model.device)
-        logits = lab.model(row, last=1, taps=Both(lab.taps(), leaf))
+        logits = run_forward(lab, row, last=1, also=leaf, engine=lab.engines.reference)
         output = target.value(logits[0, -1])
         output.backward()
     return output.item()
 
 
 def begun(
-    lab: Lab, values: Float[Tensor, "seq hidden"], point: str, baseline: Tensor | None
+    lab: "Lab", values: Float[Tensor, "seq hidden"], point: str, baseline: Tensor | None
 ) -> Float[Tensor, "seq hidden"]:
     """Where the line begins.
 
@@ -251,7 +247,7 @@ def begun(
     return baseline.float().cpu().expand_as(values)
 
 
-def check(lab: Lab, tokens: Sequence[int], target: Target, point: str, layer: int | None) -> None:
+def check(lab: "Lab", tokens: Sequence[int], target: Target, point: str, layer: int | None) -> None:
     """Raise LabError for what cannot be differentiated."""
     check_index("position", target.position, len(tokens))
     pair = [target.token] if target.against is None else [target.token, target.against]

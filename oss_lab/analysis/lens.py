@@ -7,21 +7,25 @@ that shows early was there to be read, one that does not may still be there in a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from oss_lab.engine.generate import check_tokens
+from oss_lab.engine.request import check_tokens
 from oss_lab.errors import LabError, check_index
 from oss_lab.hooks.derived import layer_logits
-from oss_lab.hooks.inside import Prompt
-from oss_lab.lab import Lab
+from oss_lab.hooks.selection import is_integer
+
+if TYPE_CHECKING:
+    from oss_lab.lab import Lab
+    from oss_lab.lab.prompts import Prompt
 
 ROWS = 64  # positions whose logits are held in float64 at once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Lens:
     """The prediction behind each position, layer by layer. All in nats.
 
@@ -44,11 +48,15 @@ class Lens:
     entropy: Float[Tensor, "layer position"]
     divergence: Float[Tensor, "layer position"]
 
+    def __repr__(self) -> str:
+        layers, positions = self.rank.shape
+        return f"<Lens of {layers} layers at {positions} positions>"
 
-@torch.inference_mode()
+
+@torch.no_grad()
 def lens(
-    lab: Lab,
-    of: Prompt,
+    lab: "Lab",
+    of: "Prompt",
     positions: Sequence[int] | None = None,
     target: int | None = None,
     *,
@@ -69,8 +77,8 @@ def lens(
         positions = range(len(tokens) - (target is None))
     positions = tuple(positions)
     targets = targets_of(lab, tokens, positions, target)
-    if not 1 <= top <= lab.config.vocab_size:
-        raise LabError(f"top is {top}; it must be from 1 to {lab.config.vocab_size}")
+    if not is_integer(top) or not 1 <= top <= lab.config.vocab_size:
+        raise LabError(f"top is {top!r}; it must be from 1 to {lab.config.vocab_size}")
     trace = lab.trace(tokens, ["resid.post", "out.logits"], positions=positions)
     layers = range(lab.config.num_hidden_layers)
     own, followed = trace.tensor("out.logits"), torch.tensor(targets)
@@ -97,7 +105,7 @@ def lens(
 
 
 def targets_of(
-    lab: Lab, tokens: Sequence[int], positions: Sequence[int], target: int | None
+    lab: "Lab", tokens: Sequence[int], positions: Sequence[int], target: int | None
 ) -> tuple[int, ...]:
     """The id that is followed at each position.
 

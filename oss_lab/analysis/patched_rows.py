@@ -5,17 +5,20 @@ that their attention scores stay within SCORES.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from oss_lab.analysis.forwards import run_forward
 from oss_lab.config import ModelConfig
 from oss_lab.engine.cache import KVCache
-from oss_lab.hooks.interventions.changes import Both
+from oss_lab.engine.engine import Engine
 from oss_lab.hooks.points import POINTS
-from oss_lab.lab import Lab
-from oss_lab.model.tap import Tap, keep
+
+if TYPE_CHECKING:
+    from oss_lab.lab import Lab
 
 SCORES = 2**24  # attention scores of one layer that a chunk of rows may take, 64 MiB
 Site = tuple[int, int | None]
@@ -23,28 +26,31 @@ Site = tuple[int, int | None]
 
 
 def swept(
-    lab: Lab,
+    lab: "Lab",
     corrupted: Sequence[int],
     cache: KVCache,
     begin: int,
     point: str,
     values: Sequence[Tensor],
     sites: Sequence[Site],
+    engine: Engine,
 ) -> Float[Tensor, "site vocab"]:
     """The last logits of a sequence with each site patched, run from `begin` on.
 
     Args:
         cache: holds all of the sequence, read without a patch.
         values: of the clean run, by layer, at the positions from `begin` on that are patched.
+        engine: that computed the cache.
     """
     suffix = torch.tensor([list(corrupted[begin:])], device=lab.model.device)
     size = rows_at_once(lab.config, len(corrupted), suffix.shape[1])
     found: list[Tensor] = []
     for start in range(0, len(sites), size):
         chunk = sites[start : start + size]
-        taps = Both(lab.taps(begin), OneSiteARow(point, values, chunk))
         rows = cache.fork(batch=len(chunk), at=begin)
-        logits = lab.model(suffix.expand(len(chunk), -1), rows, last=1, taps=taps)
+        patched = OneSiteARow(point, values, chunk)
+        ids = suffix.expand(len(chunk), -1)
+        logits = run_forward(lab, ids, rows, last=1, also=patched, engine=engine)
         found.append(logits[:, 0].double().cpu())
     return torch.cat(found)
 
@@ -55,29 +61,22 @@ def rows_at_once(config: ModelConfig, keys: int, queries: int) -> int:
 
 
 class OneSiteARow:
-    """Taps for a batch of one sequence: each row gets the values of one site, at its first
+    """Hooks for a batch of one sequence: each row gets the values of one site, at its first
     positions."""
 
     def __init__(self, point: str, values: Sequence[Tensor], sites: Sequence[Site]) -> None:
         self.point, self.values, self.sites = point, values, sites
-        self.points = self.writes = (point,)
 
-    def __call__(self, layer: int | None) -> Tap:
+    def __call__(self, point: str, layer: int | None, x: Tensor) -> Tensor:
         rows = [row for row, (of, _) in enumerate(self.sites) if of == layer]
-        if layer is None or not rows:
-            return keep
-        heads = [self.sites[row][1] for row in rows]
-
-        def change(name: str, x: Tensor) -> Tensor:
-            if name != self.point:
-                return x
-            x, values = x.clone(), self.values[layer].to(x)
-            seq_first = x.transpose(1, 2) if POINTS[name].by_head else x
-            for row, head in zip(rows, heads, strict=True):
-                if head is None:
-                    seq_first[row, : len(values)] = values
-                else:
-                    seq_first[row, : len(values), head] = values[:, head]
+        if layer is None or point != self.point or not rows:
             return x
-
-        return change
+        x, values = x.clone(), self.values[layer].to(x)
+        seq_first = x.transpose(1, 2) if POINTS[point].by_head else x
+        for row in rows:
+            head = self.sites[row][1]
+            if head is None:
+                seq_first[row, : len(values)] = values
+            else:
+                seq_first[row, : len(values), head] = values[:, head]
+        return x

@@ -7,7 +7,7 @@ tokens of each sequence have swapped their labels, or whole sequences where all 
 the same. A probe that succeeds says that the label is
 there to be read, not that the model reads it (Hewitt and Liang, arXiv:1909.03368).
 
-    labels = [[token.channel for token in reply_tokens(r, lab.encoding)] for r in replies]
+    labels = [[token.channel for token in reply_tokens(r, lab.tokenizer)] for r in replies]
     probe(lab, replies, labels).layers[2].accuracy
 """
 
@@ -23,10 +23,12 @@ from oss_lab.analysis.statistics.bootstrap import resampled_interval
 from oss_lab.analysis.statistics.information import Shuffle, shuffled_within
 from oss_lab.analysis.statistics.shares import wilson
 from oss_lab.errors import LabError
-from oss_lab.hooks.inside import Prompt
 from oss_lab.hooks.points import POINTS, check_points
-from oss_lab.lab import Lab
 from oss_lab.progress import progress
+
+if TYPE_CHECKING:
+    from oss_lab.lab import Lab
+    from oss_lab.lab.prompts import Prompt
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -98,8 +100,8 @@ class Sample:
 
 
 def probe(
-    lab: Lab,
-    sequences: Sequence[Prompt],
+    lab: "Lab",
+    sequences: "Sequence[Prompt]",
     labels: Sequence[Sequence[Hashable]],
     *,
     point: str = "resid.post",
@@ -150,7 +152,7 @@ def probe(
 
 
 def divided(
-    lab: Lab, sequences: Sequence[Prompt], labels: Sequence[Sequence[Hashable]], seed: int
+    lab: "Lab", sequences: "Sequence[Prompt]", labels: Sequence[Sequence[Hashable]], seed: int
 ) -> tuple[Sample, tuple[Hashable, ...]]:
     """The labelled tokens, whole sequences of them set aside to be scored, and the labels' names.
 
@@ -180,8 +182,8 @@ def divided(
 
 
 def read_off(
-    lab: Lab,
-    sequences: Sequence[Prompt],
+    lab: "Lab",
+    sequences: "Sequence[Prompt]",
     labels: Sequence[Sequence[Hashable]],
     point: str,
     layers: Sequence[int] | None,

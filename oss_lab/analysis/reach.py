@@ -8,20 +8,25 @@ changes the token at the source and looks whether the logits at the target chang
 The embedding, the norms and the experts carry nothing from one position to another.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from math import comb
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from oss_lab.analysis.forwards import build_cache, choose_engine, run_forward
 from oss_lab.config import ModelConfig
-from oss_lab.engine.generate import check_tokens
+from oss_lab.engine.request import check_tokens
 from oss_lab.errors import LabError, check_index
 from oss_lab.hooks.interventions import NarrowWindow
-from oss_lab.lab import Lab
+
+if TYPE_CHECKING:
+    from oss_lab.lab import Lab
+    from oss_lab.lab.prompts import Prompt
 
 
 @dataclass(frozen=True)
@@ -133,10 +138,10 @@ class Influence:
     divergence: float
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def influence(
-    lab: Lab,
-    tokens: Sequence[int],
+    lab: "Lab",
+    of: "Prompt",
     source: int,
     target: int,
     instead: int | None = None,
@@ -154,7 +159,7 @@ def influence(
     Raises:
         LabError: there is no such position, layer or id; `instead` is the token that stands there.
     """
-    check_tokens(tokens, lab.config)
+    tokens = lab.tokens_of(of)
     if not 0 <= target < len(tokens):
         raise LabError(f"the target is {target}; the positions are 0 to {len(tokens) - 1}")
     reachable = routes(lab.config, source, target, cut).hops is not None
@@ -180,12 +185,13 @@ def influence(
 
 
 def both_runs(
-    lab: Lab, plain: list[int], changed: list[int], source: int
+    lab: "Lab", plain: list[int], changed: list[int], source: int
 ) -> Iterator[Float[Tensor, "vocab"]]:
     """The last logits of two sequences that are the same before `source`."""
-    before = lab.build_cache(plain[:source])
+    engine = choose_engine(lab).engine
+    before = build_cache(lab, plain[:source], engine)
     for tokens in (plain, changed):
-        cache, taps = before.fork(), lab.taps(source)
+        cache = before.fork()
         one_by_one = torch.tensor([tokens[source:]], device=lab.model.device).split(1, dim=1)
-        logits = [lab.model(here, cache, last=1, taps=taps)[0, 0] for here in one_by_one]
+        logits = [run_forward(lab, here, cache, last=1, engine=engine)[0, 0] for here in one_by_one]
         yield logits[-1].float()

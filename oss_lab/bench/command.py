@@ -16,11 +16,12 @@ from oss_kernels.bench import record
 from oss_kernels.bench.options import positive
 from oss_kernels.bench.quiet import MOST, require_linux
 
+from oss_lab.checkpoint.load import DTYPES
 from oss_lab.checkpoint.random_weights import random_tensors
 from oss_lab.checkpoint.read import Checkpoint, open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.config import GPT_OSS_20B
-from oss_lab.engine.loading import DTYPES, chosen_kernels
+from oss_lab.engine.choice import chosen_kernels
 from oss_lab.errors import LabError
 
 # Which layers slide follows from their number.
@@ -100,7 +101,7 @@ def opened(arguments: argparse.Namespace) -> Iterator[Checkpoint]:
 
 def computing(arguments: argparse.Namespace) -> tuple[torch.dtype, Backend]:
     """In what, and by which kernels."""
-    return DTYPES[arguments.dtype], chosen_kernels(arguments.kernels, torch.device("cpu"))
+    return DTYPES[arguments.dtype], chosen_kernels(arguments.kernels, torch.device("cpu"))[0]
 
 
 def random_ids(checkpoint: Checkpoint, count: int) -> torch.Tensor:

@@ -16,8 +16,9 @@ from rich.table import Table
 
 from oss_lab.bench.command import BUSY, computing, random_ids, run_bench
 from oss_lab.bench.recording import LONGEST, NOTHING, Cost, costs, tasks
+from oss_lab.checkpoint.load import load_model
 from oss_lab.checkpoint.read import Checkpoint
-from oss_lab.engine.loading import load_model
+from oss_lab.engine.choice import Engines
 
 
 def main() -> int:
@@ -27,9 +28,9 @@ def main() -> int:
 def measured(checkpoint: Checkpoint, arguments: Namespace) -> list[Cost]:
     """Every task of one model."""
     dtype, kernels = computing(arguments)
-    model = load_model(checkpoint, dtype=dtype, kernels=kernels)
+    engines = Engines(load_model(checkpoint, dtype=dtype), kernels, is_auto=True)
     ids = random_ids(checkpoint, LONGEST)
-    return [cost for task in tasks(ids) for cost in costs(model, task, arguments.repeats)]
+    return [cost for task in tasks(ids) for cost in costs(engines, task, arguments.repeats)]
 
 
 def show(found: dict[str, Any], rows: Sequence[Cost]) -> None:

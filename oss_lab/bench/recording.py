@@ -1,8 +1,8 @@
-"""What recording adds to a forward's time: every selection against no taps, by turns.
+"""What recording adds to a forward's time: every selection against none, by turns.
 
 The turns are as short as they can be, a token where tokens come one by one, so that other programs
 disturb all alike; who begins changes from turn to turn. A round with a recording is paired with the
-same round without. No taps, measured a second time, say how large a difference is none.
+same round without. Nothing, measured a second time, say how large a difference is none.
 """
 
 import statistics
@@ -19,11 +19,14 @@ from torch import Tensor
 from oss_lab.analysis.statistics.bootstrap import resampled_interval
 from oss_lab.bench.measure import Sample, Spread
 from oss_lab.engine.cache import KVCache
-from oss_lab.engine.generate import prefill, read
-from oss_lab.hooks.points import ALWAYS, POINTS, needs_logits
+from oss_lab.engine.choice import Engines
+from oss_lab.engine.engine import Engine
+from oss_lab.engine.read import forward, read
+from oss_lab.engine.request import Request
+from oss_lab.engine.row import Row
+from oss_lab.hooks.points import ALWAYS, POINTS, lines_of, needs_logits
 from oss_lab.hooks.recording import Recording
 from oss_lab.hooks.selection import Selection
-from oss_lab.model import Transformer, untapped
 
 PROMPT, NEW, PREFILL = 100, 25, 256
 LONGEST = max(PROMPT + NEW, PREFILL)
@@ -70,36 +73,32 @@ class Cost:
 
 @dataclass(frozen=True)
 class Task:
-    """`prepare(model, recording)` gives the steps that are timed: the work of `tokens` tokens."""
+    """`prepare(row, engine)` gives the steps that are timed: the work of `tokens` tokens."""
 
     name: str
     tokens: int
-    prepare: Callable[[Transformer, Recording | None], Sequence[Step]]
+    prepare: Callable[[Row, Engine], Sequence[Step]]
 
 
 def tasks(ids: Tensor) -> Iterator[Task]:
     """Token by token behind a prompt, and a prompt; both to the recording's finished tensors."""
     prompt, new = ids[:, :PROMPT], ids[:, PROMPT : PROMPT + NEW]
 
-    def decode(model: Transformer, recording: Recording | None) -> Sequence[Step]:
-        cache = KVCache(model.config)
-        prefill(model, prompt, cache)
+    def decode(row: Row, engine: Engine) -> Sequence[Step]:
+        cache = KVCache(engine.config)
+        engine.forward(prompt, cache, last=0)  # nothing of the prompt is recorded
 
         def feed(token: Tensor) -> None:
-            model(token[:, None], cache, last=1, taps=recording or untapped)
+            forward(engine, token[:, None], cache, [row], 1, is_prefill=False)
 
-        return [*(partial(feed, token) for token in new.unbind(1)), partial(finish, recording)]
+        return [*(partial(feed, token) for token in new.unbind(1)), partial(finish, row.recording)]
 
-    def read_prompt(model: Transformer, recording: Recording | None) -> Sequence[Step]:
-        row = ids[0, :PREFILL].tolist()
-        everywhere = recording is not None and needs_logits(recording.selection.points)
-        first_kept = 0 if everywhere else PREFILL - 1
-
+    def read_prompt(row: Row, engine: Engine) -> Sequence[Step]:
         def run() -> None:
-            for _ in read(model, row, first_kept, recording or untapped):
+            for _ in read(engine, [row], ids[:, :PREFILL], KVCache(engine.config), PREFILL - 1):
                 pass
 
-        return [run, partial(finish, recording)]
+        return [run, partial(finish, row.recording)]
 
     yield Task(f"decode {NEW} after {PROMPT}", NEW, decode)
     yield Task(f"prefill {PREFILL}", PREFILL, read_prompt)
@@ -112,28 +111,29 @@ def finish(recording: Recording | None) -> None:
 
 @torch.inference_mode()
 def costs(
-    model: Transformer,
+    engines: Engines,
     task: Task,
     rounds: int,
     recorded: Mapping[str, tuple[str, ...]] = RECORDED,
 ) -> list[Cost]:
     """Of each selection; `recorded` has one named `NOTHING`."""
     samples: dict[str, list[Sample]] = {name: [] for name in recorded}
+    chosen = {name: engines.choose(lines_of(points)).engine for name, points in recorded.items()}
     kept: dict[str, float] = {}
-    kernels: dict[str, str] = {}
     for turn in range(rounds + 1):
-        recordings = {
-            name: Recording(model, Selection(points)) if points else None
-            for name, points in recorded.items()
-        }
-        steps = {name: task.prepare(model, each) for name, each in recordings.items()}
+        rows = {name: Row(request_of(points), 0, chosen[name]) for name, points in recorded.items()}
+        steps = {name: task.prepare(row, chosen[name]) for name, row in rows.items()}
         for name, sample in taken_in_turn(steps, turn).items():
             samples[name].append(sample)
-        kept = {name: size(each) / task.tokens for name, each in recordings.items()}
-        kernels = {n: model.computed_by(each or untapped) for n, each in recordings.items()}
+        kept = {name: size(row.recording) / task.tokens for name, row in rows.items()}
     for each in samples.values():
         del each[0]  # it warmed caches up
-    return [cost(task, name, kernels[name], samples, kept[name]) for name in recorded]
+    return [cost(task, name, chosen[name].name, samples, kept[name]) for name in recorded]
+
+
+def request_of(points: tuple[str, ...]) -> Request:
+    """A request that records these points."""
+    return Request((0,), selection=Selection(points) if points else None)
 
 
 def taken_in_turn(steps: Mapping[str, Sequence[Step]], turn: int) -> dict[str, Sample]:

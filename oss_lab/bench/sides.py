@@ -7,11 +7,12 @@ import torch
 from oss_kernels.backends import Backend
 from torch import Tensor
 
+from oss_lab.checkpoint.load import load_model
 from oss_lab.checkpoint.read import Checkpoint
+from oss_lab.engine.batch import Batch
 from oss_lab.engine.cache import KVCache
-from oss_lab.engine.generate import generate, prefill
-from oss_lab.engine.loading import load_model
-from oss_lab.model import Transformer
+from oss_lab.engine.choice import Engines
+from oss_lab.engine.request import Request
 from oss_lab.proof.transformers_model import transformers_model
 
 NEW = 200
@@ -35,28 +36,34 @@ class Side(Protocol):
 
 
 class Ours:
-    """`oss_lab.model` under `oss_lab.engine.generate`."""
+    """An engine of `oss_lab.engine`."""
 
     def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, kernels: Backend) -> None:
-        self.model: Transformer = load_model(checkpoint, dtype=dtype, kernels=kernels)
+        self.engine = Engines(load_model(checkpoint, dtype=dtype), kernels).main
 
+    @torch.inference_mode()
     def first_token(self, tokens: Tensor) -> int:
-        return int(prefill(self.model, tokens, KVCache(self.model.config)).argmax())
+        cache = KVCache(self.engine.config)
+        return int(self.engine.forward(tokens, cache, last=1)[:, -1].argmax())
 
+    @torch.inference_mode()
     def decoder(self, tokens: Tensor) -> Callable[[], object]:
-        cache = KVCache(self.model.config)
-        following = prefill(self.model, tokens, cache).argmax(-1)
+        cache = KVCache(self.engine.config)
+        following = self.engine.forward(tokens, cache, last=1)[:, -1].argmax(-1)
 
+        @torch.inference_mode()
         def decode() -> None:
             token = following
             for _ in range(NEW):
-                token = self.model(token[:, None], cache, last=1)[:, -1].argmax(-1)
+                logits = self.engine.forward(token[:, None], cache, last=1)
+                token = logits[:, -1].argmax(-1)
 
         return decode
 
     def generate(self, tokens: Tensor) -> None:
-        written = generate(self.model, tokens.tolist(), stop=(), max_tokens=NEW)
-        assert sum(1 for _ in written) == NEW
+        batch = Batch(self.engine)
+        batch.join([Request(tuple(tokens[0].tolist()), max_tokens=NEW)])
+        assert sum(1 for _ in batch) == NEW
 
 
 class Theirs:

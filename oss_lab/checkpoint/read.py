@@ -3,7 +3,7 @@
 Both published layouts are read, in one file or in shards, with or without an index, and handed
 out under the original names; Hugging Face's q, k and v are joined on the way. Nothing is converted
 and nothing repaired: a folder with any defect is refused. How tensors become a model is in
-`oss_lab.engine.loading`; what is examined, in `examine.py`.
+`load.py`; what is examined, in `examine.py`.
 """
 
 import os

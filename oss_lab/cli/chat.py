@@ -38,7 +38,7 @@ def run(
     transcript = Transcript(sys.stdout)
     effort = effort or lab.effort
     transcript.note(f"{checkpoint}, effort {effort}; /help lists the commands")
-    if lab.encoding.name == "nano":
+    if lab.tokenizer.name == "nano":
         transcript.note(f"{ABILITIES} /example lists questions to try.")
     tools = (CALCULATOR_TOOL,) if calculator else ()
     begun = lab.conversation("", instructions=instructions, tools=tools)

@@ -4,6 +4,8 @@ Two runs that round differently differ everywhere by a little: --tolerance says 
 exit status is 0 either way.
 """
 
+import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +21,11 @@ def run(
     from oss_lab.record.diff import differences
     from oss_lab.record.trace import read_trace
 
-    for line in differences(read_trace(first), read_trace(second), tolerance):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        lines = list(differences(read_trace(first), read_trace(second), tolerance))
+    for warning in caught:
+        print(f"oss-lab: {warning.message}", file=sys.stderr)
+    for line in lines:
         print(line)
     return 0

@@ -73,7 +73,7 @@ def run(
         torch.set_num_threads(threads)
     checkpoint = find_checkpoint(name, download=download)
     lab = load(name, download=download, verbose=sys.stderr.isatty())
-    small = lab.encoding.name == "nano"
+    small = lab.tokenizer.name == "nano"
     max_tokens = max_tokens or (2048 if small else 32768)
     batch = batch or (64 if small else 8)
     of = fingerprint(checkpoint, questions, lab.sampling, max_tokens, seed)

@@ -3,13 +3,11 @@
 With --raw the text is continued unchanged, without Harmony. A call to a tool ends the reply.
 """
 
-import codecs
 import json
 import math
 import secrets
 import sys
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,8 +26,9 @@ from oss_lab.errors import LabError
 if TYPE_CHECKING:
     import tiktoken
 
-    from oss_lab.engine.generate import Token
-    from oss_lab.record.reply import Reply, Stream, Timing
+    from oss_lab.record.builder import Stream
+    from oss_lab.record.reply import Reply, Timing
+    from oss_lab.record.token import Token
 
 
 def run(
@@ -64,7 +63,7 @@ def run(
         raise LabError(f"--raw continues plain text: leave {' and '.join(idle)} out")
     if alternatives and not as_json:
         raise LabError("--alternatives are told in the JSON object only: add --json")
-    from oss_lab.engine.generate import Sampling
+    from oss_lab.engine.sampling import Sampling
     from oss_lab.lab import load
     from oss_lab.nano.tasks.settings import CALCULATOR_TOOL
 
@@ -79,10 +78,10 @@ def run(
     if sampling.temperature == 0 and idle:
         raise LabError(f"{idle[0]} does nothing at temperature 0: give --temperature too")
     if raw:
-        tokens = lab.continuation(
+        stream = lab.stream_text(
             question, max_tokens=max_tokens, sampling=sampling, alternatives=alternatives
         )
-        value = continue_text(tokens, lab.encoding, quiet=as_json)
+        value = continue_text(stream, lab.tokenizer, quiet=as_json)
     else:
         stream = lab.stream(
             question,
@@ -94,7 +93,7 @@ def run(
             analysis_budget=analysis_budget,
             alternatives=alternatives,
         )
-        value = answer(stream, lab.encoding, quiet=as_json)
+        value = answer(stream, lab.tokenizer, quiet=as_json)
     if as_json:
         print(json.dumps(value | {"seed": sampling.seed}))
     return 0
@@ -115,32 +114,24 @@ def answer(stream: "Stream", encoding: "tiktoken.Encoding", *, quiet: bool) -> d
 
 
 def continue_text(
-    added: "Iterable[Token]", encoding: "tiktoken.Encoding", *, quiet: bool
+    stream: "Stream", encoding: "tiktoken.Encoding", *, quiet: bool
 ) -> dict[str, Any]:
     """Show a plain completion while it is written, and return its JSON."""
     from oss_lab.cli._transcript import Transcript
-    from oss_lab.harmony.specials import ENDOFTEXT, specials, token_bytes
-    from oss_lab.record.reply import Timing
+    from oss_lab.harmony import Delta
 
-    transcript, decoder = Transcript(sys.stdout), codecs.getincrementaldecoder("utf-8")("replace")
-    end, pieces, tokens = specials(encoding).ids[ENDOFTEXT], [], []
-    began, first = time.perf_counter(), 0.0
-    for token in added:
-        tokens.append(token)
-        first = first or time.perf_counter() - began
-        data = b"" if token.id == end else token_bytes(encoding, token.id)
-        pieces.append(decoder.decode(data or b""))
-        if not quiet:
-            transcript.text(pieces[-1])
-    pieces.append(decoder.decode(b"", final=True))
+    transcript = Transcript(sys.stdout)
+    for event in stream:
+        if not quiet and isinstance(event, Delta):
+            transcript.text(event.text)
     if not quiet:
-        transcript.text(pieces[-1])
         transcript.close()
+    reply = stream.reply
     return {
-        "text": "".join(pieces),
-        "stop": "endoftext" if tokens[-1].id == end else "length",
-        "tokens": tokens_as_json(tokens, encoding),
-        "timing": timing_as_json(Timing(first, time.perf_counter() - began, len(tokens))),
+        "text": reply.text,
+        "stop": reply.stop,
+        "tokens": tokens_as_json(reply.tokens, encoding),
+        "timing": timing_as_json(reply.timing),
     }
 
 

@@ -37,15 +37,20 @@ def run(
     from tqdm.auto import tqdm
 
     from oss_lab.checkpoint.fetch import find_checkpoint
-    from oss_lab.engine.generate import sequence_logits
-    from oss_lab.engine.loading import DTYPES, chosen_device, load_model
+    from oss_lab.checkpoint.load import DTYPES, load_model
+    from oss_lab.engine.choice import chosen_device
+    from oss_lab.engine.read import read_logits
+    from oss_lab.engine.reference import ReferenceEngine
+    from oss_lab.engine.request import Request
 
     checkpoint = find_checkpoint(folder)
     for path, ids in zip(tokens, values, strict=True):
         check_ids(path, ids, checkpoint.config)
-    model = load_model(checkpoint, dtype=DTYPES[dtype], device=chosen_device(None))
+    engine = ReferenceEngine(
+        load_model(checkpoint, dtype=DTYPES[dtype], device=chosen_device(None))
+    )
     jobs = tqdm(list(zip(names, values, strict=True)), unit="file", delay=2, disable=None)
-    logits = {name: sequence_logits(model, ids, last).cpu() for name, ids in jobs}
+    logits = {name: read_logits(engine, [Request(tuple(ids))], last)[0].cpu() for name, ids in jobs}
     write_tensors(out, logits)
     return 0
 
@@ -77,6 +82,6 @@ def read_ids(path: Path) -> list[int]:
 
 
 def check_ids(path: Path, ids: list[int], config: "ModelConfig") -> None:
-    from oss_lab.engine.generate import check_tokens
+    from oss_lab.engine.request import check_tokens
 
     check_tokens(ids, config, name=f"{path}: the list")

@@ -52,7 +52,7 @@ def run(
     )
     name = checkpoint if checkpoint in REPOSITORIES else None
     if questions is None:
-        questions = nano_prompts() if lab.encoding.name == "nano" else GENERAL
+        questions = nano_prompts() if lab.tokenizer.name == "nano" else GENERAL
     try:
         evidence = record(
             lab,

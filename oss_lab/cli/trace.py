@@ -43,21 +43,23 @@ def run(
     ids = None if tokens is None else read_ids(tokens)  # before torch is imported
     chosen = None if layers is None else read_layers(layers)
 
+    from oss_lab.analysis.tracing import trace_requests
     from oss_lab.checkpoint.atomic import check_out
     from oss_lab.checkpoint.digest import checkpoint_digest
     from oss_lab.checkpoint.fetch import find_checkpoint
-    from oss_lab.engine.generate import check_tokens
-    from oss_lab.engine.loading import DTYPES, chosen_device, chosen_kernels, load_model
+    from oss_lab.checkpoint.load import DTYPES, load_model
+    from oss_lab.engine.choice import Engines, chosen_device, chosen_kernels
+    from oss_lab.engine.request import Request, check_tokens
     from oss_lab.harmony import Conversation, Message, SystemContent, render
     from oss_lab.hooks.cost import check_budget
+    from oss_lab.hooks.points import lines_of
     from oss_lab.hooks.selection import Selection
-    from oss_lab.hooks.tracing import traced
-    from oss_lab.lab import EFFORT, vocabulary_name
+    from oss_lab.lab.loading import EFFORT, default_kernels, vocabulary_name
     from oss_lab.tokenizer import load_vocabulary
 
     check_out(out)
     checkpoint = find_checkpoint(folder)
-    selection = Selection(tuple(points.split(",")), chosen)
+    selection = Selection.of(points.split(","), chosen)
     selection.check(checkpoint.config)
     encoding = None
     if ids is None:
@@ -70,12 +72,14 @@ def run(
     name = "the prompt" if tokens is None else f"{tokens}: the list"
     check_tokens(ids, checkpoint.config, name=name)
     place = chosen_device(None)
-    model = load_model(
-        checkpoint, dtype=DTYPES[dtype], device=place, kernels=chosen_kernels(None, place)
-    )
-    check_budget(model, selection, len(ids), int(budget * 2**30))
-    trace = traced(model, encoding, ids, selection, checkpoint_digest(checkpoint))
-    trace.save(out)
+    backend, is_auto = chosen_kernels(None, place, default_kernels(checkpoint.config))
+    model = load_model(checkpoint, dtype=DTYPES[dtype], device=place)
+    check_budget(model, selection, [len(ids)], int(budget * 2**30))
+    engine = Engines(model, backend, is_auto=is_auto).choose(lines_of(selection.points))
+    if engine.reason is not None:
+        print(f"computed by the reference engine: {engine.reason}", file=sys.stderr)
+    request = Request(tuple(ids), selection=selection)
+    trace_requests(engine, encoding, [request], checkpoint_digest(checkpoint))[0].save(out)
     return 0
 
 

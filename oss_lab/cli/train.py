@@ -48,7 +48,7 @@ def run(
     given = {name: value for name, value in given.items() if value is not None}
     if smoke and (given or device or out or problems is not None):
         raise LabError("--smoke repeats the shipped recipe on the CPU; it takes only --threads")
-    from oss_lab.engine.loading import chosen_device
+    from oss_lab.engine.choice import chosen_device
     from oss_lab.nano.tasks.mix import MIXES
     from oss_lab.nano.training.recipe import Recipe
 

@@ -1,7 +1,14 @@
-"""What runs a model: its cache, its sampler and loop, and the same forward computed by kernels.
+"""What runs a model: requests in batches, their cache and sampler, on one of two engines.
 
-cache.py          keys and values of the tokens read so far
-generate.py       sampling, prefill, and token after token for a batch
-kernel_model.py   the model of `oss_lab.model` with its operations computed by kernels
-loading.py        from a checkpoint to a model on a device
+request.py     one sequence to continue or to read, as plain data
+row.py         a request that an engine works on
+batch.py       requests that join and leave between steps, each as if it ran alone
+read.py        forwards of a batch's tokens, and logits
+cache.py       keys and values of the tokens read so far
+sampling.py    how tokens are to be sampled, and the random numbers
+sampler.py     the next token from logits (`buckets.py`: without sorting a large vocabulary)
+engine.py      what every engine has
+reference.py   the readable model
+kernels.py     the same forward as fused operations
+choice.py      which engine computes a request
 """

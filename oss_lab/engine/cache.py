@@ -1,201 +1,202 @@
-"""Keys and values of earlier tokens: appended to, truncated, forked.
+"""Keys and values of earlier tokens: extended, truncated, forked, and joined to ragged batches.
 
-Full layers keep every key. Sliding layers keep every key too (`history="full"`: any earlier
-position can be truncated to or forked from) or only the window (`history="window"`: the memory
-that the architecture promises; only the end can be forked). A fork shares its prefix with its
-parent: neither writes into it again, so a fork costs no copy.
+A layer's keys are stored in spans. A fork shares the spans of its parent, which are never written
+again, and puts its own tokens in a tail: forking and continuing copy no key. How many tokens a
+cache holds is one number, its `length`, which `advance` moves once a forward has succeeded. An
+interrupted forward has written only after that mark, where the next one overwrites it.
 
-A batch of unequal prompts is padded at the left. Slots count from the left edge; a token's
-position is its slot minus its row's padding.
+Prompts of unequal lengths that begin together are padded at the left. Slots count from the left
+edge; a token's position is its slot less its row's padding, so padding has negative positions.
 """
 
-from typing import Literal
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from oss_lab.config import ModelConfig
-from oss_lab.errors import LabError
+from oss_lab.errors import LabError, check_index
+from oss_lab.model.past import Keys, Span
 
-History = Literal["full", "window"]
-Keys = Float[Tensor, "batch kv_head key head_dim"]
 KeysValues = Float[Tensor, "2 batch kv_head key head_dim"]
 GROWTH = 256  # slots by which a buffer grows at least
 
 
 class LayerCache:
-    """All keys and values of one layer: a shared prefix that is never written, and an own tail."""
+    """Keys and values of one layer: frozen spans, then a tail that is written."""
 
-    def __init__(self) -> None:
-        self.prefix: KeysValues | None = None
-        self.buffer: KeysValues | None = None
-        self.used = 0  # slots of the buffer in use
+    def __init__(self, frozen: tuple[KeysValues, ...] = ()) -> None:
+        self.frozen = frozen
+        self.tail: KeysValues | None = None
 
-    def append(self, k: Keys, v: Keys, reach: int) -> tuple[Keys, Keys]:
-        """Store new keys and values; return the last `reach` of all of them."""
-        new = torch.stack((k, v))
-        end = self.used + k.shape[2]
-        buffer = self._with_room(new, end)
-        buffer[:, :, :, self.used : end] = new
-        self.buffer, self.used = buffer, end
-        read = buffer[:, :, :, max(0, end - reach) : end]
-        if self.prefix is not None and reach > end:
-            shared = self.prefix[:, :, :, self.prefix.shape[3] - (reach - end) :]
-            read = _joined(shared, read)
-        keys, values = read.unbind()
-        return keys, values
+    def write(self, new: KeysValues, begin: int) -> None:
+        """Put new keys and values into the tail, from its slot `begin` on."""
+        end = begin + new.shape[3]
+        if self.tail is None or end > self.tail.shape[3]:
+            self.tail = grow(self.tail, new, begin)
+        self.tail[:, :, :, begin:end] = new
 
-    def _with_room(self, new: KeysValues, end: int) -> KeysValues:
-        """The buffer, moved to a larger one where `end` slots do not fit."""
-        if self.buffer is not None and end <= self.buffer.shape[3]:
-            return self.buffer
-        _, batch, kv_heads, _, head_dim = new.shape
-        grown = new.new_empty(2, batch, kv_heads, max(end + GROWTH, 2 * self.used), head_dim)
-        if self.buffer is not None:
-            grown[:, :, :, : self.used] = self.buffer[:, :, :, : self.used]
-        return grown
+    def spans(self, first: int, end: int) -> Iterable[tuple[int, KeysValues]]:
+        """(first slot, keys and values) of each span within the slots first ... end - 1."""
+        start = 0
+        for held in (*self.frozen, *(() if self.tail is None else (self.tail,))):
+            stop = min(start + held.shape[3], end)
+            begin = max(start, first)
+            if begin < stop:
+                yield begin, held[:, :, :, begin - start : stop - start]
+            start += held.shape[3]
 
-    def truncate(self, length: int) -> None:
-        """Forget everything after the first `length` slots."""
-        shared = 0 if self.prefix is None else self.prefix.shape[3]
-        self.used = max(0, length - shared)
-        if self.prefix is not None:
-            self.prefix = self.prefix[:, :, :, :length]
-
-    def fork(self) -> "LayerCache":
-        """Freeze what is stored and share it; both sides go on in buffers of their own."""
-        if self.buffer is not None and self.used:
-            own = self.buffer[:, :, :, : self.used]
-            self.prefix = own if self.prefix is None else _joined(self.prefix, own)
-            self.buffer, self.used = None, 0
-        child = LayerCache()
-        child.prefix = self.prefix
-        return child
-
-    def select(self, rows: Int[Tensor, "rows"]) -> None:
-        """Keep these batch rows only; a prefix of one row serves any."""
-        if self.buffer is not None:
-            self.buffer = self.buffer[:, rows]
-        if self.prefix is not None and self.prefix.shape[1] > 1:
-            self.prefix = self.prefix[:, rows]
+    def held(self, length: int) -> tuple[KeysValues, ...]:
+        """The first `length` slots, as views."""
+        return tuple(span for _, span in self.spans(0, length))
 
     @property
-    def nbytes(self) -> int:
-        """Bytes held, a shared prefix included."""
-        return sum(held.nbytes for held in (self.prefix, self.buffer) if held is not None)
+    def buffers(self) -> tuple[KeysValues, ...]:
+        return self.frozen if self.tail is None else (*self.frozen, self.tail)
 
 
-class WindowCache(LayerCache):
-    """The last `window` keys and values of a sliding layer; they are replaced, never written.
-
-    `KVCache` refuses to truncate it.
-    """
-
-    def __init__(self, window: int) -> None:
-        super().__init__()
-        self.window = window
-
-    def append(self, k: Keys, v: Keys, reach: int) -> tuple[Keys, Keys]:
-        held = torch.stack((k, v))
-        if self.buffer is not None:
-            held = _joined(self.buffer, held)
-        self.buffer = held[:, :, :, -self.window :].clone()
-        keys, values = held[:, :, :, held.shape[3] - reach :].unbind()
-        return keys, values
-
-    def fork(self) -> "WindowCache":
-        child = WindowCache(self.window)
-        child.buffer = self.buffer
-        return child
-
-
-def _joined(first: KeysValues, then: KeysValues) -> KeysValues:
-    """One after the other; a single row of `first` is repeated for every row of `then`."""
-    return torch.cat((first.expand(-1, then.shape[1], -1, -1, -1), then), dim=3)
+def grow(tail: KeysValues | None, new: KeysValues, used: int) -> KeysValues:
+    """A larger buffer that begins with the `used` slots of a tail and has room for `new`."""
+    size = max(used + new.shape[3] + GROWTH, 2 * used)
+    with torch.inference_mode(False):  # a forward outside inference mode may write it too
+        buffer = torch.empty(*new.shape[:3], size, new.shape[4], dtype=new.dtype, device=new.device)
+    if tail is not None:
+        buffer[:, :, :, :used] = tail[:, :, :, :used]
+    return buffer
 
 
 class KVCache:
-    """The cache of a whole model for `batch` sequences.
+    """The past of `batch` sequences that began together.
 
-    `padding` [batch]: how many slots at the left of each row hold no token.
+    Attributes:
+        length: slots in use, padding included; the write cursor.
+        padding: slots at the left of each row that hold no token [batch]; None: none.
     """
 
     def __init__(
-        self,
-        config: ModelConfig,
-        batch: int = 1,
-        *,
-        history: History = "full",
-        padding: Int[Tensor, "batch"] | None = None,
+        self, config: ModelConfig, batch: int = 1, *, padding: Int[Tensor, "batch"] | None = None
     ) -> None:
-        self.config, self.batch = config, batch
-        self.history: History = history
-        self.padding = padding
+        self.config, self.batch, self.padding = config, batch, padding
         self.length = 0
-        self.layers = [
-            WindowCache(window) if history == "window" and window else LayerCache()
-            for window in map(config.window, range(config.num_hidden_layers))
-        ]
+        self._frozen = 0  # slots in frozen spans
+        self._shared = 0  # slots that a fork may read in the tail's buffer, the frozen included
+        self.layers = [LayerCache() for _ in range(config.num_hidden_layers)]
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether some slots may be padding."""
+        return self.padding is not None
 
     def positions(self, seq: int, device: torch.device) -> Int[Tensor, "rows seq"]:
         """Positions of the next `seq` tokens; rows is 1 without padding."""
         slots = torch.arange(self.length, self.length + seq, device=device)[None]
-        return slots if self.padding is None else (slots - self.padding[:, None]).clamp(min=0)
+        return slots if self.padding is None else slots - self.padding[:, None]
 
-    def reach(self, seq: int, window: int | None) -> int:
-        """How many keys, the `seq` new ones included, a layer with this window reads."""
-        total = self.length + seq
-        return total if window is None else min(total, seq + window - 1)
+    def slots(self, seq: int) -> int:
+        """Slots with `seq` new tokens."""
+        return self.length + seq
 
-    def padding_within(self, keys: int, seq: int) -> Int[Tensor, "batch"] | None:
-        """How many of the last `keys` slots, after `seq` new ones, are padding, per row."""
-        if self.padding is None:
-            return None
-        return (self.padding - (self.length + seq - keys)).clamp(min=0)
+    def extend(self, layer: int, k: Keys, v: Keys, reach: int) -> Sequence[Span]:
+        """Store new keys and values after the cursor; the spans of the last `reach` slots."""
+        if self.length < self._shared:
+            self._freeze(self.length)
+        cache, end = self.layers[layer], self.length + k.shape[2]
+        cache.write(torch.stack((k, v)), self.length - self._frozen)
+        if not cache.frozen and cache.tail is not None:  # the common case, without a loop
+            keys, values = cache.tail[:, :, :, max(0, end - reach) : end].unbind()
+            return (Span(0, self.batch, keys, values),)
+        return [
+            Span(0, self.batch, *span.unbind(), later=end - begin - span.shape[3])
+            for begin, span in cache.spans(max(0, end - reach), end)
+        ]
 
     def advance(self, seq: int) -> None:
+        """Move the cursor: the last `seq` tokens are stored in every layer."""
         self.length += seq
 
     def truncate(self, length: int) -> None:
         """Forget everything after the first `length` slots."""
         if not 0 <= length <= self.length:
             raise LabError(f"cannot truncate a cache of {self.length} tokens to {length}")
-        if length == self.length:
-            return
-        if self.history == "window":
-            raise LabError(
-                f"this cache keeps only the window of its sliding layers, so it cannot go back "
-                f'from {self.length} to {length} tokens; make it with history="full"'
-            )
-        for layer in self.layers:
-            layer.truncate(length)
+        if length < self._frozen:
+            self._freeze(length)
         self.length = length
 
     def fork(self, batch: int | None = None, *, at: int | None = None) -> "KVCache":
-        """A cache that goes on from here (or from slot `at`) on its own, sharing what is stored.
+        """A cache that continues from here (or from slot `at`) and shares what is stored.
 
-        A cache of one row can be forked into a `batch` of rows.
+        A cache of one row can be forked into a `batch` of rows. No key is copied.
         """
+        at = self.length if at is None else at
         rows = self.batch if batch is None else batch
+        if not 0 <= at <= self.length:
+            raise LabError(f"cannot fork a cache of {self.length} tokens at {at}")
         if rows != self.batch and self.batch != 1:
             raise LabError(f"cannot fork a cache of {self.batch} rows into {rows}; select one row")
-        child = KVCache(self.config, rows, history=self.history)
+        child = KVCache(self.config, rows)
         child.padding = None if self.padding is None else self.padding.expand(rows)
-        child.layers = [layer.fork() for layer in self.layers]
-        child.length = self.length
-        if at is not None:
-            child.truncate(at)
+        child.layers = [LayerCache(layer.held(at)) for layer in self.layers]
+        child.length = child._frozen = child._shared = at
+        self._shared = max(self._shared, at)
         return child
 
-    def select(self, rows: Int[Tensor, "rows"]) -> None:
+    def select(self, rows: Sequence[int]) -> None:
         """Keep only these rows of the batch, in this order."""
-        self.batch = len(rows)
-        self.padding = None if self.padding is None else self.padding[rows]
-        for layer in self.layers:
-            layer.select(rows)
+        chosen = list(rows)
+        for row in chosen:
+            check_index("row", row, self.batch)
+        layers = [LayerCache() for _ in self.layers]
+        for kept, layer in zip(layers, self.layers, strict=True):
+            kept.frozen = tuple(rows_of(span, chosen) for span in layer.frozen)
+            kept.tail = None if layer.tail is None else layer.tail[:, chosen]
+        self.padding = None if self.padding is None else self.padding[chosen]
+        self.layers, self.batch = layers, len(chosen)
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, shared prefixes included."""
-        return sum(layer.nbytes for layer in self.layers)
+        """Bytes held, shared spans included."""
+        return sum(buffer.nbytes for layer in self.layers for buffer in layer.buffers)
+
+    def _freeze(self, length: int) -> None:
+        """Freeze the first `length` slots, and begin another tail after them."""
+        self.layers = [LayerCache(layer.held(length)) for layer in self.layers]
+        self._frozen = self._shared = length
+
+
+def rows_of(span: KeysValues, rows: list[int]) -> KeysValues:
+    """These rows of a span; one row that all share serves any."""
+    return span if span.shape[1] == 1 else span[:, rows]
+
+
+class Together:
+    """The past of a ragged batch: caches of any lengths, one after the other in the batch."""
+
+    def __init__(self, caches: Sequence[KVCache]) -> None:
+        self.caches = caches
+
+    @property
+    def is_padded(self) -> bool:
+        return any(cache.is_padded for cache in self.caches)
+
+    def positions(self, seq: int, device: torch.device) -> Int[Tensor, "rows seq"]:
+        return torch.cat(
+            [cache.positions(seq, device).expand(cache.batch, -1) for cache in self.caches]
+        )
+
+    def slots(self, seq: int) -> int:
+        return max(cache.slots(seq) for cache in self.caches)
+
+    def extend(self, layer: int, k: Keys, v: Keys, reach: int) -> Sequence[Span]:
+        spans, first = [], 0
+        for cache in self.caches:
+            rows = slice(first, first + cache.batch)
+            for span in cache.extend(layer, k[rows], v[rows], min(reach, cache.slots(k.shape[2]))):
+                last = first + span.last
+                spans.append(Span(first, last, span.keys, span.values, span.later))
+            first += cache.batch
+        return spans
+
+    def advance(self, seq: int) -> None:
+        for cache in self.caches:
+            cache.advance(seq)

@@ -1,10 +1,10 @@
 """From logits to the next token of each row: temperature, filters and a random number.
 
 A token is drawn by inverse CDF over the tokens from likely to unlikely, with one uniform number per
-token. All sums are float64. A CPU takes row by row and sorts as little as it can (`Buckets`);
-other devices sort all rows at once. Both keep the same tokens.
+token. All sums are float64. On a CPU, rows are sampled one by one with as little sorting as
+possible (`Buckets`); other devices sort all rows at once. Both keep the same tokens.
 
-Which ids may be generated is the caller's business: set the logits of the others to -inf.
+The caller decides which ids may be generated, and sets the logits of the others to -inf.
 """
 
 import math
@@ -16,10 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from oss_lab.engine.buckets import Buckets
-from oss_lab.engine.sampling import GREEDY, Draw, Sampling
+from oss_lab.engine.sampling import Draw, Sampling
 from oss_lab.errors import LabError
-
-__all__ = ["GREEDY", "Draw", "Sampling", "kept", "sample"]
 
 
 @torch.no_grad()

@@ -1,9 +1,10 @@
-"""How tokens are to be sampled, and the random numbers to do it with."""
+"""How tokens are sampled, and the random numbers for it."""
 
 import hashlib
 import math
 import operator
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,3 +95,12 @@ class Draw:
     def uniform(self) -> float:
         """The next random number, from 0 up to but not including 1."""
         return self._generator.random()
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """Its place in the stream; can be restored."""
+        return self._generator.bit_generator.state
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        self._generator.bit_generator.state = state

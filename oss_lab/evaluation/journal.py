@@ -19,7 +19,7 @@ from typing import Any
 from oss_lab.checkpoint.digest import checkpoint_digest
 from oss_lab.checkpoint.fields import printable
 from oss_lab.checkpoint.read import Checkpoint
-from oss_lab.engine.generate import Sampling
+from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError
 from oss_lab.evaluation.question import Question
 from oss_lab.evaluation.run import STOPS, Outcome

@@ -11,16 +11,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from oss_lab.analysis.forwards import choose_engine
+from oss_lab.analysis.tracing import build_origin
 from oss_lab.checkpoint.atomic import partial_folder
-from oss_lab.engine.generate import Sampling, check_tokens
+from oss_lab.engine.request import check_tokens
+from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation, render
 from oss_lab.harmony.messages import CHANNELS, EFFORTS, Effort
 from oss_lab.hooks.cost import BUDGET, nbytes, shown
 from oss_lab.hooks.points import POINTS as TABLE
 from oss_lab.hooks.selection import Selection
-from oss_lab.hooks.tracing import origin
-from oss_lab.lab import MAX_TOKENS, Lab
+from oss_lab.lab import Lab
+from oss_lab.lab.options import MAX_TOKENS
 from oss_lab.progress import progress
 from oss_lab.record.evidence.bundle import FILE, POINTS, TRACES, Asked, Evidence, Stamp, Written
 from oss_lab.record.evidence.file import read_begun, read_evidence, write_evidence
@@ -91,7 +94,7 @@ def rendered(lab: Lab, asked: Sequence[Asked]) -> dict[Place, Conversation]:
             conversation = lab.conversation(
                 each.question, effort=effort, instructions=each.instructions
             )
-            tokens = render(conversation, lab.encoding).tokens
+            tokens = render(conversation, lab.tokenizer).tokens
             check_tokens(tokens, lab.config, name=f"prompt {number}", spare=1)
             conversations[number, effort] = conversation
     return conversations
@@ -101,7 +104,7 @@ def predicted(lab: Lab, conversations: Mapping[Place, Conversation], max_tokens:
     """Bytes of all traces' tensors, if every reply were as long as it may be."""
     total, selection = 0, Selection(POINTS)
     for conversation in conversations.values():
-        longest = len(render(conversation, lab.encoding).tokens) + max_tokens
+        longest = len(render(conversation, lab.tokenizer).tokens) + max_tokens
         seq = min(longest, lab.config.max_context_length)
         total += sum(nbytes(lab.model, selection, TABLE[point], seq) for point in POINTS)
     return total
@@ -109,12 +112,12 @@ def predicted(lab: Lab, conversations: Mapping[Place, Conversation], max_tokens:
 
 def stamped(lab: Lab, sampling: Sampling, max_tokens: int, name: str | None) -> Stamp:
     """What a recording with these settings is stamped with, at this time."""
-    taps, folder = lab.taps(), None if lab.checkpoint is None else lab.checkpoint.folder
-    kernels = lab.model.computed_by(taps)
+    folder = None if lab.checkpoint is None else lab.checkpoint.folder
+    interventions = tuple(map(str, lab.interventions))
     return Stamp(
         model=name or (folder.resolve().name if folder else "a model without files"),
         config=asdict(lab.config),
-        origin=origin(lab.model, lab.digest, taps, kernels=kernels, seed=sampling.seed),
+        origin=build_origin(choose_engine(lab), lab.digest, interventions, sampling.seed),
         sampling=sampling,
         max_tokens=max_tokens,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -165,7 +168,7 @@ def told(lab: Lab, reply: Reply, number: int, effort: Effort) -> Written:
         reply.prompt_tokens,
         reply.ids,
         {name: text for name, text in channels.items() if text},
-        dict(channel_counts(reply, lab.encoding)),
+        dict(channel_counts(reply, lab.tokenizer)),
         reply.stop,
     )
 

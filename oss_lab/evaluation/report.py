@@ -17,7 +17,8 @@ from oss_lab.checkpoint.fields import printable
 from oss_lab.evaluation.question import Question
 from oss_lab.evaluation.run import Outcome, run
 from oss_lab.harmony.messages import EFFORTS, Effort
-from oss_lab.lab import MAX_TOKENS, Lab
+from oss_lab.lab import Lab
+from oss_lab.lab.options import MAX_TOKENS
 
 ALL = "all questions"
 

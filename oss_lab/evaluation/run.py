@@ -8,7 +8,7 @@ low precision that can turn a near-tie.) Left out: repeated attempts at a questi
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import get_args
 
 import tiktoken
@@ -135,7 +135,7 @@ def run(
     for group in grouped(todo, batch):
         going = {place: attempts[order[place]] for place in group}
         for round in range(ROUNDS):
-            reply_to(lab, going, first_seed(seed, effort, round), batch, max_tokens)
+            reply_to(lab, going, seed_of(seed, effort, round), batch, max_tokens)
             last = round == ROUNDS - 1
             going = {
                 p: attempt for p, attempt in going.items() if not last and attempt.answer_calls(lab)
@@ -147,30 +147,22 @@ def run(
 
 
 def reply_to(lab: Lab, going: dict[int, Attempt], seed: int, batch: int, max_tokens: int) -> None:
-    """One reply for each attempt; keys are places in the order, place n draws from seed + n."""
-    drawn = lab.sampling.temperature > 0
-    for group in grouped(list(going), batch, together=drawn):
-        sampling = replace(lab.sampling, seed=seed + group[0]) if drawn else lab.sampling
+    """One reply for each attempt; keys are places in the order, which say what is drawn."""
+    for group in grouped(list(going), batch):
         prompts = [going[place].conversation for place in group]
-        replies = lab.replies(prompts, sampling=sampling, max_tokens=max_tokens)
+        replies = lab.chat_batch(prompts, group, seed=seed, max_tokens=max_tokens)
         for place, reply in zip(group, replies, strict=True):
-            going[place].hear(reply, lab.encoding)
+            going[place].hear(reply, lab.tokenizer)
 
 
-def grouped(places: Sequence[int], batch: int, *, together: bool = False) -> Iterator[list[int]]:
-    """Batches of places; with `together` only neighbours, since row n draws from seed + n.
+def grouped(places: Sequence[int], batch: int) -> Iterator[list[int]]:
+    """Batches of places.
 
-    >>> list(grouped([0, 1, 2, 5, 6], 2, together=True))
-    [[0, 1], [2], [5, 6]]
+    >>> list(grouped([0, 1, 2, 5, 6], 2))
+    [[0, 1], [2, 5], [6]]
     """
-    group: list[int] = []
-    for place in places:
-        if group and (len(group) == batch or (together and place != group[-1] + 1)):
-            yield group
-            group = []
-        group.append(place)
-    if group:
-        yield group
+    for start in range(0, len(places), batch):
+        yield list(places[start : start + batch])
 
 
 def by_length(lengths: Sequence[int]) -> list[int]:
@@ -185,8 +177,8 @@ def by_length(lengths: Sequence[int]) -> list[int]:
     ]
 
 
-def first_seed(seed: int, effort: Effort, round: int) -> int:
-    """The seed of place 0; far from those of other efforts and rounds."""
+def seed_of(seed: int, effort: Effort, round: int) -> int:
+    """The seed of a round at an effort; each place has a stream of its own under it."""
     digest = hashlib.sha256(f"{seed}/{effort}/{round}".encode()).digest()
     return int.from_bytes(digest[:6], "big")
 
@@ -205,4 +197,4 @@ def prompt_length(lab: Lab, attempt: Attempt) -> int:
 
 def token_count(lab: Lab, conversation: Conversation) -> int:
     """Tokens of a conversation as the model is given it."""
-    return len(render(conversation, lab.encoding).tokens)
+    return len(render(conversation, lab.tokenizer).tokens)

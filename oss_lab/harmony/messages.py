@@ -36,9 +36,14 @@ class Author:
 
 @dataclass(frozen=True, slots=True)
 class TextContent:
-    """Text as it stands; it is never read for special tokens."""
+    """Text as it stands; it is never read for special tokens.
+
+    Attributes:
+        ids: the tokens that a model wrote it as; rendered again where they spell the text.
+    """
 
     text: str
+    ids: tuple[int, ...] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 gpt-oss has one system message, which the lab writes. The texts of `system` and `developer` messages
 become its developer message, wherever they are in the list. Reasoning goes to the analysis channel,
-calls and what is said beside them to commentary, the answer to final.
+calls and the text beside them to commentary, the answer to final.
 
 Everything that a message says is converted or refused by name: text is the only content, and ids of
 calls are used to find the function of an output. Left out: images, audio, files, the old
@@ -236,7 +236,7 @@ class _Reader:
         return call
 
     def _close_by_name(self, function: str) -> None:
-        """Take the first call to this function, of the last message with one, as answered."""
+        """Mark as answered the first call to this function in the last message that has one."""
         calls = [call for call in self.waiting if call.function == function]
         if calls:
             call = next(each for each in calls if each.message == calls[-1].message)
@@ -303,7 +303,7 @@ def _function_name(name: Any, where: str) -> str:
 
 
 def _check_keys(data: Mapping[str, Any], known: AbstractSet[str], where: str, carrier: str) -> None:
-    """Refuse keys that say something and that nothing here reads."""
+    """Refuse keys that hold something and are not converted."""
     for key, value in data.items():
         if key not in known and not _is_empty(value):
             advice = _ADVICE.get(key, "remove it")

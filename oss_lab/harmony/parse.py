@@ -155,6 +155,7 @@ class StreamParser:
         self._parts: list[tuple[str | None, bytearray]] = [(None, bytearray())]
         self._early: str | None = None
         self._text: list[str] = []
+        self._ids: list[int] = []  # of the content
         self._pending = b""  # content bytes that are not text yet: the start of a character
 
     def _header(self, token: int) -> None:
@@ -227,6 +228,7 @@ class StreamParser:
 
     def _content(self, token: int) -> None:
         name = self._names.get(token)
+        self._ids.append(token)
         if name is None:
             data = token_bytes(self._encoding, token)
             if data is None:
@@ -286,7 +288,8 @@ class StreamParser:
     def _end(self, stop: str | None) -> None:
         assert self._open is not None
         self._flush()
-        header, content = self._open, (TextContent(self.content),)
+        written = self._ids if stop is None else self._ids[:-1]
+        header, content = self._open, (TextContent(self.content, tuple(written)),)
         message = Message(
             header.author, content, header.channel, header.recipient, header.content_type
         )

@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import tiktoken
 
 from oss_lab.errors import HarmonyError
-from oss_lab.harmony.messages import ROLES, Conversation, Message, Role
+from oss_lab.harmony.messages import ROLES, Conversation, Message, Role, TextContent
 from oss_lab.harmony.policy import (
     MODES,
     Mode,
@@ -162,8 +162,13 @@ class _Writer:
         self.tokens.append(specials(self.encoding).ids[name])
         self.notes.append(Annotation(message, part, len(source), len(source) + len(name)))
 
-    def text(self, message: int, part: Field, text: str) -> None:
-        """Encode `text` on its own; spans count characters, tokens are cut at bytes."""
+    def text(
+        self, message: int, part: Field, text: str, written: tuple[int, ...] | None = None
+    ) -> None:
+        """Encode `text` on its own; spans count characters, tokens are cut at bytes.
+
+        Tokens that were written as this text are taken again: encoding it could give others.
+        """
         source = self.sources.get((message, part), "")
         self.sources[message, part] = source + text
         try:
@@ -174,7 +179,8 @@ class _Writer:
                 " hold; remove it"
             ) from None
         begun = len(source)  # characters whose first byte has been seen
-        for token in self.encoding.encode_ordinary(text):
+        ids = written if written and spells(self.encoding, written, text) else None
+        for token in self.encoding.encode_ordinary(text) if ids is None else ids:
             data = self.encoding.decode_single_token_bytes(token)
             first = begun - _continues(data[0])
             begun += sum(not _continues(byte) for byte in data)
@@ -185,6 +191,17 @@ class _Writer:
         self.tokens[-1] = specials(self.encoding).ids[name]
         self.notes[-1] = Annotation(message, "end", 0, len(name))
         self.sources[message, "end"] = name
+
+
+def spells(encoding: tiktoken.Encoding, ids: tuple[int, ...], text: str) -> bool:
+    """Whether these are ordinary tokens of exactly this text."""
+    names = specials(encoding).names
+    if any(id in names or id >= encoding.n_vocab for id in ids):
+        return False
+    try:
+        return encoding.decode_bytes(ids) == text.encode()
+    except KeyError:
+        return False
 
 
 def _continues(byte: int) -> bool:
@@ -215,7 +232,9 @@ def _render_message(
             writer.text(index, "content_type", f" {kind}")
     writer.special(index, "message", MESSAGE)
     for part in message.content:
-        writer.text(index, "content", content_text(part, message.role, function_tools))
+        written = part.ids if isinstance(part, TextContent) else None
+        text = content_text(part, message.role, function_tools)
+        writer.text(index, "content", text, written)
     called = message.role == "assistant" and message.recipient is not None
     writer.special(index, "end", CALL if called else END)
 

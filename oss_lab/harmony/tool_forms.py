@@ -1,8 +1,8 @@
-"""Tools as people have them -> `ToolDescription`: OpenAI's dictionaries and Python functions.
+"""OpenAI's dictionaries and Python functions, as tools -> `ToolDescription`.
 
 A function's parameters become a JSON schema from its type hints: str, int, float, bool, list, dict,
 Literal, and each of them or None. `nullable` marks the last, since Harmony's text shows no `anyOf`.
-The function is only looked at, never called. Left out: enums, dataclasses, unions of several types,
+The function is inspected, never called. Left out: enums, dataclasses, unions of several types,
 `*args` and `**kwargs`; a dictionary can describe those that JSON schema can.
 """
 
@@ -146,7 +146,7 @@ def _from_function(function: Callable[..., Any], where: str) -> ToolDescription:
     name = _check_identifier(name, where)
     try:
         signature = inspect.signature(function)
-    except Exception as error:  # an object may raise anything while it is looked at
+    except Exception as error:  # an object may raise anything while it is inspected
         raise LabError(
             f"the parameters of tool {name} cannot be read ({_one_line(str(error))}); write a"
             " function with `def` and type hints"

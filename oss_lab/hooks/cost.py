@@ -1,21 +1,16 @@
-"""What a trace costs, before anything is computed: bytes from the table of points, and seconds.
+"""What a trace costs, before anything is computed: its bytes, from the table of points.
 
-Bytes are what the trace will hold, to the byte; a forward needs room for one layer's quantities
-besides. Seconds are a measurement: a first piece of the sequence is run and scaled up.
+The size is exact. The forward additionally needs memory for one layer's activations.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from oss_lab.engine.generate import read
 from oss_lab.errors import LabError
 from oss_lab.hooks.points import POINTS, Axis, Point
-from oss_lab.hooks.recording import Recording
 from oss_lab.hooks.selection import Selection
 from oss_lab.model import Transformer
 
-PIECE = 64  # tokens that are run to measure the time
 BUDGET = 2 * 2**30  # bytes
 
 
@@ -25,7 +20,8 @@ class Plan:
 
     Attributes:
         bytes_of: of each point, all its layers.
-        seconds: of one run through the sequence with these taps; measured on its first tokens.
+        seconds: of one run through the sequence that records these points; measured on its first
+            tokens and scaled up.
     """
 
     seq: int
@@ -45,14 +41,6 @@ class Plan:
         )
 
 
-def plan(model: Transformer, selection: Selection, tokens: Sequence[int]) -> Plan:
-    """Bytes and seconds of a trace."""
-    seconds = measured(model, selection, tokens)
-    points = [POINTS[name] for name in selection.points]
-    bytes_of = {point.name: nbytes(model, selection, point, len(tokens)) for point in points}
-    return Plan(len(tokens), bytes_of, seconds)
-
-
 def nbytes(model: Transformer, selection: Selection, point: Point, seq: int) -> int:
     """Bytes that a trace of `seq` tokens keeps of a point, in all its layers."""
     config = model.config
@@ -69,25 +57,22 @@ def nbytes(model: Transformer, selection: Selection, point: Point, seq: int) -> 
     return size * len(selection.layers_of(point, config))
 
 
-def measured(model: Transformer, selection: Selection, tokens: Sequence[int]) -> float:
-    """Seconds of a run through all tokens, from one through the first of them."""
-    first = tokens[:PIECE]
-    everywhere = Selection(selection.points, selection.layers, selection.heads)
-    began = time.perf_counter()
-    for _ in read(model, first, taps=Recording(model, everywhere)):
-        pass
-    return (time.perf_counter() - began) * len(tokens) / len(first)
-
-
-def check_budget(model: Transformer, selection: Selection, seq: int, budget: int) -> None:
-    """Raise LabError for a trace that would hold more than `budget` bytes."""
-    sizes = {name: nbytes(model, selection, POINTS[name], seq) for name in selection.points}
+def check_budget(
+    model: Transformer, selection: Selection, lengths: Sequence[int], budget: int
+) -> None:
+    """Raise LabError if traces of sequences of these lengths would hold more than `budget`
+    bytes."""
+    sizes = {
+        name: sum(nbytes(model, selection, POINTS[name], seq) for seq in lengths)
+        for name in selection.points
+    }
     total, largest = sum(sizes.values()), max(sizes, key=lambda name: sizes[name])
     if total > budget:
         raise LabError(
-            f"this trace of {seq} tokens would hold {shown(total)}, {shown(sizes[largest])} of it"
-            f" {largest}, and the budget is {shown(budget)}: ask for fewer layers, heads or"
-            " positions, or give a larger budget"
+            f"{'this trace' if len(lengths) == 1 else 'these traces'} of {sum(lengths)} tokens"
+            f" would hold {shown(total)}, {shown(sizes[largest])} of it {largest}, and the budget"
+            f" is {shown(budget)}: ask for fewer layers, heads or positions, or give a larger"
+            " budget"
         )
 
 

@@ -1,7 +1,7 @@
 """The points that are no line of the forward: how each follows from lines that are.
 
-A function takes the model, the layer and the source tensors as the forward hands them to a tap
-(batch first, heads before positions), and returns what the forward would hand out.
+A function takes the model, the layer and the source tensors as the forward has them
+(batch first, heads before positions), and returns what the forward would have.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,10 @@ def lse(
     model: Transformer,
     layer: int,
     scores: Float[Tensor, "batch head seq key"],
-    sink: Float[Tensor, "head"],
+    sink: Float[Tensor, "batch head"],
 ) -> Float[Tensor, "batch head seq"]:
     """`attn.lse`."""
-    return torch.logaddexp(scores.logsumexp(-1), sink[:, None])
+    return torch.logaddexp(scores.logsumexp(-1), sink[:, :, None])
 
 
 def head_out(
@@ -42,6 +42,8 @@ def margin(
 ) -> Float[Tensor, "batch seq"]:
     """`moe.margin`."""
     slots = model.config.experts_per_token
+    if slots == model.config.num_experts:  # every expert is chosen: none could take its place
+        return torch.full_like(router_logits[..., 0], torch.inf, dtype=torch.float32)
     best = router_logits.float().topk(slots + 1).values
     return best[..., slots - 1] - best[..., slots]
 

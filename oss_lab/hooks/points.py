@@ -2,8 +2,8 @@
 
 A row is a quantity: its dotted name, its axes without the batch, what it means, and which tier it
 belongs to. Documentation, validation, the cost of a trace and the views are made from this table;
-`tap(name, x)` in `oss_lab/model` is where a quantity comes from. A row with `sources` is no line of
-the forward: `oss_lab/hooks/derived.py` computes it from those.
+`hook(name, x)` in `oss_lab/model` is where a quantity comes from. A row with `sources` is not a
+line of the forward: `oss_lab/hooks/derived.py` computes it from those.
 """
 
 from collections.abc import Collection
@@ -274,14 +274,18 @@ POINTS = {
 """Every point, in the order of the forward."""
 
 ALWAYS = tuple(name for name, point in POINTS.items() if point.tier == 1)
-TAPPED = frozenset(name for name, point in POINTS.items() if not point.sources)
-SHOWN_BY_KERNELS = frozenset(name for name in TAPPED if not POINTS[name].inside)
-TAKEN_BY_KERNELS = frozenset(name for name in SHOWN_BY_KERNELS if not POINTS[name].late)
-"""Where the kernels go on with what a tap gives back."""
+LINES = frozenset(name for name, point in POINTS.items() if not point.sources)
+"""Points that are a line of the forward; the others are computed from these."""
 
+SHOWN_BY_KERNELS = frozenset(name for name in LINES if not POINTS[name].inside)
+TAKEN_BY_KERNELS = frozenset(name for name in SHOWN_BY_KERNELS if not POINTS[name].late)
+"""Points whose change a later operation of the kernels reads."""
 
 AFTER_THE_LAYERS = frozenset({"out.norm", "out.logits"})
 """Lines that a forward may compute for its last positions only."""
+
+UNSEEN = {"attn.scores": -torch.inf, "attn.pattern": 0.0}
+"""What a key has that a layer no longer holds, or that came later."""
 
 
 def check_points(names: Collection[str]) -> None:
@@ -293,11 +297,22 @@ def check_points(names: Collection[str]) -> None:
             raise LabError(f"there is no point {name!r}{meant}; the points are {', '.join(POINTS)}")
 
 
-def tapped(names: Collection[str]) -> frozenset[str]:
+def lines_of(names: Collection[str]) -> frozenset[str]:
     """The lines of the forward that these points need."""
     return frozenset(source for name in names for source in POINTS[name].sources or (name,))
 
 
 def needs_logits(names: Collection[str]) -> bool:
     """Whether these points need the final norm or the logits at every kept position."""
-    return not AFTER_THE_LAYERS.isdisjoint(tapped(names))
+    return not AFTER_THE_LAYERS.isdisjoint(lines_of(names))
+
+
+def reason_against(reads: Collection[str], writes: Collection[str]) -> str | None:
+    """Why the kernels cannot show or change one of these lines; None if they can."""
+    for name in sorted({*reads, *writes}):
+        if inside := POINTS[name].inside:
+            return f"{name}: {inside}"
+    for name in sorted(writes):
+        if late := POINTS[name].late:
+            return f"a change of {name}: {late}"
+    return None

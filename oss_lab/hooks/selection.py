@@ -1,34 +1,115 @@
 """What a recording keeps: which points, layers, heads and positions. Plain data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import index
+from typing import Any, SupportsIndex
+
+import numpy as np
+import torch
 
 from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError, check_index
-from oss_lab.hooks.points import POINTS, Point, check_points, needs_logits
+from oss_lab.hooks.points import Point, check_points
+
+Integers = Iterable[Any] | SupportsIndex
+"""One integer or several: a list, a range, a NumPy array, a tensor."""
 
 
-def unordered(positions: Sequence[int]) -> int | None:
-    """The first position that is not behind the one before it."""
+def integers(what: str, given: Integers | None) -> tuple[int, ...] | None:
+    """The integers that were given, None for None.
+
+    >>> integers("layers", range(2)), integers("layers", 3)
+    ((0, 1), (3,))
+
+    Raises:
+        LabError: something given is not an integer.
+    """
+    if given is None:
+        return None
+    plain: Any = given
+    if hasattr(plain, "__array__"):  # of torch, NumPy or xarray
+        plain = plain.tolist() if hasattr(plain, "tolist") else np.asarray(plain).tolist()
+    several = [plain] if is_integer(plain) else plain
+    if isinstance(several, str) or not isinstance(several, Iterable):
+        raise LabError(f"{what}: expected integers, got {given!r}")
+    found = list(several)
+    for each in found:
+        if not is_integer(each):
+            raise LabError(f"{what}: expected integers, got {each!r}")
+    return tuple(index(each) for each in found)
+
+
+def is_integer(value: object) -> bool:
+    """Whether it is a single integer of any library; a boolean is not."""
+    if isinstance(value, bool) or getattr(value, "ndim", 0):
+        return False
+    if getattr(value, "dtype", None) == torch.bool:
+        return False
+    try:
+        index(value)  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        return False
+    return True
+
+
+def texts(what: str, given: Iterable[str]) -> tuple[str, ...]:
+    """The names that were given.
+
+    Raises:
+        LabError: it is a single text, or something given is not text.
+    """
+    if isinstance(given, str):
+        raise LabError(f"{what}: expected a list of names, got the text {given!r}")
+    if not isinstance(given, Iterable):
+        raise LabError(f"{what}: expected a list of names, got {given!r}")
+    names = tuple(given)
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise LabError(f"{what}: expected names, got {wrong[0]!r}")
+    return names
+
+
+def once(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    """Each value where it comes first; None for None."""
+    return None if values is None else tuple(dict.fromkeys(values))
+
+
+def first_unordered(positions: Sequence[int]) -> int | None:
+    """The first position that is not after the one before it."""
     return next((b for a, b in pairwise(positions) if b <= a), None)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What is recorded; None stands for all layers, heads or positions."""
+    """What is recorded; None means all layers, heads or positions."""
 
     points: tuple[str, ...]
     layers: tuple[int, ...] | None = None
     heads: tuple[int, ...] | None = None
     positions: tuple[int, ...] | None = None
 
+    @classmethod
+    def of(
+        cls,
+        points: Sequence[str],
+        layers: Integers | None = None,
+        heads: Integers | None = None,
+        positions: Integers | None = None,
+    ) -> "Selection":
+        """A selection from any integers; a point, layer or head that is named twice is kept once.
+
+        Raises:
+            LabError: points are not names, or the others not integers.
+        """
+        names = once(texts("points", points))
+        each = once(integers("layers", layers)), once(integers("heads", heads))
+        return cls(names or (), *each, integers("positions", positions))
+
     def check(self, config: ModelConfig, seq: int | None = None) -> None:
         """Raise LabError for what this model, or a sequence of `seq` tokens, does not have."""
-        if any(len(name) == 1 for name in self.points):
-            raise LabError("points is one text; give a list of names")
         if not self.points:
-            raise LabError("no point is asked for; name at least one")
+            raise LabError("points is empty; name at least one")
         check_points(self.points)
         for what, chosen, count in (
             ("layer", self.layers, config.num_hidden_layers),
@@ -41,7 +122,7 @@ class Selection:
                 raise LabError(f"{what}s is empty; leave it out for all of them")
             for n in chosen:
                 check_index(what, n, count)
-        if (falling := unordered(self.positions or ())) is not None:
+        if (falling := first_unordered(self.positions or ())) is not None:
             raise LabError(f"positions must rise, each given once; {falling} does not")
 
     def layers_of(self, point: Point, config: ModelConfig) -> list[int | None]:
@@ -50,37 +131,14 @@ class Selection:
             return [None]
         return list(range(config.num_hidden_layers) if self.layers is None else self.layers)
 
-    def rows(self, begin: int, count: int) -> list[int] | None:
-        """Which of `count` positions from `begin` on are kept; None: all."""
-        if self.positions is None:
-            return None
-        return [
-            position - begin for position in self.positions if begin <= position < begin + count
-        ]
-
     def heads_of(self, point: Point, config: ModelConfig) -> list[int] | None:
-        """Which heads of a point are kept, key-value heads that they read where it has those."""
+        """Which heads of a point are kept: of key-value heads, those that the chosen heads read."""
         if self.heads is None:
             return None
         if "kv_head" in point.axes:
             group = config.num_attention_heads // config.num_key_value_heads
             return sorted({head // group for head in self.heads})
         return list(self.heads) if "head" in point.axes else None
-
-
-def while_written(points: Sequence[str]) -> Selection:
-    """All that these points hand out while a reply is written.
-
-    Raises:
-        LabError: a point needs logits, which a prompt's tokens do not get then.
-    """
-    for name in points:
-        if name in POINTS and needs_logits([name]):
-            raise LabError(
-                f"{name} is not there for every token while a reply is written: take"
-                " `alternatives`, or `trace` the reply"
-            )
-    return Selection(tuple(points))
 
 
 def where(name: str, layer: int | None) -> str:

@@ -1,44 +1,47 @@
-"""Grouped-query attention with a learnt sink per head and, on sliding layers, a window.
+"""Grouped-query attention with a learned sink per head and, on sliding layers, a window.
 
-A sink is one logit per query head that joins the softmax and has no value: what it takes, no
-token gets, so a row of the pattern sums to less than one. It is not scaled and not rotated, and
+A sink is one logit per query head that joins the softmax and has no value: its share goes to no
+token, so a row of the pattern sums to less than one. It is not scaled and not rotated, and
 every layer has it. A sliding layer sees `window` keys, the query's own included.
+
+Scores [batch head seq key] end at the last new token of every row: the last key is its own, the
+one before it is the token before, and a shorter row has empty keys at its left.
 """
+
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from oss_lab.config import ModelConfig
-from oss_lab.engine.cache import LayerCache
+from oss_lab.model.hook import LayerHook
 from oss_lab.model.norm import RMSNorm
+from oss_lab.model.past import Span
 from oss_lab.model.rope import Rotation, rotate
-from oss_lab.model.tap import Tap
+
+Extend = Callable[[Tensor, Tensor], Sequence[Span]]
+"""(k, v) of the new tokens -> the spans of all keys that a layer sees."""
 
 
-def visible_keys(
-    seq: int,
-    keys: int,
-    window: int | None,
-    padding: Int[Tensor, "batch"] | None,
-    device: torch.device,
+def hidden_keys(
+    positions: Int[Tensor, "rows seq"], keys: int, window: int | None
 ) -> Bool[Tensor, "rows 1 seq key"]:
-    """Which of the last `keys` slots each of the last `seq` slots may attend to.
+    """Which of the last `keys` keys each new token may not attend to.
 
-    `padding`, [batch]: how many of these keys at the left are no tokens, per row; rows is 1
-    without it. A query that sees nothing gives its whole mass to the sink.
+    A token at position p sees the keys at positions 0 to p, with a window only the last `window` of
+    these. Padding has negative positions: it sees nothing and nothing sees it. A query that sees
+    nothing gives its whole mass to the sink.
     """
-    key = torch.arange(keys, device=device)
-    distance = torch.arange(keys - seq, keys, device=device)[:, None] - key
-    visible = distance >= 0
-    if window is not None:
-        visible &= distance < window
-    visible = visible[None, None]
-    return visible if padding is None else visible & (key >= padding[:, None, None, None])
+    back = torch.arange(keys - 1, -1, -1, device=positions.device)
+    key = (positions[:, -1:] - back)[:, None, None]
+    query = positions[:, None, :, None]
+    first = 0 if window is None else (query - window + 1).clamp(min=0)
+    return (key < first) | (key > query)
 
 
 class Attention(nn.Module):
-    """Norm, q/k/v, rotation, attention over the cache, output projection; without the residual."""
+    """Norm, q/k/v, rotation, attention over past and new keys, output; without the residual."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -56,33 +59,77 @@ class Attention(nn.Module):
         self,
         x: Float[Tensor, "batch seq hidden"],
         by: Rotation,
-        visible: Bool[Tensor, "rows 1 seq key"],
-        cache: LayerCache,
-        tap: Tap,
+        keys: int,
+        hidden: Bool[Tensor, "rows 1 seq key"] | None,
+        extend: Extend,
+        hook: LayerHook,
     ) -> Float[Tensor, "batch seq hidden"]:
-        normed = tap("attn.norm", self.norm(x))
+        normed = hook("attn.norm", self.norm(x))
         heads = self.qkv(normed).view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
         q, k, v = heads.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
-        q, k, v = tap("attn.q", q), tap("attn.k", k), tap("attn.v", v)
-        q, k = tap("attn.q_rot", rotate(q, by)), tap("attn.k_rot", rotate(k, by))
-        keys, values = cache.append(k, v, visible.shape[-1])
+        q, k, v = hook("attn.q", q), hook("attn.k", k), hook("attn.v", v)
+        q, k = hook("attn.q_rot", rotate(q, by)), hook("attn.k_rot", rotate(k, by))
+        spans = extend(k, v)
 
         # Scores are the largest tensors here: q is scaled instead, and the mask written in place.
-        scores = (self._grouped(q).float() * self.head_dim**-0.5) @ keys.float().transpose(-1, -2)
-        scores = scores.view(*q.shape[:3], -1).masked_fill_(~visible, -torch.inf)
-        scores = tap("attn.scores", scores)
-        sink = tap("attn.sink", self.sinks.float()).view(1, -1, 1, 1).expand(*q.shape[:3], 1)
+        scores = dot(q.float() * self.head_dim**-0.5, spans, keys)
+        if hidden is not None:
+            scores.masked_fill_(hidden, -torch.inf)
+        scores = hook("attn.scores", scores)
+        sink = hook("attn.sink", self.sinks.float().expand(x.shape[0], -1))
+        sink = sink.view(*sink.shape, 1, 1).expand(*q.shape[:3], 1)
         shares = torch.cat((scores, sink), dim=-1).softmax(dim=-1)
-        pattern = tap("attn.pattern", shares[..., :-1])
-        tap("attn.sink_mass", shares[..., -1])
+        pattern = hook("attn.pattern", shares[..., :-1])
+        hook("attn.sink_mass", shares[..., -1])
 
-        z = (self._grouped(pattern) @ values.float()).view(q.shape).to(x.dtype)
-        z = tap("attn.z", z)
-        return tap("attn.out", self.out(z.transpose(1, 2).flatten(2)))
+        z = hook("attn.z", mix(pattern, spans).to(x.dtype))
+        return hook("attn.out", self.out(z.transpose(1, 2).flatten(2)))
 
-    def _grouped(
-        self, per_head: Float[Tensor, "batch head seq axis"]
-    ) -> Float[Tensor, "batch kv_head group_seq axis"]:
-        """Stack the query heads that share a key-value head, so that keys are never repeated."""
-        batch, _, _, axis = per_head.shape
-        return per_head.reshape(batch, self.kv_heads, -1, axis)
+
+def dot(
+    q: Float[Tensor, "batch head seq head_dim"], spans: Sequence[Span], keys: int
+) -> Float[Tensor, "batch head seq key"]:
+    """The product of each query with each of the last `keys` keys, in float32."""
+    if is_whole(spans, q.shape[0]):
+        return by_kv_head(q, spans[0].keys.float().transpose(-1, -2))
+    scores = q.new_zeros(*q.shape[:3], keys)
+    for span in spans:
+        end = keys - span.later
+        at = slice(span.first, span.last), ..., slice(end - span.keys.shape[2], end)
+        scores[at] = by_kv_head(q[span.first : span.last], span.keys.float().transpose(-1, -2))
+    return scores
+
+
+def mix(
+    pattern: Float[Tensor, "batch head seq key"], spans: Sequence[Span]
+) -> Float[Tensor, "batch head seq head_dim"]:
+    """The values, weighted by the pattern, in float32."""
+    if is_whole(spans, pattern.shape[0]):
+        return by_kv_head(pattern, spans[0].values.float())
+    keys = pattern.shape[-1]
+    z = pattern.new_zeros(*pattern.shape[:3], spans[0].values.shape[-1])
+    for span in spans:
+        end = keys - span.later
+        part = pattern[span.first : span.last, ..., end - span.keys.shape[2] : end]
+        z[span.first : span.last] += by_kv_head(part, span.values.float())
+    return z
+
+
+def is_whole(spans: Sequence[Span], batch: int) -> bool:
+    """Whether one span holds all keys of all rows."""
+    return len(spans) == 1 and spans[0].later == 0 and spans[0].last == batch
+
+
+def by_kv_head(
+    left: Float[Tensor, "row head seq inner"], right: Float[Tensor, "shared kv_head inner outer"]
+) -> Float[Tensor, "row head seq outer"]:
+    """left @ right, where the query heads of a group share a kv head, and rows may share one row
+    of `right`; nothing of `right` is copied."""
+    rows, heads, seq, inner = left.shape
+    shared, kv_heads = right.shape[:2]
+    if shared == rows:
+        stacked = left.reshape(rows, kv_heads, -1, inner)  # a group's heads, one after the other
+        return (stacked @ right).view(rows, heads, seq, -1)
+    stacked = left.reshape(rows, kv_heads, -1, inner).transpose(0, 1).reshape(kv_heads, -1, inner)
+    product = (stacked @ right[0]).view(kv_heads, rows, -1, seq, right.shape[-1])
+    return product.transpose(0, 1).flatten(1, 2)

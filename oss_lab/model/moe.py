@@ -2,7 +2,8 @@
 
 The softmax comes after the choice, so the weights always sum to one. Each expert is a small MLP
 with gpt-oss's own activation: gate and up rows interleaved, the gate clamped from above, up on
-both sides and shifted by one, sigmoid slope 1.702. An expert's output bias is weighted with it.
+both sides and shifted by one, sigmoid slope 1.702. An expert's weight applies to its output bias
+too.
 """
 
 from collections.abc import Callable
@@ -16,8 +17,8 @@ from torch import Tensor, nn
 
 from oss_lab.config import ModelConfig
 from oss_lab.model.experts import DenseExperts, PackedExperts
+from oss_lab.model.hook import LayerHook
 from oss_lab.model.norm import RMSNorm
-from oss_lab.model.tap import Tap
 
 ExpertBank = PackedExperts | DenseExperts
 BankFactory = Callable[[int, int, int], ExpertBank]
@@ -33,6 +34,17 @@ def clamped_swiglu(
     wide = gate.float().clamp(max=limit)
     shifted = up.float().clamp(-limit, limit) + 1
     return (wide * torch.sigmoid(alpha * wide) * shifted).to(gate.dtype)
+
+
+def choose_experts(
+    router_logits: Float[Tensor, "batch seq expert"], slots: int
+) -> Int[Tensor, "batch seq slot"]:
+    """The experts with the largest logits, by falling logit.
+
+    Equal logits are ordered as torch.topk orders them on a CPU, on every device. In bfloat16 equal
+    logits are common, and this is the order of transformers on a CPU.
+    """
+    return router_logits.cpu().topk(slots, dim=-1).indices.to(router_logits.device)
 
 
 class MixtureOfExperts(nn.Module):
@@ -51,24 +63,24 @@ class MixtureOfExperts(nn.Module):
         self.mlp2_bias = nn.Parameter(torch.zeros(experts, hidden))
 
     def forward(
-        self, x: Float[Tensor, "batch seq hidden"], tap: Tap
+        self, x: Float[Tensor, "batch seq hidden"], hook: LayerHook
     ) -> Float[Tensor, "batch seq hidden"]:
-        normed = tap("moe.norm", self.norm(x))
-        router_logits = tap("moe.router_logits", self.gate(normed))
-        ids = tap("moe.expert_ids", router_logits.topk(self.slots, dim=-1).indices)
+        normed = hook("moe.norm", self.norm(x))
+        router_logits = hook("moe.router_logits", self.gate(normed))
+        ids = hook("moe.expert_ids", choose_experts(router_logits, self.slots))
         chosen = router_logits.gather(-1, ids)
         weights = chosen.softmax(dim=-1, dtype=torch.float32).to(x.dtype)
-        weights = tap("moe.expert_weights", weights)
+        weights = hook("moe.expert_weights", weights)
 
         group = Group.by_expert(ids, self.experts)
         inputs = normed.flatten(0, 1).index_select(0, group.order // self.slots)
         gate_up = group.project(inputs, self.mlp1_weight, self.mlp1_bias).view(*ids.shape, -1)
-        gate, up = tap("moe.gate", gate_up[..., ::2]), tap("moe.up", gate_up[..., 1::2])
-        act = tap("moe.act", clamped_swiglu(gate, up, self.alpha, self.limit))
+        gate, up = hook("moe.gate", gate_up[..., ::2]), hook("moe.up", gate_up[..., 1::2])
+        act = hook("moe.act", clamped_swiglu(gate, up, self.alpha, self.limit))
         inputs = act.flatten(0, 2).index_select(0, group.order)
         outputs = group.project(inputs, self.mlp2_weight, self.mlp2_bias).view(*ids.shape, -1)
-        outputs = tap("moe.expert_out", outputs)
-        return tap("moe.out", (outputs * weights[..., None]).sum(dim=-2))
+        outputs = hook("moe.expert_out", outputs)
+        return hook("moe.out", (outputs * weights[..., None]).sum(dim=-2))
 
 
 @dataclass(frozen=True)
@@ -98,10 +110,9 @@ class Group:
         bias: Float[Tensor, "expert rows"],
     ) -> Float[Tensor, "token_slot rows"]:
         """Sorted inputs through the matrix and bias of their experts, back at their token slots."""
+        matrices = bank.matrices(self.used, inputs.dtype)
+        pieces = zip(self.used, matrices, inputs.split(self.sizes), strict=True)
         by_expert = torch.cat(
-            [
-                F.linear(x, bank.matrix(expert, x.dtype), bias.select(0, expert))
-                for expert, x in zip(self.used, inputs.split(self.sizes), strict=True)
-            ]
+            [F.linear(x, matrix, bias.select(0, expert)) for expert, matrix, x in pieces]
         )
         return torch.empty_like(by_expert).index_copy_(0, self.order, by_expert)

@@ -1,21 +1,23 @@
 """The whole model: embedding, layers of attention and experts on a residual stream, unembedding.
 
-Parameters carry the names of the original checkpoint (`block.0.attn.qkv.weight`), so that loading
-is a map from name to tensor. There is no dropout, no tied embedding and no logit cap.
+Parameters carry the names of the original checkpoint (`block.0.attn.qkv.weight`), so loading is
+a map from name to tensor. There is no dropout, no tied embedding and no logit cap.
 """
+
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from oss_lab.config import ModelConfig
-from oss_lab.engine.cache import KVCache, LayerCache
-from oss_lab.model.attention import Attention, visible_keys
+from oss_lab.model.attention import Attention, Extend, hidden_keys
 from oss_lab.model.experts import PackedExperts
+from oss_lab.model.hook import Hooks, LayerHook, in_layer, no_hooks
 from oss_lab.model.moe import BankFactory, MixtureOfExperts
 from oss_lab.model.norm import RMSNorm
+from oss_lab.model.past import Beginning, Past
 from oss_lab.model.rope import Rotation, rotation
-from oss_lab.model.tap import Tap, Taps, untapped
 
 
 class Block(nn.Module):
@@ -30,13 +32,14 @@ class Block(nn.Module):
         self,
         x: Float[Tensor, "batch seq hidden"],
         by: Rotation,
-        visible: Bool[Tensor, "rows 1 seq key"],
-        cache: LayerCache,
-        tap: Tap,
+        keys: int,
+        hidden: Bool[Tensor, "rows 1 seq key"] | None,
+        extend: Extend,
+        hook: LayerHook,
     ) -> Float[Tensor, "batch seq hidden"]:
-        x = tap("resid.pre", x)
-        x = tap("resid.mid", x + self.attn(x, by, visible, cache, tap))
-        return tap("resid.post", x + self.mlp(x, tap))
+        x = hook("resid.pre", x)
+        x = hook("resid.mid", x + self.attn(x, by, keys, hidden, extend, hook))
+        return hook("resid.post", x + self.mlp(x, hook))
 
 
 class Transformer(nn.Module):
@@ -56,36 +59,42 @@ class Transformer(nn.Module):
     def forward(
         self,
         tokens: Int[Tensor, "batch seq"],
-        cache: KVCache | None = None,
+        past: Past | None = None,
         *,
         last: int | None = None,
-        taps: Taps = untapped,
+        hooks: Hooks = no_hooks,
     ) -> Float[Tensor, "batch kept vocab"]:
-        """Logits of the last `last` positions (None: all; 0: none, the cache is filled).
+        """Logits of the last `last` positions (None: all; 0: none, the past is extended).
 
-        Without a cache the tokens are a whole sequence; with one they continue it, and their keys
-        and values are appended. Logits come in the weights' dtype.
+        Without a past the tokens are whole sequences; with one they continue it, and become part of
+        it once the forward has succeeded. Logits come in the weights' dtype.
         """
-        batch, seq = tokens.shape
-        cache = KVCache(self.config, batch) if cache is None else cache
-        tap = taps(None)
-        x = tap("embed", self.embedding(tokens))
-        by = rotation(self.config, cache.positions(seq, tokens.device), x.dtype)
-        visible = {}
-        for window in {self.config.window(n) for n in range(len(self.block))}:
-            keys = cache.reach(seq, window)
-            padding = cache.padding_within(keys, seq)
-            visible[window] = visible_keys(seq, keys, window, padding, tokens.device)
+        seq = tokens.shape[1]
+        past = Beginning() if past is None else past
+        hook = in_layer(hooks, None)
+        x = hook("embed", self.embedding(tokens))
+        positions = past.positions(seq, tokens.device)
+        by = rotation(self.config, positions, x.dtype)
+        windows = {self.config.window(n) for n in range(len(self.block))}
+        reach = {window: self.reach(past.slots(seq), seq, window) for window in windows}
+        sees_all = positions.numel() == 1 and not past.is_padded  # a single new token
+        hidden = {
+            window: None if sees_all else hidden_keys(positions, reach[window], window)
+            for window in windows
+        }
         for n, block in enumerate(self.block):
-            x = block(x, by, visible[self.config.window(n)], cache.layers[n], taps(n))
-        cache.advance(seq)
+            window = self.config.window(n)
+            extend = partial(past.extend, n, reach=reach[window])
+            x = block(x, by, reach[window], hidden[window], extend, in_layer(hooks, n))
         kept = x if last is None else x[:, seq - min(last, seq) :]
-        normed = tap("out.norm", self.norm(kept))
-        return tap("out.logits", self.unembedding(normed))
+        logits = hook("out.logits", self.unembedding(hook("out.norm", self.norm(kept))))
+        past.advance(seq)
+        return logits
 
-    def computed_by(self, taps: Taps) -> str:
-        """Which kernels compute a forward with these taps."""
-        return "reference"
+    @staticmethod
+    def reach(slots: int, seq: int, window: int | None) -> int:
+        """How many of the last key slots a layer reads for `seq` new tokens."""
+        return slots if window is None else min(slots, seq + window - 1)
 
     @property
     def device(self) -> torch.device:

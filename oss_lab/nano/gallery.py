@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 
 from oss_lab.harmony import Conversation, Message, ToolDescription
 from oss_lab.harmony.messages import Effort
-from oss_lab.lab import MAX_TOKENS, Lab
+from oss_lab.lab import Lab
+from oss_lab.lab.options import MAX_TOKENS
+from oss_lab.lab.tool_rounds import replies_to
 from oss_lab.nano.tasks.free_text import FORBIDDEN, REFUSAL
 from oss_lab.nano.tasks.problem import call_arguments
 from oss_lab.nano.tasks.settings import CALCULATOR_TOOL, LOOK_UP_TOOL
 from oss_lab.nano.tasks.sums_and_products import TOO_HARD
-from oss_lab.record.calls import replies_to
 from oss_lab.record.reply import Reply
 
 ABILITIES = (

@@ -1,16 +1,16 @@
 """Every figure: a function from plain data to something shown and one sentence about it.
 
-    tokens = plots.reply_tokens(reply, lab.encoding)
-    plots.transcript(reply, lab.encoding)                   what was written, by channel
-    plots.effort_comparison(replies, lab.encoding)          tokens by channel, an effort a bar
+    tokens = plots.reply_tokens(reply, lab.tokenizer)
+    plots.transcript(reply, lab.tokenizer)                   what was written, by channel
+    plots.effort_comparison(replies, lab.tokenizer)          tokens by channel, an effort a bar
     plots.expert_map(ids, weights, tokens)                  the router's choices
     plots.expert_load(ids, experts=32)                      how the work is shared out
     plots.attention(pattern, sink_mass, tokens, config, heads=...)
     plots.sink_mass(sink_mass, config)                      what the sinks take, head by head
-    plots.expert_effects(counterfactuals, lab.encoding)     what a token owes to each expert
-    plots.logit_parts(attribution, lab.encoding)            what heads and experts add to a logit
-    plots.logit_lens(lens, lab.encoding)                    what each layer would write
-    plots.patching(patching, lab.encoding, tokens)          what another run's values bring back
+    plots.expert_effects(counterfactuals, lab.tokenizer)     what a token owes to each expert
+    plots.logit_parts(attribution, lab.tokenizer)            what heads and experts add to a logit
+    plots.logit_lens(lens, lab.tokenizer)                    what each layer would write
+    plots.patching(patching, lab.tokenizer, tokens)          what another run's values bring back
     plots.commitment_curve(steps)                           the answer, had the thinking ended
     plots.accuracy(rows, totals, "nano")                    accuracy against thinking, by effort
     plots.kernel_speed(found)                               kernels beside the machine's limits

@@ -11,11 +11,11 @@ from html import escape
 
 import tiktoken
 
-from oss_lab.engine.generate import Token
 from oss_lab.plots.figure import Passage
 from oss_lab.plots.style import CHANNELS, plural
 from oss_lab.plots.tokens import visible
 from oss_lab.record.reply import Reply
+from oss_lab.record.token import Token
 from oss_lab.record.token_labels import TokenLabel, sections, token_labels
 
 SURE = 0.9

@@ -1,4 +1,4 @@
-"""Goes through the settings: a trace, the independent forward behind its choices, and the taps;
+"""Goes through the settings: a trace, the independent forward behind its choices, and the hooks;
 then traces and what transformers computes."""
 
 from collections.abc import Mapping
@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from oss_kernels.backends import load as load_kernels
 
+from oss_lab.analysis.tracing import trace_requests
 from oss_lab.checkpoint.fetch import find_checkpoint
+from oss_lab.checkpoint.load import DTYPES, load_model
 from oss_lab.checkpoint.read import Checkpoint
-from oss_lab.engine.generate import sequence_logits
-from oss_lab.engine.loading import DTYPES, load_model
-from oss_lab.hooks.recording import Recording
+from oss_lab.engine.choice import Chosen, Engines
+from oss_lab.engine.engine import Engine
+from oss_lab.engine.read import read_logits
+from oss_lab.engine.request import Request
 from oss_lab.hooks.selection import Selection
-from oss_lab.hooks.tracing import traced
-from oss_lab.model import Transformer
 from oss_lab.progress import progress
 from oss_lab.proof.compare import Comparison, compare, compare_choice, is_choice
 from oss_lab.proof.numpy_forward import Seen, numpy_forward
@@ -70,16 +71,16 @@ def plain_weights(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
 
 def prove_one(checkpoint: Checkpoint, weights: dict[str, np.ndarray], setting: Setting) -> Proof:
     """One setting against NumPy, and that recording has changed nothing."""
-    model, tokens = asked(checkpoint, setting)
-    selection = Selection(tuple(setting.points))
-    trace = traced(model, None, tokens, selection, None)
+    engine, tokens = asked(checkpoint, setting)
+    request = Request(tuple(tokens), selection=Selection(tuple(setting.points)))
+    (trace,) = trace_requests(Chosen(engine), None, [request], None)
     choice = {
         layer: trace.tensor("moe.expert_ids", layer).numpy().astype(np.int64)
         for layer in range(checkpoint.config.num_hidden_layers)
     }
     theirs = numpy_forward(checkpoint.config, weights, np.array(tokens), choice, setting.left_out)
-    plain = sequence_logits(model, tokens)
-    recorded = sequence_logits(model, tokens, taps=Recording(model, selection))
+    (plain,) = read_logits(engine, [Request(tuple(tokens))])
+    (recorded,) = read_logits(engine, [request])
     return Proof(
         setting,
         compared(trace, theirs, setting),
@@ -92,19 +93,20 @@ def prove_one(checkpoint: Checkpoint, weights: dict[str, np.ndarray], setting: S
 
 def prove_beside(checkpoint: Checkpoint, theirs: Any, setting: Setting) -> Proof:
     """One setting against transformers' model `theirs`; each forward goes by its own choices."""
-    model, tokens = asked(checkpoint, setting)
-    trace = traced(model, None, tokens, Selection(tuple(setting.points)), None)
+    engine, tokens = asked(checkpoint, setting)
+    request = Request(tuple(tokens), selection=Selection(tuple(setting.points)))
+    (trace,) = trace_requests(Chosen(engine), None, [request], None)
     seen = transformers_forward(checkpoint.config, theirs, tokens)
     return Proof(setting, compared(trace, seen, setting), {})
 
 
-def asked(checkpoint: Checkpoint, setting: Setting) -> tuple[Transformer, list[int]]:
-    """The model of a setting, and its random ids."""
+def asked(checkpoint: Checkpoint, setting: Setting) -> tuple[Engine, list[int]]:
+    """The engine of a setting, and its random ids."""
     kernels = load_kernels(setting.kernels)
-    model = load_model(checkpoint, dtype=DTYPES[setting.dtype], kernels=kernels)
+    engine = Engines(load_model(checkpoint, dtype=DTYPES[setting.dtype]), kernels).main
     generator = torch.Generator().manual_seed(SEED)
     vocabulary = checkpoint.config.vocab_size
-    return model, torch.randint(vocabulary, (setting.seq,), generator=generator).tolist()
+    return engine, torch.randint(vocabulary, (setting.seq,), generator=generator).tolist()
 
 
 def compared(trace: Trace, theirs: Seen, setting: Setting) -> tuple[Comparison, ...]:

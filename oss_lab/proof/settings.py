@@ -17,7 +17,7 @@ import torch
 from oss_kernels.backends import NAMES, Name, obstacle
 
 from oss_lab.checkpoint.plan import Dtype
-from oss_lab.hooks.points import POINTS, SHOWN_BY_KERNELS, tapped
+from oss_lab.hooks.points import POINTS, SHOWN_BY_KERNELS, lines_of
 from oss_lab.proof.transformers_forward import ABSENT
 
 QUICK, LENGTHS = (13, 300), (13, 129, 300, 1000)
@@ -48,7 +48,7 @@ class Setting:
         """{point: why it is not compared}, a reason that fits behind the point's name."""
         left_out = dict(ABSENT) if self.against == "transformers" else {}
         for name, point in POINTS.items():
-            hidden = tapped([name]) - SHOWN_BY_KERNELS
+            hidden = lines_of([name]) - SHOWN_BY_KERNELS
             if self.kernels != "reference" and hidden:
                 left_out[name] = f"{self.kernels} kernels: {POINTS[min(hidden)].inside}"
             if "key" in point.axes and self.seq > MOST:

@@ -1,13 +1,9 @@
-"""Calls that wait for their tools: outputs as messages, and replies over them. No tool is run."""
+"""Calls that wait for their tools: outputs as messages. No tool is run."""
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from oss_lab.harmony.messages import Conversation, Message
 from oss_lab.record.reply import Reply, ToolCall
-
-if TYPE_CHECKING:
-    from oss_lab.lab import Lab
 
 ROUNDS = 8  # replies to one question; the calls of the last are not answered
 
@@ -31,15 +27,3 @@ def with_outputs(reply: Reply, output: Callable[[ToolCall], str | None]) -> Conv
     """The conversation to go on from behind these outputs; None where it does not go on."""
     said = outputs_of(reply, output)
     return Conversation((*reply.conversation.messages, *said)) if said else None
-
-
-def replies_to(
-    lab: "Lab", prompt: Conversation, tool_outputs: Mapping[str, str], *, max_tokens: int
-) -> list[Reply]:
-    """One reply, and another after each call whose output is known; ROUNDS at the most."""
-    replies: list[Reply] = []
-    going: Conversation | None = prompt
-    while going is not None and len(replies) < ROUNDS:
-        replies.append(lab.chat(going, max_tokens=max_tokens))
-        going = with_outputs(replies[-1], lambda call: tool_outputs.get(call.arguments))
-    return replies

@@ -1,5 +1,6 @@
 """Where two traces part: what they are of, then each tensor's first and largest difference."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -10,6 +11,10 @@ from oss_lab.hooks.points import POINTS
 from oss_lab.record.trace import Trace
 
 
+class UnequalEnginesWarning(UserWarning):
+    """Two traces were computed by different engines."""
+
+
 def differences(a: Trace, b: Trace, tolerance: float = 0.0) -> Iterator[str]:
     """A line for each thing that differs, none where everything is the same.
 
@@ -17,6 +22,13 @@ def differences(a: Trace, b: Trace, tolerance: float = 0.0) -> Iterator[str]:
     was kept, it tells choices that rounding may turn from others. Positions are those of the
     sequence, also where a trace keeps only some; of two lengths the common beginning is compared.
     """
+    if a.origin.kernels != b.origin.kernels:
+        warnings.warn(
+            f"these traces were computed by different engines ({a.origin.kernels} and"
+            f" {b.origin.kernels}): values differ by rounding, and near-equal choices may turn",
+            UnequalEnginesWarning,
+            stacklevel=2,
+        )
     theirs = asdict(b.origin)
     for name, ours in asdict(a.origin).items():
         if ours != theirs[name]:

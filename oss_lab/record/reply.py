@@ -1,41 +1,22 @@
-"""A reply: what came back for one prompt, by channel, with every token that made it.
+"""A reply: what the model wrote for one prompt, by channel, with every token. Plain data."""
 
-`ReplyBuilder` is fed tokens while they are generated, turns them into Harmony events, and ends an
-analysis that outgrows its budget by writing the header of `final` in the model's stead. A `Stream`
-is one builder with its tokens still to come.
-"""
-
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Literal
 
-import tiktoken
-
-from oss_lab.engine.generate import Token
-from oss_lab.errors import LabError
-from oss_lab.harmony import Conversation, Diagnostic, Event, Message, StreamParser
-from oss_lab.harmony.specials import (
-    CALL,
-    CHANNEL,
-    END,
-    ENDOFTEXT,
-    MESSAGE,
-    RETURN,
-    START,
-    specials,
-)
+from oss_lab.harmony import Conversation, Diagnostic, Message
+from oss_lab.record.token import Token
 
 if TYPE_CHECKING:
     from oss_lab.record.trace import Trace
 
-Stop = Literal["return", "call", "endoftext", "length"]
-STOP_OF_TOKEN: dict[str, Stop] = {RETURN: "return", CALL: "call", ENDOFTEXT: "endoftext"}
+Stop = Literal["return", "call", "endoftext", "length", "text"]
+SHOWN = 60  # characters of the answer in the repr
 
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A message to a tool: `functions.add` with its arguments as the text that was written."""
+    """A message to a tool: `functions.add` with its arguments as text."""
 
     name: str
     arguments: str
@@ -57,44 +38,50 @@ class Timing:
         return (self.tokens - 1) / later if later > 0 else float("nan")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reply:
-    """One assistant turn.
+    """One assistant turn, or the continuation of raw text.
 
     Attributes:
-        prompt: the conversation that was continued; `conversation` has the reply appended.
+        prompt: the conversation that was continued; None for raw text.
         prompt_tokens: ids of the rendered prompt.
         tokens: what was generated after them, with probabilities; `ids` are their ids alone.
+        text: these tokens as text, special tokens by name.
         messages: what the assistant wrote, in order, all channels.
         stop: why it ended: `return` (answered), `call` (waits for a tool), `endoftext` (gave up on
-            the format), `length` (max_tokens, or the context is full).
+            the format), `length` (max_tokens, or the context is full), `text` (a stop string).
         diagnostics: what was malformed in the stream; empty for well-formed Harmony.
-        trace: what was recorded while it was written, over all tokens but the last, which the model
-            wrote and did not read; None if nothing was asked for.
+        engine: which engine computed it; `engine_reason` is why the reference did although kernels
+            were requested, or None.
+        trace: activations recorded during generation, of all tokens but the last, which was
+            sampled and never fed back to the model; None if nothing was requested.
     """
 
-    prompt: Conversation
+    prompt: Conversation | None
     prompt_tokens: tuple[int, ...]
     tokens: tuple[Token, ...]
+    text: str
     messages: tuple[Message, ...]
     stop: Stop
     diagnostics: tuple[Diagnostic, ...]
     timing: Timing
+    engine: str = "reference"
+    engine_reason: str | None = None
     trace: "Trace | None" = None
 
     @property
-    def analysis(self) -> str:
-        """The chain of thought: everything on the analysis channel."""
+    def analysis(self) -> str | None:
+        """The chain of thought: everything on the analysis channel. None for raw text."""
         return self._on("analysis")
 
     @property
-    def commentary(self) -> str:
-        """Preambles on the commentary channel; calls are in `tool_calls`."""
+    def commentary(self) -> str | None:
+        """Preambles on the commentary channel; calls are in `tool_calls`. None for raw text."""
         return self._on("commentary")
 
     @property
-    def final(self) -> str:
-        """The answer, "" if there is none."""
+    def final(self) -> str | None:
+        """The answer, "" if there is none. None for raw text."""
         return self._on("final")
 
     @property
@@ -107,100 +94,47 @@ class Reply:
 
     @property
     def conversation(self) -> Conversation:
-        """The prompt and this reply, to go on from."""
-        return Conversation((*self.prompt.messages, *self.messages))
+        """The prompt and this reply, to continue from."""
+        before = () if self.prompt is None else self.prompt.messages
+        return Conversation((*before, *self.messages))
 
     @property
     def ids(self) -> tuple[int, ...]:
         return tuple(token.id for token in self.tokens)
 
-    def _on(self, channel: str) -> str:
+    @property
+    def logprobs(self) -> tuple[float, ...]:
+        """Log-probability of each token, in nats."""
+        return tuple(token.logprob for token in self.tokens)
+
+    def _on(self, channel: str) -> str | None:
+        if self.prompt is None:
+            return None
         own = (m for m in self.messages if m.role == "assistant" and not m.recipient)
         return "\n".join(message.text for message in own if message.channel == channel)
 
+    def __repr__(self) -> str:
+        what = "text" if self.prompt is None else "final" if self.final else "analysis"
+        text = self.text if self.prompt is None else self.final or self.analysis or self.text
+        return f"<Reply {what} {shorten(text)!r}, {len(self.tokens)} tokens, stop {self.stop!r}>"
 
-@dataclass
-class ReplyBuilder:
-    """Collects one row of a generation."""
-
-    encoding: tiktoken.Encoding
-    prompt: Conversation
-    prompt_tokens: tuple[int, ...]
-    analysis_budget: int | None = None
-    tokens: list[Token] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if self.analysis_budget is not None and self.analysis_budget < 0:
-            raise LabError(f"analysis_budget is {self.analysis_budget}; it must be 0 or more")
-        self.parser = StreamParser(self.encoding, role="assistant")
-        self._thought = 0  # tokens of analysis so far
-        self._forced: list[int] = []
-        self._began = time.perf_counter()
-        self._first = self._last = 0.0
-
-    def add(self, token: Token) -> list[Event]:
-        """Take the next token; returns the events that it brought."""
-        self.tokens.append(token)
-        self._last = time.perf_counter() - self._began
-        self._first = self._first or self._last
-        self._thought += self._is_thinking()
-        return self.parser.feed(token.id)
-
-    def next_forced(self) -> int | None:
-        """The id to write next where the analysis has used up its budget."""
-        spent = self.analysis_budget is not None and self._thought >= self.analysis_budget
-        if not self._forced and spent and self._is_thinking():
-            self._forced = final_header(self.encoding, inside_message=True)
-        return self._forced.pop(0) if self._forced else None
-
-    def finish(self) -> tuple[list[Event], Reply]:
-        """Close what is open; returns the last events and the reply."""
-        events = self.parser.finish()
-        reply = Reply(
-            self.prompt,
-            self.prompt_tokens,
-            tuple(self.tokens),
-            tuple(self.parser.messages),
-            self._stop(),
-            tuple(self.parser.diagnostics),
-            Timing(self._first, self._last, len(self.tokens)),
+    def _repr_html_(self) -> str:
+        """The channels of a reply, escaped."""
+        if self.prompt is None:
+            return f"<pre>{escape(self.text)}</pre>"
+        folded = "".join(
+            f"<details><summary>{name}</summary><pre>{escape(text)}</pre></details>"
+            for name, text in (("analysis", self.analysis), ("commentary", self.commentary))
+            if text
         )
-        return events, reply
-
-    def _is_thinking(self) -> bool:
-        parser = self.parser  # a call to a tool on this channel is no thought
-        return parser.state == "Content" and parser.channel == "analysis" and not parser.recipient
-
-    def _stop(self) -> Stop:
-        last = specials(self.encoding).names.get(self.tokens[-1].id, "") if self.tokens else ""
-        return STOP_OF_TOKEN.get(last, "length")
+        calls = "".join(
+            f"<p>calls <code>{escape(call.name)}({escape(call.arguments)})</code></p>"
+            for call in self.tool_calls
+        )
+        note = f"<small>{len(self.tokens)} tokens, stop: {self.stop}</small>"
+        return f"<div>{folded}{calls}<pre>{escape(self.final or '')}</pre>{note}</div>"
 
 
-class Stream:
-    """Events of a reply in the making; `reply` is there once the events are used up."""
-
-    reply: Reply
-
-    def __init__(
-        self,
-        builder: ReplyBuilder,
-        tokens: Iterator[tuple[int, Token]],
-        recorded: "Callable[[Sequence[int]], Trace] | None" = None,
-    ) -> None:
-        self._builder, self._tokens, self._recorded = builder, tokens, recorded
-
-    def __iter__(self) -> Iterator[Event]:
-        for _, token in self._tokens:
-            yield from self._builder.add(token)
-        events, self.reply = self._builder.finish()
-        if self._recorded is not None:
-            read = [*self.reply.prompt_tokens, *self.reply.ids][:-1]
-            self.reply = replace(self.reply, trace=self._recorded(read))
-        yield from events
-
-
-def final_header(encoding: tiktoken.Encoding, *, inside_message: bool) -> list[int]:
-    """What begins the final message: behind an open message that it ends, or behind `assistant`."""
-    ids, text = specials(encoding).ids, encoding.encode_ordinary
-    ended = [ids[END], ids[START], *text("assistant")] if inside_message else []
-    return [*ended, ids[CHANNEL], *text("final"), ids[MESSAGE]]
+def shorten(text: str) -> str:
+    """The beginning of a text that is too long for one line."""
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"

@@ -2,23 +2,27 @@
 
     trace = lab.trace(reply, points=["moe.expert_ids", "attn.sink_mass"])
     trace["moe.expert_ids"]                       layer seq slot, each token's channel beside it
+    trace["resid.post", 3]                        a tensor [seq hidden]
     trace["attn.sink_mass"].groupby("channel").mean("seq")
-    trace.to_pandas("moe.margin")                 a row a number
+    trace.to_pandas("moe.margin")                 one row per number
     trace.save("run.safetensors"); read_trace("run.safetensors")
 
 `trace_file.py` says what the file holds.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from torch import Tensor
 
 from oss_lab.errors import LabError
 from oss_lab.hooks.points import POINTS
-from oss_lab.hooks.selection import Selection, where
+from oss_lab.hooks.selection import Selection, is_integer, where
 from oss_lab.record.token_labels import TokenLabel
 from oss_lab.record.trace_file import UNREADABLE, read_file, unreadable, write_trace
 
@@ -34,9 +38,10 @@ class Origin:
     Attributes:
         checkpoint: SHA-256 of configuration, weights and vocabulary; None for a model that was
             not read from a folder.
-        kernels: which code computed it; `reference` is the spelt-out model.
-        seed: of what was drawn; None where nothing was.
+        kernels: the engine that computed it; `reference` is the readable model.
+        seed: of the random numbers; None if none were drawn.
         interventions: what was changed inside the model, as text.
+        reason: why the reference computed it although kernels were requested, or None.
         versions: of oss_lab, torch and Python.
     """
 
@@ -47,6 +52,7 @@ class Origin:
     seed: int | None
     interventions: tuple[str, ...]
     versions: Mapping[str, str]
+    reason: str | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,24 +88,60 @@ class Trace:
         return tuple(range(self.layers)) if chosen is None else chosen
 
     def tensor(self, point: str, layer: int | None = None) -> Tensor:
-        """[seq, ...] of one point and layer.
+        """[seq ...] of one point and layer: a copy, which autograd accepts.
 
         Raises:
             LabError: it was not kept.
         """
         name = where(point, layer)
         if name not in self.tensors:
-            raise LabError(f"this trace holds no {name}; it holds {', '.join(self.tensors)}")
-        return self.tensors[name]
+            raise LabError(f"this trace does not hold {name}; it holds {', '.join(self.tensors)}")
+        return self.tensors[name].clone()
+
+    def find(self, text: str) -> tuple[int, ...]:
+        """Positions of the tokens at which `text` begins, in order.
+
+        Raises:
+            LabError: the text is empty.
+        """
+        if not isinstance(text, str):
+            raise LabError(f"find: expected text, got {text!r}")
+        if not text:
+            raise LabError("there is nothing to find: the text is empty")
+        whole = "".join(label.text for label in self.labels)
+        starts = [0, *accumulate(len(label.text) for label in self.labels)]
+        found, at = [], whole.find(text)
+        while at >= 0:
+            found.append(bisect_right(starts, at) - 1)
+            at = whole.find(text, at + 1)
+        return tuple(dict.fromkeys(found))
 
     def __repr__(self) -> str:
         kept = ", ".join(self.selection.points)
         return f"<trace of {len(self.tokens)} tokens, {len(self.positions)} kept, at {kept}>"
 
-    def __getitem__(self, point: str) -> "xarray.DataArray":
+    @overload
+    def __getitem__(self, key: str) -> "xarray.DataArray": ...
+
+    @overload
+    def __getitem__(self, key: tuple[str, int | None]) -> Tensor: ...
+
+    def __getitem__(self, key: str | tuple[str, int | None]) -> "xarray.DataArray | Tensor":
+        """`trace[point, layer]` is a tensor, `trace[point]` all layers of a point, labeled; copies.
+
+        Raises:
+            LabError: it was not kept.
+        """
+        if isinstance(key, tuple):
+            if len(key) != 2 or not (key[1] is None or is_integer(key[1])):
+                raise LabError(f"expected a point, or a point and a layer, got {key!r}")
+            return self.tensor(key[0], None if key[1] is None else index(key[1]))
+        return self.labeled(key)
+
+    def labeled(self, point: str) -> "xarray.DataArray":
         """All layers of a point, its axes named: `layer` first, then those of the table.
 
-        Along `seq` stand `token`, `text`, `role`, `channel`, `recipient`, `message` and `part`.
+        Along `seq` are `token`, `text`, `role`, `channel`, `recipient`, `message` and `part`.
         Floating point numbers come as float32.
         """
         import numpy as np
@@ -107,7 +149,7 @@ class Trace:
 
         if point not in self.selection.points:
             raise LabError(
-                f"this trace holds no {point!r}; it holds {', '.join(self.selection.points)}"
+                f"this trace does not hold {point!r}; it holds {', '.join(self.selection.points)}"
             )
         layers = self.layers_of(point)
         parts = [self.tensor(point, layer) for layer in layers] or [self.tensor(point)]
@@ -116,14 +158,17 @@ class Trace:
         coords: dict[str, Any] = {"layer": list(layers)} if layers else {}
         if "seq" in axes:
             coords |= {"seq": list(self.positions)} | self._along_seq()
-        if "head" in axes and self.selection.heads is not None:
-            coords["head"] = list(self.selection.heads)
-        if "kv_head" in axes and self.selection.heads is not None:
-            group = self.heads_per_kv_head
-            coords["kv_head"] = sorted({head // group for head in self.selection.heads})
-        values = np.stack(arrays) if layers else arrays[0]
+        coords |= {axis: numbers for axis, numbers in self.head_numbers().items() if axis in axes}
+        values = np.stack(arrays) if layers else arrays[0].copy()
         dims = ("layer", *axes) if layers else axes
         return xarray.DataArray(values, coords=coords, dims=dims, name=point)
+
+    def head_numbers(self) -> dict[str, list[int]]:
+        """The heads that were kept, by their axis; empty where all were."""
+        if self.selection.heads is None:
+            return {}
+        kv_heads = {head // self.heads_per_kv_head for head in self.selection.heads}
+        return {"head": list(self.selection.heads), "kv_head": sorted(kv_heads)}
 
     def _along_seq(self) -> dict[str, Any]:
         labels = [self.labels[position] for position in self.positions]
@@ -139,7 +184,7 @@ class Trace:
         return {name: ("seq", values) for name, values in columns.items()}
 
     def to_pandas(self, point: str) -> "pandas.DataFrame":
-        """A row for each number of a point; `.to_parquet(path)` of it needs pyarrow."""
+        """One row per number of a point; `.to_parquet(path)` of it needs pyarrow."""
         return self[point].to_dataframe().reset_index()
 
     def save(self, path: str | Path) -> None:
@@ -151,7 +196,7 @@ def read_trace(path: str | Path) -> Trace:
     """The trace in a file.
 
     Raises:
-        LabError: it is no trace, is damaged, or was written in another format.
+        LabError: it is not a trace, is damaged, or was written in another format.
     """
     head, tensors = read_file(Path(path))
     try:
@@ -185,18 +230,27 @@ def _check(trace: Trace) -> None:
     if len(trace.labels) != len(trace.tokens):
         raise ValueError(f"{len(trace.labels)} labels for {len(trace.tokens)} tokens")
     if not all(type(each.text) is str and type(each.message) is int for each in trace.labels):
-        raise ValueError("a label is no token's")
+        raise ValueError("a label has another type")
     if not all(0 <= position < len(trace.tokens) for position in trace.positions):
-        raise ValueError("a position is none of the sequence's")
+        raise ValueError("a position is outside the sequence")
+    if trace.heads_per_kv_head < 1 or not all(n >= 0 for n in trace.selection.heads or ()):
+        raise ValueError("a head number is out of range")
+    heads = trace.head_numbers()
     expected = set()
     for name in trace.selection.points:
         if name not in POINTS:
             raise ValueError(f"there is no point {name!r}")
+        has_all = POINTS[name].layered and trace.selection.layers is None
+        if has_all and trace.layers > len(trace.tensors):  # before a list of that many is made
+            raise ValueError(f"{trace.layers} layers, but {len(trace.tensors)} tensors")
         for layer in trace.layers_of(name) or (None,):
             expected.add(where(name, layer))
             tensor = trace.tensor(name, layer)
             axes = POINTS[name].axes
             if tensor.dim() != len(axes) or ("seq" in axes and len(tensor) != len(trace.positions)):
                 raise ValueError(f"{name} has the shape {list(tensor.shape)}")
+            for axis, numbers in heads.items():
+                if axis in axes and tensor.shape[axes.index(axis)] != len(numbers):
+                    raise ValueError(f"{name} has the shape {list(tensor.shape)}")
     if other := trace.tensors.keys() - expected:
         raise ValueError(f"the tensor {min(other)} is not in the header")

@@ -9,10 +9,10 @@ from oss_kernels.attention.merge import merge
 from torch import Tensor
 
 from oss_lab.config import ModelConfig
-from oss_lab.engine.cache import LayerCache
-from oss_lab.model.attention import Attention, visible_keys
+from oss_lab.model.attention import Attention, hidden_keys
+from oss_lab.model.hook import Recorder, in_layer
+from oss_lab.model.past import Span
 from oss_lab.model.rope import rotation
-from oss_lab.model.tap import Recorder
 
 kernel = pytest.importorskip("oss_kernels.attention.kernel", reason="triton is not installed")
 decode, prefill = kernel.decode, kernel.prefill
@@ -281,9 +281,10 @@ def test_the_reference_is_the_models_attention(rng, window, dtype):
     x = torch.randn(2, 40, 96, generator=rng).to(dtype)
     padding = torch.tensor([0, 40])
     recorder = Recorder(("attn.q_rot", "attn.k_rot", "attn.v", "attn.z", "attn.scores"))
-    visible = visible_keys(40, 40, window, padding, x.device)
-    by = rotation(config, torch.arange(40)[None], dtype)
-    model(x, by, visible, LayerCache(), recorder(0))
+    positions = torch.arange(40) - padding[:, None]
+    by = rotation(config, positions, dtype)
+    hidden = hidden_keys(positions, 40, window)
+    model(x, by, 40, hidden, lambda k, v: (Span(0, 2, k, v),), in_layer(recorder, 0))
     q, k, v, z, scores = (
         recorder.seen[f"attn.{name}", 0][0] for name in ("q_rot", "k_rot", "v", "z", "scores")
     )

@@ -132,5 +132,5 @@ def test_the_reference_is_the_definition_and_the_models_matrix(rng, dtype):
     assert ((out.double() - expected).abs() <= 98 * unit * size + store * expected.abs()).all()
     packed = PackedExperts(1, 13, 96)
     packed.blocks[0], packed.scales[0] = blocks, scales
-    assert torch.equal(packed.matrix(0, torch.float64), dense(blocks, scales))
+    assert torch.equal(next(iter(packed.matrices([0], torch.float64))), dense(blocks, scales))
     assert torch.equal(out, reference.mxfp4_linear(x, packed.blocks[0], packed.scales[0], bias))

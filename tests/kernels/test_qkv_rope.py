@@ -8,9 +8,10 @@ from oss_kernels.qkv_rope import reference
 from torch import Tensor
 
 from oss_lab.config import ModelConfig
-from oss_lab.engine.cache import LayerCache
 from oss_lab.model import Recorder
-from oss_lab.model.attention import Attention, visible_keys
+from oss_lab.model.attention import Attention
+from oss_lab.model.hook import in_layer
+from oss_lab.model.past import Span
 from oss_lab.model.rope import rotation
 
 kernel = pytest.importorskip("oss_kernels.qkv_rope.kernel", reason="triton is not installed")
@@ -217,9 +218,8 @@ def test_the_reference_is_the_models_attention_before_the_scores(rng, device, dt
     by = rotation(config, positions, dtype)
     names = ("attn.q_rot", "attn.k_rot", "attn.v")
     recorder = Recorder(names)
-    visible = visible_keys(1, 1, None, None, x.device)
     with torch.no_grad():
-        attention(x, by, visible, LayerCache(), recorder(0))
+        attention(x, by, 1, None, lambda k, v: (Span(0, 3, k, v),), in_layer(recorder, 0))
         keys, values = torch.zeros(2, 3, 2, 4, 16, dtype=dtype, device=device).unbind()
         q = reference.qkv_rope(
             *(x[:, 0], attention.norm.scale, config.rms_norm_eps),

@@ -17,26 +17,27 @@ from oss_kernels import mxfp4
 
 import oss_lab
 from oss_lab.checkpoint.layouts import Layout, tensor_table
+from oss_lab.checkpoint.load import load_model
 from oss_lab.checkpoint.random_weights import random_tensors
 from oss_lab.checkpoint.read import open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.cli.main import main
 from oss_lab.config import GPT_OSS_NANO, ModelConfig
-from oss_lab.engine.generate import GREEDY, Token
-from oss_lab.engine.loading import load_model
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.evaluation.grade import Written
 from oss_lab.evaluation.question import FileQuestion
 from oss_lab.evaluation.run import run
 from oss_lab.harmony import render
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
-from oss_lab.model import Recorder, Transformer, untapped
+from oss_lab.model import Recorder, Transformer, no_hooks
 from oss_lab.nano.training.export import export
 from oss_lab.nano.training.quantised import RoundedExperts
 from oss_lab.nano.training.recipe import STATE, Recipe, keep_recipe
 from oss_lab.nano.training.state import save_state
 from oss_lab.proof.transformers_model import read_folder
-from oss_lab.record.reply import ReplyBuilder
+from oss_lab.record.builder import ReplyBuilder
+from oss_lab.record.token import Token
 from oss_lab.tokenizer import CACHE_NAME, HARMONY_SPECIALS, PACKAGES, load_vocabulary
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -235,7 +236,7 @@ def untied_tokens():
             generator = torch.Generator().manual_seed(seed)
             tokens = torch.randint(model.config.vocab_size, (batch, seq), generator=generator)
             watch = Recorder({"moe.router_logits"})
-            model(tokens, taps=watch)
+            model(tokens, hooks=watch)
             best = torch.stack([x.topk(slots + 1).values for (x,) in watch.seen.values()])
             if (best[..., -2] - best[..., -1]).min() > 1e-4:
                 return tokens
@@ -255,13 +256,14 @@ class Recited:
         self.script: list[Any] = script
         self.cache, self.prompts = None, []
 
-    def __call__(self, tokens, cache, *, last, taps=untapped):
+    def __call__(self, tokens, cache, *, last, hooks=no_hooks):
+        past, cache = cache, getattr(cache, "caches", [cache])[0]
         if cache is not self.cache:
             self.cache, self.at = cache, 0
             self.prompts.append([])
         if self.at == 0:
             self.prompts[-1] += tokens[0].tolist()
-        cache.advance(tokens.shape[1])
+        past.advance(tokens.shape[1])
         logits = torch.zeros(len(tokens), last, self.config.vocab_size)
         if last:
             says = self.script[min(self.at, len(self.script) - 1)]
@@ -307,25 +309,26 @@ def talk(monkeypatch, capsys):
 
 
 class Answering:
-    """Stands in for a Lab: `say(prompt, seed)` is the reply to a conversation, in Harmony's text.
+    """Stands in for a Lab: `say(prompt, draw)` is the reply to a conversation, in Harmony's text;
+    `draw` names the row's stream of random numbers: (seed, number).
 
     Attributes:
-        batches: how many prompts each call of `replies` had.
+        batches: how many prompts each call of `chat_batch` had.
     """
 
-    def __init__(self, encoding, config, say, sampling=GREEDY):
-        self.encoding, self.config, self.say, self.sampling = encoding, config, say, sampling
+    def __init__(self, tokenizer, config, say, sampling=GREEDY):
+        self.tokenizer, self.config, self.say, self.sampling = tokenizer, config, say, sampling
         self.batches = []
 
-    def replies(self, prompts, *, sampling, max_tokens):
+    def chat_batch(self, prompts, draws, *, seed, max_tokens):
         self.batches.append(len(prompts))
         replies = []
-        for row, prompt in enumerate(prompts):
-            said = self.say(prompt, None if sampling.seed is None else sampling.seed + row)
+        for prompt, draw in zip(prompts, draws, strict=True):
+            said = self.say(prompt, (seed, draw))
             builder = ReplyBuilder(
-                self.encoding, prompt, tuple(render(prompt, self.encoding).tokens)
+                self.tokenizer, prompt, tuple(render(prompt, self.tokenizer).tokens)
             )
-            for id in self.encoding.encode(said, allowed_special="all")[:max_tokens]:
+            for id in self.tokenizer.encode(said, allowed_special="all")[:max_tokens]:
                 builder.add(Token(id, 0.0))
             replies.append(builder.finish()[1])
         return replies
@@ -341,7 +344,7 @@ def answering_lab(tiny, tiny_config):
 def successor():
     """What a Lab may say: the right answer to `k+1?`, but for multiples of three."""
 
-    def say(prompt, seed=None):
+    def say(prompt, draw):
         k = int(prompt.messages[-1].text.split("+")[0])
         return f"<|channel|>final<|message|>{k + 1 if k % 3 else 'no idea'}<|return|>"
 

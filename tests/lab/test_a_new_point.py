@@ -10,7 +10,7 @@ import oss_lab
 ROW = """\
         Point("moe.stream", ("seq", "hidden"), "what the norm of the experts is fed", inside=FUSED),
 """
-LINE = "self.norm(x)", 'self.norm(tap("moe.stream", x))'
+LINE = "self.norm(x)", 'self.norm(hook("moe.stream", x))'
 USE = """
 import warnings
 import oss_lab, torch

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from oss_lab.hooks.points import POINTS, TAPPED
+from oss_lab.hooks.points import LINES, POINTS
 from oss_lab.model import Recorder
 from oss_lab.proof.numpy_forward import numpy_forward
 
@@ -27,12 +27,12 @@ def test_every_compared_point_agrees(
         for name, tensor in scaled_tensors(config).items()
     }
     expected = numpy_forward(config, weights, tokens[0].numpy())
-    watch = Recorder(TAPPED)
-    model(tokens, taps=watch)
-    assert watch.seen.keys() == {key for key in expected if key[0] in TAPPED}
+    watch = Recorder(LINES)
+    model(tokens, hooks=watch)
+    assert watch.seen.keys() == {key for key in expected if key[0] in LINES}
     for (name, layer), (ours,) in watch.seen.items():
         value = expected[name, layer]
-        ours = ours if name == "attn.sink" else ours[0]
+        ours = ours[0]
         ours = ours.transpose(0, 1) if POINTS[name].by_head else ours
         np.testing.assert_allclose(
             ours.double().numpy(), value, atol=2e-5, rtol=2e-5, err_msg=f"{name} of layer {layer}"

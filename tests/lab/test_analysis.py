@@ -5,17 +5,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from oss_lab.analysis.attribution import attribution
 from oss_lab.analysis.commitment import commitment
 from oss_lab.analysis.counterfactual import counterfactuals
 from oss_lab.analysis.effort import effort_lens, jensen_shannon
-from oss_lab.engine.generate import GREEDY, generate
+from oss_lab.analysis.forwards import build_cache, run_forward
+from oss_lab.engine.batch import Batch
+from oss_lab.engine.reference import ReferenceEngine
+from oss_lab.engine.request import Request
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
-from oss_lab.harmony import stop_tokens
-from oss_lab.hooks.interventions import ScaleSlot, SwapIn
+from oss_lab.hooks.interventions import AblateSlot, UseNextBest
 from oss_lab.lab import Lab
-from oss_lab.record.reply import final_header
+from oss_lab.record.builder import final_header
 
 SEQ = 40
 TOKENS = list(range(SEQ))
@@ -24,6 +28,23 @@ TOKENS = list(range(SEQ))
 @pytest.fixture(scope="module")
 def lab(random_model, tiny_config, tiny):
     return Lab(random_model(replace(tiny_config, vocab_size=288)), tiny, GREEDY)
+
+
+def test_results_are_normal_tensors(lab):
+    """Which autograd accepts, as what is read from a trace is."""
+    results = [
+        lab.lens(TOKENS), counterfactuals(lab, TOKENS, 3), attribution(lab, TOKENS, 3, 40),
+        lab.patch(TOKENS, [5, *TOKENS[1:]], target=40, against=41),
+    ]  # fmt: skip
+    held = [value for each in results for value in vars(each).values() if torch.is_tensor(value)]
+    assert len(held) > 10
+    assert not any(value.is_inference() for value in held)
+
+
+def test_a_built_cache_is_continued_outside_inference_mode(lab):
+    cache = build_cache(lab, TOKENS[:30], lab.engines.main)
+    logits = run_forward(lab, torch.tensor([TOKENS[30:]]), cache)[0]
+    torch.testing.assert_close(logits, lab.logits(TOKENS, last=10), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("position", [0, 1, 30, SEQ - 2])
@@ -41,8 +62,8 @@ def test_counterfactuals_equal_whole_runs_with_interventions(lab, position):
         for slot in range(slots):
             where = {"layer": layer, "slot": slot, "positions": (position,)}
             for change, delta, divergence in (
-                (ScaleSlot(**where), found.without, found.without_kl),
-                (SwapIn(**where), found.instead, found.instead_kl),
+                (AblateSlot(**where), found.without, found.without_kl),
+                (UseNextBest(**where), found.instead, found.instead_kl),
             ):
                 with lab.intervene(change):
                     changed = lab.logits(prefix, last=1)[0].double().log_softmax(-1)
@@ -85,13 +106,12 @@ def test_commitment_equals_running_the_prefix_afresh(nano):
     assert all(a.thought.endswith("\n") for a in steps[1:-1])
     assert steps[-1].answer == reply.final == "406"
     for step in steps:
-        header = final_header(nano.encoding, inside_message=step.kept > 0)
+        header = final_header(nano.tokenizer, inside_message=step.kept > 0)
         before = [*reply.prompt_tokens, *reply.ids[: step.kept], *header]
-        afresh = generate(
-            nano.model, [before], stop=stop_tokens(nano.encoding, for_sampling=True), max_tokens=9
-        )
+        afresh = Batch(ReferenceEngine(nano.model))
+        afresh.join([Request(tuple(before), stop=frozenset(nano.stops), max_tokens=9)])
         ids = [token.id for _, token in afresh][:-1]
-        assert nano.encoding.decode(ids) == step.answer
+        assert nano.tokenizer.decode(ids) == step.answer
     written = [token.logprob for token in reply.tokens[-len("406") - 1 :]]
     assert steps[-1].logprob == pytest.approx(sum(written), abs=1e-3)
     assert steps[0].logprob < steps[-1].logprob

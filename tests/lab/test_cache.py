@@ -1,14 +1,20 @@
-"""KVCache by itself: what it stores, shares, forgets and refuses, and how many bytes it holds.
+"""KVCache by itself: what it stores, shares, forgets and refuses, and how many bytes it copies.
 
 Keys are numbered by their slot, so that what comes back can be read off. That the logits are right
 is in `test_cached_forward.py`.
 """
 
+from collections.abc import Sequence
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from oss_lab.engine.cache import KVCache, LayerCache, WindowCache
+from oss_lab.engine.cache import GROWTH, KVCache, Together
 from oss_lab.errors import LabError
+from oss_lab.model.past import Span
+
+DEVICE = torch.device("cpu")
 
 
 def numbered(first: int, count: int, batch: int = 1) -> torch.Tensor:
@@ -18,58 +24,150 @@ def numbered(first: int, count: int, batch: int = 1) -> torch.Tensor:
     return (slots + rows).expand(batch, 2, count, 4).float()
 
 
-def append(cache: LayerCache, first: int, count: int, reach: int, batch: int = 1):
-    """The slots that the layer then reads, per row; values are the negated keys."""
-    k, v = cache.append(numbered(first, count, batch), -numbered(first, count, batch), reach)
-    assert torch.equal(v, -k)
-    assert k.shape == (batch, 2, reach, 4)
-    return k[:, 0, :, 0].int().tolist()
+def slots_of(spans: Sequence[Span], batch: int) -> list[list[int]]:
+    """The slots in spans of all rows, per row; values are the negated keys."""
+    found: list[list[int]] = [[] for _ in range(batch)]
+    later = sum(span.keys.shape[2] for span in spans)
+    for span in spans:
+        later -= span.keys.shape[2]
+        assert (span.first, span.last, span.later) == (0, batch, later)
+        assert torch.equal(span.values, -span.keys)
+        for row, slots in zip(found, span.keys[:, 0, :, 0].expand(batch, -1), strict=True):
+            row += slots.int().tolist()
+    return found
+
+
+def extend(
+    cache: KVCache, count: int, reach: int | None = None, first: int | None = None
+) -> list[list[int]]:
+    """Append `count` tokens to every layer, as a forward does; the slots that each row then reads.
+
+    The tokens are numbered from `first`, by default by their slots.
+    """
+    end = cache.slots(count)
+    k = numbered(cache.length if first is None else first, count, cache.batch)
+    read = [
+        slots_of(cache.extend(n, k, -k, end if reach is None else reach), cache.batch)
+        for n in range(len(cache.layers))
+    ]
+    cache.advance(count)
+    assert all(each == read[0] for each in read)
+    assert cache.length == end
+    return read[0]
 
 
 def feed(cache: KVCache, count: int) -> None:
-    """Append `count` tokens to every layer, as a forward does."""
-    config, start = cache.config, cache.length
-    for n, layer in enumerate(cache.layers):
-        reach = cache.reach(count, config.window(n))
-        read = append(layer, start, count, reach, cache.batch)
-        assert read[0] == list(range(start + count - reach, start + count))
-    cache.advance(count)
+    """Append `count` tokens; every layer reads all slots in order."""
+    assert extend(cache, count)[0] == list(range(cache.length))
 
 
-@pytest.mark.parametrize("cache", [LayerCache(), WindowCache(6)], ids=["full", "window"])
-def test_a_layer_gives_back_the_slots_it_is_asked_for(cache):
-    assert append(cache, 0, 4, 4) == [[0, 1, 2, 3]]
-    assert append(cache, 4, 1, 5) == [[0, 1, 2, 3, 4]]
-    assert append(cache, 5, 3, 8) == [list(range(8))]
-    assert append(cache, 8, 2, 7) == [list(range(3, 10))]
+def test_a_layer_gives_back_the_slots_it_is_asked_for(tiny_config):
+    cache = KVCache(tiny_config)
+    assert extend(cache, 4) == [[0, 1, 2, 3]]
+    assert extend(cache, 1) == [[0, 1, 2, 3, 4]]
+    assert extend(cache, 3) == [list(range(8))]
+    assert extend(cache, 2, reach=7) == [list(range(3, 10))]
 
 
-def test_a_full_layer_grows_past_its_buffer():
-    cache = LayerCache()
-    for slot in range(0, 1500, 50):
-        append(cache, slot, 50, slot + 50)
-    assert append(cache, 1500, 1, 1501) == [list(range(1501))]
+def test_a_layer_grows_past_its_buffer(tiny_config):
+    cache = KVCache(tiny_config)
+    for _ in range(30):
+        feed(cache, 50)
+    feed(cache, 1)
+    assert cache.length == 1501
 
 
-def test_truncation_forgets_and_new_slots_take_the_place():
-    cache = LayerCache()
-    append(cache, 0, 10, 10)
+def test_truncation_forgets_and_new_slots_take_the_place(tiny_config):
+    cache = KVCache(tiny_config)
+    feed(cache, 10)
     cache.truncate(4)
-    assert append(cache, 100, 2, 6) == [[0, 1, 2, 3, 100, 101]]
+    assert extend(cache, 2, first=100) == [[0, 1, 2, 3, 100, 101]]
 
 
-def test_a_fork_shares_its_prefix_without_a_copy(tiny_config):
+def test_what_an_interrupted_forward_stored_is_written_over(tiny_config):
+    cache = KVCache(tiny_config)
+    feed(cache, 5)
+    k = numbered(100, 300)
+    cache.extend(0, k, -k, 305)  # the first layer only, and past its buffer
+    assert cache.length == 5
+    assert extend(cache, 2) == [list(range(7))]
+
+
+@pytest.mark.parametrize("at", [None, 12])
+def test_parent_and_child_continue_without_seeing_each_others_tokens(tiny_config, at):
     parent = KVCache(tiny_config)
     feed(parent, 20)
-    child = parent.fork()
-    ours, theirs = parent.layers[1].prefix, child.layers[1].prefix
-    assert ours is not None
-    assert theirs is not None
-    assert ours[0].data_ptr() == theirs[0].data_ptr()
+    child = parent.fork(at=at)
+    shared = list(range(20 if at is None else at))
     feed(parent, 3)
-    assert (parent.length, child.length) == (23, 20)
-    feed(child, 5)
-    assert append(child.layers[1], 25, 1, 26) == [list(range(26))]
+    assert extend(child, 2, first=500) == [[*shared, 500, 501]]
+    feed(parent, 300)  # the parent moves to a larger buffer
+    assert extend(child, 1, first=502) == [[*shared, 500, 501, 502]]
+    assert (parent.length, child.length) == (323, len(shared) + 3)
+
+
+class CopiedBytes(TorchDispatchMode):
+    """Counts the bytes that operations write, views and empty buffers excluded."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view and "empty" not in func.__name__:
+            self.total += out.nbytes
+        return out
+
+
+def lies_in(part: torch.Tensor, buffer: torch.Tensor | None) -> bool:
+    """Whether a view is within the memory of a buffer."""
+    assert buffer is not None
+    storage = buffer.untyped_storage()
+    begin = storage.data_ptr()
+    return begin <= part.data_ptr() < begin + storage.nbytes()
+
+
+def test_a_fork_copies_nothing_of_its_prefix(tiny_config):
+    copied = []
+    for prefix in (10, 3000):
+        parent = KVCache(tiny_config)
+        feed(parent, prefix)
+        buffers = [layer.tail for layer in parent.layers]
+        with CopiedBytes() as forking:
+            child = parent.fork(at=prefix - 1)
+            again = child.fork()
+        assert forking.total == 0
+        k, v = numbered(0, 1), -numbered(0, 1)
+        with CopiedBytes() as continuing:
+            for n in range(GROWTH + 10):
+                for layer, buffer in enumerate(buffers):
+                    shared, own = again.extend(layer, k, v, prefix + n)
+                    assert lies_in(shared.keys, buffer)
+                    assert lies_in(shared.values, buffer)
+                    assert not lies_in(own.keys, buffer)
+                    assert own.keys.shape[2] == n + 1
+                again.advance(1)
+        copied.append(continuing.total)
+        tail = again.layers[0].tail
+        assert tail is not None
+        assert tail.shape[3] <= 3 * GROWTH  # room for the new tokens only
+    assert copied[0] == copied[1]
+    # A token is stacked and stored, in each layer; a tail that is full moves once.
+    each = 2 * 2 * (k.nbytes + v.nbytes)
+    assert each * (GROWTH + 10) <= copied[0] <= 1.5 * each * (GROWTH + 10)
+
+
+@pytest.mark.parametrize("below", [0, 4, 9])
+def test_a_parent_that_is_truncated_and_written_again_does_not_change_its_child(tiny_config, below):
+    parent = KVCache(tiny_config)
+    feed(parent, 20)
+    child, early = parent.fork(), parent.fork(at=9)
+    parent.truncate(below)
+    assert extend(parent, 15, first=700) == [[*range(below), *range(700, 715)]]
+    assert extend(child, 1) == [list(range(21))]
+    assert extend(early, 1) == [list(range(10))]
+    child.truncate(below)
+    assert extend(child, 2, first=800) == [[*range(below), 800, 801]]
+    assert extend(parent, 1, first=715) == [[*range(below), *range(700, 716)]]
 
 
 def test_a_fork_in_the_past_and_a_fork_of_a_fork(tiny_config):
@@ -85,53 +183,67 @@ def test_a_fork_in_the_past_and_a_fork_of_a_fork(tiny_config):
     feed(early, 1)
 
 
-@pytest.mark.parametrize("history", ["full", "window"])
-def test_one_row_forks_into_many_and_rows_are_selected(tiny_config, history):
-    cache = KVCache(tiny_config, history=history)
+def test_one_row_forks_into_many_and_rows_are_selected(tiny_config):
+    cache = KVCache(tiny_config)
     feed(cache, 5)
     batch = cache.fork(3)
-    sliding = batch.layers[0]
-    assert append(sliding, 5, 1, 3, batch=3) == [[3, 4, 5], [3, 4, 1005], [3, 4, 2005]]
-    batch.select(torch.tensor([2, 1]))
+    assert extend(batch, 1, reach=3) == [[3, 4, 5], [3, 4, 1005], [3, 4, 2005]]
+    batch.select([2, 1])
     assert batch.batch == 2
-    assert append(sliding, 6, 1, 3, batch=2) == [[4, 2005, 6], [4, 1005, 1006]]
+    assert extend(batch, 1, reach=3) == [[4, 2005, 6], [4, 1005, 1006]]
 
 
-def test_padding_moves_positions_and_hides_slots(tiny_config):
+def test_a_row_is_selected_twice_and_one_that_is_not_there_refused(tiny_config):
+    cache = KVCache(tiny_config)
+    feed(cache, 3)
+    with pytest.raises(LabError, match="there is no row 1; they are 0 to 0"):
+        cache.select([1])
+    cache.select([0, 0])
+    assert extend(cache, 1, reach=2) == [[2, 3], [2, 1003]]
+
+
+def test_padding_moves_positions(tiny_config):
     cache = KVCache(tiny_config, 2, padding=torch.tensor([0, 3]))
-    device = torch.device("cpu")
-    assert cache.positions(5, device).tolist() == [[0, 1, 2, 3, 4], [0, 0, 0, 0, 1]]
+    assert cache.positions(5, DEVICE).tolist() == [[0, 1, 2, 3, 4], [-3, -2, -1, 0, 1]]
     feed(cache, 5)
-    assert cache.positions(1, device).tolist() == [[5], [2]]
-    for keys, padded in ((6, [0, 3]), (4, [0, 1]), (2, [0, 0])):
-        within = cache.padding_within(keys, 1)
-        assert within is not None
-        assert within.tolist() == padded
-    cache.select(torch.tensor([1]))
-    assert cache.positions(1, device).tolist() == [[2]]
-    assert KVCache(tiny_config).padding_within(6, 1) is None
+    assert cache.positions(1, DEVICE).tolist() == [[5], [2]]
+    cache.select([1])
+    assert cache.positions(1, DEVICE).tolist() == [[2]]
+    assert cache.fork(2).positions(2, DEVICE).tolist() == [[2, 3], [2, 3]]
+
+
+def test_together_each_cache_has_its_own_rows_and_length(tiny_config):
+    long, short = KVCache(tiny_config), KVCache(tiny_config, 2)
+    feed(long, 6)
+    feed(short, 2)
+    both = Together([long.fork(), short])
+    assert both.slots(1) == 7
+    assert both.positions(1, DEVICE).tolist() == [[6], [2], [2]]
+    for layer, reach in ((0, 7), (1, 3)):
+        k = numbered(100, 1, 3)
+        read = [
+            (span.first, span.last, span.later, span.keys[:, 0, :, 0].tolist())
+            for span in both.extend(layer, k, -k, reach)
+        ]
+        shared = [0, 1, 2, 3, 4, 5][-(reach - 1) :]
+        assert read == [
+            (0, 1, 1, [shared]),
+            (0, 1, 0, [[100]]),
+            (1, 3, 0, [[0, 1, 1100], [1000, 1001, 2100]]),
+        ]
+    both.advance(1)
+    assert (long.length, short.length, both.slots(1)) == (6, 3, 8)
 
 
 @pytest.mark.parametrize("length", [-1, 6])
-def test_truncation_outside_what_is_there_is_refused(tiny_config, length):
+def test_truncation_and_forks_outside_what_is_there_are_refused(tiny_config, length):
     cache = KVCache(tiny_config)
     feed(cache, 5)
     with pytest.raises(LabError, match=rf"^cannot truncate a cache of 5 tokens to {length}$"):
         cache.truncate(length)
+    with pytest.raises(LabError, match=rf"^cannot fork a cache of 5 tokens at {length}$"):
+        cache.fork(at=length)
     assert cache.length == 5
-
-
-def test_a_windowed_cache_refuses_the_past_and_says_what_to_do(tiny_config):
-    cache = KVCache(tiny_config, history="window")
-    feed(cache, 20)
-    sentence = r'from 20 to 12 tokens; make it with history="full"$'
-    with pytest.raises(LabError, match=sentence):
-        cache.truncate(12)
-    with pytest.raises(LabError, match=sentence):
-        cache.fork(at=12)
-    cache.truncate(20)
-    assert cache.fork(at=20).length == cache.fork().length == 20
-    feed(cache, 1)  # refusals changed nothing
 
 
 def test_a_batch_cannot_be_forked_into_another_number_of_rows(tiny_config):
@@ -139,23 +251,3 @@ def test_a_batch_cannot_be_forked_into_another_number_of_rows(tiny_config):
     feed(cache, 3)
     with pytest.raises(LabError, match=r"^cannot fork a cache of 2 rows into 3; select one row$"):
         cache.fork(3)
-
-
-def test_windowed_layers_hold_their_window_and_no_more(tiny_config):
-    cache = KVCache(tiny_config, history="window")
-    slot = 2 * tiny_config.num_key_value_heads * tiny_config.head_dim * 4  # keys and values
-    sliding, full = cache.layers
-    for _ in range(40):
-        feed_real(cache, 25)
-        assert sliding.nbytes == slot * min(cache.length, tiny_config.sliding_window)
-        assert full.nbytes >= slot * cache.length
-    assert cache.nbytes == sliding.nbytes + full.nbytes
-
-
-def feed_real(cache: KVCache, count: int) -> None:
-    """As `feed`, with keys of the configuration's own shape."""
-    config = cache.config
-    k = torch.zeros(cache.batch, config.num_key_value_heads, count, config.head_dim)
-    for n, layer in enumerate(cache.layers):
-        layer.append(k, k, cache.reach(count, config.window(n)))
-    cache.advance(count)

@@ -5,15 +5,16 @@ another order differ in the last bits, hence a tolerance; what must not change a
 with `torch.equal`.
 """
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
 from torch.testing import assert_close
 
-from oss_lab.engine.cache import KVCache
-from oss_lab.engine.generate import pad_left
-from oss_lab.hooks.points import POINTS, TAPPED
+from oss_lab.engine.cache import KVCache, Together
+from oss_lab.engine.read import pad_left
+from oss_lab.hooks.points import LINES, POINTS
 from oss_lab.model import Recorder
 from oss_lab.model.experts import ExpertCache, PackedExperts
 
@@ -60,19 +61,27 @@ SPLITS = {
 }
 
 
-@pytest.mark.parametrize("history", ["full", "window"])
 @pytest.mark.parametrize("sizes", SPLITS.values(), ids=SPLITS.keys())
-def test_pieces_give_what_one_prefill_gives(model, config, tokens, whole, sizes, history):
-    cache = KVCache(config, 3, history=history)
+def test_pieces_give_what_one_prefill_gives(model, config, tokens, whole, sizes):
+    cache = KVCache(config, 3)
     same(fed(model, cache, tokens, sizes), whole)
     assert cache.length == SEQ
 
 
-def test_a_windowed_cache_computes_the_same_numbers_as_a_full_one(model, config, tokens):
-    pieces = SPLITS["a prompt, then token by token"]
-    full = fed(model, KVCache(config, 3), tokens, pieces)
-    windowed = fed(model, KVCache(config, 3, history="window"), tokens, pieces)
-    same(full, windowed)
+def test_a_forward_that_is_interrupted_leaves_the_cache_as_it_was(model, config, tokens, whole):
+    def interrupt(point, layer, x):
+        if (point, layer) == ("moe.out", 1):
+            raise KeyboardInterrupt
+        return x
+
+    cache, logits = KVCache(config, 3), []
+    for piece in tokens.split(SPLITS["uneven chunks"], dim=1):
+        before = cache.length
+        with pytest.raises(KeyboardInterrupt):
+            model(piece.flip(1), cache, hooks=interrupt)
+        assert cache.length == before
+        logits.append(model(piece, cache))
+    same(torch.cat(logits, dim=1), whole)
 
 
 @pytest.mark.parametrize("at", [0, 1, 15, 16, 17, 60, SEQ])
@@ -122,13 +131,12 @@ def test_a_fork_of_a_fork_and_a_truncation_into_the_shared_prefix(model, config,
         same(model(tokens[2:, :9], cache), expected)
 
 
-@pytest.mark.parametrize("history", ["full", "window"])
-def test_one_prefix_forks_into_a_batch_and_rows_can_be_dropped(model, config, tokens, history):
-    cache = KVCache(config, history=history)
+def test_one_prefix_forks_into_a_batch_and_rows_can_be_dropped(model, config, tokens):
+    cache = KVCache(config)
     model(tokens[:1, :50], cache)
     batch = cache.fork(3)
     first = model(tokens[:, 50:60], batch)
-    keep = torch.tensor([2, 0])
+    keep = [2, 0]
     batch.select(keep)
     second = model(tokens[keep, 60:], batch)
     together = model(torch.cat((tokens[:1, :50].expand(3, -1), tokens[:, 50:]), 1))
@@ -136,12 +144,11 @@ def test_one_prefix_forks_into_a_batch_and_rows_can_be_dropped(model, config, to
     same(second, together[keep, 60:])
 
 
-@pytest.mark.parametrize("history", ["full", "window"])
-def test_rows_padded_on_the_left_are_what_they_are_alone(model, config, tokens, history):
+def test_rows_padded_on_the_left_are_what_they_are_alone(model, config, tokens):
     lengths = (70, 3, 41)
     prompts = [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
     padded, padding = pad_left(prompts, tokens.device)
-    cache = KVCache(config, 3, history=history, padding=padding)
+    cache = KVCache(config, 3, padding=padding)
     logits = fed(model, cache, padded, [20, 30, 20])
     following = fed(model, cache, tokens[:, -8:], [1] * 8)
     for row, length in enumerate(lengths):
@@ -149,6 +156,29 @@ def test_rows_padded_on_the_left_are_what_they_are_alone(model, config, tokens, 
         same(logits[row, 70 - length :], alone[:length])
         same(following[row], alone[length:])
     assert logits.isfinite().all()  # padding too: what is there is never looked at
+
+
+@pytest.mark.parametrize("sizes", [(8,), (1,) * 8, (3, 5)], ids=["at once", "one by one", "both"])
+def test_caches_of_any_lengths_are_read_together_as_each_alone(model, config, tokens, sizes):
+    """One with padding, one forked from a prefix, and one that is shorter than a window."""
+    padded, padding = pad_left([tokens[0, :70].tolist(), tokens[1, :33].tolist()], tokens.device)
+    two, prefix, short = KVCache(config, 2, padding=padding), KVCache(config), KVCache(config)
+    model(padded, two)
+    model(tokens[2:, :40], prefix)
+    model(tokens[2:, :3], short)
+    forks = prefix.fork(2)
+    model(tokens[:2, 40:45], forks)
+    begun = [
+        tokens[0, :70],
+        tokens[1, :33],
+        *(torch.cat((tokens[2, :40], tokens[row, 40:45])) for row in range(2)),
+        tokens[2, :3],
+    ]
+    new = tokens.flip(0)[[0, 1, 2, 0, 1], :8]
+    logits = fed(model, Together([two, forks, short]), new, sizes)
+    for row, before in enumerate(begun):
+        same(logits[row], model(torch.cat((before, new[row]))[None])[0, -8:])
+    assert (two.length, forks.length, prefix.length, short.length) == (78, 53, 40, 11)
 
 
 @pytest.mark.parametrize("last", [0, 1, 7, SEQ, SEQ + 5])
@@ -159,26 +189,26 @@ def test_only_the_asked_for_positions_are_unembedded(model, tokens, whole, last)
 
 
 def test_recording_every_point_changes_no_bit(model, config, tokens, whole):
-    watch = Recorder(TAPPED)
-    assert torch.equal(model(tokens, taps=watch), whole)
+    watch = Recorder(LINES)
+    assert torch.equal(model(tokens, hooks=watch), whole)
     layers = range(config.num_hidden_layers)
     expected = {
-        (name, layer) for name in TAPPED for layer in (layers if POINTS[name].layered else [None])
+        (name, layer) for name in LINES for layer in (layers if POINTS[name].layered else [None])
     }
     assert watch.seen.keys() == expected
 
 
-def test_a_tap_can_change_what_the_forward_goes_on_with(model, tokens, whole):
-    def silenced(layer):
-        return lambda name, x: x * 0 if name == "moe.out" and layer == 1 else x
+def test_a_hook_can_change_what_the_forward_continues_with(model, tokens, whole):
+    def silenced(point, layer, x):
+        return x * 0 if (point, layer) == ("moe.out", 1) else x
 
-    changed = model(tokens, taps=silenced)
+    changed = model(tokens, hooks=silenced)
     assert (changed - whole).abs().max() > 0.1
 
 
 def test_patterns_and_sinks_share_one(model, tokens):
     watch = Recorder({"attn.pattern", "attn.sink_mass"})
-    model(tokens, taps=watch)
+    model(tokens, hooks=watch)
     total = watch.stacked("attn.pattern").sum(-1) + watch.stacked("attn.sink_mass")
     assert_close(total, torch.ones_like(total))
 
@@ -196,13 +226,13 @@ def test_a_small_expert_cache_changes_no_bit_and_stays_within_its_bytes(
         if isinstance(module, PackedExperts):
             module.cache = cache
 
-    def watch(layer):
+    def watch(point, layer, x):
         nonlocal largest
         largest = max(largest, cache.bytes)
-        return lambda name, x: x
+        return x
 
-    assert torch.equal(model(tokens, taps=watch), whole)
-    assert torch.equal(model(tokens, taps=watch), whole)
+    assert torch.equal(model(tokens, hooks=watch), whole)
+    assert torch.equal(model(tokens, hooks=watch), whole)
     assert largest <= budget
     assert cache.bytes == sum(matrix.nbytes for matrix in cache._matrices.values())
 
@@ -218,3 +248,47 @@ def test_an_unbounded_expert_cache_dequantises_each_matrix_once(config, random_m
     model(tokens)
     assert all(cache._matrices[key] is matrix for key, matrix in used.items())
     assert len(cache._matrices) <= 2 * config.num_hidden_layers * config.num_experts
+
+
+@pytest.mark.parametrize("is_inference", [False, True])
+def test_an_edit_of_packed_experts_takes_effect(config, random_model, tokens, whole, is_inference):
+    with torch.inference_mode(is_inference):
+        model = random_model(config)
+    assert torch.equal(model(tokens), whole)
+    for module in model.modules():
+        if isinstance(module, PackedExperts):
+            assert module.blocks.is_inference() == is_inference
+            with torch.inference_mode(is_inference):
+                module.blocks.zero_()
+    assert (model(tokens) - whole).abs().max() > 0.1
+
+
+def replace_blocks(bank):
+    bank.blocks = torch.zeros_like(bank.blocks)
+
+
+def assign_data(bank):
+    bank.blocks.data = torch.zeros_like(bank.blocks)
+
+
+def load_blocks(bank):
+    bank.load_state_dict({"blocks": torch.zeros_like(bank.blocks), "scales": bank.scales})
+
+
+@pytest.mark.parametrize(
+    "edit", [replace_blocks, assign_data, load_blocks, lambda bank: bank.scales.sub_(3)]
+)
+def test_a_copy_is_edited_alone(config, random_model, tokens, whole, edit):
+    """As a model may be compared with its edited copy: the expert cache is each one's own."""
+    model = random_model(config)
+    assert torch.equal(model(tokens), whole)
+    edited = deepcopy(model)
+    for module in edited.modules():
+        if isinstance(module, PackedExperts):
+            edit(module)
+    assert (edited(tokens) - whole).abs().max() > 0.1
+    assert torch.equal(model(tokens), whole)
+    for module in model.modules():
+        if isinstance(module, PackedExperts):
+            edit(module)
+    assert torch.equal(model(tokens), edited(tokens))

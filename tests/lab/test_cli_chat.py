@@ -14,7 +14,7 @@ SHOWN = "[analysis]\nhm\n[final]\n42\n"
 
 
 def seen(lab, prompt):
-    return lab.encoding.decode(lab.model.prompts[prompt])
+    return lab.tokenizer.decode(lab.model.prompts[prompt])
 
 
 def test_a_conversation_goes_on(talk, reciting_lab):

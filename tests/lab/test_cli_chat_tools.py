@@ -1,11 +1,14 @@
 """Calls in a chat: the person is the tool, or an example of the gallery brings the outputs."""
 
 import io
+from typing import cast
 
 import pytest
 
 from oss_lab.cli._transcript import Transcript
 from oss_lab.cli.chat import Chat
+from oss_lab.lab import Lab
+from oss_lab.model import Transformer
 from oss_lab.nano.gallery import Example
 from oss_lab.record.calls import ROUNDS
 
@@ -30,7 +33,7 @@ class Scripted:
     def __init__(self, lab, scripts):
         self.model = lab.model
         self.scripts = [
-            lab.encoding.encode(each, allowed_special="all") if isinstance(each, str) else [each]
+            lab.tokenizer.encode(each, allowed_special="all") if isinstance(each, str) else [each]
             for each in scripts
         ]
 
@@ -49,14 +52,13 @@ def scripted(reciting_lab):
 
     def make(*scripts):
         lab = reciting_lab(ANSWER)
-        lab.model = Scripted(lab, scripts)
-        return lab
+        return Lab(cast(Transformer, Scripted(lab, scripts)), lab.tokenizer)
 
     return make
 
 
 def seen(lab, prompt):
-    return lab.encoding.decode(lab.model.prompts[prompt])
+    return lab.tokenizer.decode(lab.model.prompts[prompt])
 
 
 def test_the_person_is_the_tool(talk, scripted):

@@ -84,7 +84,7 @@ def test_a_complete_run_only_prints_its_scores_again(evaluate, problems, cache, 
     first = evaluate("--problems", problems, "--json")[1]
     (file,) = cache.iterdir()
     before = file.read_bytes()
-    monkeypatch.setattr("oss_lab.lab.Lab.replies", None)
+    monkeypatch.setattr("oss_lab.lab.Lab.chat_batch", None)
     status, out, err = evaluate("--problems", problems, "--json")
     assert (status, out) == (0, first)
     assert err == f"36 of 36 answers are from an earlier run ({file}); --fresh asks again\n"
@@ -95,15 +95,15 @@ def stop_after(monkeypatch, n):
     """Ctrl-C when the n-th batch from now has been answered."""
     from oss_lab.lab import Lab
 
-    usual, left = Lab.replies, [n]
+    usual, left = Lab.chat_batch, [n]
 
-    def replies(*args, **options):
+    def chat_batch(*args, **options):
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1
         return usual(*args, **options)
 
-    monkeypatch.setattr(Lab, "replies", replies)
+    monkeypatch.setattr(Lab, "chat_batch", chat_batch)
 
 
 def test_a_stopped_run_goes_on(evaluate, problems, tmp_path, monkeypatch):

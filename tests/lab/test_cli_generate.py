@@ -90,18 +90,20 @@ def test_json_tells_calls_and_malformed_streams(call):
 
 def test_raw_continues_text(call):
     assert call("and so on<|endoftext|>", "once", "--raw") == (0, "and so on\n", "")
-    status, out, _ = call("你好<|endoftext|>", "once", "--raw", "--json", "--max-tokens", "4")
+    cut = ("你好<|endoftext|>", "once", "--raw", "--max-tokens", "4")
+    status, out, _ = call(*cut, "--json")
     value = json.loads(out)
     assert (status, value["stop"], len(value["tokens"])) == (0, "length", 4)
     assert value["text"].startswith("你")
     assert value["text"].endswith("\ufffd")
+    assert call(*cut)[1] == f"{value['text']}\n"
 
 
 def test_effort_and_budget_reach_the_model(call, reciting_lab, monkeypatch, capsys):
     lab = reciting_lab("<|channel|>analysis<|message|>" + "1234567890" * 4 + "<|return|>")
     monkeypatch.setattr("oss_lab.lab.load", lambda *_, **__: lab)
     assert main(["generate", "?", "--effort", "high", "--analysis-budget", "3"]) == 0
-    assert "Reasoning: high" in lab.encoding.decode(lab.model.prompts[0])
+    assert "Reasoning: high" in lab.tokenizer.decode(lab.model.prompts[0])
     assert capsys.readouterr().out.startswith("[analysis]\n123\n[final]\n")
 
 
@@ -110,11 +112,11 @@ def test_instructions_and_calculator_reach_the_model(reciting_lab, monkeypatch, 
     monkeypatch.setattr("oss_lab.lab.load", lambda *_, **__: lab)
     assert main(["generate", "?", "--instructions", "Be brief.", "--calculator", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["stop"] == "call"
-    prompt = lab.encoding.decode(lab.model.prompts[0])
+    prompt = lab.tokenizer.decode(lab.model.prompts[0])
     assert "<|start|>developer<|message|># Instructions\n\nBe brief.\n\n# Tools" in prompt
     assert "type calculator = (_: {\nexpression: string,\n}) => any;" in prompt
     assert main(["generate", "?"]) == 0
-    assert "developer" not in lab.encoding.decode(lab.model.prompts[1])
+    assert "developer" not in lab.tokenizer.decode(lab.model.prompts[1])
 
 
 def test_a_seed_reproduces(random_nano, capsys):

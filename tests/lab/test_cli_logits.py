@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from oss_lab.checkpoint.fetch import find_checkpoint
+from oss_lab.checkpoint.load import load_model
 from oss_lab.cli.main import main
-from oss_lab.engine.loading import load_model
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from oss_lab.checkpoint.fetch import find_checkpoint
+from oss_lab.checkpoint.load import load_model
 from oss_lab.cli.main import main
-from oss_lab.engine.loading import load_model
 from oss_lab.model import Recorder
 from oss_lab.record.trace import read_trace
 
@@ -38,7 +38,7 @@ def test_tensors_are_named_by_point_and_layer(trace):
     assert (status, errors) == (0, "")
     model = load_model(find_checkpoint(trace.folder))
     seen = Recorder(["resid.mid", "attn.sink_mass"])
-    logits = model(torch.tensor([IDS]), taps=seen)[0]
+    logits = model(torch.tensor([IDS]), hooks=seen)[0]
     layers = range(model.config.num_hidden_layers)
     named = {
         f"{name}/{n}" for name in ("resid.mid", "attn.sink_mass", "moe.margin") for n in layers

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-import oss_lab.hooks.collect
-from oss_lab.engine.generate import GREEDY
+import oss_lab.analysis.collect
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
-from oss_lab.hooks.interventions import ScaleHead
+from oss_lab.hooks.interventions import AblateHead
 from oss_lab.lab import Lab
 
 POINTS = ["moe.expert_ids", "resid.post"]
@@ -21,15 +21,15 @@ def lab(random_model, tiny_config, tiny):
 
 
 def test_a_killed_collection_goes_on_and_loses_nothing(lab, tmp_path, monkeypatch):
-    traced, done = oss_lab.hooks.collect.traced, []
+    trace_requests, done = oss_lab.analysis.collect.trace_requests, []
 
     def killed(*arguments):
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append(1)
-        return traced(*arguments)
+        return trace_requests(*arguments)
 
-    monkeypatch.setattr(oss_lab.hooks.collect, "traced", killed)
+    monkeypatch.setattr(oss_lab.analysis.collect, "trace_requests", killed)
     with pytest.raises(KeyboardInterrupt):
         lab.collect(PROMPTS, POINTS, tmp_path / "a")
     made = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "a").glob("*.safetensors")}
@@ -89,7 +89,7 @@ def test_nothing_is_written_of_what_does_not_fit(lab, tmp_path):
 
 
 def test_interventions_in_force_are_in_the_traces_and_in_the_folders_name(lab, tmp_path):
-    silence = ScaleHead(layer=0, head=0)
+    silence = AblateHead(layer=0, head=0)
     with lab.intervene(silence):
         (trace,) = lab.collect(PROMPTS[:1], ["attn.z"], tmp_path / "a")
     assert not trace.tensor("attn.z", 0)[:, 0].any()

@@ -10,7 +10,7 @@ from importlib import resources
 
 from oss_lab.checkpoint.digest import BLOCKS, checkpoint_digest, file_digest
 from oss_lab.checkpoint.read import open_checkpoint
-from oss_lab.engine.generate import GREEDY, Sampling
+from oss_lab.engine.sampling import GREEDY, Sampling
 from oss_lab.evaluation.grade import Written
 from oss_lab.evaluation.journal import default_place, fingerprint
 from oss_lab.nano import suite

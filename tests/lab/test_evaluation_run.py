@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from oss_lab.config import GPT_OSS_NANO
-from oss_lab.engine.generate import GREEDY, Sampling
+from oss_lab.engine.sampling import GREEDY, Sampling
 from oss_lab.errors import LabError
 from oss_lab.evaluation.grade import Written
 from oss_lab.evaluation.question import FileQuestion
@@ -87,7 +87,7 @@ def test_prompts_of_similar_length_are_neighbours():
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_a_draw_depends_on_the_question_and_not_on_its_batch(answering_lab, batch, asked, outcomes):
     def finals(**options):
-        lab = answering_lab(lambda _, seed: ANSWER.format(f"#{seed}"), sampling=Sampling())
+        lab = answering_lab(lambda _, draw: ANSWER.format(draw), sampling=Sampling())
         return [each.final for each in outcomes(lab, asked(9), **options)]
 
     one_by_one = finals(batch=1)
@@ -98,10 +98,9 @@ def test_a_draw_depends_on_the_question_and_not_on_its_batch(answering_lab, batc
     assert not set(finals(batch=batch, effort="high")) & set(one_by_one)
 
 
-def test_without_draws_the_batches_of_a_resumed_run_are_full(
-    answering_lab, asked, outcomes, successor
-):
-    lab = answering_lab(successor)
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling()])
+def test_the_batches_of_a_resumed_run_are_full(answering_lab, asked, outcomes, successor, sampling):
+    lab = answering_lab(successor, sampling=sampling)
     outcomes(lab, asked(9), batch=4, done={1, 4})
     assert lab.batches == [4, 3]
 

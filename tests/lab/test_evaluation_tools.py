@@ -2,7 +2,7 @@
 
 import pytest
 
-from oss_lab.engine.generate import Sampling
+from oss_lab.engine.sampling import Sampling
 from oss_lab.evaluation.grade import Written
 from oss_lab.evaluation.question import FileQuestion, Tool
 from oss_lab.harmony import ToolDescription
@@ -18,7 +18,7 @@ OFF = Tool(ToolDescription("off"))
 def test_outputs_are_fed_back(answering_lab, outcomes):
     seen = []
 
-    def say(prompt, seed):
+    def say(prompt, draw):
         last = prompt.messages[-1]
         if last.role == "tool":
             seen.append((last.author.name, last.text, last.channel, last.recipient))
@@ -56,14 +56,14 @@ def test_an_output_that_fills_the_context_cuts_the_reply(answering_lab, outcomes
 
 
 def test_draws_of_later_rounds_do_not_depend_on_the_batch_either(answering_lab, asked, outcomes):
-    seeds = set(), set()
+    draws = set(), set()
 
-    def say(prompt, seed):
+    def say(prompt, draw):
         later = prompt.messages[-1].role == "tool"
-        seeds[later].add(seed)
+        draws[later].add(draw)
         if later:
-            return ANSWER.format(f"#{seed}")
-        return CALL.format("add") if int(prompt.messages[-1].text[0]) % 3 else ANSWER.format(seed)
+            return ANSWER.format(draw)
+        return CALL.format("add") if int(prompt.messages[-1].text[0]) % 3 else ANSWER.format(draw)
 
     def finals(batch):
         lab = answering_lab(say, sampling=Sampling())
@@ -71,4 +71,4 @@ def test_draws_of_later_rounds_do_not_depend_on_the_batch_either(answering_lab, 
 
     assert finals(1) == finals(4) == finals(64)
     assert len(set(finals(4))) == 9
-    assert (len(seeds[0]), len(seeds[1]), seeds[0] & seeds[1]) == (9, 6, set())
+    assert (len(draws[0]), len(draws[1]), draws[0] & draws[1]) == (9, 6, set())

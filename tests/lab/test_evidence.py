@@ -14,7 +14,7 @@ from oss_lab.checkpoint.atomic import partial_folder
 from oss_lab.checkpoint.random_weights import random_tensors
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.config import GPT_OSS_20B
-from oss_lab.engine.generate import GREEDY, Sampling
+from oss_lab.engine.sampling import GREEDY, Sampling
 from oss_lab.errors import LabError
 from oss_lab.evaluation.prompts import GENERAL
 from oss_lab.evaluation.record import predicted, record, rendered
@@ -72,7 +72,7 @@ def test_each_reply_is_what_the_model_says(lab, recorded):
             max_tokens=9,
         )
         assert (reply.prompt_ids, reply.ids) == (said.prompt_tokens, said.ids)
-        assert reply.tokens == channel_counts(said, lab.encoding)
+        assert reply.tokens == channel_counts(said, lab.tokenizer)
         assert reply.text.get("final", "") == said.final
         assert reply.stop == said.stop
 
@@ -206,6 +206,8 @@ def test_no_recording_takes_more_than_was_predicted(lab, recorded):
         (lambda held: held["stamp"]["sampling"].update(top_p=7), "top_p is 7"),
         (lambda held: held["stamp"].update(config=[]), "KeyError"),
         (lambda held: held["stamp"]["config"].update(num_experts="4"), "no whole number"),
+        (lambda held: held["stamp"]["config"].update(num_experts=10**11), "is out of bounds"),
+        (lambda held: held["stamp"]["config"].update(num_hidden_layers=-1), "is out of bounds"),
         (lambda held: held.update(prompts=[{"name": 3, "question": "a"}]), "a prompt is no text"),
         (lambda held: held["prompts"][0].update(instructions=[1]), "a prompt is no text"),
         (lambda held: held["prompts"][0].update(more=1), "TypeError"),

@@ -2,12 +2,13 @@
 
 from random import Random
 
-from oss_lab.engine.generate import GREEDY, Token
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.harmony import render
 from oss_lab.lab import Lab
 from oss_lab.model import Transformer
 from oss_lab.nano.studies import begun
 from oss_lab.nano.tasks.sums_and_products import Products
+from oss_lab.record.token import Token
 from oss_lab.tokenizer import load_vocabulary
 
 
@@ -18,14 +19,14 @@ def test_going_on_reads_the_prompt_and_the_thoughts_and_marks_them(monkeypatch, 
     )
     asked = []
 
-    def generate(model, prompts, **_):
-        asked.extend(prompts)
-        return ((row, Token(id, -0.5)) for row in range(len(prompts)) for id in behind)
+    def write_turns(sequences, **_):
+        asked.extend(sequences)
+        return ((row, Token(id, -0.5)) for row in range(len(sequences)) for id in behind)
 
-    monkeypatch.setattr("oss_lab.lab.generate", generate)
     problem = Products(lengths=(1, 1)).draw(Random(0), "train")
     prompts = [problem.prompt("high"), problem.prompt("medium")]
     lab = Lab(Transformer(small_nano), encoding, GREEDY)
+    monkeypatch.setattr(lab, "write_turns", write_turns)
     replies = begun.go_on(lab, prompts, ["2*2\n2*2+0", "9"], max_tokens=9)
     assert [reply.analysis for reply in replies] == ["2*2\n2*2+0=04", "9=04"]
     assert [reply.final for reply in replies] == ["4", "4"]

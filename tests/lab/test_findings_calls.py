@@ -41,8 +41,8 @@ class Follower(Lab):
     def __init__(self, problems):
         self.problems = {problem.question: problem for problem in problems}
 
-    def replies(self, prompts: Sequence[Conversation], **_: object) -> list[Reply]:
-        return [self.reply(prompt) for prompt in prompts]
+    def chat_batch(self, questions: Sequence[Conversation], **_: object) -> list[Reply]:  # type: ignore[override]
+        return [self.reply(prompt) for prompt in questions]
 
     def reply(self, prompt: Conversation) -> Reply:
         question = next(m.text for m in prompt if m.role == "user")
@@ -61,7 +61,7 @@ class Follower(Lab):
             )
             stop = "return"
         analysis = Message.of("assistant", "so far", channel="analysis")
-        return Reply(prompt, (), (), (analysis, said), stop, (), Timing(0, 0, 0))
+        return Reply(prompt, (), (), "", (analysis, said), stop, (), Timing(0, 0, 0))
 
 
 def test_reasoning_is_kept_or_dropped_between_calls():
@@ -80,7 +80,7 @@ def test_outputs_answer_every_call_or_none():
             Message.of("assistant", text, channel="commentary", recipient=LOOK_UP)
             for text in arguments
         )
-        return Reply(prompt, (), (), said, stop, (), Timing(0, 0, 0))
+        return Reply(prompt, (), (), "", said, stop, (), Timing(0, 0, 0))
 
     right = problem.calls[0].arguments
     (output,) = outputs_of(waiting(right), problem.tool_output)

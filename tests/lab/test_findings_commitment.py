@@ -3,8 +3,10 @@
 import pytest
 
 from oss_lab.analysis.statistics.bootstrap import Mean
-from oss_lab.engine.generate import GREEDY, generate
-from oss_lab.harmony import stop_tokens
+from oss_lab.engine.batch import Batch
+from oss_lab.engine.reference import ReferenceEngine
+from oss_lab.engine.request import Request
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.nano.studies import commitment
 from oss_lab.nano.studies import problems as problems_of
 from oss_lab.nano.studies.commitment import GRID, Answers, behind_chains, control, curve
@@ -79,25 +81,25 @@ def test_nano_answers_with_what_the_chain_comes_to(nano, monkeypatch):
 def test_the_control_is_the_other_chain_behind_the_own_question(nano):
     problems = commitment.drawn(commitment.ROWS[3][1], 3, commitment.Random(5))
     prompts = [problem.prompt("high") for problem in problems]
-    replies = nano.replies(prompts, sampling=GREEDY, max_tokens=MAX_TOKENS)
+    replies = nano.chat_batch(prompts, sampling=GREEDY, max_tokens=MAX_TOKENS)
     pairs = [(replies[n], replies[n - 1]) for n in range(3)]
-    stops = stop_tokens(nano.encoding, for_sampling=True)
     for (reply, other), said in zip(pairs, behind_chains(nano, pairs), strict=True):
         text = (
             f"<|channel|>analysis<|message|>{other.analysis}<|end|>"
             "<|start|>assistant<|channel|>final<|message|>"
         )
-        begun = [*reply.prompt_tokens, *nano.encoding.encode(text, allowed_special="all")]
-        tokens = generate(nano.model, [begun], stop=stops, max_tokens=64, sampling=GREEDY)
-        ids = [token.id for _, token in tokens if token.id not in stops]
-        assert nano.encoding.decode(ids).strip() == said
+        begun = [*reply.prompt_tokens, *nano.tokenizer.encode(text, allowed_special="all")]
+        afresh = Batch(ReferenceEngine(nano.model))
+        afresh.join([Request(tuple(begun), stop=frozenset(nano.stops), max_tokens=64)])
+        ids = [token.id for _, token in afresh if token.id not in nano.stops]
+        assert nano.tokenizer.decode(ids).strip() == said
     found = control(nano, list(zip(problems, replies, strict=True)))
     assert found.true.n == found.true.count + found.other.count + found.neither.count == 3
 
 
 def test_a_chain_with_the_same_answer_is_no_control(nano):
     problems = commitment.drawn(commitment.ROWS[3][1], 1, commitment.Random(5))
-    replies = nano.replies([problems[0].prompt("high")], sampling=GREEDY, max_tokens=MAX_TOKENS)
+    replies = nano.chat_batch([problems[0].prompt("high")], sampling=GREEDY, max_tokens=MAX_TOKENS)
     assert control(nano, [(problems[0], replies[0])] * 2).true.n == 0
 
 

@@ -7,31 +7,31 @@ import pytest
 
 from oss_lab.analysis.statistics.shares import Share
 from oss_lab.config import GPT_OSS_NANO
-from oss_lab.engine.generate import Token
 from oss_lab.harmony import render
 from oss_lab.nano.studies import corruption
 from oss_lab.nano.tasks.product_steps import answer, product_steps, product_thoughts, text
-from oss_lab.record.reply import ReplyBuilder
+from oss_lab.record.builder import ReplyBuilder
+from oss_lab.record.token import Token
 from oss_lab.tokenizer import load_vocabulary
 
 
 class Pupil:
     """Stands in for nano: writes true analyses, and goes on from one as `carry_on` says."""
 
-    def __init__(self, encoding, carry_on):
-        self.encoding, self.config, self.carry_on = encoding, GPT_OSS_NANO, carry_on
+    def __init__(self, tokenizer, carry_on):
+        self.tokenizer, self.config, self.carry_on = tokenizer, GPT_OSS_NANO, carry_on
 
     def reply(self, prompt, thought, final):
-        builder = ReplyBuilder(self.encoding, prompt, tuple(render(prompt, self.encoding).tokens))
+        builder = ReplyBuilder(self.tokenizer, prompt, tuple(render(prompt, self.tokenizer).tokens))
         said = (
             f"<|channel|>analysis<|message|>{thought}<|end|>"
             f"<|start|>assistant<|channel|>final<|message|>{final}<|return|>"
         )
-        for id in self.encoding.encode(said, allowed_special="all"):
+        for id in self.tokenizer.encode(said, allowed_special="all"):
             builder.add(Token(id, 0.0))
         return builder.finish()[1]
 
-    def replies(self, prompts, *, sampling, max_tokens):
+    def chat_batch(self, prompts, *, sampling, max_tokens):
         return [self.reply(p, product_thoughts(*operands(p))["high"], "?") for p in prompts]
 
     def go_on(self, prompts, thoughts):
@@ -75,7 +75,8 @@ def test_answers_are_sorted_by_where_they_come_from(monkeypatch, carry_on, true,
     monkeypatch.setattr(
         corruption, "go_on", lambda lab, prompts, thoughts, _: pupil.go_on(prompts, thoughts)
     )
-    found = corruption.measure(pupil, "high", n=70, seed=0)  # more than one batch
+    monkeypatch.setattr(corruption, "BATCH", 64)  # two batches
+    found = corruption.measure(pupil, "high", n=70, seed=0)
     assert found.faultless == Share(70, 70)
     counts = [found.corrupted.true, found.corrupted.follows, found.corrupted.other]
     assert counts == [Share(70 * each, 70) for each in (true, follows, other)]

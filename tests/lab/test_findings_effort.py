@@ -8,7 +8,7 @@ from math import log2
 import numpy as np
 import pytest
 
-from oss_lab.engine.generate import GREEDY
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.harmony.messages import EFFORTS
 from oss_lab.nano.studies import divergence, effort
 from oss_lab.nano.studies import problems as problems_of
@@ -117,8 +117,8 @@ def test_nano_at_each_effort(nano, monkeypatch):
 def test_the_parts_of_a_reply_have_the_experts_of_its_tokens(nano):
     reply = nano.chat("What is 3 * 4?", effort="medium")
     found = effort.parts_of(nano, reply)
-    assert nano.encoding.decode(found["question"].tokens) == "What is 3 * 4?"
-    assert nano.encoding.decode(found["final"].tokens) == reply.final
+    assert nano.tokenizer.decode(found["question"].tokens) == "What is 3 * 4?"
+    assert nano.tokenizer.decode(found["final"].tokens) == reply.final
     assert found["reply"].tokens == list(reply.ids)
     begin = len(reply.prompt_tokens)
     places = [begin + n for n in range(len(reply.ids))]

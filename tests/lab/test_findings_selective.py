@@ -15,7 +15,7 @@ import torch
 from oss_lab.analysis.statistics.paired import contrast_interval, paired_interval
 from oss_lab.analysis.statistics.shares import Paired, Share
 from oss_lab.errors import LabError
-from oss_lab.hooks.interventions import ScaleExpert
+from oss_lab.hooks.interventions import AblateExpert
 from oss_lab.hooks.selection import Selection
 from oss_lab.nano.studies import knock_out, nominate, problems, selective
 from oss_lab.nano.studies.knock_out import Cost, Said, drops, instead, solved
@@ -33,20 +33,21 @@ class Planted:
     """Stands in for a Lab: products go through one expert and sums through another.
 
     Attributes:
-        harm: by layer and expert, which share of products and of sums it costs when it is off.
+        harm: which share of products and of sums it costs when an expert is ablated.
         traced: the texts that were traced.
         asked: the questions of each round of answers.
     """
 
     def __init__(self, harm):
-        self.encoding = load_vocabulary("nano")
+        self.tokenizer = load_vocabulary("nano")
         self.config = SimpleNamespace(num_experts=EXPERTS)
-        self.harm, self.off = harm, None
+        self.harm = {AblateExpert(layer=n, expert=e): lost for (n, e), lost in harm.items()}
+        self.off: Any = None
         self.traced, self.asked = list[str](), list[list[str]]()
         self.rng = np.random.default_rng(0)
 
     def trace(self, tokens, points, positions):
-        text = self.encoding.decode(tokens)
+        text = self.tokenizer.decode(tokens)
         self.traced.append(text)
         order = self.rng.random((LAYERS, len(positions), EXPERTS))
         layer, expert = OF_PRODUCTS if "*" in text else OF_SUMS
@@ -54,7 +55,7 @@ class Planted:
         ids = torch.from_numpy(np.argsort(order, -1)[..., :SLOTS].copy())
         return Trace(
             tuple(tokens),
-            token_labels(self.encoding, tokens),
+            token_labels(self.tokenizer, tokens),
             Selection(tuple(points), positions=tuple(positions)),
             LAYERS,
             1,
@@ -71,10 +72,7 @@ class Planted:
     def marks(self, problems):
         """Right, but for the share that the silenced expert costs; forbidden ones are replaced."""
         self.asked.append([problem.question for problem in problems])
-        harm = (0.0, 0.0)
-        if isinstance(self.off, ScaleExpert):
-            assert self.off.by == 0
-            harm = self.harm.get((self.off.layer, self.off.expert), harm)
+        harm = self.harm.get(self.off, (0.0, 0.0))
         rows = [problem.name.endswith("product") for problem in problems]
         counts = {True: rows.count(True), False: rows.count(False)}
         seen, right = {True: 0, False: 0}, list[bool]()
@@ -170,7 +168,7 @@ def test_the_cost_of_an_expert_of_nano_equals_plain_answers(nano):
     tasks = {"product": Products(lengths=(2, 1)), "sum": Sums(terms=2, digits=2)}
     problems = {name: drawn(task, 2, Random(0)) for name, task in tasks.items()}
     whole = solved(nano, problems)
-    change = ScaleExpert(layer=0, expert=11, by=0.0)
+    change = AblateExpert(layer=0, expert=11)
     with nano.intervene(change):
         after = {
             name: [p.is_right(nano.chat(p.prompt("high"), max_tokens=400).messages) for p in each]

@@ -13,7 +13,7 @@ from oss_lab.analysis.statistics.bootstrap import Mean
 from oss_lab.analysis.statistics.paired import paired_interval
 from oss_lab.analysis.statistics.shares import Paired
 from oss_lab.harmony import render
-from oss_lab.hooks.interventions import ScaleHead, SetSink, ShiftSink
+from oss_lab.hooks.interventions import RemoveSink, ScaleHead, ShiftSink
 from oss_lab.nano.studies import sinks
 from oss_lab.nano.studies.problems import drawn, marks
 
@@ -56,10 +56,10 @@ def test_every_change_is_what_it_is_called(untrained, short):
 
 def test_the_gain_that_is_kept_is_the_mean_share_that_tokens_get(untrained, short):
     gone, *scales = sinks.changes(untrained, seed=3)["gain kept"]
-    assert gone == SetSink(to=-math.inf)
+    assert gone == RemoveSink(layer="all", head="all")
     rng, left = Random("3/sinks/gain"), []
     for problem in drawn(sinks.TASKS["out of reach"], 2, rng):
-        ids = render(problem.conversation("high"), untrained.encoding, mode="training").tokens
+        ids = render(problem.conversation("high"), untrained.tokenizer, mode="training").tokens
         pattern = untrained.trace(ids, ["attn.pattern"])[
             "attn.pattern"
         ].values  # layer seq head key
@@ -67,18 +67,20 @@ def test_the_gain_that_is_kept_is_the_mean_share_that_tokens_get(untrained, shor
     expected = np.mean(left, axis=0)
     for each in scales:
         assert isinstance(each, ScaleHead)
-        assert each.by == pytest.approx(expected[each.layer, each.head], abs=1e-5)
+        assert each.by == pytest.approx(expected[*each.layer, *each.head], abs=1e-5)
     assert len(scales) == expected.size
 
 
 def test_a_reply_is_read_as_it_is_alone(untrained, short):
     """Batches are padded; each reply must be read as without the others, sinks or none."""
     problems = drawn(sinks.TASKS["out of reach"], 3, Random(5))
-    for change in ([], [SetSink(to=-math.inf)]):
+    for change in ([], [RemoveSink(layer="all", head="all")]):
         with untrained.intervene(*change):
             found = sinks.read(untrained, problems)
             for problem, each in zip(problems, found, strict=True):
-                rendered = render(problem.conversation("high"), untrained.encoding, mode="training")
+                rendered = render(
+                    problem.conversation("high"), untrained.tokenizer, mode="training"
+                )
                 logprobs = untrained.logits(rendered.tokens).log_softmax(-1)
                 own = [n for n, mine in enumerate(rendered.loss_mask) if mine]
                 assert len(own) == len(each.said) > 10
@@ -95,7 +97,7 @@ def test_the_measured_rows_are_those_of_separate_runs(untrained, short):
     assert {each.read for each in found} == {3}
     problems = drawn(sinks.TASKS["out of reach"], 4, Random("0/sinks/out of reach"))
     row = found[0]
-    with untrained.intervene(SetSink(to=-math.inf)):
+    with untrained.intervene(RemoveSink(layer="all", head="all")):
         right = marks(untrained, problems, "high")
         changed = sinks.read(untrained, problems[:3])
     assert row.accuracy == Paired.of(right, marks(untrained, problems, "high"))

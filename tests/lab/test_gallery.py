@@ -162,6 +162,7 @@ def test_known_outputs_are_fed_back_until_the_rounds_are_used_up(reciting_lab):
     lab = reciting_lab(CALL)
     replies = ask(lab, CALLED)
     assert len(replies) == ROUNDS
+    assert replies[1].prompt is not None
     *_, call, output = replies[1].prompt.messages
     assert (call.recipient, call.text) == ("functions.f", '{"x":"1"}')
     assert (output.author.name, output.text, output.recipient) == ("functions.f", "7", "assistant")

@@ -1,24 +1,22 @@
 """Generation: tokens are the model's own, filters do what they say, rows are independent."""
 
-import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
+from oss_lab.engine.batch import Batch
 from oss_lab.engine.cache import KVCache
-from oss_lab.engine.generate import (
-    GREEDY,
-    Sampling,
-    Token,
-    choose,
-    filtered,
-    generate,
-    prefill,
-    sequence_logits,
-)
+from oss_lab.engine.read import read_logits
+from oss_lab.engine.reference import ReferenceEngine
+from oss_lab.engine.request import Request, check_tokens
+from oss_lab.engine.sampler import kept, sample
+from oss_lab.engine.sampling import GREEDY, Draw, Sampling
 from oss_lab.errors import LabError
+from oss_lab.hooks.selection import Selection
+from oss_lab.record.token import Token
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +24,28 @@ def model(random_model, tiny_config):
     return random_model(tiny_config, seed=1)
 
 
-def batch(model, prompts, **options) -> list[list[Token]]:
+def requests(prompts, **options) -> list[Request]:
+    """A request for each prompt, which draws as the row of its number."""
+    given: Any = {"max_tokens": 6} | options
+    return [replace(Request(tuple(ids), draw=n), **given) for n, ids in enumerate(prompts)]
+
+
+def batch(model, prompts, usable=None, **options) -> list[list[Token]]:
     """The tokens of each row."""
-    tokens: list[list[Token]] = [[] for _ in prompts]
-    for row, token in generate(model, prompts, **({"stop": (), "max_tokens": 6} | options)):
-        tokens[row].append(token)
-    return tokens
+    made = Batch(ReferenceEngine(model), usable=usable)
+    rows = made.join(requests(prompts, **options))
+    for row, token in made:
+        assert row.tokens[-1] is token
+    return [row.tokens for row in rows]
 
 
 def said(model, prompt, **options) -> list[Token]:
     """The tokens that follow one prompt."""
     return batch(model, [prompt], **options)[0]
+
+
+def logits_of(model, prompt, last=None) -> torch.Tensor:
+    return read_logits(ReferenceEngine(model), requests([prompt], max_tokens=0), last)[0]
 
 
 def ids(tokens):
@@ -73,62 +82,25 @@ def test_logprobs_are_of_the_model_not_of_the_filters(model):
     assert [token.logprob for token in tokens] == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def brute_force(probabilities, temperature, top_k, top_p, min_p):
-    """The filters one after the other, in plain Python."""
-    powers = {id: p ** (1 / temperature) for id, p in enumerate(probabilities) if p > 0}
-    order = sorted(powers, key=lambda id: -powers[id])[:top_k]
-    total, reached, kept = sum(powers[id] for id in order), 0.0, []
-    for id in order:
-        if reached < top_p:
-            kept.append(id)
-            reached += powers[id] / total
-    kept = [id for id in kept if powers[id] >= min_p * powers[kept[0]]]
-    total = sum(powers[id] for id in kept)
-    return {id: powers[id] / total for id in kept}
-
-
-@pytest.mark.parametrize("probabilities", [[0.4, 0.05, 0.3, 0.2, 0, 0.05], [1.0, 0.0], [0.6, 0.4]])
-def test_filters_against_brute_force(probabilities):
-    # No bound falls on a sum of probabilities, where rounding would decide.
-    for settings in itertools.product(
-        (0.5, 1.0, 2.0), (None, 1, 2, 4, 99), (1e-9, 0.35, 0.65, 0.87, 1.0), (0.0, 0.3, 0.7, 1.0)
-    ):
-        kept, shares = filtered(torch.tensor(probabilities).log(), Sampling(*settings))
-        expected = brute_force(probabilities, *settings)
-        found = dict(zip(kept.tolist(), shares.tolist(), strict=True))
-        assert set(found) == set(expected), settings
-        assert found == pytest.approx(expected, abs=1e-6), settings
-
-
-def test_top_p_counts_what_top_k_left():
-    # 0.5 of the whole is 0.625 of what top_k=2 leaves: one token reaches 0.6, not two.
-    logprobs = torch.tensor([0.5, 0.3, 0.2]).log()
-    assert filtered(logprobs, Sampling(top_k=2, top_p=0.6))[0].tolist() == [0]
-    assert filtered(logprobs, Sampling(top_p=0.6))[0].tolist() == [0, 1]
-
-
 @pytest.mark.parametrize("temperature", [1e-300, 1e-40, 1e-3])
 def test_the_smallest_temperatures_are_greedy_and_finite(temperature):
     logprobs = torch.tensor([-3.0, -0.5, -torch.inf, -1.0])
-    kept, shares = filtered(logprobs, Sampling(temperature=temperature))
-    assert kept[0] == 1
+    ids, shares = kept(logprobs, Sampling(temperature=temperature))
+    assert ids[0] == 1
     assert shares[0] == pytest.approx(1.0)
-
-
-def test_draws_follow_the_probabilities():
-    logprobs, draw = torch.tensor([0.5, 0.3, 0.2]).log(), torch.Generator().manual_seed(0)
-    counts = torch.bincount(torch.tensor([choose(logprobs, Sampling(), draw) for _ in range(4000)]))
-    assert (counts / 4000).tolist() == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
+    assert sample(logprobs[None], [Sampling(temperature=temperature)], [Draw(0, 0)]) == [1]
 
 
 def test_a_seed_gives_the_same_reply_whatever_the_batch(model):
     prompts = [prompt(7, 1), prompt(3, 2), prompt(12, 3)]
     together = batch(model, prompts, sampling=Sampling(seed=5), max_tokens=8)
     for row, alone in enumerate(prompts):
-        sampling = Sampling(seed=5 + row)
-        assert ids(said(model, alone, sampling=sampling, max_tokens=8)) == ids(together[row])
+        single = said(model, alone, sampling=Sampling(seed=5), draw=row, max_tokens=8)
+        assert ids(single) == ids(together[row])
     other = batch(model, prompts, sampling=Sampling(seed=50), max_tokens=8)
     assert list(map(ids, other)) != list(map(ids, together))
+    first = said(model, prompts[1], sampling=Sampling(seed=6), max_tokens=8)
+    assert ids(first) != ids(together[1])  # seed 6 has numbers of its own
     fresh = [said(model, prompts[0], sampling=Sampling(), max_tokens=8) for _ in range(2)]
     assert ids(fresh[0]) != ids(fresh[1])
 
@@ -154,7 +126,7 @@ def test_a_batch_says_what_its_rows_say_alone(model):
 def test_each_row_ends_at_its_own_stop_token(model):
     prompts = [prompt(6, 4), prompt(11, 5), prompt(2, 6)]
     free = batch(model, prompts, max_tokens=12)
-    stop = {free[0][3].id, free[1][7].id}
+    stop = frozenset({free[0][3].id, free[1][7].id})
     for row, tokens in enumerate(batch(model, prompts, max_tokens=12, stop=stop)):
         whole = ids(free[row])
         ends = [n for n, id in enumerate(whole) if id in stop]
@@ -167,10 +139,11 @@ def test_the_context_ends_each_row_where_it_is_full(random_model, tiny_config):
     rows = batch(short, [prompt(60), prompt(50), prompt(63)], max_tokens=10)
     assert [len(row) for row in rows] == [4, 10, 1]
     with pytest.raises(LabError, match="64 tokens; the context is 64"):
-        generate(short, [prompt(64)], stop=(), max_tokens=1)
-    assert sequence_logits(short, prompt(64)).shape == (64, 96)  # reading may fill it
+        batch(short, [prompt(64)], max_tokens=1)
+    assert logits_of(short, prompt(64)).shape == (64, 96)  # reading may fill it
+    check_tokens(prompt(64), config)
     with pytest.raises(LabError, match="65 tokens"):
-        sequence_logits(short, prompt(65))
+        check_tokens(prompt(65), config)
 
 
 def test_unusable_ids_are_never_chosen(model):
@@ -181,27 +154,73 @@ def test_unusable_ids_are_never_chosen(model):
 
 
 def test_forced_tokens_are_marked_and_keep_the_models_logprob(model):
-    wanted = iter([None, 42, None])
-    tokens = said(model, prompt(4), max_tokens=3, force=lambda row: next(wanted))
-    assert [token.forced for token in tokens] == [False, True, False]
-    assert tokens[1].id == 42
-    logits = model(torch.tensor([[*prompt(4), tokens[0].id]]))[0, -1]
-    assert tokens[1].logprob == pytest.approx(logits.log_softmax(-1)[42].item(), abs=1e-4)
+    made = Batch(ReferenceEngine(model))
+    (row,) = made.join(requests([prompt(4)], max_tokens=3))
+    made.step()
+    row.forced.append(42)
+    made.step()
+    assert len(made.step()) == 1
+    assert (made.rows, made.step()) == ([], [])
+    assert [token.forced for token in row.tokens] == [False, True, False]
+    assert row.tokens[1].id == 42
+    logits = model(torch.tensor([[*prompt(4), row.tokens[0].id]]))[0, -1]
+    expected = logits.log_softmax(-1)[42].item()
+    assert row.tokens[1].logprob == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_filled_cache_is_gone_on_from(model):
+def test_a_filled_cache_is_continued(model):
     start, cache = prompt(20), KVCache(model.config)
-    prefill(model, torch.tensor([start[:12]]), cache)
+    model(torch.tensor([start[:12]]), cache)
     expected = said(model, start)
-    assert ids(said(model, start, cache=cache.fork())) == ids(expected)
-    with pytest.raises(LabError, match="shorter than the single prompt"):
-        generate(model, [start[:12]], stop=(), max_tokens=1, cache=cache)
+    made = Batch(ReferenceEngine(model))
+    (row,) = made.join(requests([start]), cache.fork())
+    assert [token.id for _, token in made] == ids(row.tokens) == ids(expected)
+    for prompts in ([start[:12]], [start, start]):
+        with pytest.raises(LabError, match="shorter than the single prompt"):
+            Batch(ReferenceEngine(model)).join(requests(prompts), cache)
+    assert cache.length == 12
+    asked = requests([start])
+    recording = [replace(asked[0], selection=Selection(("embed",)))]
+    padded = KVCache(model.config, padding=torch.tensor([2]))
+    for given, held, sentence in (
+        (asked, padded, "2 slots of padding"),
+        (recording, cache, "12 tokens in the cache are not computed again"),
+    ):
+        with pytest.raises(LabError, match=sentence):
+            Batch(ReferenceEngine(model)).join(given, held)
+
+
+@pytest.mark.parametrize("when", ["sampled", "read"])
+def test_a_step_interrupted_at_its_end_can_be_repeated(model, monkeypatch, when):
+    def write(interrupt):
+        engine = ReferenceEngine(model)
+        made = Batch(engine)
+        (row,) = made.join(
+            requests([prompt(4)], sampling=Sampling(temperature=1.0, seed=5), max_tokens=6)
+        )
+        row.forced.append(42)
+        made.step()
+        if interrupt:
+            with monkeypatch.context() as patch:
+                if when == "sampled":
+                    patch.setattr("oss_lab.engine.batch.Token", stop)
+                else:
+                    compute = engine.forward
+                    patch.setattr(engine, "forward", lambda *a, **o: stop(compute(*a, **o)))
+                with pytest.raises(KeyboardInterrupt):
+                    made.step()
+        return [token.id for _, token in made]
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    assert write(interrupt=True) == write(interrupt=False)
 
 
 @pytest.mark.parametrize("last", [1, 5, 511, 512, 513, 600, 9999, None])
 def test_logits_in_chunks_are_those_of_one_forward(model, last):
     whole = model(torch.tensor([prompt(600)]))[0]
-    chunked = sequence_logits(model, prompt(600), last)
+    chunked = logits_of(model, prompt(600), last)
     assert chunked.dtype == torch.float32
     expected = whole if last is None else whole[-last:]
     torch.testing.assert_close(chunked, expected, atol=1e-4, rtol=0)
@@ -234,11 +253,12 @@ def test_sampling_refuses_what_is_out_of_bounds(options, sentence):
         ([[1], []], {}, "prompt 1 is empty"),
         ([[1, 96]], {}, "id 96 at position 1; the vocabulary has ids 0 to 95"),
         ([[-1]], {}, "id -1 at position 0"),
-        ([[1]], {"max_tokens": 0}, "max_tokens is 0"),
         ([[1]], {"alternatives": -1}, "alternatives is -1"),
         ([[1]], {"alternatives": 97}, "from 0 to 96"),
     ],
 )
 def test_mistakes_are_refused_at_once(model, prompts, options, sentence):
+    made = Batch(ReferenceEngine(model))
     with pytest.raises(LabError, match=sentence):
-        generate(model, prompts, **{"stop": (), "max_tokens": 1} | options)
+        made.join(requests(prompts, **({"max_tokens": 1} | options)))
+    assert made.rows == []

@@ -7,13 +7,13 @@ import torch
 from oss_kernels.backends import choose
 
 from oss_lab.analysis.gradients import INSIDE, Target, gradient, integrated_gradients
-from oss_lab.engine.generate import GREEDY
-from oss_lab.engine.kernel_model import KernelTransformer
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
-from oss_lab.hooks.interventions import AddVector, Patch, ScaleHead, SwapIn
+from oss_lab.hooks.interventions import AddVector, Patch, ScaleHead, UseNextBest
 from oss_lab.lab import Lab
 from oss_lab.model import Recorder, Transformer
 from oss_lab.model.experts import PackedExperts
+from oss_lab.model.hook import in_layer
 
 SEQ = 40  # five windows of the tiny model
 TOKENS = list(range(SEQ))
@@ -89,7 +89,7 @@ def test_the_last_residual_stream_has_its_gradient_in_closed_form(lab):
 
 def test_interventions_in_force_are_differentiated_through(lab):
     vector = torch.randn(lab.config.hidden_size, generator=torch.Generator().manual_seed(1))
-    changes = (ScaleHead(layer=1, head=2, by=3.0), SwapIn(layer=0, slot=0, positions=(20, 38)))
+    changes = (ScaleHead(layer=1, head=2, by=3.0), UseNextBest(layer=0, slot=0, positions=(20, 38)))
     with lab.intervene(*changes) as effects:
         found = gradient(lab, TOKENS, TARGET)
     assert [effect.changed for effect in effects.each] == [1, 1]
@@ -149,7 +149,7 @@ def test_the_gap_is_the_jumps_where_the_router_turns(lab):
     t = torch.linspace(0, 1, 20001)[:, None]
     line = (found.baseline[position] + t * (values[position] - found.baseline[position]))[:, None]
     watch = Recorder({"moe.expert_ids"})
-    last = line + lab.model.block[1].mlp(line, watch(1))
+    last = line + lab.model.block[1].mlp(line, in_layer(watch, 1))
     logprobs = lab.model.unembedding(lab.model.norm(last))[:, 0].double().log_softmax(-1)
     outputs = logprobs[:, target.token]
     (experts,) = (seen[0][:, 0].sort(-1).values for seen in watch.seen.values())
@@ -191,11 +191,10 @@ def test_weights_stay_packed_and_what_inference_dequantised_serves_as_well(
     assert all(torch.equal(x, before[name]) for name, x in lab.model.state_dict().items())
 
 
-def test_kernels_are_left_aside(lab, config, tiny, scaled_tensors):
+def test_kernels_are_left_aside(lab, config, tiny, random_model):
     pytest.importorskip("numba", reason="numba is not installed")
-    model = KernelTransformer(config, choose("cpu", torch.device("cpu")))
-    model.load_state_dict(scaled_tensors(config, 0))
-    fast = Lab(model.eval().requires_grad_(False), tiny, GREEDY)
+    kernels = choose("cpu", torch.device("cpu"))
+    fast = Lab(random_model(config), tiny, GREEDY, kernels=kernels)
     expected = gradient(lab, TOKENS, TARGET, "resid.post", 0)
     told = gradient(fast, TOKENS, TARGET, "resid.post", 0)
     assert torch.equal(told.gradient, expected.gradient)

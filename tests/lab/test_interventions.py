@@ -1,28 +1,27 @@
-"""Interventions: each against what it says, computed another way; effects; no silent nothing."""
+"""Interventions through a lab: how long they are in force, batches, streams, traces and hooks."""
 
-import math
+from collections import deque
 from dataclasses import replace
+from itertools import zip_longest
+from threading import Thread
 
 import pytest
 import torch
 
+from oss_lab.analysis.forwards import run_forward
 from oss_lab.engine.cache import KVCache
-from oss_lab.engine.generate import GREEDY, pad_left
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
 from oss_lab.hooks.interventions import (
+    AblateHead,
+    AblateSlot,
     AddVector,
-    BiasExpert,
-    ForceExpert,
     HideKeys,
-    NarrowWindow,
+    Hook,
     Patch,
-    ScaleExpert,
     ScaleHead,
     ScaleSlot,
-    SetSink,
-    ShiftSink,
-    SwapIn,
-    hide_channel,
+    UseNextBest,
 )
 from oss_lab.hooks.interventions.changes import NoEffectWarning
 from oss_lab.lab import Lab
@@ -30,6 +29,7 @@ from oss_lab.record.token_labels import token_labels
 
 SEQ = 40
 TOKENS = range(SEQ)
+QUESTIONS = ["a", "a longer question", "bb"]
 
 
 @pytest.fixture(scope="module")
@@ -37,233 +37,117 @@ def lab(random_model, tiny_config, tiny):
     return Lab(random_model(replace(tiny_config, vocab_size=288)), tiny, GREEDY)
 
 
-def traced(lab, points, *interventions):
-    with lab.intervene(*interventions) as effects:
-        trace = lab.trace(TOKENS, points)
-    return trace, effects
-
-
 def close(a, b):
     torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
 
 
-def test_a_head_at_one_position(lab):
-    plain = lab.trace(TOKENS, ["attn.z"])
-    trace, effects = traced(lab, ["attn.z"], ScaleHead(layer=1, head=3, positions=(7, 9)))
-    expected = plain.tensor("attn.z", 1).clone()
-    expected[[7, 9], 3] = 0
-    assert torch.equal(trace.tensor("attn.z", 1), expected)
-    assert torch.equal(trace.tensor("attn.z", 0), plain.tensor("attn.z", 0))
-    before = plain.tensor("attn.z", 1)
-    assert effects.each[0].size == pytest.approx(float((before - expected).norm() / before.norm()))
-    assert "ScaleHead(layer=1, positions=(7, 9), head=3, by=0.0): changed attn.z in 1 of 1" in str(
-        effects
-    )
-
-
-@pytest.mark.parametrize("by", [0.0, 0.5, -2.0])
-def test_an_expert_s_contribution(lab, by):
-    points = ["moe.expert_ids", "moe.expert_weights", "moe.expert_out", "moe.out"]
-    plain = lab.trace(TOKENS, points, layers=[0])
-    ids, weights, out = (plain.tensor(name, 0) for name in points[:3])
-    expert = int(ids[5, 1])
-    factor = torch.where(ids == expert, by, 1.0)
-    expected = (out * (weights * factor)[..., None]).sum(1)
-    trace, _ = traced(lab, points, ScaleExpert(layer=0, expert=expert, by=by))
-    assert torch.equal(trace.tensor("moe.expert_ids", 0), ids)
-    close(trace.tensor("moe.out", 0), expected)
-
-
-def test_a_slot(lab):
-    points = ["moe.expert_weights", "moe.expert_out", "moe.out"]
-    plain = lab.trace(TOKENS, points)
-    weights = plain.tensor("moe.expert_weights", 0) * torch.tensor([1.0, 0.0])
-    expected = (plain.tensor("moe.expert_out", 0) * weights[..., None]).sum(1)
-    close(traced(lab, points, ScaleSlot(layer=0, slot=1))[0].tensor("moe.out", 0), expected)
-
-
-def test_a_forbidden_expert_is_never_chosen_and_the_rest_are_weighed_anew(lab):
-    points = ["moe.router_logits", "moe.expert_ids", "moe.expert_weights"]
-    plain = lab.trace(TOKENS, points)
-    expert = int(plain.tensor("moe.expert_ids", 0)[5, 0])
-    trace, _ = traced(
-        lab,
-        points,
-        BiasExpert(layer=0, expert=expert),
-    )
-    ids = trace.tensor("moe.expert_ids", 0)
-    assert not (ids == expert).any()
-    logits = plain.tensor("moe.router_logits", 0).clone()
-    logits[:, expert] = -math.inf
-    best = logits.topk(ids.shape[1])
-    assert torch.equal(ids.long(), best.indices)
-    close(trace.tensor("moe.expert_weights", 0), best.values.softmax(-1))
-
-
-def test_a_forced_expert_has_the_weight_of_its_own_logit(lab):
-    points = ["moe.router_logits", "moe.expert_ids", "moe.expert_weights"]
-    plain = lab.trace(TOKENS, points)
-    ids = plain.tensor("moe.expert_ids", 0).long()
-    expert = int(plain.tensor("moe.router_logits", 0)[5].argmin())
-    trace, _ = traced(lab, points, ForceExpert(layer=0, expert=expert, slot=1))
-    absent = ~(ids == expert).any(-1)
-    assert absent[5]
-    ids[absent, 1] = expert
-    assert torch.equal(trace.tensor("moe.expert_ids", 0).long(), ids)
-    logits = plain.tensor("moe.router_logits", 0).gather(-1, ids)
-    close(trace.tensor("moe.expert_weights", 0), logits.softmax(-1))
-
-
-def test_the_next_best_is_swapped_in(lab):
-    points = ["moe.router_logits", "moe.expert_ids"]
-    trace, _ = traced(lab, points, SwapIn(layer=0, slot=0, positions=(3,)))
-    ids = trace.tensor("moe.expert_ids", 0).long()
-    best = trace.tensor("moe.router_logits", 0).topk(ids.shape[1] + 1).indices
-    assert ids[3].tolist() == [best[3, -1], *best[3, 1:-1]]
-    assert torch.equal(ids[4:], best[4:, :-1])
-
-
-def test_a_removed_sink_takes_nothing(lab):
-    points = ["attn.pattern", "attn.sink_mass", "attn.scores"]
-    trace, _ = traced(lab, points, SetSink(layer=0, head=2, to=-math.inf))
-    mass = trace.tensor("attn.sink_mass", 0)
-    assert not mass[:, 2].any()
-    assert (mass[:, 1] > 0).all()
-    close(trace.tensor("attn.pattern", 0)[:, 2].sum(-1), torch.ones(SEQ))
-    every, _ = traced(lab, points, SetSink(to=-math.inf))
-    assert not any(every.tensor("attn.sink_mass", layer).any() for layer in range(2))
-
-
-def test_a_removed_sink_leaves_padded_batches_whole(lab, random_model):
-    """Rows of padding see no key; a sink of -inf made them NaN, and with them all real rows."""
-    prompts = [list(TOKENS), list(range(5, 25))]
-    with lab.intervene(SetSink(to=-math.inf)):
-        tokens, padding = pad_left(prompts, lab.model.device)
-        cache = KVCache(lab.config, 2, padding=padding)
-        batch = lab.model(tokens, cache, last=1, taps=lab.taps())[:, 0]
-        alone = torch.cat([lab.logits(prompt, last=1) for prompt in prompts])
-        assert lab.trace(TOKENS, ["attn.sink"]).tensor("attn.sink", 0).isfinite().all()
-    close(batch, alone)
-    # and without a share left: a model whose sinks are -inf says the same
-    model = random_model(lab.config)
-    for block in model.block:
-        block.attn.sinks.fill_(-math.inf)
-    close(alone[0], model(torch.tensor(prompts[:1]), last=1)[0, 0])
-
-
-@pytest.mark.parametrize("keys", [1, 7, 8, SEQ - 1])
-def test_a_narrowed_window_is_that_of_a_model_with_it(lab, random_model, keys):
-    sliding = replace(
-        lab.config, sliding_window=keys, layer_types=("full_attention", "sliding_attention")
-    )
-    expected = random_model(replace(sliding, layer_types=("sliding_attention",) * 2))(
-        torch.tensor([list(TOKENS)])
-    )[0]
-    wide = Lab(random_model(sliding), lab.encoding, GREEDY)
-    with wide.intervene(NarrowWindow(layer=0, keys=keys)):
-        close(wide.logits(TOKENS), expected)
-        cache = KVCache(wide.config)
-        taps = wide.taps()
-        stepwise = [wide.model(torch.tensor([[t]]), cache, taps=taps)[0] for t in TOKENS]
-        close(torch.cat(stepwise), expected)
-
-
-def test_a_shifted_sink_weighs_more(lab):
-    points = ["attn.sink_mass"]
-    plain = lab.trace(TOKENS, points).tensor("attn.sink_mass", 0)[:, 1]
-    trace, _ = traced(lab, points, ShiftSink(layer=0, head=1, by=math.log(2)))
-    close(trace.tensor("attn.sink_mass", 0)[:, 1], 2 * plain / (1 + plain))
-
-
-def test_hidden_keys_get_no_attention_from_later_queries(lab):
-    points = ["attn.pattern", "attn.sink_mass"]
-    plain = lab.trace(TOKENS, points)
-    hide = HideKeys(keys=(30, 31), first_query=33)
-    trace, _ = traced(lab, points, hide)
-    for layer in range(2):
-        pattern, mass = (trace.tensor(name, layer) for name in points)
-        assert not pattern[33:, :, 30:32].any()
-        close(pattern.sum(-1) + mass, torch.ones(SEQ, mass.shape[1]))
-    assert torch.equal(trace.tensor("attn.pattern", 0)[:33], plain.tensor("attn.pattern", 0)[:33])
-    # and key by key, so with the cache of a generation
-    with lab.intervene(hide):
-        stepwise = torch.stack([lab.logits(range(n), last=1)[0] for n in range(30, SEQ + 1)])
-        close(lab.logits(TOKENS)[29:], stepwise)
-
-
-def test_a_hidden_channel_is_that_of_the_labels(lab, tiny):
-    text = (
-        "<|start|>assistant<|channel|>analysis<|message|>xy<|end|>"
-        "<|start|>assistant<|channel|>final<|message|>z<|return|>"
-    )
-    tokens = tiny.encode(text, allowed_special="all")
-    hide = hide_channel(token_labels(tiny, tokens), "analysis", layer=1)
-    end = tokens.index(tiny.encode("<|end|>", allowed_special="all")[0])
-    assert hide == HideKeys(layer=1, keys=tuple(range(end + 1)), first_query=end + 1)
-
-
-def test_a_vector_is_added(lab):
-    vector = torch.randn(lab.config.hidden_size, generator=torch.Generator().manual_seed(0))
-    plain = lab.trace(TOKENS, ["resid.mid"])
-    add = AddVector(point="resid.mid", layer=1, vector=vector, by=3, positions=(4,))
-    trace, _ = traced(lab, ["resid.mid"], add)
-    expected = plain.tensor("resid.mid", 1).clone()
-    expected[4] += 3 * vector
-    close(trace.tensor("resid.mid", 1), expected)
-
-
-@pytest.mark.parametrize("point", ["resid.post", "attn.z", "attn.k_rot", "moe.expert_out"])
-def test_a_patched_whole_sequence_goes_on_as_the_other_run(lab, point):
-    """All positions of the last layer's stream from another run give that run's logits."""
-    other = range(100, 100 + SEQ)
-    source = lab.trace(other, [point, "out.logits"])
-    onto = {position: position for position in range(SEQ)}
-    patch = Patch.from_trace(source, point, 1, onto)
-    trace, _ = traced(lab, [point, "out.logits"], patch)
-    assert torch.equal(trace.tensor(point, 1), source.tensor(point, 1))
-    if point == "resid.post":
-        close(trace.tensor("out.logits"), source.tensor("out.logits"))
-    some = Patch.from_trace(source, point, 0, {3: 8})
-    trace, _ = traced(lab, [point], some)
-    assert torch.equal(trace.tensor(point, 0)[8], source.tensor(point, 0)[3])
-    assert torch.equal(trace.tensor(point, 0)[7], lab.trace(TOKENS, [point]).tensor(point, 0)[7])
-
-
-def test_what_was_changed_is_written_in_the_trace_and_order_counts(lab):
-    scale, add = ScaleSlot(slot=0, by=0.5), AddVector(point="embed", vector=torch.ones(64))
-    trace, effects = traced(lab, ["embed"], scale, add)
-    assert trace.origin.interventions == (
-        "ScaleSlot(slot=0, by=0.5)",
-        str(add),
-    )
+def test_what_was_changed_is_written_in_the_trace(lab):
+    scale = ScaleSlot(layer="all", slot=0, by=0.5)
+    add = AddVector(point="embed", vector=torch.ones(64))
+    with lab.intervene(scale, add) as effects:
+        trace = lab.trace(TOKENS, ["embed"])
+    assert trace.origin.interventions == ("ScaleSlot(layer=all, slot=0, by=0.5)", str(add))
     assert [effect.asked for effect in effects.each] == [2, 1]
     assert lab.trace(TOKENS, ["embed"]).origin.interventions == ()
 
+    def negated(x, here):
+        return -x
+
+    with lab.intervene(scale):
+        hook = Hook("attn.z", negated, layer=1)
+        trace = lab.trace(TOKENS, ["embed"], interventions=[hook])
+    assert trace.origin.interventions == (str(scale), "Hook(attn.z, layer=1, fn=negated)")
+
+
+def test_they_are_applied_in_order_the_outermost_first(lab):
+    add = AddVector(point="embed", vector=torch.ones(64))
+    double = Hook("embed", lambda x, here: x * 2)
+    plain = lab.trace(TOKENS, ["embed"])["embed", None]
+    with lab.intervene(add):
+        found = lab.trace(TOKENS, ["embed"], interventions=[double])["embed", None]
+        with lab.intervene(double):
+            assert torch.equal(lab.trace(TOKENS, ["embed"])["embed", None], found)
+    assert torch.equal(found, (plain + 1) * 2)
+    with lab.intervene(double, add):
+        assert torch.equal(lab.trace(TOKENS, ["embed"])["embed", None], plain * 2 + 1)
+
 
 def test_nested_ones_both_hold_and_end(lab):
+    one, other = (AblateHead(layer=0, head=head) for head in (0, 1))
     plain = lab.logits(TOKENS)
-    with lab.intervene(ScaleHead(layer=0, head=0)):
+    with lab.intervene(one):
         outer = lab.logits(TOKENS)
-        with lab.intervene(ScaleHead(layer=0, head=1)):
+        with lab.intervene(other):
             both = lab.logits(TOKENS)
         assert torch.equal(lab.logits(TOKENS), outer)
     assert torch.equal(lab.logits(TOKENS), plain)
     assert not torch.equal(both, outer)
-    with lab.intervene(ScaleHead(layer=0, head=0), ScaleHead(layer=0, head=1)):
+    with lab.intervene(one, other):
         assert torch.equal(lab.logits(TOKENS), both)
 
 
+def test_blocks_may_be_closed_in_any_order(lab):
+    one, other = (AblateHead(layer=0, head=head) for head in (0, 1))
+    first, second = lab.intervene(one), lab.intervene(other)
+    first.__enter__()
+    second.__enter__()
+    lab.logits(TOKENS)
+    first.__exit__(None, None, None)
+    assert lab.interventions == (other,)
+    second.__exit__(None, None, None)
+    assert lab.interventions == ()
+
+
+def test_other_threads_are_not_affected(lab):
+    seen = []
+    thread = Thread(target=lambda: seen.append(lab.interventions))
+    with lab.intervene(AblateHead(layer=0, head=0)):
+        thread.start()
+        thread.join()
+        lab.logits(TOKENS)
+    assert seen == [()]
+
+
 def test_generation_is_changed_from_its_first_token_on(lab):
-    changed = ScaleHead(head=1, by=-3.0)
-    with lab.intervene(changed):
+    with lab.intervene(ScaleHead(layer="all", head=1, by=-3.0)):
         reply = lab.chat("a", max_tokens=6)
-        logits = lab.logits([*reply.prompt_tokens, *reply.ids])
+        logits = lab.logits(reply)
     first = len(reply.prompt_tokens) - 1
     chosen = [int(row.argmax()) for row in logits[first:-1]]
     assert chosen == list(reply.ids)
 
 
-def test_nothing_changed_is_said(lab):
+def test_interventions_as_an_argument_are_those_of_that_reply_only(lab):
+    ablate = AblateSlot(layer="all", slot=0)
+    plain = lab.chat("a", max_tokens=6)
+    with lab.intervene(ablate):
+        expected = lab.chat("a", max_tokens=6)
+    changed = lab.chat("a", max_tokens=6, points=["moe.expert_ids"], interventions=[ablate])
+    assert changed.ids == expected.ids != plain.ids
+    assert changed.trace.origin.interventions == (str(ablate),)
+    assert lab.chat("a", max_tokens=6).ids == plain.ids
+    raw = {"raw": True, "interventions": [ablate]}
+    assert torch.equal(lab.logits("abc", **raw), lab.logits_batch(["abc"], **raw)[0])
+    assert not torch.equal(lab.logits("abc", **raw), lab.logits("abc", raw=True))
+
+
+def test_a_stream_keeps_the_interventions_it_was_created_under(lab):
+    ablate = AblateSlot(layer="all", slot=0)
+    plain, changed = (lab.chat("a", max_tokens=6, interventions=i) for i in ([], [ablate]))
+    with lab.intervene(ablate) as effects:
+        inside = lab.stream("a", max_tokens=6)
+        lab.logits(TOKENS)
+    (before,) = [effect.asked for effect in effects.each]
+    outside = lab.stream("a", max_tokens=6)
+    with lab.intervene(AblateHead(layer="all", head="all")):
+        lab.logits(TOKENS)
+        deque(zip_longest(inside, outside), maxlen=0)  # event by event
+    assert inside.reply.ids == changed.ids
+    assert outside.reply.ids == plain.ids
+    assert effects.each[0].asked == before + 2 * 6  # one forward of two layers for each token
+
+
+def test_no_effect_causes_a_warning(lab):
     with (
         pytest.warns(
             NoEffectWarning, match=r"ScaleHead\(layer=1, head=0, by=1\.0\): changed nothing"
@@ -272,103 +156,186 @@ def test_nothing_changed_is_said(lab):
     ):
         lab.logits(TOKENS)
     assert effects.each[0].size == 0
-    with pytest.warns(NoEffectWarning, match="0 times asked"), lab.intervene(SwapIn(slot=0)):
+    with (
+        pytest.warns(NoEffectWarning, match="0 times asked"),
+        lab.intervene(UseNextBest(layer=0, slot=0)),
+    ):
         pass
+
+
+def test_mistakes_are_one_sentence(lab):
+    beyond = [AblateHead(layer=2, head=0)]
+    for call, message in (
+        (lambda: lab.intervene(beyond[0]), "there is no layer 2; they are 0 to 1"),
+        (lambda: lab.chat("a", interventions=beyond), "there is no layer 2"),
+        (lambda: lab.chat_batch(["a"], interventions=beyond), "there is no layer 2"),
+        (lambda: lab.trace(TOKENS, interventions=beyond), "there is no layer 2"),
+        (lambda: lab.logits(TOKENS, interventions=beyond), "there is no layer 2"),
+        (lambda: lab.intervene(0), r"such as `AblateHead\(layer=0, head=3\)`, got 0"),
+        (lambda: lab.intervene(beyond), "expected an intervention"),
+        (lambda: lab.trace(TOKENS, interventions=[AblateHead]), "expected an intervention"),
+    ):
+        with pytest.raises(LabError, match=message) as refused:
+            call()
+        assert "\n" not in str(refused.value)
+    assert lab.interventions == ()
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    "change",
     [
-        (lambda: ScaleHead(layer=2, head=0), "no layer 2; they are 0 to 1"),
-        (lambda: ScaleHead(head=99), "no head 99"),
-        (lambda: ScaleExpert(expert=-1), "no expert -1"),
-        (lambda: SwapIn(slot=2), "no slot 2"),
-        (lambda: SetSink(to=0.0, positions=(1,)), "it holds for every token; leave positions out"),
-        (lambda: HideKeys(keys=(0,), first_query=1, positions=(2,)), "leave positions out"),
-        (lambda: NarrowWindow(keys=0), "give 1 or more keys"),
-        (lambda: AddVector(point="moe.margin", vector=torch.ones(1)), "it follows from moe.router"),
-        (lambda: AddVector(point="moe", vector=torch.ones(1)), "no point 'moe'"),
-        (lambda: AddVector(point="embed", vector=torch.ones(3)), r"is \[3\] and must be \[64\]"),
-        (lambda: AddVector(point="attn.q", vector=torch.ones(64)), r"points \[seq hidden\] only"),
-        (lambda: AddVector(point="embed", layer=0, vector=torch.ones(64)), "embed is in no layer"),
-        (lambda: Patch(point="embed", values=torch.ones(2, 1)), "a position for each of the 2"),
-        (
-            lambda: Patch(point="embed", values=torch.ones(1, 3), positions=(0,)),
-            r"value is \[3\] and must be \[64\]",
-        ),
-        (
-            lambda: Patch(point="attn.pattern", values=torch.ones(1, 1), positions=(0,)),
-            "only points with a value a token",
-        ),
+        AblateHead(layer="all", head="all", positions=range(70, 90)),
+        HideKeys(layer="all", keys=range(60, 80), first_query=75),
+        UseNextBest(layer="all", slot=0, positions=range(75, 85)),
+        Patch(point="embed", positions=[70, 85], values=torch.ones(2, 64)),
+        Hook("resid.mid", lambda x, here: x * -2, layer=0, positions=[75, 90]),
     ],
+    ids=str,
 )
-def test_mistakes_are_one_sentence(lab, make, message):
-    with pytest.raises(LabError, match=message), lab.intervene(make()):
-        pass
-
-
-def test_positions_need_one_sequence(lab):
-    prompts = [lab.conversation("a"), lab.conversation("bb")]
-    with lab.intervene(ScaleHead(head=0)):
-        assert len(lab.replies(prompts, max_tokens=2)) == 2
-    with (
-        pytest.raises(LabError, match="needs one sequence, and this batch has 2"),
-        lab.intervene(ScaleHead(head=0, positions=(1,))),
+def test_positions_in_a_batch_are_those_of_each_row(lab, change):
+    """They are in the prompts of long rows, and in what is generated in short ones."""
+    options = {"max_tokens": 12, "interventions": [change]}
+    batch = lab.chat_batch(QUESTIONS, **options)
+    ends = [(len(reply.prompt_tokens), len(reply.ids)) for reply in batch]
+    assert len({prompt for prompt, _ in ends}) == 3
+    for question, reply in zip(QUESTIONS, batch, strict=True):
+        alone, plain = lab.chat(question, **options), lab.chat(question, max_tokens=12)
+        assert reply.ids == alone.ids
+        assert reply.logprobs == pytest.approx(alone.logprobs, abs=1e-4)
+        assert reply.logprobs != pytest.approx(plain.logprobs, abs=1e-3)
+    sequences = [[*reply.prompt_tokens, *reply.ids] for reply in batch]
+    for found, tokens in zip(
+        lab.logits_batch(sequences, interventions=[change]), sequences, strict=True
     ):
-        lab.replies(prompts, max_tokens=2)
+        close(found, lab.logits(tokens, interventions=[change]))
 
 
-@pytest.mark.parametrize("point", ["out.norm", "out.logits"])
-def test_positions_are_the_same_where_only_the_last_ones_are_unembedded(lab, point):
-    last = len(TOKENS) - 1
-    row = torch.ones(1, lab.config.hidden_size if point == "out.norm" else lab.config.vocab_size)
-    with lab.intervene(Patch(point=point, values=row, positions=(last,))):
-        whole, end = lab.logits(TOKENS), lab.logits(TOKENS, last=1)
-    torch.testing.assert_close(whole[-1:], end)
-    torch.testing.assert_close(whole[:-1], lab.logits(TOKENS)[:-1])
-    assert (end - lab.logits(TOKENS, last=1)).abs().max() > 0.01
+def test_rows_under_the_same_interventions_are_changed_together(lab, monkeypatch):
+    rows, change = [], AblateHead.change
+
+    def counting(self, x, at):
+        rows.append(len(x))
+        return change(self, x, at)
+
+    monkeypatch.setattr(AblateHead, "change", counting)
+    ablate = {"interventions": [AblateHead(layer=1, head=0)]}
+    lab.chat_batch(QUESTIONS, max_tokens=3, **ablate)
+    lab.trace_batch(QUESTIONS, ["embed"], **ablate)
+    lab.logits_batch(QUESTIONS, **ablate)
+    assert rows == [3] * (3 + 1 + 1)
 
 
-def test_a_swap_never_chooses_an_expert_twice(lab):
-    with lab.intervene(SwapIn(layer=1, slot=0), SwapIn(layer=1, slot=1)):
-        trace = lab.trace(TOKENS, ["moe.expert_ids", "moe.router_logits"])
-    chosen = trace.tensor("moe.expert_ids", 1).long()
-    falling = trace.tensor("moe.router_logits", 1).argsort(dim=-1, descending=True)
-    assert all(len(set(row)) == len(row) for row in chosen.tolist())
-    assert torch.equal(chosen[:, 0], falling[:, 2])  # 2 of 4 experts were chosen
-    assert torch.equal(chosen[:, 1], falling[:, 0])  # left out by the first swap, so the best again
+def handed(calls, row):
+    """What a hook got of one row: positions, ids and whether they were a prompt's, by call."""
+    own = [here for here in calls if here.row == row]
+    positions = [position for here in own for position in here.positions.tolist()]
+    ids = [id for here in own for id in here.token_ids.tolist()]
+    return positions, ids, [here.is_prefill for here in own]
 
 
-def test_removed_by_shifting_a_sink_leaves_padded_batches_whole(lab):
-    prompts = [lab.conversation("a"), lab.conversation("a longer question")]
-    with lab.intervene(ShiftSink(by=-math.inf)) as effects:
-        together = [reply.ids for reply in lab.replies(prompts, max_tokens=6)]
-        alone = [lab.replies([prompt], max_tokens=6)[0].ids for prompt in prompts]
-    assert together == alone
-    assert "excluding" in str(effects)
+def test_a_hook_gets_one_row_at_a_time_with_its_own_positions(lab):
+    """The first row leaves the batch early: the others keep their numbers."""
+    calls = []
+
+    def watch(x, here):
+        assert x.shape == (len(here.positions), 4, 16)
+        assert (here.layer, here.point) == (1, "attn.z")
+        calls.append(here)
+
+    def end(x, here):
+        if here.row == 0 and not here.is_prefill:
+            x[:, min(lab.stops)] = 100
+
+    both = [Hook("attn.z", watch, layer=1), Hook("out.logits", end)]
+    single = lab.chat(QUESTIONS[1], max_tokens=5, interventions=both)
+    ran = [(single, handed(calls, 0))]
+    calls.clear()
+    batch = lab.chat_batch(QUESTIONS, max_tokens=5, interventions=both)
+    assert [len(reply.ids) for reply in batch] == [2, 5, 5]
+    ran += [(reply, handed(calls, row)) for row, reply in enumerate(batch)]
+    for reply, (positions, ids, is_prefill) in ran:
+        read = [*reply.prompt_tokens, *reply.ids[:-1]]  # the last one was never fed back
+        assert positions == list(range(len(read)))
+        assert ids == read
+        assert is_prefill == [True] + [False] * (len(reply.ids) - 1)
+    calls.clear()
+    lab.trace(batch[1], ["embed"], interventions=both)
+    lab.trace_batch(batch, ["embed"], interventions=both)
+    assert [here.row for here in calls] == [0, 0, 1, 2]
+    for here, reply in zip(calls, [batch[1], *batch], strict=True):
+        assert here.token_ids.tolist() == [*reply.prompt_tokens, *reply.ids]
+        assert here.positions.tolist() == list(range(len(here.token_ids)))
+        assert here.is_prefill
+    plain = lab.chat_batch(QUESTIONS, max_tokens=5, interventions=both[1:])
+    assert [reply.tokens for reply in batch] == [reply.tokens for reply in plain]
 
 
-def test_other_values_are_other_interventions(lab):
-    vector = torch.ones(64)
-    one, other = (AddVector(point="embed", vector=each) for each in (vector, -vector))
-    assert str(one) != str(other)
-    assert str(one) == str(AddVector(point="embed", vector=vector.clone()))
+@pytest.mark.parametrize("layer", [0, 1])  # a sliding layer holds 8 keys, a full one all
+def test_the_keys_of_a_hook_begin_at_position_0(lab, layer):
+    widths = []
+
+    def hide_the_sixth(scores, here):
+        widths.append((int(here.positions[-1]), scores.shape[-1]))
+        scores[..., 5] = -torch.inf
+
+    hide = Hook("attn.scores", hide_the_sixth, layer=layer)
+    sequences = [list(range(9, 16)), list(range(30))]
+    for row, logits in zip(
+        sequences, lab.logits_batch(sequences, interventions=[hide]), strict=True
+    ):
+        alone = lab.logits(row, interventions=[HideKeys(layer=layer, keys=[5], first_query=0)])
+        close(logits, alone)
+    lab.chat("a question", max_tokens=3, interventions=[hide])
+    assert all(width == last + 1 for last, width in widths)
 
 
-def test_a_forbidden_expert_leaves_the_entropy_a_number(lab):
-    with lab.intervene(BiasExpert(layer=1, expert=2)):
-        trace = lab.trace(TOKENS, ["moe.entropy", "moe.router_logits"])
-    rest = trace.tensor("moe.router_logits", 1)[:, [0, 1, 3]].log_softmax(-1)
-    expected = -(rest.exp() * rest).sum(-1)
-    torch.testing.assert_close(trace.tensor("moe.entropy", 1), expected)
+def test_a_hook_can_be_limited_to_channels(lab):
+    calls = []
+    hook = Hook("embed", lambda x, here: calls.append(here), channels="final")
+    options = {"max_tokens": 5, "interventions": [hook], "continue_from": "xyz"}
+    for row, reply in enumerate(lab.chat_batch(QUESTIONS, **options)):
+        labels = token_labels(lab.tokenizer, [*reply.prompt_tokens, *reply.ids[:-1]])
+        final = [n for n, label in enumerate(labels) if label.channel == "final"]
+        assert len(final) > 5
+        assert handed(calls, row)[0] == final
 
 
-def test_interventions_as_an_argument_hold_for_that_reply_only(lab):
-    silence = ScaleSlot(slot=0)
-    plain = lab.chat("a", max_tokens=6)
-    with lab.intervene(silence):
-        expected = lab.chat("a", max_tokens=6)
-    changed = lab.chat("a", max_tokens=6, points=["moe.expert_ids"], interventions=[silence])
-    assert changed.ids == expected.ids != plain.ids
-    assert changed.trace.origin.interventions == (str(silence),)
-    assert lab.chat("a", max_tokens=6).ids == plain.ids
+@pytest.mark.parametrize("at", ["prompt", "generation"])
+def test_an_exception_of_a_hook_reaches_the_caller_unchanged(lab, at):
+    mine = KeyError("mine")
+
+    def fail(x, here):
+        if here.is_prefill == (at == "prompt") and here.row == 0:
+            raise mine
+
+    hook = {"interventions": [Hook("attn.z", fail, layer=1)]}
+    stream = lab.stream("a", max_tokens=4, **hook)
+    calls = [
+        lambda: lab.chat("a", max_tokens=4, **hook),
+        lambda: lab.chat_batch(QUESTIONS, max_tokens=4, **hook),
+        lambda: list(stream),
+    ]
+    if at == "prompt":
+        calls += [
+            lambda: lab.trace(TOKENS, ["attn.z"], **hook),
+            lambda: lab.trace_batch([TOKENS, range(9)], ["attn.z"], **hook),
+            lambda: lab.logits(TOKENS, **hook),
+        ]
+    for call in calls:
+        with pytest.raises(KeyError) as raised:
+            call()
+        assert raised.value is mine
+
+
+def test_an_interrupted_forward_leaves_nothing(lab):
+    def fail(x, here):
+        raise InterruptedError
+
+    tokens, cache = torch.tensor([list(TOKENS)]), KVCache(lab.config)
+    run_forward(lab, tokens[:, :20], cache)
+    changes = AblateHead(layer=0, head=0), Hook("attn.z", fail, layer=1)
+    with pytest.raises(InterruptedError), lab.intervene(*changes) as effects:
+        run_forward(lab, tokens[:, 20:], cache)
+    assert [effect.asked for effect in effects.each] == [0, 0]
+    assert cache.length == 20
+    close(run_forward(lab, tokens[:, 20:], cache)[0], lab.logits(TOKENS)[20:])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import oss_lab
-from oss_lab.engine.generate import GREEDY, Sampling, usable_ids
+from oss_lab.engine.sampling import GREEDY, Sampling
 from oss_lab.errors import CheckpointError, LabError
 from oss_lab.harmony import (
     Conversation,
@@ -18,6 +18,7 @@ from oss_lab.harmony import (
     render,
 )
 from oss_lab.lab import Lab
+from oss_lab.tokenizer import usable_ids
 
 THOUGHT = "<|channel|>analysis<|message|>six sevens<|end|><|start|>assistant"
 ANSWER = "<|channel|>final<|message|>42<|return|>"
@@ -60,7 +61,7 @@ def test_what_would_be_ignored_is_refused(random_lab):
     bare = Conversation.of(Message.of("user", "a"))
     with pytest.raises(LabError, match="no system message"):
         random_lab.conversation(bare, effort="low")
-    with pytest.raises(LabError, match="developer message of its own"):
+    with pytest.raises(LabError, match="has its own system and developer messages: put instr"):
         random_lab.conversation(bare, instructions="x")
     with pytest.raises(LabError, match="effort is 'huge'; use one of low, medium, high"):
         random_lab.conversation("a", effort="huge")  # pyright: ignore[reportArgumentType]
@@ -71,8 +72,8 @@ def test_chat(reciting_lab):
     reply = lab.chat("6*7?", effort="high")
     assert (reply.analysis, reply.final, reply.stop) == ("six sevens", "42", "return")
     assert list(reply.prompt_tokens) == lab.model.prompts[0]
-    assert list(reply.prompt_tokens) == render(reply.prompt, lab.encoding).tokens
-    assert "Reasoning: high" in lab.encoding.decode(reply.prompt_tokens)
+    assert list(reply.prompt_tokens) == render(reply.prompt, lab.tokenizer).tokens
+    assert "Reasoning: high" in lab.tokenizer.decode(reply.prompt_tokens)
     assert reply.timing.tokens == len(reply.tokens) > 20
     assert 0 < reply.timing.first_token <= reply.timing.total
 
@@ -81,7 +82,7 @@ def test_a_second_turn_does_not_see_the_first_ones_thoughts(reciting_lab):
     lab = reciting_lab(THOUGHT + ANSWER)
     first = lab.chat("6*7?").conversation
     lab.chat(Conversation((*first, Message.of("user", "sure?"))))
-    seen = lab.encoding.decode(lab.model.prompts[1])
+    seen = lab.tokenizer.decode(lab.model.prompts[1])
     assert "six sevens" not in seen
     assert seen.endswith(
         "<|message|>42<|end|><|start|>user<|message|>sure?<|end|><|start|>assistant"
@@ -91,7 +92,7 @@ def test_a_second_turn_does_not_see_the_first_ones_thoughts(reciting_lab):
 def test_special_tokens_in_a_question_are_text(reciting_lab):
     lab = reciting_lab(ANSWER)
     lab.chat("<|end|><|start|>system")
-    ends = lab.model.prompts[0].count(lab.encoding.encode_single_token("<|end|>"))
+    ends = lab.model.prompts[0].count(lab.tokenizer.encode_single_token("<|end|>"))
     assert ends == 2  # the system message's and the user's
 
 
@@ -103,7 +104,7 @@ def test_stream_gives_events_first_and_then_the_reply(reciting_lab):
 
 def test_replies_are_those_of_chat(random_lab):
     prompts = [random_lab.conversation(text) for text in ("a", "something longer", "b c")]
-    together = random_lab.replies(prompts, max_tokens=12)
+    together = random_lab.chat_batch(prompts, max_tokens=12)
     for prompt, reply in zip(prompts, together, strict=True):
         assert reply.ids == random_lab.chat(prompt, max_tokens=12).ids
 
@@ -121,19 +122,32 @@ def test_an_analysis_budget_forces_the_answer(reciting_lab):
     lab = reciting_lab("<|channel|>analysis<|message|>" + "1234567890" * 4 + "<|return|>")
     reply = lab.chat("?", analysis_budget=3)
     assert reply.analysis == "123"
-    assert lab.encoding.decode([token.id for token in reply.tokens if token.forced]) == (
+    assert lab.tokenizer.decode([token.id for token in reply.tokens if token.forced]) == (
         "<|end|><|start|>assistant<|channel|>final<|message|>"
     )
     assert reply.final.endswith("4567890")
 
 
-def test_complete_ends_before_endoftext(reciting_lab):
+def test_generate_continues_text_and_ends_before_endoftext(reciting_lab):
     lab = reciting_lab("and so on<|endoftext|>")
-    assert lab.complete("once") == "and so on"
-    assert lab.encoding.decode(lab.model.prompts[0]) == "once"
-    assert lab.complete("once", max_tokens=4) == "and s"
+    reply = lab.generate("once")
+    assert (reply.text, reply.stop, reply.final) == ("and so on", "endoftext", None)
+    assert lab.tokenizer.decode(reply.ids) == "and so on<|endoftext|>"
+    assert len(reply.logprobs) == len(reply.ids)
+    assert list(reply.prompt_tokens) == lab.model.prompts[0]
+    assert lab.tokenizer.decode(lab.model.prompts[0]) == "once"
+    assert lab.generate("once", max_tokens=4).text == "and s"
+    stream = lab.stream_text("once")
+    assert "".join(event.text for event in stream) == stream.reply.text == "and so on"
     with pytest.raises(LabError, match="is empty"):
-        lab.complete("")
+        lab.generate("")
+
+
+@pytest.mark.parametrize("max_tokens", [0, -1, 2.5, True])
+def test_a_limit_that_is_not_a_positive_integer_is_refused(random_lab, max_tokens):
+    for verb in (random_lab.chat, random_lab.generate, random_lab.stream):
+        with pytest.raises(LabError, match=f"max_tokens is {max_tokens}; it must be an integer"):
+            verb("a", max_tokens=max_tokens)
 
 
 def test_reserved_ids_are_not_usable(random_lab, tiny):
@@ -154,7 +168,7 @@ def test_a_vocabulary_too_large_for_the_model_is_refused(random_model, tiny_conf
 def test_load_a_folder(write_tiny, tiny_config, capsys):
     folder = write_tiny(config=replace(tiny_config, vocab_size=640))
     lab = oss_lab.load(folder, device="cpu")
-    assert (lab.encoding.name, lab.model.embedding.weight.dtype) == ("nano", torch.float32)
+    assert (lab.tokenizer.name, lab.model.embedding.weight.dtype) == ("nano", torch.float32)
     output = capsys.readouterr()
     assert output.out == ""
     assert "tiny on cpu, reference kernels: float32, " in output.err

@@ -8,9 +8,9 @@ import torch
 
 from oss_lab.analysis import lens as module
 from oss_lab.analysis.lens import lens
-from oss_lab.engine.generate import GREEDY
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
-from oss_lab.hooks.interventions import ScaleHead
+from oss_lab.hooks.interventions import AblateHead
 from oss_lab.lab import Lab
 
 SEQ = 40  # five windows of the tiny model
@@ -82,7 +82,7 @@ def test_chosen_positions_and_pieces_are_rows_of_the_whole(lab, monkeypatch):
 
 def test_interventions_in_force_are_seen(lab):
     plain = lens(lab, TOKENS)
-    with lab.intervene(ScaleHead(layer=1, head=0)):
+    with lab.intervene(AblateHead(layer=1, head=0)):
         changed = lens(lab, TOKENS)
         own = lab.logits(TOKENS).log_softmax(-1)
     assert torch.equal(changed.logprob[0], plain.logprob[0])

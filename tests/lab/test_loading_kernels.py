@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from oss_lab import lab
-from oss_lab.engine.kernel_model import KernelTransformer
-from oss_lab.engine.loading import chosen_kernels
+from oss_lab.engine.choice import chosen_kernels
 from oss_lab.errors import LabError
+from oss_lab.lab import load, loading
 
 FOR_A_CPU = {"device": "cpu", "verbose": False}
 
@@ -16,25 +15,51 @@ def undecided(monkeypatch):
     monkeypatch.delenv("OSS_LAB_KERNELS", raising=False)
 
 
-def test_a_small_model_is_spelt_out():
-    assert not isinstance(lab.load("nano", **FOR_A_CPU).model, KernelTransformer)
+def test_a_small_model_is_computed_by_the_reference():
+    engines = load("nano", **FOR_A_CPU).engines
+    assert (engines.kernels, engines.main.name) == (None, "reference")
 
 
-def test_a_large_model_takes_what_is_made_for_the_device_and_says_so(monkeypatch, capsys):
+def test_a_large_model_takes_what_is_made_for_the_device_and_reports_it(monkeypatch, capsys):
     pytest.importorskip("numba", reason="numba is not installed")
-    monkeypatch.setattr(lab, "SMALL", 0)
-    model = lab.load("nano", device="cpu").model
-    assert isinstance(model, KernelTransformer)
-    assert model.kernels.name == "cpu"
-    assert "nano on cpu, cpu kernels" in capsys.readouterr().err
+    monkeypatch.setattr(loading, "SMALL", 0)
+    engines = load("nano", device="cpu").engines
+    assert (engines.main.name, engines.is_auto) == ("cpu", True)
+    assert "nano on cpu, cpu kernels, the reference where they cannot" in capsys.readouterr().err
 
 
-def test_the_environment_decides_and_the_caller_above_it(monkeypatch):
+def test_the_environment_decides_and_the_caller_above_it(monkeypatch, capsys):
     pytest.importorskip("numba", reason="numba is not installed")
     monkeypatch.setenv("OSS_LAB_KERNELS", "cpu")
-    assert isinstance(lab.load("nano", **FOR_A_CPU).model, KernelTransformer)
-    spelt_out = lab.load("nano", kernels="reference", **FOR_A_CPU).model
-    assert not isinstance(spelt_out, KernelTransformer)
+    engines = load("nano", device="cpu").engines
+    assert (engines.main.name, engines.is_auto) == ("cpu", False)
+    assert "nano on cpu, cpu kernels: " in capsys.readouterr().err
+    assert load("nano", kernels="reference", **FOR_A_CPU).engines.kernels is None
+
+
+def test_the_engines_share_one_set_of_weights():
+    pytest.importorskip("numba", reason="numba is not installed")
+    loaded = load("nano", kernels="auto", **FOR_A_CPU)
+    engines = loaded.engines
+    assert engines.kernels is not None
+    assert loaded.model is engines.reference.model is engines.kernels.model
+
+
+@pytest.mark.parametrize(("kernels", "is_auto"), [("auto", True), ("cpu", False)])
+def test_only_auto_leaves_a_request_to_the_reference_and_the_result_has_the_reason(
+    kernels, is_auto
+):
+    pytest.importorskip("numba", reason="numba is not installed")
+    loaded = load("nano", kernels=kernels, **FOR_A_CPU)
+    plain = loaded.trace([1, 2, 3], ["moe.margin"]).origin
+    assert (plain.kernels, plain.reason) == ("cpu", None)
+    if is_auto:
+        inside = loaded.trace([1, 2, 3], ["moe.margin", "moe.act"]).origin
+        reason = "moe.act: the expert kernel never stores it"
+        assert (inside.kernels, inside.reason) == ("reference", reason)
+    else:
+        with pytest.raises(LabError, match=r"cpu kernels cannot serve .*\(moe\.act: the expert"):
+            loaded.trace([1, 2, 3], ["moe.margin", "moe.act"])
 
 
 @pytest.mark.parametrize("asked", ["fast", "triton"])

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
+from oss_lab.checkpoint.load import load_model
 from oss_lab.checkpoint.read import open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.config import GPT_OSS_20B, GPT_OSS_NANO, ModelConfig
-from oss_lab.engine.loading import load_model
 from oss_lab.model import Recorder, Transformer
 
 LENGTHS = (1, 13, 127, 128, 129, 300, 700)  # 700 is beyond the initial context of 256
@@ -149,7 +149,7 @@ def compare(pair: Pair, layout: str, length: int) -> Comparison:
     tokens = pair.tokens[:, :length]
     theirs = pair.theirs(tokens, output_router_logits=True, use_cache=False)
     watch = Recorder({"moe.router_logits", "moe.expert_ids"})
-    ours = pair.ours[layout](tokens, taps=watch)[0]
+    ours = pair.ours[layout](tokens, hooks=watch)[0]
     slots = pair.ours[layout].config.experts_per_token
     near_tied = torch.zeros(length, dtype=torch.bool)
     parted = near_tied.clone()

@@ -9,9 +9,9 @@ from itertools import product
 import pytest
 import torch
 
+from oss_lab.checkpoint.load import load_model
 from oss_lab.checkpoint.read import open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
-from oss_lab.engine.loading import load_model
 from oss_lab.harmony import Conversation, Message, SystemContent, render
 from oss_lab.model import Recorder
 from oss_lab.tokenizer import load_vocabulary
@@ -44,7 +44,7 @@ def compare(ours, theirs, tokens: torch.Tensor) -> tuple[float, int]:
     """The largest difference of logits, and how many positions were left out."""
     watch = Recorder({"moe.router_logits"})
     with torch.inference_mode():
-        difference = (ours(tokens, taps=watch) - theirs(tokens).logits).abs().amax(-1)[0]
+        difference = (ours(tokens, hooks=watch) - theirs(tokens).logits).abs().amax(-1)[0]
     best = watch.stacked("moe.router_logits").topk(ours.config.experts_per_token + 1).values
     counts = ((best[..., -2] - best[..., -1]) >= MARGIN).all(0)
     return difference[counts].max().item(), int((~counts).sum())

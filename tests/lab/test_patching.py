@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from oss_kernels.backends import load
 
 from oss_lab.analysis import patched_rows
 from oss_lab.analysis.patching import RESIDUAL, patch_heads, patch_positions
-from oss_lab.engine.generate import GREEDY
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
-from oss_lab.hooks.interventions import Patch, ScaleHead
+from oss_lab.hooks.interventions import AddVector, Hook, Patch, ScaleHead
 from oss_lab.lab import Lab
 
 SEQ, FIRST = 24, 9  # three windows of the tiny model; the sequences differ within the second
@@ -102,12 +103,53 @@ def test_interventions_in_force_hold_in_both_runs(lab):
     assert not torch.allclose(found.logprob, plain.logprob, atol=1e-3)
 
 
+@pytest.mark.parametrize("point", ["resid.pre", "attn.out"])
+def test_one_engine_computes_all_runs(lab, monkeypatch, point):
+    """The kernels do not show attn.out, so the reference computes the plain runs too."""
+    auto = Lab(lab.model, lab.tokenizer, kernels=load("cpu"), is_auto=True)
+    used = set()
+    assert auto.engines.kernels is not None
+    for engine in (auto.engines.reference, auto.engines.kernels):
+
+        def forward(*args, engine=engine, compute=engine.forward, **options):
+            used.add(engine.name)
+            return compute(*args, **options)
+
+        monkeypatch.setattr(engine, "forward", forward)
+    patch_positions(auto, CLEAN, CORRUPTED, point, **PAIR)
+    assert used == {"cpu" if point == "resid.pre" else "reference"}
+
+
+@pytest.mark.parametrize("patch", [patch_positions, patch_heads])
+def test_interventions_at_some_positions_hold_too(lab, patch):
+    """A sweep is a batch of copies that begin in the middle: each row has its own positions."""
+    plain = patch(lab, CLEAN, CORRUPTED, **PAIR)
+    seen = set()
+
+    def watch(z, here):
+        seen.update(here.positions.tolist())
+
+    one, last = torch.ones(lab.config.hidden_size), SEQ - 1
+    places = [FIRST - 1, 14, last]
+    with lab.intervene(
+        AddVector(point="resid.mid", layer=0, vector=one, positions=places),
+        Hook("attn.z", watch, layer=0, positions=[2, last]),
+    ):
+        found = patch(lab, CLEAN, CORRUPTED, **PAIR)
+        values = lab.trace(CLEAN, ["resid.pre"])
+        logprob, _ = whole_run(lab, Patch.from_trace(values, "resid.pre", 1, {12: 12}))
+    assert seen == {2, last}
+    assert not torch.allclose(found.logprob, plain.logprob, atol=1e-3)
+    if patch is patch_positions:
+        assert float(found.logprob[1, 12]) == pytest.approx(logprob, abs=1e-4)
+
+
 def test_on_nano_a_full_layer_takes_the_digit_from_where_it_stands_to_the_answer(nano):
     filler = "we and it by the new on but to so " * 2
     questions = [f"rose is 41, sky is {n}, wind is 86. {filler}. What is sky?" for n in (27, 97)]
     clean, corrupted = (nano.tokens_of(nano.chat(q, effort="low"))[:-3] for q in questions)
     found = patch_positions(nano, clean, corrupted)
-    assert [nano.encoding.decode([each]) for each in (found.target, found.against)] == ["2", "9"]
+    assert [nano.tokenizer.decode([each]) for each in (found.target, found.against)] == ["2", "9"]
     assert len(clean) - found.first > nano.config.sliding_window
     assert (found.restored[:, found.first] > 0.9).all()  # it waits at its own place
     assert found.restored[:, -1].max() < 0.1

@@ -9,13 +9,13 @@ import pytest
 import tiktoken
 
 from oss_lab import plots
-from oss_lab.engine.generate import Token
 from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation, Message
 from oss_lab.plots.figure import JSON_LIMIT, PLOTLY
 from oss_lab.plots.style import numbers, ordinal, plural
 from oss_lab.plots.tokens import plotly_text, visible
-from oss_lab.record.reply import ReplyBuilder
+from oss_lab.record.builder import ReplyBuilder
+from oss_lab.record.token import Token
 from oss_lab.record.token_labels import sections, token_labels
 from oss_lab.tokenizer import HARMONY_SPECIALS
 

@@ -8,12 +8,12 @@ from oss_lab.errors import LabError
 from oss_lab.hooks.derived import DERIVED
 from oss_lab.hooks.points import (
     ALWAYS,
+    LINES,
     POINTS,
     SHOWN_BY_KERNELS,
     TAKEN_BY_KERNELS,
-    TAPPED,
     check_points,
-    tapped,
+    lines_of,
 )
 from oss_lab.model import Recorder
 
@@ -21,23 +21,22 @@ from oss_lab.model import Recorder
 def test_every_row_is_a_line_of_the_forward_or_is_derived(random_model, tiny_config):
     names = []
 
-    class Watch:
-        points = TAPPED
+    def watch(point, layer, x):
+        assert (layer is None) == (not POINTS[point].layered)
+        names.append(point)
+        return x
 
-        def __call__(self, layer):
-            return lambda name, x: names.append(name) or x
-
-    random_model(tiny_config)(torch.arange(5)[None], taps=Watch())
-    assert set(names) == TAPPED
-    assert set(DERIVED) == POINTS.keys() - TAPPED
-    order = [name for name in POINTS if name in TAPPED]
+    random_model(tiny_config)(torch.arange(5)[None], hooks=watch)
+    assert set(names) == LINES
+    assert set(DERIVED) == POINTS.keys() - LINES
+    order = [name for name in POINTS if name in LINES]
     assert list(dict.fromkeys(names)) == order
 
 
 def test_sources_are_lines_and_handed_out_in_the_order_of_the_table():
     order = list(POINTS)
     for point in POINTS.values():
-        assert set(point.sources) <= TAPPED
+        assert set(point.sources) <= LINES
         assert list(point.sources) == sorted(point.sources, key=order.index)
         assert bool(point.sources) == (point.name in DERIVED)
         assert not point.sources or point.fixed
@@ -52,14 +51,14 @@ def test_what_follows_from_others_says_what_to_write_instead():
 
 
 def test_what_the_kernels_do_not_show_has_a_reason():
-    assert {name for name in TAPPED if not POINTS[name].inside} == SHOWN_BY_KERNELS
+    assert {name for name in LINES if not POINTS[name].inside} == SHOWN_BY_KERNELS
     assert all("stores" in POINTS[name].inside or "adds" in POINTS[name].inside
-               for name in TAPPED - SHOWN_BY_KERNELS)  # fmt: skip
+               for name in LINES - SHOWN_BY_KERNELS)  # fmt: skip
 
 
 def test_the_kernels_serve_tier_one_and_the_residuals():
     always = (*ALWAYS, "resid.pre", "resid.mid", "resid.post")
-    assert tapped(always) <= SHOWN_BY_KERNELS
+    assert lines_of(always) <= SHOWN_BY_KERNELS
     assert {name for name in SHOWN_BY_KERNELS if POINTS[name].late} == {
         "moe.router_logits",
         "moe.expert_ids",
@@ -78,7 +77,7 @@ def test_tier_one_takes_about_3_5_kilobytes_a_token_of_20b():
 
 
 def test_derived_points_need_their_sources():
-    assert tapped(["attn.lse", "moe.out"]) == {"attn.scores", "attn.sink", "moe.out"}
+    assert lines_of(["attn.lse", "moe.out"]) == {"attn.scores", "attn.sink", "moe.out"}
     with pytest.raises(LabError, match=r"no point 'moe\.ids', but moe\.expert_ids;"):
         check_points(["moe.ids"])
 
@@ -86,14 +85,17 @@ def test_derived_points_need_their_sources():
 def test_identities_between_points(random_model, tiny_config):
     """What the table's sentences say of each other, on fresh weights."""
     model = random_model(tiny_config)
-    seen = Recorder(TAPPED)
-    model(torch.arange(40)[None], taps=seen)
+    seen = Recorder(LINES)
+    model(torch.arange(40)[None], hooks=seen)
 
     def at(name, layer: int | None = 0):
         return seen.seen[name, layer][0]
 
     def derive(name, layer=0):
         return DERIVED[name](model, layer, *(at(source, layer) for source in POINTS[name].sources))
+
+    def sink():
+        return at("attn.sink")[:, :, None]
 
     def same(a, b):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
@@ -103,8 +105,8 @@ def test_identities_between_points(random_model, tiny_config):
     weighted = (at("moe.expert_out") * at("moe.expert_weights")[..., None]).sum(-2)
     same(at("moe.out"), weighted)
     same(at("attn.pattern").sum(-1), 1 - at("attn.sink_mass"))
-    same(at("attn.sink_mass"), torch.sigmoid(at("attn.sink")[:, None] - lse_without_sink(at)))
-    same((at("attn.sink")[:, None] - derive("attn.lse")).exp(), at("attn.sink_mass"))
+    same(at("attn.sink_mass"), torch.sigmoid(sink() - lse_without_sink(at)))
+    same((sink() - derive("attn.lse")).exp(), at("attn.sink_mass"))
     bias = model.block[0].attn.out.bias
     same(derive("attn.head_out").sum(1) + bias, at("attn.out"))
     last = tiny_config.num_hidden_layers - 1

@@ -11,9 +11,9 @@ from sklearn.preprocessing import StandardScaler
 from oss_lab.analysis import probe as module
 from oss_lab.analysis.probe import Sample, fit, interval, probe, standardised, swaps
 from oss_lab.analysis.statistics.shares import wilson
-from oss_lab.engine.generate import GREEDY
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
-from oss_lab.hooks.interventions import ScaleSlot
+from oss_lab.hooks.interventions import AblateSlot
 from oss_lab.lab import Lab
 from oss_lab.record.token_labels import reply_tokens
 
@@ -84,7 +84,7 @@ def test_meaning_is_found_where_it_is_and_nothing_where_it_is_not(lab, sequences
 
 def test_channels_can_be_read_in_nano(nano):
     replies = [nano.chat(f"What is {n} * 7?") for n in range(40, 44)]
-    labels = [[token.channel for token in reply_tokens(reply, nano.encoding)] for reply in replies]
+    labels = [[token.channel for token in reply_tokens(reply, nano.tokenizer)] for reply in replies]
     found = probe(nano, replies, labels, layers=[0, 3], shuffles=1)
     assert set(found.labels) == {"analysis", "final"}
     first, last = found.layers
@@ -98,7 +98,7 @@ def test_seeds_and_interventions_count(lab, sequences):
     one = probe(lab, sequences, labels, seed=1)
     assert probe(lab, sequences, labels, seed=1) == one
     assert probe(lab, sequences, labels, seed=2).scored_on != one.scored_on
-    with lab.intervene(ScaleSlot(slot=0)):
+    with lab.intervene(AblateSlot(layer="all", slot=0)):
         assert probe(lab, sequences, labels, seed=1).layers != one.layers
 
 

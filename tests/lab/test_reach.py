@@ -8,7 +8,7 @@ import torch
 
 from oss_lab.analysis.reach import earliest, influence, routes, steps
 from oss_lab.config import GPT_OSS_20B, GPT_OSS_NANO
-from oss_lab.engine.generate import GREEDY
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
 from oss_lab.lab import Lab
 

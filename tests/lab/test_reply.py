@@ -4,10 +4,11 @@ import math
 
 import pytest
 
-from oss_lab.engine.generate import Token
 from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation, Delta, End, Message, Start
-from oss_lab.record.reply import ReplyBuilder, Timing
+from oss_lab.record.builder import ReplyBuilder
+from oss_lab.record.reply import Timing
+from oss_lab.record.token import Token
 
 PROMPT = Conversation.of(Message.of("user", "6*7?"))
 THOUGHT = "<|channel|>analysis<|message|>six sevens<|end|>"
@@ -129,10 +130,10 @@ def test_an_id_outside_the_vocabulary_is_told(tiny):
 def with_budget(tiny, budget, text):
     """What is written where the model would say `text` over and over."""
     builder = ReplyBuilder(tiny, PROMPT, (), budget)
-    own = iter(tiny.encode(text, allowed_special="all") * 3)
+    own, forced = iter(tiny.encode(text, allowed_special="all") * 3), []
     while len(builder.tokens) < 60:
-        forced = builder.next_forced()
-        token = Token(next(own), 0.0) if forced is None else Token(forced, 0.0, forced=True)
+        forced = forced or builder.take_over()
+        token = Token(forced.pop(0), 0.0, forced=True) if forced else Token(next(own), 0.0)
         builder.add(token)
         if tiny.decode([token.id]) in ("<|return|>", "<|call|>"):
             break
@@ -164,6 +165,33 @@ def test_arguments_of_a_tool_on_analysis_are_no_thought(tiny):
 def test_a_negative_budget_is_refused(tiny):
     with pytest.raises(LabError, match="analysis_budget is -1"):
         ReplyBuilder(tiny, PROMPT, (), -1)
+
+
+def test_raw_text_has_no_channels_and_no_stop_token(tiny):
+    builder = ReplyBuilder(tiny, None, (1,))
+    ids = tiny.encode("and 4\U0001f600<|endoftext|>", allowed_special="all")
+    events = [event for id in ids for event in builder.add(Token(id, -0.5))]
+    reply = builder.finish()[1]
+    assert (reply.text, reply.stop, reply.ids) == ("and 4\U0001f600", "endoftext", tuple(ids))
+    assert "".join(event.text for event in events if isinstance(event, Delta)) == reply.text
+    assert (reply.analysis, reply.commentary, reply.final) == (None, None, None)
+    assert (reply.messages, reply.tool_calls, reply.diagnostics) == ((), (), ())
+    assert reply.logprobs == (-0.5,) * len(ids)
+
+
+@pytest.mark.parametrize("is_raw", [False, True])
+def test_a_stop_string_ends_the_answer_and_is_left_out_of_it(tiny, is_raw):
+    begin = "" if is_raw else THOUGHT + "<|start|>assistant<|channel|>final<|message|>"
+    builder = ReplyBuilder(tiny, None if is_raw else PROMPT, (1,), stop=["seven", "c d", "z"])
+    for id in tiny.encode(begin + "a bc de", allowed_special="all"):
+        assert not builder.is_stopped  # also while "sevens" is thought
+        builder.add(Token(id, 0.0))
+        if builder.is_stopped:
+            break
+    reply = builder.finish()[1]
+    assert reply.stop == "text"
+    assert (reply.text if is_raw else reply.final) == "a b"
+    assert is_raw or reply.analysis == "six sevens"
 
 
 def test_timing():

@@ -8,7 +8,8 @@ import torch
 from scipy.stats import chisquare
 
 from oss_lab.engine import buckets
-from oss_lab.engine.sampler import GREEDY, Draw, Sampling, _sample_together, kept, sample
+from oss_lab.engine.sampler import _sample_together, kept, sample
+from oss_lab.engine.sampling import GREEDY, Draw, Sampling
 from oss_lab.errors import LabError
 
 FILTERS = {

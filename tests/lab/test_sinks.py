@@ -12,7 +12,7 @@ from oss_lab.analysis.sinks.behaviour import SETTLED
 from oss_lab.analysis.sinks.report import QUANTILES, sink_report
 from oss_lab.analysis.statistics.bootstrap import quotient_interval
 from oss_lab.analysis.statistics.explained import explained
-from oss_lab.engine.generate import GREEDY
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
 from oss_lab.lab import Lab
 
@@ -32,7 +32,7 @@ def traces(lab):
     """Six conversations of 62 tokens and more."""
     draw = np.random.default_rng(0)
     words = ["".join(draw.choice(list("abcdefgh"), 20 + 3 * n)) for n in range(6)]
-    ids = [lab.encoding.encode(TEXT.format(word), allowed_special="all") for word in words]
+    ids = [lab.tokenizer.encode(TEXT.format(word), allowed_special="all") for word in words]
     return [lab.trace(each, sinks.POINTS) for each in ids]
 
 

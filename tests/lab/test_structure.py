@@ -94,6 +94,13 @@ def test_a_cycle_would_be_found():
         ("oss_lab.evaluation", "oss_lab.nano"),
         ("oss_lab.record", "oss_lab.lab"),
         ("oss_lab.model", "oss_lab.hooks"),
+        ("oss_lab.model", "oss_lab.engine"),
+        ("oss_lab.engine", "oss_lab.checkpoint"),
+        ("oss_lab.engine", "oss_lab.harmony"),
+        ("oss_lab.hooks", "oss_lab.engine"),
+        ("oss_lab.hooks", "oss_lab.record"),
+        ("oss_lab.record", "oss_lab.model"),
+        ("oss_lab.record", "oss_lab.analysis"),
         ("oss_lab.harmony", "oss_lab.engine"),
     ],
 )

@@ -2,15 +2,18 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-import oss_lab.engine.generate
-from oss_lab.engine.generate import GREEDY
+from oss_lab.engine import read
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
 from oss_lab.hooks.points import POINTS
 from oss_lab.hooks.recording import AllZeroWarning
+from oss_lab.hooks.selection import Selection
 from oss_lab.lab import Lab
+from oss_lab.record.trace import read_trace
 
 SEQ = 40
 ALL = list(POINTS)
@@ -36,7 +39,7 @@ def test_axes_are_those_of_the_table(lab, whole, name):
 
 
 def test_a_long_sequence_in_chunks_is_the_same_trace(lab, whole, monkeypatch):
-    monkeypatch.setattr(oss_lab.engine.generate, "PREFILL_CHUNK", 7)
+    monkeypatch.setattr(read, "PREFILL_CHUNK", 7)
     chunked = lab.trace(range(SEQ), ALL)
     for layer in range(2):
         assert torch.equal(*(t.tensor("moe.expert_ids", layer) for t in (whole, chunked)))
@@ -92,21 +95,87 @@ def test_recording_leaves_logits_bit_identical(lab):
     assert torch.equal(lab.trace(range(SEQ), ALL).tensor("out.logits"), plain)
 
 
-def test_what_is_recorded_while_writing_is_what_a_trace_shows(lab):
-    points = [name for name in ALL if not name.startswith("out.") or name == "out.layer_logits"]
+def test_what_is_recorded_during_generation_is_what_a_trace_shows(lab):
     plain = lab.chat("a", max_tokens=6)
-    reply = lab.chat("a", max_tokens=6, points=points)
+    reply = lab.chat("a", max_tokens=6, points=ALL)
     assert (reply.ids, plain.trace) == (plain.ids, None)
-    assert [t.logprob for t in reply.tokens] == [t.logprob for t in plain.tokens]
+    assert reply.logprobs == pytest.approx(plain.logprobs, abs=1e-5)
     tokens = [*reply.prompt_tokens, *reply.ids][:-1]
-    again = lab.trace(tokens, points)
+    again = lab.trace(tokens, ALL)
     assert (reply.trace.tokens, reply.trace.labels) == (again.tokens, again.labels)
+    assert (reply.trace.selection, reply.trace.origin) == (again.selection, again.origin)
+    assert reply.trace.tensors.keys() == again.tensors.keys()
     for name, tensor in again.tensors.items():
         torch.testing.assert_close(
             reply.trace.tensors[name], tensor, atol=2e-5, rtol=1e-3, msg=name
         )
-    with pytest.raises(LabError, match=r"out\.top_ids is not there for every token"):
-        lab.chat("a", max_tokens=2, points=["out.top_ids"])
+
+
+def test_recording_inside_the_layers_leaves_a_reply_bit_identical(lab):
+    inside = [name for name in ALL if POINTS[name].layered]
+    plain, reply = lab.chat("a", max_tokens=6), lab.chat("a", max_tokens=6, points=inside)
+    assert reply.tokens == plain.tokens
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_a_point_is_the_same_alone(lab, whole, name):
+    alone = lab.trace(range(SEQ), [name])
+    assert all(torch.equal(x, whole.tensors[key]) for key, x in alone.tensors.items())
+
+
+def test_what_is_read_from_a_trace_is_a_copy_for_autograd(lab):
+    traced = lab.trace(range(SEQ), ["resid.post", "out.logits"])
+    for look in (
+        lambda: traced["resid.post", 1],
+        lambda: traced.tensor("resid.post", 1),
+        lambda: torch.from_numpy(traced["resid.post"].values)[1],
+        lambda: traced["out.logits", None],
+        lambda: torch.from_numpy(traced["out.logits"].values),
+    ):
+        before = look()
+        torch.nn.Linear(before.shape[-1], 1)(look()).sum().backward()
+        look().zero_()
+        assert before.any()
+        assert torch.equal(look(), before)
+    assert not any(x.is_inference() for x in traced.tensors.values())
+
+
+def test_a_point_named_twice_is_one_point_and_integers_are_any(lab):
+    traced = lab.trace(
+        torch.arange(SEQ), ["embed", "moe.margin", "embed"],
+        layers=np.int64(1), positions=torch.tensor([3, 5]), heads=range(2),
+    )  # fmt: skip
+    assert traced.selection == Selection(("embed", "moe.margin"), (1,), (0, 1), (3, 5))
+    assert traced["embed"].shape == (2, 64)
+    assert traced["moe.margin"].sizes == {"layer": 1, "seq": 2}
+
+
+@pytest.mark.parametrize(
+    "positions", [np.array([1, 2]), torch.tensor([1, 2]), range(1, 3), {1: 0, 2: 0}]
+)
+def test_integers_of_any_library_are_saved(lab, tmp_path, positions):
+    traced = lab.trace(
+        np.arange(SEQ, dtype=np.uint16), ["attn.z"],
+        layers=[np.int8(1), torch.tensor(0), 1], heads=np.array([3, 0, 3]), positions=positions,
+    )  # fmt: skip
+    traced.save(tmp_path / "run")
+    read = read_trace(tmp_path / "run")
+    assert read.selection == Selection(("attn.z",), (1, 0), (3, 0), (1, 2))  # each once
+    assert read["attn.z"].sizes == {"layer": 2, "seq": 2, "head": 2, "head_dim": 16}
+    seq = read["attn.z"].seq
+    assert lab.trace(range(SEQ), ["attn.z"], positions=seq).positions == (1, 2)
+    assert lab.plan(range(SEQ), ["attn.z"], layers=[0, 0], heads=[1, 1]).total == SEQ * 16 * 4
+
+
+def test_find_gives_the_positions_of_a_text(lab, tiny):
+    traced = lab.trace(tiny.encode("the 4 in 44"), ["moe.margin"])
+    assert [label.text for label in traced.labels] == ["the", " ", "4", " ", "in", " ", "4", "4"]
+    assert (traced.find("4"), traced.find("44"), traced.find("he 4 i")) == ((2, 6, 7), (6,), (0,))
+    assert traced.find("absent") == ()
+    with pytest.raises(LabError, match="the text is empty"):
+        traced.find("")
+    with pytest.raises(LabError, match="find: expected text, got 4"):
+        traced.find(4)
 
 
 def test_a_plan_is_exact_in_bytes(lab, whole):
@@ -122,6 +191,23 @@ def test_a_plan_is_exact_in_bytes(lab, whole):
 def test_a_budget_is_kept(lab):
     with pytest.raises(LabError, match=r"of it attn\.scores, and the budget is 1\.0 KiB: ask for"):
         lab.trace(range(SEQ), ["attn.scores", "moe.margin"], budget=1024)
+
+
+def test_a_budget_is_that_of_all_traces_of_a_batch(lab):
+    rows = [range(SEQ), range(4)]
+    needed = sum(lab.plan(row, ["embed"]).total for row in rows)
+    assert len(lab.trace_batch(rows, ["embed"], budget=needed)) == 2
+    with pytest.raises(LabError, match=rf"these traces of {SEQ + 4} tokens would hold"):
+        lab.trace_batch(rows, ["embed"], budget=needed - 1)
+
+
+def test_a_row_may_begin_in_a_later_chunk(lab, monkeypatch):
+    monkeypatch.setattr("oss_lab.engine.read.PREFILL_CHUNK", 5)
+    rows = [[7, 8, 9], range(SEQ)]
+    for row, trace in zip(rows, lab.trace_batch(rows, ALL), strict=True):
+        alone = lab.trace(row, ALL)
+        for name, tensor in trace.tensors.items():
+            torch.testing.assert_close(tensor, alone.tensors[name], atol=1e-4, rtol=1e-4)
 
 
 def test_shares_of_a_bfloat16_model_are_finer_than_bfloat16(random_model, tiny_config, tiny):
@@ -140,14 +226,21 @@ def test_shares_of_a_bfloat16_model_are_finer_than_bfloat16(random_model, tiny_c
             {"points": ["moe.ids"]},
             r"no point 'moe\.ids', but moe\.expert_ids; the points are embed",
         ),
-        ({"points": []}, "no point is asked for"),
+        ({"points": []}, "points is empty"),
         ({"layers": [2]}, "there is no layer 2; they are 0 to 1"),
         ({"layers": []}, "layers is empty; leave it out"),
         ({"heads": [-1]}, "there is no head -1"),
         ({"positions": [SEQ]}, f"there is no position {SEQ}"),
         ({"positions": [5, 3]}, "positions must rise, each given once; 3 does not"),
         ({"positions": [5, 5]}, "positions must rise"),
-        ({"points": "embed"}, "points is one text; give a list"),
+        ({"points": "embed"}, "points: expected a list of names, got the text 'embed'"),
+        ({"points": None}, "points: expected a list of names, got None"),
+        ({"points": [["embed"]]}, r"points: expected names, got \['embed'\]"),
+        ({"positions": torch.arange(SEQ) < 2}, "positions: expected integers, got True"),
+        ({"layers": [torch.tensor(True)]}, "layers: expected integers, got tensor"),
+        ({"channels": 3}, "channels: expected a list of names, got 3"),
+        ({"channels": [3]}, "channels: expected names, got 3"),
+        ({"channels": []}, "channels is empty; leave it out"),
         ({"positions": [1], "channels": ["final"]}, "not both"),
     ],
 )
@@ -165,10 +258,13 @@ def test_what_is_no_sequence_is_refused(lab):
 
 def test_what_was_not_kept_is_named(whole, lab):
     part = lab.trace([1, 2], ["moe.margin"], layers=[1])
-    with pytest.raises(LabError, match=r"holds no 'embed'; it holds moe\.margin"):
+    with pytest.raises(LabError, match=r"does not hold 'embed'; it holds moe\.margin"):
         part["embed"]
-    with pytest.raises(LabError, match=r"holds no moe\.margin/0; it holds moe\.margin/1"):
+    with pytest.raises(LabError, match=r"does not hold moe\.margin/0; it holds moe\.margin/1"):
         part.tensor("moe.margin", 0)
+    for key in (("moe.margin", "1"), ("moe.margin", 1, 2)):
+        with pytest.raises(LabError, match="expected a point, or a point and a layer"):
+            part[key]
 
 
 def test_broken_weights_are_told(random_model, tiny_config, tiny):

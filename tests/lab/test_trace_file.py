@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from oss_lab.engine.generate import GREEDY
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
 from oss_lab.hooks.interventions import AddVector
 from oss_lab.hooks.points import POINTS
@@ -86,7 +86,12 @@ def changed(file, change):
         (lambda head, _: head.update(points=["embed"]), "is not in the header"),
         (lambda head, _: head.update(labels=[[1]] * len(head["tokens"])), "label"),
         (lambda head, _: head["origin"].update(more=1), "TypeError"),
-        (lambda _, tensors: tensors.pop("embed"), "holds no embed"),
+        (lambda head, _: head.update(model_layers=10**11, layers=None), "cannot be read"),
+        (lambda head, _: head.update(model_layers=-1, layers=None), "cannot be read"),
+        (lambda head, _: head.update(heads=[0]), "has the shape"),
+        (lambda head, _: head.update(heads=[-1, 0, 1, 2]), "a head is none of the model's"),
+        (lambda head, _: head.update(heads_per_kv_head=0), "a head is none of the model's"),
+        (lambda _, tensors: tensors.pop("embed"), "does not hold embed"),
     ],
 )
 def test_a_header_that_does_not_fit_is_refused(saved, change, message):

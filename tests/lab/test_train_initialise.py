@@ -26,19 +26,16 @@ def test_heads_of_the_first_layer_look_one_two_and_three_tokens_back():
     patterns = []
     model = started()
 
-    def keep(layer):
-        def tap(name, value):
-            if layer == 0 and name == "attn.pattern":
-                patterns.append(value)
-            return value
-
-        return tap
+    def keep(point, layer, x):
+        if (point, layer) == ("attn.pattern", 0):
+            patterns.append(x)
+        return x
 
     tokens = torch.randint(
         GPT_OSS_NANO.vocab_size, (4, 64), generator=torch.Generator().manual_seed(0)
     )
     with torch.inference_mode():
-        model(tokens, taps=keep)
+        model(tokens, hooks=keep)
     (pattern,) = patterns
     queries = torch.arange(32, 64)
     group = GPT_OSS_NANO.num_attention_heads // GPT_OSS_NANO.num_key_value_heads

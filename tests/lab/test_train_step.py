@@ -92,7 +92,7 @@ def test_the_balance_loss_is_the_one_worked_out_by_hand(model, groups):
     probability, chosen, count = torch.zeros(2, 8), torch.zeros(2, 8), 0
     for row, (ids, _, _) in enumerate(whole_rows(group)):
         watch = Recorder({"moe.router_logits", "moe.expert_ids"})
-        model(ids[None], taps=watch)
+        model(ids[None], hooks=watch)
         skip = opening if row else 0
         logits = watch.stacked("moe.router_logits")[:, skip:]
         picked = watch.stacked("moe.expert_ids")[:, skip:]
@@ -107,8 +107,8 @@ def test_the_balance_loss_is_the_one_worked_out_by_hand(model, groups):
 def test_an_even_share_has_a_balance_loss_of_one(model):
     logits = torch.zeros(1, 4, 8)
     watch = RouterWatch(1)
-    watch.taps(0)("moe.router_logits", logits)
-    watch.taps(0)("moe.expert_ids", torch.arange(8).reshape(1, 4, 2))
+    watch("moe.router_logits", 0, logits)
+    watch("moe.expert_ids", 0, torch.arange(8).reshape(1, 4, 2))
     share = even_share(replace(model.config, num_hidden_layers=1, layer_types=()))
     loss, chosen = watch.balance([torch.ones(1, 4, dtype=torch.bool)], share)
     assert (loss.item(), busiest(share), busiest(chosen)) == (1.0, 1.0, 1.0)

@@ -10,12 +10,12 @@ import pytest
 from oss_widgets.effort import EffortWidget
 from oss_widgets.effort.answer import MAX_TOKENS
 
-from oss_lab.engine.generate import Token
 from oss_lab.errors import LabError
 from oss_lab.lab import Lab
 from oss_lab.nano.gallery import GALLERY, Example
 from oss_lab.nano.tasks.settings import CALCULATOR_TOOL
-from oss_lab.record.reply import ReplyBuilder
+from oss_lab.record.builder import ReplyBuilder
+from oss_lab.record.token import Token
 from oss_lab.tokenizer import load_vocabulary
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -32,7 +32,7 @@ class FakeLab:
     conversation = Lab.conversation
 
     def __init__(self):
-        self.encoding = load_vocabulary("nano")
+        self.tokenizer = load_vocabulary("nano")
         self.prompts = []
 
     @property
@@ -51,13 +51,14 @@ class FakeLab:
             raise LabError("prompt 0 has 9000 tokens; the context is <8192>")
         thought = "" if effort == "low" else "<|channel|>analysis<|message|>1+1<|end|>"
         text = f"{thought}<|start|>assistant" if thought else ""
-        encode = self.encoding.encode
+        encode = self.tokenizer.encode
         if said == "call":
             ids = encode(text + CALL, allowed_special="all")
         else:
             ids = encode(f"{text}<|channel|>final<|message|>", allowed_special="all")
-            ids += self.encoding.encode_ordinary(said) + encode("<|return|>", allowed_special="all")
-        builder = ReplyBuilder(self.encoding, prompt, (1,))
+            ids += self.tokenizer.encode_ordinary(said)
+            ids += encode("<|return|>", allowed_special="all")
+        builder = ReplyBuilder(self.tokenizer, prompt, (1,))
         for token in ids:
             builder.add(Token(token, math.log(0.5)))
         return builder.finish()[1]
@@ -232,8 +233,8 @@ def test_the_gallery_is_nanos_and_can_be_left_out(lab):
     def refuse(*_, **__):
         raise LabError("not asked here")
 
-    encoding = SimpleNamespace(name="o200k_harmony")
-    larger: Any = SimpleNamespace(encoding=encoding, conversation=lab.conversation, chat=refuse)
+    tokenizer = SimpleNamespace(name="o200k_harmony")
+    larger: Any = SimpleNamespace(tokenizer=tokenizer, conversation=lab.conversation, chat=refuse)
     shown = EffortWidget(larger, QUESTION)
     assert shown.examples not in shown.children
 

@@ -1,17 +1,21 @@
-"""Interventions: small frozen objects that say what is changed inside a forward, where and when.
+"""Interventions: small frozen objects that name a place inside the forward and a change to it.
 
-    with lab.intervene(ScaleExpert(layer=2, expert=7, by=0)) as effects:
+    with lab.intervene(AblateExpert(layer=2, expert=7)) as effects:
         reply = lab.chat("What is 347 * 62?")
     print(effects)
 
-A `layer` or `head` of None is every one, `positions` of None every token. An intervention writes at
-a point of `oss_lab/hooks/points.py`; `changes.py` applies it there and measures its effect. None of
-them runs code that a file brought.
+`layer`, `head` and `expert` take an integer, a list or range, or "all", and have no default.
+`positions` restricts a change to some tokens. An intervention writes at one point of
+`oss_lab/hooks/points.py`; `changes.py` applies it there and measures its effect. All of them are
+data, except `Hook`, which calls a function.
 """
 
+from oss_lab.hooks.interventions.at import At
 from oss_lab.hooks.interventions.attention import (
+    AblateHead,
     HideKeys,
     NarrowWindow,
+    RemoveSink,
     ScaleHead,
     SetSink,
     ShiftSink,
@@ -19,27 +23,39 @@ from oss_lab.hooks.interventions.attention import (
 )
 from oss_lab.hooks.interventions.base import Intervention
 from oss_lab.hooks.interventions.experts import (
+    AblateExpert,
+    AblateSlot,
+    BanExpert,
     BiasExpert,
     ForceExpert,
     ScaleExpert,
     ScaleSlot,
-    SwapIn,
+    UseNextBest,
 )
+from oss_lab.hooks.interventions.functions import Here, Hook
 from oss_lab.hooks.interventions.values import AddVector, Patch
 
 __all__ = [
+    "AblateExpert",
+    "AblateHead",
+    "AblateSlot",
     "AddVector",
+    "At",
+    "BanExpert",
     "BiasExpert",
     "ForceExpert",
+    "Here",
     "HideKeys",
+    "Hook",
     "Intervention",
     "NarrowWindow",
     "Patch",
+    "RemoveSink",
     "ScaleExpert",
     "ScaleHead",
     "ScaleSlot",
     "SetSink",
     "ShiftSink",
-    "SwapIn",
+    "UseNextBest",
     "hide_channel",
 ]

@@ -1,51 +1,68 @@
-"""What every intervention has: where it holds, what it writes, and the place that it is handed."""
+"""What every intervention has: where it applies, what it writes, and how it is shown."""
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, field, fields
+from itertools import groupby
+from typing import Any, ClassVar, cast
 
+import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
-from oss_lab.hooks.points import POINTS, check_points
+from oss_lab.hooks.interventions.at import At
+from oss_lab.hooks.interventions.fields import (
+    POSITIONS,
+    REQUIRED,
+    WHICH,
+    Integers,
+    Kind,
+    Which,
+    writable,
+)
+from oss_lab.hooks.points import POINTS
 
-
-class Place(Protocol):
-    """Where a forward is when it asks for a change."""
-
-    layer: int | None
-    handed: dict[str, Tensor]
-    """What the layer handed out so far, by point, as it goes on."""
-
-    positions: Tensor
-    """Of the tokens that go through [seq]."""
-
-    def rows(self, positions: tuple[int, ...] | None) -> Tensor:
-        """Which of the current tokens these positions are: a mask [seq]."""
-        ...
-
-    def first_key(self, keys: int) -> int:
-        """The position of the first of the last `keys` keys."""
-        ...
+__all__ = ["Intervention", "among", "fingerprint", "runs", "shown", "writable"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Intervention(ABC):
-    """What every one has; where it writes, and what, is its own.
+    """A change inside the forward. Subclasses say at which point, and what it does there.
 
     Attributes:
-        layer: None for every layer.
-        positions: None for every token; counted from the sequence's beginning.
+        layer: an integer, a list or range, or "all"; stored as a sorted tuple or "all". None only
+            at a point outside the layers.
+        positions: None for every token; otherwise counted from the start of the sequence.
     """
 
-    layer: int | None = None
-    positions: tuple[int, ...] | None = None
+    layer: Which | None = field(default=None, metadata=WHICH)
+    positions: Integers | None = field(default=None, metadata=POSITIONS)
 
     WRITES: ClassVar[str]
-    READS: ClassVar[tuple[str, ...]] = ()  # points whose value it needs besides
-    BY_POSITION: ClassVar[bool] = True  # whether `positions` means something to it
+    READS: ClassVar[tuple[str, ...]] = ()  # other points whose value it needs
+    BY_POSITION: ClassVar[bool] = True  # whether `positions` can restrict it
+    MAY_WATCH: ClassVar[bool] = False  # whether it may only observe
+    NEEDS_CHANNELS: ClassVar[bool] = False  # whether it needs the channel of every token
+
+    def __post_init__(self) -> None:
+        """Convert every field by its kind, or raise LabError."""
+        owner = type(self).__name__
+        kinds: dict[str, Kind] = {
+            each.name: each.metadata["kind"] for each in fields(self) if "kind" in each.metadata
+        }
+        optional = {each.name for each in fields(self) if each.default is None}
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if value is not None or name not in optional:
+                object.__setattr__(self, name, kind.read(owner, name, value))
+        if POINTS[self.writes].layered and self.layer is None:
+            kinds["layer"].read(owner, "layer", REQUIRED)
+        if not POINTS[self.writes].layered and self.layer is not None:
+            raise LabError(f"{owner}: {self.writes} is in no layer; leave the layer out")
+        if self.positions is not None and not self.BY_POSITION:
+            raise LabError(f"{owner}: it applies to every token; leave positions out")
 
     @property
     def writes(self) -> str:
@@ -54,16 +71,22 @@ class Intervention(ABC):
 
     @property
     def counts(self) -> bool:
-        """Whether it depends on where in the sequence a token stands."""
+        """Whether it depends on the positions of the tokens."""
         return self.positions is not None
 
+    @property
+    def needs_channels(self) -> bool:
+        """Whether it needs the channel of every token."""
+        return self.NEEDS_CHANNELS
+
+    def holds_in(self, layer: int | None) -> bool:
+        """Whether it applies in this layer; None: outside the layers."""
+        if self.layer is None or layer is None:
+            return self.layer is layer
+        return self.layer == "all" or layer in cast("tuple[int, ...]", self.layer)
+
     def check(self, config: ModelConfig) -> None:
-        """Raise LabError for what this model does not have, or what says nothing here."""
-        if self.positions is not None and not self.BY_POSITION:
-            raise LabError(f"{self}: it holds for every token; leave positions out")
-        places = self.positions or ()
-        if any(position < 0 for position in places) or len(set(places)) < len(places):
-            raise LabError(f"{self}: positions are 0 or more, each given once")
+        """Raise LabError for a layer, head, expert or slot that this model does not have."""
         counts = {
             "layer": config.num_hidden_layers,
             "head": config.num_attention_heads,
@@ -72,31 +95,61 @@ class Intervention(ABC):
         }
         for name, count in counts.items():
             chosen = getattr(self, name, None)
-            if chosen is not None and not 0 <= chosen < count:
-                raise LabError(f"{self}: there is no {name} {chosen}; they are 0 to {count - 1}")
+            numbers = (chosen,) if isinstance(chosen, int) else chosen or ()
+            for number in () if numbers == "all" else numbers:
+                if not 0 <= number < count:
+                    raise LabError(
+                        f"{self}: there is no {name} {number}; they are 0 to {count - 1}"
+                    )
 
     @abstractmethod
-    def change(self, x: Tensor, at: Place) -> Tensor:
-        """What the forward goes on with instead of x, [batch ...] as the forward has it."""
+    def change(self, x: Tensor, at: At) -> Tensor:
+        """What the forward continues with instead of x, [row ...] as the forward has it.
+
+        Never changes x in place. Padding tokens keep their values.
+        """
+
+    def selected(self, at: At) -> Bool[Tensor, "row seq"]:
+        """The tokens that it applies to."""
+        return at.selects(cast("tuple[int, ...] | None", self.positions))
 
     def __str__(self) -> str:
-        given = {each.name: getattr(self, each.name) for each in fields(self)}
-        told = ", ".join(
-            f"{name}={fingerprint(value) if isinstance(value, Tensor) else value}"
-            for name, value in given.items()
-            if value is not None
-        )
-        return f"{type(self).__name__}({told})"
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        parts = [f"{name}={shown(value)}" for name, value in values.items() if value is not None]
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def among(which: Which | None, numbers: Int[Tensor, "*axes"]) -> Bool[Tensor, "*axes"]:
+    """Which of these numbers are chosen, with a stored `which`: a tuple or "all"."""
+    if which == "all":
+        return torch.ones_like(numbers, dtype=torch.bool)
+    return torch.isin(numbers, torch.tensor(which, dtype=numbers.dtype, device=numbers.device))
 
 
 def fingerprint(values: Tensor) -> str:
-    """What tells one tensor from another in a few characters."""
+    """A few characters that differ between different tensors."""
     wide = values.detach().cpu().double().contiguous().numpy()
     return "#" + hashlib.sha256(wide.tobytes()).hexdigest()[:8]
 
 
-def writable(point: str) -> None:
-    """Raise LabError for a point that cannot be written."""
-    check_points([point])
-    if reason := POINTS[point].fixed:
-        raise LabError(f"{point} cannot be written: {reason}")
+def runs(numbers: tuple[int, ...]) -> str:
+    """Integers in few characters.
+
+    >>> runs((0, 1, 2, 5, 7, 8))
+    '0-2,5,7-8'
+    """
+    parts = []
+    for _, group in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
+        run = [number for _, number in group]
+        parts.append(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}")
+    return ",".join(parts)
+
+
+def shown(value: Any) -> str:
+    """The value of a field in a few characters."""
+    if isinstance(value, Tensor):
+        return fingerprint(value)
+    if isinstance(value, tuple):
+        is_numbers = all(isinstance(each, int) for each in value)
+        return runs(value) if is_numbers else ",".join(value)
+    return str(value)

@@ -1,39 +1,39 @@
-"""Applying interventions: taps that change what is handed out, and measure by how much.
+"""What interventions change in one forward of a batch, and by how much.
 
-One `Changes` lies over the forwards of one generation or trace; the `Effects` that it fills may
-gather over several.
+Each row of a batch has the interventions of its own request. Rows with the same ones are changed
+together, so a batch under one `with` costs one call per intervention.
 """
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from oss_lab.errors import LabError
-from oss_lab.hooks.interventions import Intervention
+from oss_lab.hooks.interventions.at import At
 from oss_lab.hooks.interventions.attention import REMOVED
-from oss_lab.hooks.points import AFTER_THE_LAYERS
-from oss_lab.model.tap import Tap, Taps, keep
+from oss_lab.hooks.interventions.base import Intervention
+from oss_lab.hooks.points import POINTS
+from oss_lab.hooks.step import Step
 
-LOGITS = ("attn.sink", "attn.scores", "moe.router_logits")  # -inf takes part in no softmax
-IDS = ("moe.expert_ids",)  # their numbers have no size
+LOGITS = ("attn.sink", "attn.scores", "moe.router_logits")  # -inf adds nothing to a softmax
+IDS = ("moe.expert_ids",)  # ids have no magnitude
 
 
 class NoEffectWarning(UserWarning):
     """An intervention changed nothing."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Effect:
-    """What one intervention did at the point that it writes, over everything it lay over.
+    """What one intervention changed, summed over the forwards it was active for.
 
     Attributes:
-        asked, changed: how many tensors it was handed, and how many came out different.
-        squared, of: sums of squares, of the change and of what was there.
-        excluded: how many values were set to -inf, or so low that it is the same; they are not in
-            the sums.
+        asked, changed: how many tensors it was given, and how many came out different.
+        squared, of: sums of squares, of the change and of the original values, without padding.
+        excluded: how many values were set to -inf, or so low that it makes no difference; they are
+            not in the sums.
     """
 
     of_what: Intervention
@@ -45,33 +45,51 @@ class Effect:
 
     @property
     def size(self) -> float:
-        """Norm of the change over the norm of what was there."""
+        """Norm of the change over the norm of the original values."""
         return (self.squared / self.of) ** 0.5 if self.of else 0.0
 
-    def add(self, before: Tensor, after: Tensor) -> None:
+    def compare(self, before: Tensor, after: Tensor, at: At) -> None:
+        """Count one change of a tensor [row ...] as the forward has it."""
         self.asked += 1
         before, after = before.detach(), after.detach()
         if torch.equal(before, after):
             return
         self.changed += 1
-        if self.of_what.writes in IDS:
+        if at.point in IDS:
             return
+        before, after = tokens_of(before, at), tokens_of(after, at)
         within = torch.ones_like(before, dtype=torch.bool)
-        if self.of_what.writes in LOGITS:
+        if at.point in LOGITS:
             within = (before > REMOVED) & (after > REMOVED)
             self.excluded += int(((before > REMOVED) & (after <= REMOVED)).sum())
         was, now = before[within].double(), after[within].double()
         self.squared += float((now - was).square().sum())
         self.of += float(was.square().sum())
 
+    def add(self, other: "Effect") -> None:
+        """Add the counts of another forward."""
+        self.asked += other.asked
+        self.changed += other.changed
+        self.squared += other.squared
+        self.of += other.of
+        self.excluded += other.excluded
+
     def __str__(self) -> str:
         if not self.changed:
             return f"{self.of_what}: changed nothing ({self.asked} times asked)"
         where = f"{self.of_what.writes} in {self.changed} of {self.asked} forwards"
-        told = f"{self.of_what}: changed {where}"
+        text = f"{self.of_what}: changed {where}"
         if self.excluded:
-            told += f", excluding {self.excluded} values"
-        return f"{told}, by {self.size:.1%} of its norm" if self.squared else told
+            text += f", excluding {self.excluded} values"
+        return f"{text}, by {self.size:.1%} of its norm" if self.squared else text
+
+
+def tokens_of(x: Tensor, at: At) -> Tensor:
+    """x without its padding."""
+    axes, real = POINTS[at.point].axes, at.positions >= 0
+    if "seq" not in axes or real.all():
+        return x
+    return (x.transpose(1, 2) if POINTS[at.point].by_head else x)[real]
 
 
 @dataclass
@@ -85,94 +103,74 @@ class Effects:
         return cls([Effect(intervention) for intervention in interventions])
 
     def warn_of_none(self) -> None:
-        """Warn of every intervention that changed nothing."""
+        """Warn of every intervention that changed nothing, and of hooks that were not called."""
         for effect in self.each:
-            if not effect.changed:
-                warnings.warn(str(effect), NoEffectWarning, stacklevel=3)
+            was_observing = effect.of_what.MAY_WATCH and effect.asked
+            if not effect.changed and not was_observing:
+                warnings.warn(str(effect), NoEffectWarning, stacklevel=4)
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.each))
 
 
-@dataclass
-class Here:
-    """The place of a forward: a layer, and the positions of the tokens that go through it."""
+@dataclass(frozen=True)
+class Group:
+    """Rows of a batch under the same interventions."""
 
-    layer: int | None
-    handed: dict[str, Tensor]
-    positions: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
-
-    def rows(self, positions: tuple[int, ...] | None) -> Tensor:
-        if positions is None:
-            return torch.ones_like(self.positions, dtype=torch.bool)
-        return torch.isin(self.positions, torch.tensor(positions, device=self.positions.device))
-
-    def first_key(self, keys: int) -> int:
-        """The position of the first of the last `keys` keys."""
-        return int(self.positions[-1]) + 1 - keys
+    rows: tuple[int, ...]
+    effects: tuple[Effect, ...]
 
 
 class Changes:
-    """Taps that apply interventions in order to a sequence; its first `begin` tokens went by."""
+    """The changes of one forward.
 
-    def __init__(self, effects: Sequence[Effect], begin: int = 0) -> None:
-        self.effects, self.begin = effects, begin
-        made = [effect.of_what for effect in effects]
-        read = {name for each in made for name in each.READS}
-        self.writes: Collection[str] = frozenset(each.writes for each in made)
-        self.points: Collection[str] = {"embed", *read, *self.writes}
-        self._by_position = any(each.counts for each in made)
-        self._positions = torch.zeros(0, dtype=torch.long)
+    Attributes:
+        points: the lines that it reads or writes.
+    """
 
-    def __call__(self, layer: int | None) -> Tap:
-        mine = [each for each in self.effects if each.of_what.layer in (None, layer)]
-        if not mine and layer is not None:
-            return keep
-        here = Here(layer, {})
+    def __init__(self, step: Step, effects: Sequence[tuple[Effect, ...]]) -> None:
+        self.step = step
+        self.groups = group_rows(effects)
+        applied = [effect.of_what for group in self.groups for effect in group.effects]
+        self.points = frozenset(name for each in applied for name in (*each.READS, each.writes))
+        self._handed: dict[tuple[int | None, Group], dict[str, Tensor]] = {}
+        self._counted = {id(e): (e, Effect(e.of_what)) for g in self.groups for e in g.effects}
 
-        def changed(name: str, x: Tensor) -> Tensor:
-            if name not in self.points:
-                return x
-            if name == "embed":
-                self._go_on(x)
-            here.positions = self._positions
-            if name in AFTER_THE_LAYERS:
-                here.positions = here.positions[len(here.positions) - x.shape[1] :]
-            for effect in mine:
-                if effect.of_what.writes == name:
-                    before, x = x, effect.of_what.change(x, here)
-                    effect.add(before, x)
-            here.handed[name] = x
+    def __call__(self, point: str, layer: int | None, x: Tensor) -> Tensor:
+        if point not in self.points:
             return x
+        for group in self.groups:
+            if len(group.rows) == len(x):
+                x = self._change(group, point, layer, x)
+                continue
+            rows = torch.tensor(group.rows, device=x.device)
+            mine = x[rows]
+            if (after := self._change(group, point, layer, mine)) is not mine:
+                x = x.index_copy(0, rows, after)
+        return x
 
-        return changed
+    def _change(self, group: Group, point: str, layer: int | None, x: Tensor) -> Tensor:
+        """The rows of one group, changed by its interventions in order."""
+        handed = self._handed.setdefault((layer, group), {})
+        for effect in group.effects:
+            each = effect.of_what
+            if each.writes == point and each.holds_in(layer):
+                at = self.step.at(group.rows, point, layer, x, handed)
+                before, x = x, each.change(x, at)
+                self._counted[id(effect)][1].compare(before, x, at)
+        handed[point] = x
+        return x
 
-    def _go_on(self, embedded: Tensor) -> None:
-        """Count the positions that a forward takes up."""
-        batch, seq, _ = embedded.shape
-        if self._by_position and batch != 1:
-            raise LabError(
-                f"an intervention on positions needs one sequence, and this batch has {batch}"
-            )
-        self._positions = torch.arange(self.begin, self.begin + seq, device=embedded.device)
-        self.begin += seq
+    def commit(self) -> None:
+        """Count what was changed: the forward has succeeded."""
+        for effect, counted in self._counted.values():
+            effect.add(counted)
 
 
-@dataclass(frozen=True)
-class Both:
-    """One tap behind the other: what `first` changed is what `second` sees."""
-
-    first: Taps
-    second: Taps
-
-    @property
-    def points(self) -> Collection[str]:
-        return {*self.first.points, *self.second.points}
-
-    @property
-    def writes(self) -> Collection[str]:
-        return {*self.first.writes, *self.second.writes}
-
-    def __call__(self, layer: int | None) -> Tap:
-        before, after = self.first(layer), self.second(layer)
-        return lambda name, x: after(name, before(name, x))
+def group_rows(effects: Sequence[tuple[Effect, ...]]) -> list[Group]:
+    """The rows by their interventions; rows without any are left out."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for row, own in enumerate(effects):
+        if own:
+            found.setdefault(tuple(map(id, own)), []).append(row)
+    return [Group(tuple(rows), effects[rows[0]]) for rows in found.values()]

@@ -1,97 +1,176 @@
-"""Experts: silenced, forbidden, forced, or replaced by the next best."""
+"""Experts: ablate, scale, ban or force them, or use the next best."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from oss_lab.hooks.interventions.base import Intervention, Place
+from oss_lab.config import ModelConfig
+from oss_lab.errors import LabError
+from oss_lab.hooks.interventions.at import At
+from oss_lab.hooks.interventions.base import Intervention, among
+from oss_lab.hooks.interventions.fields import BIAS, FINITE, INTEGER, REQUIRED, WHICH, Which
+
+Weights = Float[Tensor, "row seq slot"]
+Logits = Float[Tensor, "row seq expert"]
+Ids = Int[Tensor, "row seq slot"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblateExpert(Intervention):
+    """Drop an expert's contribution wherever it is chosen.
+
+    Routing and the other experts' weights are unchanged; with `BanExpert`, another one is chosen.
+    """
+
+    expert: Which = field(default=REQUIRED, metadata=WHICH)
+    WRITES: ClassVar[str] = "moe.expert_weights"
+    READS: ClassVar[tuple[str, ...]] = ("moe.expert_ids",)
+
+    def change(self, x: Weights, at: At) -> Weights:
+        return x.masked_fill(_where_chosen(self.expert, self.selected(at), at), 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleExpert(Intervention):
-    """Multiply an expert's contribution wherever it is chosen; by=0 ablates it.
+    """Multiply an expert's contribution wherever it is chosen; the rest as in `AblateExpert`."""
 
-    Routing and the other experts' weights stay: see `BiasExpert` to have another chosen.
-    """
-
-    expert: int
-    by: float = 0.0
+    expert: Which = field(default=REQUIRED, metadata=WHICH)
+    by: float = field(default=REQUIRED, metadata=FINITE)
     WRITES: ClassVar[str] = "moe.expert_weights"
     READS: ClassVar[tuple[str, ...]] = ("moe.expert_ids",)
 
-    def change(self, x: Tensor, at: Place) -> Tensor:
-        chosen = (at.handed["moe.expert_ids"] == self.expert) & at.rows(self.positions)[:, None]
-        return torch.where(chosen, x * self.by, x)
+    def change(self, x: Weights, at: At) -> Weights:
+        return torch.where(_where_chosen(self.expert, self.selected(at), at), x * self.by, x)
+
+
+def _where_chosen(
+    experts: Which, selected: Bool[Tensor, "row seq"], at: At
+) -> Bool[Tensor, "row seq slot"]:
+    return among(experts, at.handed["moe.expert_ids"].long()) & selected[..., None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblateSlot(Intervention):
+    """Drop the contribution of the expert at one rank of the choice (0: the likeliest)."""
+
+    slot: int = field(default=REQUIRED, metadata=INTEGER)
+    WRITES: ClassVar[str] = "moe.expert_weights"
+
+    def change(self, x: Weights, at: At) -> Weights:
+        return x.masked_fill(_at_slot(x, self.slot, self.selected(at)), 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleSlot(Intervention):
-    """Multiply the contribution of the expert at one rank (0: the likeliest); by=0 ablates it."""
+    """Multiply the contribution of the expert at one rank of the choice (0: the likeliest)."""
 
-    slot: int
-    by: float = 0.0
+    slot: int = field(default=REQUIRED, metadata=INTEGER)
+    by: float = field(default=REQUIRED, metadata=FINITE)
     WRITES: ClassVar[str] = "moe.expert_weights"
 
-    def change(self, x: Tensor, at: Place) -> Tensor:
-        factor = torch.ones(x.shape[1:], dtype=x.dtype, device=x.device)
-        factor[at.rows(self.positions), self.slot] = self.by
-        return x * factor
+    def change(self, x: Weights, at: At) -> Weights:
+        return torch.where(_at_slot(x, self.slot, self.selected(at)), x * self.by, x)
+
+
+def _at_slot(
+    x: Tensor, slot: int, selected: Bool[Tensor, "row seq"]
+) -> Bool[Tensor, "row seq slot"]:
+    return (torch.arange(x.shape[-1], device=x.device) == slot) & selected[..., None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BanExpert(Intervention):
+    """Set an expert's router logit to -inf: it is never chosen, the next best one is."""
+
+    expert: Which = field(default=REQUIRED, metadata=WHICH)
+    WRITES: ClassVar[str] = "moe.router_logits"
+
+    def check(self, config: ModelConfig) -> None:
+        super().check(config)
+        banned = among(self.expert, torch.arange(config.num_experts))
+        left = config.num_experts - int(banned.sum())
+        if left < config.experts_per_token:
+            raise LabError(
+                f"{self}: it leaves {left} of {config.num_experts} experts, and every token needs"
+                f" {config.experts_per_token}; ban fewer"
+            )
+
+    def change(self, x: Logits, at: At) -> Logits:
+        return x.masked_fill(_of_experts(x, self.expert, self.selected(at)), -math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BiasExpert(Intervention):
-    """Add to an expert's router logit; by=-inf forbids it, and the next best is chosen."""
+    """Add to an expert's router logit: it is chosen more or less often, and weighted by it."""
 
-    expert: int
-    by: float = -math.inf
+    expert: Which = field(default=REQUIRED, metadata=WHICH)
+    by: float = field(default=REQUIRED, metadata=BIAS)
     WRITES: ClassVar[str] = "moe.router_logits"
 
-    def change(self, x: Tensor, at: Place) -> Tensor:
-        added = torch.zeros(x.shape[1:], dtype=x.dtype, device=x.device)
-        added[at.rows(self.positions), self.expert] = self.by
-        return x + added
+    def change(self, x: Logits, at: At) -> Logits:
+        return torch.where(_of_experts(x, self.expert, self.selected(at)), x + self.by, x)
+
+
+def _of_experts(
+    x: Logits, experts: Which, selected: Bool[Tensor, "row seq"]
+) -> Bool[Tensor, "row seq expert"]:
+    return among(experts, torch.arange(x.shape[-1], device=x.device)) & selected[..., None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForceExpert(Intervention):
     """Put an expert at one rank of the choice; its weight follows from its own router logit.
 
-    Where it is chosen already nothing changes.
+    Where it is already chosen, nothing changes.
     """
 
-    expert: int
-    slot: int
+    expert: int = field(default=REQUIRED, metadata=INTEGER)
+    slot: int = field(default=REQUIRED, metadata=INTEGER)
     WRITES: ClassVar[str] = "moe.expert_ids"
 
-    def change(self, x: Tensor, at: Place) -> Tensor:
-        absent = ~(x == self.expert).any(-1) & at.rows(self.positions)
-        forced = x.clone()
-        forced[..., self.slot] = torch.where(absent, self.expert, x[..., self.slot])
-        return forced
+    def change(self, x: Ids, at: At) -> Ids:
+        absent = ~(x == self.expert).any(-1)
+        return x.masked_fill(_at_slot(x, self.slot, self.selected(at) & absent), self.expert)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SwapIn(Intervention):
-    """Replace the expert at one rank by the best that was not chosen, such as the fifth of four."""
+class UseNextBest(Intervention):
+    """Replace the expert at one rank by the best one not chosen, such as the fifth of four.
 
-    slot: int
+    Where every other expert is banned, nothing changes.
+    """
+
+    slot: int = field(default=REQUIRED, metadata=INTEGER)
     WRITES: ClassVar[str] = "moe.expert_ids"
     READS: ClassVar[tuple[str, ...]] = ("moe.router_logits",)
 
-    def change(self, x: Tensor, at: Place) -> Tensor:
-        next_best = best_of_the_rest(at.handed["moe.router_logits"], x)
-        swapped = x.clone()
-        rows = at.rows(self.positions)
-        swapped[..., self.slot] = torch.where(rows, next_best.to(x.dtype), x[..., self.slot])
-        return swapped
+    def check(self, config: ModelConfig) -> None:
+        super().check(config)
+        check_next_best(config, f"{self}: ")
+
+    def change(self, x: Ids, at: At) -> Ids:
+        logits = at.handed["moe.router_logits"]
+        best = best_of_the_rest(logits, x)[..., None]
+        exists = (logits.gather(-1, best) > -math.inf) & (x != best).all(-1, keepdim=True)
+        replaced = _at_slot(x, self.slot, self.selected(at)) & exists
+        return torch.where(replaced, best.to(x.dtype), x)
+
+
+def check_next_best(config: ModelConfig, what: str = "") -> None:
+    """Raise LabError where every expert is chosen for every token."""
+    if config.experts_per_token == config.num_experts:
+        raise LabError(
+            f"{what}this model uses all of its {config.num_experts} experts for every token, so"
+            " there is no next best"
+        )
 
 
 def best_of_the_rest(
-    router_logits: Float[Tensor, "batch seq expert"], chosen: Int[Tensor, "batch seq slot"]
-) -> Int[Tensor, "batch seq"]:
+    router_logits: Float[Tensor, "row seq expert"], chosen: Int[Tensor, "row seq slot"]
+) -> Int[Tensor, "row seq"]:
     """The likeliest expert that is not among the chosen ones."""
     return router_logits.scatter(-1, chosen.long(), -math.inf).argmax(-1)

@@ -1,27 +1,56 @@
-"""Values put in: a vector added, or what another run computed."""
+"""Put values into the forward: add a vector, or patch in what another run computed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, SupportsIndex, cast
 
 import torch
+from jaxtyping import Float, Int, Shaped
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
-from oss_lab.hooks.interventions.base import Intervention, Place, writable
+from oss_lab.hooks.interventions.at import At
+from oss_lab.hooks.interventions.base import Intervention
+from oss_lab.hooks.interventions.fields import (
+    FINITE,
+    ONE,
+    POINT,
+    POSITIONS_IN_ORDER,
+    REQUIRED,
+    VALUES,
+    VECTOR,
+    Integers,
+)
 from oss_lab.hooks.points import POINTS
-from oss_lab.record.trace import Trace
+
+if TYPE_CHECKING:
+    from oss_lab.record.trace import Trace
 
 
 @dataclass(frozen=True, kw_only=True)
 class AddVector(Intervention):
-    """Add a vector [hidden] to a residual stream or another point of that shape: steering."""
+    """Add a vector to the residual stream, or to another point [seq hidden]: steering.
 
-    point: str
-    vector: Tensor = field(repr=False, compare=False)
-    by: float = 1.0
+    Attributes:
+        vector: [hidden], a tensor or an array; copied.
+    """
+
+    point: str = field(default=REQUIRED, metadata=POINT)
+    vector: Float[Tensor, "hidden"] | ArrayLike = field(
+        default=REQUIRED, metadata=VECTOR, repr=False, compare=False
+    )
+    by: float = field(default=1.0, metadata=FINITE)
 
     def __post_init__(self) -> None:
-        writable(self.point)
+        super().__post_init__()
+        if POINTS[self.point].axes != ("seq", "hidden"):
+            axes = " ".join(POINTS[self.point].axes)
+            raise LabError(
+                f"AddVector: a vector is added to points [seq hidden] only, and {self.point} is"
+                f" [{axes}]; use Hook there"
+            )
 
     @property
     def writes(self) -> str:
@@ -29,77 +58,103 @@ class AddVector(Intervention):
 
     def check(self, config: ModelConfig) -> None:
         super().check(config)
-        in_layers(self, self.point)
-        if POINTS[self.point].axes != ("seq", "hidden"):
-            raise LabError(f"{self}: a vector is added to points [seq hidden] only")
-        if self.vector.shape != (config.hidden_size,):
+        shape = cast(Tensor, self.vector).shape
+        if shape != (config.hidden_size,):
             raise LabError(
-                f"{self}: the vector is {list(self.vector.shape)} and must be"
+                f"{self}: the vector is {list(shape)} and must be"
                 f" [{config.hidden_size}], the model's hidden size"
             )
 
-    def change(self, x: Tensor, at: Place) -> Tensor:
-        added = torch.zeros_like(x)
-        added[:, at.rows(self.positions)] = self.by * self.vector.to(x)
-        return x + added
+    def change(self, x: Float[Tensor, "row seq hidden"], at: At) -> Float[Tensor, "row seq hidden"]:
+        added = self.by * cast(Tensor, self.vector).to(x)
+        return torch.where(self.selected(at)[..., None], x + added, x)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patch(Intervention):
-    """Put what another run computed in the place of what this one does.
+    """Replace what this run computes with what another run computed.
+
+    In a batch, every row gets the values at its own positions.
 
     Attributes:
-        positions: of this sequence, one for each row of `values`.
-        values: [position ...] as a trace keeps the point; None of its axes may be `key`.
+        layer: one integer; None at a point outside the layers.
+        positions: of the sequence that is changed, one for each row of `values`. Both are stored
+            sorted by position.
+        values: [position ...] with the axes of a trace, none of which may be `key`; a tensor or
+            an array; copied and detached.
     """
 
-    point: str
-    values: Tensor = field(repr=False, compare=False)
+    layer: Integers | None = field(default=None, metadata=ONE)
+    positions: Integers | None = field(default=REQUIRED, metadata=POSITIONS_IN_ORDER)
+    point: str = field(default=REQUIRED, metadata=POINT)
+    values: Shaped[Tensor, "position *axes"] | ArrayLike = field(
+        default=REQUIRED, metadata=VALUES, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
-        writable(self.point)
-        if self.positions is None or len(self.positions) != len(self.values):
-            raise LabError(f"{self}: give a position for each of the {len(self.values)} values")
-        if "key" in POINTS[self.point].axes or "seq" not in POINTS[self.point].axes:
-            raise LabError(f"{self}: only points with a value a token can be patched")
+        super().__post_init__()
+        point = POINTS[self.point]
+        if "key" in point.axes or "seq" not in point.axes:
+            raise LabError(
+                f"Patch: {self.point} does not have one value per token with the same axes in"
+                " every run; choose another point, or use Hook"
+            )
+        positions, values = cast("tuple[int, ...]", self.positions), self._values
+        if len(positions) != len(values):
+            raise LabError(
+                f"Patch: give a position for each of the {len(values)} values, not {len(positions)}"
+            )
+        if len(set(positions)) < len(positions):
+            raise LabError("Patch: a position is given twice; give each once")
+        if point.kind == "expert" and values.is_floating_point():
+            raise LabError(f"Patch: the values at {self.point} are experts' numbers; give integers")
+        order = sorted(range(len(positions)), key=positions.__getitem__)
+        object.__setattr__(self, "positions", tuple(sorted(positions)))
+        object.__setattr__(self, "values", values[order])
 
     @classmethod
     def from_trace(
-        cls, trace: Trace, point: str, layer: int | None, onto: dict[int, int]
+        cls, trace: "Trace", point: str, layer: SupportsIndex | None, onto: Mapping[int, int]
     ) -> "Patch":
-        """Rows of a trace; `onto` says which of its positions goes to which of this sequence."""
-        kept = {position: row for row, position in enumerate(trace.positions)}
-        if missing := [position for position in onto if position not in kept]:
-            raise LabError(f"the trace holds no position {missing[0]}")
-        rows = [kept[position] for position in onto]
-        values = trace.tensor(point, layer)[rows]
-        return cls(point=point, layer=layer, positions=tuple(onto.values()), values=values)
+        """Values of a trace; `onto` maps its positions to positions of the changed sequence."""
+        POINT["kind"].read("Patch", "point", point)
+        number = None if layer is None else ONE["kind"].read("Patch", "layer", layer)[0]
+        rows = {position: row for row, position in enumerate(trace.positions)}
+        if missing := [position for position in onto if position not in rows]:
+            raise LabError(f"Patch: the trace does not have position {missing[0]}")
+        values = trace.tensor(point, number)[[rows[position] for position in onto]]
+        return cls(point=point, layer=number, positions=tuple(onto.values()), values=values)
 
     @property
     def writes(self) -> str:
         return self.point
 
+    @property
+    def _values(self) -> Shaped[Tensor, "position *axes"]:
+        return cast(Tensor, self.values)
+
     def check(self, config: ModelConfig) -> None:
         super().check(config)
-        in_layers(self, self.point)
-        shape = [POINTS[self.point].size(axis, config, 1) for axis in POINTS[self.point].axes[1:]]
-        if list(self.values.shape[1:]) != shape:
+        point = POINTS[self.point]
+        shape = [point.size(axis, config, 1) for axis in point.axes[1:]]
+        if list(self._values.shape[1:]) != shape:
             raise LabError(
-                f"{self}: a position's value is {list(self.values.shape[1:])} and must be {shape}"
+                f"{self}: the value of a position is {list(self._values.shape[1:])} and must be"
+                f" {shape}"
             )
+        chosen = self._values.long() if point.kind == "expert" else self._values.new_zeros(1)
+        if bool((chosen < 0).any() or (chosen >= config.num_experts).any()):
+            raise LabError(f"{self}: experts are 0 to {config.num_experts - 1}")
 
-    def change(self, x: Tensor, at: Place) -> Tensor:
-        assert self.positions is not None
-        patched = x.clone()
-        rows = patched.transpose(1, 2) if POINTS[self.point].by_head else patched
-        places = {int(position): row for row, position in enumerate(at.positions.tolist())}
-        for value, position in zip(self.values, self.positions, strict=True):
-            if position in places:
-                rows[:, places[position]] = value.to(x)
-        return patched
+    def change(self, x: Tensor, at: At) -> Tensor:
+        by_head = POINTS[self.point].by_head
+        tokens = x.transpose(1, 2) if by_head else x
+        index = self.selected(at).nonzero(as_tuple=True)
+        values = self._values[self._rows(at.positions[index])].to(x)
+        patched = tokens.index_put(index, values)
+        return patched.transpose(1, 2) if by_head else patched
 
-
-def in_layers(intervention: Intervention, point: str) -> None:
-    """Raise LabError where a layer is named for a point outside them."""
-    if intervention.layer is not None and not POINTS[point].layered:
-        raise LabError(f"{intervention}: {point} is in no layer; leave the layer out")
+    def _rows(self, positions: Int[Tensor, "token"]) -> Int[Tensor, "token"]:
+        """The row of `values` for each of these positions, all of which the patch has."""
+        own = torch.tensor(cast("tuple[int, ...]", self.positions), device=positions.device)
+        return torch.searchsorted(own, positions.to(own.dtype)).to(self._values.device)

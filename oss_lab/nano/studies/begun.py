@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from oss_lab.engine.generate import Token
 from oss_lab.harmony import Conversation, render
 from oss_lab.harmony.specials import CHANNEL, MESSAGE, specials
 from oss_lab.lab import Lab
-from oss_lab.record.reply import Reply, ReplyBuilder
+from oss_lab.record.builder import ReplyBuilder
+from oss_lab.record.reply import Reply
+from oss_lab.record.token import Token
 
 
 def go_on(
@@ -17,7 +18,7 @@ def go_on(
     Args:
         max_tokens: written behind the thoughts.
     """
-    encoding, ids = lab.encoding, specials(lab.encoding).ids
+    encoding, ids = lab.tokenizer, specials(lab.tokenizer).ids
     header = [ids[CHANNEL], *encoding.encode_ordinary("analysis"), ids[MESSAGE]]
     builders, begun = list[ReplyBuilder](), list[tuple[int, ...]]()
     for prompt, thought in zip(prompts, thoughts, strict=True):

@@ -22,11 +22,12 @@ from oss_lab.analysis.statistics.bootstrap import Mean
 from oss_lab.analysis.statistics.shares import Share
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
-from oss_lab.nano.studies.problems import BATCH, drawn, replied
+from oss_lab.nano.studies.problems import BATCH, answer_of, drawn, replied
 from oss_lab.nano.tasks import Problem, Task
 from oss_lab.nano.tasks.sums_and_products import Products, Sums
 from oss_lab.progress import progress
-from oss_lab.record.reply import Reply, final_header
+from oss_lab.record.builder import final_header
+from oss_lab.record.reply import Reply
 from oss_lab.record.token_labels import content_on, token_labels
 
 ROWS: tuple[tuple[str, Task, Effort], ...] = (
@@ -154,7 +155,7 @@ def answers(lab: Lab, problem: Problem, reply: Reply) -> Answers:
     return Answers(
         problem.question,
         problem.answer,
-        reply.final.strip(),
+        answer_of(reply),
         [len(step.thought) / whole for step in steps],
         [step.answer.strip() for step in steps],
         [(re.findall(r"\d+", step.thought) or [""])[-1] for step in steps],
@@ -175,7 +176,7 @@ def control(lab: Lab, pairs: Sequence[tuple[Problem, Reply]]) -> Swapped:
     with_other = list[tuple[Problem, Reply, Reply]]()
     for n, (problem, reply) in enumerate(pairs):
         later = [other for _, other in (*pairs[n + 1 :], *pairs[:n])]
-        others = (o for o in later if o.final.strip() not in (problem.answer, reply.final.strip()))
+        others = (o for o in later if answer_of(o) not in (problem.answer, answer_of(reply)))
         if (other := next(others, None)) is not None:
             with_other.append((problem, reply, other))
     said = [
@@ -186,17 +187,17 @@ def control(lab: Lab, pairs: Sequence[tuple[Problem, Reply]]) -> Swapped:
         )
     ]
     true = [text == p.answer for text, (p, _, _) in zip(said, with_other, strict=True)]
-    other = [text == o.final.strip() for text, (_, _, o) in zip(said, with_other, strict=True)]
+    other = [text == answer_of(o) for text, (_, _, o) in zip(said, with_other, strict=True)]
     neither = [not (a or b) for a, b in zip(true, other, strict=True)]
     return Swapped(Share.of(true), Share.of(other), Share.of(neither))
 
 
 def behind_chains(lab: Lab, pairs: Sequence[tuple[Reply, Reply]]) -> list[str]:
     """The greedy answer to the first reply's prompt behind the second's whole chain of thought."""
-    header = final_header(lab.encoding, inside_message=True)
+    header = final_header(lab.tokenizer, inside_message=True)
     begun = list[list[int]]()
     for reply, other in pairs:
-        labels = token_labels(lab.encoding, other.ids, "assistant")
+        labels = token_labels(lab.tokenizer, other.ids, "assistant")
         end = content_on(labels, "analysis")[-1] + 1
         begun.append([*reply.prompt_tokens, *other.ids[:end], *header])
     tokens = lab.write_turns(begun, max_tokens=ANSWER_TOKENS)
@@ -204,4 +205,4 @@ def behind_chains(lab: Lab, pairs: Sequence[tuple[Reply, Reply]]) -> list[str]:
     for row, token in tokens:
         if token.id not in lab.stops:
             said[row].append(token.id)
-    return [lab.encoding.decode(ids).strip() for ids in said]
+    return [lab.tokenizer.decode(ids).strip() for ids in said]

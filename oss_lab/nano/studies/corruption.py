@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from random import Random
 
 from oss_lab.analysis.statistics.shares import Share
-from oss_lab.engine.generate import GREEDY
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
 from oss_lab.nano.studies.begun import go_on
-from oss_lab.nano.studies.problems import BATCH, MAX_TOKENS, drawn
+from oss_lab.nano.studies.problems import BATCH, MAX_TOKENS, answer_of, drawn
 from oss_lab.nano.tasks import Problem
 from oss_lab.nano.tasks.product_steps import Kind, answer, misreadings, product_steps, text
 from oss_lab.nano.tasks.sums_and_products import Products
@@ -106,7 +106,7 @@ def measure(lab: Lab, effort: Effort, n: int, seed: int) -> Corruption:
 def tried(lab: Lab, problems: Sequence[Problem], effort: Effort, rng: Random) -> list[Trial]:
     """One trial for each problem whose analysis nano writes without a mistake."""
     prompts = [problem.prompt(effort) for problem in problems]
-    replies = lab.replies(prompts, sampling=GREEDY, max_tokens=MAX_TOKENS)
+    replies = lab.chat_batch(prompts, sampling=GREEDY, max_tokens=MAX_TOKENS)
     faultless = [
         n for n, reply in enumerate(replies) if reply.analysis == problems[n].thoughts[effort]
     ]
@@ -117,7 +117,12 @@ def tried(lab: Lab, problems: Sequence[Problem], effort: Effort, rng: Random) ->
     changed = go_on(lab, prompts, [each.changed for each in cuts], MAX_TOKENS)
     kept = go_on(lab, prompts, [each.kept for each in cuts], MAX_TOKENS)
     return [
-        Trial(each, after.analysis[len(each.changed) :], after.final.strip(), control.final.strip())
+        Trial(
+            each,
+            (after.analysis or "")[len(each.changed) :],
+            answer_of(after),
+            answer_of(control),
+        )
         for each, after, control in zip(cuts, changed, kept, strict=True)
     ]
 

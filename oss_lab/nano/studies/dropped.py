@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 
 from oss_lab.analysis.statistics.shares import Paired
-from oss_lab.engine.generate import GREEDY
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.harmony import Conversation, Message
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
@@ -58,7 +58,7 @@ def answer_batch(lab: Lab, problems: list[Problem], keep: bool) -> list[bool]:
     going = list(said)
     for _ in range(ROUNDS):
         prompts = [Conversation((*problems[n].prompt(EFFORT).messages, *said[n])) for n in going]
-        replies = lab.replies(prompts, sampling=GREEDY, max_tokens=MAX_TOKENS)
+        replies = lab.chat_batch(prompts, sampling=GREEDY, max_tokens=MAX_TOKENS)
         still: list[int] = []
         for n, reply in zip(going, replies, strict=True):
             outputs = outputs_of(reply, problems[n].tool_output)

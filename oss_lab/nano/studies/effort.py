@@ -128,7 +128,7 @@ def at_effort(
     lab: Lab, problems: Sequence[Problem], replies: Sequence[Reply], effort: Effort, seed: int
 ) -> AtEffort:
     """Count what came at one effort."""
-    counted = [channel_counts(reply, lab.encoding) for reply in replies]
+    counted = [channel_counts(reply, lab.tokenizer) for reply in replies]
     whole = [reply.stop != "length" for reply in replies]
     right = [
         ended and problem.is_right(reply.messages)
@@ -143,7 +143,7 @@ def at_effort(
 
 def parts_of(lab: Lab, reply: Reply) -> dict[Part, Routed]:
     """The experts of each part of a reply and its prompt."""
-    labels, first = reply_tokens(reply, lab.encoding), len(reply.prompt_tokens)
+    labels, first = reply_tokens(reply, lab.tokenizer), len(reply.prompt_tokens)
     trace = lab.trace(reply, ["moe.expert_ids"])
     chosen = trace["moe.expert_ids"].values.astype(np.int64)
     places: dict[Part, list[int]] = {

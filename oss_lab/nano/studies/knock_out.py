@@ -8,7 +8,7 @@ import numpy as np
 from oss_lab.analysis.statistics.paired import Interval, paired_interval
 from oss_lab.analysis.statistics.shares import Paired
 from oss_lab.harmony.messages import Effort
-from oss_lab.hooks.interventions import Intervention, ScaleExpert
+from oss_lab.hooks.interventions import AblateExpert, Intervention
 from oss_lab.lab import Lab
 from oss_lab.nano.studies.problems import marks, replied
 from oss_lab.nano.tasks import Problem
@@ -81,7 +81,7 @@ def cost(
     lab: Lab, layer: int, expert: int, problems: Problems, whole: Marks, target: str, spared: str
 ) -> Cost:
     """What it costs to take an expert's output away."""
-    with lab.intervene(ScaleExpert(layer=layer, expert=expert, by=0.0)):
+    with lab.intervene(AblateExpert(layer=layer, expert=expert)):
         after = solved(lab, problems)
     lost = {name: float(np.mean(whole[name]) - np.mean(after[name])) for name in problems}
     return Cost(layer, expert, lost[target], lost[spared])
@@ -92,10 +92,12 @@ def instead(
 ) -> list[Said]:
     """What is said under a change to the problems that only the whole model gets right; greedy."""
     known = [problem for problem, right in zip(problems, whole, strict=True) if right]
+    if not known:
+        return []
     with lab.intervene(change):
         replies = replied(lab, known, EFFORT)
     return [
-        Said(problem.question, problem.answer, reply.analysis, reply.final)
+        Said(problem.question, problem.answer, reply.analysis or "", reply.final or "")
         for problem, reply in zip(known, replies, strict=True)
         if not problem.is_right(reply.messages)
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from random import Random
 
-from oss_lab.engine.generate import GREEDY
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.evaluation.run import run
 from oss_lab.harmony import Conversation, Rendered, render
 from oss_lab.harmony.messages import Effort
@@ -33,9 +33,14 @@ def marks(lab: Lab, problems: Sequence[Problem], effort: Effort) -> list[bool]:
 def read_from_question(lab: Lab, conversation: Conversation) -> tuple[Rendered, list[int]]:
     """A conversation with what the assistant should say, and its positions from the first question
     on: the messages before are the same for all."""
-    rendered = render(conversation, lab.encoding, mode="training")
+    rendered = render(conversation, lab.tokenizer, mode="training")
     begin = next(n for n, message in enumerate(conversation) if message.role == "user")
     return rendered, [p for p, note in enumerate(rendered.annotations) if note.message >= begin]
+
+
+def answer_of(reply: Reply) -> str:
+    """The final answer, without white space around it; "" if there is none."""
+    return (reply.final or "").strip()
 
 
 def replied(lab: Lab, problems: Sequence[Problem], effort: Effort) -> list[Reply]:
@@ -44,7 +49,7 @@ def replied(lab: Lab, problems: Sequence[Problem], effort: Effort) -> list[Reply
     return [
         reply
         for start in range(0, len(prompts), BATCH)
-        for reply in lab.replies(
+        for reply in lab.chat_batch(
             prompts[start : start + BATCH], sampling=GREEDY, max_tokens=MAX_TOKENS
         )
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from oss_lab.analysis.statistics.shares import Paired
-from oss_lab.engine.generate import GREEDY
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import Lab
@@ -73,4 +73,4 @@ def in_bf16(lab: Lab, run: Path) -> Lab:
     model.to(lab.model.device)
     if not torch.equal(model.embedding.weight, lab.model.embedding.weight):
         raise LabError(f"the checkpoint was not exported from the last state in {run}: export anew")
-    return Lab(model, lab.encoding, GREEDY, effort=lab.effort)
+    return Lab(model, lab.tokenizer, GREEDY, effort=lab.effort)

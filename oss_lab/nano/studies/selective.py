@@ -6,9 +6,9 @@ the atlas lists the experts that one task uses most beyond the other, and of the
 nominated whose knock-out costs the one task most beyond the other. The other half confirms.
 Which tasks, and how many experts are listed, was settled on other draws.
 
-A knock-out multiplies the expert's output by 0 (`ScaleExpert`): what is lost is what this expert
+A knock-out multiplies the expert's output by 0 (`AblateExpert`): what is lost is what this expert
 said, and nothing else comes in its place. `forbidden` has the next best chosen instead
-(`BiasExpert`), and tells whether another can stand in.
+(`BanExpert`), and tells whether another can stand in.
 
 The null: every other expert of the layer is knocked out as well. Any knock-out may do harm, so
 what is compared is how much more one task falls than the other.
@@ -21,7 +21,7 @@ from oss_lab.analysis.routing.atlas import Atlas, atlas
 from oss_lab.analysis.statistics.paired import Interval, contrast_interval
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import Effort
-from oss_lab.hooks.interventions import BiasExpert, ScaleExpert
+from oss_lab.hooks.interventions import AblateExpert, BanExpert
 from oss_lab.lab import Lab
 from oss_lab.nano.studies.knock_out import (
     EFFORT,
@@ -149,11 +149,11 @@ def confirmed(
     """
     best = max((each.cost for each in listed), key=lambda each: each.contrast)
     layer, expert = best.layer, best.expert
-    silence = ScaleExpert(layer=layer, expert=expert, by=0.0)
+    silence = AblateExpert(layer=layer, expert=expert)
     without, changed = drops(lab, silence, fresh, whole)
     lost = instead(lab, silence, fresh[target], whole[target])
     finals = Counter(each.final.strip() for each in lost)
-    forbidden, _ = drops(lab, BiasExpert(layer=layer, expert=expert), fresh, whole)
+    forbidden, _ = drops(lab, BanExpert(layer=layer, expert=expert), fresh, whole)
     a, b = without[target], without[spared]
     falls, stays = a.accuracy.difference, b.accuracy.difference
     known = {name: whole[name][: len(each)] for name, each in null.items()}

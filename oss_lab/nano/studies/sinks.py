@@ -27,11 +27,9 @@ from tqdm.auto import tqdm
 from oss_lab.analysis.statistics.bootstrap import Mean
 from oss_lab.analysis.statistics.paired import paired_interval
 from oss_lab.analysis.statistics.shares import Paired
-from oss_lab.engine.cache import KVCache
-from oss_lab.engine.generate import pad_left
 from oss_lab.harmony import render
 from oss_lab.harmony.messages import Effort
-from oss_lab.hooks.interventions import Intervention, ScaleHead, SetSink, ShiftSink
+from oss_lab.hooks.interventions import Intervention, RemoveSink, ScaleHead, ShiftSink
 from oss_lab.lab import Lab
 from oss_lab.nano.studies.problems import drawn, marks
 from oss_lab.nano.tasks import Problem
@@ -118,7 +116,7 @@ def changes(lab: Lab, seed: int) -> dict[str, list[Intervention]]:
     """What is done to the sinks, by name."""
     layers, heads = range(lab.config.num_hidden_layers), range(lab.config.num_attention_heads)
     rng = Random(f"{seed}/sinks/shifted")
-    gone: Intervention = SetSink(to=-math.inf)
+    gone: Intervention = RemoveSink(layer="all", head="all")
     shifted: list[Intervention] = []
     for layer in layers:
         shifts = [SHIFT if head % 2 else -SHIFT for head in heads]
@@ -131,7 +129,7 @@ def changes(lab: Lab, seed: int) -> dict[str, list[Intervention]]:
         for head in heads
     ]
     alone: dict[str, list[Intervention]] = {
-        f"layer {layer} removed": [SetSink(layer=layer, to=-math.inf)] for layer in layers
+        f"layer {layer} removed": [RemoveSink(layer=layer, head="all")] for layer in layers
     }
     return {"all removed": [gone], **alone, "shifted": shifted, "gain kept": [gone, *gain]}
 
@@ -141,7 +139,7 @@ def shares_left(lab: Lab, rng: Random) -> Float[ndarray, "layer head"]:
     left: list[ndarray] = []
     for task in TASKS.values():
         for problem in drawn(task, GAIN_PROBLEMS, rng):
-            tokens = render(problem.conversation(EFFORT), lab.encoding, mode="training").tokens
+            tokens = render(problem.conversation(EFFORT), lab.tokenizer, mode="training").tokens
             left.append(1 - lab.trace(tokens, ["attn.sink_mass"])["attn.sink_mass"].values)
     return np.concatenate(left, axis=1).mean(1)
 
@@ -152,16 +150,15 @@ def read(lab: Lab, problems: Sequence[Problem]) -> list[Read]:
     found: list[Read] = []
     for start in range(0, len(problems), AT_ONCE):
         rendered = [
-            render(problem.conversation(EFFORT), lab.encoding, mode="training")
+            render(problem.conversation(EFFORT), lab.tokenizer, mode="training")
             for problem in problems[start : start + AT_ONCE]
         ]
-        tokens, padding = pad_left([each.tokens for each in rendered], lab.model.device)
-        cache = KVCache(lab.config, len(tokens), padding=padding)
-        logits = lab.model(tokens, cache, taps=lab.taps()).float().cpu()
-        for row, each in zip(logits, rendered, strict=True):
+        for row, each in zip(
+            lab.logits_batch([each.tokens for each in rendered]), rendered, strict=True
+        ):
             ids = torch.tensor(each.tokens)
             written = torch.tensor(each.loss_mask)[1:]
-            logprobs = row[-len(ids) : -1][written].log_softmax(-1)
+            logprobs = row[:-1].cpu()[written].log_softmax(-1)
             said = logprobs.gather(1, ids[1:][written][:, None])[:, 0]
             found.append(Read(logprobs, said))
     return found

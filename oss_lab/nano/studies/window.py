@@ -13,8 +13,8 @@ from random import Random
 
 from oss_lab.analysis.statistics.shares import Paired
 from oss_lab.checkpoint.fetch import find_checkpoint
-from oss_lab.engine.generate import GREEDY
-from oss_lab.engine.loading import load_model
+from oss_lab.checkpoint.load import load_model
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
 from oss_lab.nano.studies.problems import drawn, marks, read_from_question
@@ -71,7 +71,7 @@ def cut_to_window(lab: Lab, folder: Path) -> Lab:
         checkpoint.config, layer_types=("sliding_attention",) * checkpoint.config.num_hidden_layers
     )
     model = load_model(replace(checkpoint, config=config), device=lab.model.device)
-    return Lab(model, lab.encoding, GREEDY, effort=lab.effort)
+    return Lab(model, lab.tokenizer, GREEDY, effort=lab.effort)
 
 
 def pairs(problem: Problem) -> int:

@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from oss_lab.config import ModelConfig
-from oss_lab.model import Tap
 
 DECAY = 0.9  # of the running shares, a step
 
@@ -25,15 +24,13 @@ class RouterWatch:
         self._logits: list[list[Tensor]] = [[] for _ in range(layers)]
         self._ids: list[list[Tensor]] = [[] for _ in range(layers)]
 
-    def taps(self, layer: int | None) -> Tap:
-        def keep(name: str, x: Tensor) -> Tensor:
-            if layer is not None and name == "moe.router_logits":
-                self._logits[layer].append(x)
-            elif layer is not None and name == "moe.expert_ids":
-                self._ids[layer].append(x)
-            return x
-
-        return keep
+    def __call__(self, point: str, layer: int | None, x: Tensor) -> Tensor:
+        """The hooks of a forward."""
+        if layer is not None and point == "moe.router_logits":
+            self._logits[layer].append(x)
+        elif layer is not None and point == "moe.expert_ids":
+            self._ids[layer].append(x)
+        return x
 
     def balance(
         self, real: list[Bool[Tensor, "row seq"]], share: Float[Tensor, "layer expert"]

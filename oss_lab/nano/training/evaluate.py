@@ -16,7 +16,7 @@ from rich.console import Console
 from tqdm.auto import tqdm
 
 from oss_lab.checkpoint.read import open_checkpoint
-from oss_lab.engine.generate import GREEDY
+from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
 from oss_lab.evaluation.journal import Journal, fingerprint
 from oss_lab.evaluation.report import Score, scores, table

@@ -4,6 +4,8 @@ From `round()` on, the forward uses the rounded matrices and the gradient passes
 nothing had been rounded (the straight-through estimator, arXiv 1308.3432).
 """
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from oss_kernels import mxfp4
 from torch import Tensor
@@ -24,6 +26,7 @@ class RoundedExperts(DenseExperts):
         exact = torch.stack(tuple(self.dense))
         self.rounding = (mxfp4.dequantise(*mxfp4.quantise(exact)) - exact).unbind()
 
-    def matrix(self, expert: int, dtype: torch.dtype) -> Tensor:
-        exact = self.dense[expert]
-        return (exact if self.rounding is None else exact + self.rounding[expert]).to(dtype)
+    def matrices(self, experts: Sequence[int], dtype: torch.dtype) -> Iterator[Tensor]:
+        for expert in experts:
+            exact = self.dense[expert]
+            yield (exact if self.rounding is None else exact + self.rounding[expert]).to(dtype)

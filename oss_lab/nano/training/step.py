@@ -92,8 +92,8 @@ def learn(
     )
     watch = RouterWatch(model.config.num_hidden_layers)
     cache = KVCache(model.config)
-    model(opening, cache, last=0, taps=watch.taps)
-    logits = model(inputs, cache.fork(batch=len(inputs)), taps=watch.taps)
+    model(opening, cache, last=0, hooks=watch)
+    logits = model(inputs, cache.fork(batch=len(inputs)), hooks=watch)
     nats = F.cross_entropy(logits[learnt].float(), targets[learnt], reduction="sum")
     written = torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]
     balance, chosen = watch.balance([torch.ones_like(opening, dtype=torch.bool), written], share)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from oss_lab.checkpoint.atomic import write_text
-from oss_lab.engine.generate import Sampling
+from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import CHANNELS, EFFORTS
 from oss_lab.record.evidence.bundle import FILE, Asked, Evidence, Stamp, Written
@@ -28,6 +28,7 @@ from oss_lab.record.reply import Stop
 from oss_lab.record.trace import Origin
 
 FORMAT = 1
+LARGEST = 2**24  # of a model's sizes: what is larger would be allocated when a view is made
 STOPS: tuple[Stop, ...] = get_args(Stop)
 
 
@@ -92,6 +93,8 @@ def _evidence(folder: Path, held: dict[str, Any]) -> Evidence:
     config = dict(stamp["config"])
     if not all(type(config[name]) is int for name in ("num_experts", "vocab_size")):
         raise ValueError("a size of the model is no whole number")
+    if any(type(size) is int and not 0 <= size <= LARGEST for size in config.values()):
+        raise ValueError("a size of the model is out of bounds")
     evidence = Evidence(
         folder,
         Stamp(

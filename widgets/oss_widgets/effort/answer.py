@@ -12,9 +12,9 @@ import tiktoken
 from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation, Message
 from oss_lab.lab import Lab
+from oss_lab.lab.tool_rounds import replies_to
 from oss_lab.nano.gallery import Example
 from oss_lab.plots import Passage, transcript
-from oss_lab.record.calls import replies_to
 from oss_lab.record.reply import Reply
 
 MAX_TOKENS = 512  # of one reply
@@ -28,7 +28,7 @@ def answered(lab: Lab, prompt: Conversation, tool_outputs: Mapping[str, str]) ->
         replies = replies_to(lab, prompt, tool_outputs, max_tokens=MAX_TOKENS)
     except LabError as error:
         return sentence_alone(str(error))
-    return joined(replies, lab.encoding)
+    return joined(replies, lab.tokenizer)
 
 
 def joined(replies: Sequence[Reply], encoding: tiktoken.Encoding) -> Passage:
@@ -36,7 +36,8 @@ def joined(replies: Sequence[Reply], encoding: tiktoken.Encoding) -> Passage:
     parts = list[Passage]()
     for place, reply in enumerate(replies):
         parts.append(transcript(reply, encoding))
-        given = replies[place + 1].prompt.messages if place + 1 < len(replies) else ()
+        later = replies[place + 1].prompt if place + 1 < len(replies) else None
+        given = () if later is None else later.messages
         parts += map(tool_output, given[len(reply.conversation) :])
     last = replies[-1]
     if last.stop == "call" and last.tool_calls:

@@ -60,7 +60,7 @@ class EffortWidget(ipywidgets.VBox):
         )
         self.status = ipywidgets.HTML()
         self.answer = ipywidgets.HTML()
-        row = [self.examples] if examples and lab.encoding.name == "nano" else []
+        row = [self.examples] if examples and lab.tokenizer.name == "nano" else []
         rows = [*row, self.question, self.setting, self.effort, self.status, self.answer]
         super().__init__(rows)
         self.examples.observe(self._choose, "value")

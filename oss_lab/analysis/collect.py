@@ -16,18 +16,23 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from oss_lab.analysis.forwards import choose_engine
+from oss_lab.analysis.tracing import trace_requests
 from oss_lab.checkpoint.atomic import write_text
+from oss_lab.engine.request import Request
 from oss_lab.errors import LabError
+from oss_lab.harmony.prompt import several
 from oss_lab.hooks.cost import BUDGET, nbytes, shown
+from oss_lab.hooks.interventions.in_force import in_force
 from oss_lab.hooks.points import POINTS
-from oss_lab.hooks.selection import Selection
-from oss_lab.hooks.tracing import traced
+from oss_lab.hooks.selection import Selection, texts
 from oss_lab.progress import progress
 from oss_lab.record.token_labels import token_labels
 from oss_lab.record.trace import Trace, read_trace
 
 if TYPE_CHECKING:
-    from oss_lab.hooks.inside import Inside, Prompt
+    from oss_lab.lab import Lab
+    from oss_lab.lab.prompts import Prompt
 
 ABOUT = "collection.json"
 FORMAT = 1
@@ -49,7 +54,7 @@ class Collection:
 
 
 def collect(
-    lab: "Inside",
+    lab: "Lab",
     prompts: "Sequence[Prompt]",
     points: Sequence[str],
     out: str | Path,
@@ -74,10 +79,13 @@ def collect(
     folder = Path(out)
     if tokens_each is not None and tokens_each < 1:
         raise LabError(f"tokens_each is {tokens_each}; it must be 1 or more")
-    sequences = [lab.tokens_of(prompt) for prompt in prompts]
-    chosen = None if layers is None else tuple(layers)
+    if channels is not None:
+        channels = texts("channels", [channels] if isinstance(channels, str) else channels)
+    sequences = [lab.tokens_of(prompt) for prompt in several(prompts, "trace")]
+    whole = Selection.of(points, layers)
+    points, chosen = whole.points, whole.layers
     selections = [
-        Selection(tuple(points), chosen, None, drawn(lab, tokens, channels, tokens_each, seed, n))
+        Selection(points, chosen, None, drawn(lab, tokens, channels, tokens_each, seed, n))
         for n, tokens in enumerate(sequences)
     ]
     pairs = [pair for pair in zip(sequences, selections, strict=True) if pair[1].positions != ()]
@@ -103,17 +111,20 @@ def collect(
         "interventions": [str(each) for each in lab.interventions],
         "dtype": str(lab.model.embedding.weight.dtype),
         "device": lab.model.device.type,
+        "kernels": choose_engine(lab, points).engine.name,
     }
     begin(folder, about)
     files = tuple(folder / f"{n:05}.safetensors" for n in range(len(pairs)))
     todo = [(file, *pair) for file, pair in zip(files, pairs, strict=True) if not file.exists()]
     for file, tokens, selection in progress(todo, "collect", "sequence", leave=True):
-        traced(lab.model, lab.encoding, tokens, selection, lab.digest, lab.taps()).save(file)
+        request = Request(tuple(tokens), selection=selection, effects=in_force(lab))
+        chosen = choose_engine(lab, selection.points)
+        trace_requests(chosen, lab.tokenizer, [request], lab.digest)[0].save(file)
     return Collection(folder, files)
 
 
 def drawn(
-    lab: "Inside",
+    lab: "Lab",
     tokens: Sequence[int],
     channels: Container[str] | None,
     most: int | None,
@@ -123,7 +134,7 @@ def drawn(
     """The positions that are kept of sequence `number`; None for all of them."""
     if channels is None and most is None:
         return None
-    labels = token_labels(lab.encoding, tokens)
+    labels = token_labels(lab.tokenizer, tokens)
     there = [n for n, each in enumerate(labels) if channels is None or each.channel in channels]
     if most is not None and len(there) > most:
         there = sorted(Random(f"{seed}/{number}").sample(there, most))
@@ -138,6 +149,7 @@ def begin(folder: Path, about: dict[str, Any]) -> None:
             found = json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
             raise LabError(f"{file} is no JSON: remove {folder}, or choose another") from None
+        found.setdefault("kernels", about["kernels"])  # older collections do not say
         if found != about:
             other = [name for name in about if found.get(name) != about[name]]
             raise LabError(

@@ -1,0 +1,40 @@
+"""What every engine has: a name, the weights, a forward, and what it refuses."""
+
+from collections.abc import Collection
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from oss_lab.config import ModelConfig
+from oss_lab.model import Hooks, Transformer, no_hooks
+from oss_lab.model.past import Past
+
+
+class Engine(Protocol):
+    """Computes the forward of a model's weights."""
+
+    model: Transformer
+    name: str
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def refusal(self, reads: Collection[str], writes: Collection[str]) -> str | None:
+        """Why it cannot show or change one of these lines of the forward; None if it can."""
+        ...
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "batch seq"],
+        past: Past | None = None,
+        *,
+        last: int | None = None,
+        hooks: Hooks = no_hooks,
+    ) -> Float[Tensor, "batch kept vocab"]:
+        """As `Transformer.forward`."""
+        ...

@@ -1,0 +1,19 @@
+"""One generated token: plain data."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Token:
+    """One generated token.
+
+    Attributes:
+        logprob: natural log of its probability under the model (temperature 1, nothing filtered).
+        alternatives: the likeliest (id, logprob) pairs at this place, best first.
+        forced: given, by a budget or by the caller; not chosen by the model.
+    """
+
+    id: int
+    logprob: float
+    alternatives: tuple[tuple[int, float], ...] = ()
+    forced: bool = False
