@@ -79,7 +79,7 @@ def test_what_cannot_be_continued_is_one_sentence(nano):
         (lambda: nano.chat(continue_from=raw), "this reply was made by `generate`"),
         (lambda: nano.generate(continue_from=cut), "this reply was made by `chat`"),
         (lambda: nano.chat("and 5?", continue_from=cut), "not both"),
-        (lambda: nano.chat(continue_from=cut, effort="low"), "effort is the continued reply's"),
+        (lambda: nano.chat(continue_from=cut, effort="low"), "effort is set by the continued"),
         (lambda: nano.chat("x", continue_from=3), "continue_from: expected a Reply or text, got 3"),
     ):
         with pytest.raises(LabError, match=sentence):

@@ -166,7 +166,10 @@ def test_mistakes_are_one_sentence(lab):
         (lambda: patch_positions(lab, [], []), "the clean sequence is empty"),
         (lambda: patch_positions(lab, CLEAN, CORRUPTED, "moe.margin", **PAIR), "cannot be written"),
         (lambda: patch_positions(lab, CLEAN, CORRUPTED, "embed", **PAIR), "no value for each"),
-        (lambda: patch_positions(lab, CLEAN, CORRUPTED, "attn.pattern", **PAIR), "no activation"),
+        (
+            lambda: patch_positions(lab, CLEAN, CORRUPTED, "attn.pattern", **PAIR),
+            "not an activation",
+        ),
         (lambda: patch_positions(lab, CLEAN, CORRUPTED, "resid", **PAIR), "no point 'resid'"),
     ):
         with pytest.raises(LabError, match=message):

@@ -89,8 +89,8 @@ def changed(file, change):
         (lambda head, _: head.update(model_layers=10**11, layers=None), "cannot be read"),
         (lambda head, _: head.update(model_layers=-1, layers=None), "cannot be read"),
         (lambda head, _: head.update(heads=[0]), "has the shape"),
-        (lambda head, _: head.update(heads=[-1, 0, 1, 2]), "a head is none of the model's"),
-        (lambda head, _: head.update(heads_per_kv_head=0), "a head is none of the model's"),
+        (lambda head, _: head.update(heads=[-1, 0, 1, 2]), "a head number is out of range"),
+        (lambda head, _: head.update(heads_per_kv_head=0), "a head number is out of range"),
         (lambda _, tensors: tensors.pop("embed"), "does not hold embed"),
     ],
 )
