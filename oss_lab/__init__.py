@@ -33,12 +33,14 @@ if TYPE_CHECKING:
     from oss_lab.hooks.interventions import UseNextBest as UseNextBest
     from oss_lab.lab import Lab as Lab
     from oss_lab.lab import load as load
+    from oss_lab.lab.options import Options as Options
     from oss_lab.record.reply import Reply as Reply
     from oss_lab.record.trace import Trace as Trace
     from oss_lab.record.trace import read_trace as read_trace
 
 MODULES = {
     "oss_lab.lab": "Lab load",
+    "oss_lab.lab.options": "Options",
     "oss_lab.engine.sampling": "Sampling",
     "oss_lab.record.reply": "Reply",
     "oss_lab.record.trace": "Trace read_trace",

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oss_lab.analysis.branch_node import Node
-from oss_lab.analysis.tracing import build_origin, label_tokens
+from oss_lab.analysis.tracing import build_origin, label_trace
 from oss_lab.engine.cache import KVCache
 from oss_lab.engine.engine import Engine
 from oss_lab.engine.read import PREFILL_CHUNK
@@ -19,7 +19,7 @@ from oss_lab.hooks.interventions.changes import Effect
 from oss_lab.hooks.interventions.in_force import in_force
 from oss_lab.hooks.points import ALWAYS, lines_of, needs_logits
 from oss_lab.hooks.recording import Recording
-from oss_lab.hooks.selection import Selection, where
+from oss_lab.hooks.selection import Selection
 from oss_lab.hooks.step import Step
 from oss_lab.record.diff import differences
 from oss_lab.record.token_labels import text_of
@@ -66,26 +66,14 @@ def retraced(
         effects = tuple(map(Effect, made))
         for piece in pieces(node.ids[begin:until]):
             forward(lab, piece, cache, chosen.engine, last, effects, recording)
-    kept = recording.tensors()
-    config = lab.config
-    return Trace(
-        tokens=node.ids[:end],
-        labels=label_tokens(lab.tokenizer, node.ids[:end]),
-        selection=selection,
-        layers=config.num_hidden_layers,
-        heads_per_kv_head=config.num_attention_heads // config.num_key_value_heads,
-        tensors={where(*key): tensor for key, tensor in kept.items()},
-        origin=build_origin(
-            chosen,
-            lab.digest,
-            tuple(
-                f"from position {begin} to {until - 1}: {each}"
-                for begin, until, made in stretches
-                for each in made
-            ),
-            None,
-        ),
+    applied = tuple(
+        f"from position {begin} to {until - 1}: {each}"
+        for begin, until, made in stretches
+        for each in made
     )
+    origin = build_origin(chosen, lab.digest, applied, None)
+    tokens = node.ids[:end]
+    return label_trace(recording.tensors(), selection, tokens, lab.tokenizer, origin, lab.config)
 
 
 def parting(

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from oss_lab.analysis.forwards import run_forward
 from oss_lab.analysis.gradients import Target
-from oss_lab.analysis.tracing import build_origin, label_tokens
+from oss_lab.analysis.tracing import build_origin, label_trace
 from oss_lab.engine.choice import Chosen
 from oss_lab.engine.request import check_tokens
 from oss_lab.errors import LabError, check_index
 from oss_lab.hooks.points import POINTS
-from oss_lab.hooks.selection import Integers, Selection, is_integer, where
+from oss_lab.hooks.selection import Integers, Selection, is_integer
 from oss_lab.record.trace import Trace
 
 if TYPE_CHECKING:
@@ -93,23 +93,14 @@ def gradients(
         found = torch.autograd.grad(
             output.sum(), list(graph.values.values()), allow_unused=True, materialize_grads=True
         )
-    config = lab.config
     tensors = {
-        where(*key): to_trace_axes(key[0], gradient)
+        key: to_trace_axes(key[0], gradient)
         for key, gradient in zip(graph.values, found, strict=True)
     }
     interventions = tuple(map(str, lab.interventions))
     reason = None if lab.engines.kernels is None else "the kernels have no backward pass"
     origin = build_origin(Chosen(engine, reason), lab.digest, interventions, None)
-    trace = Trace(
-        tokens=tuple(tokens),
-        labels=label_tokens(lab.tokenizer, tokens),
-        selection=selection,
-        layers=config.num_hidden_layers,
-        heads_per_kv_head=config.num_attention_heads // config.num_key_value_heads,
-        tensors=tensors,
-        origin=origin,
-    )
+    trace = label_trace(tensors, selection, tokens, lab.tokenizer, origin, lab.config)
     return Gradients(output.item(), trace)
 
 

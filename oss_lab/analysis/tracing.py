@@ -2,13 +2,14 @@
 
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 
 import tiktoken
 from torch import Tensor
 
+from oss_lab.config import ModelConfig
 from oss_lab.engine.batch import Batch
 from oss_lab.engine.choice import Chosen
 from oss_lab.engine.read import Channels
@@ -69,16 +70,34 @@ def build_trace(
     """What a row recorded over `tokens`, with their labels and the origin of the trace."""
     if row.recording is None:
         raise LabError("this request recorded nothing")
-    config = chosen.engine.config
-    applied = [effect.of_what for effect in row.request.effects]
+    applied = tuple(str(effect.of_what) for effect in row.request.effects)
+    return label_trace(
+        row.recording.tensors(),
+        row.recording.selection,
+        tokens,
+        tokenizer,
+        build_origin(chosen, checkpoint, applied, seed),
+        chosen.engine.config,
+    )
+
+
+def label_trace(
+    tensors: Mapping[tuple[str, int | None], Tensor],
+    selection: Selection,
+    tokens: Sequence[int],
+    tokenizer: tiktoken.Encoding | None,
+    origin: Origin,
+    config: ModelConfig,
+) -> Trace:
+    """A trace of these tensors [seq ...], by point and layer, over the tokens of a sequence."""
     return Trace(
         tokens=tuple(tokens),
         labels=label_tokens(tokenizer, tokens),
-        selection=row.recording.selection,
+        selection=selection,
         layers=config.num_hidden_layers,
         heads_per_kv_head=config.num_attention_heads // config.num_key_value_heads,
-        tensors={where(*key): tensor for key, tensor in row.recording.tensors().items()},
-        origin=build_origin(chosen, checkpoint, tuple(map(str, applied)), seed),
+        tensors={where(*key): tensor for key, tensor in tensors.items()},
+        origin=origin,
     )
 
 

@@ -51,10 +51,6 @@ class LayerCache:
         """The first `length` slots, as views."""
         return tuple(span for _, span in self.spans(0, length))
 
-    @property
-    def buffers(self) -> tuple[KeysValues, ...]:
-        return self.frozen if self.tail is None else (*self.frozen, self.tail)
-
 
 def grow(tail: KeysValues | None, new: KeysValues, used: int) -> KeysValues:
     """A larger buffer that begins with the `used` slots of a tail and has room for `new`."""
@@ -152,11 +148,6 @@ class KVCache:
             kept.tail = None if layer.tail is None else layer.tail[:, chosen]
         self.padding = None if self.padding is None else self.padding[chosen]
         self.layers, self.batch = layers, len(chosen)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held, shared spans included."""
-        return sum(buffer.nbytes for layer in self.layers for buffer in layer.buffers)
 
     def _freeze(self, length: int) -> None:
         """Freeze the first `length` slots, and begin another tail after them."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ class Follower(Lab):
     def __init__(self, problems):
         self.problems = {problem.question: problem for problem in problems}
 
-    def chat_batch(self, questions: Sequence[Conversation], **_: object) -> list[Reply]:  # type: ignore[override]
+    def chat_batch(self, questions: Sequence[Any], draws: Any = None, **_: Any) -> list[Reply]:
         return [self.reply(prompt) for prompt in questions]
 
     def reply(self, prompt: Conversation) -> Reply:

@@ -119,10 +119,6 @@ class HideKeys(Intervention):
     WRITES: ClassVar[str] = "attn.scores"
     BY_POSITION: ClassVar[bool] = False
 
-    @property
-    def counts(self) -> bool:
-        return True
-
     def change(
         self, x: Float[Tensor, "row head seq key"], at: At
     ) -> Float[Tensor, "row head seq key"]:
@@ -141,10 +137,6 @@ class NarrowWindow(Intervention):
     keys: int = field(default=REQUIRED, metadata=WIDTH)
     WRITES: ClassVar[str] = "attn.scores"
     BY_POSITION: ClassVar[bool] = False
-
-    @property
-    def counts(self) -> bool:
-        return True
 
     def change(
         self, x: Float[Tensor, "row head seq key"], at: At

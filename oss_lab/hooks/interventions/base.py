@@ -70,11 +70,6 @@ class Intervention(ABC):
         return self.WRITES
 
     @property
-    def counts(self) -> bool:
-        """Whether it depends on the positions of the tokens."""
-        return self.positions is not None
-
-    @property
     def needs_channels(self) -> bool:
         """Whether it needs the channel of every token."""
         return self.NEEDS_CHANNELS

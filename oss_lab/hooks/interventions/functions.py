@@ -82,10 +82,6 @@ class Hook(Intervention):
         return self.point
 
     @property
-    def counts(self) -> bool:
-        return True
-
-    @property
     def needs_channels(self) -> bool:
         return self.channels is not None
 
