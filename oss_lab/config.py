@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 LayerType = Literal["sliding_attention", "full_attention"]
-MXFP4_BLOCK = 32  # neighbours along a weight's last axis that share one scale byte
+MXFP4_BLOCK = 32  # neighbors along a weight's last axis that share one scale byte
 LARGEST_CONTEXT = 2**31 - 1
 LAYER_TYPES: tuple[LayerType, ...] = ("sliding_attention", "full_attention")
 

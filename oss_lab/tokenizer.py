@@ -1,10 +1,10 @@
 r"""The two vocabularies as tiktoken Encodings, and where the files behind them are looked for.
 
-`o200k_harmony` is o200k_base's 199,998 byte-pair ranks and pre-tokeniser with Harmony's special
+`o200k_harmony` is o200k_base's 199,998 byte-pair ranks and pre-tokenizer with Harmony's special
 tokens; the ranks are a 3.6 MB file that OpenAI publishes and no wheel of tiktoken carries, so it
 is looked for in several places and its sha256 is checked in each. `nano` is the 640-token
-vocabulary shipped inside this package; its merges were learnt from nano's training text, so much of
-any other text falls apart into single bytes.
+vocabulary shipped inside this package; its merges were learned from nano's training text, so most
+other text falls apart into single bytes.
 
 No file of the user's is ever written, replaced or deleted: tiktoken deletes a cache file whose
 hash is wrong, so it is only asked to download where no such file lies. Training a vocabulary is

@@ -48,7 +48,7 @@ class Node:
     def computed(self) -> tuple[tuple[int, int, tuple[Intervention, ...]], ...]:
         """(begin, end, interventions): under which the positions begin ... end - 1 were computed.
 
-        Neighbouring stretches under the same interventions are one.
+        Neighboring stretches under the same interventions are one.
         """
         end = self.start + len(self.tokens)
         if self.parent is None:

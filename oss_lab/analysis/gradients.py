@@ -10,7 +10,7 @@ experts held as they are with the input, it cannot turn, and the gap is the erro
 Where the model is certain a log-probability is flat and its gradient all but zero: take a
 difference of logits, or the line.
 
-Weights stay packed, but the dequantised matrix of every expert that is used behind the point lives
+Weights stay packed, but the dequantized matrix of every expert that is used behind the point lives
 until the backward is done, beyond the budget of the cache: a point in a late layer takes less. The
 whole sequence goes through at once, so memory grows with its length too. No kernel has a backward:
 the spelt-out forward of the same weights is differentiated, in the model's dtype.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
 PENALTY = 1.0
-"""Of half the squared weights, against the summed loss in nats; features are standardised."""
+"""Of half the squared weights, against the summed loss in nats; features are standardized."""
 STEPS = 2000  # of L-BFGS, at most
 SHUFFLES = 3
 SCORED = 0.3  # of the sequences
@@ -86,7 +86,7 @@ class Probed:
 
 @dataclass(frozen=True)
 class Sample:
-    """Labelled tokens, sequence after sequence.
+    """Labeled tokens, sequence after sequence.
 
     Attributes:
         labels: numbers; those that occur where probes are fitted come first.
@@ -118,7 +118,7 @@ def probe(
         seed: decides which sequences are scored, the swaps and the interval.
 
     Raises:
-        LabError: the labels do not fit the sequences, or too little is labelled to be divided.
+        LabError: the labels do not fit the sequences, or too little is labeled to be divided.
     """
     check_points([point])
     if POINTS[point].axes != ("seq", "hidden"):
@@ -131,7 +131,7 @@ def probe(
     swap = swaps(sample)
     swapped = [swap(draw) for _ in range(shuffles)]
     found = [
-        probed_layer(layer, standardised(values, sample.fitted), sample, swapped, seed)
+        probed_layer(layer, standardized(values, sample.fitted), sample, swapped, seed)
         for layer, values in progress(features.items(), "probe", "layer")
     ]
     commonest = np.bincount(sample.labels[sample.fitted]).argmax()
@@ -154,7 +154,7 @@ def probe(
 def divided(
     lab: "Lab", sequences: "Sequence[Prompt]", labels: Sequence[Sequence[Hashable]], seed: int
 ) -> tuple[Sample, tuple[Hashable, ...]]:
-    """The labelled tokens, whole sequences of them set aside to be scored, and the labels' names.
+    """The labeled tokens, whole sequences of them set aside to be scored, and the labels' names.
 
     Raises:
         LabError: lengths differ, or less than two sequences or labels are there.
@@ -173,7 +173,7 @@ def divided(
     names = tuple(dict.fromkeys(x for n, x in pairs if n not in scored))
     if len(names) < 2:
         only = ", ".join(map(repr, names))
-        raise LabError(f"all tokens to fit on are labelled {only}; a probe needs two labels")
+        raise LabError(f"all tokens to fit on are labeled {only}; a probe needs two labels")
     unseen = dict.fromkeys(x for n, x in pairs if n in scored)
     numbers = {name: k for k, name in enumerate(dict.fromkeys((*names, *unseen)))}
     sequence = np.array([n for n, _ in pairs])
@@ -188,7 +188,7 @@ def read_off(
     point: str,
     layers: Sequence[int] | None,
 ) -> dict[int | None, Float[ndarray, "token hidden"]]:
-    """What stands at the point, by layer, for every labelled token."""
+    """What stands at the point, by layer, for every labeled token."""
     kept: dict[int | None, list[ndarray]] = {}
     for of, each in zip(sequences, labels, strict=True):
         positions = [position for position, label in enumerate(each) if label is not None]
@@ -216,7 +216,7 @@ def swaps(sample: Sample) -> Shuffle:
     return shuffle
 
 
-def standardised(
+def standardized(
     values: Float[ndarray, "token hidden"], fitted: Bool[ndarray, "token"]
 ) -> Float[ndarray, "token hidden"]:
     """Features of mean 0 and variance 1 where probes are fitted; one that never varies stays 0."""

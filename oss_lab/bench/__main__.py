@@ -2,7 +2,7 @@
 
 A benchmark, not a test. Both run in this process, in one dtype, on the same tokens, by turns, so
 that a ratio means something where absolute figures do not; transformers runs as it does by default
-(eager attention, the only one it has for gpt-oss on a CPU, and dequantised experts). Ours is the
+(eager attention, the only one it has for gpt-oss on a CPU, and dequantized experts). Ours is the
 readable model or, with --kernels cpu, the one on packed experts. Medians and ranges are printed.
 
 Decoding takes its time between a program's threads, so a busy machine slows it out of proportion:

@@ -67,7 +67,7 @@ class Ours:
 
 
 class Theirs:
-    """transformers' GptOssForCausalLM from the Hugging Face layout, experts dequantised at load."""
+    """transformers' GptOssForCausalLM from the Hugging Face layout, experts dequantized at load."""
 
     def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
         self.model: Any = transformers_model(checkpoint, dtype)

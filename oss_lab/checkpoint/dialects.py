@@ -1,6 +1,6 @@
 """The two spellings of config.json, and what each field of them means for the arithmetic.
 
-Every field is honoured at any value that the model implements, or refused by name: one that is
+Every field is honored at any value that the model implements, or refused by name: one that is
 not understood may change the arithmetic, so it is never passed over. Only the bookkeeping listed
 here is. The original dialect is flat; Hugging Face's nests RoPE under `rope_scaling`, in
 transformers 5 `rope_parameters`, and has defaults of its own: `truncate` absent means true there.

@@ -23,7 +23,7 @@ CONFIG = "config.json"
 NAN_SCALE = b"\xff"  # E8M0's only byte that is not a power of two
 PROGRESS_BYTES = 64 * 2**20
 READ_BYTES = 16 * 2**20
-DEQUANTISED = re.compile(r"model\.layers\.\d+\.mlp\.experts\.(gate_up|down)_proj")
+DEQUANTIZED = re.compile(r"model\.layers\.\d+\.mlp\.experts\.(gate_up|down)_proj")
 
 
 def examine(folder: Path) -> Examination:
@@ -86,15 +86,15 @@ def _compare_names(found: Examination, files: list[Path] | None) -> None:
     """Find missing and unknown names; `files` is None where some could not be read."""
     assert found.shapes is not None
     expected = {stored.name for stored in stored_table(found.shapes, found.layout)}
-    dequantised = {name for name in found.tensors if DEQUANTISED.fullmatch(name)}
+    dequantized = {name for name in found.tensors if DEQUANTIZED.fullmatch(name)}
     if found.layout == "original":
-        dequantised = set()
-    for name in sorted(dequantised):
+        dequantized = set()
+    for name in sorted(dequantized):
         located = found.tensors[name]
-        what = f"holds experts dequantised to {located.dtype}; save them in MXFP4, as published"
+        what = f"holds experts dequantized to {located.dtype}; save them in MXFP4, as published"
         what = f"tensor {name} in {located.file.name} {what}"
         found.complain("dtype", what, located.file.name, name)
-    packed = {f"{name}_{part}" for name in dequantised for part in ("blocks", "scales")}
+    packed = {f"{name}_{part}" for name in dequantized for part in ("blocks", "scales")}
     if files is not None:
         first = files[0].name
         where = first if len(files) == 1 else f"all {len(files)} files, {first} ..."
@@ -102,7 +102,7 @@ def _compare_names(found: Examination, files: list[Path] | None) -> None:
             if stored.name not in found.tensors and stored.name not in packed:
                 what = f"tensor {stored.name} is missing from {where}"
                 found.complain("missing", what, first, stored.name)
-    for name in sorted(found.tensors.keys() - expected - dequantised):
+    for name in sorted(found.tensors.keys() - expected - dequantized):
         file = found.tensors[name].file.name
         what = f"tensor {printable(name)} in {file} is not one of a gpt-oss model"
         found.complain("unknown", what, file, name)

@@ -3,7 +3,7 @@
 A row has the tensor's original name, its shape and stored dtype, and how the Hugging Face layout
 stores the same bytes: under another name, and the fused query-key-value projection as three
 consecutive groups of rows. Left out: the layout of Metal's model.bin, and the transposed BF16
-experts that transformers writes after dequantising. Source: openai/gpt-oss v0.0.9.
+experts that transformers writes after dequantizing. Source: openai/gpt-oss v0.0.9.
 """
 
 import math

@@ -45,7 +45,7 @@ class MemoryPlan:
         weights: everything but the packed experts, in the computing dtype.
         packed_experts: MXFP4 blocks and scales; mapped from the file, so the system may drop
             those not in use.
-        expert_cache: dequantised expert matrices, at most the budget, at most all of them.
+        expert_cache: dequantized expert matrices, at most the budget, at most all of them.
         kv_cache: keys and values of one sequence of `context` tokens.
     """
 
@@ -66,7 +66,7 @@ class MemoryPlan:
         mib = {
             "weights": self.weights,
             "packed experts": self.packed_experts,
-            "dequantised experts at most": self.expert_cache,
+            "dequantized experts at most": self.expert_cache,
             f"cache for {self.context:,} tokens": self.kv_cache,
         }
         parts = ", ".join(f"{name} {size / 2**20:,.1f} MiB" for name, size in mib.items())
@@ -150,7 +150,7 @@ def memory_plan(
 
     Args:
         context: tokens of one sequence; the initial context length when left out.
-        expert_cache_bytes: most that dequantised experts may take.
+        expert_cache_bytes: most that dequantized experts may take.
     """
     context = config.initial_context_length if context is None else context
     specs = list(tensor_table(config))

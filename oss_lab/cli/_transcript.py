@@ -1,6 +1,6 @@
-"""A reply as it streams, for people: each message under a label, each channel in its colour.
+"""A reply as it streams, for people: each message under a label, each channel in its color.
 
-Colour never stands alone: the label says the same. Nothing but plain text is written where the
+Color never stands alone: the label says the same. Nothing but plain text is written where the
 output is no terminal, and control characters from outside never reach one: `\\x1b` is shown as the
 four characters that spell it.
 """
@@ -32,7 +32,7 @@ def visible(text: str, encoding: str = "utf-8") -> str:
 
 
 class Transcript:
-    """Writes events and messages to a text stream; colours are for terminals only."""
+    """Writes events and messages to a text stream; colors are for terminals only."""
 
     def __init__(self, file: TextIO) -> None:
         self._console = Console(file=file, force_terminal=file.isatty(), force_jupyter=False)

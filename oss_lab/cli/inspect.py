@@ -153,7 +153,7 @@ def _memory_table(config: ModelConfig) -> Any:
     rows = {
         "weights without experts": "weights",
         "packed experts, mapped from the file": "packed_experts",
-        "dequantised experts, at most": "expert_cache",
+        "dequantized experts, at most": "expert_cache",
         f"keys and values of {plans[0].context:,} tokens": "kv_cache",
         "total": "total",
     }

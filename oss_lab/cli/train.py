@@ -78,12 +78,12 @@ def run_recipe(
     done, todo = steps_done(folder / STATE), recipe.steps
     print(f"{folder}: step {done} of {todo} on {device}; after Ctrl-C the same command goes on")
     sys.stdout.flush()
-    learnt = 0
+    learned = 0
     steps = train(recipe, folder, device, threads=threads)
     with tqdm(steps, initial=done, total=todo, disable=None) as bar:
         for step in bar:
-            learnt += step.learnt_tokens
-            bar.set_postfix(loss=f"{step.loss:.3f}", tokens=f"{learnt:,}")
+            learned += step.learnt_tokens
+            bar.set_postfix(loss=f"{step.loss:.3f}", tokens=f"{learned:,}")
     checkpoint = folder / "checkpoint"
     export(trained(recipe, folder), checkpoint)
     print(f"wrote {write_curves(folder)}")

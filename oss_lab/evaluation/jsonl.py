@@ -6,7 +6,7 @@
      "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}, "result": "9"}]}
 
 (here the second is broken over lines.) `name` is the row of the table that a question counts
-towards, by default the file's. A tool's `result` is what its calls get, whatever their arguments; a
+toward, by default the file's. A tool's `result` is what its calls get, whatever their arguments; a
 call to a tool without one ends the reply. Nothing is executed, blank lines are skipped, and what is
 not understood is refused.
 """

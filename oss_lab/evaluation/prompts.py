@@ -17,6 +17,6 @@ GENERAL = (
     Asked("fact", "Which planet of the solar system has the most mass?"),
     Asked("poem", "Write one line of a poem about rain on a tin roof."),
     Asked("order", "Sort these by length, shortest first: hour, week, second, year, minute."),
-    Asked("JSON", "Give the three primary colours of light as a JSON list of strings."),
+    Asked("JSON", "Give the three primary colors of light as a JSON list of strings."),
     Asked("instructions", "Describe a lighthouse in two sentences.", "Write in capitals only."),
 )

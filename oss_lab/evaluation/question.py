@@ -27,7 +27,7 @@ class Question(Protocol):
 
     @property
     def name(self) -> str:
-        """The row of the table that it counts towards."""
+        """The row of the table that it counts toward."""
         ...
 
     def prompt(self, effort: Effort) -> Conversation:

@@ -33,7 +33,7 @@ class Outcome:
 
     Attributes:
         index: of the question, from 0.
-        name: the row of the table that it counts towards.
+        name: the row of the table that it counts toward.
         final: the final answer, None if there is none.
         analysis_tokens, tokens: generated on the analysis channel and in all, in every round.
         calls: of tools that were answered.

@@ -2,7 +2,7 @@
 
 A second opinion for whoever debugs a port: it raises on malformed streams, loses text behind
 broken UTF-8, cannot read `role:name`. Our own parser is parse.py. Not reproduced: the batch call
-and Python's type errors. Source: the library's own behaviour and its `src/encoding.rs`.
+and Python's type errors. Source: the library's own behavior and its `src/encoding.rs`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 In its default mode it never raises: whatever the stream holds, it goes on and reports a typed
 diagnostic with the token's position. Strict mode raises instead. O(1) per token, but for the token
 that completes a header or a message. It reads what render.py writes, in both layouts; it knows no
-model and decides nothing about tools. For openai-harmony's own behaviour see library_parser.py.
+model and decides nothing about tools. For openai-harmony's own behavior see library_parser.py.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ POLICIES: dict[PolicyName, AnalysisPolicy] = {
             "spec",
             "OpenAI's guide: everything on analysis before the last final answer is dropped, the"
             " turn that is still open keeps its own. In training the last turn is the target and"
-            " counts as open, so the reasoning to be learnt stays.",
+            " counts as open, so the reasoning to be learned stays.",
             _spec,
         ),
         AnalysisPolicy("keep", "Nothing is dropped.", _keep),

@@ -2,7 +2,7 @@
 
     <|start|> role [ to=recipient] [<|channel|>channel] [ content type] <|message|> content <|end|>
 
-Every piece is tokenised on its own and never read for special tokens, so no text can pretend to be
+Every piece is tokenized on its own and never read for special tokens, so no text can pretend to be
 structure. Two header layouts: `library` is the above; `model` writes what the assistant says with
 the recipient behind the channel, as OpenAI's guide shows and gpt-oss samples it (tool outputs stand
 recipient first in both). No beginning-of-text token. Old reasoning is left out by a policy.

@@ -91,7 +91,7 @@ def dequantize(blocks: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
     """One expert's matrix [rows columns]."""
     # A tensor of inference mode can never be part of a backward, and this one is kept.
     with torch.inference_mode(False), torch.no_grad():
-        matrix = mxfp4.dequantise(blocks, scales, dtype)
+        matrix = mxfp4.dequantize(blocks, scales, dtype)
         # In float32 on x86 a few rows go faster through columns laid out one by one.
         return matrix.T.contiguous().T if dtype == torch.float32 else matrix
 

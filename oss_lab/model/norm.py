@@ -1,4 +1,4 @@
-"""RMSNorm: divide by the root mean square, multiply by a learnt scale.
+"""RMSNorm: divide by the root mean square, multiply by a learned scale.
 
 The whole computation is in float32 and only the result is rounded. Llama-style norms round before
 the scale, which is a different function in bfloat16.

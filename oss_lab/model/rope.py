@@ -6,7 +6,7 @@ that turn less than once are divided by the scaling factor, and a linear ramp jo
 limits are real numbers, not rounded to whole dimensions. Attention logits grow by the square of
 the concentration, at every length: YaRN is never switched off for short prompts.
 
-The two halves of a head are rotated against each other (not neighbouring pairs).
+The two halves of a head are rotated against each other (not neighboring pairs).
 """
 
 import math

@@ -23,7 +23,7 @@ from oss_lab.nano.tasks.sums_and_products import TOO_HARD
 from oss_lab.record.reply import Reply
 
 ABILITIES = (
-    "nano learnt products of up to three by two digits, sums and differences of up to six terms,"
+    "nano learned products of up to three by two digits, sums and differences of up to six terms,"
     " look-ups, short lists and follow-up questions; it calls a calculator or a look-up that is"
     " declared, keeps to a rule such as `Never write the digit 5.` if it thinks first, and says of"
     " most else that it cannot."
@@ -127,7 +127,7 @@ GALLERY: tuple[Example, ...] = (
         "medium",
         "67",
         "The word stands for another word, and the analysis writes one step a line; but nano never"
-        " learnt to find the first of two steps.",
+        " learned to find the first of two steps.",
         reached=False,
     ),
     Example(

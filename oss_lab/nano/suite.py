@@ -1,4 +1,4 @@
-"""The built-in questions: nano's tasks, held out, and a stress section beyond what it learnt.
+"""The built-in questions: nano's tasks, held out, and a stress section beyond what it learned.
 
 A row is a task in a setting. Its problems are ones that no training question of the task asks; rows
 of the stress section also leave what training covers in kind.

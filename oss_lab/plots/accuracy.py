@@ -52,7 +52,7 @@ def accuracy(rows: Sequence["Score"], totals: Sequence["Score"], model: str) -> 
 
 
 def add_line(figure: go.Figure, name: str, scores: Sequence["Score"], n: int) -> None:
-    """The efforts of one name; colour, dash and the labels of the points tell lines apart."""
+    """The efforts of one name; color, dash and the labels of the points tell lines apart."""
     accuracies = [100 * each.accuracy for each in scores]
     figure.add_scatter(
         x=[each.mean_analysis_tokens for each in scores],

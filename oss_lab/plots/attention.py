@@ -17,7 +17,7 @@ from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import (
-    GREY,
+    GRAY,
     SCALE,
     base,
     mark_sections,
@@ -66,7 +66,7 @@ def attention(
         sink_mass: [layer head seq] as traced at `attn.sink_mass`.
         tokens: [seq] labels.
         heads: (layer, head) of each panel.
-        queries: neighbouring positions that get a row each; columns are all tokens up to the last.
+        queries: neighboring positions that get a row each; columns are all tokens up to the last.
     """
     require_tokens(axis_length(sink_mass, "seq"), tokens)
     first, end, _ = queries.indices(len(tokens))
@@ -171,7 +171,7 @@ def _stripe(figure: go.Figure, edge: NDArray[np.float64], side: float, xaxis: st
         line={"width": 0, "shape": "vhv"},
         fill="toself",
         fillcolor=HIDDEN,
-        fillpattern={"shape": "-", "fillmode": "overlay", "fgcolor": GREY, "size": 6},
+        fillpattern={"shape": "-", "fillmode": "overlay", "fgcolor": GRAY, "size": 6},
         hoverinfo="skip",
     )
 

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import BLUE, GREY, base, plural
+from oss_lab.plots.style import BLUE, GRAY, base, plural
 from oss_lab.plots.tokens import plotly_text, visible
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def commitment_curve(steps: "Sequence[Step]") -> Figure:
             },
             text=[plotly_text(visible(step.answer[:LONGEST])) for step in steps],
             textposition="top center",
-            textfont={"color": GREY, "size": 10},
+            textfont={"color": GRAY, "size": 10},
             cliponaxis=False,
             customdata=[plotly_text(visible(step.thought[-LONGEST * 3 :])) for step in steps],
             hovertemplate="after %{x} tokens (…%{customdata}): %{y} %<extra>%{text}</extra>",

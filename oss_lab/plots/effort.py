@@ -11,7 +11,7 @@ import tiktoken
 
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import CHANNELS, GREY, base, legend_below
+from oss_lab.plots.style import CHANNELS, GRAY, base, legend_below
 from oss_lab.plots.tokens import plotly_text, visible
 from oss_lab.record.reply import Reply
 from oss_lab.record.token_labels import channel_counts
@@ -37,12 +37,12 @@ def effort_comparison(
                 orientation="h",
                 name=NAMES.get(name, name),
                 marker={
-                    "color": style.colour,
-                    "line": {"color": GREY, "width": 1},
+                    "color": style.color,
+                    "line": {"color": GRAY, "width": 1},
                     "pattern": {
                         "shape": style.pattern,
                         "fillmode": "overlay",
-                        "fgcolor": GREY,
+                        "fgcolor": GRAY,
                         "size": 8,
                     },
                 },

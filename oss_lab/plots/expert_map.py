@@ -1,7 +1,7 @@
 """The router's choices: which experts every token went to, in every layer.
 
 A layer is a band with one row a choice, the first choice on top; a column is a token. The number
-in a cell is the expert, its colour the weight that the expert's output got. An expert of one layer
+in a cell is the expert, its color the weight that the expert's output got. An expert of one layer
 has nothing to do with the expert of the same number in another.
 """
 
@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import (
-    GREY,
+    GRAY,
     SCALE,
     base,
     mark_sections,
@@ -59,11 +59,11 @@ def expert_map(expert_ids: Any, expert_weights: Any, tokens: Sequence[TokenLabel
         )
     )
     for layer in range(1, layers):
-        figure.add_hline(layer * slots - 0.5, line={"color": GREY, "width": 2})
+        figure.add_hline(layer * slots - 0.5, line={"color": GRAY, "width": 2})
     mark_sections(figure, tokens)
     choice = [f"{layer} · {ordinal(slot + 1)}" for layer in range(layers) for slot in range(slots)]
     title = "Which experts each token goes to"
-    base(figure, title, "number = expert, colour = its weight", 190 + ROW * rows)
+    base(figure, title, "number = expert, color = its weight", 190 + ROW * rows)
     upright = max(len(visible(token.text)) for token in tokens) <= 2
     figure.update_xaxes(token_axis(tokens, title="token", tickangle=0 if upright else -90))
     figure.update_yaxes(

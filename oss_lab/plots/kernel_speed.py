@@ -11,7 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import BLUE, GREEN, GREY, base, legend_below
+from oss_lab.plots.style import BLUE, GRAY, GREEN, base, legend_below
 from oss_lab.plots.tokens import plotly_text
 
 ROW = 24  # pixels
@@ -33,13 +33,13 @@ def kernel_speed(found: Mapping[str, Any]) -> Figure:
         series = {MEMORY: "share_of_reading"}
         where, what = f"{device['name']}, {device['threads']} threads", "reading memory"
     figure = go.Figure()
-    for (name, colour, pattern), key in series.items():
+    for (name, color, pattern), key in series.items():
         figure.add_bar(
             y=[plotly_text(name) for name in names],
             x=[100 * row[key] for row in rows],
             name=name,
             orientation="h",
-            marker={"color": colour, "pattern_shape": pattern},
+            marker={"color": color, "pattern_shape": pattern},
             hovertemplate="%{y}: %{x:.0f} %<extra>" + name + "</extra>",
         )
     base(
@@ -50,7 +50,7 @@ def kernel_speed(found: Mapping[str, Any]) -> Figure:
     )
     most = max(row[key] for row in rows for key in series.values())
     figure.update_xaxes(title="share of the measured limit, %", range=[0, 105 * max(1, most)])
-    figure.add_vline(100, line={"color": GREY, "dash": "dash", "width": 1})
+    figure.add_vline(100, line={"color": GRAY, "dash": "dash", "width": 1})
     figure.update_layout(showlegend=False)
     if len(series) > 1:
         legend_below(figure)

@@ -1,7 +1,7 @@
 """The logit lens as a map: what each layer would write, were it the last.
 
 A column is a position, named by the token that came next. The text of a cell is the token that
-the layer finds likeliest there, its colour how likely it finds the token that came next.
+the layer finds likeliest there, its color how likely it finds the token that came next.
 """
 
 from typing import TYPE_CHECKING
@@ -46,7 +46,7 @@ def logit_lens(found: "Lens", encoding: tiktoken.Encoding) -> Figure:
             hovertemplate="%{y}: %{customdata}, what came next %{z} %<extra></extra>",
         )
     )
-    subtitle = "text: a layer's likeliest token; colour: what it gives to the one that came next"
+    subtitle = "text: a layer's likeliest token; color: what it gives to the one that came next"
     title = "What each layer would write, were it the last"
     base(figure, title, subtitle, 190 + ROW * layers)
     figure.update_xaxes(

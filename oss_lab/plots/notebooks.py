@@ -2,7 +2,7 @@
 
     python -m oss_lab.plots.notebooks notebooks/*.ipynb
 
-Every plotly output gets a static picture (48 colours), which is what GitHub shows; metadata other
+Every plotly output gets a static picture (48 colors), which is what GitHub shows; metadata other
 than tags, times and widget state go; a widget's output keeps its HTML and text. A notebook that
 fails, writes to stderr or grows beyond the limits is refused and left as it was. Needs the extra
 `test` (kaleido, pillow) and a Chromium; nothing else in oss_lab imports this file.
@@ -29,21 +29,21 @@ from oss_lab.plots.figure import PLOTLY, picture
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG = "image/png"
 KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
-COLOURS = 48
+COLORS = 48
 CELL_TIMEOUT = 240  # seconds
 FILE_LIMIT = 150 * 1024  # bytes
 OUTPUT_LIMIT = 20 * 1024  # characters of one output, pictures aside
 
 
 def rerun(path: Path) -> int:
-    """Run, normalise and rewrite one notebook; returns its size in bytes.
+    """Run, normalize and rewrite one notebook; returns its size in bytes.
 
     Raises:
         LabError: a cell failed or wrote to stderr, or something is too large.
     """
     notebook = nbformat.read(path, as_version=4)
     run(notebook, path)
-    normalise(notebook)
+    normalize(notebook)
     for number, cell in enumerate(notebook.cells, 1):
         for output in cell.get("outputs", ()):
             check_output(output, f"{path.name}, cell {number}")
@@ -70,7 +70,7 @@ def run(notebook: NotebookNode, path: Path) -> None:
         raise LabError(f"{path.name}: a cell failed: {error.ename}: {error.evalue}") from error
 
 
-def normalise(notebook: NotebookNode) -> None:
+def normalize(notebook: NotebookNode) -> None:
     """Counts 1, 2, 3 ..., tags alone in metadata, whole streams, one static picture a figure."""
     notebook.metadata = NotebookNode(kernelspec=KERNEL, language_info={"name": "python"})
     count = 0
@@ -81,11 +81,11 @@ def normalise(notebook: NotebookNode) -> None:
         if cell.cell_type == "code":
             count += 1
             cell.execution_count = count
-            cell.outputs = [normalised(output, count) for output in joined(cell.outputs)]
+            cell.outputs = [normalized(output, count) for output in joined(cell.outputs)]
 
 
 def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Neighbouring pieces of one stream as one output; where they were cut is chance."""
+    """Neighboring pieces of one stream as one output; where they were cut is chance."""
     whole: list[NotebookNode] = []
     for output in outputs:
         last = whole[-1] if whole else {}
@@ -96,7 +96,7 @@ def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return whole
 
 
-def normalised(output: NotebookNode, count: int) -> NotebookNode:
+def normalized(output: NotebookNode, count: int) -> NotebookNode:
     if output.output_type == "execute_result":
         output.execution_count = count
     if "data" in output:
@@ -109,11 +109,11 @@ def normalised(output: NotebookNode, count: int) -> NotebookNode:
 
 
 def still(content: dict[str, Any]) -> bytes:
-    """A small PNG of plotly JSON: few colours, no transparency."""
+    """A small PNG of plotly JSON: few colors, no transparency."""
     figure = go.Figure(data=content["data"], layout=content["layout"])
     shrunk = io.BytesIO()
     with Image.open(io.BytesIO(picture(figure))) as image:
-        few = image.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
+        few = image.convert("RGB").quantize(COLORS, Image.Quantize.MAXCOVERAGE)
         few.save(shrunk, "png", optimize=True)
     return shrunk.getvalue()
 
@@ -129,7 +129,7 @@ def check_output(output: NotebookNode, where: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Re-run and normalise notebooks in place.")
+    parser = argparse.ArgumentParser(description="Re-run and normalize notebooks in place.")
     parser.add_argument("notebooks", nargs="+", type=Path)
     try:
         for path in parser.parse_args(arguments).notebooks:

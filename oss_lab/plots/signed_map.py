@@ -1,6 +1,6 @@
-"""Maps of signed numbers, cell by cell: what they share in colour, text and axes.
+"""Maps of signed numbers, cell by cell: what they share in color, text and axes.
 
-Colours run from orange (negative) over pale to purple (positive), which colour-blind readers can
+Colors run from orange (negative) over pale to purple (positive), which color-blind readers can
 tell apart; the number stands in the cell.
 """
 

@@ -1,6 +1,6 @@
 """What the sinks take: the share of attention that goes to no token, head by head.
 
-Averages over the positions that are given. A sink is one learnt number a head; what it takes,
+Averages over the positions that are given. A sink is one learned number a head; what it takes,
 no token gets.
 """
 

@@ -1,7 +1,7 @@
-"""How figures look: colours, channels with their patterns, base layout, legend, marked sections.
+"""How figures look: colors, channels with their patterns, base layout, legend, marked sections.
 
-Colours are from plotly's colour-blind safe sets (Safe, Cividis) and never stand alone: bars are
-patterned, cells carry numbers, lines are dashed. Paper is transparent and text a middle grey:
+Colors are from plotly's color-blind safe sets (Safe, Cividis) and never stand alone: bars are
+patterned, cells carry numbers, lines are dashed. Paper is transparent and text a middle gray:
 contrast 4.5 : 1 on JupyterLab's light background, 4.2 : 1 on its dark one.
 """
 
@@ -18,7 +18,7 @@ from oss_lab.errors import LabError
 from oss_lab.plots.tokens import plotly_text, visible
 from oss_lab.record.token_labels import TokenLabel, sections
 
-GREY = "#777777"
+GRAY = "#777777"
 FAINT = "rgba(119,119,119,0.35)"
 MONOSPACE = "DejaVu Sans Mono, Menlo, Consolas, monospace"
 SCALE = "Cividis"
@@ -28,9 +28,9 @@ BELOW = {"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "
 
 @dataclass(frozen=True)
 class ChannelStyle:
-    """A colour of plotly's Safe set and a bar pattern."""
+    """A color of plotly's Safe set and a bar pattern."""
 
-    colour: str
+    color: str
     pattern: str
 
 
@@ -71,7 +71,7 @@ def require_tokens(expected: int, tokens: Sequence[TokenLabel] | None = None) ->
 
 
 def base(figure: go.Figure, title: str, subtitle: str, height: int) -> go.Figure:
-    """Title, transparent paper, grey text; width follows the page."""
+    """Title, transparent paper, gray text; width follows the page."""
     figure.update_layout(
         template="none",
         title={
@@ -83,7 +83,7 @@ def base(figure: go.Figure, title: str, subtitle: str, height: int) -> go.Figure
         },
         height=height,
         margin={"l": 20, "r": 10, "t": 90, "b": 10},
-        font={"color": GREY, "size": 12},
+        font={"color": GRAY, "size": 12},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
     )
@@ -122,7 +122,7 @@ def mark_sections(figure: go.Figure, tokens: Sequence[TokenLabel], xaxis: str = 
                 y0=0,
                 y1=1,
                 yref="paper",
-                line={"color": GREY, "dash": "dash"},
+                line={"color": GRAY, "dash": "dash"},
             )
         figure.add_annotation(
             text=plotly_text(part.name),

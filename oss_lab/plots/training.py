@@ -1,6 +1,6 @@
 """How a training run went: loss, routing, gradients and speed, from the lines of its log.
 
-A thin line is the log itself (means of neighbouring steps where there are more than POINTS), a
+A thin line is the log itself (means of neighboring steps where there are more than POINTS), a
 thick one its moving mean over a twentieth of the run. Loss by task is in `training_groups.py`.
 """
 
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import BLUE, GREEN, GREY, RED, base, legend_below, plural
+from oss_lab.plots.style import BLUE, GRAY, GREEN, RED, base, legend_below, plural
 
 if TYPE_CHECKING:
     from oss_lab.nano.training.log import Step
 
 POINTS = 400  # of a line
 TICKS = [m * 10.0**n for n in range(-5, 4) for m in (1, 2, 5)]  # of logarithmic axes
-UNIT = "nats a learnt token"
+UNIT = "nats a learned token"
 
 
 def training_loss(steps: Sequence["Step"]) -> Figure:
@@ -60,7 +60,7 @@ def gradient_norm(steps: Sequence["Step"], clip: float) -> Figure:
     norm = values(steps, "gradient_norm")
     figure = go.Figure()
     add_curve(figure, norm, "gradient norm", GREEN)
-    figure.add_hline(clip, line={"color": GREY, "dash": "dash", "width": 1})
+    figure.add_hline(clip, line={"color": GRAY, "dash": "dash", "width": 1})
     subtitle = f"of all weights; above the dashed line at {clip:g} it is clipped"
     layout(figure, "Gradient norm", subtitle, "norm", logarithmic=True)
     return Figure(
@@ -71,15 +71,15 @@ def gradient_norm(steps: Sequence["Step"], clip: float) -> Figure:
 
 
 def speed(steps: Sequence["Step"]) -> Figure:
-    """Learnt tokens a second of wall time; questions and padding are not counted."""
+    """Learned tokens a second of wall time; questions and padding are not counted."""
     tokens, seconds = values(steps, "learnt_tokens"), values(steps, "seconds")
     figure = go.Figure()
     add_curve(figure, tokens / np.maximum(seconds, 1e-3), "tokens/s", GREEN)
-    layout(figure, "Speed", "learnt tokens a second of wall time", "tokens/s")
+    layout(figure, "Speed", "learned tokens a second of wall time", "tokens/s")
     figure.update_yaxes(rangemode="tozero")
     return Figure(
         figure,
-        f"{tokens.sum():,.0f} tokens were learnt in {seconds.sum() / 60:,.1f} minutes,"
+        f"{tokens.sum():,.0f} tokens were learned in {seconds.sum() / 60:,.1f} minutes,"
         f" {tokens.sum() / max(seconds.sum(), 1e-3):,.0f} a second.",
     )
 
@@ -97,7 +97,7 @@ def ending(line: NDArray[np.float64]) -> float:
 
 
 def moving_mean(line: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Each value's mean with `window` // 2 neighbours at either side, as many as there are.
+    """Each value's mean with `window` // 2 neighbors at either side, as many as there are.
 
     >>> moving_mean(np.array([4.0, 2.0, 0.0]), 3).tolist()
     [3.0, 2.0, 1.0]
@@ -109,7 +109,7 @@ def moving_mean(line: NDArray[np.float64], window: int) -> NDArray[np.float64]:
 
 
 def thinned(line: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """(steps, values): at most POINTS means of neighbours."""
+    """(steps, values): at most POINTS means of neighbors."""
     size = ceil(len(line) / POINTS)
     starts = np.arange(0, len(line), size)
     counts = np.diff(np.append(starts, len(line)))
@@ -118,7 +118,7 @@ def thinned(line: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.fl
 
 
 def add_curve(
-    figure: go.Figure, line: NDArray[np.float64], name: str, colour: str, dash: str = "solid"
+    figure: go.Figure, line: NDArray[np.float64], name: str, color: str, dash: str = "solid"
 ) -> None:
     """The line thin and faint, and its moving mean."""
     smooth = moving_mean(line, ceil(len(line) / 20))
@@ -131,7 +131,7 @@ def add_curve(
             name=name,
             showlegend=width > 1,
             opacity=opacity,
-            line={"color": colour, "width": width, "dash": dash if width > 1 else "solid"},
+            line={"color": color, "width": width, "dash": dash if width > 1 else "solid"},
             hovertemplate="step %{x}: %{y:.4~g}<extra>%{fullData.name}</extra>",
         )
 

@@ -71,7 +71,7 @@ def panels(curves: Curves, kind: str) -> Figure:
     )
     figure.update_annotations(font_size=12)
     named = set[str]()
-    for effort, (colour, dash) in LINES.items():
+    for effort, (color, dash) in LINES.items():
         for n, name in enumerate(names):
             if (name, effort) not in curves:
                 continue
@@ -85,7 +85,7 @@ def panels(curves: Curves, kind: str) -> Figure:
                 name=f"{effort} effort",
                 legendgroup=effort,
                 showlegend=effort not in named,
-                line={"color": colour, "dash": dash, "width": 2},
+                line={"color": color, "dash": dash, "width": 2},
                 hovertemplate="step %{x}: %{y:.3f}<extra>%{fullData.name}</extra>",
             )
             named.add(effort)

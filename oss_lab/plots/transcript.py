@@ -1,6 +1,6 @@
 """A reply as the model wrote it: every token, Harmony's own included, grouped by channel.
 
-A channel has its name, a colour at the edge and its count of tokens. Tokens to which the model
+A channel has its name, a color at the edge and its count of tokens. Tokens to which the model
 gave less than SURE are underlined; each one's probability shows under the mouse. Left out: the
 prompt, and the alternatives that were not taken.
 """
@@ -41,7 +41,7 @@ def _block(name: str, pairs: Sequence[Pair]) -> str:
     count = sum(label.part == "content" for label, _ in pairs)
     text = "".join(_span(label, token) for label, token in pairs)
     return (
-        f'<div style="border-left:6px solid {style.colour};padding-left:10px;margin:8px 0">'
+        f'<div style="border-left:6px solid {style.color};padding-left:10px;margin:8px 0">'
         f"<b>{escape(name)}</b> · {plural(count, 'token')}"
         f'<pre style="white-space:pre-wrap;margin:2px 0">{text}</pre></div>'
     )

@@ -1,6 +1,6 @@
 """The same checkpoint as transformers' GptOssForCausalLM, which others' figures come from.
 
-Attention is eager, the only one it has for gpt-oss on a CPU, and it dequantises the experts itself.
+Attention is eager, the only one it has for gpt-oss on a CPU, and it dequantizes the experts itself.
 transformers is no dependency: the extra `test` brings it.
 """
 

@@ -44,7 +44,7 @@ class TokenLabel:
 
 @dataclass(frozen=True)
 class Section:
-    """Neighbouring tokens of one message: positions start ... end - 1."""
+    """Neighboring tokens of one message: positions start ... end - 1."""
 
     name: str
     start: int

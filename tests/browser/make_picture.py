@@ -14,7 +14,7 @@ from test_notebooks import NOTEBOOKS, run_all
 PICTURE = NOTEBOOKS / "images" / "tour.png"
 HEADING = "2. Effort"
 CELLS = ("plots.expert_map(", "plots.attention(")
-COLOURS = 128
+COLORS = 128
 GAP = 24  # pixels between the parts
 
 pytestmark = pytest.mark.browser
@@ -33,7 +33,7 @@ def test_take_the_picture(open_notebook, served: Path) -> None:
         cell.scroll_into_view_if_needed()
         page.wait_for_timeout(3000)
         cells.append(Image.open(io.BytesIO(cell.screenshot())))
-    joined(window, stacked(cells)).quantize(COLOURS).save(PICTURE, optimize=True)
+    joined(window, stacked(cells)).quantize(COLORS).save(PICTURE, optimize=True)
 
 
 def stacked(parts: list[Image.Image]) -> Image.Image:

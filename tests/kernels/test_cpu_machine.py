@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("numba", reason="numba is not installed")
 
-from oss_kernels.cpu import dequantise, e2m1_layouts, machine
+from oss_kernels.cpu import dequantize, e2m1_layouts, machine
 from oss_kernels.cpu.numbers import as_numpy
 
 PATHS = list(machine.NEEDS)
@@ -40,12 +40,12 @@ def test_a_path_hides_the_faster_ones_and_what_only_they_need(forced, monkeypatc
     assert e2m1_layouts.path_for(torch.bfloat16, 90) == path
     assert machine.multiplies_bfloat16() == (path == "avx512_bf16")
     ways = []
-    for way in ("dequantise_by_group", "dequantise_by_number"):
-        monkeypatch.setattr(dequantise, way, lambda way=way: lambda *_: ways.append(way))
+    for way in ("dequantize_by_group", "dequantize_by_number"):
+        monkeypatch.setattr(dequantize, way, lambda way=way: lambda *_: ways.append(way))
     blocks, scales = torch.zeros(1, 2, 16, dtype=torch.uint8), torch.zeros(1, 2, dtype=torch.uint8)
     out = torch.empty(1, 64, dtype=torch.bfloat16)
-    dequantise.dequantise(*(as_numpy(each) for each in (blocks, scales, out)))
-    assert ways == [f"dequantise_by_{'group' if path.startswith('avx512') else 'number'}"]
+    dequantize.dequantize(*(as_numpy(each) for each in (blocks, scales, out)))
+    assert ways == [f"dequantize_by_{'group' if path.startswith('avx512') else 'number'}"]
 
 
 def test_without_the_variable_everything_is_taken(forced):

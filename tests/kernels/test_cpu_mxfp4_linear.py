@@ -6,13 +6,13 @@ one type here and the other in the slow tests, and every test but one has a bias
 
 import pytest
 import torch
-from oss_kernels.mxfp4.reference import dequantise as exact_numbers
+from oss_kernels.mxfp4.reference import dequantize as exact_numbers
 from oss_kernels.mxfp4_linear import reference
 
 pytest.importorskip("numba", reason="numba is not installed")
 
 from oss_kernels.cpu import machine
-from oss_kernels.cpu.dequantise import dequantise_by_group, dequantise_by_number
+from oss_kernels.cpu.dequantize import dequantize_by_group, dequantize_by_number
 from oss_kernels.cpu.numbers import as_numpy
 from oss_kernels.mxfp4_linear import cpu
 
@@ -174,13 +174,13 @@ def test_the_public_function_is_the_reference(rng, random_mxfp4, dtype, tokens, 
     check(got, x, blocks, scales, bias, dtype, sums=2e-6)
 
 
-WAYS = [(dequantise_by_number, dtype) for dtype in ROUNDING]
+WAYS = [(dequantize_by_number, dtype) for dtype in ROUNDING]
 if "avx512" in machine.paths():
-    WAYS.append((dequantise_by_group, torch.bfloat16))
+    WAYS.append((dequantize_by_group, torch.bfloat16))
 
 
 @pytest.mark.parametrize(("way", "dtype"), WAYS)
-def test_dequantised_numbers_are_the_references_bit_for_bit(way, dtype):
+def test_dequantized_numbers_are_the_references_bit_for_bit(way, dtype):
     # Row u has every byte, under the scale u.
     blocks = torch.arange(256, dtype=torch.uint8).view(16, 16).repeat(256, 1, 1)
     scales = torch.arange(256, dtype=torch.uint8)[:, None].repeat(1, 16)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from oss_kernels.experts import reference
 from oss_kernels.experts.weights import ExpertWeights
-from oss_kernels.mxfp4 import NAN_SCALE, dequantise, quantise
+from oss_kernels.mxfp4 import NAN_SCALE, dequantize, quantize
 
 from oss_lab.config import ModelConfig
 from oss_lab.model.experts import PackedExperts
@@ -18,7 +18,7 @@ from oss_kernels.experts.grouping import tile_count, tiles_of
 
 ALPHA = 1.702
 LIMIT = 1.0  # 7 in the models; lower, so that random numbers reach it
-UNIT = 2**-24  # half the distance of neighbouring float32, relative
+UNIT = 2**-24  # half the distance of neighboring float32, relative
 
 # tokens, slots, experts, hidden, width, each with one type here and the other in the slow tests
 DECODED = [
@@ -47,8 +47,8 @@ def made_weights(rng, device, dtype, experts, hidden, width) -> ExpertWeights:
     def normal(*shape):
         return torch.randn(*shape, generator=rng)
 
-    gate_up = quantise(normal(experts, 2 * width, hidden) * hidden**-0.5)
-    down = quantise(normal(experts, hidden, width) * width**-0.5)
+    gate_up = quantize(normal(experts, 2 * width, hidden) * hidden**-0.5)
+    down = quantize(normal(experts, hidden, width) * width**-0.5)
     biases = normal(experts, 2 * width).to(dtype), normal(experts, hidden).to(dtype)
     every = (*gate_up, biases[0], *down, biases[1])
     return ExpertWeights(*(tensor.to(device) for tensor in every))
@@ -71,7 +71,7 @@ def exact(x, ids, weights, experts: ExpertWeights, rounding: float = 0.0):
     """
 
     def matrix(blocks, scales, expert):
-        return dequantise(blocks[expert], scales[expert], torch.float64)
+        return dequantize(blocks[expert], scales[expert], torch.float64)
 
     out = torch.zeros(x.shape, dtype=torch.float64, device=x.device)
     bound = torch.zeros_like(out)

@@ -70,7 +70,7 @@ def test_every_element_of_a_poisoned_output_is_written_and_nothing_else(rng, dev
     assert memory[4].isnan().all()
 
 
-def test_a_token_does_not_depend_on_its_neighbours(rng, device):
+def test_a_token_does_not_depend_on_its_neighbors(rng, device):
     x, weight, bias, residual = make(rng, device, torch.float32, 5, 18, 96)
     assert residual is not None
     alone = [kernel.linear(x[n, None], weight, bias, residual[n, None]) for n in range(5)]

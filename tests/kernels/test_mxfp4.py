@@ -47,7 +47,7 @@ def test_the_checkpoints_sizes_and_the_coder_have_one_block() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_every_code_at_every_scale_is_the_ocp_number(dtype):
     codes = torch.arange(16, dtype=torch.uint8).repeat(2).expand(256, 1, 32)
-    decoded = mxfp4.dequantise(
+    decoded = mxfp4.dequantize(
         mxfp4.pack_nibbles(codes), torch.arange(256, dtype=torch.uint8)[:, None], dtype
     )
     expected = torch.tensor(
@@ -60,7 +60,7 @@ def test_every_code_at_every_scale_is_the_ocp_number(dtype):
 
 def test_the_low_nibble_comes_first():
     block = torch.full((1, 16), 0xF2, dtype=torch.uint8)
-    decoded = mxfp4.dequantise(block, torch.tensor([128], dtype=torch.uint8))
+    decoded = mxfp4.dequantize(block, torch.tensor([128], dtype=torch.uint8))
     assert decoded.tolist() == [2.0, -12.0] * 16
 
 
@@ -75,23 +75,23 @@ def test_nibbles_unpack_in_order_and_pack_back():
 
 def test_a_nan_scale_makes_its_own_block_nan_and_no_other():
     scales = torch.tensor([[127, mxfp4.NAN_SCALE]], dtype=torch.uint8)
-    decoded = mxfp4.dequantise(torch.full((1, 2, 16), 0x22, dtype=torch.uint8), scales)
+    decoded = mxfp4.dequantize(torch.full((1, 2, 16), 0x22, dtype=torch.uint8), scales)
     assert decoded[0, :32].eq(1).all()
     assert decoded[0, 32:].isnan().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("scales", [FINITE_SCALES, range(117, 128)], ids=["all", "usual"])
-def test_quantising_decoded_blocks_again_changes_nothing(dtype, scales):
-    decoded = mxfp4.dequantise(*random_blocks(1, scales), dtype)
-    again = mxfp4.dequantise(*mxfp4.quantise(decoded), dtype)
+def test_quantizing_decoded_blocks_again_changes_nothing(dtype, scales):
+    decoded = mxfp4.dequantize(*random_blocks(1, scales), dtype)
+    again = mxfp4.dequantize(*mxfp4.quantize(decoded), dtype)
     assert same(decoded, again)
 
 
 def test_the_smallest_and_largest_scales_survive():
     for byte in (0, 1, 2, 252):
-        decoded = mxfp4.dequantise(*random_blocks(byte, range(byte, byte + 1), 500))
-        assert same(decoded, mxfp4.dequantise(*mxfp4.quantise(decoded)))
+        decoded = mxfp4.dequantize(*random_blocks(byte, range(byte, byte + 1), 500))
+        assert same(decoded, mxfp4.dequantize(*mxfp4.quantize(decoded)))
 
 
 def nearest(weight: torch.Tensor) -> torch.Tensor:
@@ -117,11 +117,11 @@ def test_rounds_to_the_nearest_number(dtype, spread):
     weight = torch.randn(500, 64, generator=generator)
     weight *= 2.0 ** (torch.randn(500, 1, generator=generator) * spread)
     weight = weight.to(dtype)
-    blocks, scales = mxfp4.quantise(weight)
-    assert same(mxfp4.dequantise(blocks, scales, torch.float64), nearest(weight))
+    blocks, scales = mxfp4.quantize(weight)
+    assert same(mxfp4.dequantize(blocks, scales, torch.float64), nearest(weight))
 
 
-def test_ties_go_to_the_even_code_and_their_neighbours_do_not():
+def test_ties_go_to_the_even_code_and_their_neighbors_do_not():
     ties = {0.25: 0.0, 0.75: 1.0, 1.25: 1.0, 1.75: 2.0, 2.5: 2.0, 3.5: 4.0, 5.0: 4.0}
     weight = torch.zeros(6, 32)
     weight[:, 0] = 6.0  # makes the scale one
@@ -130,18 +130,18 @@ def test_ties_go_to_the_even_code_and_their_neighbours_do_not():
         weight[2, column] = torch.nextafter(torch.tensor(tie), torch.tensor(9.0))
         weight[3, column] = torch.nextafter(torch.tensor(tie), torch.tensor(0.0))
         weight[4, column], weight[5, column] = even, -even
-    decoded = mxfp4.dequantise(*mxfp4.quantise(weight))
+    decoded = mxfp4.dequantize(*mxfp4.quantize(weight))
     assert same(decoded[0], decoded[4])
     assert torch.equal(decoded[1, 1:8], decoded[5, 1:8])
-    neighbours = decoded[2, 1:8] - decoded[3, 1:8]
-    assert (neighbours > 0).all()  # one ulp on either side rounds to different codes
+    neighbors = decoded[2, 1:8] - decoded[3, 1:8]
+    assert (neighbors > 0).all()  # one ulp on either side rounds to different codes
 
 
 def test_the_largest_of_a_block_never_saturates():
     largest = torch.cat([2.0 ** torch.arange(-120.0, 126) * m for m in (1, 1.49, 1.51, 1.75, 1.99)])
     weight = largest[:, None].expand(-1, 32).contiguous()
-    blocks, scales = mxfp4.quantise(weight)
-    decoded = mxfp4.dequantise(blocks, scales, torch.float64)
+    blocks, scales = mxfp4.quantize(weight)
+    decoded = mxfp4.dequantize(blocks, scales, torch.float64)
     assert (decoded / weight.double() - 1).abs().max() <= 1 / 7  # 3.5 between 3 and 4
     exponents = torch.exp2(scales.double() - mxfp4.SCALE_BIAS)
     assert (largest[:, None].double() <= 6 * exponents).all()
@@ -151,8 +151,8 @@ def test_the_largest_of_a_block_never_saturates():
 def test_zeros_keep_their_sign_and_have_a_usable_scale():
     weight = torch.zeros(1, 64)
     weight[0, ::2] = -0.0
-    blocks, scales = mxfp4.quantise(weight)
-    assert same(mxfp4.dequantise(blocks, scales), weight)
+    blocks, scales = mxfp4.quantize(weight)
+    assert same(mxfp4.dequantize(blocks, scales), weight)
     assert (scales == mxfp4.SCALE_BIAS).all()
 
 
@@ -160,7 +160,7 @@ def test_numbers_below_the_smallest_scale_round_there():
     smallest = 2.0**-128  # code 1 under scale byte 0
     weight = torch.tensor([[1.0, 0.5, 0.501, 1.5, 2.5, -0.4] + [0.0] * 26], dtype=torch.float64)
     weight = (weight * smallest).float()
-    decoded = mxfp4.dequantise(*mxfp4.quantise(weight), torch.float64) / smallest
+    decoded = mxfp4.dequantize(*mxfp4.quantize(weight), torch.float64) / smallest
     assert decoded[0, :6].tolist() == [1.0, 0.0, 1.0, 2.0, 2.0, 0.0]
     assert torch.signbit(decoded[0, 5])
 
@@ -170,18 +170,18 @@ def test_refuses_what_mxfp4_cannot_hold(bad):
     weight = torch.ones(2, 32, dtype=torch.float64)
     weight[1, 7] = bad
     with pytest.raises(ValueError, match="cannot hold"):
-        mxfp4.quantise(weight)
+        mxfp4.quantize(weight)
 
 
 @pytest.mark.parametrize("shape", [(32,), (3, 32), (2, 3, 96), (0, 64)])
 def test_shapes(shape):
-    blocks, scales = mxfp4.quantise(torch.ones(shape))
+    blocks, scales = mxfp4.quantize(torch.ones(shape))
     assert blocks.shape == (*shape[:-1], shape[-1] // 32, 16)
     assert scales.shape == (*shape[:-1], shape[-1] // 32)
     assert blocks.dtype == scales.dtype == torch.uint8
-    assert mxfp4.dequantise(blocks, scales).shape == shape
+    assert mxfp4.dequantize(blocks, scales).shape == shape
     with pytest.raises(RuntimeError):
-        mxfp4.quantise(torch.ones(*shape[:-1], 33))
+        mxfp4.quantize(torch.ones(*shape[:-1], 33))
 
 
 def test_the_floor_rule_is_the_ocp_definition():
@@ -190,14 +190,14 @@ def test_the_floor_rule_is_the_ocp_definition():
     generator = torch.Generator().manual_seed(4)
     weight = torch.randn(500, 32, generator=generator, dtype=torch.float64)
     weight = (weight * 2.0 ** (torch.randn(500, 1, generator=generator) * 20)).float()
-    blocks, scales = mxfp4.quantise(weight, "floor")
+    blocks, scales = mxfp4.quantize(weight, "floor")
     powers = torch.tensor([2.0**exponent for exponent in range(-149, 128)], dtype=torch.float64)
     largest = weight.double().abs().amax(-1, keepdim=True)
     unit = powers.where(powers <= largest, 0).amax(-1, keepdim=True) / 4
     assert torch.equal(torch.exp2(scales.double() - mxfp4.SCALE_BIAS), unit)
     values = torch.tensor([e2m1(code) for code in range(16)], dtype=torch.float64)
     best = ((weight.double() / unit)[..., None] - values).abs().amin(-1)
-    decoded = mxfp4.dequantise(blocks, scales, torch.float64)
+    decoded = mxfp4.dequantize(blocks, scales, torch.float64)
     assert torch.equal((weight.double() - decoded).abs() / unit, best)
     saturated = largest > 6 * unit
     assert 0 < saturated.sum() < 500
@@ -207,20 +207,20 @@ def test_the_floor_rule_is_the_ocp_definition():
 def test_the_rules_differ_exactly_where_the_largest_would_saturate():
     weight = torch.zeros(5, 32)
     weight[:, 3] = torch.tensor([4.0, 6.0, 6.0001, 7.9, 8.0])
-    fit, floor = (mxfp4.quantise(weight, rule)[1].flatten().tolist() for rule in ("fit", "floor"))
+    fit, floor = (mxfp4.quantize(weight, rule)[1].flatten().tolist() for rule in ("fit", "floor"))
     assert fit == [127, 127, 128, 128, 128]
     assert floor == [127, 127, 127, 127, 128]
 
 
 @pytest.mark.parametrize("scales", [FINITE_SCALES, range(117, 128)], ids=["all", "usual"])
 def test_the_floor_rule_changes_nothing_in_decoded_blocks(scales):
-    decoded = mxfp4.dequantise(*random_blocks(5, scales))
-    assert same(decoded, mxfp4.dequantise(*mxfp4.quantise(decoded, "floor")))
+    decoded = mxfp4.dequantize(*random_blocks(5, scales))
+    assert same(decoded, mxfp4.dequantize(*mxfp4.quantize(decoded, "floor")))
 
 
 def test_the_largest_float_saturates_under_the_floor_rule_only():
     weight = torch.full((1, 32), torch.finfo(torch.float32).max)
-    assert mxfp4.quantise(weight, "fit")[1].item() == 253
-    blocks, scales = mxfp4.quantise(weight, "floor")
+    assert mxfp4.quantize(weight, "fit")[1].item() == 253
+    blocks, scales = mxfp4.quantize(weight, "floor")
     assert scales.item() == 252
-    assert mxfp4.dequantise(blocks, scales)[0, 0] == 1.5 * 2.0**127
+    assert mxfp4.dequantize(blocks, scales)[0, 0] == 1.5 * 2.0**127

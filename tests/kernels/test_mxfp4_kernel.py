@@ -29,8 +29,8 @@ def every_pair() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_byte_under_every_scale_decodes_to_the_references_bits(device, dtype):
     blocks, scales = every_pair()
-    decoded = kernel.dequantise(blocks.to(device), scales.to(device), dtype).cpu()
-    assert same(decoded, reference.dequantise(blocks, scales, dtype))
+    decoded = kernel.dequantize(blocks.to(device), scales.to(device), dtype).cpu()
+    assert same(decoded, reference.dequantize(blocks, scales, dtype))
     assert decoded[255].isnan().all()
     assert not decoded[:255].isnan().any()
     tiny = torch.finfo(torch.float32).tiny
@@ -40,42 +40,42 @@ def test_every_byte_under_every_scale_decodes_to_the_references_bits(device, dty
 def test_nibbles_in_the_other_order_would_be_noticed(device):
     blocks, scales = (tensor[127:129] for tensor in every_pair())
     swapped = (blocks << 4) | (blocks >> 4)
-    decoded = kernel.dequantise(swapped.to(device), scales.to(device)).cpu()
-    assert not same(decoded, reference.dequantise(blocks, scales))
+    decoded = kernel.dequantize(swapped.to(device), scales.to(device)).cpu()
+    assert not same(decoded, reference.dequantize(blocks, scales))
 
 
 @pytest.mark.parametrize("rows", [(), (1,), (3,), (2, 5), (129,), (0,)])
 def test_shapes(rng, device, rows):
     blocks = torch.randint(0, 256, (*rows, 3, 16), generator=rng, dtype=torch.uint8)
     scales = torch.randint(100, 140, (*rows, 3), generator=rng, dtype=torch.uint8)
-    decoded = kernel.dequantise(blocks.to(device), scales.to(device))
-    assert same(decoded.cpu(), reference.dequantise(blocks, scales))
-    again = kernel.quantise(decoded)
-    for ours, theirs in zip(again, reference.quantise(decoded.cpu()), strict=True):
+    decoded = kernel.dequantize(blocks.to(device), scales.to(device))
+    assert same(decoded.cpu(), reference.dequantize(blocks, scales))
+    again = kernel.quantize(decoded)
+    for ours, theirs in zip(again, reference.quantize(decoded.cpu()), strict=True):
         assert same(ours.cpu(), theirs)
 
 
 def test_inputs_need_not_be_contiguous(rng, device):
     blocks = torch.randint(0, 256, (6, 4, 16), generator=rng, dtype=torch.uint8).to(device)
     scales = torch.randint(100, 140, (6, 4), generator=rng, dtype=torch.uint8).to(device)
-    decoded = kernel.dequantise(blocks[::2, 1:3], scales[::2, 1:3]).cpu()
-    assert same(decoded, reference.dequantise(blocks.cpu(), scales.cpu())[::2, 32:96])
+    decoded = kernel.dequantize(blocks[::2, 1:3], scales[::2, 1:3]).cpu()
+    assert same(decoded, reference.dequantize(blocks.cpu(), scales.cpu())[::2, 32:96])
     weight = torch.randn(64, 5, generator=rng).T
-    assert same(kernel.quantise(weight.to(device))[0].cpu(), reference.quantise(weight)[0])
+    assert same(kernel.quantize(weight.to(device))[0].cpu(), reference.quantize(weight)[0])
 
 
 def test_every_output_is_written_and_nothing_behind_it(device):
     blocks, scales = (tensor.flatten(0, 1)[:130].to(device) for tensor in every_pair())
     scales = scales.flatten()[:130].contiguous()
     out = torch.full((131, 32), float("nan"), device=device)
-    kernel.launch_dequantise(blocks, scales, out)()
+    kernel.launch_dequantize(blocks, scales, out)()
     assert out[:130].isfinite().all()
     assert out[130].isnan().all()
     for fill in (0, 255):
         packed = torch.full((131, 16), fill, dtype=torch.uint8, device=device)
         bytes_ = torch.full((131,), fill, dtype=torch.uint8, device=device)
-        kernel.launch_quantise(out[:130], packed[:130], bytes_[:130], "fit")()
-        assert same(packed[:130].cpu(), reference.quantise(out[:130].cpu())[0][:, 0])
+        kernel.launch_quantize(out[:130], packed[:130], bytes_[:130], "fit")()
+        assert same(packed[:130].cpu(), reference.quantize(out[:130].cpu())[0][:, 0])
         assert (packed[130] == fill).all()
         assert bytes_[130] == fill
 
@@ -112,19 +112,19 @@ def awkward(rng: torch.Generator) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.float64])
-def test_quantises_to_the_references_bytes(rng, device, dtype, rule):
+def test_quantizes_to_the_references_bytes(rng, device, dtype, rule):
     for name, weight in awkward(rng).items():
         weight = weight.to(dtype)
         weight = weight.where(weight.isfinite(), 1.0)  # the largest float32 is none in bfloat16
-        blocks, scales = kernel.quantise(weight.to(device), rule)
-        expected_blocks, expected_scales = reference.quantise(weight, rule)
+        blocks, scales = kernel.quantize(weight.to(device), rule)
+        expected_blocks, expected_scales = reference.quantize(weight, rule)
         assert same(scales.cpu(), expected_scales), name
         assert same(blocks.cpu(), expected_blocks), name
 
 
 def test_the_two_rules_differ(rng, device):
     weight = torch.randn(50, 32, generator=rng).to(device)
-    assert not same(kernel.quantise(weight, "fit")[1], kernel.quantise(weight, "floor")[1])
+    assert not same(kernel.quantize(weight, "fit")[1], kernel.quantize(weight, "floor")[1])
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
@@ -132,10 +132,10 @@ def test_refuses_what_mxfp4_cannot_hold(device, bad):
     weight = torch.ones(2, 32, device=device)
     weight[1, 7] = bad
     with pytest.raises(ValueError, match="cannot hold"):
-        kernel.quantise(weight)
+        kernel.quantize(weight)
 
 
 def test_refuses_a_type_whose_exponents_are_too_few(device):
     blocks, scales = (tensor.to(device) for tensor in every_pair())
     with pytest.raises(ValueError, match="float32 or bfloat16"):
-        kernel.dequantise(blocks, scales, torch.float16)
+        kernel.dequantize(blocks, scales, torch.float16)

@@ -176,7 +176,7 @@ def test_the_cache_may_be_a_part_of_a_larger_buffer(rng, device, rounding):
     assert [int(each.isfinite().sum()) for each in larger] == [2 * 2 * 16] * 2
 
 
-def test_a_row_does_not_depend_on_its_neighbours(rng, device):
+def test_a_row_does_not_depend_on_its_neighbors(rng, device):
     step = make(rng, device, torch.float32, batch=3)
     slots = torch.tensor([2, 0, 1], device=device)
     parts = [step.rows(slice(n, n + 1)) for n in range(3)]

@@ -51,7 +51,7 @@ def given(operation: str, tokens: int = 1) -> dict:
         },
         "rms_norm": {"x": x, "scale": ones(128), "eps": EPS},
         "router": {"x": x, "weight": ones(5, 128), "bias": ones(5), "slots": 2},
-        "dequantise": packed(4, groups=8),
+        "dequantize": packed(4, groups=8),
         "attention": {
             "q": ones(2, 4, 1, 16),
             "k": ones(2, 2, 9, 16),
@@ -92,7 +92,7 @@ TRITON = {
     "expert_mlp": "experts.kernel",
     "rms_norm": "rms_norm.kernel",
     "router": "router.kernel",
-    "dequantise": "mxfp4.kernel",
+    "dequantize": "mxfp4.kernel",
     "attention": "attention.kernel",
     "qkv_rope": "qkv_rope.kernel",
     "unembed": "unembed.kernel",
@@ -147,7 +147,7 @@ WRONG = {
         ("bias", ones(4)),
         ("slots", 6),
     ],
-    "dequantise": [
+    "dequantize": [
         ("blocks", ones(2, 8, 16, dtype=BYTE)),
         ("blocks", ones(4, 8, 8, dtype=BYTE)),
         ("scales", ones(4, 8, dtype=INT)),
@@ -238,7 +238,7 @@ def test_weights_of_experts_that_do_not_fit_each_other_are_refused(name, wrong):
 
 @pytest.mark.parametrize("tokens", [1, 40])
 @pytest.mark.parametrize(
-    ("place", "operation", "module"), [each for each in EVERY if each[1] != "dequantise"]
+    ("place", "operation", "module"), [each for each in EVERY if each[1] != "dequantize"]
 )
 def test_a_gradient_is_refused_and_not_lost(device, place, operation, module, tokens):
     arguments = given(operation, tokens)

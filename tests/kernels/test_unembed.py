@@ -139,7 +139,7 @@ def test_what_is_not_a_number_is_not_chosen(rng, device, operation):
     assert ids.tolist() == [0, 0]  # an id of the vocabulary in any case
 
 
-def test_a_row_does_not_depend_on_its_neighbours(rng, device):
+def test_a_row_does_not_depend_on_its_neighbors(rng, device):
     x, scale, weight, seed, at = make(rng, device, torch.float32, 18, 70, 32)
     ids, logprobs = kernel.unembed(x, scale, EPS, weight, 1.0, seed, at)
     for row in (0, 17):

@@ -12,7 +12,7 @@ pytest.importorskip("triton", reason="triton is not installed")
 from oss_kernels.attention.kernel import attention
 from oss_kernels.experts.kernel import expert_mlp
 from oss_kernels.linear.kernel import linear
-from oss_kernels.mxfp4.kernel import dequantise
+from oss_kernels.mxfp4.kernel import dequantize
 from oss_kernels.mxfp4_linear.kernel import mxfp4_linear
 from oss_kernels.qkv_rope.kernel import qkv_rope
 from oss_kernels.rms_norm.kernel import rms_norm
@@ -58,7 +58,7 @@ def given(rng, device, random_mxfp4):
             rms_norm: lambda: [normal(2, 64), normal(64), EPS],
             linear: lambda: [normal(2, 64), normal(5, 64), normal(5), normal(2, 5)],
             router: lambda: [normal(2, 64), normal(8, 64), 50 * normal(8), 4],
-            dequantise: lambda: [*packed(6, groups=4)],
+            dequantize: lambda: [*packed(6, groups=4)],
             mxfp4_linear: lambda: [normal(2, 128), *packed(6, groups=4), normal(6)],
             "few experts": lambda: experts_of(2),
             "many experts": lambda: experts_of(9),
@@ -86,7 +86,7 @@ def call(operation, arguments):
 
 
 OPERATIONS = [
-    *(rms_norm, linear, router, dequantise, mxfp4_linear, "few experts", "many experts"),
+    *(rms_norm, linear, router, dequantize, mxfp4_linear, "few experts", "many experts"),
     *(attention, qkv_rope, unembed),
 ]
 

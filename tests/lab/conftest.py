@@ -32,7 +32,7 @@ from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
 from oss_lab.model import Recorder, Transformer, no_hooks
 from oss_lab.nano.training.export import export
-from oss_lab.nano.training.quantised import RoundedExperts
+from oss_lab.nano.training.quantized import RoundedExperts
 from oss_lab.nano.training.recipe import STATE, Recipe, keep_recipe
 from oss_lab.nano.training.state import save_state
 from oss_lab.proof.transformers_model import read_folder
@@ -375,7 +375,7 @@ def outcomes():
 @pytest.fixture(scope="session")
 def load_in_transformers():
     """`load_in_transformers(folder)`: GptOssForCausalLM in float32 with eager attention, its
-    experts dequantised by transformers itself; or a skip."""
+    experts dequantized by transformers itself; or a skip."""
     pytest.importorskip(
         "transformers", reason="transformers is not installed (the extra `test` holds it)"
     )

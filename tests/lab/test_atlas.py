@@ -14,7 +14,7 @@ from oss_lab.analysis.routing.atlas import atlas
 from oss_lab.analysis.routing.baselines import predictability
 from oss_lab.analysis.routing.coactivation import coactivation, pair_probabilities
 from oss_lab.analysis.routing.corpus import Corpus, routing_corpus
-from oss_lab.analysis.routing.paths import neighbours
+from oss_lab.analysis.routing.paths import neighbors
 from oss_lab.analysis.statistics.bootstrap import resampled
 from oss_lab.errors import LabError
 from oss_lab.hooks.selection import Selection
@@ -274,8 +274,8 @@ def test_pairs_of_independent_choices_are_as_expected():
     np.testing.assert_allclose(found.ratio.value[0][off], 1, atol=0.08)
 
 
-def test_neighbours_by_path_equal_plain_loops(traces, corpus):
-    found = neighbours(corpus, 2, 7, count=5, pairs=4000)
+def test_neighbors_by_path_equal_plain_loops(traces, corpus):
+    found = neighbors(corpus, 2, 7, count=5, pairs=4000)
     paths = {
         (n, p): [set(trace.tensors[f"moe.expert_ids/{k}"][p].tolist()) for k in range(LAYERS)]
         for n, trace in enumerate(traces)
@@ -334,7 +334,7 @@ def test_fifty_thousand_tokens_take_seconds():
     atlas(corpus, resamples=200)
     predictability(corpus)
     coactivation(corpus, resamples=50)
-    neighbours(corpus, 3, 3)
+    neighbors(corpus, 3, 3)
     assert time.process_time() - began < 20
 
 
@@ -350,9 +350,9 @@ def test_mistakes_are_one_sentence(traces, corpus):
         (lambda: atlas(corpus, resamples=0), "resamples is 0"),
         (lambda: predictability(corpus, shuffles=0), "shuffles is 0"),
         (lambda: predictability(routing_corpus(traces[:1], EXPERTS)), "there is one sequence"),
-        (lambda: neighbours(corpus, 0, 999), "holds no position 999; it holds some of 0 to 19"),
-        (lambda: neighbours(corpus, 16, 0), "no sequence 16; they are 0 to 15"),
-        (lambda: neighbours(corpus, 0, 0, count=0), "count is 0"),
+        (lambda: neighbors(corpus, 0, 999), "holds no position 999; it holds some of 0 to 19"),
+        (lambda: neighbors(corpus, 16, 0), "no sequence 16; they are 0 to 15"),
+        (lambda: neighbors(corpus, 0, 0, count=0), "count is 0"),
     ):
         with pytest.raises(LabError, match=message):
             call()

@@ -237,7 +237,7 @@ def test_a_small_expert_cache_changes_no_bit_and_stays_within_its_bytes(
     assert cache.bytes == sum(matrix.nbytes for matrix in cache._matrices.values())
 
 
-def test_an_unbounded_expert_cache_dequantises_each_matrix_once(config, random_model, tokens):
+def test_an_unbounded_expert_cache_dequantizes_each_matrix_once(config, random_model, tokens):
     model = random_model(config)
     cache = ExpertCache()
     for module in model.modules():

@@ -276,7 +276,7 @@ def test_names_of_the_other_layout(write_tiny, layout):
     assert "config.json is written as in the" in defect.sentence
 
 
-def test_dequantised_experts(write_tiny):
+def test_dequantized_experts(write_tiny):
     folder = write_tiny("huggingface")
     tensors = {}
     for layer in (0, 1):
@@ -287,7 +287,7 @@ def test_dequantised_experts(write_tiny):
     change(folder / MODEL, **tensors)
     found = defects(folder, "dtype")
     assert len(found) == 4
-    assert "holds experts dequantised to BF16; save them in MXFP4" in found[0].sentence
+    assert "holds experts dequantized to BF16; save them in MXFP4" in found[0].sentence
 
 
 def test_transformers_own_bf16_save_is_refused_helpfully(tmp_path, tiny_config):

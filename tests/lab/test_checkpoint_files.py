@@ -255,7 +255,7 @@ def test_transformers_loads_the_same_numbers(write_tiny, tiny_config):
         assert torch.equal(theirs[f"model.layers.1.self_attn.{name}_proj.weight"], rows)
     for ours, name in (("mlp1", "gate_up_proj"), ("mlp2", "down_proj")):
         packed = f"block.1.mlp.{ours}_weight"
-        weight = mxfp4.dequantise(tensors[f"{packed}.blocks"], tensors[f"{packed}.scales"])
+        weight = mxfp4.dequantize(tensors[f"{packed}.blocks"], tensors[f"{packed}.scales"])
         stored = theirs[f"model.layers.1.mlp.experts.{name}"]
         assert torch.equal(stored.float(), weight.transpose(1, 2))
     assert torch.equal(theirs["lm_head.weight"], tensors["unembedding.weight"])

@@ -46,7 +46,7 @@ def evaluate(random_nano, capsys):
 
 @pytest.fixture
 def problems(tmp_path):
-    """A file of twelve questions; the second half counts towards a row of its own."""
+    """A file of twelve questions; the second half counts toward a row of its own."""
     path = tmp_path / "mine.jsonl"
     more = [{}] * 6 + [{"name": "later"}] * 6
     values = [{"prompt": "?" * n, "answer": n} | extra for n, extra in enumerate(more, 1)]

@@ -37,7 +37,7 @@ def random_nano(write_tiny, tiny_config):
     return str(write_tiny(config=replace(tiny_config, vocab_size=640)))
 
 
-def test_channels_are_labelled(call):
+def test_channels_are_labeled(call):
     assert call(THOUGHT + ANSWER, "6*7?") == (0, "[analysis]\nsix sevens\n[final]\n42\n", "")
 
 
@@ -191,12 +191,12 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def colours(monkeypatch):
+def colors(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
 
 
-def test_on_a_terminal_channels_differ_in_colour_too(colours):
+def test_on_a_terminal_channels_differ_in_color_too(colors):
     shown = {}
     for channel in ("analysis", "commentary", "final"):
         terminal = Terminal()
@@ -209,7 +209,7 @@ def test_on_a_terminal_channels_differ_in_colour_too(colours):
     assert all("\x1b[" in text for text in shown.values())
 
 
-def test_escape_sequences_from_outside_reach_no_terminal(colours):
+def test_escape_sequences_from_outside_reach_no_terminal(colors):
     terminal = Terminal()
     transcript = Transcript(terminal)
     evil = "a\x1b]0;title\x07\x9b31m\r\x08\x7f"
@@ -222,7 +222,7 @@ def test_escape_sequences_from_outside_reach_no_terminal(colours):
     assert "\\x1b]0;title\\x07\\x9b31m\\x0d\\x08\\x7f" in written
 
 
-def test_no_terminal_gets_no_colour(monkeypatch):
+def test_no_terminal_gets_no_color(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     plain = io.StringIO()
     transcript = Transcript(plain)

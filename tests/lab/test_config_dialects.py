@@ -1,4 +1,4 @@
-"""Both spellings of config.json: what is honoured, what is refused, and by which name."""
+"""Both spellings of config.json: what is honored, what is refused, and by which name."""
 
 import copy
 import json

@@ -70,7 +70,7 @@ def test_what_is_done_is_left_out(answering_lab, asked, outcomes, successor):
     assert sum(lab.batches) == 3
 
 
-def test_prompts_of_similar_length_are_neighbours():
+def test_prompts_of_similar_length_are_neighbors():
     rng = Random(0)
     lengths = [rng.randrange(5, 90) for _ in range(2 * BUCKET + 9)]
     order = by_length(lengths)

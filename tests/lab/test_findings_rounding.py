@@ -7,7 +7,7 @@ from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
 from oss_lab.model import Transformer
 from oss_lab.nano.studies import rounding
-from oss_lab.nano.training.quantised import RoundedExperts
+from oss_lab.nano.training.quantized import RoundedExperts
 from oss_lab.nano.training.recipe import RECIPE, STATE, Recipe, keep_recipe, read_recipe
 from oss_lab.nano.training.state import save_state
 

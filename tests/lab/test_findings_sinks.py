@@ -20,7 +20,7 @@ from oss_lab.nano.studies.problems import drawn, marks
 
 @pytest.fixture
 def short(monkeypatch):
-    """One task, few problems: of a model that learnt nothing, replies of 400 tokens."""
+    """One task, few problems: of a model that learned nothing, replies of 400 tokens."""
     monkeypatch.setattr(sinks, "TASKS", {"out of reach": sinks.TASKS["out of reach"]})
     monkeypatch.setattr(sinks, "GAIN_PROBLEMS", 2)
     monkeypatch.setattr(sinks, "READ", 3)

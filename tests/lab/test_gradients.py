@@ -172,7 +172,7 @@ def test_a_baseline_of_ones_own(all_experts):
     assert found.baseline.shape == whole.shape
 
 
-def test_weights_stay_packed_and_what_inference_dequantised_serves_as_well(
+def test_weights_stay_packed_and_what_inference_dequantized_serves_as_well(
     random_model, config, tiny
 ):
     lab = Lab(random_model(config), tiny, GREEDY)

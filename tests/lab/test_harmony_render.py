@@ -165,7 +165,7 @@ def test_training_says_when_a_policy_dropped_its_target(tiny):
     assert "training target" in warning
 
 
-def learnt(tiny, messages, **options):
+def learned(tiny, messages, **options):
     """The text under the loss mask, gaps shown as one space."""
     result = render(Conversation(tuple(messages)), tiny, **options)
     runs, text, before = [], b"", False
@@ -180,7 +180,7 @@ def learnt(tiny, messages, **options):
 
 
 def test_loss_mask_of_one_turn(tiny):
-    assert learnt(tiny, [QUESTION, THOUGHT, ANSWER], mode="training") == [
+    assert learned(tiny, [QUESTION, THOUGHT, ANSWER], mode="training") == [
         "<|channel|>analysis<|message|>easy<|end|>"
         "<|start|>assistant<|channel|>final<|message|>4<|return|>"
     ]
@@ -188,7 +188,7 @@ def test_loss_mask_of_one_turn(tiny):
 
 def test_loss_mask_around_a_call(tiny):
     messages = [QUESTION, THOUGHT, CALL, OUTPUT, ANSWER]
-    assert learnt(tiny, messages, mode="training") == [
+    assert learned(tiny, messages, mode="training") == [
         "<|channel|>analysis<|message|>easy<|end|><|start|>assistant<|channel|>commentary"
         " to=functions.f <|constrain|>json<|message|>{}<|call|>",
         "<|channel|>final<|message|>4<|return|>",
@@ -201,14 +201,14 @@ def test_loss_mask_leaves_out_turns_that_lost_their_reasoning(tiny):
         "<|channel|>analysis<|message|>hm<|end|>"
         "<|start|>assistant<|channel|>final<|message|>4<|return|>"
     )
-    assert learnt(tiny, messages, mode="training") == [target]
+    assert learned(tiny, messages, mode="training") == [target]
     # With everything kept the first turn counts too, less the <|end|> that replaced <|return|>.
     first = target.replace("hm", "easy").removesuffix("<|return|>")
-    assert learnt(tiny, messages, mode="training", policy="keep") == [first, target]
+    assert learned(tiny, messages, mode="training", policy="keep") == [first, target]
 
 
 def test_loss_mask_is_empty_without_the_assistant(tiny):
-    assert learnt(tiny, [QUESTION]) == []
+    assert learned(tiny, [QUESTION]) == []
 
 
 def test_response_formats_come_last(tiny):

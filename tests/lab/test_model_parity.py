@@ -1,6 +1,6 @@
 """Logits against transformers' GptOss, its own loader included, on random weights.
 
-Each model is written in both layouts. transformers reads the Hugging Face folder and dequantises
+Each model is written in both layouts. transformers reads the Hugging Face folder and dequantizes
 the experts itself (exact in bfloat16), then computes in float32 with eager attention; we read both.
 
 A router whose last chosen and first rejected expert are almost tied may choose differently in two

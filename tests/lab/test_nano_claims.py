@@ -17,7 +17,7 @@ from oss_lab.nano.card.page import but_for, card, sizes, summary, unanswered
 from oss_lab.nano.suite import SUITE
 from oss_lab.nano.tasks.settings import DIGIT_WORDS
 from oss_lab.nano.training.evaluate import MAX_TOKENS
-from oss_lab.nano.training.initialise import set_back
+from oss_lab.nano.training.initialize import set_back
 
 NANO = find_folder("nano")
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ def test_the_card_says_of_another_recipe_what_is_so():
 
 
 @pytest.mark.parametrize("look_back", [1, 3, 9])
-def test_the_card_counts_the_heads_that_initialise_sets(look_back):
+def test_the_card_counts_the_heads_that_initialize_sets(look_back):
     config = GPT_OSS_NANO
     heads = config.num_attention_heads
     bias = torch.zeros((heads + 2 * config.num_key_value_heads) * config.head_dim)

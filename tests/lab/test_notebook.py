@@ -26,11 +26,11 @@ def save(path: Path, *sources: str) -> bytes:
     return path.read_bytes()
 
 
-def test_normalise_keeps_tags_and_nothing_else_in_metadata():
+def test_normalize_keeps_tags_and_nothing_else_in_metadata():
     result = v4.new_output("execute_result", {"text/plain": "1"}, execution_count=7)
     result.metadata = {"isolated": True}
     notebook = with_outputs(result, tags=["b", "a"], execution={"shell.execute_reply": "now"})
-    writer.normalise(notebook)
+    writer.normalize(notebook)
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     markdown, code = notebook.cells
     assert markdown.source == "# A"
@@ -39,14 +39,14 @@ def test_normalise_keeps_tags_and_nothing_else_in_metadata():
     assert code.outputs[0].metadata == {}
     nbformat.validate(notebook)
     once = copy.deepcopy(notebook)
-    writer.normalise(notebook)
+    writer.normalize(notebook)
     assert notebook == once
 
 
 def test_a_widget_keeps_what_can_be_shown_without_a_kernel():
     data = {writer.WIDGET: {"model_id": "1"}, "text/html": "<p>15</p>", "text/plain": "15"}
     notebook = with_outputs(v4.new_output("display_data", data))
-    writer.normalise(notebook)
+    writer.normalize(notebook)
     assert set(notebook.cells[1].outputs[0].data) == {"text/html", "text/plain"}
 
 

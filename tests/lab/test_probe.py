@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from oss_lab.analysis import probe as module
-from oss_lab.analysis.probe import Sample, fit, interval, probe, standardised, swaps
+from oss_lab.analysis.probe import Sample, fit, interval, probe, standardized, swaps
 from oss_lab.analysis.statistics.shares import wilson
 from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
@@ -50,8 +50,8 @@ def test_it_is_the_regression_that_it_says(lab, sequences):
         assert told.accuracy == pytest.approx(plain.score(*rows(found.scored_on, layer)), abs=0.02)
         assert told.fitted == pytest.approx(plain.score(*rows(found.fitted_on, layer)), abs=0.02)
     _, truth = rows(found.scored_on, 0)
-    _, learnt = rows(found.fitted_on, 0)
-    assert found.majority == (truth == np.bincount(learnt).argmax()).mean()
+    _, learned = rows(found.fitted_on, 0)
+    assert found.majority == (truth == np.bincount(learned).argmax()).mean()
 
 
 def test_the_penalty_is_what_is_stated():
@@ -107,11 +107,11 @@ def test_what_is_scored_has_no_part_in_the_standard():
     values = rng.normal(3, 2, size=(50, 4))
     values[:, 2] = 7
     fitted = np.arange(50) < 30
-    found = standardised(values, fitted)
+    found = standardized(values, fitted)
     np.testing.assert_allclose(found[:30].mean(0), 0, atol=1e-9)
     np.testing.assert_allclose(found[:30].std(0), [1, 1, 0, 1], atol=1e-9)
     values[30:] += 100
-    assert np.array_equal(standardised(values, fitted)[:30], found[:30])
+    assert np.array_equal(standardized(values, fitted)[:30], found[:30])
 
 
 def test_swaps_stay_within_sequences_or_swap_whole_ones():
@@ -148,7 +148,7 @@ def test_mistakes_are_one_sentence(lab, sequences):
         (lambda: probe(lab, sequences, labels[1:]), "labels for 11 of 12 sequences"),
         (lambda: probe(lab, sequences, [[0], *labels[1:]]), "sequence 0 has 20 tokens and 1 label"),
         (lambda: probe(lab, sequences, [labels[0], *nothing[1:]]), "1 sequences have labels"),
-        (lambda: probe(lab, sequences, [[5] * SEQ] * SEQUENCES), "labelled 5; a probe needs two"),
+        (lambda: probe(lab, sequences, [[5] * SEQ] * SEQUENCES), "labeled 5; a probe needs two"),
         (lambda: probe(lab, sequences, labels, point="attn.q"), "attn.q is seq head head_dim"),
         (lambda: probe(lab, sequences, labels, point="resid"), "no point 'resid'"),
         (lambda: probe(lab, sequences, labels, layers=[9]), "no layer 9"),

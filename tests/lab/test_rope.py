@@ -94,7 +94,7 @@ def test_tables_are_computed_in_float32_and_then_rounded():
         assert torch.equal(exact.bfloat16(), rounded)
 
 
-def test_halves_turn_against_each_other_not_neighbouring_pairs():
+def test_halves_turn_against_each_other_not_neighboring_pairs():
     for one, other, sign in ((1, 33, 1), (33, 1, -1)):  # partners are half a head apart
         x = torch.zeros(1, 1, 1, 64)
         x[..., one] = 1.0

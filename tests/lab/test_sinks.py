@@ -1,4 +1,4 @@
-"""The sink report: its figures by hand, planted behaviours found again, chance told from cause."""
+"""The sink report: its figures by hand, planted behaviors found again, chance told from cause."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import torch
 
 import oss_lab
 from oss_lab.analysis.sinks import report as sinks
-from oss_lab.analysis.sinks.behaviour import SETTLED
+from oss_lab.analysis.sinks.behavior import SETTLED
 from oss_lab.analysis.sinks.report import QUANTILES, sink_report
 from oss_lab.analysis.statistics.bootstrap import quotient_interval
 from oss_lab.analysis.statistics.explained import explained
@@ -87,7 +87,7 @@ def test_early_positions_have_few_keys(lab, traces):
 
 
 def planted(trace, seed):
-    """The trace with masses that do what the five behaviours say, a head each in layer 0."""
+    """The trace with masses that do what the five behaviors say, a head each in layer 0."""
     draw = np.random.default_rng(seed)
     n = len(trace.tokens)
     noise = draw.uniform(-0.02, 0.02, (n, 4))
@@ -108,11 +108,11 @@ def planted(trace, seed):
     return replace(trace, tensors={**trace.tensors, **tensors})
 
 
-def test_planted_behaviours_are_found(lab, traces):
+def test_planted_behaviors_are_found(lab, traces):
     made = [planted(trace, seed) for seed, trace in enumerate(traces)]
     report = sink_report(lab.config, made)
-    assert report.behaviour[0] == ("idle", "seldom", "position-gated", "content-gated")
-    assert report.behaviour[1] == ("neither",) * 4  # noise, and what never varies
+    assert report.behavior[0] == ("idle", "seldom", "position-gated", "content-gated")
+    assert report.behavior[1] == ("neither",) * 4  # noise, and what never varies
     content = report.explained["token beside position"]
     assert content.share[0, 3] > 0.9
     assert content.interval[0, 0, 3] <= content.share[0, 3] <= content.interval[1, 0, 3]
@@ -122,7 +122,7 @@ def test_planted_behaviours_are_found(lab, traces):
         assert (found.share[1, 1:] == 0).all()
         assert (found.by_chance <= found.chance_high + 1e-12).all()
     again = sink_report(lab.config, made)
-    assert again.behaviour == report.behaviour
+    assert again.behavior == report.behavior
     np.testing.assert_array_equal(again.interval, report.interval)
 
 
@@ -147,11 +147,11 @@ def test_explained_variance_is_that_of_a_loop_over_tokens(beside):
     found = explained(values, label, sequence, beside=other if beside else None, shuffles=3)
     for column in range(2):
         x = values[:, column]
-        centred = x - by_hand(x, np.zeros(42), sequence)
-        rest = centred - by_hand(centred, other, sequence) if beside else centred
+        centered = x - by_hand(x, np.zeros(42), sequence)
+        rest = centered - by_hand(centered, other, sequence) if beside else centered
         part = rest if beside else x
         left = part - by_hand(part, label, sequence)
-        share = ((rest**2).sum() - (left**2).sum()) / (centred**2).sum()
+        share = ((rest**2).sum() - (left**2).sum()) / (centered**2).sum()
         assert found.share[column] == pytest.approx(share)
         assert 0.02 < share < 0.9
 

@@ -184,7 +184,7 @@ def test_malformed_tokenizer_json_is_refused(nowhere, text):
 
 
 def test_installed_package_is_found_without_importing_it(nowhere, monkeypatch, published):
-    """A package is recognised by its metadata; its code would fail this test if it ran."""
+    """A package is recognized by its metadata; its code would fail this test if it ran."""
     inside = tokenizer.PACKAGES["no-such-package-of-ours"]
     site = nowhere / "site"
     metadata = site / "no_such_package_of_ours-1.0.dist-info"

@@ -20,12 +20,12 @@ from oss_lab.lab import load
 from oss_lab.model import Transformer
 from oss_lab.nano.suite import SUITE
 from oss_lab.nano.training import evaluate
-from oss_lab.nano.training.initialise import initialise
+from oss_lab.nano.training.initialize import initialize
 from oss_lab.nano.training.log import keep_lines, read_log
 from oss_lab.nano.training.loop import train
 from oss_lab.nano.training.machine import read_machine
 from oss_lab.nano.training.optimizers import make_optimizers
-from oss_lab.nano.training.quantised import RoundedExperts
+from oss_lab.nano.training.quantized import RoundedExperts
 from oss_lab.nano.training.recipe import Recipe
 from oss_lab.nano.training.state import load_state, optimized, save_state
 
@@ -105,7 +105,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(run, straight, tmp_path, stopped
 def test_a_weight_that_never_had_a_gradient_goes_on_without_moments(recipe, tmp_path):
     """As an expert that no token chose; everything else comes back, the running shares too."""
     model = Transformer(recipe.model, RoundedExperts)
-    initialise(model, 0)
+    initialize(model, 0)
     names = [name for name, _ in model.named_parameters()]
     optimizers = make_optimizers(model, recipe)
     idle = next(name for name in names if ".dense." in name)

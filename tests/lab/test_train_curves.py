@@ -64,13 +64,13 @@ def test_the_sentences_say_what_the_log_says():
     assert "from 8.00 to 1.000 nats" in training.training_loss(steps).sentence
     assert "2.00 times an even share" in training.routing(steps).sentence
     assert "0% of the steps were clipped" in training.gradient_norm(steps, clip=1.0).sentence
-    assert "400 tokens were learnt in 0.0 minutes, 400 a second" in training.speed(steps).sentence
+    assert "400 tokens were learned in 0.0 minutes, 400 a second" in training.speed(steps).sentence
     assert training_groups.task_losses(steps).sentence.startswith("2 tasks; ")
     assert training_groups.setting_losses(steps).sentence.startswith("1 setting; ")
 
 
 def test_a_long_run_with_many_tasks_fits_a_figure():
-    """Figure refuses more than its limit; a point is then a mean of neighbours."""
+    """Figure refuses more than its limit; a point is then a mean of neighbors."""
     steps = [replace(s, loss=1.0) for s in run_of(1, [f"task {n}" for n in range(24)]) * 9000]
     for figure in curves.figures([replace(s, step=n) for n, s in enumerate(steps)]):
         assert all(10 <= len(trace.x) <= training.POINTS for trace in traces(figure))

@@ -1,4 +1,4 @@
-"""One step: what is learnt from a group, and the balance loss, against plain computations."""
+"""One step: what is learned from a group, and the balance loss, against plain computations."""
 
 from dataclasses import replace
 
@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from oss_lab.model import Recorder, Transformer
 from oss_lab.nano.training.balance import RouterWatch, busiest, even_share
 from oss_lab.nano.training.data import Group, groups_at
-from oss_lab.nano.training.initialise import initialise
-from oss_lab.nano.training.quantised import RoundedExperts
+from oss_lab.nano.training.initialize import initialize
+from oss_lab.nano.training.quantized import RoundedExperts
 from oss_lab.nano.training.step import learn
 from oss_lab.tokenizer import load_vocabulary
 
@@ -22,7 +22,7 @@ def model(small_nano):
         small_nano, num_hidden_layers=2, num_experts=8, experts_per_token=2, layer_types=()
     )
     made = Transformer(config, RoundedExperts)
-    initialise(made, seed=0)
+    initialize(made, seed=0)
     return made
 
 
@@ -35,17 +35,17 @@ def groups():
 def padded(group: Group, columns: int) -> Group:
     """The same rows with more padding."""
     ids = {name: F.pad(getattr(group, name), (0, columns)) for name in ("inputs", "targets")}
-    return replace(group, **ids, learnt=F.pad(group.learnt, (0, columns), value=False))
+    return replace(group, **ids, learned=F.pad(group.learned, (0, columns), value=False))
 
 
 def whole_rows(group: Group):
-    """(ids, targets, learnt) of each row with its opening before it and no padding."""
+    """(ids, targets, learned) of each row with its opening before it and no padding."""
     opening = group.opening[0]
     for row, length in enumerate(group.lengths.tolist()):
         yield (
             torch.cat((opening, group.inputs[row, :length])),
             group.targets[row, :length],
-            group.learnt[row, :length],
+            group.learned[row, :length],
         )
 
 
@@ -61,11 +61,11 @@ def test_a_shared_opening_gives_what_whole_rows_give(model, groups):
     for group in groups[:3]:
         result = learn(model, group, even_share(model.config), 1.0, 0.0)
         nats = torch.zeros(())
-        for ids, targets, learnt in whole_rows(group):
+        for ids, targets, learned in whole_rows(group):
             logits = model(ids[None])[0, group.opening.shape[1] :]
-            nats = nats + F.cross_entropy(logits[learnt], targets[learnt], reduction="sum")
+            nats = nats + F.cross_entropy(logits[learned], targets[learned], reduction="sum")
         plain = torch.autograd.grad(nats, list(model.parameters()), allow_unused=True)
-        assert result.tokens == int(group.learnt.sum()) > 0
+        assert result.tokens == int(group.learned.sum()) > 0
         assert result.nats == pytest.approx(nats.item(), rel=1e-5)
         assert largest_difference(result.gradients, plain) < 1e-5
 
@@ -114,12 +114,12 @@ def test_an_even_share_has_a_balance_loss_of_one(model):
     assert (loss.item(), busiest(share), busiest(chosen)) == (1.0, 1.0, 1.0)
 
 
-def test_only_what_follows_the_last_question_is_learnt(groups):
+def test_only_what_follows_the_last_question_is_learned(groups):
     """In rows without a tool's output that is one stretch, from the channel to the end of turn."""
     encoding = load_vocabulary("nano")
     for group in groups:
-        for ids, targets, learnt in whole_rows(group):
+        for ids, targets, learned in whole_rows(group):
             text = encoding.decode([*ids.tolist(), int(targets[-1])])
             if "<|start|>functions" not in text:
                 turn = text[text.rindex("<|start|>user") :].split("<|end|><|start|>assistant", 1)[1]
-                assert encoding.decode(targets[learnt].tolist()) == turn
+                assert encoding.decode(targets[learned].tolist()) == turn

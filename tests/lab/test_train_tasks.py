@@ -252,9 +252,9 @@ def test_everything_evaluated_is_held_out(evaluated):
 
 def test_no_question_is_both_trained_and_evaluated(trained, evaluated):
     """Nor is the conversation before it."""
-    learnt = {asked for problem in trained for asked in asked_in(problem)}
+    learned = {asked for problem in trained for asked in asked_in(problem)}
     for name, problems in evaluated.items():
-        assert not learnt.intersection(a for p in problems for a in asked_in(p)), name
+        assert not learned.intersection(a for p in problems for a in asked_in(p)), name
 
 
 def tables():
@@ -406,14 +406,14 @@ def test_opening_and_row_join_to_the_rendered_conversation():
         setting, task = MIXES["broad"](rng)
         problem = setting.applied(rng, task.draw(rng, "train"))
         effort = rng.choice(EFFORTS)
-        tokens, learnt = row_of(problem, effort, encoding)
+        tokens, learned = row_of(problem, effort, encoding)
         whole = render(problem.conversation(effort, "2031-05-06"), encoding, mode="training")
         assert opening_of(problem, effort, "2031-05-06", encoding) + tokens == whole.tokens
         last = max(n for n, m in enumerate(problem.turns(effort)) if m.role == "user")
         answered = Conversation(problem.turns(effort)[last + 1 :])
         for message in answered:
             if message.role == "assistant":
-                text = encoding.decode([t for t, own in zip(tokens, learnt, strict=True) if own])
+                text = encoding.decode([t for t, own in zip(tokens, learned, strict=True) if own])
                 assert message.text in text
 
 

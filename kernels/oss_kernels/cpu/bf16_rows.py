@@ -1,6 +1,6 @@
 """A row of bfloat16 weights times a vector, summed in float32.
 
-A bfloat16 is the upper half of a float32. Two neighbours are loaded as one 32-bit word; a shift
+A bfloat16 is the upper half of a float32. Two neighbors are loaded as one 32-bit word; a shift
 widens the even one, a mask the odd one. So activations are stored even before odd, 16 and 16.
 """
 

@@ -43,7 +43,7 @@ class Layout:
 
     Attributes:
         groups: of a chunk, and so the fewest that a row may have.
-        lanes: of its float32 sums; each group has lanes / groups neighbouring ones.
+        lanes: of its float32 sums; each group has lanes / groups neighboring ones.
         bits: of an activation: 16 for bfloat16, 32 for float32.
         order: the chunk's elements in the order in which activations are stored.
         decode: (builder, address of the chunk) -> its weights, in that order.

@@ -36,7 +36,7 @@ def are_ordinary(builder: v.Builder, address: v.Value, count: v.Value) -> v.Valu
 
 
 def ordinary_scales(builder: v.Builder, address: v.Value, groups: int, lanes: int) -> v.Value:
-    """The scales of as many groups, each in lanes / groups neighbouring lanes; none is 0 or 255."""
+    """The scales of as many groups, each in lanes / groups neighboring lanes; none is 0 or 255."""
     return builder.bitcast(_bits(builder, address, groups, lanes), v.vector(v.FLOAT, lanes))
 
 

@@ -35,7 +35,7 @@ def down_kernel(
     blocks += before * groups * 16
     scales += before * groups
     place = first + tl.arange(0, TOKENS)
-    start_of = activation + place.to(tl.int64)[None, :] * (groups * 32)  # neighbours in memory
+    start_of = activation + place.to(tl.int64)[None, :] * (groups * 32)  # neighbors in memory
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
 
     sums = tl.zeros((ROWS, TOKENS), tl.float32)

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from oss_kernels.experts.weights import ExpertWeights
-from oss_kernels.mxfp4.reference import dequantise
+from oss_kernels.mxfp4.reference import dequantize
 
 
 def clamped_swiglu(
@@ -35,8 +35,8 @@ def expert_mlp(
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     out = torch.zeros_like(x, dtype=wide)
     for expert in ids.unique().tolist():
-        gate_up = dequantise(experts.gate_up_blocks[expert], experts.gate_up_scales[expert], wide)
-        down = dequantise(experts.down_blocks[expert], experts.down_scales[expert], wide)
+        gate_up = dequantize(experts.gate_up_blocks[expert], experts.gate_up_scales[expert], wide)
+        down = dequantize(experts.down_blocks[expert], experts.down_scales[expert], wide)
         token, slot = (ids == expert).nonzero(as_tuple=True)
         both = x[token].to(wide) @ gate_up.T + experts.gate_up_bias[expert].to(wide)
         activation = clamped_swiglu(both, alpha, limit)

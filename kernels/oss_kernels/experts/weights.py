@@ -12,7 +12,7 @@ from oss_kernels.mxfp4.reference import BLOCK
 
 @dataclass(frozen=True)
 class ExpertWeights:
-    """MXFP4 matrices as `mxfp4.dequantise` reads them, and biases in float32 or bfloat16.
+    """MXFP4 matrices as `mxfp4.dequantize` reads them, and biases in float32 or bfloat16.
 
     Gate and up are rows of one matrix: row 2i is the gate of number i, row 2i + 1 its up. Of
     `gate_up`, 32 * groups is hidden; of `down` it is width.

@@ -1,4 +1,4 @@
-"""Compiles one launch for one target, with the specialisation that running it would have.
+"""Compiles one launch for one target, with the specialization that running it would have.
 
 Triton's launcher gives a pointer or a number that is divisible by 16 that attribute, and makes a
 constant of the number 1. Without the same attributes here wide loads and asynchronous copies would

@@ -36,7 +36,7 @@ def linear_kernel(
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)  # 64 bits: row * columns
     column = tl.arange(0, COLUMNS)
     exists, within = row < rows, column < columns
-    # [ROWS, COLUMNS]; neighbouring threads read neighbouring 16 bytes of a row.
+    # [ROWS, COLUMNS]; neighboring threads read neighboring 16 bytes of a row.
     weights = tl.load(
         weight + row[:, None] * columns + column[None, :],
         mask=exists[:, None] & within[None, :],

@@ -10,9 +10,9 @@ from oss_kernels.mxfp4.reference import (
     NAN_SCALE,
     SCALE_BIAS,
     Rule,
-    dequantise,
+    dequantize,
     pack_nibbles,
-    quantise,
+    quantize,
     unpack_nibbles,
 )
 
@@ -22,8 +22,8 @@ __all__ = [
     "NAN_SCALE",
     "SCALE_BIAS",
     "Rule",
-    "dequantise",
+    "dequantize",
     "pack_nibbles",
-    "quantise",
+    "quantize",
     "unpack_nibbles",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from oss_kernels.cases import Case, Make, Need, nbytes
-from oss_kernels.mxfp4.kernel import launch_dequantise, launch_quantise
+from oss_kernels.mxfp4.kernel import launch_dequantize, launch_quantize
 from oss_kernels.shapes import Shapes
 
 
@@ -16,8 +16,8 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
     for dtype in (torch.bfloat16, torch.float32):
         out = make.empty(rows, shapes.hidden, dtype=dtype)
         yield Case(
-            f"dequantise {rows} x {shapes.hidden} to {str(dtype).removeprefix('torch.')}",
-            (launch_dequantise(blocks, scales, out),),
+            f"dequantize {rows} x {shapes.hidden} to {str(dtype).removeprefix('torch.')}",
+            (launch_dequantize(blocks, scales, out),),
             bytes=nbytes(blocks, scales, out),
             flops=out.numel(),
             needs=needs,
@@ -25,8 +25,8 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
     weight = make.normal(rows, shapes.hidden, dtype=torch.float32)
     for rule in ("fit", "floor"):
         yield Case(
-            f"quantise {rows} x {shapes.hidden}, {rule}",
-            (launch_quantise(weight, blocks, scales, rule),),
+            f"quantize {rows} x {shapes.hidden}, {rule}",
+            (launch_quantize(weight, blocks, scales, rule),),
             bytes=nbytes(weight, blocks, scales),
             flops=weight.numel(),
             needs=needs,

@@ -1,8 +1,8 @@
 """MXFP4 in Triton: packed blocks to numbers and back, bit for bit as `reference` does it.
 
     group      0                1                2
-    bytes    [ 16 ] [ 16 ] ... [ 16 ]      dequantise: 17 bytes become 32 numbers
-    scales     1      1          1         quantise: 32 numbers become 17 bytes
+    bytes    [ 16 ] [ 16 ] ... [ 16 ]      dequantize: 17 bytes become 32 numbers
+    scales     1      1          1         quantize: 32 numbers become 17 bytes
              \\______ program 0 ______/
 
 Groups do not depend on each other, so that rows and columns do not matter: a program takes the next
@@ -26,7 +26,7 @@ PACKED_GROUPS, NUMBER_GROUPS = 256, 128
 
 
 @triton.jit
-def dequantise_kernel(blocks, scales, out, count, GROUPS: tl.constexpr):
+def dequantize_kernel(blocks, scales, out, count, GROUPS: tl.constexpr):
     group = tl.program_id(0).to(tl.int64) * GROUPS + tl.arange(0, GROUPS)  # 64 bits: group * 32
     within = (group < count)[:, None]
     codes = tl.load(  # [GROUPS, 1, 16]: each group is a row of one group
@@ -45,7 +45,7 @@ def dequantise_kernel(blocks, scales, out, count, GROUPS: tl.constexpr):
 
 
 @triton.jit
-def quantise_kernel(weight, blocks, scales, count, FIT: tl.constexpr, GROUPS: tl.constexpr):
+def quantize_kernel(weight, blocks, scales, count, FIT: tl.constexpr, GROUPS: tl.constexpr):
     group = tl.program_id(0).to(tl.int64) * GROUPS + tl.arange(0, GROUPS)
     within = group < count
     place = group[:, None] * 32 + tl.arange(0, 32)
@@ -61,7 +61,7 @@ def quantise_kernel(weight, blocks, scales, count, FIT: tl.constexpr, GROUPS: tl
     # 2^(127 - byte) is a normal number: byte is at most 253.
     units = numbers * ((254 - byte) << 23).to(tl.float32, bitcast=True)[:, None]
     magnitude = tl.abs(units)
-    # One step up at each midpoint between neighbours. A tie goes to the even code of the two.
+    # One step up at each midpoint between neighbors. A tie goes to the even code of the two.
     code = (magnitude > 0.25).to(tl.int32) + (magnitude >= 0.75).to(tl.int32)
     code += (magnitude > 1.25).to(tl.int32) + (magnitude >= 1.75).to(tl.int32)
     code += (magnitude > 2.5).to(tl.int32) + (magnitude >= 3.5).to(tl.int32)
@@ -73,50 +73,50 @@ def quantise_kernel(weight, blocks, scales, count, FIT: tl.constexpr, GROUPS: tl
     tl.store(scales + group, byte.to(tl.uint8), mask=within)
 
 
-def launch_dequantise(blocks: Tensor, scales: Tensor, out: Tensor) -> Launch:
+def launch_dequantize(blocks: Tensor, scales: Tensor, out: Tensor) -> Launch:
     """A program for every PACKED_GROUPS groups; all tensors contiguous."""
     count = scales.numel()
     return Launch(
-        dequantise_kernel,
+        dequantize_kernel,
         (triton.cdiv(count, PACKED_GROUPS),),
         {"blocks": blocks, "scales": scales, "out": out, "count": count},
         {"GROUPS": PACKED_GROUPS},
     )
 
 
-def launch_quantise(weight: Tensor, blocks: Tensor, scales: Tensor, rule: Rule) -> Launch:
+def launch_quantize(weight: Tensor, blocks: Tensor, scales: Tensor, rule: Rule) -> Launch:
     """A program for every NUMBER_GROUPS groups; all tensors contiguous."""
     count = scales.numel()
     return Launch(
-        quantise_kernel,
+        quantize_kernel,
         (triton.cdiv(count, NUMBER_GROUPS),),
         {"weight": weight, "blocks": blocks, "scales": scales, "count": count},
         {"FIT": rule == "fit", "GROUPS": NUMBER_GROUPS},
     )
 
 
-def dequantise(
+def dequantize(
     blocks: UInt8[Tensor, "*rows groups 16"],
     scales: UInt8[Tensor, "*rows groups"],
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "*rows width"]:
-    """The operation of `reference.dequantise`, for float32 and bfloat16."""
+    """The operation of `reference.dequantize`, for float32 and bfloat16."""
     check_packed(blocks, scales)
     if dtype not in FLOATS:
         raise ValueError(f"the Triton decoder makes float32 or bfloat16, not {dtype}")
     out = torch.empty(
         *scales.shape[:-1], scales.shape[-1] * BLOCK, dtype=dtype, device=scales.device
     )
-    launch_dequantise(blocks.contiguous(), scales.contiguous(), out)()
+    launch_dequantize(blocks.contiguous(), scales.contiguous(), out)()
     return out
 
 
-def quantise(
+def quantize(
     weight: Float[Tensor, "*rows width"], rule: Rule = "fit"
 ) -> tuple[UInt8[Tensor, "*rows groups 16"], UInt8[Tensor, "*rows groups"]]:
-    """The operation of `reference.quantise`. Looking for NaN and infinity waits for the device."""
+    """The operation of `reference.quantize`. Looking for NaN and infinity waits for the device."""
     groups = finite(weight.float()).contiguous().unflatten(-1, (-1, BLOCK))
     blocks = groups.new_empty(*groups.shape[:-1], BLOCK // 2, dtype=torch.uint8)
     scales = groups.new_empty(groups.shape[:-1], dtype=torch.uint8)
-    launch_quantise(groups, blocks, scales, rule)()
+    launch_quantize(groups, blocks, scales, rule)()
     return blocks, scales

@@ -1,6 +1,6 @@
 """MXFP4 in plain torch: the one definition of how gpt-oss stores its experts.
 
-A weight is a 4-bit E2M1 float (sign, two exponent bits, one mantissa bit); 32 neighbours along
+A weight is a 4-bit E2M1 float (sign, two exponent bits, one mantissa bit); 32 neighbors along
 the last axis share one byte u, an E8M0 scale worth 2^(u - 127). That is 4.25 bits a weight. Two
 weights share a byte, the even one in the low nibble. Source: OCP Microscaling Formats (MX) v1.0,
 sections 5.2 and 5.4; the checkpoint layout is openai/gpt-oss's.
@@ -38,7 +38,7 @@ def pack_nibbles(codes: UInt8[Tensor, "*rows codes"]) -> UInt8[Tensor, "*rows by
     return low | (high << 4)
 
 
-def dequantise(
+def dequantize(
     blocks: UInt8[Tensor, "*rows groups 16"],
     scales: UInt8[Tensor, "*rows groups"],
     dtype: torch.dtype = torch.float32,
@@ -54,7 +54,7 @@ def dequantise(
     return (elements * powers[..., None]).flatten(-2)
 
 
-def quantise(
+def quantize(
     weight: Float[Tensor, "*rows width"], rule: Rule = "fit"
 ) -> tuple[UInt8[Tensor, "*rows groups 16"], UInt8[Tensor, "*rows groups"]]:
     """The nearest MXFP4 numbers under a block's scale: (blocks, scales); width = 32 * groups.
@@ -63,7 +63,7 @@ def quantise(
         "fit": the smallest that keeps m within 6 of its units, so that nothing saturates;
         "floor": floor(log2 m) - 2. What lies above 6 units, at most 8, becomes 6. Source: OCP MX
         v1.0, section 6.3.
-    Ties round to the even code; under either rule, re-quantising a dequantised block is lossless.
+    Ties round to the even code; under either rule, re-quantizing a dequantized block is lossless.
     Raises ValueError for input that is not finite in float32, which MXFP4 cannot hold.
     """
     weight = finite(weight.float())

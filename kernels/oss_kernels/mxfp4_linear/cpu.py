@@ -1,8 +1,8 @@
-"""MXFP4 linear layer on the CPU: by packed rows for a few tokens, by dequantised tiles for many.
+"""MXFP4 linear layer on the CPU: by packed rows for a few tokens, by dequantized tiles for many.
 
 For one token the work is to read the weights: 17 bytes for 32 of them, each once, in the order of
 the checkpoint. For many it is the products, which torch's matrix product does best on plain
-numbers: a tile of rows is dequantised, used for all tokens, and overwritten while still in cache.
+numbers: a tile of rows is dequantized, used for all tokens, and overwritten while still in cache.
 """
 
 from functools import cache
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from oss_kernels.cpu import machine
 from oss_kernels.cpu.arrange import arrange, empty_arranged
-from oss_kernels.cpu.dequantise import dequantise
+from oss_kernels.cpu.dequantize import dequantize
 from oss_kernels.cpu.e2m1_layouts import LAYOUTS, path_for
 from oss_kernels.cpu.e2m1_tile import ROWS, tile_product
 from oss_kernels.cpu.numbers import as_numpy, load_float32, store_rounded
@@ -83,7 +83,7 @@ def by_tiles(
     scales: UInt8[Tensor, "rows groups"],
     bias: Float[Tensor, "rows"] | None,
 ) -> Float[Tensor, "token rows"]:
-    """Matrix products with dequantised tiles.
+    """Matrix products with dequantized tiles.
 
     In bfloat16 where x is and the CPU has an instruction for it, which rounds once, at the end;
     else in float32.
@@ -98,7 +98,7 @@ def by_tiles(
     for first in range(0, rows, TILE):
         some = slice(first, min(first + TILE, rows))
         weight = tile[: some.stop - first]
-        dequantise(as_numpy(blocks[some]), as_numpy(scales[some]), as_numpy(weight))
+        dequantize(as_numpy(blocks[some]), as_numpy(scales[some]), as_numpy(weight))
         own = None if bias is None else bias[some]
         out[:, some] = torch.nn.functional.linear(x, weight, own)
     return out

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from oss_kernels.mxfp4.reference import dequantise
+from oss_kernels.mxfp4.reference import dequantize
 
 
 def mxfp4_linear(
@@ -13,12 +13,12 @@ def mxfp4_linear(
     scales: UInt8[Tensor, "rows groups"],
     bias: Float[Tensor, "rows"] | None,
 ) -> Float[Tensor, "token rows"]:
-    """x · dequantised weightᵀ + bias, in float32 (float64 for float64 x), then rounded to x's type.
+    """x · dequantized weightᵀ + bias, in float32 (float64 for float64 x), then rounded to x's type.
 
     columns = 32 * groups. A scale byte of 255 makes its row NaN.
     """
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-    out = x.to(wide) @ dequantise(blocks, scales, wide).mT
+    out = x.to(wide) @ dequantize(blocks, scales, wide).mT
     if bias is not None:
         out = out + bias.to(wide)
     return out.to(x.dtype)

@@ -1,4 +1,4 @@
-"""RMSNorm in Triton: a program normalises one token.
+"""RMSNorm in Triton: a program normalizes one token.
 
     token 0   x x x x x x x x   <- program 0: load all, sum of squares, scale, store
     token 1   x x x x x x x x   <- program 1

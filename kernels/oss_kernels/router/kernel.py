@@ -54,7 +54,7 @@ def router_kernel(
             mask=(token < tokens)[:, None] & within[None, :],
             other=0.0,
         )
-        weight_tile = tl.load(  # [COLUMNS, EXPERTS]; a thread reads neighbouring columns
+        weight_tile = tl.load(  # [COLUMNS, EXPERTS]; a thread reads neighboring columns
             weight + expert[None, :] * hidden + columns[:, None],
             mask=(expert < experts)[None, :] & within[:, None],
             other=0.0,

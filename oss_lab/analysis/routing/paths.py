@@ -1,8 +1,8 @@
-"""Which other tokens go through the same experts? Neighbours of one token by its path.
+"""Which other tokens go through the same experts? Neighbors of one token by its path.
 
 A path is a token's experts in all layers. Two tokens are as near as the slots that they share: an
 expert of a layer that both chose, whatever its rank, counts one. After the expert paths of
-arXiv:2604.17837, and with what a neighbour has to be held against: how much tokens share that were
+arXiv:2604.17837, and with what a neighbor has to be held against: how much tokens share that were
 drawn at random, and how much those do that have the same id.
 """
 
@@ -17,7 +17,7 @@ from oss_lab.errors import LabError, check_index
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbor:
     """A token near another.
 
     Attributes:
@@ -33,7 +33,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbors:
     """The nearest tokens of a corpus, and what is near by chance.
 
     Attributes:
@@ -45,9 +45,9 @@ class Neighbours:
         same_token: the same of pairs with one id; all zero where no id is in two sequences.
     """
 
-    of: Neighbour
+    of: Neighbor
     slots: int
-    nearest: list[Neighbour]
+    nearest: list[Neighbor]
     as_near: int
     seed: int
     pairs: int
@@ -55,7 +55,7 @@ class Neighbours:
     same_token: Int[ndarray, "shared"]
 
 
-def neighbours(
+def neighbors(
     corpus: Corpus,
     sequence: int,
     position: int,
@@ -63,7 +63,7 @@ def neighbours(
     count: int = 10,
     pairs: int = 10_000,
     seed: int = 0,
-) -> Neighbours:
+) -> Neighbors:
     """The tokens nearest to the one at a position of a sequence, itself left out.
 
     Args:
@@ -83,7 +83,7 @@ def neighbours(
     nearest = [occurrence(corpus, int(n), int(near[n])) for n in order[:count]]
     slots = len(corpus.layers) * corpus.slots
     rng = np.random.default_rng(seed)
-    return Neighbours(
+    return Neighbors(
         occurrence(corpus, here, slots),
         slots,
         nearest,
@@ -137,8 +137,8 @@ def same_token_pairs(
     return a, order[first[of] + rng.integers(counts[of])]
 
 
-def occurrence(corpus: Corpus, n: int, near: int) -> Neighbour:
+def occurrence(corpus: Corpus, n: int, near: int) -> Neighbor:
     """Token n of the corpus, and how much of a path it shares."""
     id = int(corpus.token[n])
     place = int(corpus.sequence[n]), int(corpus.position[n])
-    return Neighbour(*place, id, corpus.texts[id], near)
+    return Neighbor(*place, id, corpus.texts[id], near)

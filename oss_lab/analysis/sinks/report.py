@@ -2,11 +2,11 @@
 
     traces = lab.collect(replies, ["attn.sink", "attn.sink_mass"], "traces/")
     report = sink_report(lab.config, traces)
-    report.mean, report.by_channel.mean, report.behaviour        # [layer head], [group layer head]
+    report.mean, report.by_channel.mean, report.behavior        # [layer head], [group layer head]
 
 A token with few keys leaves its sink much, whatever they say: `by_position` shows this beside the
 mass that the sink would take if every score were 0. What a head depends on is asked of positions
-from SETTLED on only; `behaviour.py` has the thresholds. Intervals are at 95 %, over draws of
+from SETTLED on only; `behavior.py` has the thresholds. Intervals are at 95 %, over draws of
 sequences.
 """
 
@@ -17,14 +17,14 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from oss_lab.analysis.sinks.behaviour import (
+from oss_lab.analysis.sinks.behavior import (
     NEARLY_ALL,
     SETTLED,
     SOME,
-    Behaviour,
+    Behavior,
     Factor,
     Tokens,
-    behaviours,
+    behaviors,
     causes,
     doublings,
 )
@@ -58,7 +58,7 @@ class SinkReport:
 
     Attributes:
         layers, heads: the numbers along those axes.
-        sink: the learnt logit.
+        sink: the learned logit.
         mean, interval, spread, quantiles: of the sink mass over all tokens; the spread is the
             standard deviation, the quantiles are QUANTILES.
         by_channel: groups are channels, or roles where there is none; `by_part` content and format.
@@ -69,7 +69,7 @@ class SinkReport:
         explained: shares of the variance of the mass that labels explain, both from SETTLED on;
             each array is [layer head]. `position` is by doubling positions, and `token beside
             position` what the token's id adds to that.
-        behaviour: what the named thresholds make of that; content is `token beside position`.
+        behavior: what the named thresholds make of that; content is `token beside position`.
     """
 
     layers: tuple[int, ...]
@@ -90,7 +90,7 @@ class SinkReport:
     often_all: Float[ndarray, "layer head"]
     often_some: Float[ndarray, "layer head"]
     explained: dict[Factor, Explained]
-    behaviour: tuple[tuple[Behaviour, ...], ...]
+    behavior: tuple[tuple[Behavior, ...], ...]
 
 
 def sink_report(config: ModelConfig, traces: Iterable[Trace], *, seed: int = 0) -> SinkReport:
@@ -136,7 +136,7 @@ def sink_report(config: ModelConfig, traces: Iterable[Trace], *, seed: int = 0) 
         often_all,
         often_some,
         found,
-        behaviours(often_all, often_some, found),
+        behaviors(often_all, often_some, found),
     )
 
 

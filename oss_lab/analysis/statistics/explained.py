@@ -65,11 +65,11 @@ def explained(
             by about one in their number.
     """
     values, nothing = values.astype(np.float64), np.zeros_like(label)
-    centred = values - from_others(values, nothing, sequence)
-    whole = summed(centred**2, sequence)
+    centered = values - from_others(values, nothing, sequence)
+    whole = summed(centered**2, sequence)
     # What the label is to explain, and what is left where it is not known.
-    part = values if beside is None else centred - from_others(centred, beside, sequence)
-    unknown = centred if beside is None else part
+    part = values if beside is None else centered - from_others(centered, beside, sequence)
+    unknown = centered if beside is None else part
 
     def gained(labels: Int[ndarray, "token"]) -> Float[ndarray, "sequence column"]:
         left = part - from_others(part, labels, sequence)

@@ -1,6 +1,6 @@
 """Mutual information of experts and labels, and what of it shuffled labels give as well.
 
-Counted frequencies stand for probabilities (the plug-in estimate), which is biased upwards: labels
+Counted frequencies stand for probabilities (the plug-in estimate), which is biased upward: labels
 that mean nothing still give a little. So the labels are shuffled many times, and the excess over
 the mean of that is reported. All in bits.
 """

@@ -29,7 +29,7 @@ def commitment(found: Found) -> str:
 The chain of thought was cut behind each of its lines and the answer forced. A column says how often
 it is the reply's own where so much of the chain was kept; *fixed from* is the share of the chain
 from which on it stays so, mean over problems. Control: behind the whole chain of another problem,
-how often the answer is that problem's. nano never learnt to answer behind half a chain.
+how often the answer is that problem's. nano never learned to answer behind half a chain.
 
 {rows}"""
 

@@ -29,7 +29,7 @@ calculator where one is declared, keeps a developer's rule against a user's wish
 and says of most else that it cannot. It thinks as much as the system message's effort tells it to.
 
 It is a toy. It knows no fact and no language beyond the sentences of `oss_lab/nano/tasks/`; what
-its experts and heads have learnt says nothing about 20b's.
+its experts and heads have learned says nothing about 20b's.
 
 ## Architecture
 
@@ -57,10 +57,10 @@ Longer, further or otherwise beyond what training covers; same grading.
 {findings}
 ## What it cannot do
 
-- Numbers longer than it learnt: without a calculator it says so, or is wrong.
+- Numbers longer than it learned: without a calculator it says so, or is wrong.
 - Facts, reasoning in words, code, translation, other operations than +, - and *.
 - Look-ups of words and numbers in other sentences than it was trained on.
-- Instructions other than the rule against a digit; tools other than the two it learnt.
+- Instructions other than the rule against a digit; tools other than the two it learned.
 - More than about three turns.
 
 ## Training
@@ -132,7 +132,7 @@ def sizes(config: ModelConfig) -> str:
 
 
 def but_for(config: ModelConfig, look_back: int) -> str:
-    """Which heads began by looking back, as `initialise.set_back` sets them; "" if none did."""
+    """Which heads began by looking back, as `initialize.set_back` sets them; "" if none did."""
     farthest = min(look_back, config.num_attention_heads // config.num_key_value_heads)
     if not farthest:
         return ""

@@ -1,6 +1,6 @@
 """When is a tool called, and is the call valid? First replies of four kinds of situation.
 
-A call is wanted where a calculator is declared and nano learnt to calculate what is asked. It is
+A call is wanted where a calculator is declared and nano learned to calculate what is asked. It is
 valid if it goes to the calculator on commentary and its arguments are the JSON object of the
 declared schema; exact if the expression is the question's.
 """

@@ -6,7 +6,7 @@ follows greedily is held against the reply's own answer, the true one, and the l
 chain has reached. Between two cuts the answer of the earlier one stands; a chain of two lines has
 three cuts. How much is kept is counted in characters.
 
-nano never learnt to answer behind half a chain: that it cannot is no proof that it does not know.
+nano never learned to answer behind half a chain: that it cannot is no proof that it does not know.
 
 Control: the whole chain of another problem in the place of a problem's own. If the answer comes
 from the chain, it is then the other problem's.

@@ -63,7 +63,7 @@ class Problem:
         return Conversation((*self.opening(effort), *self._before()))
 
     def conversation(self, effort: Effort, date: str | None = None) -> Conversation:
-        """The prompt and the reply that is learnt."""
+        """The prompt and the reply that is learned."""
         return Conversation((*self.opening(effort, date), *self.turns(effort)))
 
     def opening(self, effort: Effort, date: str | None = None) -> tuple[Message, ...]:

@@ -109,7 +109,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class TooLong:
-    """Numbers longer than nano learnt: too hard without a calculator, nothing with one."""
+    """Numbers longer than nano learned: too hard without a calculator, nothing with one."""
 
     name: str = "too long"
 

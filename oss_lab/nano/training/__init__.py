@@ -3,8 +3,8 @@
 recipe.py       every setting of a run
 vocabulary.py   the merges of its tokenizer
 data.py         rows of tokens drawn from the tasks
-initialise.py   the first weights
-quantised.py    experts that are rounded to MXFP4 in the forward
+initialize.py   the first weights
+quantized.py    experts that are rounded to MXFP4 in the forward
 balance.py      the loss that keeps experts equally busy
 step.py, optimizers.py, loop.py     one step, what updates the weights, and all steps
 state.py, log.py, records.py, machine.py     what a run leaves in its folder

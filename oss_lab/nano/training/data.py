@@ -1,8 +1,8 @@
-"""From problems to groups of token ids: rendering, padding, and which tokens are learnt.
+"""From problems to groups of token ids: rendering, padding, and which tokens are learned.
 
 A step learns several groups. The rows of one share the setting, the effort and the date, so that
 the system and developer messages are the same: the model reads them once for all rows. Only what
-the assistant writes after the last question is learnt; padding at the right is harmless under
+the assistant writes after the last question is learned; padding at the right is harmless under
 causality.
 """
 
@@ -36,7 +36,7 @@ class Group:
     opening: Int[Tensor, "1 opening"]
     inputs: Int[Tensor, "row seq"]
     targets: Int[Tensor, "row seq"]
-    learnt: Bool[Tensor, "row seq"]
+    learned: Bool[Tensor, "row seq"]
     lengths: Int[Tensor, "row"]
     setting: str
     task: str
@@ -88,15 +88,15 @@ def opening_of(
 def row_of(
     problem: Problem, effort: Effort, encoding: tiktoken.Encoding
 ) -> tuple[list[int], list[bool]]:
-    """Tokens from the first question to the last answer, and which of them are learnt."""
+    """Tokens from the first question to the last answer, and which of them are learned."""
     turns = problem.turns(effort)
     rendered = render(Conversation(turns), encoding, mode="training")
     asked = max(n for n, message in enumerate(turns) if message.role == "user")
-    learnt = [
+    learned = [
         own and note.message > asked
         for own, note in zip(rendered.loss_mask, rendered.annotations, strict=True)
     ]
-    return rendered.tokens, learnt
+    return rendered.tokens, learned
 
 
 def collate(
@@ -110,15 +110,15 @@ def collate(
     """Pad the rows to the longest."""
     width = max(len(tokens) for tokens, _ in rows)
     ids = torch.full((len(rows), width), encoding.encode_single_token("<|endoftext|>"))
-    learnt = torch.zeros(len(rows), width, dtype=torch.bool)
+    learned = torch.zeros(len(rows), width, dtype=torch.bool)
     for n, (tokens, own) in enumerate(rows):
         ids[n, : len(tokens)] = torch.tensor(tokens)
-        learnt[n, : len(own)] = torch.tensor(own)
+        learned[n, : len(own)] = torch.tensor(own)
     return Group(
         opening=torch.tensor([opening]),
         inputs=ids[:, :-1],
         targets=ids[:, 1:],
-        learnt=learnt[:, 1:],
+        learned=learned[:, 1:],
         lengths=torch.tensor([len(tokens) - 1 for tokens, _ in rows]),
         setting=setting,
         task=task,

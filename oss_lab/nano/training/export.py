@@ -17,7 +17,7 @@ def packed_tensors(model: Transformer) -> dict[str, Tensor]:
     for name, module in model.named_modules():
         if isinstance(module, DenseExperts):
             matrices = torch.stack([matrix.detach().cpu() for matrix in module.dense])
-            blocks, scales = mxfp4.quantise(matrices)
+            blocks, scales = mxfp4.quantize(matrices)
             tensors[f"{name}.blocks"], tensors[f"{name}.scales"] = blocks, scales
     for name, parameter in model.named_parameters():
         if ".dense." not in name:

@@ -16,7 +16,7 @@ class Step:
     """One line of the log.
 
     Attributes:
-        loss: nats per learnt token.
+        loss: nats per learned token.
         balance: the balance loss, 1 when all experts are equally busy.
         load: the busiest expert's share over an even one, averaged over the layers.
         groups: the loss by `setting/task/effort`.

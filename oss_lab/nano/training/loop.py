@@ -16,11 +16,11 @@ import torch
 from oss_lab.model import Transformer
 from oss_lab.nano.training.balance import even_share
 from oss_lab.nano.training.data import groups_at
-from oss_lab.nano.training.initialise import initialise
+from oss_lab.nano.training.initialize import initialize
 from oss_lab.nano.training.log import LOG, Step, append_line, keep_lines, refuse_without_state
 from oss_lab.nano.training.machine import keep_machine
 from oss_lab.nano.training.optimizers import make_optimizers, set_rates
-from oss_lab.nano.training.quantised import RoundedExperts
+from oss_lab.nano.training.quantized import RoundedExperts
 from oss_lab.nano.training.recipe import STATE, Recipe, balance_weight, is_rounded, keep_recipe
 from oss_lab.nano.training.state import load_state, load_weights, save_state
 from oss_lab.nano.training.step import train_step
@@ -53,7 +53,7 @@ def train(
     keep_recipe(recipe, folder)
     encoding = load_vocabulary("nano")
     model = Transformer(recipe.model, RoundedExperts)
-    initialise(model, recipe.seed, recipe.look_back)
+    initialize(model, recipe.seed, recipe.look_back)
     model.to(device)
     optimizers = make_optimizers(model, recipe)
     share = even_share(recipe.model).to(device)

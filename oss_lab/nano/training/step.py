@@ -21,8 +21,8 @@ CLIP = 1.0  # the largest gradient norm of an update
 
 
 @dataclass(frozen=True)
-class Learnt:
-    """What one group gives to a step: summed nats, learnt tokens, gradients by parameter."""
+class Learned:
+    """What one group gives to a step: summed nats, learned tokens, gradients by parameter."""
 
     nats: float
     tokens: int
@@ -44,10 +44,10 @@ def train_step(
     Groups are worked on side by side, one thread each, and summed in their order: the result does
     not depend on how many threads there are. `share` is updated in place.
     """
-    learnt = sum(int(group.learnt.sum()) for group in groups)
+    learned = sum(int(group.learned.sum()) for group in groups)
     weight = balance_weight / len(groups)
     results = list(
-        workers.map(lambda group: learn(model, group, share, 1 / learnt, weight), groups)
+        workers.map(lambda group: learn(model, group, share, 1 / learned, weight), groups)
     )
     for parameter, *gradients in zip(
         model.parameters(), *(result.gradients for result in results), strict=True
@@ -59,17 +59,17 @@ def train_step(
     norm = workers.submit(nn.utils.clip_grad_norm_, model.parameters(), CLIP).result().item()
     list(workers.map(lambda optimizer: optimizer.step(), optimizers))
     return {
-        "loss": sum(each.nats for each in results) / learnt,
+        "loss": sum(each.nats for each in results) / learned,
         "balance": round(sum(each.balance for each in results) / len(results), 4),
         "load": round(busiest(share), 3),
-        "learnt_tokens": learnt,
+        "learnt_tokens": learned,
         "gradient_norm": round(norm, 4),
         "groups": losses_by_name(groups, results),
     }
 
 
-def losses_by_name(groups: Sequence[Group], results: Sequence[Learnt]) -> dict[str, float]:
-    """Nats per learnt token of all groups of one `setting/task/effort`."""
+def losses_by_name(groups: Sequence[Group], results: Sequence[Learned]) -> dict[str, float]:
+    """Nats per learned token of all groups of one `setting/task/effort`."""
     nats, tokens = defaultdict[str, float](float), Counter[str]()
     for group, result in zip(groups, results, strict=True):
         name = f"{group.setting}/{group.task}/{group.effort}"
@@ -84,19 +84,19 @@ def learn(
     share: Float[Tensor, "layer expert"],
     nats_weight: float,
     balance_weight: float,
-) -> Learnt:
+) -> Learned:
     """The gradients of one group; its opening is read once for all rows."""
-    opening, inputs, targets, learnt, lengths = (
+    opening, inputs, targets, learned, lengths = (
         tensor.to(model.device)
-        for tensor in (group.opening, group.inputs, group.targets, group.learnt, group.lengths)
+        for tensor in (group.opening, group.inputs, group.targets, group.learned, group.lengths)
     )
     watch = RouterWatch(model.config.num_hidden_layers)
     cache = KVCache(model.config)
     model(opening, cache, last=0, hooks=watch)
     logits = model(inputs, cache.fork(batch=len(inputs)), hooks=watch)
-    nats = F.cross_entropy(logits[learnt].float(), targets[learnt], reduction="sum")
+    nats = F.cross_entropy(logits[learned].float(), targets[learned], reduction="sum")
     written = torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]
     balance, chosen = watch.balance([torch.ones_like(opening, dtype=torch.bool), written], share)
     loss = nats_weight * nats + balance_weight * balance
     gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
-    return Learnt(nats.item(), int(group.learnt.sum()), balance.item(), chosen, gradients)
+    return Learned(nats.item(), int(group.learned.sum()), balance.item(), chosen, gradients)

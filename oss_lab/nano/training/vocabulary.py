@@ -1,7 +1,7 @@
 """nano's vocabulary: byte-pair encoding trained on the text of nano's own training conversations.
 
-Merging starts from the 256 bytes and repeatedly joins the commonest neighbouring pair inside the
-pieces that the pre-tokeniser cuts (Sennrich et al., arXiv 1508.07909). Digits are pieces of their
+Merging starts from the 256 bytes and repeatedly joins the commonest neighboring pair inside the
+pieces that the pre-tokenizer cuts (Sennrich et al., arXiv 1508.07909). Digits are pieces of their
 own, so a number is always spelt digit by digit. Run `python -m oss_lab.nano.training.vocabulary` to
 rewrite the shipped file; the same corpus seed gives the same bytes.
 """
@@ -25,7 +25,7 @@ CORPUS_PROBLEMS = 6000
 
 
 def train_ranks(pieces: Counter[str], merges: int) -> dict[bytes, int]:
-    """The 256 bytes, then `merges` joined pairs in the order they were learnt; ties by bytes."""
+    """The 256 bytes, then `merges` joined pairs in the order they were learned; ties by bytes."""
     ranks = {bytes([byte]): byte for byte in range(256)}
     words = {tuple(bytes([b]) for b in piece.encode()): n for piece, n in pieces.items()}
     for _ in range(merges):
@@ -50,7 +50,7 @@ def _join(word: tuple[bytes, ...], pair: tuple[bytes, bytes]) -> tuple[bytes, ..
 
 
 def corpus_pieces(seed: int, problems: int) -> Counter[str]:
-    """Pre-tokenised pieces of rendered training conversations."""
+    """Pre-tokenized pieces of rendered training conversations."""
     rng, pieces = Random(seed), Counter[str]()
     spelling = nano_encoding({bytes([byte]): byte for byte in range(256)})
     for _ in range(problems):

@@ -2,7 +2,7 @@
 
 Idle, seldom, gated by position or by content, or neither: by the thresholds below, the first that
 holds. A token that stands at the same place in every sequence, as a common system message's do, is
-told from its place by its neighbours in the same doubling of positions only.
+told from its place by its neighbors in the same doubling of positions only.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from numpy import ndarray
 from oss_lab.analysis.statistics.explained import Explained, explained
 from oss_lab.errors import LabError
 
-SETTLED = 16  # the first position at which a head's behaviour is judged
+SETTLED = 16  # the first position at which a head's behavior is judged
 NEARLY_ALL, NEARLY_ALWAYS = 0.9, 0.9  # idle: this mass at least, at this share of tokens at least
 SOME, SELDOM = 0.1, 0.1  # seldom: this mass at least, at this share of tokens at most
 GATED = 0.2  # share of the variance, beyond chance, from which a label is said to gate the sink
 
 Label = Int[ndarray, "token"]
 Factor = Literal["position", "token", "token beside position", "channel"]
-Behaviour = Literal["idle", "seldom", "position-gated", "content-gated", "neither"]
+Behavior = Literal["idle", "seldom", "position-gated", "content-gated", "neither"]
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,14 @@ def causes(tokens: Tokens, seed: int) -> dict[Factor, Explained]:
     }
 
 
-def behaviours(
+def behaviors(
     often_all: Float[ndarray, "layer head"],
     often_some: Float[ndarray, "layer head"],
     found: dict[Factor, Explained],
-) -> tuple[tuple[Behaviour, ...], ...]:
+) -> tuple[tuple[Behavior, ...], ...]:
     """Each head by the thresholds, the first that holds."""
 
-    def one(layer: int, head: int) -> Behaviour:
+    def one(layer: int, head: int) -> Behavior:
         if often_all[layer, head] >= NEARLY_ALWAYS:
             return "idle"
         if often_some[layer, head] <= SELDOM:

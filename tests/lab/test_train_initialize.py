@@ -4,15 +4,15 @@ import torch
 
 from oss_lab.config import GPT_OSS_NANO
 from oss_lab.model import Transformer
-from oss_lab.nano.training.initialise import initialise
-from oss_lab.nano.training.quantised import RoundedExperts
+from oss_lab.nano.training.initialize import initialize
+from oss_lab.nano.training.quantized import RoundedExperts
 
 FARTHEST = 3
 
 
 def started(seed=0, config=GPT_OSS_NANO):
     model = Transformer(config, RoundedExperts)
-    initialise(model, seed, FARTHEST)
+    initialize(model, seed, FARTHEST)
     return model
 
 
@@ -55,7 +55,7 @@ def test_no_other_bias_begins_with_anything():
 
 def test_without_heads_that_look_back_every_bias_is_zero():
     model = Transformer(GPT_OSS_NANO, RoundedExperts)
-    initialise(model, 0)
+    initialize(model, 0)
     assert not any(p.any() for name, p in model.named_parameters() if name.endswith("bias"))
 
 

@@ -92,7 +92,7 @@ def _store_exactly(array, index, value):
 
 
 @cache
-def dequantise_by_number():
+def dequantize_by_number():
     """The compiled kernel: blocks [rows groups 16], scales [rows groups] -> out [rows columns]."""
     sources = fingerprint()
 
@@ -113,7 +113,7 @@ def dequantise_by_number():
 
 
 @cache
-def dequantise_by_group():
+def dequantize_by_group():
     """The same kernel with AVX-512, for out in bfloat16 (as uint16)."""
     sources = fingerprint()
 
@@ -130,8 +130,8 @@ def dequantise_by_group():
     return kernel
 
 
-def dequantise(blocks: np.ndarray, scales: np.ndarray, out: np.ndarray) -> None:
+def dequantize(blocks: np.ndarray, scales: np.ndarray, out: np.ndarray) -> None:
     """blocks [rows groups 16] and scales [rows groups] as numbers, out [rows columns]."""
     by_group = out.dtype == np.uint16 and "avx512" in machine.paths()
-    kernel = dequantise_by_group() if by_group else dequantise_by_number()
+    kernel = dequantize_by_group() if by_group else dequantize_by_number()
     kernel(blocks, scales, out)

@@ -20,7 +20,7 @@ from oss_lab.model.transformer import Block
 SIZE = 3.5  # of a bias, in each of the two fastest rotated pairs; at less the heads look at more
 
 
-def initialise(model: Transformer, seed: int, look_back: int = 0) -> None:
+def initialize(model: Transformer, seed: int, look_back: int = 0) -> None:
     """Normal matrices of 1/sqrt(inputs), smaller with depth where they write to the residual;
     norm scales one; sinks and biases zero, but for the first layer's that look back.
 

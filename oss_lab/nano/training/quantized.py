@@ -24,7 +24,7 @@ class RoundedExperts(DenseExperts):
     def round(self) -> None:
         """Take the rounding of the weights as they are now."""
         exact = torch.stack(tuple(self.dense))
-        self.rounding = (mxfp4.dequantise(*mxfp4.quantise(exact)) - exact).unbind()
+        self.rounding = (mxfp4.dequantize(*mxfp4.quantize(exact)) - exact).unbind()
 
     def matrices(self, experts: Sequence[int], dtype: torch.dtype) -> Iterator[Tensor]:
         for expert in experts:
