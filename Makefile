@@ -1,11 +1,12 @@
 # make lab        sets up .venv and opens JupyterLab on the tour (ARGS="--no-browser" on a server)
-# make test       sets up everything and runs every test that is not slow, and every notebook
-# make test-slow  the long matrices: the tests that do not fit ten minutes
-# make test-processors  make test as other processors would compute it, in an hour (ARGS=aten-avx2)
+# make test       installs the test packages and runs every notebook and every test that is not slow
+# make test-slow  runs the slow tests
+# make test-processors  runs the fast tests with the code paths of other processors; an hour
+#                 (ARGS=aten-avx2 runs one of them)
 # make notebooks  re-runs every notebook and stores its outputs and pictures
-# make picture    takes the README's picture of the tour
-# make lint       ruff and pyright
-# Without make: README.md, "Without make".
+# make picture    takes the README's screenshot of the tour
+# make lint       runs ruff and pyright
+# Without make: see README.md, "What is installed".
 
 PYTHON ?= python3
 # An existing .venv keeps its Python, unless you name another.
@@ -19,13 +20,13 @@ lab:
 	@$(SETUP) lab
 	@$(BIN)/oss-lab lab $(ARGS)
 
-# Without Chromium the second run says what it skipped.
+# Without Chromium, the second pytest run skips its tests and says so.
 test:
 	@$(SETUP) lab test
 	$(BIN)/pytest --nbval --durations=5 $(ARGS)
 	$(BIN)/pytest -m "browser and not slow" --dist=load tests/browser $(ARGS)
 
-# pytest's status 5 means that no test is marked slow here, which is no failure.
+# pytest exits with status 5 if it finds no slow test; that is not a failure.
 test-slow:
 	@$(SETUP) lab test
 	$(BIN)/pytest -m slow --durations=5 tests $(ARGS) || [ $$? -eq 5 ]

@@ -1,16 +1,16 @@
-"""Sets up oss_lab: makes `.venv` in this folder and installs the pinned packages into it.
+"""Set up oss_lab: create `.venv` in this folder and install the pinned packages into it.
 
     python3 bootstrap.py lab          what `make lab` needs
     python3 bootstrap.py lab test     what `make test` needs
 
-An existing `.venv` keeps the Python that it was made with, whichever runs this program. It is made
-anew where the folder was moved, where that Python is of no use, or, with --this-python, where it is
-not the one that runs; `make` says --this-python where the user names a PYTHON.
+An existing `.venv` keeps its Python, whichever Python runs this program. It is recreated if the
+folder was moved or if its Python does not work. With --this-python it is also recreated if another
+Python made it; `make` passes --this-python if the user names a PYTHON.
 
-The words are extras of `pyproject.toml`; versions come from `constraints.txt`. Where no NVIDIA GPU
-is found, PyTorch's CPU build is tried first: it is gigabytes smaller. Running it again is quick and
-changes nothing unless those files, the extras or the folder's place changed. Only the standard
-library is used, and no syntax that Python 3.6 cannot read, so that an old Python is told so.
+The arguments are extras of `pyproject.toml`; versions come from `constraints.txt`. Without an
+NVIDIA GPU, PyTorch's CPU build is tried first: it is gigabytes smaller. A second run is quick and
+changes nothing unless those files, the extras or the folder's path changed. The program uses only
+the standard library and the syntax of Python 3.6, so an old Python prints a clear error.
 """
 
 import argparse
@@ -36,16 +36,17 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 LARGE_DOWNLOAD = r"\s*(?:Downloading|Using cached) (\S+) \(([\d.]{2,} GB|\d\d[\d.]* MB)\)"
 MINIMUM = (3, 11)
 MIB = 1024 * 1024
-FREE_NEEDED = 4 * 1024 * MIB  # the largest CPU set-up (3.2 GiB) and what pip unpacks beside it
+FREE_NEEDED = 4 * 1024 * MIB  # the largest CPU set-up (3.2 GiB) plus pip's temporary files
 
 
 def stop(sentence):
-    """Ends with one sentence on stderr and status 1."""
+    """Print one sentence on stderr and exit with status 1."""
     sys.stderr.write("oss_lab set-up: " + sentence + "\n")
     raise SystemExit(1)
 
 
 def say(sentence):
+    """Print one sentence on stdout."""
     print("oss_lab set-up: " + sentence, flush=True)
 
 
@@ -53,7 +54,7 @@ def main():
     parser = argparse.ArgumentParser(description="Set up oss_lab in .venv.")
     parser.add_argument("extras", nargs="*", default=["lab"], help="lab (default), test, lint, ...")
     parser.add_argument(
-        "--this-python", action="store_true", help="make .venv anew where another Python made it"
+        "--this-python", action="store_true", help="recreate .venv if another Python made it"
     )
     options = parser.parse_args()
     wanted = set(options.extras)
@@ -63,34 +64,34 @@ def main():
     if kept not in (None, running) and not moved and not options.this_python:
         raise SystemExit(subprocess.call([str(PYTHON), str(Path(__file__).resolve()), *wanted]))
     check_python()
-    unknown = sorted(wanted - known_extras())
+    unknown = sorted(wanted - read_extra_names())
     if unknown:
         stop(
-            "there is no extra named {}: choose from {}.".format(
-                ", ".join(unknown), ", ".join(sorted(known_extras()))
+            "unknown extra {}: choose from {}.".format(
+                ", ".join(unknown), ", ".join(sorted(read_extra_names()))
             )
         )
-    anew = why_anew(moved, running, kept) if VENV.exists() else ""
-    if not anew and stamp["state"] == state() and wanted <= set(stamp["extras"]):
+    reason = find_rebuild_reason(moved, running, kept) if VENV.exists() else ""
+    if not reason and stamp["state"] == hash_inputs() and wanted <= set(stamp["extras"]):
         return
     begin = time.monotonic()
-    make_environment(anew)
+    make_environment(reason)
     extras = sorted(wanted | set(stamp["extras"]))
     say("installing oss_lab with {} into .venv".format(" and ".join(extras)))
     torch_hint = install_torch()
     install(["-e", "{}[{}]".format(ROOT, ",".join(extras))], torch_hint)
     STAMP.write_text(
-        json.dumps({"state": state(), "extras": extras, "folder": str(ROOT)}) + "\n", "utf-8"
+        json.dumps({"state": hash_inputs(), "extras": extras, "folder": str(ROOT)}) + "\n", "utf-8"
     )
     report(time.monotonic() - begin)
 
 
 def check_python():
-    """Refuses a Python that is too old, or one that cannot make virtual environments."""
+    """Stop if this Python is too old or cannot create virtual environments."""
     if sys.version_info < MINIMUM:
         stop(
-            "Python {}.{} or newer is needed and {} is {}; name a newer one, for example "
-            "`make lab PYTHON=python3.12`.".format(
+            "Python {}.{} or newer is needed, but {} is Python {}; name a newer one, for "
+            "example `make lab PYTHON=python3.12`.".format(
                 *MINIMUM, sys.executable, platform.python_version()
             )
         )
@@ -99,18 +100,18 @@ def check_python():
         import venv  # noqa: F401
     except ImportError:
         stop(
-            "this Python cannot make virtual environments (its venv module is not installed); "
-            "on Debian and Ubuntu `sudo apt install python3-venv` adds it."
+            "this Python cannot create virtual environments (its venv module is not installed); "
+            "on Debian and Ubuntu run `sudo apt install python3-venv`."
         )
 
 
 def running_python():
-    """The version and the place of the Python that runs this, whichever environment it is in."""
+    """The version and the installation path of the Python that runs this program."""
     return [sys.version, os.path.realpath(sys.base_prefix)]
 
 
 def environment_python():
-    """The same of `.venv`'s Python; None where it does not run, is too old or has no pip."""
+    """The same for the Python of `.venv`; None if it does not run, is too old or has no pip."""
     code = (
         "import json, os, pip, sys; assert sys.version_info >= {}; "
         "print(json.dumps([sys.version, os.path.realpath(sys.base_prefix)]))".format(MINIMUM)
@@ -124,27 +125,27 @@ def environment_python():
     return json.loads(answer.stdout.decode()) if answer.returncode == 0 else None
 
 
-def why_anew(moved, running, kept):
-    """Why the `.venv` that is there cannot stay, as the end of a sentence; empty where it can."""
+def find_rebuild_reason(moved, running, kept):
+    """Why `.venv` must be recreated, as the end of a sentence; empty if it can stay."""
     if moved:
-        return "this folder was moved, and its programs hold paths"
+        return "this folder was moved, and .venv contains absolute paths"
     if kept is None:
-        return "its Python does not run, is too old or lacks pip"
+        return "its Python does not run, is too old or has no pip"
     if kept != running:
-        named = ["{} in {}".format(version.split()[0], place) for version, place in (kept, running)]
-        return "it has Python {}, and you named {}".format(*named)
+        pythons = ["{} in {}".format(version.split()[0], path) for version, path in (kept, running)]
+        return "it has Python {}, but you named {}".format(*pythons)
     return ""
 
 
-def known_extras():
-    import tomllib  # new in 3.11, hence not at the top
+def read_extra_names():
+    import tomllib  # new in Python 3.11, so not at the top of the file
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     return set(project["optional-dependencies"])
 
 
-def state():
-    """A hash of all that decides what gets installed."""
+def hash_inputs():
+    """A hash of everything that determines what gets installed."""
     digest = hashlib.sha256(sys.version.encode())
     for path in SOURCES:
         digest.update(path.read_bytes())
@@ -152,28 +153,28 @@ def state():
 
 
 def read_stamp():
-    """What the last complete set-up wrote; empty values where there was none."""
+    """What the last complete set-up wrote; empty values if there was none."""
     try:
         return json.loads(STAMP.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):  # ValueError: cut short, as on a full disk
+    except (FileNotFoundError, ValueError):  # ValueError: truncated, for example on a full disk
         return {"state": None, "extras": [], "folder": None}
 
 
-def make_environment(anew):
-    """Creates `.venv` where there is none, or again where `anew` says why it has to be."""
+def make_environment(rebuild_reason):
+    """Create `.venv` if there is none, or recreate it if `rebuild_reason` is not empty."""
     if VENV.exists() and not (VENV / "pyvenv.cfg").exists():
         stop("{} is in the way: it is not a virtual environment; move it.".format(VENV))
-    if not anew and VENV.exists():
+    if not rebuild_reason and VENV.exists():
         return
     free = shutil.disk_usage(str(ROOT)).free
     if free < FREE_NEEDED:
         stop(
-            "{} has {} MiB free and the set-up needs {} MiB; make room and run it again.".format(
+            "{} has {} MiB free, but the set-up needs {} MiB; free some space first.".format(
                 ROOT, free // MIB, FREE_NEEDED // MIB
             )
         )
-    if anew:
-        say("making .venv anew: {}".format(anew))
+    if rebuild_reason:
+        say("recreating .venv: {}".format(rebuild_reason))
     made = subprocess.run(
         [sys.executable, "-m", "venv", "--clear", str(VENV)],
         stdout=subprocess.PIPE,
@@ -182,20 +183,23 @@ def make_environment(anew):
     )
     if made.returncode:
         last = (made.stdout.strip().splitlines() or ["no message"])[-1]
-        stop("making .venv failed: {}".format(last))
+        stop("creating .venv failed: {}".format(last))
 
 
 def install_torch():
-    """Installs PyTorch's CPU build where that is the one to have; returns a word for a failure."""
+    """Install PyTorch's CPU build if there is no NVIDIA GPU.
+
+    Returns a hint for the error about a full disk if the CPU build was not available, else "".
+    """
     (pinned,) = re.findall(r"(?m)^torch==(\S+)$", CONSTRAINTS.read_text("utf-8"))
     if sys.platform != "linux" or has_nvidia_gpu():
-        return ""  # elsewhere, and for a GPU, the package index has the right build
+        return ""  # for a GPU and for other systems, the package index has the right build
     if installed_version("torch").split("+")[0] == pinned:
         return ""
-    say("no NVIDIA GPU here: taking PyTorch {}'s CPU build".format(pinned))
+    say("no NVIDIA GPU found: installing the CPU build of PyTorch {}".format(pinned))
     build = "torch=={}+cpu".format(pinned)
     if pip(["--no-deps", "--retries=0", "--timeout=15", "--index-url", CPU_INDEX, build]):
-        say("it cannot be had from {}; taking the package index's build".format(CPU_INDEX))
+        say("{} is not available; installing the package index's build".format(CPU_INDEX))
         return " (PyTorch's full build for Linux needs about 6 GiB)"
     return ""
 
@@ -209,7 +213,7 @@ def has_nvidia_gpu():
 
 
 def installed_version(package):
-    """The version of a package in `.venv`, or an empty string."""
+    """The version of a package in `.venv`, or an empty string if it is not installed."""
     code = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
     answer = subprocess.run(
         [str(PYTHON), "-c", code, package], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -218,7 +222,7 @@ def installed_version(package):
 
 
 def install(arguments, hint):
-    """pip install under the constraints, or one sentence about why not."""
+    """Run pip install with the constraints; stop with one sentence if it fails."""
     errors = pip([*arguments, "-c", str(CONSTRAINTS)])
     if not errors:
         return
@@ -229,11 +233,11 @@ def install(arguments, hint):
         reason = "pip cannot reach the package index; is this machine online?"
     else:
         reason = "pip says: " + errors[0]
-    stop("{} (all of pip's output is in {})".format(reason, LOG.relative_to(ROOT)))
+    stop("{} (pip's complete output is in {})".format(reason, LOG.relative_to(ROOT)))
 
 
 def pip(arguments):
-    """Runs pip install, shows its large downloads, logs the rest; returns its error lines."""
+    """Run pip install, show its large downloads and log the rest. Returns the error lines."""
     command = [str(PYTHON), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
     command += ["--progress-bar", "off", *arguments]
     environment = dict(os.environ)
@@ -266,12 +270,12 @@ def pip(arguments):
 
 
 def report(seconds):
-    """What was installed, how large it is, how long it took."""
+    """Print what was installed, its size and how long it took."""
     files = [Path(folder, name) for folder, _, names in os.walk(str(VENV)) for name in names]
     size = sum(path.lstat().st_size for path in files)
     packages = len(list(VENV.glob("**/site-packages/*.dist-info")))
     say(
-        "ready in {:.0f} s: .venv holds {:,} MiB in {} packages, PyTorch {} among them".format(
+        "ready in {:.0f} s: .venv has {:,} MiB in {} packages, including PyTorch {}".format(
             seconds, size // MIB, packages, installed_version("torch")
         )
     )

@@ -1,11 +1,12 @@
-"""Makes `pytest --nbval` right without further flags, from any folder.
+"""Makes `pytest --nbval` work without further flags, from any folder.
 
 Tests run in parallel processes with one math thread each; the tests of one file share a process.
-Slow and browser tests are deselected unless -m asks for them.
+Slow and browser tests are deselected unless -m selects them.
 
-What a notebook stores is compared, except figures (their one-sentence summaries are compared
-instead), HTML and stderr; `tests/lab/test_notebooks.py` keeps stored stderr out and counts how many
-cells are compared. Kernels of notebooks see no GPU, so that outputs are the same on every machine.
+The stored outputs of notebooks are compared, except HTML, stderr and figures; a figure's
+one-sentence summary is compared instead. `tests/lab/test_notebooks.py` refuses stored stderr and
+counts how many cells are compared. Notebook kernels do not see a GPU, so outputs are the same on
+every machine.
 """
 
 import os
@@ -25,7 +26,7 @@ KERNEL_ENVIRONMENT = {
     "TRITON_INTERPRET": "0",  # tests/kernels sets it for this process
 }
 NBVAL_DEFAULT_TIMEOUT = 2000
-CELL_TIMEOUT = 300  # seconds; the longest cell takes a quarter of it beside another process
+CELL_TIMEOUT = 300  # seconds; the longest cell takes a quarter of it on a busy machine
 LEFT_OUT = {
     "slow": "`make test-slow` runs them",
     "browser": "they need Chromium, and `make test` runs them",
@@ -66,7 +67,7 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
-    """A notebook's kernel is started here, and inherits the environment."""
+    """Set the environment that a notebook's kernel inherits when it starts here."""
     if not hasattr(item.parent, "skip_compare"):
         return (yield)
     with pytest.MonkeyPatch.context() as patch:

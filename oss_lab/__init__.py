@@ -3,7 +3,7 @@
     import oss_lab
     lab = oss_lab.load("nano")          # or "20b", "120b", a checkpoint folder
 
-Nothing below is imported before it is first used, so `import oss_lab` does not load torch.
+Names are imported when they are first used, so `import oss_lab` does not load torch.
 """
 
 from importlib import import_module

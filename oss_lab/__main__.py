@@ -1,4 +1,4 @@
-"""`python -m oss_lab` is `oss-lab`."""
+"""`python -m oss_lab` runs the command `oss-lab`."""
 
 import sys
 

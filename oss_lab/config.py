@@ -1,10 +1,9 @@
-"""What a gpt-oss model is, in nineteen values: 20b, 120b and nano.
+"""The configuration of a gpt-oss model in nineteen values: 20b, 120b and nano.
 
-`ModelConfig` has the sixteen fields of the original `config.json` by their names, and three that it
-leaves constant (norm epsilon, sigmoid slope, layer types); its defaults are the 120b, as in the
-reference implementation. Everything else about a model (parameter counts, tensor shapes,
-memory) is derived from it. How the two `config.json` dialects are read and which of their fields
-are refused is in `oss_lab.checkpoint.dialects`.
+`ModelConfig` has the sixteen fields of the original `config.json`, with the same names. Three more
+are constants there: norm epsilon, sigmoid slope and layer types. The defaults are those of the
+120b, as in OpenAI's implementation. Parameter counts, tensor shapes and memory are derived from
+these values. `oss_lab.checkpoint.dialects` reads the two dialects of `config.json`.
 """
 
 import math
@@ -13,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 LayerType = Literal["sliding_attention", "full_attention"]
-MXFP4_BLOCK = 32  # neighbors along a weight's last axis that share one scale byte
+MXFP4_BLOCK = 32  # consecutive values along a weight's last axis that share one scale byte
 LARGEST_CONTEXT = 2**31 - 1
 LAYER_TYPES: tuple[LayerType, ...] = ("sliding_attention", "full_attention")
 
@@ -23,12 +22,13 @@ class ModelConfig:
     """The shape and constants of one gpt-oss model (architecture: arXiv 2508.10925, section 2).
 
     Attributes:
-        head_dim: size of one head; never hidden_size / num_attention_heads.
-        sliding_window: keys a sliding layer sees, the query's own included.
-        initial_context_length: positions before YaRN's stretching by rope_scaling_factor.
-        rope_ntk_alpha, rope_ntk_beta: rotations per initial context below which a RoPE frequency
-            is interpolated, above which it is kept (Hugging Face: beta_slow, beta_fast).
-        layer_types: one of LAYER_TYPES per layer; alternating from sliding when left empty.
+        head_dim: size of one attention head; not hidden_size / num_attention_heads.
+        sliding_window: number of keys that a sliding layer sees, including the query's own.
+        initial_context_length: context length before YaRN extends it by rope_scaling_factor.
+        rope_ntk_alpha, rope_ntk_beta: a RoPE frequency with fewer than alpha rotations over the
+            initial context is interpolated, one with more than beta rotations is kept (Hugging
+            Face: beta_slow, beta_fast).
+        layer_types: one of LAYER_TYPES per layer; if empty, alternating, starting with sliding.
     """
 
     num_hidden_layers: int = 36
@@ -58,22 +58,22 @@ class ModelConfig:
 
     @property
     def max_context_length(self) -> int:
-        """Positions the stretched RoPE covers: 131,072 for the published models."""
+        """Context length with YaRN: 131,072 for the published models."""
         return round(self.initial_context_length * self.rope_scaling_factor)
 
     def window(self, layer: int) -> int | None:
-        """Keys that `layer` sees, or None where it sees all earlier ones."""
+        """Number of keys that `layer` sees, or None if it sees all earlier ones."""
         return self.sliding_window if self.layer_types[layer] == "sliding_attention" else None
 
 
-def contradictions(config: ModelConfig) -> Iterator[tuple[str, str]]:
-    """Yield (field, what is wrong with it) for whatever cannot be true of one model."""
+def find_contradictions(config: ModelConfig) -> Iterator[tuple[str, str]]:
+    """Yield (field, problem) for each value that contradicts another or the architecture."""
     layers, heads = config.num_hidden_layers, config.num_attention_heads
     if len(config.layer_types) != layers:
         yield "layer_types", f"has {len(config.layer_types)} entries; num_hidden_layers is {layers}"
     if config.experts_per_token > config.num_experts:
-        chosen, experts = config.experts_per_token, config.num_experts
-        yield "experts_per_token", f"is {chosen}, more than num_experts, {experts}"
+        active, experts = config.experts_per_token, config.num_experts
+        yield "experts_per_token", f"is {active}, more than num_experts, {experts}"
     if heads % config.num_key_value_heads:
         kv_heads = config.num_key_value_heads
         yield (

@@ -1,31 +1,31 @@
-"""The errors a person can cause, each one sentence: what is wrong, where, what to do.
+"""The errors that a user can cause. Each is one sentence: what is wrong, where, what to do.
 
 A sentence begins in lower case and ends without a period: it is printed after `oss-lab:` and often
 after a file's name.
 
-The command line prints a `LabError` as its single line on stderr; anything else is a defect of
-ours and keeps its traceback.
+The command line prints a `LabError` as a single line on stderr. Any other exception is a bug in
+oss_lab and keeps its traceback.
 """
 
 
 class LabError(ValueError):
-    """Something the user gave cannot be used; the message is one complete sentence."""
+    """Something that the user gave cannot be used; the message is one sentence."""
 
 
 class CheckpointError(LabError):
-    """A checkpoint folder, file or tensor that cannot be trusted."""
+    """A checkpoint folder, file or tensor with a defect."""
 
 
 class VocabularyError(LabError):
-    """A vocabulary that is absent, or whose bytes are not the published ones."""
+    """A vocabulary that was not found, or that differs from the published one."""
 
 
 class HarmonyError(LabError):
-    """A conversation that cannot be rendered, or a stream that strict parsing refuses."""
+    """A conversation that cannot be rendered, or a stream that strict parsing rejects."""
 
 
 def check_index(what: str, n: int, count: int) -> None:
-    """Raise LabError for a layer, head, position or the like that is not one of `count`.
+    """Raise LabError if the index `n` of a layer, head or position is not below `count`.
 
     >>> check_index("layer", 4, 4)
     Traceback (most recent call last):

@@ -1,7 +1,7 @@
-"""Progress of work that takes more than two seconds, on a terminal and in a notebook.
+"""A progress bar for work that takes more than two seconds, in a terminal and in a notebook.
 
-TQDM_DISABLE=1 in the environment, tqdm's own variable, leaves it out: a stored notebook should not
-hold a bar that came only because the machine was busy.
+Set TQDM_DISABLE=1 (tqdm's own environment variable) to turn it off. Stored notebooks need that: a
+busy machine would otherwise add bars to their outputs.
 """
 
 import os
@@ -14,12 +14,12 @@ DELAY = 2  # seconds
 Item = TypeVar("Item")
 
 
-def progress(
+def track_progress(
     items: Iterable[Item], what: str, unit: str = "step", *, leave: bool = False
 ) -> "tqdm[Item]":
-    """The items, with a bar that names the work and disappears behind it, unless it should stay."""
-    silent = os.environ.get("TQDM_DISABLE", "") not in ("", "0")
-    # None: on a terminal or in a notebook only.
+    """Iterate over the items with a bar labeled `what`; it disappears at the end unless `leave`."""
+    is_silent = os.environ.get("TQDM_DISABLE", "") not in ("", "0")
+    # None: only in a terminal or a notebook.
     return tqdm(
-        items, desc=what, unit=unit, delay=DELAY, leave=leave, disable=True if silent else None
+        items, desc=what, unit=unit, delay=DELAY, leave=leave, disable=True if is_silent else None
     )

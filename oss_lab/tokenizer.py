@@ -1,14 +1,14 @@
-r"""The two vocabularies as tiktoken Encodings, and where the files behind them are looked for.
+r"""The two vocabularies as tiktoken Encodings, and the search for their files.
 
-`o200k_harmony` is o200k_base's 199,998 byte-pair ranks and pre-tokenizer with Harmony's special
-tokens; the ranks are a 3.6 MB file that OpenAI publishes and no wheel of tiktoken carries, so it
-is looked for in several places and its sha256 is checked in each. `nano` is the 640-token
-vocabulary shipped inside this package; its merges were learned from nano's training text, so most
-other text falls apart into single bytes.
+`o200k_harmony` has o200k_base's 199,998 byte-pair ranks and pre-tokenizer, and Harmony's special
+tokens. OpenAI publishes the ranks as a 3.6 MB file, which tiktoken's wheels do not contain. The
+file is therefore searched in several places, and its sha256 is checked in each. `nano` is the
+640-token vocabulary inside this package. Its merges were learned from nano's training text, so most
+other text is split into single bytes.
 
-No file of the user's is ever written, replaced or deleted: tiktoken deletes a cache file whose
-hash is wrong, so it is only asked to download where no such file lies. Training a vocabulary is
-in `oss_lab.nano.training.vocabulary`. Rules: tiktoken 0.14.0, `tiktoken_ext/openai_public.py`.
+The user's files are never written, replaced or deleted. tiktoken deletes a cache file with a wrong
+hash, so it downloads only if there is no such file. `oss_lab.nano.training.vocabulary` trains a
+vocabulary. The rules are those of tiktoken 0.14.0, `tiktoken_ext/openai_public.py`.
 """
 
 import base64
@@ -43,14 +43,14 @@ PACKAGES = {
     "litellm": f"litellm/litellm_core_utils/tokenizers/{CACHE_NAME}",
     "llama-index-core": f"llama_index/core/_static/tiktoken_cache/{CACHE_NAME}",
 }
-"""Packages on the Python package index that carry the identical file, and where."""
+"""Packages on PyPI that contain the identical file, and its path inside each."""
 
 VocabularyName = Literal["nano", "o200k_harmony"]
 VOCABULARIES: dict[int, VocabularyName] = {
     GPT_OSS_NANO.vocab_size: "nano",
     GPT_OSS_20B.vocab_size: "o200k_harmony",
 }
-"""Which vocabulary a checkpoint of this vocab_size was trained with."""
+"""The vocabulary of a checkpoint with this vocab_size."""
 
 CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
@@ -63,7 +63,7 @@ O200K_PATTERN = (
     r"|\s+(?!\S)"
     r"|\s+"
 )
-# Qwen2's, which llama.cpp also has by that name: each digit is a piece of its own.
+# The pattern of Qwen2, also in llama.cpp under that name: each digit is a separate piece.
 NANO_PATTERN = (
     CONTRACTION + r"|[^\r\n\p{L}\p{N}]?\p{L}+"
     r"|\p{N}"
@@ -85,7 +85,7 @@ O200K_SPECIAL_IDS = {
     "<|call|>": 200_012,
 }
 HARMONY_SPECIALS = tuple(O200K_SPECIAL_IDS)
-"""The nine names; nano's ids follow their order."""
+"""The nine names; nano's ids have the same order."""
 
 
 def load_vocabulary(
@@ -94,30 +94,31 @@ def load_vocabulary(
     path: str | os.PathLike[str] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> tiktoken.Encoding:
-    """Return the named vocabulary; the same Encoding object for the same file contents.
+    """Return the named vocabulary; the same file contents give the same Encoding object.
 
-    o200k_harmony is looked for at `path`, in TIKTOKEN_CACHE_DIR, in the tokenizer.json of the
-    folder `checkpoint` (or of its parent, for `original/`), in the installed PACKAGES, and last in
-    tiktoken's own cache and download. nano is shipped with this package unless `path` is given.
+    If `path` is given, o200k_harmony is read from there. Otherwise these places are searched in
+    order: TIKTOKEN_CACHE_DIR; the tokenizer.json of the folder `checkpoint` or of its parent (for
+    `original/`); the installed PACKAGES; tiktoken's cache and download. nano is read from this
+    package unless `path` is given.
 
     Args:
-        path: a `.tiktoken` file, a tokenizer.json (o200k_harmony only), or a folder that holds
-            one. It is used or refused, nothing else is tried.
-        checkpoint: a model folder; one without a usable tokenizer.json is passed over.
+        path: a `.tiktoken` file, a tokenizer.json (o200k_harmony only), or a folder with one of
+            them. If it cannot be used, no other place is searched.
+        checkpoint: a model folder; it is skipped if it has no usable tokenizer.json.
 
     Raises:
-        VocabularyError: the vocabulary is nowhere, or not the published one; every place tried is
-            listed with what was wrong there.
+        VocabularyError: the vocabulary was not found or is not the published one; the message
+            lists every place and what was wrong there.
     """
     if name == "nano":
-        return _nano_from_file(_nano_file(path))
+        return _build_nano(_read_nano_file(path))
     if name != "o200k_harmony":
         raise VocabularyError(f"unknown vocabulary {name!r}: give o200k_harmony or nano")
-    return _o200k_from_file(_find_o200k_base(path, checkpoint))
+    return _build_o200k(_find_o200k_base(path, checkpoint))
 
 
-def nano_encoding(ranks: dict[bytes, int]) -> tiktoken.Encoding:
-    """Return nano's Encoding: `ranks`, then HARMONY_SPECIALS, then `<|reserved_N|>` up to 640."""
+def build_nano_encoding(ranks: dict[bytes, int]) -> tiktoken.Encoding:
+    """Build nano's Encoding: `ranks`, then HARMONY_SPECIALS, then `<|reserved_N|>` up to 640."""
     size = GPT_OSS_NANO.vocab_size
     missing = sum(bytes([byte]) not in ranks for byte in range(256))
     if missing:
@@ -141,7 +142,7 @@ def nano_encoding(ranks: dict[bytes, int]) -> tiktoken.Encoding:
 
 
 def parse_ranks(contents: bytes) -> dict[bytes, int]:
-    """Read tiktoken's file format: a line "base64(token) rank" per token."""
+    """Read tiktoken's file format: one line "base64(token) rank" per token."""
     lines = (line.split() for line in contents.splitlines() if line)
     try:
         return {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
@@ -156,8 +157,8 @@ def dump_ranks(ranks: dict[bytes, int]) -> bytes:
 
 
 @functools.cache
-def _o200k_from_file(contents: bytes) -> tiktoken.Encoding:
-    # <|endofprompt|> is o200k_base's second name for id 200018, which decodes to it.
+def _build_o200k(contents: bytes) -> tiktoken.Encoding:
+    # o200k_base also names id 200018 <|endofprompt|>; decoding gives that name.
     named = set(O200K_SPECIAL_IDS.values())
     reserved = {f"<|reserved_{n}|>": n for n in range(200_000, 201_088) if n not in named}
     return tiktoken.Encoding(
@@ -169,11 +170,11 @@ def _o200k_from_file(contents: bytes) -> tiktoken.Encoding:
 
 
 @functools.cache
-def _nano_from_file(contents: bytes) -> tiktoken.Encoding:
-    return nano_encoding(parse_ranks(contents))
+def _build_nano(contents: bytes) -> tiktoken.Encoding:
+    return build_nano_encoding(parse_ranks(contents))
 
 
-def _nano_file(path: str | os.PathLike[str] | None) -> bytes:
+def _read_nano_file(path: str | os.PathLike[str] | None) -> bytes:
     asset = resources.files("oss_lab") / "assets" / "nano" / "nano.tiktoken"
     if path is not None:
         asset = Path(os.path.expanduser(path))
@@ -188,31 +189,33 @@ def _find_o200k_base(
     path: str | os.PathLike[str] | None, checkpoint: str | os.PathLike[str] | None
 ) -> bytes:
     if path is not None:
-        places = _explicit(Path(os.path.expanduser(path)))
+        places = _list_given_places(Path(os.path.expanduser(path)))
     else:
-        places = _search(Path(os.path.expanduser(checkpoint)) if checkpoint is not None else None)
+        folder = Path(os.path.expanduser(checkpoint)) if checkpoint is not None else None
+        places = _list_known_places(folder)
     tried = []
     for place, found in places:
         if isinstance(found, bytes):
             return found
         tried.append(f"{place} ({found})")
     raise VocabularyError(
-        f"the vocabulary o200k_harmony was not found; tried {', '.join(tried)}; put {O200K_FILE} "
-        f"(from {O200K_URL}, sha256 {O200K_SHA256}) into a folder that TIKTOKEN_CACHE_DIR names"
+        f"the vocabulary o200k_harmony was not found; tried {', '.join(tried)}; "
+        f"download {O200K_URL} (sha256 {O200K_SHA256}) as {O200K_FILE} "
+        "into a folder and set TIKTOKEN_CACHE_DIR to that folder"
     )
 
 
 Places = Iterator[tuple[str, bytes | str]]
-"""Each place with the bytes of o200k_base.tiktoken, or with what is wrong there."""
+"""Each place with the bytes of o200k_base.tiktoken, or with the reason why it has none."""
 
 
-def _explicit(path: Path) -> Places:
+def _list_given_places(path: Path) -> Places:
     names = (CACHE_NAME, O200K_FILE, "tokenizer.json") if path.is_dir() else ("",)
     for file in (path / name for name in names):
         yield f"the given path {file}", _read_any(file)
 
 
-def _search(checkpoint: Path | None) -> Places:
+def _list_known_places(checkpoint: Path | None) -> Places:
     if folder := os.environ.get("TIKTOKEN_CACHE_DIR"):
         for name in (CACHE_NAME, O200K_FILE):
             yield f"TIKTOKEN_CACHE_DIR, {Path(folder, name)}", _read_published(Path(folder, name))
@@ -231,10 +234,10 @@ def _search(checkpoint: Path | None) -> Places:
             yield f"the package {package}", "not installed"
         else:
             yield f"the package {package}, {file}", _read_published(file)
-    yield from _tiktoken()
+    yield from _tiktoken_places()
 
 
-def _tiktoken() -> Places:
+def _tiktoken_places() -> Places:
     default = str(Path(tempfile.gettempdir(), "data-gym-cache"))
     folder = os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR", default))
     if folder:
@@ -266,9 +269,9 @@ def _read_published(file: Path) -> bytes | str:
 
 
 def _read_tokenizer_json(file: Path) -> bytes | str:
-    """Derive o200k_base.tiktoken from a Hugging Face tokenizer.json, which spells the same ranks.
+    """Rebuild o200k_base.tiktoken from a Hugging Face tokenizer.json, which has the same ranks.
 
-    There a token is a string over GPT-2's alphabet of 256 printable characters, one per byte.
+    It writes each byte of a token as one of GPT-2's 256 printable characters.
     """
     try:
         vocabulary = json.loads(file.read_bytes())["model"]["vocab"]
@@ -283,12 +286,12 @@ def _read_tokenizer_json(file: Path) -> bytes | str:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return "not a byte-level tokenizer.json"
     if hashlib.sha256(contents).hexdigest() != O200K_SHA256:
-        return f"another vocabulary, {len(vocabulary):,} tokens"
+        return f"a different vocabulary with {len(vocabulary):,} tokens"
     return contents
 
 
 def _gpt2_alphabet() -> dict[str, int]:
-    """Return character -> byte: printable Latin-1 stands for itself, the rest from U+0100 on."""
+    """Map characters to bytes: printable Latin-1 to itself, U+0100 and up to the other bytes."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {
@@ -300,14 +303,14 @@ _BYTE_OF = _gpt2_alphabet()
 
 
 def _reason(error: Exception) -> str:
-    """Say in a few words what went wrong; the operating system's words where there are any."""
+    """Say in a few words what went wrong, in the operating system's words if it has any."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return shorten(f"{type(error).__name__}: {error}", 160)
 
 
-def usable_ids(encoding: tiktoken.Encoding, vocab_size: int) -> "Bool[Tensor, 'vocab']":
-    """Which rows of the unembedding may be generated: all but the reserved tokens'."""
+def mask_usable_ids(encoding: tiktoken.Encoding, vocab_size: int) -> "Bool[Tensor, 'vocab']":
+    """A mask of the ids that may be generated: all except reserved and unused ones."""
     import torch
 
     usable = torch.arange(vocab_size) < encoding.n_vocab

@@ -1,10 +1,11 @@
-"""The fast tests and the notebooks as other processors would compute them: `make test-processors`.
+"""Run the fast tests and the notebooks with the code paths of other processors.
 
-    python tests/processors.py [VARIANT ...]
+`make test-processors` runs this file. To run some variants: python tests/processors.py VARIANT ...
 
-The order in which torch, oneDNN and our CPU kernels add numbers depends on the processor, so last
-digits differ. Each variant hides features of this one; variants it cannot run are skipped, with the
-reason. Notebooks are left out of the variants of the kernels: the reference computes nano there.
+The order in which torch, oneDNN and our CPU kernels add numbers depends on the processor, so the
+last digits differ. Each variant hides some features of this processor. Variants that it cannot run
+are skipped, with the reason. Notebooks are left out of the kernels' variants, because the reference
+computes nano there.
 """
 
 import os
@@ -28,10 +29,10 @@ SUMMARY = re.compile(r"=+ (.*\b(?:passed|failed|error).*) =+")
 
 
 def obstacle(name: str) -> str:
-    """Why this processor cannot run a variant; "" where it can."""
+    """Why this processor cannot run a variant; "" if it can."""
     path = name.removeprefix("kernels-")
-    if path in machine.NEEDS and path not in machine.paths():
-        return f"it lacks {', '.join(sorted(machine.NEEDS[path] - machine.features()))}"
+    if path in machine.NEEDS and path not in machine.list_paths():
+        return f"it lacks {', '.join(sorted(machine.NEEDS[path] - machine.list_features()))}"
     wanted, has = ATEN.get(name.removeprefix("aten-")), torch.backends.cpu.get_cpu_capability()
     if wanted and list(ATEN.values()).index(wanted) > list(ATEN.values()).index(has):
         return f"torch has no more than {has} here"

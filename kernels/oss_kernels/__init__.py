@@ -1,6 +1,6 @@
-"""oss_kernels: the operations under gpt-oss, one a folder, each with its reference in plain torch.
+"""oss_kernels: the operations of a gpt-oss forward pass, one folder each, with torch references.
 
-It knows no model: `oss_lab` imports it, never the other way round. Its references need torch, and
-jaxtyping for the shapes in signatures; Triton's kernels need triton too, the CPU's numba.
-kernels/README.md has the order to read in.
+It contains no model and never imports `oss_lab`, which uses it. The references need torch, and
+jaxtyping for the shapes in signatures. The Triton kernels also need triton, the CPU kernels numba.
+kernels/README.md lists the order to read in.
 """

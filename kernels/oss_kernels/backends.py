@@ -1,7 +1,7 @@
 """Which code computes an operation: plain torch, Triton on a GPU, or numba on a CPU.
 
-A `Backend` holds one function for each operation of a forward pass; those of one name have the same
-signature in all of them. Nothing here falls back on its own: `auto` is a choice, and says which.
+A `Backend` has one function for each operation of a forward pass. A function has the same signature
+in every backend. Nothing here falls back silently: `auto` picks a backend by name.
 """
 
 import importlib.util
@@ -12,11 +12,11 @@ from typing import Any, Literal, get_args
 
 import torch
 
-Name = Literal["reference", "triton", "cpu"]
-Asked = Name | Literal["auto"]
-NAMES: tuple[Name, ...] = get_args(Name)
+KernelName = Literal["reference", "triton", "cpu"]
+KernelChoice = KernelName | Literal["auto"]
+NAMES: tuple[KernelName, ...] = get_args(KernelName)
 
-MODULES: dict[Name, dict[str, str]] = {
+MODULES: dict[KernelName, dict[str, str]] = {
     "reference": {
         "rms_norm": "rms_norm.reference",
         "linear": "linear.reference",
@@ -39,18 +39,18 @@ MODULES: dict[Name, dict[str, str]] = {
         "expert_mlp": "experts.cpu",
     },
 }
-"""The module of each operation. On a CPU, norm and router are torch's own work."""
+"""The module of each operation. On a CPU the norm and the router run in plain torch."""
 
 
 class UnusableBackend(ValueError):
-    """The kernels asked for cannot run here; one sentence says why."""
+    """The requested kernels cannot run here. The message gives the reason in one sentence."""
 
 
 @dataclass(frozen=True)
 class Backend:
-    """The operations; shapes and types are in each one's `reference.py`."""
+    """The operations. Their shapes and types are documented in each `reference.py`."""
 
-    name: Name
+    name: KernelName
     rms_norm: Callable[..., Any]
     linear: Callable[..., Any]
     attention: Callable[..., Any]
@@ -58,8 +58,8 @@ class Backend:
     expert_mlp: Callable[..., Any]
 
 
-def obstacle(name: Name, device: torch.device) -> str | None:
-    """Why these kernels cannot run on this device; None if they can."""
+def find_obstacle(name: KernelName, device: torch.device) -> str | None:
+    """The reason these kernels cannot run on this device, or None if they can."""
     if name == "triton":
         if device.type != "cuda":
             return f"they run on a GPU, and the model is on {device}"
@@ -73,27 +73,27 @@ def obstacle(name: Name, device: torch.device) -> str | None:
     return None
 
 
-def choose(asked: str, device: torch.device) -> Backend:
-    """The backend asked for; `auto` takes the kernels made for the device, if they can run.
+def choose_backend(asked: str, device: torch.device) -> Backend:
+    """Load a backend by name. `auto` takes the kernels for this device if they can run.
 
     Raises:
-        UnusableBackend: no such name, or it cannot run on this device.
+        UnusableBackend: the name is unknown, or the backend cannot run on this device.
     """
     if asked == "auto":
-        made_for: tuple[Name, ...] = ("triton", "cpu", "reference")
-        return load(next(name for name in made_for if obstacle(name, device) is None))
+        made_for: tuple[KernelName, ...] = ("triton", "cpu", "reference")
+        return load_backend(next(name for name in made_for if find_obstacle(name, device) is None))
     if asked not in NAMES:
-        raise UnusableBackend(f"kernels are {', '.join(NAMES)} or auto, not {asked!r}")
-    if reason := obstacle(asked, device):
+        raise UnusableBackend(f"kernels must be {', '.join(NAMES)} or auto, not {asked!r}")
+    if reason := find_obstacle(asked, device):
         raise UnusableBackend(f"kernels {asked!r} cannot be used here: {reason}")
-    return load(asked)
+    return load_backend(asked)
 
 
-def load(name: Name) -> Backend:
+def load_backend(name: KernelName) -> Backend:
     """Import a backend's modules.
 
     Raises:
-        UnusableBackend: they, or what they import, cannot be imported.
+        UnusableBackend: the modules or their dependencies cannot be imported.
     """
     try:
         operations = {
@@ -104,6 +104,6 @@ def load(name: Name) -> Backend:
         reason = str(error).partition("\n")[0]
         raise UnusableBackend(
             f"kernels {name!r} are installed but cannot be imported ({reason}); "
-            "mend that, or ask for kernels 'reference'"
+            "repair the installation, or use kernels 'reference'"
         ) from error
     return Backend(name, **operations)

@@ -1,7 +1,7 @@
-"""What an operation is compiled and timed with: launches at a model's sizes, and what they move.
+"""The launches that an operation is compiled and timed with, at a model's sizes.
 
 Every operation's folder has a `cases.py` with `cases(shapes, make)`. The compile gate makes tensors
-without memory, the benchmark makes them on a device; both see the same launches.
+without memory, and the benchmark makes them on a device. Both use the same launches.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from oss_kernels.launch import Launch  # which imports triton, and the CPU's bench has none
+    from oss_kernels.launch import Launch  # imports triton, which the CPU benchmark does not need
 
 Need = Literal["wide loads", "matrix instructions", "subnormals"]
 
@@ -23,11 +23,11 @@ class Case:
     """One use of an operation.
 
     Attributes:
-        launches: the kernels it takes, in order.
-        bytes: read and written at the least, each once.
-        flops: of the arithmetic that the operation is defined by; a multiply-add is two.
-        needs: what the compiled code must show: 128-bit loads; matrix instructions (warp-group
-            ones on sm_90); no flush of subnormals to zero.
+        launches: the kernel launches, in order.
+        bytes: minimum bytes that must be read and written, each counted once.
+        flops: floating-point operations in the operation's definition; a multiply-add is two.
+        needs: what the compiled code must have: 128-bit loads, matrix instructions (warp-group
+            ones on sm_90 and sm_100), or no flushing of subnormals to zero.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Case:
 
 @dataclass
 class Make:
-    """Makes a case's tensors; on the device "meta" they have no memory and no values."""
+    """Makes a case's tensors. On the device "meta" they have no memory and no values."""
 
     device: str = "meta"
     seed: int = 0
@@ -55,7 +55,7 @@ class Make:
         return wide.to(dtype)
 
     def integers(self, low: int, high: int, *shape: int, dtype: torch.dtype) -> Tensor:
-        """From low to high - 1."""
+        """Random integers from low to high - 1."""
         if self.device == "meta":
             return torch.empty(shape, dtype=dtype, device="meta")
         return torch.randint(
@@ -66,17 +66,17 @@ class Make:
         return torch.empty(shape, dtype=dtype, device=self.device)
 
     def mxfp4(self, *rows: int, columns: int) -> tuple[Tensor, Tensor]:
-        """Packed weights with scales from 2^-10 to 2^-1: blocks [rows groups 16], scales."""
+        """Packed weights with scales from 2^-10 to 2^-1: blocks [rows groups 16] and scales."""
         blocks = self.integers(0, 256, *rows, columns // 32, 16, dtype=torch.uint8)
         scales = self.integers(117, 127, *rows, columns // 32, dtype=torch.uint8)
         return blocks, scales
 
 
 def nbytes(*tensors: Tensor) -> int:
-    """Of all of them; a tensor without memory counts what it would have."""
+    """The bytes of all tensors. A meta tensor counts the bytes it would have on a device."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def counted(tokens: int) -> str:
-    """For the name of a case."""
+def format_token_count(tokens: int) -> str:
+    """The number of tokens as text, for the name of a case."""
     return "1 token" if tokens == 1 else f"{tokens} tokens"

@@ -1,7 +1,7 @@
-"""One launch of a Triton kernel: what is passed, in how many programs, with which options.
+"""One launch of a Triton kernel: its arguments, its number of programs and its options.
 
-The same `Launch` runs on a device, in Triton's interpreter, and, made of tensors without memory,
-through the compile gate: what is tested there is what runs.
+The same `Launch` runs on a device, in Triton's interpreter and, with tensors that have no memory,
+through the compile gate. So the gate tests the code that runs.
 """
 
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ from torch import Tensor
 from triton import knobs
 
 INTERPRETED: bool = knobs.runtime.interpret
-"""Whether kernels run in Triton's interpreter (TRITON_INTERPRET=1 when they were imported)."""
+"""True if kernels run in Triton's interpreter (TRITON_INTERPRET=1 when they were imported)."""
 
 
 def dot_dtype(dtype: torch.dtype) -> tl.dtype:
-    """The type to which both sides of a `tl.dot` are cast, for activations or weights of `dtype`.
+    """The type that both operands of a `tl.dot` are cast to, for activations or weights in `dtype`.
 
-    bfloat16 stays what it is, for matrix instructions, except in Triton's interpreter, which cannot
-    multiply it. float32 is not rounded to it.
+    bfloat16 stays bfloat16, for matrix instructions, except in Triton's interpreter, which cannot
+    multiply it. float32 is not rounded to bfloat16.
     """
     return tl.bfloat16 if dtype == torch.bfloat16 and not INTERPRETED else tl.float32
 
@@ -30,10 +30,10 @@ class Launch:
     """`kernel[grid](**arguments, **constants)`.
 
     Attributes:
-        arguments: tensors and numbers, by parameter.
-        constants: compile-time values, by parameter.
-        num_warps: groups of 32 threads (64 on AMD's MI300X) that run one program together.
-        num_stages: steps of a loop whose loads are under way at once; Triton sees to it.
+        arguments: tensors and numbers, by parameter name.
+        constants: compile-time values, by parameter name.
+        num_warps: number of warps per program. A warp is 32 threads (64 on AMD's MI300X).
+        num_stages: how many steps of a loop Triton keeps in flight, to overlap their loads.
     """
 
     kernel: Any
@@ -50,7 +50,7 @@ class Launch:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the compiler is told; a multiply and an add may become one instruction."""
+        """Compiler options. `enable_fp_fusion` fuses a multiply and an add into one instruction."""
         return {
             "num_warps": self.num_warps,
             "num_stages": self.num_stages,

@@ -1,4 +1,4 @@
-"""Every operation with Triton kernels, by the folder that holds its `cases.py`."""
+"""Every operation with Triton kernels, named after the folder that contains its `cases.py`."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -19,6 +19,6 @@ OPERATIONS = (
 )
 
 
-def cases_of(operation: str, shapes: Shapes, make: Make) -> Iterator[Case]:
+def make_operation_cases(operation: str, shapes: Shapes, make: Make) -> Iterator[Case]:
     """The cases of one operation at a model's sizes."""
     yield from import_module(f"oss_kernels.{operation}.cases").cases(shapes, make)

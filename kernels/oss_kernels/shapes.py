@@ -1,16 +1,16 @@
-"""The sizes of the published models, for which kernels are compiled and timed."""
+"""The sizes of the published models. Kernels are compiled and timed for these."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """Source: the checkpoints' config.json; equal in both but for layers and experts."""
+    """Source: config.json of the checkpoints. Only layers and experts differ between the two."""
 
     name: str
     layers: int
     experts: int
-    slots: int = 4  # experts a token
+    slots: int = 4  # experts per token
     hidden: int = 2880
     width: int = 2880  # of an expert
     heads: int = 64

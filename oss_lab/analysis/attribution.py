@@ -1,9 +1,9 @@
 """How much each head and each expert slot adds to one token's logit: direct logit attribution.
 
-The last residual stream is the sum of the embedding and of what every layer added. The last norm
-divides all of it by one number, and the unembedding is linear, so the logit is a sum too: of the
-embedding, each head, each attention's bias, and each expert slot with its weight. What a part does
-by way of later layers is not in it.
+The final residual stream is the sum of the embedding and of every layer's output. The final norm
+divides this sum by one number, and the unembedding is linear, so the logit is a sum too. Its parts
+are the embedding, each head, each attention output bias, and each expert slot times its weight.
+Effects through later layers are not included.
 """
 
 from dataclasses import dataclass
@@ -32,16 +32,16 @@ POINTS = (
 
 
 ADDED = ("resid.pre", "attn.out", "resid.mid", "moe.out", "resid.post", "out.norm", "out.logits")
-"""Where a change would be a part of the sum of its own."""
+"""Points where an intervention adds a part that belongs to no head or expert."""
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """The parts of one logit, or of a difference of two; they add up to `logit`.
+    """The parts of one logit, or of a difference of two logits. They add up to `logit`.
 
     Attributes:
-        position: where the prediction is made.
-        bias: of the attention's output, a part of its own.
+        position: the prediction is made after this position.
+        bias: the part of each layer's attention output bias.
     """
 
     position: int
@@ -64,14 +64,18 @@ class Attribution:
 def attribution(
     lab: "Lab", of: "Prompt", position: int, token: int, against: int | None = None
 ) -> Attribution:
-    """The parts of the logit that `token` gets behind `position`, less those of `against`.
+    """The parts of the logit of `token` after `position`, minus those of `against`.
 
     Raises:
-        LabError: there is no such position or token, or an intervention adds to the sum itself.
+        LabError: the position or token does not exist, or an active intervention writes to one of
+            the points in ADDED.
     """
     tokens = lab.tokens_of(of)
     if added := [each for each in lab.interventions if each.writes in ADDED]:
-        raise LabError(f"end {added[0]}: what it adds to the sum is no head's and no expert's")
+        raise LabError(
+            f"{added[0]} changes the residual stream outside heads and experts, so the parts would"
+            " not add up: end it first"
+        )
     check_index("position", position, len(tokens))
     check_tokens([token] if against is None else [token, against], lab.config, name="the pair")
     trace = lab.trace(tokens[: position + 1], POINTS, positions=[position])

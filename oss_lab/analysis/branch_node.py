@@ -1,4 +1,4 @@
-"""A stretch of tokens in a tree of branches, and under which interventions it was computed."""
+"""A node of a branch tree: a span of tokens, and the interventions it was computed under."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,15 +11,15 @@ from oss_lab.record.token import Token
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Node:
-    """A stretch of tokens behind a part of its parent's sequence.
+    """A span of tokens that continues part of its parent's sequence.
 
     Attributes:
-        number: its place in `Tree.nodes`.
+        number: its index in `Tree.nodes`.
         start: position of its first token; the parent's tokens before it come first.
-        tokens: what was given (`forced`), then what the model wrote.
-        interventions: in force from position start - 1 on.
-        sampling: by which the model wrote, its seed included; None where it wrote nothing.
-        cache: keys and values of the whole sequence but its last token, which nothing has followed.
+        tokens: the given tokens (`forced`), then the generated ones.
+        interventions: active from position start - 1.
+        sampling: used to generate, including its seed; None if the model generated nothing.
+        cache: keys and values of the sequence except its last token, which has not been read.
     """
 
     number: int
@@ -35,7 +35,7 @@ class Node:
 
     @property
     def sequence(self) -> tuple[Token, ...]:
-        """All tokens from the beginning on. The log-probability of the first is NaN."""
+        """All tokens from the start of the tree. The log-probability of the first is NaN."""
         before = () if self.parent is None else self.parent.sequence[: self.start]
         return (*before, *self.tokens)
 
@@ -45,10 +45,10 @@ class Node:
         return tuple(token.id for token in self.sequence)
 
     @property
-    def computed(self) -> tuple[tuple[int, int, tuple[Intervention, ...]], ...]:
-        """(begin, end, interventions): under which the positions begin ... end - 1 were computed.
+    def computed_spans(self) -> tuple[tuple[int, int, tuple[Intervention, ...]], ...]:
+        """(begin, end, interventions): positions begin ... end - 1 were computed under these.
 
-        Neighboring stretches under the same interventions are one.
+        Neighboring spans under the same interventions are merged.
         """
         end = self.start + len(self.tokens)
         if self.parent is None:
@@ -56,14 +56,14 @@ class Node:
         begin = self.start - 1
         before = [
             (first, min(last, begin), made)
-            for first, last, made in self.parent.computed
+            for first, last, made in self.parent.computed_spans
             if first < begin
         ]
-        if before and same(before[-1][2], self.interventions):
+        if before and are_same(before[-1][2], self.interventions):
             begin = before.pop()[0]
         return (*before, (begin, end, self.interventions))
 
 
-def same(some: Sequence[Intervention], others: Sequence[Intervention]) -> bool:
-    """Whether these are the very same interventions: equal ones may put in different values."""
+def are_same(some: Sequence[Intervention], others: Sequence[Intervention]) -> bool:
+    """Whether these are the same objects: equal interventions may patch different values."""
     return list(map(id, some)) == list(map(id, others))

@@ -3,8 +3,8 @@
     collection = lab.collect(prompts, ["moe.expert_ids", "moe.margin"], "traces/")
     for trace in collection: ...
 
-`collection.json` says what is collected; `00000.safetensors` and so on are traces, written by
-`oss_lab/record/trace_file.py`. A file appears complete or not at all.
+`collection.json` describes the collection. `00000.safetensors` and so on hold one trace each, in
+the format of `oss_lab/record/trace_file.py`. Files are written atomically.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ from oss_lab.analysis.tracing import trace_requests
 from oss_lab.checkpoint.atomic import write_text
 from oss_lab.engine.request import Request
 from oss_lab.errors import LabError
-from oss_lab.harmony.prompt import several
-from oss_lab.hooks.cost import BUDGET, nbytes, shown
-from oss_lab.hooks.interventions.in_force import in_force
+from oss_lab.harmony.prompt import require_prompts
+from oss_lab.hooks.cost import BUDGET, format_bytes, nbytes
+from oss_lab.hooks.interventions.active import find_active_effects
 from oss_lab.hooks.points import POINTS
-from oss_lab.hooks.selection import Selection, texts
-from oss_lab.progress import progress
-from oss_lab.record.token_labels import token_labels
+from oss_lab.hooks.selection import Selection, to_names
+from oss_lab.progress import track_progress
+from oss_lab.record.token_labels import label_token_ids
 from oss_lab.record.trace import Trace, read_trace
 
 if TYPE_CHECKING:
@@ -40,8 +40,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Collection:
-    """The traces of a folder, in the order of the sequences; sequences with nothing to keep have
-    none."""
+    """The traces in a folder, in the order of the sequences.
+
+    A sequence without a token to record has no trace.
+    """
 
     folder: Path
     files: tuple[Path, ...]
@@ -68,24 +70,26 @@ def collect(
     """Trace every prompt that has no file yet.
 
     Args:
-        prompts: replies, conversations or token ids; the same each time.
-        channels: keep only tokens of messages on these channels.
-        tokens_each: keep at most so many tokens of a sequence, drawn by the seed.
-        budget: bytes on disk, tensors of all files together.
+        prompts: replies, conversations or token ids; pass the same ones to resume.
+        channels: record only tokens of messages on these channels.
+        tokens_each: record at most this many tokens per sequence, chosen at random with `seed`.
+        budget: limit on the size of all tensors on disk, in bytes.
 
     Raises:
-        LabError: the folder holds another collection, or this one would not fit the budget.
+        LabError: the folder holds another collection, or this one would exceed the budget.
     """
     folder = Path(out)
     if tokens_each is not None and tokens_each < 1:
         raise LabError(f"tokens_each is {tokens_each}; it must be 1 or more")
     if channels is not None:
-        channels = texts("channels", [channels] if isinstance(channels, str) else channels)
-    sequences = [lab.tokens_of(prompt) for prompt in several(prompts, "trace")]
+        channels = to_names("channels", [channels] if isinstance(channels, str) else channels)
+    sequences = [lab.tokens_of(prompt) for prompt in require_prompts(prompts, "trace")]
     whole = Selection.of(points, layers)
     points, chosen = whole.points, whole.layers
     selections = [
-        Selection(points, chosen, None, drawn(lab, tokens, channels, tokens_each, seed, n))
+        Selection(
+            points, chosen, None, choose_positions(lab, tokens, channels, tokens_each, seed, n)
+        )
         for n, tokens in enumerate(sequences)
     ]
     pairs = [pair for pair in zip(sequences, selections, strict=True) if pair[1].positions != ()]
@@ -95,8 +99,8 @@ def collect(
         needed += sum(nbytes(lab.model, selection, POINTS[p], len(tokens)) for p in points)
     if needed > budget:
         raise LabError(
-            f"the traces of {len(pairs)} sequences take {shown(needed)}, and the budget is"
-            f" {shown(budget)}: ask for fewer points, layers or tokens, or give a larger budget"
+            f"the traces of {len(pairs)} sequences take {format_bytes(needed)}, and the budget is"
+            f" {format_bytes(budget)}: trace fewer points, layers or tokens, or raise the budget"
         )
     corpus = hashlib.sha256(json.dumps(sequences).encode()).hexdigest()
     about = {
@@ -113,43 +117,43 @@ def collect(
         "device": lab.model.device.type,
         "kernels": choose_engine(lab, points).engine.name,
     }
-    begin(folder, about)
+    open_folder(folder, about)
     files = tuple(folder / f"{n:05}.safetensors" for n in range(len(pairs)))
     todo = [(file, *pair) for file, pair in zip(files, pairs, strict=True) if not file.exists()]
-    for file, tokens, selection in progress(todo, "collect", "sequence", leave=True):
-        request = Request(tuple(tokens), selection=selection, effects=in_force(lab))
+    for file, tokens, selection in track_progress(todo, "collect", "sequence", leave=True):
+        request = Request(tuple(tokens), selection=selection, effects=find_active_effects(lab))
         chosen = choose_engine(lab, selection.points)
         trace_requests(chosen, lab.tokenizer, [request], lab.digest)[0].save(file)
     return Collection(folder, files)
 
 
-def drawn(
+def choose_positions(
     lab: "Lab",
     tokens: Sequence[int],
     channels: Container[str] | None,
-    most: int | None,
+    limit: int | None,
     seed: int,
     number: int,
 ) -> tuple[int, ...] | None:
-    """The positions that are kept of sequence `number`; None for all of them."""
-    if channels is None and most is None:
+    """The positions of sequence `number` to record; None for all."""
+    if channels is None and limit is None:
         return None
-    labels = token_labels(lab.tokenizer, tokens)
+    labels = label_token_ids(lab.tokenizer, tokens)
     there = [n for n, each in enumerate(labels) if channels is None or each.channel in channels]
-    if most is not None and len(there) > most:
-        there = sorted(Random(f"{seed}/{number}").sample(there, most))
+    if limit is not None and len(there) > limit:
+        there = sorted(Random(f"{seed}/{number}").sample(there, limit))
     return tuple(there)
 
 
-def begin(folder: Path, about: dict[str, Any]) -> None:
-    """Make the folder, or see that it holds the same collection."""
+def open_folder(folder: Path, about: dict[str, Any]) -> None:
+    """Create the folder, or check that it holds the same collection."""
     file = folder / ABOUT
     if file.exists():
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
-            raise LabError(f"{file} is no JSON: remove {folder}, or choose another") from None
-        found.setdefault("kernels", about["kernels"])  # older collections do not say
+            raise LabError(f"{file} is not JSON: remove {folder} or choose another") from None
+        found.setdefault("kernels", about["kernels"])  # older collections do not record them
         if found != about:
             other = [name for name in about if found.get(name) != about[name]]
             raise LabError(

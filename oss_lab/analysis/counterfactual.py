@@ -1,8 +1,8 @@
-"""What if one expert of one token had not spoken, or the next best had spoken in its place?
+"""What happens if one expert of one token is ablated, or replaced by the next best?
 
-All layers and ranks at once: the tokens before are read once, and the token itself goes through in
-one batch over a forked cache, a row for each change. Only this token's choice is changed; what
-earlier tokens wrote into the cache stays.
+All layers and slots run as one batch: the earlier tokens are read once, and the token itself runs
+over a forked cache with one row per change. Only this token's choice of experts changes; the keys
+and values of earlier tokens stay the same.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from torch import Tensor
 from oss_lab.analysis.forwards import build_cache, choose_engine, run_forward
 from oss_lab.engine.request import check_tokens
 from oss_lab.errors import LabError, check_index
-from oss_lab.hooks.interventions.experts import best_of_the_rest, check_next_best
+from oss_lab.hooks.interventions.experts import check_next_best, find_next_best
 
 if TYPE_CHECKING:
     from oss_lab.lab import Lab
@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Counterfactuals:
-    """The next token's prediction at one position, under every change of one expert there.
+    """How the prediction at one position changes with each of its experts.
 
     Attributes:
-        target: the id whose log-probability is followed.
+        target: the token id whose log-probability is compared.
         logprob: of the target with nothing changed, in nats.
-        experts: who was chosen; `next_best`: who would have been chosen fifth of four.
-        without: change of the target's log-probability with an expert silenced; the others keep
+        experts: the chosen experts.
+        next_best: the expert with the highest router logit that was not chosen.
+        without: change of the target's log-probability with an expert ablated; the others keep
             their weights.
-        instead: the same with the next best in its place, all weighed anew.
-        without_kl, instead_kl: divergence of the changed prediction from the unchanged, in nats.
+        instead: the same with the next best expert in its place; all weights are recomputed.
+        without_kl, instead_kl: Kullback-Leibler divergence of the changed prediction from the
+            unchanged one, in nats.
     """
 
     position: int
@@ -51,29 +53,29 @@ class Counterfactuals:
 def counterfactuals(
     lab: "Lab", of: "Prompt", position: int, target: int | None = None
 ) -> Counterfactuals:
-    """Every expert of the token at `position` silenced and replaced, one at a time.
+    """Ablate and replace every expert of the token at `position`, one at a time.
 
     Args:
-        of: a sequence; what is behind `position` is not looked at, but for the next token.
-        target: the id that is followed; by default the token that comes next.
+        of: a sequence; of the tokens after `position`, only the next one is used.
+        target: the token id to compare; by default the next token.
 
     Raises:
-        LabError: there is no such position, or no next token and no target.
+        LabError: the position does not exist, or there is no next token and no target.
     """
     tokens = lab.tokens_of(of)
     check_index("position", position, len(tokens))
     if target is None:
         if position + 1 == len(tokens):
-            raise LabError(f"no token comes behind position {position}; name a target")
+            raise LabError(f"no token follows position {position}: pass a target")
         target = tokens[position + 1]
     check_tokens([target], lab.config, name="the target")
     check_next_best(lab.config)
-    changes = OneSlotARow(lab.config.num_hidden_layers, lab.config.experts_per_token)
+    changes = OneChangePerRow(lab.config.num_hidden_layers, lab.config.experts_per_token)
     engine = choose_engine(lab, changes.POINTS, changes.POINTS).engine
     cache = build_cache(lab, tokens[:position], engine)
-    here = torch.full((changes.rows, 1), tokens[position], device=lab.model.device)
+    copies = torch.full((changes.rows, 1), tokens[position], device=lab.model.device)
     rows = cache.fork(batch=changes.rows)
-    logits = run_forward(lab, here, rows, last=1, also=changes, engine=engine)[:, 0]
+    logits = run_forward(lab, copies, rows, last=1, also=changes, engine=engine)[:, 0]
     logprobs = logits.double().log_softmax(-1).cpu()
     plain = logprobs[0]
     deltas = (logprobs[1:, target] - plain[target]).float()
@@ -94,16 +96,19 @@ def counterfactuals(
     )
 
 
-class OneSlotARow:
-    """Hooks for a batch of copies of one token: row 0 unchanged, then a row for each layer and rank
-    silenced, then one for each replaced by the next best."""
+class OneChangePerRow:
+    """Hooks for a batch of copies of one token.
+
+    Row 0 is unchanged. Then there are two rows for each layer and slot: first all rows with that
+    expert ablated, then all rows with it replaced by the next best.
+    """
 
     POINTS = ("moe.router_logits", "moe.expert_ids", "moe.expert_weights")
 
     def __init__(self, layers: int, slots: int) -> None:
         self.layers, self.slots = layers, slots
         self.rows = 1 + 2 * layers * slots
-        self.chosen: list[Tensor] = []  # [slot] of row 0, a layer each
+        self.chosen: list[Tensor] = []  # [slot] of row 0, one per layer
         self.next_best: list[Tensor] = []
         self.logits: Tensor
 
@@ -116,7 +121,7 @@ class OneSlotARow:
         first, best = 1 + layer * self.slots, None
         if point == "moe.expert_ids":
             first += self.layers * self.slots
-            best = best_of_the_rest(self.logits, x)[:, 0]
+            best = find_next_best(self.logits, x)[:, 0]
             if bool((x[0, 0] == best[0]).any() or self.logits[0, 0, best[0]] == -torch.inf):
                 raise LabError(
                     f"every expert of layer {layer} that was not chosen is banned, so there is no"
@@ -126,6 +131,6 @@ class OneSlotARow:
             self.next_best.append(best[0])
         rows = torch.arange(first, first + self.slots, device=x.device)
         x = x.clone()
-        silenced = torch.zeros_like(x[rows, 0, 0])
-        x[rows, 0, rows - first] = silenced if best is None else best[rows].to(x.dtype)
+        ablated = torch.zeros_like(x[rows, 0, 0])
+        x[rows, 0, rows - first] = ablated if best is None else best[rows].to(x.dtype)
         return x

@@ -1,8 +1,8 @@
-"""The effort lens: one question at every effort, its tokens by channel, and who worked on them.
+"""The effort lens: one question at every effort, with tokens by channel and experts by layer.
 
-How differently two replies use the experts of a layer is told by the Jensen-Shannon divergence of
-their shares of the choices. Replies of a few tokens differ by chance already, so that beside each
-figure stands what tokens dealt anew between the two replies give.
+The Jensen-Shannon divergence of two replies' expert shares measures how differently they use a
+layer's experts. Short replies differ by chance, so each value comes with the divergence after the
+tokens are reassigned to the two replies at random.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.record.reply import Reply
-from oss_lab.record.token_labels import channel_counts
+from oss_lab.record.token_labels import count_channel_tokens
 
 if TYPE_CHECKING:
     from oss_lab.lab import Lab
@@ -34,10 +34,10 @@ class EffortLens:
     """What changes with the effort.
 
     Attributes:
-        tokens: written, by channel; `format` is what is no content.
-        divergence: of each pair of efforts, bits a layer, from 0 (the same use) to 1 (no expert in
-            common).
-        by_chance: the 95th percentile of the same with the tokens dealt anew.
+        tokens: number of generated tokens by channel; `format` counts Harmony's own tokens.
+        divergence: of each pair of efforts, in bits per layer, from 0 (equal shares) to 1 (no
+            expert in common).
+        by_chance: the 95th percentile of the divergence with randomly reassigned tokens.
     """
 
     replies: Mapping[Effort, Reply]
@@ -49,17 +49,17 @@ class EffortLens:
 def effort_lens(
     lab: "Lab", question: str | Conversation, *, seed: int = 0, max_tokens: int = 2048
 ) -> EffortLens:
-    """Ask at low, medium and high effort with the same seed.
+    """Ask a question at low, medium and high effort with the same seed.
 
     Raises:
-        LabError: a reply is too short to have been routed.
+        LabError: a reply has fewer than two tokens.
     """
     replies: dict[Effort, Reply] = {}
     chosen: dict[Effort, NDArray[np.int64]] = {}
     for effort in EFFORTS:
         reply = lab.chat(question, effort=effort, seed=seed, max_tokens=max_tokens)
         if len(reply.ids) < 2:
-            raise LabError(f"the reply at {effort} effort is one token; give it more max_tokens")
+            raise LabError(f"the reply at {effort} effort has one token: raise max_tokens")
         first, end = len(reply.prompt_tokens), len(reply.prompt_tokens) + len(reply.ids)
         trace = lab.trace(reply, ["moe.expert_ids"], positions=range(first, end))
         replies[effort] = reply
@@ -69,27 +69,27 @@ def effort_lens(
     by_chance: dict[Pair, Shares] = {}
     for pair in combinations(EFFORTS, 2):
         a, b = (chosen[effort] for effort in pair)
-        divergence[pair] = jensen_shannon(use(a, experts), use(b, experts))
-        dealt = np.concatenate((a, b), axis=1)
+        divergence[pair] = jensen_shannon(expert_shares(a, experts), expert_shares(b, experts))
+        pooled = np.concatenate((a, b), axis=1)
         null = []
         for _ in range(SHUFFLES):
-            order = rng.permutation(dealt.shape[1])
-            one, other = dealt[:, order[: a.shape[1]]], dealt[:, order[a.shape[1] :]]
-            null.append(jensen_shannon(use(one, experts), use(other, experts)))
+            order = rng.permutation(pooled.shape[1])
+            one, other = pooled[:, order[: a.shape[1]]], pooled[:, order[a.shape[1] :]]
+            null.append(jensen_shannon(expert_shares(one, experts), expert_shares(other, experts)))
         by_chance[pair] = np.percentile(null, 95, axis=0)
     counts: dict[Effort, Counter[str]] = {
-        effort: channel_counts(reply, lab.tokenizer) for effort, reply in replies.items()
+        effort: count_channel_tokens(reply, lab.tokenizer) for effort, reply in replies.items()
     }
     return EffortLens(replies, counts, divergence, by_chance)
 
 
-def use(chosen: NDArray[np.int64], experts: int) -> Shares:
+def expert_shares(chosen: NDArray[np.int64], experts: int) -> Shares:
     """Each expert's share of a layer's choices [layer expert]; `chosen` is [layer token slot]."""
     counts = np.stack([np.bincount(layer.ravel(), minlength=experts) for layer in chosen])
     return counts / counts.sum(-1, keepdims=True)
 
 
 def jensen_shannon(p: Shares, q: Shares) -> Shares:
-    """Bits between two shares [layer expert], for each layer."""
+    """Divergence of two shares [layer expert], in bits for each layer."""
     middle = (p + q) / 2
     return (rel_entr(p, middle) + rel_entr(q, middle)).sum(-1) / (2 * np.log(2))

@@ -1,19 +1,21 @@
-"""Which tokens a prediction rests on: gradients at a point, and along a line from a baseline.
+"""Which tokens a prediction depends on: gradients at a point, and integrated gradients.
 
-A point inside the forward is cut off from what led to it, and the prediction is differentiated by
-what stands there. The gradient says what a small change would do; times the input it is a first
-guess at each token's part. Integrated gradients (Sundararajan et al., arXiv:1703.01365) go along
-the straight line from a baseline to the input, and would add up to the difference that the input
-makes, were the model continuous: where the router turns to another expert it jumps, and no gradient
-sees that. So the gap, and how often the router turned, stand beside the attributions; with the
-experts held as they are with the input, it cannot turn, and the gap is the error of the steps.
-Where the model is certain a log-probability is flat and its gradient all but zero: take a
-difference of logits, or the line.
+A prediction is differentiated with respect to the values at a point of the forward pass. The
+gradient gives the effect of a small change. Gradient times input is a first estimate of each
+token's contribution.
 
-Weights stay packed, but the dequantized matrix of every expert that is used behind the point lives
-until the backward is done, beyond the budget of the cache: a point in a late layer takes less. The
-whole sequence goes through at once, so memory grows with its length too. No kernel has a backward:
-the spelt-out forward of the same weights is differentiated, in the model's dtype.
+Integrated gradients (Sundararajan et al., arXiv:1703.01365) follow the straight line from a
+baseline to the input. For a continuous model they add up to the difference between the two outputs.
+But the output jumps where the router chooses another expert, and no gradient includes that jump. So
+the result also has the gap, and how often the router's choice changed. With `experts="held"` the
+choice cannot change, and the gap is the error of the finite steps. Where the model is certain, a
+log-probability is flat and its gradient almost zero: use a difference of logits, or integrated
+gradients.
+
+Weights stay packed. But the backward pass needs the dequantized matrix of every expert used after
+the point, whatever the budget of the expert cache. So a point in a late layer needs less memory.
+The whole sequence is read in one pass, so memory also grows with its length. No kernel has a
+backward pass: the reference model differentiates the same weights, in the model's dtype.
 """
 
 from collections.abc import Sequence
@@ -28,14 +30,14 @@ from oss_lab.analysis.forwards import run_forward
 from oss_lab.engine.request import check_tokens
 from oss_lab.errors import LabError, check_index
 from oss_lab.hooks.points import AFTER_THE_LAYERS, POINTS
-from oss_lab.progress import progress
+from oss_lab.progress import track_progress
 
 if TYPE_CHECKING:
     from oss_lab.lab import Lab
     from oss_lab.lab.prompts import Prompt
 
-STEPS = 128  # of a line; the gap says whether they are enough
-INSIDE = tuple(
+STEPS = 128  # along a line; the gap shows whether they are enough
+GRADIENT_POINTS = tuple(
     point.name
     for point in POINTS.values()
     if point.axes == ("seq", "hidden") and point.name not in AFTER_THE_LAYERS
@@ -45,11 +47,11 @@ INSIDE = tuple(
 
 @dataclass(frozen=True)
 class Target:
-    """What is differentiated: a prediction behind `position`.
+    """What to differentiate: a number of the prediction after `position`.
 
     Attributes:
-        token: whose logit or log-probability (in nats) it is.
-        against: another token, whose own is subtracted.
+        token: its logit or log-probability (in nats) is differentiated.
+        against: another token, whose logit or log-probability is subtracted.
     """
 
     position: int
@@ -58,7 +60,7 @@ class Target:
     of: Literal["logprob", "logit"] = "logprob"
 
     def value(self, logits: Float[Tensor, "vocab"]) -> Float[Tensor, ""]:
-        """The number, in float32."""
+        """The number that is differentiated, in float32."""
         wide = logits.float()
         scores = wide.log_softmax(-1) if self.of == "logprob" else wide
         return scores[self.token] - (0 if self.against is None else scores[self.against])
@@ -66,11 +68,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Gradient:
-    """The derivative of `output` by what stood at a point, for the tokens up to the target's
-    position; float32.
+    """The derivative of `output` with respect to the values at a point.
+
+    Covers the tokens up to the target's position, in float32.
 
     Attributes:
-        values: what stood there.
+        values: the values at the point.
     """
 
     output: float
@@ -79,17 +82,17 @@ class Gradient:
 
     @property
     def times_input(self) -> Float[Tensor, "seq"]:
-        """Gradient times values, a number a token."""
+        """Gradient times values, one number per token."""
         return (self.gradient * self.values).sum(-1)
 
 
 @dataclass(frozen=True)
-class Integrated:
-    """Integrated gradients, a number a token.
+class IntegratedGradients:
+    """Integrated gradients, one number per token.
 
     Attributes:
-        output, baseline_output: the target with the input, and with the baseline in its place.
-        turns: how often a token's set of experts changed from one step to the next, all layers.
+        output, baseline_output: the target's value with the input, and with the baseline.
+        turns: how often a token's set of experts changed from one step to the next, in all layers.
     """
 
     output: float
@@ -101,25 +104,28 @@ class Integrated:
 
     @property
     def gap(self) -> float:
-        """What the attributions sum to, less the difference that they should sum to: the error of
-        the steps, and the jumps where the router turned."""
+        """The sum of the attributions minus the difference that it should equal.
+
+        It has two causes: the finite steps, and the jumps where the router's choice changed.
+        """
         return float(self.attributions.sum()) - (self.output - self.baseline_output)
 
 
 def gradient(
     lab: "Lab", of: "Prompt", target: Target, point: str = "embed", layer: int | None = None
 ) -> Gradient:
-    """The gradient of a prediction by a point of the forward, under the interventions in force.
+    """The gradient of a prediction with respect to a point, under the active interventions.
 
-    Those at the point itself are in its values. A token's set of experts is held as it is.
+    Interventions at the point itself are part of its values. Each token's set of experts is held
+    fixed.
 
     Raises:
-        LabError: there is no such position, token, point or layer.
+        LabError: the position, token, point or layer does not exist.
     """
     tokens = lab.tokens_of(of)
-    check(lab, tokens, target, point, layer)
+    check_target(lab, tokens, target, point, layer)
     leaf = Leaf(point, layer)
-    output = run(lab, tokens, target, leaf)
+    output = run_backward(lab, tokens, target, leaf)
     return Gradient(output, leaf.value, leaf.gradient)
 
 
@@ -133,15 +139,15 @@ def integrated_gradients(
     baseline: Float[Tensor, "*seq hidden"] | None = None,
     steps: int = STEPS,
     experts: Literal["free", "held"] = "free",
-) -> Integrated:
-    """Gradients along the line from a baseline to the input, by the midpoint rule.
+) -> IntegratedGradients:
+    """Integrate gradients along the line from a baseline to the input, by the midpoint rule.
 
     Args:
         baseline: [hidden] for every token, or [seq hidden]. None: the mean of the embedding's rows
             at `embed`, elsewhere the mean of the point over these tokens. Zeros are a poor choice:
-            the norms divide by the length, so that nearly all happens next to zero.
-        experts: "held" keeps every token's set of experts along the line as it is with the input;
-            `baseline_output` is then that of the model with these experts.
+            RMSNorm rescales every vector, so the output changes almost only near zero.
+        experts: "held" uses the input's sets of experts along the whole line, and for
+            `baseline_output`.
 
     Raises:
         LabError: as in `gradient`, or the baseline has another shape.
@@ -151,41 +157,41 @@ def integrated_gradients(
     if experts not in ("free", "held"):
         raise LabError(f"experts is {experts!r}; use 'free' or 'held'")
     tokens = lab.tokens_of(of)
-    check(lab, tokens, target, point, layer)
+    check_target(lab, tokens, target, point, layer)
     here = Leaf(point, layer)
-    output = run(lab, tokens, target, here)
+    output = run_backward(lab, tokens, target, here)
     held = here.experts if experts == "held" else None
-    start = begun(lab, here.value, point, baseline)
+    start = build_baseline(lab, here.value, point, baseline)
     last = Leaf(point, layer, start, held)
-    baseline_output = run(lab, tokens, target, last)
-    way, total, turns = here.value - start, torch.zeros_like(start, dtype=torch.float64), 0
-    for step in progress(range(steps), "integrate"):
-        leaf = Leaf(point, layer, start + (step + 0.5) / steps * way, held)
-        run(lab, tokens, target, leaf)
+    baseline_output = run_backward(lab, tokens, target, last)
+    line, total, turns = here.value - start, torch.zeros_like(start, dtype=torch.float64), 0
+    for step in track_progress(range(steps), "integrate"):
+        leaf = Leaf(point, layer, start + (step + 0.5) / steps * line, held)
+        run_backward(lab, tokens, target, leaf)
         total += leaf.gradient
-        turns += leaf.turned_from(last)
+        turns += leaf.count_changes_from(last)
         last = leaf
-    turns += here.turned_from(last)
-    attributions = (total / steps * way).sum(-1).float()
-    return Integrated(output, baseline_output, start, attributions, steps, turns)
+    turns += here.count_changes_from(last)
+    attributions = (total / steps * line).sum(-1).float()
+    return IntegratedGradients(output, baseline_output, start, attributions, steps, turns)
 
 
 class Leaf:
-    """Hooks that put a leaf of the graph in the place of one point, and note the chosen experts.
+    """Hooks that make one point a leaf of the autograd graph, and record the chosen experts.
 
     Args:
-        put: what stands at the point instead of its own value [seq hidden].
-        held: who is chosen instead, layer by layer [1 seq slot].
+        replacement: values to use at the point [seq hidden]; None uses its own.
+        held: experts to use in each layer [1 seq slot]; None uses those that the router chooses.
     """
 
     def __init__(
         self,
         point: str,
         layer: int | None,
-        put: Tensor | None = None,
+        replacement: Tensor | None = None,
         held: Sequence[Tensor] | None = None,
     ) -> None:
-        self.point, self.layer, self.put, self.held = point, layer, put, held
+        self.point, self.layer, self.replacement, self.held = point, layer, replacement, held
         self.experts: list[Int[Tensor, "1 seq slot"]] = []  # of each layer
         self.leaf: Float[Tensor, "1 seq hidden"]
 
@@ -195,13 +201,13 @@ class Leaf:
             self.experts.append(x)
         if (point, layer) != (self.point, self.layer):
             return x
-        value = x if self.put is None else self.put[None].to(x)
+        value = x if self.replacement is None else self.replacement[None].to(x)
         self.leaf = value.detach().clone().requires_grad_()
         return self.leaf
 
     @property
     def value(self) -> Float[Tensor, "seq hidden"]:
-        """What stood at the point."""
+        """The values at the point."""
         return self.leaf.detach()[0].float().cpu()
 
     @property
@@ -209,8 +215,8 @@ class Leaf:
         assert self.leaf.grad is not None
         return self.leaf.grad[0].float().cpu()
 
-    def turned_from(self, other: "Leaf") -> int:
-        """How many sets of experts are not those of the other's."""
+    def count_changes_from(self, other: "Leaf") -> int:
+        """How many tokens have another set of experts than in `other`, summed over layers."""
         pairs = zip(self.experts, other.experts, strict=True)
         return sum(
             int((mine.sort(-1).values != theirs.sort(-1).values).any(-1).sum())
@@ -218,8 +224,8 @@ class Leaf:
         )
 
 
-def run(lab: "Lab", tokens: Sequence[int], target: Target, leaf: Leaf) -> float:
-    """One forward and one backward; the target's value."""
+def run_backward(lab: "Lab", tokens: Sequence[int], target: Target, leaf: Leaf) -> float:
+    """Run one forward and one backward pass; returns the target's value."""
     with torch.inference_mode(False), torch.enable_grad():
         row = torch.tensor([list(tokens[: target.position + 1])], device=lab.model.device)
         logits = run_forward(lab, row, last=1, also=leaf, engine=lab.engines.reference)
@@ -228,10 +234,10 @@ def run(lab: "Lab", tokens: Sequence[int], target: Target, leaf: Leaf) -> float:
     return output.item()
 
 
-def begun(
+def build_baseline(
     lab: "Lab", values: Float[Tensor, "seq hidden"], point: str, baseline: Tensor | None
 ) -> Float[Tensor, "seq hidden"]:
-    """Where the line begins.
+    """The values at the start of the line.
 
     Raises:
         LabError: the baseline has another shape.
@@ -247,16 +253,20 @@ def begun(
     return baseline.float().cpu().expand_as(values)
 
 
-def check(lab: "Lab", tokens: Sequence[int], target: Target, point: str, layer: int | None) -> None:
-    """Raise LabError for what cannot be differentiated."""
+def check_target(
+    lab: "Lab", tokens: Sequence[int], target: Target, point: str, layer: int | None
+) -> None:
+    """Raise LabError if the target cannot be differentiated at the point."""
     check_index("position", target.position, len(tokens))
     pair = [target.token] if target.against is None else [target.token, target.against]
     check_tokens(pair, lab.config, name="the target")
     if target.of not in ("logprob", "logit"):
-        raise LabError(f"the target is the {target.of!r}; use 'logprob' or 'logit'")
-    if point not in INSIDE:
-        raise LabError(f"no gradient is taken at {point!r}; the points are {', '.join(INSIDE)}")
-    layers = range(lab.config.num_hidden_layers) if POINTS[point].layered else (None,)
+        raise LabError(f"the target's `of` is {target.of!r}; use 'logprob' or 'logit'")
+    if point not in GRADIENT_POINTS:
+        raise LabError(
+            f"cannot take a gradient at {point!r}; use one of {', '.join(GRADIENT_POINTS)}"
+        )
+    layers = range(lab.config.num_hidden_layers) if POINTS[point].is_per_layer else (None,)
     if layer not in layers:
-        there = f"0 to {len(layers) - 1}" if POINTS[point].layered else "none at all"
-        raise LabError(f"{point} has no layer {layer}; its layers are {there}")
+        allowed = f"0 to {len(layers) - 1}" if POINTS[point].is_per_layer else "None"
+        raise LabError(f"the layer of {point} is {layer}; it must be {allowed}")

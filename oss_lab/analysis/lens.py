@@ -1,8 +1,9 @@
 """The logit lens: what each layer would predict if it were the last.
 
-The last norm and the unembedding are laid on the residual stream behind every layer ("interpreting
-GPT: the logit lens", nostalgebraist, 2020). Earlier layers were not trained to be read so: a token
-that shows early was there to be read, one that does not may still be there in another form.
+The final norm and unembedding are applied to the residual stream after every layer ("interpreting
+GPT: the logit lens", nostalgebraist, 2020). Earlier layers were not trained to be read in this way.
+A token that appears early is encoded in the residual stream. One that does not appear may still be
+encoded there, in another form.
 """
 
 from collections.abc import Sequence
@@ -22,21 +23,21 @@ if TYPE_CHECKING:
     from oss_lab.lab import Lab
     from oss_lab.lab.prompts import Prompt
 
-ROWS = 64  # positions whose logits are held in float64 at once
+ROWS = 64  # positions whose float64 logits are in memory at a time
 
 
 @dataclass(frozen=True, repr=False)
 class Lens:
-    """The prediction behind each position, layer by layer. All in nats.
+    """Each layer's prediction after each position. All quantities are in nats.
 
     Attributes:
-        targets: the id that is followed at each position.
-        top_ids, top_logprobs: the likeliest next tokens, best first.
-        rank: how many ids are likelier than the target.
+        targets: the token id to compare at each position.
+        top_ids, top_logprobs: the most likely next tokens, most likely first.
+        rank: how many ids are more likely than the target.
         logprob: of the target.
         entropy: of the layer's prediction.
-        divergence: Kullback-Leibler, of the layer's prediction from the model's own: the nats that
-            are lost by taking the layer's for it.
+        divergence: Kullback-Leibler divergence of the layer's prediction from the model's: the nats
+            lost by using the layer's prediction instead of the model's.
     """
 
     positions: tuple[int, ...]
@@ -62,32 +63,32 @@ def lens(
     *,
     top: int = 5,
 ) -> Lens:
-    """Every layer's prediction behind these positions.
+    """Every layer's prediction after these positions.
 
     Args:
-        positions: None for all, but for the last where it has no target.
-        target: the id that is followed at every position; by default the token that comes next.
-        top: how many of the likeliest tokens are kept.
+        positions: None for all; without `target` the last position is left out.
+        target: the token id to compare at every position; by default the token that follows.
+        top: how many of the most likely tokens to return.
 
     Raises:
-        LabError: there is no such position or token, or the last position has no target.
+        LabError: a position or token does not exist, or the last position has no target.
     """
     tokens = lab.tokens_of(of)
     if positions is None:
         positions = range(len(tokens) - (target is None))
     positions = tuple(positions)
-    targets = targets_of(lab, tokens, positions, target)
+    targets = choose_targets(lab, tokens, positions, target)
     if not is_integer(top) or not 1 <= top <= lab.config.vocab_size:
         raise LabError(f"top is {top!r}; it must be from 1 to {lab.config.vocab_size}")
     trace = lab.trace(tokens, ["resid.post", "out.logits"], positions=positions)
     layers = range(lab.config.num_hidden_layers)
-    own, followed = trace.tensor("out.logits"), torch.tensor(targets)
+    final, target_ids = trace.tensor("out.logits"), torch.tensor(targets)
     read = [
         [
-            reading(
+            read_layer(
                 layer_logits(lab.model, layer, resid.to(lab.model.device)[None])[0].cpu(),
-                own[first : first + ROWS],
-                followed[first : first + ROWS],
+                final[first : first + ROWS],
+                target_ids[first : first + ROWS],
                 top,
             )
             for first, resid in zip(
@@ -104,38 +105,38 @@ def lens(
     return Lens(positions, targets, *parts)
 
 
-def targets_of(
+def choose_targets(
     lab: "Lab", tokens: Sequence[int], positions: Sequence[int], target: int | None
 ) -> tuple[int, ...]:
-    """The id that is followed at each position.
+    """The token id to compare at each position.
 
     Raises:
-        LabError: there is none.
+        LabError: there are no positions, or one has no target.
     """
     if not positions:
-        raise LabError("no position is left to look at; name a target for the last one")
+        raise LabError("there are no positions to read: pass a target for the last one")
     for position in positions:
         check_index("position", position, len(tokens))
     if target is not None:
         check_tokens([target], lab.config, name="the target")
         return (target,) * len(positions)
     if len(tokens) - 1 in positions:
-        raise LabError(f"no token comes behind position {len(tokens) - 1}; name a target")
+        raise LabError(f"no token follows position {len(tokens) - 1}: pass a target")
     return tuple(tokens[position + 1] for position in positions)
 
 
-def reading(
+def read_layer(
     logits: Float[Tensor, "position vocab"],
-    own: Float[Tensor, "position vocab"],
+    final: Float[Tensor, "position vocab"],
     targets: Int[Tensor, "position"],
     top: int,
 ) -> tuple[Tensor, ...]:
     """The fields of `Lens` from `top_ids` on, for one layer; computed in float64."""
-    logprobs, final = (x.double().log_softmax(-1) for x in (logits, own))
+    logprobs, final = (x.double().log_softmax(-1) for x in (logits, final))
     best = logprobs.topk(top)
     target = logprobs.gather(-1, targets[:, None])
-    likelier = (logprobs > target).sum(-1)
+    rank = (logprobs > target).sum(-1)
     entropy = -(logprobs.exp() * logprobs).sum(-1)
     divergence = (final.exp() * (final - logprobs)).sum(-1)
-    told = (best.values, likelier, target[:, 0], entropy, divergence)
-    return (best.indices, *(x.float() if x.is_floating_point() else x for x in told))
+    found = (best.values, rank, target[:, 0], entropy, divergence)
+    return (best.indices, *(x.float() if x.is_floating_point() else x for x in found))

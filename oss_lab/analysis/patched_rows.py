@@ -1,7 +1,7 @@
-"""A batch of one sequence, each row with other values of another run put in.
+"""A batch of copies of one sequence, each row with values of another run patched in.
 
-What comes before the first patched position is read from a forked cache; rows are run in chunks, so
-that their attention scores stay within SCORES.
+Tokens before the first patched position come from a forked cache. Rows run in chunks whose
+attention scores fit in SCORES.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from oss_lab.hooks.points import POINTS
 if TYPE_CHECKING:
     from oss_lab.lab import Lab
 
-SCORES = 2**24  # attention scores of one layer that a chunk of rows may take, 64 MiB
+SCORES = 2**24  # attention scores of one layer for a chunk of rows: 64 MiB
 Site = tuple[int, int | None]
-"""A layer, and one of its heads or None for all that stands at a position."""
+"""A layer, and one of its heads. None patches the whole value at a position."""
 
 
-def swept(
+def run_patched(
     lab: "Lab",
     corrupted: Sequence[int],
     cache: KVCache,
@@ -35,34 +35,36 @@ def swept(
     sites: Sequence[Site],
     engine: Engine,
 ) -> Float[Tensor, "site vocab"]:
-    """The last logits of a sequence with each site patched, run from `begin` on.
+    """The last logits of a sequence with each site patched, run from position `begin`.
 
     Args:
-        cache: holds all of the sequence, read without a patch.
-        values: of the clean run, by layer, at the positions from `begin` on that are patched.
-        engine: that computed the cache.
+        cache: of the whole sequence, read without a patch.
+        values: the clean run's values by layer, at the positions to patch, `begin` first.
+        engine: the one that computed the cache.
     """
     suffix = torch.tensor([list(corrupted[begin:])], device=lab.model.device)
-    size = rows_at_once(lab.config, len(corrupted), suffix.shape[1])
+    size = rows_per_chunk(lab.config, len(corrupted), suffix.shape[1])
     found: list[Tensor] = []
     for start in range(0, len(sites), size):
         chunk = sites[start : start + size]
         rows = cache.fork(batch=len(chunk), at=begin)
-        patched = OneSiteARow(point, values, chunk)
+        patched = OneSitePerRow(point, values, chunk)
         ids = suffix.expand(len(chunk), -1)
         logits = run_forward(lab, ids, rows, last=1, also=patched, engine=engine)
         found.append(logits[:, 0].double().cpu())
     return torch.cat(found)
 
 
-def rows_at_once(config: ModelConfig, keys: int, queries: int) -> int:
-    """How many rows keep a layer's attention scores within SCORES."""
+def rows_per_chunk(config: ModelConfig, keys: int, queries: int) -> int:
+    """How many rows fit in SCORES, with one layer's attention scores each."""
     return max(1, SCORES // (config.num_attention_heads * keys * queries))
 
 
-class OneSiteARow:
-    """Hooks for a batch of one sequence: each row gets the values of one site, at its first
-    positions."""
+class OneSitePerRow:
+    """Hooks for a batch of copies of one sequence.
+
+    Each row gets the clean values of one site at its first positions.
+    """
 
     def __init__(self, point: str, values: Sequence[Tensor], sites: Sequence[Site]) -> None:
         self.point, self.values, self.sites = point, values, sites
@@ -72,7 +74,7 @@ class OneSiteARow:
         if layer is None or point != self.point or not rows:
             return x
         x, values = x.clone(), self.values[layer].to(x)
-        seq_first = x.transpose(1, 2) if POINTS[point].by_head else x
+        seq_first = x.transpose(1, 2) if POINTS[point].has_head_axis else x
         for row in rows:
             head = self.sites[row][1]
             if head is None:

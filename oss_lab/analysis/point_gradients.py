@@ -1,8 +1,8 @@
 """How a prediction changes with every value at a point: gradients, labeled like a trace.
 
-One forward of the reference model and one backward, under the interventions in force. A gradient
-is the total derivative: it includes what the value does in all later layers. The choice of experts
-is not differentiable and stays fixed; `gradients.py` integrates along a line where that matters.
+One forward and one backward pass of the reference model, under the active interventions. A gradient
+is the total derivative: it includes the effects of a value in all later layers. The choice of
+experts is not differentiable and stays fixed; `gradients.py` integrates along a line instead.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from torch import Tensor
 from oss_lab.analysis.forwards import run_forward
 from oss_lab.analysis.gradients import Target
 from oss_lab.analysis.tracing import build_origin, label_trace
-from oss_lab.engine.choice import Chosen
+from oss_lab.engine.choice import EngineChoice
 from oss_lab.engine.request import check_tokens
 from oss_lab.errors import LabError, check_index
 from oss_lab.hooks.points import POINTS
@@ -38,7 +38,7 @@ class Gradients:
     """The derivative of `output` with respect to every value at some points.
 
     Attributes:
-        trace: the derivatives, labeled; `gradients[point, layer]` and `gradients[point]` read it.
+        trace: the derivatives, labeled; `gradients[point]` and `gradients[point, layer]` read it.
     """
 
     output: float
@@ -63,9 +63,9 @@ def gradients(
             one number.
 
     Raises:
-        LabError: a point has no gradient, there is no such token or layer, the function does not
-            return one number that depends on the logits, or the model was loaded with kernels that
-            must compute everything.
+        LabError: a point has no gradient; a token or layer does not exist; the function does not
+            return one number that depends on the logits; or the model was loaded with other
+            `kernels` than "auto" and "reference".
     """
     selection = Selection.of(points, layers)
     selection.check(lab.config, len(tokens))
@@ -88,7 +88,7 @@ def gradients(
             raise LabError("the target must be a function that returns one number of the logits")
         if not output.isfinite().all():
             raise LabError(
-                f"the target is {output.item()}; the weights or an intervention broke the logits"
+                f"the target is {output.item()}; the weights or an intervention caused it"
             )
         found = torch.autograd.grad(
             output.sum(), list(graph.values.values()), allow_unused=True, materialize_grads=True
@@ -99,7 +99,7 @@ def gradients(
     }
     interventions = tuple(map(str, lab.interventions))
     reason = None if lab.engines.kernels is None else "the kernels have no backward pass"
-    origin = build_origin(Chosen(engine, reason), lab.digest, interventions, None)
+    origin = build_origin(EngineChoice(engine, reason), lab.digest, interventions, None)
     trace = label_trace(tensors, selection, tokens, lab.tokenizer, origin, lab.config)
     return Gradients(output.item(), trace)
 
@@ -108,15 +108,15 @@ def reason_against_gradient(name: str) -> str | None:
     """Why a point has no gradient; None if it has one."""
     point = POINTS[name]
     if point.kind in ("expert", "token"):
-        return "it holds numbers of experts or tokens"
-    return point.fixed or None
+        return "its values are expert or token numbers"
+    return point.read_only_reason
 
 
 def output_function(lab: "Lab", tokens: Sequence[int], target: Goal) -> Output:
     """The target as a function of the logits.
 
     Raises:
-        LabError: it is none of the forms, or names a token or position that does not exist.
+        LabError: the target has another type, or names a token or position that does not exist.
     """
     if callable(target):
         return target
@@ -137,7 +137,7 @@ def output_function(lab: "Lab", tokens: Sequence[int], target: Goal) -> Output:
 
 
 class GraphValues:
-    """Hooks that keep the values of a selection as parts of the graph, which begins at `embed`."""
+    """Hooks that keep selected values in the autograd graph, which begins at `embed`."""
 
     def __init__(self, selection: Selection) -> None:
         self.selection = selection
@@ -148,13 +148,13 @@ class GraphValues:
             x = x.detach().clone().requires_grad_()
         chosen = self.selection.layers
         if point in self.selection.points and (layer is None or chosen is None or layer in chosen):
-            if not x.requires_grad:  # a sink comes from the weights alone
+            if not x.requires_grad:  # a sink depends on the weights only
                 x = x.detach().clone().requires_grad_()
             self.values[point, layer] = x
         return x
 
 
 def to_trace_axes(point: str, gradient: Tensor) -> Tensor:
-    """The gradient of a value [1 ...] as a trace keeps the value, in float32 on the CPU."""
+    """The gradient [1 ...] with the axes of a trace, in float32 on the CPU."""
     x = gradient[0].detach().float().cpu()
-    return x.transpose(0, 1).contiguous() if POINTS[point].by_head else x
+    return x.transpose(0, 1).contiguous() if POINTS[point].has_head_axis else x

@@ -1,11 +1,11 @@
-"""How far information can come through windows: what architecture allows, and what a model does.
+"""How far information can travel through attention windows, and how far it does in a model.
 
-A layer carries what stands at a position to the same position and to later ones that see its key:
-`sliding_window` - 1 positions further on a sliding layer, any number on a full one. So the reaches
-of the layers add up. `routes` and `earliest` follow from the configuration alone; `influence`
-changes the token at the source and looks whether the logits at the target change at all.
+A layer moves information from a position to itself and to later positions that see its key: up to
+`sliding_window` - 1 positions on a sliding layer, any distance on a full one. So the distances of
+the layers add up. `find_routes` and `earliest_positions` need only the configuration. `influence`
+changes the token at the source and checks whether the logits at the target change at all.
 
-The embedding, the norms and the experts carry nothing from one position to another.
+The embedding, the norms and the experts move nothing from one position to another.
 """
 
 from collections.abc import Collection, Iterator
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Routes:
-    """How what stands at one position can come to another.
+    """How information at one position can reach another.
 
     Attributes:
-        hops: the fewest layers that have to carry it, each from one position to a later one; 0
-            where source and target are the same, None where no route is long enough.
+        hops: the fewest layers that must move it, each to a later position; 0 if source and
+            target are equal, None if no route is long enough.
         carriers: for each of these hops, in order, the layers that could make it.
-        layer_sets: how many sets of layers could carry it, each layer of a set making one hop and
-            the others none; with more than `hops` layers too.
+        layer_sets: how many sets of layers could move it, with one hop in each layer of the set
+            and none in the others; includes sets with more than `hops` layers.
     """
 
     source: int
@@ -48,14 +48,14 @@ class Routes:
     layer_sets: int
 
 
-def steps(config: ModelConfig, cut: Collection[int] = ()) -> tuple[int | None, ...]:
-    """How many positions further each layer can carry something; None is any number.
+def layer_reach(config: ModelConfig, cut: Collection[int] = ()) -> tuple[int | None, ...]:
+    """How many positions forward each layer can move information; None is any number.
 
     Args:
-        cut: layers where only the window is seen, whatever their type.
+        cut: layers limited to the window, whatever their type.
 
     Raises:
-        LabError: there is no such layer.
+        LabError: a layer does not exist.
     """
     layers = config.num_hidden_layers
     for layer in cut:
@@ -64,38 +64,40 @@ def steps(config: ModelConfig, cut: Collection[int] = ()) -> tuple[int | None, .
     return tuple(None if window is None else window - 1 for window in windows)
 
 
-def earliest(config: ModelConfig, target: int, cut: Collection[int] = ()) -> tuple[int, ...]:
-    """Behind each layer, the first position that the residual stream at `target` can depend on.
+def earliest_positions(
+    config: ModelConfig, target: int, cut: Collection[int] = ()
+) -> tuple[int, ...]:
+    """After each layer, the first position that the residual stream at `target` can depend on.
 
     All positions from there to the target can reach it too.
 
     Raises:
-        LabError: there is no such position or layer.
+        LabError: the position or a layer does not exist.
     """
     check_index("position", target, config.max_context_length)
-    far = [target if step is None else step for step in steps(config, cut)]
+    far = [target if step is None else step for step in layer_reach(config, cut)]
     return tuple(max(0, target - reach) for reach in accumulate(far))
 
 
-def routes(config: ModelConfig, source: int, target: int, cut: Collection[int] = ()) -> Routes:
-    """By which layers what stands at `source` could come to `target`.
+def find_routes(config: ModelConfig, source: int, target: int, cut: Collection[int] = ()) -> Routes:
+    """Through which layers information at `source` could reach `target`.
 
     Args:
-        cut: layers where only the window is seen, whatever their type.
+        cut: layers limited to the window, whatever their type.
 
     Raises:
-        LabError: there is no such position or layer; the source is behind the target.
+        LabError: a position or layer does not exist, or the source is after the target.
     """
     check_index("position", target, config.max_context_length)
     if not 0 <= source <= target:
         raise LabError(f"the source is {source}; it must be from 0 to the target, {target}")
-    distance, reach = target - source, steps(config, cut)
+    distance, reach = target - source, layer_reach(config, cut)
     if distance == 0:
         return Routes(source, target, 0, (), 1)
     full = [n for n, step in enumerate(reach) if step is None]
-    sliding = [n for n, step in enumerate(reach) if step]  # a window of one key carries nothing
+    sliding = [n for n, step in enumerate(reach) if step]  # a window of one key moves nothing
     step = config.sliding_window - 1
-    counted = layer_sets(len(full), len(sliding), step, distance)
+    counted = count_layer_sets(len(full), len(sliding), step, distance)
     if sliding and distance <= step:
         return Routes(source, target, 1, (tuple(sorted(full + sliding)),), counted)
     if full:
@@ -108,9 +110,11 @@ def routes(config: ModelConfig, source: int, target: int, cut: Collection[int] =
     return Routes(source, target, hops, carriers, counted)
 
 
-def layer_sets(full: int, sliding: int, step: int, distance: int) -> int:
-    """How many sets of layers come exactly so far, each layer 1 to `step` positions, a full one
-    any number of them."""
+def count_layer_sets(full: int, sliding: int, step: int, distance: int) -> int:
+    """How many sets of layers can cover exactly `distance` positions.
+
+    A sliding layer moves 1 to `step` positions, a full one 1 or more.
+    """
     return sum(
         comb(full, m) * comb(sliding, k)
         for m in range(full + 1)
@@ -124,10 +128,11 @@ class Influence:
     """What another token at the source changes at the target.
 
     Attributes:
-        instead: the id that was put there.
+        instead: the token id that replaces the source's.
         reachable: whether there is a route.
-        largest: greatest change of a logit at the target; exactly 0 where nothing comes through.
-        divergence: of the changed prediction from the unchanged, in nats.
+        largest: largest change of a logit at the target; exactly 0 if nothing reaches it.
+        divergence: Kullback-Leibler divergence of the changed prediction from the unchanged one,
+            in nats.
     """
 
     source: int
@@ -147,32 +152,33 @@ def influence(
     instead: int | None = None,
     cut: Collection[int] = (),
 ) -> Influence:
-    """Run a sequence twice, with another token at `source`, and compare the logits at `target`.
+    """Compare the logits at `target` with and without another token at `source`.
 
-    Both runs share the cache of what comes before the source and go on token by token. So every
-    sum has the same order in both, and what is not reached is equal to the last bit.
+    Both runs share the cache of the tokens before the source, and continue one token at a time. So
+    every sum has the same order in both, and logits that the source cannot reach are bit for bit
+    equal.
 
     Args:
         instead: by default the next id of the vocabulary.
-        cut: layers that see the window only, by a `NarrowWindow` each.
+        cut: layers limited to the window, each by a `NarrowWindow`.
 
     Raises:
-        LabError: there is no such position, layer or id; `instead` is the token that stands there.
+        LabError: a position, layer or id does not exist, or `instead` is already the source's id.
     """
     tokens = lab.tokens_of(of)
     if not 0 <= target < len(tokens):
         raise LabError(f"the target is {target}; the positions are 0 to {len(tokens) - 1}")
-    reachable = routes(lab.config, source, target, cut).hops is not None
+    reachable = find_routes(lab.config, source, target, cut).hops is not None
     if instead is None:
         instead = (tokens[source] + 1) % lab.config.vocab_size
     check_tokens([instead], lab.config, name="the other token")
     if instead == tokens[source]:
-        raise LabError(f"position {source} holds {instead} already; put another token there")
+        raise LabError(f"position {source} already holds {instead}; choose another token")
     window = lab.config.sliding_window
     narrowed = [n for n in sorted(set(cut)) if lab.config.window(n) is None and target >= window]
     changed = [*tokens[:source], instead, *tokens[source + 1 : target + 1]]
     with lab.intervene(*(NarrowWindow(layer=n, keys=window) for n in narrowed)):
-        plain, other = both_runs(lab, list(tokens[: target + 1]), changed, source)
+        plain, other = run_both(lab, list(tokens[: target + 1]), changed, source)
     before, after = plain.double().log_softmax(-1), other.double().log_softmax(-1)
     return Influence(
         source,
@@ -184,10 +190,10 @@ def influence(
     )
 
 
-def both_runs(
+def run_both(
     lab: "Lab", plain: list[int], changed: list[int], source: int
 ) -> Iterator[Float[Tensor, "vocab"]]:
-    """The last logits of two sequences that are the same before `source`."""
+    """The last logits of two sequences that are equal before `source`."""
     engine = choose_engine(lab).engine
     before = build_cache(lab, plain[:source], engine)
     for tokens in (plain, changed):

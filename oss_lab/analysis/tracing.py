@@ -1,4 +1,4 @@
-"""From requests to traces: one run through each sequence, and the origin of its trace."""
+"""Run requests and build their traces: one pass through each sequence, labels and origin."""
 
 import platform
 import time
@@ -11,37 +11,37 @@ from torch import Tensor
 
 from oss_lab.config import ModelConfig
 from oss_lab.engine.batch import Batch
-from oss_lab.engine.choice import Chosen
+from oss_lab.engine.choice import EngineChoice
 from oss_lab.engine.read import Channels
 from oss_lab.engine.request import Request
-from oss_lab.engine.row import Row
+from oss_lab.engine.row import BatchRow
 from oss_lab.errors import LabError
-from oss_lab.hooks.cost import Plan, nbytes
+from oss_lab.hooks.cost import TracePlan, nbytes
 from oss_lab.hooks.points import POINTS
-from oss_lab.hooks.selection import Selection, where
-from oss_lab.progress import progress
-from oss_lab.record.token_labels import TokenLabel, token_labels
+from oss_lab.hooks.selection import Selection, name_tensor
+from oss_lab.progress import track_progress
+from oss_lab.record.token_labels import TokenLabel, label_token_ids
 from oss_lab.record.trace import Origin, Trace
 from oss_lab.version import __version__
 
-PIECE = 64  # tokens that are run to measure the time
+PIECE = 64  # tokens to run when the time is measured
 
 
 def trace_requests(
-    chosen: Chosen,
+    chosen: EngineChoice,
     tokenizer: tiktoken.Encoding | None,
     requests: Sequence[Request],
     checkpoint: str | None,
 ) -> list[Trace]:
-    """The trace of each request's sequence, read in one batch from its beginning.
+    """Trace each request's sequence from its start; all requests are read in one batch.
 
     Args:
-        tokenizer: None where the vocabulary is not known; labels then hold ids only.
-        checkpoint: its SHA-256.
+        tokenizer: None if the vocabulary is unknown; labels then hold ids only.
+        checkpoint: SHA-256 of the checkpoint.
     """
     channels = None if tokenizer is None else channels_by(tokenizer)
     batch = Batch(chosen.engine, channels=channels, watch=watch_reading)
-    rows = batch.join(requests)
+    rows = batch.add(requests)
     return [
         build_trace(row, row.request.tokens, chosen, tokenizer, checkpoint, seed=None)
         for row in rows
@@ -49,28 +49,28 @@ def trace_requests(
 
 
 def watch_reading(chunks: Sequence[Tensor]) -> Iterable[Tensor]:
-    """The chunks of a prompt, with progress after two seconds."""
-    return progress(chunks, "read", "chunk")
+    """The chunks of a prompt; a progress bar appears after two seconds."""
+    return track_progress(chunks, "read", "chunk")
 
 
 def channels_by(tokenizer: tiktoken.Encoding) -> Channels:
     """A function that returns the channel of each token of a sequence."""
-    return lambda ids: [label.channel for label in token_labels(tokenizer, ids)]
+    return lambda ids: [label.channel for label in label_token_ids(tokenizer, ids)]
 
 
 def build_trace(
-    row: Row,
+    row: BatchRow,
     tokens: Sequence[int],
-    chosen: Chosen,
+    chosen: EngineChoice,
     tokenizer: tiktoken.Encoding | None,
     checkpoint: str | None,
     *,
     seed: int | None,
 ) -> Trace:
-    """What a row recorded over `tokens`, with their labels and the origin of the trace."""
+    """The trace of what a row recorded over `tokens`, with labels and origin."""
     if row.recording is None:
-        raise LabError("this request recorded nothing")
-    applied = tuple(str(effect.of_what) for effect in row.request.effects)
+        raise LabError("this request recorded nothing: give it a selection")
+    applied = tuple(str(effect.intervention) for effect in row.request.effects)
     return label_trace(
         row.recording.tensors(),
         row.recording.selection,
@@ -96,15 +96,15 @@ def label_trace(
         selection=selection,
         layers=config.num_hidden_layers,
         heads_per_kv_head=config.num_attention_heads // config.num_key_value_heads,
-        tensors={where(*key): tensor for key, tensor in tensors.items()},
+        tensors={name_tensor(*key): tensor for key, tensor in tensors.items()},
         origin=origin,
     )
 
 
 def build_origin(
-    chosen: Chosen, checkpoint: str | None, interventions: tuple[str, ...], seed: int | None
+    chosen: EngineChoice, checkpoint: str | None, interventions: tuple[str, ...], seed: int | None
 ) -> Origin:
-    """The origin of a trace that this engine computes now."""
+    """The origin of a trace that this engine computes."""
     weights = chosen.engine.model.embedding.weight
     return Origin(
         checkpoint=checkpoint,
@@ -125,22 +125,22 @@ def build_origin(
 def label_tokens(
     tokenizer: tiktoken.Encoding | None, tokens: Sequence[int]
 ) -> tuple[TokenLabel, ...]:
-    """The label of each token; its id only, where the vocabulary is not known."""
+    """The label of each token; only its id if the vocabulary is unknown."""
     if tokenizer is None:
         return tuple(TokenLabel(f"<token {token}>") for token in tokens)
-    return token_labels(tokenizer, tokens)
+    return label_token_ids(tokenizer, tokens)
 
 
-def plan_request(chosen: Chosen, request: Request) -> Plan:
-    """Bytes and seconds of a trace; its first tokens are run to measure the time."""
+def plan_request(chosen: EngineChoice, request: Request) -> TracePlan:
+    """Estimate the bytes and seconds of a trace; runs its first tokens to measure the time."""
     selection, model = request.selection, chosen.engine.model
     assert selection is not None
     first = request.tokens[:PIECE]
     everywhere = Selection(selection.points, selection.layers, selection.heads)
     piece = replace(request, tokens=first, selection=everywhere, effects=())
     began = time.perf_counter()
-    Batch(chosen.engine).join([piece])
+    Batch(chosen.engine).add([piece])
     seconds = (time.perf_counter() - began) * len(request.tokens) / len(first)
     points = [POINTS[name] for name in selection.points]
     sizes = {point.name: nbytes(model, selection, point, len(request.tokens)) for point in points}
-    return Plan(len(request.tokens), sizes, seconds)
+    return TracePlan(len(request.tokens), sizes, seconds)

@@ -1,3 +1,5 @@
-"""How fast the model is on a CPU: `python -m oss_lab.bench`, beside transformers, and
-`python -m oss_lab.bench.overhead`, with recording beside without.
+"""How fast the model is on a CPU.
+
+`python -m oss_lab.bench` compares it with transformers. `python -m oss_lab.bench.overhead` measures
+what recording costs.
 """

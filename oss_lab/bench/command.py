@@ -1,4 +1,4 @@
-"""What the benches of the model have in common: their options, the checkpoint, what is reported."""
+"""Shared parts of the model's benchmarks: options, the checkpoint, the report."""
 
 import argparse
 import json
@@ -13,24 +13,24 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from oss_kernels.backends import Backend
 from oss_kernels.bench import record
-from oss_kernels.bench.options import positive
-from oss_kernels.bench.quiet import MOST, require_linux
+from oss_kernels.bench.options import parse_positive
+from oss_kernels.bench.quiet import MAX_OTHERS, require_linux
 
 from oss_lab.checkpoint.load import DTYPES
 from oss_lab.checkpoint.random_weights import random_tensors
 from oss_lab.checkpoint.read import Checkpoint, open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.config import GPT_OSS_20B
-from oss_lab.engine.choice import chosen_kernels
+from oss_lab.engine.choice import choose_kernels
 from oss_lab.errors import LabError
 
-# Which layers slide follows from their number.
+# `layer_types=()` lets the configuration derive which layers are sliding from their number.
 SLICE = replace(GPT_OSS_20B, num_hidden_layers=4, vocab_size=32_000, layer_types=())
-BUSY = "Other programs kept the processor busy: these figures say little."
+BUSY = "Other programs kept the processor busy, so these numbers are unreliable. Run this again."
 
 
-class Timed(Protocol):
-    """A row of a report; `others` is the share of a core that other programs had meanwhile."""
+class ReportRow(Protocol):
+    """A row of a report. `others` is the share of a core that other programs used at the time."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -38,43 +38,43 @@ class Timed(Protocol):
     def others(self) -> float: ...
 
 
-Row = TypeVar("Row", bound=Timed)
+RowT = TypeVar("RowT", bound=ReportRow)
 
 
 def run_bench(
     program: str,
     description: str | None,
-    measured: Callable[[Checkpoint, argparse.Namespace], list[Row]],
-    show: Callable[[dict[str, Any], Sequence[Row]], None],
+    measure_rows: Callable[[Checkpoint, argparse.Namespace], list[RowT]],
+    print_table: Callable[[dict[str, Any], Sequence[RowT]], None],
 ) -> int:
-    """Run a bench and report it, as JSON or by `show`; the exit status."""
-    arguments = parsed(program, description)
+    """Run a benchmark and print its report, as JSON or a table. Returns the exit status."""
+    arguments = parse_arguments(program, description)
     try:
-        with opened(arguments) as checkpoint:
-            rows = measured(checkpoint, arguments)
+        with open_requested(arguments) as checkpoint:
+            rows = measure_rows(checkpoint, arguments)
     except LabError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 1
-    found = stamped(arguments, [row.others for row in rows])
+    report = describe_run(arguments, [row.others for row in rows])
     if arguments.json:
-        print(json.dumps(found | {"rows": [asdict(row) for row in rows]}))
+        print(json.dumps(report | {"rows": [asdict(row) for row in rows]}))
     else:
-        show(found, rows)
+        print_table(report, rows)
     return 0
 
 
-def parsed(program: str, description: str | None) -> argparse.Namespace:
-    """The command line; the process then computes in as many threads as it asks for."""
+def parse_arguments(program: str, description: str | None) -> argparse.Namespace:
+    """Parse the command line, and set the number of threads that it requests."""
     parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--checkpoint", default="nano", metavar="PATH", help="default: nano")
     model.add_argument(
         "--slice",
         action="store_true",
-        help="four layers of 20b's widths with random weights, made for the run (2.3 GB)",
+        help="four layers with 20b's widths and random weights, made for this run (2.3 GB)",
     )
-    parser.add_argument("--threads", type=positive, default=2)
-    parser.add_argument("--repeats", type=positive, default=7)
+    parser.add_argument("--threads", type=parse_positive, default=2)
+    parser.add_argument("--repeats", type=parse_positive, default=7)
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--kernels", choices=("reference", "cpu"), default="reference")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
@@ -85,11 +85,11 @@ def parsed(program: str, description: str | None) -> argparse.Namespace:
 
 
 @contextmanager
-def opened(arguments: argparse.Namespace) -> Iterator[Checkpoint]:
-    """The checkpoint that was asked for.
+def open_requested(arguments: argparse.Namespace) -> Iterator[Checkpoint]:
+    """The requested checkpoint. A slice exists only inside this context.
 
     Raises:
-        LabError: it is none.
+        LabError: the path is not a checkpoint.
     """
     if not arguments.slice:
         yield open_checkpoint(arguments.checkpoint)
@@ -99,23 +99,23 @@ def opened(arguments: argparse.Namespace) -> Iterator[Checkpoint]:
         yield open_checkpoint(folder)
 
 
-def computing(arguments: argparse.Namespace) -> tuple[torch.dtype, Backend]:
-    """In what, and by which kernels."""
-    return DTYPES[arguments.dtype], chosen_kernels(arguments.kernels, torch.device("cpu"))[0]
+def choose_dtype_and_kernels(arguments: argparse.Namespace) -> tuple[torch.dtype, Backend]:
+    """The dtype and the kernels to compute with."""
+    return DTYPES[arguments.dtype], choose_kernels(arguments.kernels, torch.device("cpu"))[0]
 
 
-def random_ids(checkpoint: Checkpoint, count: int) -> torch.Tensor:
-    """[1, count], always the same."""
+def make_random_ids(checkpoint: Checkpoint, count: int) -> torch.Tensor:
+    """Random token ids [1, count], the same in every run."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(checkpoint.config.vocab_size, (1, count), generator=generator)
 
 
-def stamped(arguments: argparse.Namespace, others: Sequence[float]) -> dict[str, Any]:
-    """What a report says besides its rows; `others` are the rows' shares of a core."""
-    return record.stamp("cpu") | {
+def describe_run(arguments: argparse.Namespace, others: Sequence[float]) -> dict[str, Any]:
+    """Everything in a report except its rows. `others` are the rows' shares of a core."""
+    return record.build_stamp("cpu") | {
         "checkpoint": "slice" if arguments.slice else arguments.checkpoint,
         "dtype": arguments.dtype,
         "kernels": arguments.kernels,
         "repeats": arguments.repeats,
-        "quiet": statistics.median(others) <= MOST,
+        "quiet": statistics.median(others) <= MAX_OTHERS,
     }

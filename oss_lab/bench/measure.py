@@ -1,4 +1,4 @@
-"""Medians of both sides by turns, and whether other programs were at work meanwhile."""
+"""Times both sides in turn, takes medians, and measures how busy other programs were."""
 
 import statistics
 import time
@@ -9,12 +9,12 @@ import torch
 from oss_kernels.bench.quiet import Busy
 
 from oss_lab.bench.sides import Side
-from oss_lab.bench.tasks import Task
+from oss_lab.bench.tasks import SpeedTask
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One run of one task: wall seconds, and the share of a core that other programs had."""
+class TimedRun:
+    """One run of one task: wall seconds, and the share of a core that other programs used."""
 
     seconds: float
     others: float
@@ -22,7 +22,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Spread:
-    """Of the samples, in the row's unit."""
+    """Median and range of the samples, in the row's unit."""
 
     median: float
     low: float
@@ -30,12 +30,12 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One task, both sides, in `unit`.
+class TaskResult:
+    """One task on both sides, in `unit`.
 
     Attributes:
-        ratio: how many times faster we are, by the medians.
-        others: the median share of a core that other programs had.
+        ratio: how many times faster we are; their median time divided by ours.
+        others: the median share of a core that other programs used.
     """
 
     task: str
@@ -46,26 +46,26 @@ class Row:
     others: float
 
 
-def timed(task: Callable[[], object]) -> Sample:
+def time_once(task: Callable[[], object]) -> TimedRun:
     before, began = Busy.now(), time.perf_counter()
     task()
     seconds = time.perf_counter() - began
-    return Sample(seconds, Busy.now().others_since(before, seconds))
+    return TimedRun(seconds, Busy.now().others_since(before, seconds))
 
 
 @torch.inference_mode()
-def measure(task: Task, ours: Side, theirs: Side, repeats: int) -> Row:
-    samples: list[tuple[Sample, Sample]] = []
+def measure_task(task: SpeedTask, ours: Side, theirs: Side, repeats: int) -> TaskResult:
+    samples: list[tuple[TimedRun, TimedRun]] = []
     for _ in range(repeats + 1):
-        samples.append((timed(task.prepare(ours)), timed(task.prepare(theirs))))
-    del samples[0]  # it warmed caches up
+        samples.append((time_once(task.prepare(ours)), time_once(task.prepare(theirs))))
+    del samples[0]  # the warm-up
     seconds = [[sample.seconds for sample in side] for side in zip(*samples, strict=True)]
     medians = [statistics.median(each) for each in seconds]
     spreads = [
-        Spread(task.figure(median), *sorted(task.figure(extreme(each)) for extreme in (min, max)))
+        Spread(task.to_rate(median), *sorted(task.to_rate(extreme(each)) for extreme in (min, max)))
         for median, each in zip(medians, seconds, strict=True)
     ]
-    return Row(
+    return TaskResult(
         task.name,
         "ms" if task.tokens is None else "tok/s",
         *spreads,

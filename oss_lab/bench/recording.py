@@ -1,8 +1,9 @@
-"""What recording adds to a forward's time: every selection against none, by turns.
+"""How much time recording adds to a forward pass: every selection compared with none.
 
-The turns are as short as they can be, a token where tokens come one by one, so that other programs
-disturb all alike; who begins changes from turn to turn. A round with a recording is paired with the
-same round without. Nothing, measured a second time, say how large a difference is none.
+The selections take turns. Turns are as short as possible (one token while decoding), so other
+programs disturb all selections equally. The order rotates from turn to turn. A round with a
+recording is compared with the same round without one. Recording nothing is measured twice: the
+difference between the two shows the noise.
 """
 
 import statistics
@@ -16,21 +17,21 @@ import torch
 from oss_kernels.bench.quiet import Busy
 from torch import Tensor
 
-from oss_lab.analysis.statistics.bootstrap import resampled_interval
-from oss_lab.bench.measure import Sample, Spread
+from oss_lab.analysis.statistics.bootstrap import bootstrap_interval
+from oss_lab.bench.measure import Spread, TimedRun
 from oss_lab.engine.cache import KVCache
 from oss_lab.engine.choice import Engines
 from oss_lab.engine.engine import Engine
-from oss_lab.engine.read import forward, read
+from oss_lab.engine.read import forward, prefill
 from oss_lab.engine.request import Request
-from oss_lab.engine.row import Row
-from oss_lab.hooks.points import ALWAYS, POINTS, lines_of, needs_logits
+from oss_lab.engine.row import BatchRow
+from oss_lab.hooks.points import ALWAYS, POINTS, find_forward_points, needs_logits
 from oss_lab.hooks.recording import Recording
 from oss_lab.hooks.selection import Selection
 
 PROMPT, NEW, PREFILL = 100, 25, 256
 LONGEST = max(PROMPT + NEW, PREFILL)
-SEED = 0  # of the intervals
+SEED = 0  # for the bootstrap intervals
 Step = Callable[[], object]
 NOTHING = "nothing"
 
@@ -46,18 +47,18 @@ RECORDED: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Cost:
+class RecordingCost:
     """One selection in one task.
 
     Attributes:
         kernels: which kernels computed it.
-        ms: a token, median and range.
-        over: how much longer than with nothing recorded, as a share of that: the median of the
-            rounds' ratios less one.
-        interval: of `over`, bootstrapped over the rounds at 95 %.
-        rounds: how many there were.
-        bytes: that are kept of a token.
-        others: the median share of a core that other programs had.
+        ms: milliseconds per token, median and range.
+        over: extra time as a share of the time with nothing recorded: the median over rounds of
+            the ratio, minus one.
+        interval: the 95% bootstrap interval of `over`, over rounds.
+        rounds: the number of rounds.
+        bytes: recorded bytes per token.
+        others: the median share of a core that other programs used.
     """
 
     task: str
@@ -72,19 +73,19 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Task:
-    """`prepare(row, engine)` gives the steps that are timed: the work of `tokens` tokens."""
+class RecordingTask:
+    """`prepare(row, engine)` returns the steps to time: the work of `tokens` tokens."""
 
     name: str
     tokens: int
-    prepare: Callable[[Row, Engine], Sequence[Step]]
+    prepare: Callable[[BatchRow, Engine], Sequence[Step]]
 
 
-def tasks(ids: Tensor) -> Iterator[Task]:
-    """Token by token behind a prompt, and a prompt; both to the recording's finished tensors."""
+def make_tasks(ids: Tensor) -> Iterator[RecordingTask]:
+    """Decoding after a prompt, and prefill. Both include finishing the recording's tensors."""
     prompt, new = ids[:, :PROMPT], ids[:, PROMPT : PROMPT + NEW]
 
-    def decode(row: Row, engine: Engine) -> Sequence[Step]:
+    def decode(row: BatchRow, engine: Engine) -> Sequence[Step]:
         cache = KVCache(engine.config)
         engine.forward(prompt, cache, last=0)  # nothing of the prompt is recorded
 
@@ -93,15 +94,15 @@ def tasks(ids: Tensor) -> Iterator[Task]:
 
         return [*(partial(feed, token) for token in new.unbind(1)), partial(finish, row.recording)]
 
-    def read_prompt(row: Row, engine: Engine) -> Sequence[Step]:
+    def read_prompt(row: BatchRow, engine: Engine) -> Sequence[Step]:
         def run() -> None:
-            for _ in read(engine, [row], ids[:, :PREFILL], KVCache(engine.config), PREFILL - 1):
+            for _ in prefill(engine, [row], ids[:, :PREFILL], KVCache(engine.config), PREFILL - 1):
                 pass
 
         return [run, partial(finish, row.recording)]
 
-    yield Task(f"decode {NEW} after {PROMPT}", NEW, decode)
-    yield Task(f"prefill {PREFILL}", PREFILL, read_prompt)
+    yield RecordingTask(f"decode {NEW} after {PROMPT}", NEW, decode)
+    yield RecordingTask(f"prefill {PREFILL}", PREFILL, read_prompt)
 
 
 def finish(recording: Recording | None) -> None:
@@ -110,34 +111,40 @@ def finish(recording: Recording | None) -> None:
 
 
 @torch.inference_mode()
-def costs(
+def measure_costs(
     engines: Engines,
-    task: Task,
+    task: RecordingTask,
     rounds: int,
     recorded: Mapping[str, tuple[str, ...]] = RECORDED,
-) -> list[Cost]:
-    """Of each selection; `recorded` has one named `NOTHING`."""
-    samples: dict[str, list[Sample]] = {name: [] for name in recorded}
-    chosen = {name: engines.choose(lines_of(points)).engine for name, points in recorded.items()}
+) -> list[RecordingCost]:
+    """The cost of each selection. `recorded` must contain `NOTHING`."""
+    samples: dict[str, list[TimedRun]] = {name: [] for name in recorded}
+    chosen = {
+        name: engines.choose(find_forward_points(points)).engine
+        for name, points in recorded.items()
+    }
     kept: dict[str, float] = {}
     for turn in range(rounds + 1):
-        rows = {name: Row(request_of(points), 0, chosen[name]) for name, points in recorded.items()}
+        rows = {
+            name: BatchRow(make_request(points), 0, chosen[name])
+            for name, points in recorded.items()
+        }
         steps = {name: task.prepare(row, chosen[name]) for name, row in rows.items()}
-        for name, sample in taken_in_turn(steps, turn).items():
+        for name, sample in time_in_turn(steps, turn).items():
             samples[name].append(sample)
-        kept = {name: size(row.recording) / task.tokens for name, row in rows.items()}
+        kept = {name: count_bytes(row.recording) / task.tokens for name, row in rows.items()}
     for each in samples.values():
-        del each[0]  # it warmed caches up
-    return [cost(task, name, chosen[name].name, samples, kept[name]) for name in recorded]
+        del each[0]  # the warm-up
+    return [summarize(task, name, chosen[name].name, samples, kept[name]) for name in recorded]
 
 
-def request_of(points: tuple[str, ...]) -> Request:
+def make_request(points: tuple[str, ...]) -> Request:
     """A request that records these points."""
     return Request((0,), selection=Selection(points) if points else None)
 
 
-def taken_in_turn(steps: Mapping[str, Sequence[Step]], turn: int) -> dict[str, Sample]:
-    """Everyone's first step, everyone's second, and so on; the seconds that each one's took."""
+def time_in_turn(steps: Mapping[str, Sequence[Step]], turn: int) -> dict[str, TimedRun]:
+    """Run the first step of each, then the second of each, and so on. The total seconds of each."""
     names, seconds = list(steps), dict.fromkeys(steps, 0.0)
     before, began = Busy.now(), time.perf_counter()
     for n, together in enumerate(zip(*steps.values(), strict=True), start=turn):
@@ -148,23 +155,27 @@ def taken_in_turn(steps: Mapping[str, Sequence[Step]], turn: int) -> dict[str, S
             step[name]()
             seconds[name] += time.perf_counter() - at
     others = Busy.now().others_since(before, time.perf_counter() - began)
-    return {name: Sample(each, others) for name, each in seconds.items()}
+    return {name: TimedRun(each, others) for name, each in seconds.items()}
 
 
-def size(recording: Recording | None) -> int:
-    """Bytes that it keeps."""
+def count_bytes(recording: Recording | None) -> int:
+    """The bytes of a recording's tensors."""
     return sum(x.nbytes for x in recording.tensors().values()) if recording else 0
 
 
-def cost(
-    task: Task, name: str, kernels: str, samples: Mapping[str, Sequence[Sample]], kept: float
-) -> Cost:
+def summarize(
+    task: RecordingTask,
+    name: str,
+    kernels: str,
+    samples: Mapping[str, Sequence[TimedRun]],
+    kept: float,
+) -> RecordingCost:
     seconds = [sample.seconds for sample in samples[name]]
     without = [sample.seconds for sample in samples[NOTHING]]
     ratios = [a / b for a, b in zip(seconds, without, strict=True)]
     ms = [1000 * each / task.tokens for each in seconds]
-    low, high = resampled_interval(np.median, ratios, seed=SEED)
-    return Cost(
+    low, high = bootstrap_interval(np.median, ratios, seed=SEED)
+    return RecordingCost(
         task.name,
         name,
         kernels,

@@ -1,4 +1,4 @@
-"""The two sides of the benchmark: our model and transformers', on the same checkpoint."""
+"""The two sides of the benchmark: our model and transformers, on the same checkpoint."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -13,30 +13,30 @@ from oss_lab.engine.batch import Batch
 from oss_lab.engine.cache import KVCache
 from oss_lab.engine.choice import Engines
 from oss_lab.engine.request import Request
-from oss_lab.proof.transformers_model import transformers_model
+from oss_lab.proof.transformers_model import load_transformers_model
 
 NEW = 200
-"""Tokens that are decoded."""
+"""Number of tokens to decode."""
 
 
 class Side(Protocol):
-    """What is timed, of us and of them."""
+    """The operations that are timed on both sides."""
 
     def first_token(self, tokens: Tensor) -> int:
         """Prefill an empty cache and choose a token."""
         ...
 
     def decoder(self, tokens: Tensor) -> Callable[[], object]:
-        """Prefill now; what is returned decodes NEW tokens, each fed back."""
+        """Prefill now, and return a function that decodes NEW tokens."""
         ...
 
     def generate(self, tokens: Tensor) -> None:
-        """The library's own loop: prefill, and NEW tokens."""
+        """Run the library's generation loop: prefill, then NEW tokens."""
         ...
 
 
 class Ours:
-    """An engine of `oss_lab.engine`."""
+    """Our model, run by an engine of `oss_lab.engine`."""
 
     def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, kernels: Backend) -> None:
         self.engine = Engines(load_model(checkpoint, dtype=dtype), kernels).main
@@ -62,15 +62,15 @@ class Ours:
 
     def generate(self, tokens: Tensor) -> None:
         batch = Batch(self.engine)
-        batch.join([Request(tuple(tokens[0].tolist()), max_tokens=NEW)])
+        batch.add([Request(tuple(tokens[0].tolist()), max_tokens=NEW)])
         assert sum(1 for _ in batch) == NEW
 
 
 class Theirs:
-    """transformers' GptOssForCausalLM from the Hugging Face layout, experts dequantized at load."""
+    """transformers' GptOssForCausalLM, which dequantizes the experts when it loads."""
 
     def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
-        self.model: Any = transformers_model(checkpoint, dtype)
+        self.model: Any = load_transformers_model(checkpoint, dtype)
 
     def first_token(self, tokens: Tensor) -> int:
         return int(self.model(tokens, use_cache=True, logits_to_keep=1).logits.argmax())

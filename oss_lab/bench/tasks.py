@@ -1,4 +1,4 @@
-"""What is timed of each side: decoding, the library's own loop, prefill, the first token."""
+"""What is timed on each side: decoding, the library's generation loop, prefill, the first token."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,22 +14,31 @@ LONGEST = max(*PREFILLS, PROMPT)
 
 
 @dataclass(frozen=True)
-class Task:
-    """`prepare(side)` gives what is timed: the work of `tokens` tokens (None: milliseconds)."""
+class SpeedTask:
+    """`prepare(side)` returns the function to time: the work of `tokens` tokens.
+
+    With tokens, results are tokens per second; without, milliseconds.
+    """
 
     name: str
     tokens: int | None
     prepare: Callable[[Side], Callable[[], object]]
 
-    def figure(self, seconds: float) -> float:
+    def to_rate(self, seconds: float) -> float:
         return 1000 * seconds if self.tokens is None else self.tokens / seconds
 
 
-def tasks(tokens: Tensor) -> Iterator[Task]:
+def make_tasks(tokens: Tensor) -> Iterator[SpeedTask]:
     prompt = tokens[:, :PROMPT]
-    yield Task(f"decode {NEW} after {PROMPT}", NEW, lambda side: side.decoder(prompt))
-    yield Task(f"generate() {NEW} after {PROMPT}", NEW, lambda side: partial(side.generate, prompt))
+    yield SpeedTask(f"decode {NEW} after {PROMPT}", NEW, lambda side: side.decoder(prompt))
+    yield SpeedTask(
+        f"generate() {NEW} after {PROMPT}", NEW, lambda side: partial(side.generate, prompt)
+    )
     for length in PREFILLS:
         first = tokens[:, :length]
-        yield Task(f"prefill {length}", length, lambda side, x=first: partial(side.first_token, x))
-    yield Task(f"first token of {PROMPT}", None, lambda side: partial(side.first_token, prompt))
+        yield SpeedTask(
+            f"prefill {length}", length, lambda side, x=first: partial(side.first_token, x)
+        )
+    yield SpeedTask(
+        f"first token of {PROMPT}", None, lambda side: partial(side.first_token, prompt)
+    )

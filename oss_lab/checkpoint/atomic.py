@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all: written in a folder next to their place, then moved."""
+"""Write files atomically: into a hidden folder next to the destination, then move into place."""
 
 import os
 import shutil
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A path to write to; what is there takes the place of `file` when the block ends.
+def replace_atomically(file: Path) -> Iterator[Path]:
+    """Yield a path to write to; when the block ends, the file there replaces `file`.
 
-    After an exception or a kill the old file is unchanged. What a kill leaves, a hidden folder next
-    to the file, is removed by the next attempt.
+    After an exception or a kill the old file is unchanged. A kill leaves a hidden folder next to
+    the file, which the next attempt removes.
     """
     folder = partial_folder(file)
     shutil.rmtree(folder, ignore_errors=True)
@@ -31,39 +31,39 @@ def replacing(file: Path) -> Iterator[Path]:
 
 
 def partial_folder(file: Path) -> Path:
-    """Where `file` is written before it takes its place."""
+    """The folder in which `file` is written before it is moved into place."""
     return file.with_name(f".{file.name}.partial")
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write UTF-8 text, all of it or nothing."""
-    with replacing(file) as partial:
+    """Write UTF-8 text atomically."""
+    with replace_atomically(file) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_tensors(
     out: Path, tensors: "Mapping[str, torch.Tensor]", metadata: dict[str, str] | None = None
 ) -> None:
-    """Write a safetensors file, all of it or nothing.
+    """Write a safetensors file atomically.
 
     Raises:
         LabError: `out` cannot be written to.
     """
     from safetensors.torch import save_file
 
-    check_out(out)
-    with replacing(out) as partial:
+    check_output_file(out)
+    with replace_atomically(out) as partial:
         partial.touch()
-        usual = partial.stat().st_mode
+        default_mode = partial.stat().st_mode
         save_file({name: x.contiguous() for name, x in tensors.items()}, partial, metadata)
-        partial.chmod(usual)  # the library gives its files to their owner alone
+        partial.chmod(default_mode)  # safetensors lets only the owner read its files
 
 
-def check_out(out: Path, option: str = "--out") -> None:
-    """Refuse a place that cannot be written to; called before the work, not after it."""
+def check_output_file(out: Path, option: str = "--out") -> None:
+    """Refuse an output file that cannot be written. Call this before the work, not after it."""
     if out.is_dir():
-        raise LabError(f"{out} is a folder; {option} takes the name of a file")
+        raise LabError(f"{out} is a folder; {option} needs the name of a file")
     if not out.parent.is_dir():
-        raise LabError(f"{out.parent} is not a folder; make it first, or choose another {option}")
+        raise LabError(f"{out.parent} is not a folder; create it first, or choose another {option}")
     if not os.access(out.parent, os.W_OK):
-        raise LabError(f"{out.parent} cannot be written to; choose another {option}")
+        raise LabError(f"{out.parent} is not writable; choose another {option}")

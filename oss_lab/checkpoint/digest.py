@@ -1,9 +1,9 @@
-"""What tells one checkpoint from another: a SHA-256 over its configuration, weights and vocabulary.
+"""Identify a checkpoint: a SHA-256 over its configuration, weights and vocabulary.
 
-A small weights file is hashed whole. Of a large one the size, the header and blocks of the data
-are: 16 MiB a file, so that 20b takes well under a second. A change of weights that lies wholly
-between the blocks goes unseen, such as one of a single norm or a few rows; a fine-tune of the large
-matrices is seen.
+A small weights file is hashed completely. For a large one, only its size, its header and blocks of
+its data are hashed: 16 MiB per file, so 20b takes well under a second. A small change between the
+blocks is not detected, for example in a single norm or a few rows. A fine-tune of the large
+matrices is detected.
 """
 
 import hashlib
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from oss_lab.checkpoint.read import Checkpoint
 
-HASHED_WHOLE = 2**28  # bytes of a file
-BLOCKS, BLOCK = 256, 2**16  # of a larger one: how many, and the bytes of each
+HASHED_WHOLE = 2**28  # bytes; larger files are hashed in part
+BLOCKS, BLOCK = 256, 2**16  # of a larger file: number of blocks, bytes per block
 VOCABULARY = "*.tiktoken"
 
 
@@ -26,10 +26,10 @@ def checkpoint_digest(checkpoint: Checkpoint) -> str:
 
 
 def file_digest(file: Path) -> str:
-    """SHA-256 of a file; beyond HASHED_WHOLE of its header and of blocks evenly spaced behind it.
+    """SHA-256 of a file; above HASHED_WHOLE bytes, of its header and of evenly spaced blocks.
 
-    The first block begins where the header ends and the last ends with the file. A change that
-    touches none of them gives the same digest.
+    The first block starts where the header ends, and the last ends with the file. A change outside
+    the header and the blocks gives the same digest.
     """
     size = file.stat().st_size
     with file.open("rb") as stream:

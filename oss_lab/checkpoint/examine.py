@@ -1,9 +1,9 @@
-"""Everything that is wrong with a checkpoint folder, found before any weight is used.
+"""Find everything that is wrong with a checkpoint folder before any weight is used.
 
-Only headers and the experts' scale bytes are read, without torch. What follows from an earlier
-defect is left out: tensors are not called missing while a file that may hold them has no readable
-header, and nothing is compared with a configuration whose sizes cannot be used. Left out: NaN and
-infinite BF16 weights, and dtypes.json, which no reader needs.
+Only headers and the experts' scale bytes are read, without torch. Consequences of an earlier defect
+are not reported. A tensor does not count as missing if a file with an unreadable header may contain
+it. If the sizes in the configuration cannot be used, nothing is compared with them. Not checked:
+NaN or infinity in BF16 weights, and dtypes.json, which no reader needs.
 """
 
 import re
@@ -13,9 +13,9 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from oss_lab.checkpoint.defects import KINDS, Defect, Examination
-from oss_lab.checkpoint.dialects import dialect_of, examine_config, shapes_of
-from oss_lab.checkpoint.fields import parse_object, printable
-from oss_lab.checkpoint.header import Located
+from oss_lab.checkpoint.dialects import dialect_of, examine_config, read_shapes_config
+from oss_lab.checkpoint.fields import make_printable, parse_object
+from oss_lab.checkpoint.header import TensorLocation
 from oss_lab.checkpoint.layouts import LAYOUTS, TITLES, StoredTensor, stored_table
 from oss_lab.checkpoint.shards import compare_placement, read_index, read_shards
 
@@ -27,16 +27,17 @@ DEQUANTIZED = re.compile(r"model\.layers\.\d+\.mlp\.experts\.(gate_up|down)_proj
 
 
 def examine(folder: Path) -> Examination:
-    """Look at everything that can be wrong with the checkpoint in `folder`."""
+    """Check the checkpoint in `folder` for every kind of defect."""
     found = Examination(folder)
     if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
-        found.complain("folder", f"{folder} {what}", str(folder))
+        missing = "does not exist; use nano, 20b, 120b or a checkpoint folder"
+        what = "is a file, not a folder" if folder.exists() else missing
+        found.add_defect("folder", f"{folder} {what}", str(folder))
         return found
     _examine_config(found)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        found.complain("folder", f"{folder} holds no .safetensors file", str(folder))
+        found.add_defect("folder", f"{folder} contains no .safetensors file", str(folder))
         return found
     indices = [read_index(found, file) for file in sorted(folder.glob("*.safetensors.index.json"))]
     unread = read_shards(found, files, indices)
@@ -53,20 +54,20 @@ def _examine_config(found: Examination) -> None:
     try:
         fields = parse_object((found.folder / CONFIG).read_bytes())
     except FileNotFoundError:
-        return found.complain("config", f"{found.folder} holds no {CONFIG}", CONFIG)
+        return found.add_defect("config", f"{found.folder} contains no {CONFIG}", CONFIG)
     except OSError as error:
-        return found.complain("config", f"{CONFIG} cannot be read: {error.strerror}", CONFIG)
+        return found.add_defect("config", f"{CONFIG} cannot be read: {error.strerror}", CONFIG)
     except ValueError as error:
-        return found.complain("config", f"{CONFIG} {error}", CONFIG)
+        return found.add_defect("config", f"{CONFIG} {error}", CONFIG)
     found.layout = dialect_of(fields)
     found.config, problems = examine_config(fields)
-    found.shapes = shapes_of(fields)
+    found.shapes = read_shapes_config(fields)
     for name, sentence in problems:
         found.defects.append(Defect("config", f"{CONFIG}: {sentence}", CONFIG, field=name))
 
 
 def _is_other_layout(found: Examination) -> bool:
-    """True, with a defect, where not one tensor has its layout's name but some the other's."""
+    """Whether tensors only have names of the other layout. If so, adds a defect."""
     assert found.shapes is not None
     names = found.tensors.keys()
     if any(stored.name in names for stored in stored_table(found.shapes, found.layout)):
@@ -75,15 +76,15 @@ def _is_other_layout(found: Examination) -> bool:
     for stored in stored_table(found.shapes, other):
         if stored.name in names:
             file = found.tensors[stored.name].file.name
-            what = f"is written as in the {TITLES[found.layout]} layout, but {file} names its"
+            what = f"is that of the {TITLES[found.layout]} layout, but {file} names its"
             what += f" tensors as in the {TITLES[other]} layout ({stored.name})"
-            found.complain("layout", f"{CONFIG} {what}", file, stored.name)
+            found.add_defect("layout", f"{CONFIG} {what}", file, stored.name)
             return True
     return False
 
 
 def _compare_names(found: Examination, files: list[Path] | None) -> None:
-    """Find missing and unknown names; `files` is None where some could not be read."""
+    """Find missing and unknown names. `files` is None if some files could not be read."""
     assert found.shapes is not None
     expected = {stored.name for stored in stored_table(found.shapes, found.layout)}
     dequantized = {name for name in found.tensors if DEQUANTIZED.fullmatch(name)}
@@ -93,7 +94,7 @@ def _compare_names(found: Examination, files: list[Path] | None) -> None:
         located = found.tensors[name]
         what = f"holds experts dequantized to {located.dtype}; save them in MXFP4, as published"
         what = f"tensor {name} in {located.file.name} {what}"
-        found.complain("dtype", what, located.file.name, name)
+        found.add_defect("dtype", what, located.file.name, name)
     packed = {f"{name}_{part}" for name in dequantized for part in ("blocks", "scales")}
     if files is not None:
         first = files[0].name
@@ -101,11 +102,11 @@ def _compare_names(found: Examination, files: list[Path] | None) -> None:
         for stored in stored_table(found.shapes, found.layout):
             if stored.name not in found.tensors and stored.name not in packed:
                 what = f"tensor {stored.name} is missing from {where}"
-                found.complain("missing", what, first, stored.name)
+                found.add_defect("missing", what, first, stored.name)
     for name in sorted(found.tensors.keys() - expected - dequantized):
         file = found.tensors[name].file.name
-        what = f"tensor {printable(name)} in {file} is not one of a gpt-oss model"
-        found.complain("unknown", what, file, name)
+        what = f"tensor {make_printable(name)} in {file} does not belong to a gpt-oss model"
+        found.add_defect("unknown", what, file, name)
 
 
 def _compare_tensors(found: Examination) -> None:
@@ -118,18 +119,18 @@ def _compare_tensors(found: Examination) -> None:
         where = f"tensor {stored.name} in {located.file.name}"
         if located.dtype != stored.dtype:
             what = f"{where} is {located.dtype}, not {stored.dtype}"
-            found.complain("dtype", what, located.file.name, stored.name)
+            found.add_defect("dtype", what, located.file.name, stored.name)
         if located.shape != stored.shape:
             what = f"{where} has shape {list(located.shape)}, not {list(stored.shape)}"
-            found.complain("shape", what, located.file.name, stored.name)
+            found.add_defect("shape", what, located.file.name, stored.name)
         if located.dtype == "U8" and stored.name.endswith("scales"):
             scales.append((stored, located))
     _examine_scales(found, scales)
 
 
-def _examine_scales(found: Examination, scales: list[tuple[StoredTensor, Located]]) -> None:
+def _examine_scales(found: Examination, scales: list[tuple[StoredTensor, TensorLocation]]) -> None:
     total = sum(located.end - located.start for _, located in scales)
-    quiet = True if total < PROGRESS_BYTES else None  # None: shown on a terminal only
+    quiet = True if total < PROGRESS_BYTES else None  # None: only show it in a terminal
     with tqdm(
         total=total, unit="B", unit_scale=True, desc="scale bytes", disable=quiet, leave=False
     ) as bar:
@@ -141,12 +142,12 @@ def _examine_scales(found: Examination, scales: list[tuple[StoredTensor, Located
                     count += chunk.count(NAN_SCALE)
                 bar.update(len(chunk))
             if count:
-                what = f"holds {count:,} NaN scale bytes (255), the first at byte {first:,} of it"
+                what = f"contains {count:,} NaN scale bytes (255), the first at its byte {first:,}"
                 what = f"tensor {stored.name} in {located.file.name} {what}"
-                found.complain("scale", what, located.file.name, stored.name)
+                found.add_defect("scale", what, located.file.name, stored.name)
 
 
-def _chunks(located: Located) -> Iterator[tuple[int, bytes]]:
+def _chunks(located: TensorLocation) -> Iterator[tuple[int, bytes]]:
     with located.file.open("rb") as stream:
         stream.seek(located.start)
         for offset in range(0, located.end - located.start, READ_BYTES):

@@ -1,8 +1,8 @@
-"""From a name to an examined checkpoint; published models are downloaded only on request.
+"""Open a checkpoint by name. Published models are downloaded only on request.
 
-`huggingface_hub` keeps what it fetched in its own cache; a folder already there is used without
-the network. Only the Hugging Face layout is fetched, not the two further copies of the weights
-that the repositories hold.
+`huggingface_hub` keeps downloads in its cache; a model already there is used without the network.
+Only the Hugging Face layout is downloaded, not the two other copies of the weights in each
+repository.
 """
 
 from pathlib import Path
@@ -16,16 +16,18 @@ REPOSITORIES = {"20b": "openai/gpt-oss-20b", "120b": "openai/gpt-oss-120b"}
 
 
 def find_checkpoint(name: str | Path, *, download: bool = False) -> Checkpoint:
-    """Open the checkpoint that a name or a folder refers to, as `oss_lab.load` does."""
+    """Open a checkpoint by the name of a published model or by folder, as `oss_lab.load` does."""
     published = str(name) in REPOSITORIES
-    return open_checkpoint(published_folder(str(name), download=download) if published else name)
+    return open_checkpoint(
+        find_published_folder(str(name), download=download) if published else name
+    )
 
 
-def published_folder(name: str, *, download: bool = False) -> Path:
+def find_published_folder(name: str, *, download: bool = False) -> Path:
     """The local folder of a published model.
 
     Raises:
-        LabError: it is not on this machine and `download` is False, or fetching it failed.
+        LabError: it is not on this machine and `download` is False, or the download failed.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -42,12 +44,12 @@ def published_folder(name: str, *, download: bool = False) -> Path:
     except LocalEntryNotFoundError:
         if download:
             raise LabError(
-                f"{repository} could not be fetched: its hub cannot be reached"
+                f"{repository} could not be downloaded: the Hugging Face Hub cannot be reached"
             ) from None
         raise LabError(
-            f"gpt-oss-{name} is not on this machine; load it from a folder, or fetch it"
-            f" ({gigabytes:.1f} GB) with download=True (command line: --download)"
+            f"gpt-oss-{name} is not on this machine; load it from a folder, or download"
+            f" it ({gigabytes:.1f} GB) with download=True (command line: --download)"
         ) from None
     except (HfHubHTTPError, OSError) as error:
-        raise LabError(f"{repository} could not be fetched: {error}") from None
+        raise LabError(f"{repository} could not be downloaded: {error}") from None
     return Path(folder)

@@ -1,9 +1,8 @@
-"""What a safetensors file says about itself, read and checked without touching a weight.
+"""Read and check the header of a safetensors file without reading any weights.
 
-Such a file is eight bytes of header length, a JSON header, then the tensors' bytes one after the
-other without gaps. The safetensors library checks most of this too, but not that a name occurs
-once, and it stops at the first fault without naming a tensor; here every fault gets its sentence.
-Source: the format's description in huggingface/safetensors.
+Such a file is eight bytes of header length, a JSON header, then the tensors' bytes in sequence
+without gaps. The safetensors library checks most of this too, but accepts a repeated name and does
+not name the tensor at fault. Source: the description of the format in huggingface/safetensors.
 """
 
 import math
@@ -12,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from oss_lab.checkpoint.fields import RepeatedNameError, parse_object, printable
+from oss_lab.checkpoint.fields import RepeatedNameError, make_printable, parse_object
 
-LARGEST_HEADER = 100_000_000  # the library's own limit
-# Bits an element takes, for every dtype of safetensors 0.8.
+LARGEST_HEADER = 100_000_000  # the limit of the safetensors library
+# Bits per element, for every dtype of safetensors 0.8.
 DTYPE_BITS = (
     dict.fromkeys(("F64", "I64", "U64", "C64"), 64)
     | dict.fromkeys(("F32", "I32", "U32"), 32)
@@ -28,8 +27,8 @@ DTYPE_BITS = (
 
 
 @dataclass(frozen=True)
-class Located:
-    """Where a tensor lies: bytes [start, end) of `file`, counted from the file's beginning."""
+class TensorLocation:
+    """Where a tensor is stored: bytes [start, end) of `file`, counted from its beginning."""
 
     file: Path
     dtype: str
@@ -39,15 +38,18 @@ class Located:
 
 
 class HeaderError(ValueError):
-    """Why a file is no intact safetensors file.
+    """Why a file is not an intact safetensors file.
 
     Attributes:
-        tensor: the one at fault, where it is one.
-        described: the tensors of a header that is itself intact, where only their bytes are not.
+        tensor: the tensor at fault, if it is a single one.
+        described: the tensors of the header, if the header is intact and only their bytes are not.
     """
 
     def __init__(
-        self, what: str, tensor: str | None = None, described: dict[str, Located] | None = None
+        self,
+        what: str,
+        tensor: str | None = None,
+        described: dict[str, TensorLocation] | None = None,
     ) -> None:
         super().__init__(what)
         self.tensor = tensor
@@ -55,14 +57,14 @@ class HeaderError(ValueError):
 
 
 class RepeatedTensorError(HeaderError):
-    """One name twice in one header."""
+    """A name appears twice in one header."""
 
 
-def read_header(file: Path) -> dict[str, Located]:
-    """Return every tensor of a file in the order of its bytes.
+def read_header(file: Path) -> dict[str, TensorLocation]:
+    """Return the location of every tensor in a file, in byte order.
 
     Raises:
-        HeaderError: what is wrong, as the end of a sentence that begins with the file's name.
+        HeaderError: what is wrong. The text continues a sentence that starts with the file's name.
     """
     try:
         size = file.stat().st_size
@@ -70,22 +72,24 @@ def read_header(file: Path) -> dict[str, Located]:
             prefix = stream.read(8)
             length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
             if length > LARGEST_HEADER:
-                raise HeaderError(f"claims a header of {length:,} bytes: it is not safetensors")
+                raise HeaderError(
+                    f"claims a header of {length:,} bytes: it is not a safetensors file"
+                )
             if len(prefix) < 8 or 8 + length > size:
                 raise HeaderError(f"ends within its header after {size:,} bytes: it is truncated")
             entries = parse_object(stream.read(length))
     except OSError as error:
         raise HeaderError(f"cannot be read: {error.strerror}") from None
     except RepeatedNameError as error:
-        raise RepeatedTensorError("is twice in its header", error.name) from None
+        raise RepeatedTensorError("appears twice in its header", error.name) from None
     except HeaderError:
         raise
     except ValueError as error:
         raise HeaderError(f"has a header that {error}") from None
     if not _is_metadata(entries.pop("__metadata__", None)):
         raise HeaderError("has __metadata__ that is not an object of strings")
-    located = [_entry(file, 8 + length, name, entry) for name, entry in entries.items()]
-    return _in_order(located, 8 + length, size)
+    located = [_check_entry(file, 8 + length, name, entry) for name, entry in entries.items()]
+    return _check_order(located, 8 + length, size)
 
 
 def _is_metadata(value: Any) -> bool:
@@ -94,10 +98,10 @@ def _is_metadata(value: Any) -> bool:
     )
 
 
-def _entry(file: Path, data: int, name: str, entry: Any) -> tuple[str, Located]:
-    """Check one tensor's own line of the header."""
+def _check_entry(file: Path, data: int, name: str, entry: Any) -> tuple[str, TensorLocation]:
+    """Check the header entry of one tensor."""
     if any("\ud800" <= character <= "\udfff" for character in name):
-        raise HeaderError("has a name that is not Unicode", name)
+        raise HeaderError("has a name that is not valid Unicode", name)
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]}:
             pass
@@ -107,23 +111,27 @@ def _entry(file: Path, data: int, name: str, entry: Any) -> tuple[str, Located]:
         raise HeaderError("has a header entry with a malformed shape or offset", name)
     bits = DTYPE_BITS.get(dtype)
     if bits is None:
-        raise HeaderError(f"has a header entry of unknown dtype {printable(dtype)}", name)
+        raise HeaderError(f"has a header entry of unknown dtype {make_printable(dtype)}", name)
     if math.prod(shape) * bits != (end - start) * 8:
-        raise HeaderError(f"gives {end - start:,} bytes to {dtype} {list(shape)}", name)
-    return name, Located(file, dtype, tuple(shape), data + start, data + end)
+        raise HeaderError(
+            f"has {end - start:,} bytes, the wrong size for {dtype} {list(shape)}", name
+        )
+    return name, TensorLocation(file, dtype, tuple(shape), data + start, data + end)
 
 
-def _in_order(located: list[tuple[str, Located]], begin: int, size: int) -> dict[str, Located]:
+def _check_order(
+    located: list[tuple[str, TensorLocation]], begin: int, size: int
+) -> dict[str, TensorLocation]:
     """Check that the tensors fill the file exactly."""
     located.sort(key=lambda item: (item[1].start, item[1].end))
     for name, tensor in located:
         if tensor.start != begin:
-            raise HeaderError("overlaps or leaves a gap before it", name)
+            raise HeaderError("overlaps the tensor before it or leaves a gap", name)
         if tensor.end > size:
             short = located[-1][1].end - size
             what = f"is cut off: the file is truncated by {short:,} bytes"
             raise HeaderError(what, name, dict(located))
         begin = tensor.end
     if begin != size:
-        raise HeaderError(f"holds {size - begin:,} bytes more than its header describes")
+        raise HeaderError(f"contains {size - begin:,} bytes more than its header describes")
     return dict(located)

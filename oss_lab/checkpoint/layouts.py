@@ -1,9 +1,9 @@
-"""Every tensor of a gpt-oss checkpoint: one table, from which reading, writing and counting follow.
+"""One table of every tensor in a gpt-oss checkpoint, used to read, write and count them.
 
-A row has the tensor's original name, its shape and stored dtype, and how the Hugging Face layout
-stores the same bytes: under another name, and the fused query-key-value projection as three
-consecutive groups of rows. Left out: the layout of Metal's model.bin, and the transposed BF16
-experts that transformers writes after dequantizing. Source: openai/gpt-oss v0.0.9.
+Each row has the tensor's original name, its shape and stored dtype, and how the Hugging Face layout
+stores the same bytes. That layout uses other names and splits the fused query-key-value projection
+into three consecutive groups of rows. Left out: the layout of Metal's model.bin, and the transposed
+BF16 experts that transformers writes after dequantizing. Source: openai/gpt-oss v0.0.9.
 """
 
 import math
@@ -34,7 +34,7 @@ BLOCK_BYTES = MXFP4_BLOCK // 2
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor as a file holds it."""
+    """One tensor as stored in a file."""
 
     name: str
     shape: tuple[int, ...]
@@ -51,35 +51,35 @@ class TensorSpec(StoredTensor):
 
     Attributes:
         role: what it is for; parameter counts are sums over roles.
-        huggingface: the tensors whose rows, one after the other, are this tensor's rows.
+        huggingface: the tensors whose rows, concatenated, are this tensor's rows.
     """
 
     role: Role
     huggingface: tuple[StoredTensor, ...]
 
     def stored(self, layout: Layout) -> tuple[StoredTensor, ...]:
-        """The tensors that hold it in `layout`: one, or three for Hugging Face's q, k and v."""
+        """The tensors that store it in `layout`: one, or three for Hugging Face's q, k and v."""
         return (self,) if layout == "original" else self.huggingface
 
     @property
     def parameters(self) -> int:
-        """Numbers it holds: two per byte of blocks, none in a scale."""
+        """Number of parameters: two per byte of blocks, none in a scale."""
         per_item = {"expert blocks": 2, "expert scales": 0}.get(self.role, 1)
         return math.prod(self.shape) * per_item
 
 
 def tensor_table(config: ModelConfig) -> Iterator[TensorSpec]:
-    """Yield the 15 L + 3 tensors in the order of the forward pass, both embeddings first.
+    """Yield the 15 L + 3 tensors of L layers layer by layer, after embedding, norm and unembedding.
 
-    The table is lazy, so that a configuration with an absurd number of layers costs nothing.
+    The table is a generator, so a configuration with an absurd number of layers costs nothing.
     """
     hidden, vocab = config.hidden_size, config.vocab_size
-    yield _row("embedding", "embedding.weight", "model.embed_tokens.weight", (vocab, hidden))
-    yield _row("unembedding", "unembedding.weight", "lm_head.weight", (vocab, hidden))
-    yield _row("norm", "norm.scale", "model.norm.weight", (hidden,))
+    yield _make_spec("embedding", "embedding.weight", "model.embed_tokens.weight", (vocab, hidden))
+    yield _make_spec("unembedding", "unembedding.weight", "lm_head.weight", (vocab, hidden))
+    yield _make_spec("norm", "norm.scale", "model.norm.weight", (hidden,))
     for n in range(config.num_hidden_layers):
-        yield from _attention(config, f"block.{n}.attn", f"model.layers.{n}")
-        yield from _experts(config, f"block.{n}.mlp", f"model.layers.{n}")
+        yield from _attention_specs(config, f"block.{n}.attn", f"model.layers.{n}")
+        yield from _expert_specs(config, f"block.{n}.mlp", f"model.layers.{n}")
 
 
 def stored_table(config: ModelConfig, layout: Layout) -> Iterator[StoredTensor]:
@@ -88,19 +88,19 @@ def stored_table(config: ModelConfig, layout: Layout) -> Iterator[StoredTensor]:
         yield from spec.stored(layout)
 
 
-def _row(role: Role, name: str, huggingface: str, shape: tuple[int, ...]) -> TensorSpec:
+def _make_spec(role: Role, name: str, huggingface: str, shape: tuple[int, ...]) -> TensorSpec:
     dtype: StoredDtype = "U8" if role in ("expert blocks", "expert scales") else "BF16"
     return TensorSpec(name, shape, dtype, role, (StoredTensor(huggingface, shape, dtype),))
 
 
-def _attention(config: ModelConfig, block: str, layer: str) -> Iterator[TensorSpec]:
+def _attention_specs(config: ModelConfig, block: str, layer: str) -> Iterator[TensorSpec]:
     hidden, heads = config.hidden_size, config.num_attention_heads
     q_rows = heads * config.head_dim
     kv_rows = config.num_key_value_heads * config.head_dim
     theirs = f"{layer}.self_attn"
 
-    yield _row("norm", f"{block}.norm.scale", f"{layer}.input_layernorm.weight", (hidden,))
-    yield _row("attention", f"{block}.sinks", f"{theirs}.sinks", (heads,))
+    yield _make_spec("norm", f"{block}.norm.scale", f"{layer}.input_layernorm.weight", (hidden,))
+    yield _make_spec("attention", f"{block}.sinks", f"{theirs}.sinks", (heads,))
     for kind, columns in (("weight", (hidden,)), ("bias", ())):
         thirds = tuple(
             StoredTensor(f"{theirs}.{name}_proj.{kind}", (rows, *columns), "BF16")
@@ -109,18 +109,18 @@ def _attention(config: ModelConfig, block: str, layer: str) -> Iterator[TensorSp
         shape = (q_rows + 2 * kv_rows, *columns)
         yield TensorSpec(f"{block}.qkv.{kind}", shape, "BF16", "attention", thirds)
     out, o_proj = f"{block}.out", f"{theirs}.o_proj"
-    yield _row("attention", f"{out}.weight", f"{o_proj}.weight", (hidden, q_rows))
-    yield _row("attention", f"{out}.bias", f"{o_proj}.bias", (hidden,))
+    yield _make_spec("attention", f"{out}.weight", f"{o_proj}.weight", (hidden, q_rows))
+    yield _make_spec("attention", f"{out}.bias", f"{o_proj}.bias", (hidden,))
 
 
-def _experts(config: ModelConfig, block: str, layer: str) -> Iterator[TensorSpec]:
+def _expert_specs(config: ModelConfig, block: str, layer: str) -> Iterator[TensorSpec]:
     experts, hidden, width = config.num_experts, config.hidden_size, config.intermediate_size
     theirs = f"{layer}.mlp"
 
     norm = f"{layer}.post_attention_layernorm.weight"
-    yield _row("norm", f"{block}.norm.scale", norm, (hidden,))
-    yield _row("router", f"{block}.gate.weight", f"{theirs}.router.weight", (experts, hidden))
-    yield _row("router", f"{block}.gate.bias", f"{theirs}.router.bias", (experts,))
+    yield _make_spec("norm", f"{block}.norm.scale", norm, (hidden,))
+    yield _make_spec("router", f"{block}.gate.weight", f"{theirs}.router.weight", (experts, hidden))
+    yield _make_spec("router", f"{block}.gate.bias", f"{theirs}.router.bias", (experts,))
     for ours, name, rows, columns in (
         ("mlp1", "gate_up_proj", 2 * width, hidden),
         ("mlp2", "down_proj", hidden, width),
@@ -128,6 +128,8 @@ def _experts(config: ModelConfig, block: str, layer: str) -> Iterator[TensorSpec
         weight, projection = f"{block}.{ours}_weight", f"{theirs}.experts.{name}"
         groups = (experts, rows, columns // MXFP4_BLOCK)
         blocks = (*groups, BLOCK_BYTES)
-        yield _row("expert blocks", f"{weight}.blocks", f"{projection}_blocks", blocks)
-        yield _row("expert scales", f"{weight}.scales", f"{projection}_scales", groups)
-        yield _row("expert bias", f"{block}.{ours}_bias", f"{projection}_bias", (experts, rows))
+        yield _make_spec("expert blocks", f"{weight}.blocks", f"{projection}_blocks", blocks)
+        yield _make_spec("expert scales", f"{weight}.scales", f"{projection}_scales", groups)
+        yield _make_spec(
+            "expert bias", f"{block}.{ours}_bias", f"{projection}_bias", (experts, rows)
+        )

@@ -1,4 +1,4 @@
-"""From a checkpoint to a model on a device.
+"""Load a checkpoint as a model on a device.
 
 Expert matrices stay packed. The reference engine dequantizes them on demand into a cache of at most
 `expert_cache_bytes`; the kernels read them packed.
@@ -22,10 +22,10 @@ def load_model(
     device: torch.device | str = "cpu",
     expert_cache_bytes: int = EXPERT_CACHE_BYTES,
 ) -> Transformer:
-    """The checkpoint's model in evaluation mode, with no gradients; its tensors are normal ones,
-    also when it is loaded in inference mode.
+    """Load the checkpoint's model in evaluation mode, without gradients.
 
-    On the CPU in bfloat16 the tensors stay the file's own mapped bytes.
+    Its parameters are ordinary tensors, even if you call this in inference mode. On the CPU in
+    bfloat16, they stay views of the mapped file.
     """
     with torch.device("meta"):
         model = Transformer(checkpoint.config)

@@ -1,8 +1,8 @@
-"""What a model weighs, from its configuration alone: parameters, bytes on disk, bytes in memory.
+"""The size of a model from its configuration: parameters, bytes on disk, bytes in memory.
 
-The counts are sums over the rows of `layouts.tensor_table`, named as in Table 1 of the model card
-(arXiv 2508.10925), which they reproduce to the digit. Left out: activations, file headers (a few
-kilobytes) and what torch itself takes.
+The counts are sums over the rows of `layouts.tensor_table`. Their names and values are those of
+Table 1 of the model card (arXiv 2508.10925). Left out: activations, file headers (a few kilobytes)
+and the memory of torch itself.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Parameters:
         attention: projections, their biases and sinks.
         norm: every RMSNorm scale.
         embedding: embedding and unembedding.
-        active: those used for one token: all but the embedding and the experts not chosen.
+        active: those used for one token: all but the embedding and the experts not selected.
     """
 
     mlp: int
@@ -39,13 +39,13 @@ class Parameters:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes held while a model runs, apart from activations.
+    """Bytes in use while a model runs, without activations.
 
     Attributes:
-        weights: everything but the packed experts, in the computing dtype.
-        packed_experts: MXFP4 blocks and scales; mapped from the file, so the system may drop
-            those not in use.
-        expert_cache: dequantized expert matrices, at most the budget, at most all of them.
+        weights: everything but the packed experts, in the compute dtype.
+        packed_experts: MXFP4 blocks and scales; mapped from the file, so the operating system
+            may drop pages that are not in use.
+        expert_cache: dequantized expert matrices: the budget, or all of them if that is less.
         kv_cache: keys and values of one sequence of `context` tokens.
     """
 
@@ -84,7 +84,7 @@ def count_parameters(config: ModelConfig) -> Parameters:
     active = 0
     for spec in tensor_table(config):
         counts[spec.role] = counts.get(spec.role, 0) + spec.parameters
-        active += _active(spec, config)
+        active += _count_active(spec, config)
     return Parameters(
         mlp=counts["expert blocks"] + counts["expert bias"] + counts["router"],
         attention=counts["attention"],
@@ -101,12 +101,12 @@ def checkpoint_bytes(config: ModelConfig) -> int:
 
 
 def bytes_per_layer(config: ModelConfig) -> int:
-    """Bytes of one layer's tensors; all layers are alike."""
+    """Bytes of one layer's tensors; all layers have the same size."""
     return sum(s.nbytes for s in tensor_table(config) if s.name.startswith("block.0."))
 
 
 def bytes_per_token(config: ModelConfig) -> int:
-    """Bytes of weights read to decode one token of a batch of one, experts packed."""
+    """Bytes of weights read to decode one token at batch size 1, with packed experts."""
     total = 0
     for spec in tensor_table(config):
         if spec.role == "embedding":
@@ -128,8 +128,8 @@ def kv_cache_bytes(
     """Bytes of the keys and values of one sequence.
 
     Args:
-        history: "full" keeps every position on every layer; "window" keeps the last
-            `sliding_window` on sliding layers, which is all that they see.
+        history: "full" keeps every position in every layer; "window" keeps the last
+            `sliding_window` positions in sliding layers, which is all that they attend to.
     """
     position = 2 * config.num_key_value_heads * config.head_dim * DTYPE_BYTES[dtype]
     windows = (config.window(layer) for layer in range(config.num_hidden_layers))
@@ -139,18 +139,18 @@ def kv_cache_bytes(
     return position * sum(kept)
 
 
-def memory_plan(
+def plan_memory(
     config: ModelConfig,
     *,
     dtype: Dtype = "bfloat16",
     context: int | None = None,
     expert_cache_bytes: int = EXPERT_CACHE_BYTES,
 ) -> MemoryPlan:
-    """Plan the memory to run `config`.
+    """Plan the memory needed to run `config`.
 
     Args:
-        context: tokens of one sequence; the initial context length when left out.
-        expert_cache_bytes: most that dequantized experts may take.
+        context: tokens of one sequence; by default the initial context length.
+        expert_cache_bytes: maximum memory for dequantized experts.
     """
     context = config.initial_context_length if context is None else context
     specs = list(tensor_table(config))
@@ -166,7 +166,7 @@ def memory_plan(
     )
 
 
-def _active(spec: TensorSpec, config: ModelConfig) -> int:
+def _count_active(spec: TensorSpec, config: ModelConfig) -> int:
     if spec.role == "embedding":
         return 0
     if spec.role.startswith("expert"):

@@ -1,4 +1,4 @@
-"""Weights of a true checkpoint's shapes and types without meaning, for benchmarks and tests."""
+"""Random weights with the shapes and dtypes of a real checkpoint, for benchmarks and tests."""
 
 import torch
 from torch import Tensor
@@ -8,8 +8,8 @@ from oss_lab.config import ModelConfig
 
 
 def random_tensors(config: ModelConfig, seed: int = 0) -> dict[str, Tensor]:
-    """All tensors under their original names: bfloat16 of standard deviation 0.1, any MXFP4
-    blocks, and scales of 2^-9 to 2^-1."""
+    """All tensors under their original names: bfloat16 with standard deviation 0.1, random MXFP4
+    blocks, and scales from 2^-9 to 2^-1."""
     generator = torch.Generator().manual_seed(seed)
     tensors = dict[str, Tensor]()
     for spec in tensor_table(config):

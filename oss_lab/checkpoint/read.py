@@ -1,9 +1,9 @@
-"""Opening a checkpoint: the folder is examined whole, then its tensors are mapped into memory.
+"""Open a checkpoint: examine the complete folder, then map its tensors into memory.
 
-Both published layouts are read, in one file or in shards, with or without an index, and handed
-out under the original names; Hugging Face's q, k and v are joined on the way. Nothing is converted
-and nothing repaired: a folder with any defect is refused. How tensors become a model is in
-`load.py`; what is examined, in `examine.py`.
+Both published layouts can be read, in one file or in shards, with or without an index. Tensors have
+their original names; Hugging Face's q, k and v are concatenated. Nothing is converted or repaired:
+a folder with any defect is refused. `load.py` makes a model from the tensors; `examine.py` does the
+checks.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from oss_lab.checkpoint.defects import Defect, Examination
 from oss_lab.checkpoint.examine import CONFIG, examine
-from oss_lab.checkpoint.header import Located
+from oss_lab.checkpoint.header import TensorLocation
 from oss_lab.checkpoint.layouts import Layout, tensor_table
 from oss_lab.config import ModelConfig
 from oss_lab.errors import CheckpointError
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder in which nothing is wrong.
+    """A checkpoint folder without defects.
 
     Attributes:
-        folder: the one that was read, which may be the `original/` of the one that was named.
+        folder: the folder that was read; may be the `original/` inside the folder you named.
         located: every tensor as stored, under its name in `layout`.
     """
 
     folder: Path
     layout: Layout
     config: ModelConfig
-    located: Mapping[str, Located]
+    located: Mapping[str, TensorLocation]
 
     def tensors(self) -> Iterator[tuple[str, "torch.Tensor"]]:
         """Yield (original name, tensor) in the order of the tensor table.
 
         The tensors are views of the mapped files, BF16 or U8, read from disk when first used; only
-        a joined qkv is a copy. Do not write into them.
+        a concatenated qkv is a copy. Do not write to them.
         """
         import torch
         from safetensors import safe_open
@@ -61,36 +61,38 @@ class Checkpoint:
 
 
 class DefectiveCheckpointError(CheckpointError):
-    """A folder that cannot be trusted; the message is its first defect.
+    """A checkpoint folder with defects; the message is the first one.
 
     Attributes:
-        defects: all of them, in the order of `defects.KINDS`.
+        defects: all defects, in the order of `defects.KINDS`.
     """
 
     def __init__(self, folder: Path, defects: list[Defect], see: str = "oss-lab inspect --json"):
-        more = f" (and {len(defects) - 1} more: {see})" if len(defects) > 1 else ""
+        count = len(defects) - 1
+        more = f" (and {count} more defect{'s' if count > 1 else ''}; see {see})" if count else ""
         super().__init__(f"{defects[0].sentence}{more}")
         self.folder = folder
         self.defects = tuple(defects)
 
 
 def open_checkpoint(folder: str | Path) -> Checkpoint:
-    """Examine a checkpoint folder and return it ready to be read.
+    """Examine a checkpoint folder and open it for reading.
 
     Args:
-        folder: a path, or "nano" for the checkpoint shipped with this package. A folder without
-            weights of its own is entered at its `original/`; where both are there, the folder's
-            own (Hugging Face's) are read and `original/` is not looked at.
+        folder: a path, or "nano" for the checkpoint shipped with this package. In a folder without
+            weights, the subfolder `original/` is read. In a folder with both, the folder's weights
+            (Hugging Face's) are read and `original/` is ignored.
 
     Raises:
-        DefectiveCheckpointError: with every defect; none of its weights was used.
+        DefectiveCheckpointError: the folder has defects; the error lists all of them. No weight
+            was used.
     """
     found = examine(find_folder(folder))
-    return trusted(found)
+    return to_checkpoint(found)
 
 
-def trusted(found: Examination, see: str = "oss-lab inspect --json") -> Checkpoint:
-    """Return the checkpoint of an examination that found nothing wrong, or raise its defects."""
+def to_checkpoint(found: Examination, see: str = "oss-lab inspect --json") -> Checkpoint:
+    """Return the checkpoint of an examination without defects, or raise an error with them."""
     if found.defects or found.config is None:
         raise DefectiveCheckpointError(found.folder, found.defects, see)
     return Checkpoint(found.folder, found.layout, found.config, found.tensors)
@@ -101,15 +103,15 @@ def check_path(path: Path) -> None:
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        what = "is not UTF-8, which the safetensors library needs; rename it"
+        what = "is not valid UTF-8, which the safetensors library needs; rename it"
         raise CheckpointError(f"the path {path} {what}") from None
 
 
 def find_folder(name: str | Path) -> Path:
-    """Return the folder to read for `name`; it may turn out not to exist, or to be defective."""
+    """Return the folder to read for `name`. It may not exist, or may be defective."""
     if name == "nano":
         return Path(str(resources.files("oss_lab") / "assets" / "nano"))
-    folder = Path(os.path.expanduser(name))  # Path's own raises where there is no such user
+    folder = Path(os.path.expanduser(name))  # Path.expanduser raises for an unknown user
     original = folder / "original"
     has_weights = any(folder.glob("*.safetensors*"))
     return original if not has_weights and (original / CONFIG).exists() else folder

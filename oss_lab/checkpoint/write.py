@@ -1,8 +1,8 @@
-"""Writing a checkpoint in either published layout, in one file or in numbered shards.
+"""Write a checkpoint in either published layout, in one file or in numbered shards.
 
-The bytes of the tensors are never changed, so original -> Hugging Face -> original gives the same
-files. Everything is written beside its destination first: a checkpoint that was there stays whole
-until the new one is complete. Left out: tokenizer files, which are no part of the weights.
+The bytes of the tensors never change, so original -> Hugging Face -> original gives the same files.
+Everything is first written to a temporary subfolder: an existing checkpoint stays intact until the
+new one is complete. Left out: tokenizer files.
 """
 
 import json
@@ -17,7 +17,7 @@ from oss_lab.checkpoint.dialects import huggingface_fields, original_fields
 from oss_lab.checkpoint.examine import CONFIG
 from oss_lab.checkpoint.layouts import Layout, StoredTensor, TensorSpec, tensor_table
 from oss_lab.checkpoint.read import check_path
-from oss_lab.config import ModelConfig, contradictions
+from oss_lab.config import ModelConfig, find_contradictions
 from oss_lab.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -38,32 +38,35 @@ def write_checkpoint(
     max_shard_bytes: int | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write config.json, the weights and what else belongs to `layout`; return the files.
+    """Write config.json, the weights and the other files of `layout`; return the files.
 
     Args:
         tensors: all tensors of the model under their original names, BF16 or U8 as stored.
-        max_shard_bytes: most bytes of tensors in a file, None for one file; a larger tensor gets
-            a file of its own.
-        overwrite: replace a checkpoint that is in `folder`; other files there are left alone.
+        max_shard_bytes: maximum bytes of tensors per file, None for one file. A larger tensor gets
+            a separate file.
+        overwrite: replace a checkpoint in `folder`; other files there are kept.
 
     Raises:
-        CheckpointError: a tensor that is missing, unknown, of another shape or dtype; a checkpoint
-            that would be overwritten; too little space. Nothing was written then.
+        CheckpointError: a tensor is missing, unknown, or has the wrong shape or dtype; a checkpoint
+            would be overwritten; or there is too little space. In these cases nothing is written.
     """
     folder = Path(os.path.expanduser(folder))
     check_path(folder)
-    for field, what in contradictions(config):
+    for field, what in find_contradictions(config):
         raise CheckpointError(f"the configuration cannot be written: {field} {what}")
     specs = list(tensor_table(config))
-    _check(specs, tensors)
+    _check_tensors(specs, tensors)
     old = _checkpoint_files(folder)
     if old and not overwrite:
         raise CheckpointError(
-            f"{folder} already holds {old[0].name}; choose another folder or say to overwrite it"
+            f"{folder} already contains {old[0].name}; choose another folder, or overwrite it with"
+            " overwrite=True (command line: --overwrite)"
         )
     for file in old:
         if file.is_dir() and not file.is_symlink():
-            raise CheckpointError(f"{file} is a folder and in the way; choose another folder")
+            raise CheckpointError(
+                f"{file} is a folder and cannot be replaced; choose another output folder"
+            )
     created = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -80,12 +83,12 @@ def write_checkpoint(
         raise
 
 
-def _check(specs: list[TensorSpec], tensors: Mapping[str, "torch.Tensor"]) -> None:
+def _check_tensors(specs: list[TensorSpec], tensors: Mapping[str, "torch.Tensor"]) -> None:
     import torch
 
     dtypes = {"BF16": torch.bfloat16, "U8": torch.uint8}
     if unknown := sorted(tensors.keys() - {spec.name for spec in specs}):
-        raise CheckpointError(f"tensor {unknown[0]} is not one of this configuration's")
+        raise CheckpointError(f"tensor {unknown[0]} does not belong to this configuration")
     for spec in specs:
         if spec.name not in tensors:
             raise CheckpointError(f"tensor {spec.name} is missing")
@@ -98,7 +101,7 @@ def _check(specs: list[TensorSpec], tensors: Mapping[str, "torch.Tensor"]) -> No
 
 
 def _checkpoint_files(folder: Path) -> list[Path]:
-    """What a reader of `folder` would take for parts of its checkpoint."""
+    """The files that a reader of `folder` would treat as parts of its checkpoint."""
     named = [folder / name for name in (CONFIG, DTYPES)]
     weights = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.safetensors.index.json"))
     return [file for file in (*named, *weights) if file.exists() or file.is_symlink()]
@@ -107,8 +110,8 @@ def _checkpoint_files(folder: Path) -> list[Path]:
 def _check_space(folder: Path, specs: list[TensorSpec]) -> None:
     needed, free = sum(spec.nbytes for spec in specs), shutil.disk_usage(folder).free
     if needed > free:
-        sizes = f"{needed / 2**30:.1f} GiB are needed, {free / 2**30:.1f} GiB are free"
-        raise CheckpointError(f"the disk of {folder} is too full: {sizes}")
+        sizes = f"{needed / 2**30:.1f} GiB needed, {free / 2**30:.1f} GiB free"
+        raise CheckpointError(f"not enough disk space for {folder}: {sizes}")
 
 
 def _write(
@@ -121,18 +124,18 @@ def _write(
 ) -> None:
     from safetensors.torch import save_file
 
-    shards = list(_shards(specs, layout, max_shard_bytes))
+    shards = list(_split_shards(specs, layout, max_shard_bytes))
     places = {}
     for number, shard in enumerate(shards, start=1):
         name = f"{SHARD_STEM[layout]}{number:05}-of-{len(shards):05}.safetensors"
         name = "model.safetensors" if len(shards) == 1 else name
-        contents = dict(_pieces(shard, tensors))
+        contents = dict(_cut_pieces(shard, tensors))
         save_file(contents, folder / name, metadata={"format": "pt"})
         places |= dict.fromkeys(contents, name)
     fields = original_fields(config) if layout == "original" else huggingface_fields(config)
     _write_json(folder / CONFIG, fields)
     for file in folder.glob("*.safetensors"):
-        shutil.copymode(folder / CONFIG, file)  # the library gives them to their owner alone
+        shutil.copymode(folder / CONFIG, file)  # safetensors lets only the owner read them
     if layout == "original":
         _write_json(folder / DTYPES, {spec.name: _dtype_name(spec) for spec in specs})
     elif len(shards) > 1:
@@ -141,11 +144,13 @@ def _write(
 
 
 Piece = tuple[TensorSpec, int, StoredTensor]
-"""A stored tensor and where it begins: the original tensor and its first row there."""
+"""An original tensor, a row in it, and the stored tensor that starts at this row."""
 
 
-def _shards(specs: list[TensorSpec], layout: Layout, most: int | None) -> Iterator[list[Piece]]:
-    """Cut the table into runs of at most `most` bytes, in its order."""
+def _split_shards(
+    specs: list[TensorSpec], layout: Layout, most: int | None
+) -> Iterator[list[Piece]]:
+    """Split the table, in order, into runs of at most `most` bytes."""
     shard: list[Piece] = []
     size = 0
     for spec in specs:
@@ -160,7 +165,7 @@ def _shards(specs: list[TensorSpec], layout: Layout, most: int | None) -> Iterat
     yield shard
 
 
-def _pieces(
+def _cut_pieces(
     shard: list[Piece], tensors: Mapping[str, "torch.Tensor"]
 ) -> Iterator[tuple[str, "torch.Tensor"]]:
     for spec, row, stored in shard:

@@ -1,4 +1,4 @@
-"""JSON files that a person names on the command line, read strictly: UTF-8, no NaN, not endless."""
+"""Strict reading of the JSON files that a user names on the command line: UTF-8 and no NaN."""
 
 import json
 from collections.abc import Iterator
@@ -10,10 +10,11 @@ from oss_lab.errors import LabError
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in a file.
+    """Read the JSON value in a file.
 
     Raises:
-        LabError: why it has no value, as the end of a sentence that begins with the file.
+        LabError: the content is not valid; the message continues a sentence that begins with the
+            file's name.
         OSError: the file cannot be read.
     """
     try:
@@ -21,14 +22,14 @@ def read_json(path: Path) -> Any:
     except UnicodeDecodeError:
         raise LabError("not UTF-8 text") from None
     except RecursionError:
-        raise LabError("nested too deeply") from None
+        raise LabError("JSON nested too deeply") from None
     except ValueError as error:  # malformed, or an integer of more than 4300 digits
         raise LabError(f"not JSON: {error}") from None
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Begin the sentence of every error inside with the file."""
+def prefix_errors(path: Path) -> Iterator[None]:
+    """Put the file's name in front of the message of every error raised inside."""
     try:
         yield
     except LabError as error:
@@ -38,4 +39,4 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")  # Python would read NaN and Infinity
+    raise ValueError(f"{name} is not a JSON value")  # Python's default accepts NaN and Infinity

@@ -1,8 +1,8 @@
-"""A reply as it streams, for people: each message under a label, each channel in its color.
+"""Shows a reply as it streams: each message below a label, each channel in its color.
 
-Color never stands alone: the label says the same. Nothing but plain text is written where the
-output is no terminal, and control characters from outside never reach one: `\\x1b` is shown as the
-four characters that spell it.
+The label always repeats what the color says. If the output is not a terminal, only plain text is
+written. Control characters in a text are escaped and never reach the terminal: ESC is shown as
+`\\x1b`.
 """
 
 import unicodedata
@@ -14,14 +14,13 @@ from oss_lab.harmony import Delta, Diagnostic, End, Event, Message, Start
 from oss_lab.harmony.sections import content_text
 
 STYLES = {"analysis": "cyan", "commentary": "magenta", "final": "green"}
-OTHER_STYLE = "yellow"  # no channel, or one that Harmony does not have
+OTHER_STYLE = "yellow"  # no channel, or one that is not in Harmony
 
 
-def visible(text: str, encoding: str = "utf-8") -> str:
-    """The text with its control characters, but newline and tab, and whatever `encoding` cannot
-    write spelled out.
+def escape_controls(text: str, encoding: str = "utf-8") -> str:
+    """Escape control characters except newline and tab, and what `encoding` cannot write.
 
-    >>> visible("a\\x1b[31m")
+    >>> escape_controls("a\\x1b[31m")
     'a\\\\x1b[31m'
     """
     shown = "".join(
@@ -32,13 +31,13 @@ def visible(text: str, encoding: str = "utf-8") -> str:
 
 
 class Transcript:
-    """Writes events and messages to a text stream; colors are for terminals only."""
+    """Writes events and messages to a text stream, in color if it is a terminal."""
 
     def __init__(self, file: TextIO) -> None:
         self._console = Console(file=file, force_terminal=file.isatty(), force_jupyter=False)
         self._mid_line = False
 
-    def event(self, event: Event) -> None:
+    def show_event(self, event: Event) -> None:
         """Show one event of a stream."""
         match event:
             case Start(author, channel, recipient):
@@ -48,28 +47,28 @@ class Transcript:
             case End():
                 self._new_line()
             case Diagnostic(kind, _, message):
-                self.note(f"{kind}: {message}")
+                self.write_note(f"{kind}: {message}")
 
-    def message(self, message: Message, remark: str = "") -> None:
-        """Show a whole message, a developer's as the model reads it."""
+    def show_message(self, message: Message, remark: str = "") -> None:
+        """Show a complete message; a developer message is shown as the model reads it."""
         author = message.author
         text = "".join(content_text(part, message.role, False) for part in message.content)
         self._label(author.role, author.name, message.channel, message.recipient, remark)
         self._write(text, STYLES.get(message.channel or "", ""))
         self._new_line()
 
-    def note(self, text: str) -> None:
-        """Say something that is not part of the conversation, on a line of its own."""
+    def write_note(self, text: str) -> None:
+        """Write a remark that is not part of the conversation on a separate line."""
         self._new_line()
         self._write(f"({text})", "dim")
         self._new_line()
 
-    def text(self, text: str, style: str = "") -> None:
-        """Write text that belongs to no message."""
+    def write_text(self, text: str, style: str = "") -> None:
+        """Write text that is not part of a message."""
         self._write(text, style)
 
     def close(self) -> None:
-        """End the line that is open, if there is one."""
+        """End the current line if it is not empty."""
         self._new_line()
 
     def _label(
@@ -91,7 +90,7 @@ class Transcript:
 
     def _write(self, text: str, style: str) -> None:
         if text:
-            shown = visible(text, self._console.encoding)
+            shown = escape_controls(text, self._console.encoding)
             self._console.out(shown, style=style or None, highlight=False, end="")
             self._mid_line = not text.endswith("\n")
 

@@ -1,9 +1,8 @@
-"""`oss-lab chat`: talk to a model and see its channels while it thinks.
+"""`oss-lab chat`: talk to a model and watch each channel of its replies.
 
-The conversation is kept and rendered with the `spec` policy: the model does not see again what it
-thought in turns that it has answered. Lines are read plainly where there is no terminal on both
-sides. Ctrl-C stops the answer, and that turn is taken back. Nothing is run for the model: when it
-calls a tool, what you type next is the tool's output (examples bring their own).
+The model sees the whole conversation, except the chain of thought of turns that it has answered
+(Harmony's `spec` policy). Ctrl-C stops a reply and discards that turn. No tool is run: if the model
+calls one, type the tool's output (examples bring their own).
 """
 
 import sys
@@ -27,9 +26,9 @@ def run(
     instructions: Instructions = None,
     calculator: Calculator = False,
 ) -> int:
-    """Talk to a model."""
+    """Chat with a model in the terminal."""
     from oss_lab.cli._transcript import Transcript
-    from oss_lab.cli._typed import typed_lines
+    from oss_lab.cli._typed import read_lines
     from oss_lab.lab import load
     from oss_lab.nano.gallery import ABILITIES
     from oss_lab.nano.tasks.settings import CALCULATOR_TOOL
@@ -37,17 +36,17 @@ def run(
     lab = load(checkpoint, download=download, verbose=sys.stderr.isatty())
     transcript = Transcript(sys.stdout)
     effort = effort or lab.effort
-    transcript.note(f"{checkpoint}, effort {effort}; /help lists the commands")
+    transcript.write_note(f"{checkpoint}, effort {effort}; /help lists the commands")
     if lab.tokenizer.name == "nano":
-        transcript.note(f"{ABILITIES} /example lists questions to try.")
+        transcript.write_note(f"/example lists questions to try. {ABILITIES}")
     tools = (CALCULATOR_TOOL,) if calculator else ()
-    begun = lab.conversation("", instructions=instructions, tools=tools)
-    chat = Chat(lab, transcript, effort, max_tokens, begun.messages[:-1])
-    for line in typed_lines(transcript, chat.prompt, COMMANDS):
+    opening = lab.conversation("", instructions=instructions, tools=tools).messages[:-1]
+    chat = Chat(lab, transcript, effort, max_tokens, opening)
+    for line in read_lines(transcript, chat.format_prompt, COMMANDS):
         if line == "/quit":
             break
         if line.startswith("/"):
-            chat.command(line)
+            chat.run_command(line)
         elif line:
-            chat.say(line)
+            chat.send(line)
     return 0

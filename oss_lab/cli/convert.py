@@ -1,9 +1,9 @@
 """`oss-lab convert`: write a checkpoint in the other published layout, or in other shards.
 
-The source is examined first, as by `inspect`; the bytes of its weights do not change. Tokenizer
-files are copied only where they are beside them.
+The source is checked first, as with `inspect`. The bytes of its weights do not change. Tokenizer
+files are copied if they are in the same folder and both layouts are Hugging Face's.
 
-transformers opens the Hugging Face layout, on a CPU or without the package accelerate, with
+On a CPU, or without the package accelerate, transformers opens the Hugging Face layout with
 AutoModelForCausalLM.from_pretrained(DIR, quantization_config=Mxfp4Config(dequantize=True)).
 """
 
@@ -28,11 +28,11 @@ COMPANIONS = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
-"""What a Hugging Face folder holds beside the weights and its own config.json."""
+"""Files of a Hugging Face folder, other than the weights and config.json."""
 
 
 def parse_size(text: str) -> int:
-    """Read a number of bytes with an optional unit, decimal (GB) or binary (GiB)."""
+    """Parse a number of bytes with an optional unit, decimal (GB) or binary (GiB)."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
     unit = UNITS.get(match[2].upper()) if match else None
     size = 0 if match is None or unit is None else int(Decimal(match[1]) * unit)
@@ -47,23 +47,25 @@ def run(
     out: Annotated[Path, Option(help="the folder to write it in")],
     max_shard_size: Annotated[
         int | None,
-        Option(parser=parse_size, metavar="SIZE", help="of a file, such as 4.8GB or 500MiB"),
+        Option(parser=parse_size, metavar="SIZE", help="maximum file size, such as 4.8GB"),
     ] = None,
-    overwrite: Annotated[bool, Option("--overwrite", help="replace the checkpoint there")] = False,
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="replace an existing checkpoint")
+    ] = False,
 ) -> int:
-    """Write a checkpoint in the other published layout."""
+    """Convert a checkpoint to the other published layout."""
     from oss_lab.checkpoint.read import find_folder, open_checkpoint
     from oss_lab.checkpoint.write import write_checkpoint
 
     if model in MODELS and model != "nano":
         raise CheckpointError(
-            f"{model} is a name without weights; give the folder of its checkpoint "
-            f"(./{model} if it is named so)"
+            f"expected a checkpoint folder, got the model name {model}"
+            f" (./{model} if a folder has that name)"
         )
     out = Path(os.path.expanduser(out))
     source = find_folder(model)
     if out.exists() and source.exists() and out.samefile(source):
-        raise CheckpointError(f"{out} is the source itself; choose another folder")
+        raise CheckpointError(f"{out} is the source folder; choose another folder for --out")
     checkpoint = open_checkpoint(model)
     files = write_checkpoint(
         out,

@@ -1,7 +1,7 @@
-"""`oss-lab diff A B`: where two traces part. Nothing is printed where they hold the same.
+"""`oss-lab diff A B`: where two traces differ. Prints nothing if they are equal.
 
-Two runs that round differently differ everywhere by a little: --tolerance says what counts. The
-exit status is 0 either way.
+Two runs that round differently differ slightly everywhere; set --tolerance to ignore that. The exit
+status is 0 in both cases.
 """
 
 import sys
@@ -15,15 +15,15 @@ from typer import Argument, Option
 def run(
     first: Annotated[Path, Argument(metavar="A")],
     second: Annotated[Path, Argument(metavar="B")],
-    tolerance: Annotated[float, Option(min=0, help="ignore differences up to this")] = 0,
+    tolerance: Annotated[float, Option(min=0, help="ignore differences up to this size")] = 0,
 ) -> int:
-    """Show where two traces part."""
-    from oss_lab.record.diff import differences
+    """Show where two traces differ."""
+    from oss_lab.record.diff import compare_traces
     from oss_lab.record.trace import read_trace
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        lines = list(differences(read_trace(first), read_trace(second), tolerance))
+        lines = list(compare_traces(read_trace(first), read_trace(second), tolerance))
     for warning in caught:
         print(f"oss-lab: {warning.message}", file=sys.stderr)
     for line in lines:

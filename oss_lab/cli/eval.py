@@ -1,10 +1,9 @@
-"""`oss-lab eval`: how often a checkpoint is right, and how much it thinks for it.
+"""`oss-lab eval`: measure a checkpoint's accuracy, and how many tokens of analysis it writes.
 
-Asks the built-in questions, or those of a file, at one effort or at each. A file has lines of
-{"prompt", "answer"}, perhaps with "name", "developer" and "tools", or is one of the public files
-that --format names. Every outcome is kept in a file as it comes: after Ctrl-C or a crash the same
-command resumes, and one that is complete only prints its scores again. Tools of a question are not
-run; the file gives their outputs.
+Asks the built-in questions or those of a file, at one effort or at each. Each line of a file is
+{"prompt", "answer"}, optionally with "name", "developer" and "tools"; --format reads public files.
+Every outcome is saved immediately. After Ctrl-C or a crash the same command resumes; after a
+complete run it prints the scores again. No tool is run: the file gives the outputs of the tools.
 """
 
 import json
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
-from oss_lab.checkpoint.atomic import check_out
+from oss_lab.checkpoint.atomic import check_output_file
 from oss_lab.cli._options import AsJson, Checkpoint, Download, Seed, Threads
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import EFFORTS, Effort
@@ -31,8 +30,8 @@ OUTCOMES = "outcomes.jsonl"
 def run(
     name: Checkpoint,
     download: Download = False,
-    effort: Annotated[Literal[Effort, "all"], Option(help="one, or all of them")] = "all",
-    problems: Annotated[Path | None, Option(help="a file of your own questions")] = None,
+    effort: Annotated[Literal[Effort, "all"], Option(help="one effort, or all")] = "all",
+    problems: Annotated[Path | None, Option(help="a file with your own questions")] = None,
     format: Annotated[Format | None, Option(help="format of --problems (default: jsonl)")] = None,
     limit: Annotated[int | None, Option(min=1, help="ask only the first N questions")] = None,
     n: Annotated[
@@ -48,24 +47,24 @@ def run(
     ] = None,
     threads: Threads = None,
     as_json: AsJson = False,
-    plot: Annotated[Path | None, Option(help="a page to draw accuracy and tokens in")] = None,
-    out: Annotated[Path | None, Option(help="keep outcomes here, not in your cache folder")] = None,
-    fresh: Annotated[bool, Option("--fresh", help="forget the outcomes of earlier runs")] = False,
+    plot: Annotated[Path | None, Option(help="write a chart to this .html file")] = None,
+    out: Annotated[Path | None, Option(help="save outcomes in this folder, not the cache")] = None,
+    fresh: Annotated[bool, Option("--fresh", help="discard the outcomes of earlier runs")] = False,
 ) -> int:
-    """Measure accuracy and thinking by effort."""
+    """Measure accuracy and tokens of analysis at each effort."""
     if problems is None and format is not None:
-        raise LabError("--format is that of --problems: name the file too")
+        raise LabError("--format needs --problems: name the file too")
     if problems is not None and n is not None:
-        raise LabError("--n counts built-in questions; with --problems use --limit")
+        raise LabError("--n applies to the built-in questions; with --problems use --limit")
     if plot is not None:
         if plot.suffix.lower() != ".html":
-            raise LabError(f"--plot writes a web page: call {plot} something.html")
-        check_out(plot, "--plot")
-    questions = asked_questions(problems, format, n, seed)[:limit]
+            raise LabError(f"--plot writes a web page: expected a name ending in .html, got {plot}")
+        check_output_file(plot, "--plot")
+    questions = load_questions(problems, format, n, seed)[:limit]
     import torch
 
     from oss_lab.checkpoint.fetch import find_checkpoint
-    from oss_lab.evaluation.journal import Journal, default_place, fingerprint
+    from oss_lab.evaluation.journal import Journal, build_fingerprint, default_path
     from oss_lab.evaluation.resume import resume
     from oss_lab.lab import load
 
@@ -76,14 +75,14 @@ def run(
     small = lab.tokenizer.name == "nano"
     max_tokens = max_tokens or (2048 if small else 32768)
     batch = batch or (64 if small else 8)
-    of = fingerprint(checkpoint, questions, lab.sampling, max_tokens, seed)
-    path = out / OUTCOMES if out else default_place(of)
+    of = build_fingerprint(checkpoint, questions, lab.sampling, max_tokens, seed)
+    path = out / OUTCOMES if out else default_path(of)
     efforts: Sequence[Effort] = EFFORTS if effort == "all" else (effort,)
     with Journal(path, of, fresh=fresh) as journal:
         todo = len(efforts) * len(questions)
-        if before := len(journal.at(*efforts)):
+        if before := len(journal.outcomes_at(*efforts)):
             earlier = f"{before} of {todo} answers are from an earlier run"
-            print(f"{earlier} ({path}); --fresh asks again", file=sys.stderr)
+            print(f"{earlier} ({path}); --fresh discards them", file=sys.stderr)
         try:
             for each in efforts:
                 missing = resume(
@@ -95,32 +94,38 @@ def run(
                     max_tokens=max_tokens,
                     seed=seed,
                 )
-                follow(missing, each, len(journal.at(each)), len(questions))
+                show_progress(missing, each, len(journal.outcomes_at(each)), len(questions))
         except KeyboardInterrupt:
             command = "the same command without --fresh" if fresh else "the same command"
-            kept = f"stopped with {len(journal.at(*efforts))} of {todo} answers, kept in {path}"
-            print(f"{kept}; {command} goes on", file=sys.stderr)
+            count = len(journal.outcomes_at(*efforts))
+            saved = f"stopped with {count} of {todo} answers, saved in {path}"
+            print(f"{saved}; {command} resumes", file=sys.stderr)
             return 130
-    report(journal.at(*efforts), name, effort, as_json, plot)
+    report(journal.outcomes_at(*efforts), name, effort, as_json, plot)
     return 0
 
 
-def asked_questions(
+def load_questions(
     problems: Path | None, format: Format | None, n: int | None, seed: int
 ) -> "Sequence[Question]":
-    """Read the questions of a file, or make the built-in ones."""
+    """Read the questions of a file, or generate the built-in ones."""
     if problems is None:
         from oss_lab.nano import suite
 
-        return suite.questions(n or 100, seed)
+        return suite.draw_questions(n or 100, seed)
     from oss_lab.evaluation import aime, gpqa, jsonl, mmlu
 
-    readers = {"jsonl": jsonl, "aime": aime, "gpqa": gpqa, "mmlu": mmlu}
-    return readers[format or "jsonl"].read(problems)
+    readers = {
+        "jsonl": jsonl.read_jsonl,
+        "aime": aime.read_aime,
+        "gpqa": gpqa.read_gpqa,
+        "mmlu": mmlu.read_mmlu,
+    }
+    return readers[format or "jsonl"](problems)
 
 
-def follow(outcomes: "Iterable[Outcome]", effort: Effort, before: int, todo: int) -> None:
-    """Take the outcomes as they come, with a bar on a terminal's stderr."""
+def show_progress(outcomes: "Iterable[Outcome]", effort: Effort, before: int, todo: int) -> None:
+    """Iterate over the outcomes, with a progress bar on stderr if it is a terminal."""
     from tqdm.auto import tqdm
 
     right = 0
@@ -134,17 +139,17 @@ def follow(outcomes: "Iterable[Outcome]", effort: Effort, before: int, todo: int
 def report(
     outcomes: "Sequence[Outcome]", name: str, effort: str, as_json: bool, plot: Path | None
 ) -> None:
-    """Print the table or the JSON, and write the figure."""
+    """Print the scores as a table or JSON, and write the chart."""
     from oss_lab.evaluation.report import as_json as plain
-    from oss_lab.evaluation.report import overall, scores, table
+    from oss_lab.evaluation.report import build_overall_scores, build_score_table, build_scores
 
-    rows, totals = scores(outcomes), overall(outcomes)
+    rows, totals = build_scores(outcomes), build_overall_scores(outcomes)
     if plot is not None:
         from oss_lab.plots.accuracy import accuracy
-        from oss_lab.plots.page import page
+        from oss_lab.plots.page import render_page
 
         figure = accuracy(rows, totals, name)
-        plot.write_text(page([figure], f"Evaluation of {name}"), encoding="utf-8")
+        plot.write_text(render_page([figure], f"Evaluation of {name}"), encoding="utf-8")
     if as_json:
         values = plain(outcomes)
         print(json.dumps(values if effort == "all" else values[0]))
@@ -152,4 +157,4 @@ def report(
     from rich.console import Console
 
     several = len({row.name for row in rows}) > 1
-    Console().print(table([*rows, *totals] if several else rows))
+    Console().print(build_score_table([*rows, *totals] if several else rows))

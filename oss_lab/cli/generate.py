@@ -1,6 +1,6 @@
-"""`oss-lab generate`: one question, one reply; streamed by channel, or as one JSON object.
+"""`oss-lab generate`: answer one question, streamed by channel or as one JSON object.
 
-With --raw the text is continued unchanged, without Harmony. A call to a tool ends the reply.
+--raw continues the text itself, without Harmony's chat format. A tool call ends the reply.
 """
 
 import json
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def run(
     question: Annotated[
-        str, Argument(metavar="QUESTION", help="put -- before one that begins with -")
+        str, Argument(metavar="QUESTION", help="put -- before a question that begins with -")
     ],
     model: Annotated[str, Option(help="nano, 20b, 120b or a checkpoint folder")] = "nano",
     download: Download = False,
@@ -41,17 +41,27 @@ def run(
     instructions: Instructions = None,
     calculator: Calculator = False,
     as_json: AsJson = False,
-    seed: Annotated[int | None, Option(help="the same seed draws the same reply")] = None,
-    temperature: Annotated[float | None, Option(help="default: 0 for nano, else 1")] = None,
-    top_k: Annotated[int | None, Option(help="keep the k likeliest tokens")] = None,
-    top_p: Annotated[float | None, Option(help="keep the likeliest up to this probability")] = None,
-    min_p: Annotated[float | None, Option(help="keep from this share of the likeliest's")] = None,
+    seed: Annotated[int | None, Option(help="seed (default: a random one)")] = None,
+    temperature: Annotated[
+        float | None, Option(help="0 is greedy (default: 0 for nano, else 1)")
+    ] = None,
+    top_k: Annotated[int | None, Option(help="sample from the k most likely tokens")] = None,
+    top_p: Annotated[
+        float | None, Option(help="sample from the most likely tokens up to this total probability")
+    ] = None,
+    min_p: Annotated[
+        float | None, Option(help="minimum probability, relative to the most likely token")
+    ] = None,
     max_tokens: MaxTokens = 2048,
-    analysis_budget: Annotated[int | None, Option(help="tokens before the answer begins")] = None,
-    alternatives: Annotated[int, Option(help="likeliest tokens to add to the JSON")] = 0,
+    analysis_budget: Annotated[
+        int | None, Option(help="maximum tokens of analysis; then the answer is forced")
+    ] = None,
+    alternatives: Annotated[
+        int, Option(help="most likely tokens to list at each position (with --json)")
+    ] = 0,
     raw: Annotated[bool, Option("--raw", help="continue QUESTION as plain text")] = False,
 ) -> int:
-    """Answer one question, by channel or as JSON."""
+    """Answer one question, streamed by channel or as JSON."""
     harmony = {
         "--effort": effort,
         "--instructions": instructions,
@@ -62,7 +72,7 @@ def run(
     if raw and idle:
         raise LabError(f"--raw continues plain text: leave {' and '.join(idle)} out")
     if alternatives and not as_json:
-        raise LabError("--alternatives are told in the JSON object only: add --json")
+        raise LabError("--alternatives needs JSON output: add --json")
     from oss_lab.engine.sampling import Sampling
     from oss_lab.lab import load
     from oss_lab.nano.tasks.settings import CALCULATOR_TOOL
@@ -71,17 +81,17 @@ def run(
     given: dict[str, Any] = {"temperature": temperature, **filters}
     given = {name: value for name, value in given.items() if value is not None}
     given["seed"] = secrets.randbits(32) if seed is None else seed
-    Sampling(**given)  # refuses what is out of bounds before anything is loaded
+    Sampling(**given)  # checks the bounds before the model is loaded
     lab = load(model, download=download, verbose=sys.stderr.isatty())
     sampling = replace(lab.sampling, **given)
     idle = [f"--{name.replace('_', '-')}" for name in filters if name in given]
     if sampling.temperature == 0 and idle:
-        raise LabError(f"{idle[0]} does nothing at temperature 0: give --temperature too")
+        raise LabError(f"{idle[0]} has no effect at temperature 0: set --temperature too")
     if raw:
         stream = lab.stream_text(
             question, max_tokens=max_tokens, sampling=sampling, alternatives=alternatives
         )
-        value = continue_text(stream, lab.tokenizer, quiet=as_json)
+        value = show_continuation(stream, lab.tokenizer, quiet=as_json)
     else:
         stream = lab.stream(
             question,
@@ -93,37 +103,37 @@ def run(
             analysis_budget=analysis_budget,
             alternatives=alternatives,
         )
-        value = answer(stream, lab.tokenizer, quiet=as_json)
+        value = show_answer(stream, lab.tokenizer, quiet=as_json)
     if as_json:
         print(json.dumps(value | {"seed": sampling.seed}))
     return 0
 
 
-def answer(stream: "Stream", encoding: "tiktoken.Encoding", *, quiet: bool) -> dict[str, Any]:
-    """Show one Harmony turn while it is written, and return its JSON."""
+def show_answer(stream: "Stream", encoding: "tiktoken.Encoding", *, quiet: bool) -> dict[str, Any]:
+    """Show one Harmony turn as it is generated, and return its JSON."""
     from oss_lab.cli._transcript import Transcript
 
     transcript = Transcript(sys.stdout)
     for event in stream:
         if not quiet:
-            transcript.event(event)
+            transcript.show_event(event)
     reply = stream.reply
     if not quiet and reply.stop in ("length", "endoftext"):
-        transcript.note(f"stopped by {reply.stop} after {len(reply.tokens)} tokens")
+        transcript.write_note(f"stopped after {len(reply.tokens)} tokens ({reply.stop})")
     return reply_as_json(reply, encoding)
 
 
-def continue_text(
+def show_continuation(
     stream: "Stream", encoding: "tiktoken.Encoding", *, quiet: bool
 ) -> dict[str, Any]:
-    """Show a plain completion while it is written, and return its JSON."""
+    """Show a plain completion as it is generated, and return its JSON."""
     from oss_lab.cli._transcript import Transcript
     from oss_lab.harmony import Delta
 
     transcript = Transcript(sys.stdout)
     for event in stream:
         if not quiet and isinstance(event, Delta):
-            transcript.text(event.text)
+            transcript.write_text(event.text)
     if not quiet:
         transcript.close()
     reply = stream.reply
@@ -136,7 +146,7 @@ def continue_text(
 
 
 def reply_as_json(reply: "Reply", encoding: "tiktoken.Encoding") -> dict[str, Any]:
-    """Everything that a reply holds but its prompt."""
+    """Convert a reply to JSON, without its prompt."""
     from oss_lab.harmony import plain_message
 
     return {
@@ -155,7 +165,7 @@ def reply_as_json(reply: "Reply", encoding: "tiktoken.Encoding") -> dict[str, An
 def tokens_as_json(
     tokens: "Sequence[Token]", encoding: "tiktoken.Encoding"
 ) -> list[dict[str, Any]]:
-    """Ids with their text (U+FFFD where one holds part of a character) and log-probabilities."""
+    """Convert tokens to ids with text and log-probability; partial characters become U+FFFD."""
     from oss_lab.harmony.specials import token_bytes
 
     def text(id: int) -> str:
@@ -177,6 +187,6 @@ def tokens_as_json(
 
 
 def timing_as_json(timing: "Timing") -> dict[str, float | None]:
-    """Seconds, and the decoding speed (null where a single token gives none)."""
+    """Convert timing to seconds and decoding speed (null for a single token)."""
     speed = timing.tokens_per_second
     return asdict(timing) | {"tokens_per_second": None if math.isnan(speed) else speed}

@@ -1,8 +1,8 @@
-"""`oss-lab harmony render` and `parse`: the chat format as plain tools for other programs.
+"""`oss-lab harmony render` and `parse`: Harmony, gpt-oss's chat format, for other programs.
 
-One call takes many files. Stdout holds one line of JSON per file and nothing else (ASCII only, so
-no text can break a line or a terminal's encoding). If the only file fails, the call fails; one of
-several becomes an `{"error": ...}` line, and the next file follows. Neither tool imports torch.
+Both commands take one or more files and print one line of JSON per file, in ASCII. If there is only
+one file and it fails, the command fails. If one of several files fails, its line is
+`{"error": ...}` and the next file follows. Neither command imports torch.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import tiktoken
 from typer import Argument, Option, Typer
 
-from oss_lab.cli._json import naming, read_json
+from oss_lab.cli._json import prefix_errors, read_json
 from oss_lab.errors import HarmonyError, LabError, VocabularyError
 from oss_lab.harmony import (
     Delta,
@@ -37,20 +37,20 @@ Files = Annotated[list[Path], Argument(metavar="F.json")]
 Vocabulary = Annotated[VocabularyName, Option()]
 RenderFormat = Literal["ids", "text", "annotated"]
 
-app = Typer(short_help="Render conversations, parse token streams.")
+app = Typer(short_help="Render conversations and parse token streams.")
 
 
 @app.command("render", short_help="Render conversations to token ids.")
 def render_files(
     files: Files,
     vocabulary: Vocabulary = "o200k_harmony",
-    policy: Annotated[PolicyName, Option(help="which old reasoning is left out")] = "library",
-    layout: Annotated[Layout, Option(help="the recipient before or after the channel")] = "library",
-    mode: Annotated[Mode | None, Option(help="default: the file's, else completion")] = None,
-    keep_analysis: Annotated[bool, Option("--keep-analysis", help="drop no reasoning")] = False,
+    policy: Annotated[PolicyName, Option(help="which earlier reasoning to drop")] = "library",
+    layout: Annotated[Layout, Option(help="position of the recipient in a header")] = "library",
+    mode: Annotated[Mode | None, Option(help="default: from the file, else completion")] = None,
+    keep_analysis: Annotated[bool, Option("--keep-analysis", help="keep all reasoning")] = False,
     format: RenderFormat = "ids",
 ) -> int:
-    """Each file holds {'conversation': {'messages': [...]}, 'options': {...}}."""
+    """Each file contains {'conversation': {'messages': [...]}, 'options': {...}}."""
     policy = "keep" if keep_analysis else policy
     tool = partial(render_file, mode=mode, policy=policy, layout=layout, format=format)
     return for_each_file(files, vocabulary, tool)
@@ -64,19 +64,19 @@ def parse_files(
         bool | None,
         Option(
             "--strict/--lenient",
-            help="refuse what is malformed (default with --library) or recover",
+            help="reject a malformed stream (default with --library) or recover",
         ),
     ] = None,
     library: Annotated[
-        bool, Option("--library", help="openai-harmony 0.0.8's parser, state for state")
+        bool, Option("--library", help="reproduce the parser of openai-harmony 0.0.8")
     ] = False,
     format: Annotated[
-        Literal["steps", "events"], Option(help="the state by token, or our parser's events")
+        Literal["steps", "events"], Option(help="the state after each token, or events")
     ] = "steps",
 ) -> int:
-    """Each file holds {'role': 'assistant' or null, 'tokens': [ids]}."""
+    """Each file contains {'role': 'assistant' or null, 'tokens': [ids]}."""
     if library and format == "events":
-        raise LabError("--format events is our own parser's stream: leave --library out")
+        raise LabError("--format events does not work with --library: leave one of them out")
     tool = partial(parse_file, strict=strict, library=library, events=format == "events")
     return for_each_file(files, vocabulary, tool)
 
@@ -84,14 +84,14 @@ def parse_files(
 def for_each_file(
     files: list[Path], vocabulary: VocabularyName, tool: Callable[[Any, tiktoken.Encoding], Any]
 ) -> int:
-    """Print what `tool` makes of each file; 0 unless the only file fails (which raises)."""
+    """Print the result of `tool` for each file and return 0; raises if the only file fails."""
     try:
         encoding = load_vocabulary(vocabulary)
     except VocabularyError as error:
-        raise VocabularyError(f"--vocabulary nano needs no file; {error}") from None
+        raise VocabularyError(f"{error}; --vocabulary nano needs no file") from None
     for path in files:
         try:
-            with naming(path):
+            with prefix_errors(path):
                 value = tool(read_json(path), encoding)
         except LabError as error:
             if len(files) == 1:
@@ -119,7 +119,7 @@ def render_file(
     layout: Layout,
     format: RenderFormat,
 ) -> Any:
-    """Render one conversation, in the requested format."""
+    """Render one conversation in the given format."""
     if not isinstance(data, dict) or "conversation" not in data:
         raise HarmonyError("expected an object with `conversation` (and `options`)")
     options = _field(data, "options", dict, {})
@@ -140,11 +140,11 @@ def render_file(
         raise HarmonyError("a schema is nested too deeply") from None
     if format == "text":
         return rendered.text
-    return rendered.tokens if format == "ids" else annotated(rendered)
+    return rendered.tokens if format == "ids" else annotate(rendered)
 
 
-def annotated(rendered: Rendered) -> list[dict[str, Any]]:
-    """One object per token: its text, its message and field, its characters there, loss or not."""
+def annotate(rendered: Rendered) -> list[dict[str, Any]]:
+    """One object per token: text, message, field, span of characters there, whether it has loss."""
     return [
         {
             "token": token,
@@ -166,7 +166,7 @@ def parse_file(
     library: bool,
     events: bool,
 ) -> Any:
-    """Parse one stream by either parser; what is wrong with the stream is part of the result."""
+    """Parse one stream with either parser; the result includes errors in the stream."""
     if not isinstance(data, dict) or "tokens" not in data:
         raise HarmonyError("expected an object with `tokens` (and `role`)")
     tokens = data["tokens"]
@@ -177,14 +177,14 @@ def parse_file(
             raise HarmonyError(f"`tokens` must be integers, but tokens[{i}] is {json.dumps(token)}")
     role = _field(data, "role", str, None)
     if library:
-        return library_steps(LibraryParser(encoding, role, strict is not False), tokens)
+        return list_library_steps(LibraryParser(encoding, role, strict is not False), tokens)
     if events:
-        return own_events(StreamParser(encoding, role, bool(strict)), tokens)
-    return own_steps(StreamParser(encoding, role), tokens)
+        return list_events(StreamParser(encoding, role, bool(strict)), tokens)
+    return list_steps(StreamParser(encoding, role), tokens)
 
 
-def library_steps(parser: LibraryParser, tokens: list[int]) -> dict[str, Any]:
-    """The state after each token, and after the end of the stream (`eos`)."""
+def list_library_steps(parser: LibraryParser, tokens: list[int]) -> dict[str, Any]:
+    """The library parser's state after each token and after the end of the stream (`eos`)."""
 
     def step(action: Callable[[], None]) -> dict[str, Any]:
         error = None
@@ -207,8 +207,8 @@ def library_steps(parser: LibraryParser, tokens: list[int]) -> dict[str, Any]:
     return {"steps": steps, "eos": eos, "messages": _plain(parser.messages)}
 
 
-def own_steps(parser: StreamParser, tokens: list[int]) -> dict[str, Any]:
-    """The same for our parser; `error` is the first diagnostic that a token brought."""
+def list_steps(parser: StreamParser, tokens: list[int]) -> dict[str, Any]:
+    """The same for StreamParser; `error` is the first diagnostic of a token."""
 
     def step(events: list[Event]) -> dict[str, Any]:
         problems = [event for event in events if isinstance(event, Diagnostic)]
@@ -228,8 +228,8 @@ def own_steps(parser: StreamParser, tokens: list[int]) -> dict[str, Any]:
     return {"steps": steps, "eos": eos, "messages": _plain(parser.messages)}
 
 
-def own_events(parser: StreamParser, tokens: list[int]) -> dict[str, Any]:
-    """The events; strict parsing stops at its first error, which is then the last event."""
+def list_events(parser: StreamParser, tokens: list[int]) -> dict[str, Any]:
+    """The events. Strict parsing stops at the first error, which becomes the last event."""
     events: list[dict[str, Any]] = []
     try:
         for token in tokens:

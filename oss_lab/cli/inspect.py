@@ -1,8 +1,8 @@
-"""`oss-lab inspect`: what a model is and weighs, and whether a checkpoint folder can be trusted.
+"""`oss-lab inspect`: show the size and memory of a model, and check a checkpoint folder.
 
-A name (20b, 120b, nano) is answered from its configuration, without weights. A folder is examined
-whole; one with defects gives its first defect in one line on stderr and exit status 1, with --json
-also all of them on stdout. No tensor is loaded and torch is not imported.
+For a name (20b, 120b, nano) only the configuration is needed, not the weights. A folder is checked
+completely. If it has defects, the first one is printed on stderr and the exit status is 1; --json
+also prints all of them on stdout. No tensor is loaded.
 """
 
 import json
@@ -26,9 +26,9 @@ def run(
     ],
     as_json: AsJson = False,
 ) -> int:
-    """Show a model's configuration, tensors, parameters and memory; check a checkpoint."""
+    """Show a model's configuration, size and memory; check a checkpoint."""
     from oss_lab.checkpoint.examine import examine
-    from oss_lab.checkpoint.read import find_folder, trusted
+    from oss_lab.checkpoint.read import find_folder, to_checkpoint
 
     checkpoint, name = None, model
     if model not in MODELS:
@@ -36,7 +36,7 @@ def run(
         if found.defects and as_json:
             defects = [asdict(defect) for defect in found.defects]
             print(json.dumps({"folder": str(found.folder), "defects": defects}, indent=2))
-        checkpoint = trusted(found, see="--json")
+        checkpoint = to_checkpoint(found, see="--json")
         name = str(checkpoint.folder)
     config = checkpoint.config if checkpoint else MODELS[model]
     if as_json:
@@ -71,7 +71,7 @@ def _as_json(name: str, config: ModelConfig, checkpoint: "Checkpoint | None") ->
         },
         "memory": [
             asdict(memory) | {"total": memory.total}
-            for memory in (plan.memory_plan(config, dtype=dtype) for dtype in plan.DTYPE_BYTES)
+            for memory in (plan.plan_memory(config, dtype=dtype) for dtype in plan.DTYPE_BYTES)
         ],
         "tensor_count": {kind: len(list(stored_table(config, kind))) for kind in LAYOUTS},
         "tensors": tensors,
@@ -83,7 +83,7 @@ def _print_tables(name: str, config: ModelConfig, checkpoint: "Checkpoint | None
     from rich.console import Console
 
     console = Console()
-    where = "from its configuration alone"
+    where = "from its configuration, without weights"
     if checkpoint:
         files = len({located.file for located in checkpoint.located.values()})
         where = f"{TITLES[checkpoint.layout]} layout, {files} file{'s' * (files > 1)}, no defects"
@@ -117,7 +117,7 @@ def _config_table(config: ModelConfig) -> Any:
 
 
 def _layers(types: tuple[str, ...]) -> str:
-    """One letter a layer, in groups of eight: s for sliding, f for full attention."""
+    """One letter per layer, in groups of eight: s for sliding, f for full attention."""
     letters = "".join(kind[0] for kind in types)
     return " ".join(letters[n : n + 8] for n in range(0, len(letters), 8)) + "  (sliding, full)"
 
@@ -134,7 +134,7 @@ def _tensor_table(config: ModelConfig, checkpoint: "Checkpoint | None") -> Any:
 
 
 def _generic_name(stored: StoredTensor) -> str:
-    """The name with n for the layer's number, since all layers are alike."""
+    """The name with n as the layer number: all layers have the same tensors."""
     return stored.name.replace("block.0.", "block.n.").replace("layers.0.", "layers.n.")
 
 
@@ -148,7 +148,7 @@ def _parameter_table(config: ModelConfig) -> Any:
 
 
 def _memory_table(config: ModelConfig) -> Any:
-    plans = [plan.memory_plan(config, dtype=dtype) for dtype in plan.DTYPE_BYTES]
+    plans = [plan.plan_memory(config, dtype=dtype) for dtype in plan.DTYPE_BYTES]
     table = _table("Memory", "part", *(memory.dtype for memory in plans))
     rows = {
         "weights without experts": "weights",

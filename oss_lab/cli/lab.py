@@ -1,8 +1,7 @@
-"""`oss-lab lab`: opens JupyterLab on the tour, or on a notebook of yours.
+"""`oss-lab lab`: open JupyterLab on the tour, or on your own notebook.
 
-The notebook is opened in place, on the loopback interface only and with Jupyter's token. The news
-popup is off for this server alone: a folder of ours is put in front of Jupyter's configuration
-path, and the user's own settings are left as they are.
+The notebook is opened where it is. The server accepts connections from this machine only, and needs
+Jupyter's token. Jupyter's news popup is off for this server; your Jupyter settings do not change.
 """
 
 import os
@@ -22,6 +21,7 @@ JUPYTER_CONFIG = PACKAGE / "assets" / "jupyter"
 
 
 def check_port(port: int | None) -> int | None:
+    """Raise BadParameter if --port is not a port number."""
     if port is not None and not 1 <= port <= 65535:
         raise BadParameter(f"{port} is not a port: give a number from 1 to 65535")
     return port
@@ -29,8 +29,10 @@ def check_port(port: int | None) -> int | None:
 
 def run(
     notebook: Annotated[Path | None, Argument(help="a notebook (default: the tour)")] = None,
-    no_browser: Annotated[bool, Option("--no-browser", help="print the address only")] = False,
-    port: Annotated[int | None, Option(callback=check_port, help="default: a free one")] = None,
+    no_browser: Annotated[bool, Option("--no-browser", help="only print the address")] = False,
+    port: Annotated[
+        int | None, Option(callback=check_port, help="port (default: a free one)")
+    ] = None,
 ) -> int:
     """Open JupyterLab on the tour."""
     found = find_notebook(notebook)
@@ -41,7 +43,7 @@ def run(
     except ModuleNotFoundError as error:
         if error.name != "jupyterlab":
             raise
-        raise LabError('there is no JupyterLab: `pip install "oss-lab[lab]"` adds it') from None
+        raise LabError('JupyterLab is not installed: run `pip install "oss-lab[lab]"`') from None
     path = os.environ.get("JUPYTER_CONFIG_PATH")
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, [str(JUPYTER_CONFIG), path]))
     labapp.main(server_arguments(found, port, no_browser=no_browser))
@@ -49,35 +51,40 @@ def run(
 
 
 def find_notebook(given: Path | None) -> Path:
-    """The absolute path of the notebook to open; LabError when there is none."""
+    """The absolute path of the notebook to open.
+
+    Raises:
+        LabError: there is no such notebook.
+    """
     if given is None:
         if not TOUR.is_file():
             raise LabError(
-                "the tour is not here: notebooks come with the source tree, not with the installed "
-                "package; run this in a clone, or name a notebook: oss-lab lab PATH"
+                "the installed package does not contain the tour: run this in a clone of the "
+                "source tree, or name a notebook: oss-lab lab PATH"
             )
         return TOUR
     if not given.is_file():
-        raise LabError(f"{given}: there is no such notebook; name an .ipynb file")
+        raise LabError(f"{given} does not exist: name an .ipynb file")
     if given.suffix != ".ipynb":
         raise LabError(f"{given} is not a notebook: name an .ipynb file")
     return given.resolve()
 
 
 def require_free(port: int) -> None:
+    """Raise LabError if the port is in use."""
     with socket.socket() as probe:
-        if os.name == "posix":  # as the server does, so that a port just closed counts as free
+        if os.name == "posix":  # as the server does: a port that was just closed counts as free
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise LabError(
-                f"port {port} cannot be had ({error.strerror}): choose another or leave out --port"
+                f"port {port} is not available ({error.strerror}): choose another or omit --port"
             ) from None
 
 
 def server_arguments(notebook: Path, port: int | None, *, no_browser: bool) -> list[str]:
-    """JupyterLab's own command line; every value is one word after `=`, never an option."""
+    """JupyterLab's command line; each value follows `=`, so it cannot be read as an option."""
     arguments = [
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.root_dir={notebook.parent}",
@@ -88,7 +95,7 @@ def server_arguments(notebook: Path, port: int | None, *, no_browser: bool) -> l
     if no_browser:
         arguments.append("--no-browser")
     if os.name == "posix" and os.geteuid() == 0:
-        # Jupyter refuses root by default; in a container root is often the only user there is.
-        print("oss-lab: JupyterLab runs as root here, for this machine only", file=sys.stderr)
+        # Jupyter refuses to run as root by default, but in a container root is often the only user.
+        print("oss-lab: running JupyterLab as root, for this machine only", file=sys.stderr)
         arguments.append("--allow-root")
     return arguments

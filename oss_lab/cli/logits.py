@@ -1,8 +1,7 @@
-"""`oss-lab logits`: what a checkpoint computes for lists of ids, for other programs to compare.
+"""`oss-lab logits`: compute the logits of lists of token ids, to compare with other programs.
 
-Nothing is tokenized and no vocabulary is needed. Everything that was given is checked before
-anything is computed; OUT appears complete or not at all. It runs on OSS_LAB_DEVICE, or else on a
-CUDA GPU if there is one.
+No vocabulary is needed. All inputs are checked before anything is computed, and OUT is written
+atomically. The model runs on OSS_LAB_DEVICE, or else on a CUDA GPU if there is one.
 """
 
 from collections.abc import Sequence
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from oss_lab.checkpoint.atomic import check_out, write_tensors
-from oss_lab.cli._json import naming, read_json
+from oss_lab.checkpoint.atomic import check_output_file, write_tensors
+from oss_lab.cli._json import prefix_errors, read_json
 from oss_lab.cli._options import Checkpoint, Precision
 from oss_lab.errors import LabError
 
@@ -23,22 +22,22 @@ if TYPE_CHECKING:
 def run(
     folder: Checkpoint,
     tokens: Annotated[
-        list[Path], Option(metavar="F.json ...", help="files that each hold a JSON list of ids")
+        list[Path], Option(metavar="F.json ...", help="files with a JSON list of token ids")
     ],
     out: Annotated[Path, Option(help="the safetensors file to write")],
     dtype: Precision = "float32",
     last: Annotated[int | None, Option(min=1, help="only the last N positions")] = None,
 ) -> int:
-    """Write the logits of token lists as safetensors."""
-    names = tensor_names(tokens)
-    check_out(out)
+    """Write the logits of lists of token ids to a safetensors file."""
+    names = name_tensors(tokens)
+    check_output_file(out)
     values = [read_ids(path) for path in tokens]  # before torch is imported
 
     from tqdm.auto import tqdm
 
     from oss_lab.checkpoint.fetch import find_checkpoint
     from oss_lab.checkpoint.load import DTYPES, load_model
-    from oss_lab.engine.choice import chosen_device
+    from oss_lab.engine.choice import choose_device
     from oss_lab.engine.read import read_logits
     from oss_lab.engine.reference import ReferenceEngine
     from oss_lab.engine.request import Request
@@ -47,7 +46,7 @@ def run(
     for path, ids in zip(tokens, values, strict=True):
         check_ids(path, ids, checkpoint.config)
     engine = ReferenceEngine(
-        load_model(checkpoint, dtype=DTYPES[dtype], device=chosen_device(None))
+        load_model(checkpoint, dtype=DTYPES[dtype], device=choose_device(None))
     )
     jobs = tqdm(list(zip(names, values, strict=True)), unit="file", delay=2, disable=None)
     logits = {name: read_logits(engine, [Request(tuple(ids))], last)[0].cpu() for name, ids in jobs}
@@ -55,7 +54,7 @@ def run(
     return 0
 
 
-def tensor_names(paths: Sequence[Path]) -> list[str]:
+def name_tensors(paths: Sequence[Path]) -> list[str]:
     """`logits` for one file, `logits.<stem>` for each of several."""
     if len(paths) == 1:
         return ["logits"]
@@ -63,17 +62,17 @@ def tensor_names(paths: Sequence[Path]) -> list[str]:
     for path in paths:
         name = f"logits.{path.stem}"
         if name in names:
-            raise LabError(f"{names[name]} and {path} would both be {name}; rename one of them")
+            raise LabError(f"{names[name]} and {path} would both become {name}; rename one of them")
         names[name] = path
     return list(names)
 
 
 def read_ids(path: Path) -> list[int]:
-    """The JSON list of ids in a file; every error names the file."""
-    with naming(path):
+    """Read the JSON list of token ids in a file; every error names the file."""
+    with prefix_errors(path):
         value: Any = read_json(path)
         if not isinstance(value, list):
-            raise LabError(f"expected a JSON list of token ids, not {type(value).__name__}")
+            raise LabError(f"expected a JSON list of token ids, got {type(value).__name__}")
         for place, item in enumerate(value):
             if type(item) is not int:  # a bool is an int to Python
                 kind = type(item).__name__
@@ -82,6 +81,7 @@ def read_ids(path: Path) -> list[int]:
 
 
 def check_ids(path: Path, ids: list[int], config: "ModelConfig") -> None:
+    """Raise LabError, with the file's name, if the model cannot read these ids."""
     from oss_lab.engine.request import check_tokens
 
     check_tokens(ids, config, name=f"{path}: the list")

@@ -1,10 +1,10 @@
-"""`oss-lab`: finds the command and turns a person's mistakes into one line each.
+"""`oss-lab`: runs a command, and prints a user's mistake as one line.
 
 A command is a module in this folder. The signature of its function `run` is its interface, and the
-module's docstring is its help; `harmony`, which has two tools, has a typer app instead. Heavy
-imports belong inside `run`: `oss-lab --help` loads no torch. Exit status: 0, 1 for something that
-cannot be used, 2 for a usage error, 130 after Ctrl-C, 141 for a closed pipe. Anything that is not a
-person's mistake keeps its traceback.
+module's docstring is its help text. `harmony` has two commands, so it has a typer app instead.
+Heavy imports belong inside `run`: `oss-lab --help` must not load torch. The exit status is
+0, 1 for an input that cannot be used, 2 for a usage error, 130 after Ctrl-C, or 141 for a closed
+pipe. Any other exception is a bug and keeps its traceback.
 """
 
 import io
@@ -71,16 +71,16 @@ def start(
     context: Context,
     version: Annotated[bool, Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
-    """A workbench for learning how OpenAI's gpt-oss models work."""
+    """A workbench for learning how OpenAI's gpt-oss models work inside."""
     if version:
         print(f"oss-lab {__version__}")
         raise Exit
     if context.invoked_subcommand is None:
-        context.fail(f"name a command: {', '.join(NAMES)}")
+        context.fail(f"expected a command: {', '.join(NAMES)}")
 
 
 def build_group() -> TyperGroup:
-    """Every command, in the order of COMMANDS."""
+    """Build the group of all commands, in the order of COMMANDS."""
     app = Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
     app.callback(invoke_without_command=True)(start)
     app.add_typer(harmony.app, name="harmony", help=harmony.__doc__)
@@ -89,15 +89,17 @@ def build_group() -> TyperGroup:
             doc = module.run.__doc__
             app.command(name, cls=Command, help=module.__doc__, short_help=doc)(module.run)
     group = get_group(app)
-    group.commands = {name: group.commands[name] for name in NAMES}  # typer puts groups last
+    group.commands = {name: group.commands[name] for name in NAMES}  # typer lists groups last
     return group
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    if sys.stdout is None:  # so Python calls a closed one, as after `>&-`
-        return complain("oss-lab: standard output is closed; give it a file or a pipe", status=1)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name or an answer that it cannot hold
+    if sys.stdout is None:  # closed, as after `>&-`
+        return print_error(
+            "oss-lab: standard output is closed; redirect it to a file or a pipe", status=1
+        )
+    if isinstance(sys.stdout, io.TextIOWrapper):  # for characters that it cannot encode
         sys.stdout.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -105,13 +107,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             with build_group().make_context("oss-lab", words) as context:
                 return context.command.invoke(context)
         finally:
-            sys.stdout.flush()  # so that a closed pipe is noticed here and not at shutdown
+            sys.stdout.flush()  # detects a closed pipe here and not at shutdown
     except Exit as ended:
         return ended.exit_code
     except TyperException as error:
-        if sentence := out_of_bounds(error):
-            return complain(f"oss-lab: {sentence}", status=1)
-        return complain(explain(error, words), status=error.exit_code)
+        if sentence := describe_bounds(error):
+            return print_error(f"oss-lab: {sentence}", status=1)
+        return print_error(explain(error, words), status=error.exit_code)
     except BrokenPipeError:
         # What is still buffered goes nowhere instead of failing again at shutdown (Python's docs).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -119,18 +121,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except LabError as error:
-        return complain(f"oss-lab: {error}", status=1)
+        return print_error(f"oss-lab: {error}", status=1)
     except json.JSONDecodeError as error:
-        return complain(f"oss-lab: what was read is not JSON: {error}", status=1)
+        return print_error(f"oss-lab: the input is not JSON: {error}", status=1)
     except UnicodeDecodeError as error:
-        return complain(f"oss-lab: what was read is not UTF-8 text: {error}", status=1)
+        return print_error(f"oss-lab: the input is not UTF-8 text: {error}", status=1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
-        return complain(f"oss-lab: {where}{error.strerror or error}", status=1)
+        return print_error(f"oss-lab: {where}{error.strerror or error}", status=1)
 
 
-def out_of_bounds(error: TyperException) -> str | None:
-    """The sentence about a number that an option refuses; None for any other mistake."""
+def describe_bounds(error: TyperException) -> str | None:
+    """Describe a number that is out of an option's bounds; None for any other error."""
     found = getattr(error.__cause__, "errors", lambda: [{}])()[0]  # pydantic's
     bounds = found.get("ctx", {})
     bound = str(bounds.get("ge", bounds.get("le"))).removesuffix(".0")
@@ -142,8 +144,8 @@ def out_of_bounds(error: TyperException) -> str | None:
 
 
 def explain(error: TyperException, words: Sequence[str]) -> str:
-    """Say which command, what is wrong, and where to look."""
-    context = getattr(error, "ctx", None)  # typer leaves it out where a value is missing
+    """Describe a usage error: the command, what is wrong, and where to read more."""
+    context = getattr(error, "ctx", None)  # missing if an option has no value
     command = context.command_path if context else " ".join(["oss-lab", *words[:1]])
     text = error.format_message().replace("Value error, ", "").replace("\n\t", " ").rstrip(".")
     if errors := getattr(error.__cause__, "errors", None):  # pydantic calls the value Input
@@ -151,10 +153,10 @@ def explain(error: TyperException, words: Sequence[str]) -> str:
     return f"{command}: {text} (see {command} --help)"
 
 
-def complain(line: str, *, status: int) -> int:
-    """Print exactly one line on stderr, whatever a name that came from outside holds."""
+def print_error(line: str, *, status: int) -> int:
+    """Print exactly one line on stderr, with control characters escaped; return the status."""
     line = " ".join(line.splitlines())
-    if sys.stderr is not None:  # print would take stdout for a closed one
+    if sys.stderr is not None:  # if it is closed, print would write to stdout
         print("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line), file=sys.stderr)
     return status
 

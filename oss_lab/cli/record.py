@@ -1,8 +1,8 @@
-"""`oss-lab record`: what a model does, as a folder that notebooks show without the model.
+"""`oss-lab record`: save replies and traces of a model, to study them later without the model.
 
-A fixed set of prompts, or your own, is asked at each effort with one seed. Kept are the replies,
-their tokens by channel, and of each reply and its prompt the routes, their margins and the sinks.
-After Ctrl-C or a crash the same command resumes.
+Asks a fixed set of prompts, or your own, at each effort with one seed. The folder gets the replies,
+their tokens by channel, and a trace of each reply with its prompt: the chosen experts, the router's
+margins and the attention sinks. After Ctrl-C or a crash the same command resumes.
 """
 
 import sys
@@ -12,36 +12,36 @@ from typing import Annotated, Literal
 from typer import Option
 
 from oss_lab.checkpoint.plan import Dtype
-from oss_lab.cli._json import naming, read_json
+from oss_lab.cli._json import prefix_errors, read_json
 from oss_lab.cli._options import Budget, Checkpoint, Download, MaxTokens, Seed
 from oss_lab.errors import LabError
 
 
 def run(
     checkpoint: Checkpoint,
-    out: Annotated[Path, Option(help="the folder to keep it in")],
+    out: Annotated[Path, Option(help="the folder to write")],
     download: Download = False,
-    prompts: Annotated[Path | None, Option(help="your own: a JSON list of strings")] = None,
+    prompts: Annotated[Path | None, Option(help="your own prompts: a JSON list of strings")] = None,
     seed: Seed = 0,
     max_tokens: MaxTokens = 2048,
     dtype: Annotated[Dtype | None, Option(help="default: float32 for nano, else bfloat16")] = None,
     kernels: Annotated[
         Literal["auto", "reference", "triton", "cpu"] | None,
-        Option(help="for replies (default: reference for nano, else auto)"),
+        Option(help="engine of the replies (default: reference for nano, else auto)"),
     ] = None,
     budget: Budget = 2,
 ) -> int:
-    """Keep replies and traces of a model to show without it."""
+    """Save replies and traces of a model, to study them without it."""
     if out.exists() and not out.is_dir():
-        raise LabError(f"{out} is a file; --out takes the name of a folder")
+        raise LabError(f"{out} is a file; --out needs a folder")
     questions = None if prompts is None else read_prompts(prompts)
 
     from oss_lab.checkpoint.fetch import REPOSITORIES
     from oss_lab.evaluation.prompts import GENERAL
     from oss_lab.evaluation.record import record
-    from oss_lab.hooks.cost import shown
+    from oss_lab.hooks.cost import format_bytes
     from oss_lab.lab import load
-    from oss_lab.nano.prompts import nano_prompts
+    from oss_lab.nano.prompts import draw_nano_prompts
 
     lab = load(
         checkpoint,
@@ -52,7 +52,7 @@ def run(
     )
     name = checkpoint if checkpoint in REPOSITORIES else None
     if questions is None:
-        questions = nano_prompts() if lab.tokenizer.name == "nano" else GENERAL
+        questions = draw_nano_prompts() if lab.tokenizer.name == "nano" else GENERAL
     try:
         evidence = record(
             lab,
@@ -64,20 +64,20 @@ def run(
             name=name,
         )
     except KeyboardInterrupt:
-        print(f"stopped; the same command goes on in {out}", file=sys.stderr)
+        print(f"stopped; the same command resumes in {out}", file=sys.stderr)
         return 130
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-    print(f"{len(evidence.replies)} replies, {shown(size)} in {out}")
+    print(f"{len(evidence.replies)} replies, {format_bytes(size)} in {out}")
     return 0
 
 
 def read_prompts(path: Path) -> list[str]:
-    """A JSON list of strings in a file."""
-    with naming(path):
+    """Read a JSON list of strings from a file."""
+    with prefix_errors(path):
         prompts = read_json(path)
         if not isinstance(prompts, list) or not prompts:
-            raise LabError("this is no JSON list of strings with at least one in it")
+            raise LabError("expected a JSON list with at least one string")
         for number, prompt in enumerate(prompts):
             if not isinstance(prompt, str) or not prompt.strip():
-                raise LabError(f"entry {number} is not a string with something in it")
+                raise LabError(f"entry {number} is not a string, or is empty")
     return prompts

@@ -1,8 +1,8 @@
-"""`oss-lab trace`: what a checkpoint computes at chosen points, written as one safetensors file.
+"""`oss-lab trace`: record what a model computes at hook points, in one safetensors file.
 
-A prompt is put into a Harmony conversation with nano's or gpt-oss' vocabulary; a list of ids needs
-none. Tensors are named POINT/LAYER, or POINT outside the layers, and shaped [seq, ...]; the file
-also says what each token is and where everything comes from. `--points list` prints the points.
+A prompt is rendered as a chat; a list of token ids is used unchanged. The tensors are named
+POINT/LAYER, or POINT outside the layers, and have the shape [seq, ...]. The file also describes
+each token and how the values were computed. `--points list` prints the hook points.
 """
 
 import sys
@@ -15,49 +15,53 @@ from oss_lab.cli._options import AskedEffort, Budget, Checkpoint, Precision
 from oss_lab.cli.logits import read_ids
 from oss_lab.errors import LabError
 
-PIPED = 200  # columns of a table that goes into a file or a pipe, where nothing wraps
+PIPED = 200  # columns of a table in a file or a pipe
 
 
 def run(
     folder: Checkpoint,
-    points: Annotated[str, Option(metavar="NAME[,NAME...]", help="what to keep, or `list`")],
-    prompt: Annotated[str | None, Option(help="what a user asks")] = None,
-    tokens: Annotated[Path | None, Option(help="a JSON list of ids")] = None,
-    layers: Annotated[str | None, Option(metavar="N[,N...]", help="these layers only")] = None,
+    points: Annotated[
+        str, Option(metavar="NAME[,NAME...]", help="hook points to record, or `list`")
+    ],
+    prompt: Annotated[str | None, Option(help="the user's question")] = None,
+    tokens: Annotated[Path | None, Option(help="a file with a JSON list of token ids")] = None,
+    layers: Annotated[
+        str | None, Option(metavar="N[,N...]", help="record only these layers")
+    ] = None,
     effort: AskedEffort = None,
     dtype: Precision = "float32",
     budget: Budget = 2,
     out: Annotated[Path | None, Option(help="the safetensors file to write")] = None,
 ) -> int:
-    """Write what a model computes inside as safetensors."""
+    """Record hook points of a model in a safetensors file."""
     if points == "list":
         return print_points()
     if prompt is not None and tokens is not None:
         raise BadParameter("not allowed with --tokens", param_hint="--prompt")
     if prompt is None and tokens is None:
-        raise LabError("there is nothing to trace: give --prompt TEXT or --tokens F.json")
+        raise LabError("nothing to trace: give --prompt TEXT or --tokens F.json")
     if out is None:
         raise LabError("--out is missing: name the file to write")
     if tokens is not None and effort is not None:
-        raise LabError("--effort belongs to a --prompt: leave it out with --tokens")
+        raise LabError("--effort applies to --prompt only: leave it out with --tokens")
     ids = None if tokens is None else read_ids(tokens)  # before torch is imported
     chosen = None if layers is None else read_layers(layers)
 
     from oss_lab.analysis.tracing import trace_requests
-    from oss_lab.checkpoint.atomic import check_out
+    from oss_lab.checkpoint.atomic import check_output_file
     from oss_lab.checkpoint.digest import checkpoint_digest
     from oss_lab.checkpoint.fetch import find_checkpoint
     from oss_lab.checkpoint.load import DTYPES, load_model
-    from oss_lab.engine.choice import Engines, chosen_device, chosen_kernels
+    from oss_lab.engine.choice import Engines, choose_device, choose_kernels
     from oss_lab.engine.request import Request, check_tokens
     from oss_lab.harmony import Conversation, Message, SystemContent, render
     from oss_lab.hooks.cost import check_budget
-    from oss_lab.hooks.points import lines_of
+    from oss_lab.hooks.points import find_forward_points
     from oss_lab.hooks.selection import Selection
     from oss_lab.lab.loading import EFFORT, default_kernels, vocabulary_name
     from oss_lab.tokenizer import load_vocabulary
 
-    check_out(out)
+    check_output_file(out)
     checkpoint = find_checkpoint(folder)
     selection = Selection.of(points.split(","), chosen)
     selection.check(checkpoint.config)
@@ -71,11 +75,11 @@ def run(
         ids = render(Conversation.of(system, Message.of("user", prompt)), encoding).tokens
     name = "the prompt" if tokens is None else f"{tokens}: the list"
     check_tokens(ids, checkpoint.config, name=name)
-    place = chosen_device(None)
-    backend, is_auto = chosen_kernels(None, place, default_kernels(checkpoint.config))
+    place = choose_device(None)
+    backend, is_auto = choose_kernels(None, place, default_kernels(checkpoint.config))
     model = load_model(checkpoint, dtype=DTYPES[dtype], device=place)
     check_budget(model, selection, [len(ids)], int(budget * 2**30))
-    engine = Engines(model, backend, is_auto=is_auto).choose(lines_of(selection.points))
+    engine = Engines(model, backend, is_auto=is_auto).choose(find_forward_points(selection.points))
     if engine.reason is not None:
         print(f"computed by the reference engine: {engine.reason}", file=sys.stderr)
     request = Request(tuple(ids), selection=selection)
@@ -84,15 +88,15 @@ def run(
 
 
 def read_layers(text: str) -> tuple[int, ...]:
-    """Layer numbers separated by commas."""
+    """Parse layer numbers separated by commas."""
     try:
         return tuple(map(int, text.split(",")))
     except ValueError:
-        raise LabError(f"--layers is {text!r}; write numbers separated by commas") from None
+        raise LabError(f"--layers is {text!r}; expected numbers separated by commas") from None
 
 
 def print_points() -> int:
-    """The table of points on stdout."""
+    """Print the table of hook points."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,12 +1,14 @@
 """`oss-lab train`: train gpt-oss-nano from scratch.
 
-A run lives in one folder: its recipe, its log, its state, and in the end its curves as a page and
-its checkpoint with an evaluation on held-out problems, which takes a while on a CPU; `--problems 0`
-leaves it out. The same command resumes a stopped run from its last state (one every hundred steps)
-or within the evaluation. The shipped nano was trained with the default recipe. The number of
-threads changes no loss; another processor or version of torch rounds differently and gives another
-nano. `--smoke` computes the first steps of the shipped run again and compares every loss with its
-log; the exit status is 1 if one differs.
+One folder has everything of a run: recipe, log and state, and at the end the curves as a web page
+and the checkpoint with an evaluation on held-out problems. The evaluation takes a while on a CPU;
+`--problems 0` skips it. After Ctrl-C the same command resumes, from the last state (saved every
+hundred steps) or within the evaluation.
+
+The shipped nano was trained with the default recipe. The number of threads does not change any
+loss, but another processor or PyTorch version rounds differently and gives a different nano.
+`--smoke` repeats the first steps of the shipped run and compares every loss with its log; the exit
+status is 1 if one differs.
 """
 
 import os
@@ -29,26 +31,34 @@ PROBLEMS = 100
 
 
 def run(
-    out: Annotated[Path | None, Option(help="the run's folder (default: nano-run)")] = None,
-    mix: Annotated[str | None, Option(help="`broad` (default) or `short products`")] = None,
-    steps: Annotated[int | None, Option(min=1, max=2**31, help="default: nano's")] = None,
-    seed: Annotated[int | None, Option(min=0, max=2**63 - 1, help="default: nano's")] = None,
+    out: Annotated[Path | None, Option(help="folder of the run (default: nano-run)")] = None,
+    mix: Annotated[str | None, Option(help="tasks: `broad` (default) or `short products`")] = None,
+    steps: Annotated[
+        int | None, Option(min=1, max=2**31, help="steps (default: as for nano)")
+    ] = None,
+    seed: Annotated[
+        int | None, Option(min=0, max=2**63 - 1, help="seed (default: as for nano)")
+    ] = None,
     problems: Annotated[
         int | None,
         Option(
-            min=0, max=1000, help=f"most to evaluate on, by row and effort (default: {PROBLEMS})"
+            min=0, max=1000, help=f"problems to evaluate per row and effort (default: {PROBLEMS})"
         ),
     ] = None,
     threads: Threads = None,
-    device: Annotated[str | None, Option(help="default: OSS_LAB_DEVICE, else CUDA or cpu")] = None,
-    smoke: Annotated[bool, Option("--smoke", help="only repeat nano's first 50 steps")] = False,
+    device: Annotated[str | None, Option(help="default: OSS_LAB_DEVICE, else cuda or cpu")] = None,
+    smoke: Annotated[
+        bool, Option("--smoke", help="only repeat and check nano's first 50 steps")
+    ] = False,
 ) -> int:
-    """Train gpt-oss-nano."""
+    """Train gpt-oss-nano from scratch."""
     given = {"mix": mix, "steps": steps, "seed": seed}
     given = {name: value for name, value in given.items() if value is not None}
     if smoke and (given or device or out or problems is not None):
-        raise LabError("--smoke repeats the shipped recipe on the CPU; it takes only --threads")
-    from oss_lab.engine.choice import chosen_device
+        raise LabError(
+            "--smoke repeats the shipped recipe on the CPU: leave out all options except --threads"
+        )
+    from oss_lab.engine.choice import choose_device
     from oss_lab.nano.tasks.mix import MIXES
     from oss_lab.nano.training.recipe import Recipe
 
@@ -59,7 +69,7 @@ def run(
         raise LabError(f"--mix is {mix!r}; use one of {', '.join(MIXES)}")
     problems = PROBLEMS if problems is None else problems
     folder = out or Path("nano-run")
-    return run_recipe(Recipe(**given), folder, chosen_device(device), threads, problems)
+    return run_recipe(Recipe(**given), folder, choose_device(device), threads, problems)
 
 
 def run_recipe(
@@ -71,12 +81,12 @@ def run_recipe(
     from oss_lab.nano.training.curves import write_curves
     from oss_lab.nano.training.evaluate import SEED, write_evaluation
     from oss_lab.nano.training.export import export
-    from oss_lab.nano.training.loop import train, trained
+    from oss_lab.nano.training.loop import load_trained, train
     from oss_lab.nano.training.recipe import STATE
-    from oss_lab.nano.training.state import steps_done
+    from oss_lab.nano.training.state import count_steps_done
 
-    done, todo = steps_done(folder / STATE), recipe.steps
-    print(f"{folder}: step {done} of {todo} on {device}; after Ctrl-C the same command goes on")
+    done, todo = count_steps_done(folder / STATE), recipe.steps
+    print(f"{folder}: step {done} of {todo} on {device}; after Ctrl-C the same command resumes")
     sys.stdout.flush()
     learned = 0
     steps = train(recipe, folder, device, threads=threads)
@@ -85,9 +95,9 @@ def run_recipe(
             learned += step.learnt_tokens
             bar.set_postfix(loss=f"{step.loss:.3f}", tokens=f"{learned:,}")
     checkpoint = folder / "checkpoint"
-    export(trained(recipe, folder), checkpoint)
+    export(load_trained(recipe, folder), checkpoint)
     print(f"wrote {write_curves(folder)}")
-    print(f"wrote {checkpoint}; try it: oss-lab chat {checkpoint}")
+    print(f"wrote {checkpoint}; to try it: oss-lab chat {checkpoint}")
     if problems:
         sys.stdout.flush()
         print(f"wrote {write_evaluation(checkpoint, problems, SEED, str(device))}")
@@ -95,15 +105,17 @@ def run_recipe(
 
 
 def run_smoke(folder: Path, threads: int) -> int:
-    """Repeat the first steps of the run in `folder`; one line of result, then the machines."""
+    """Repeat the first steps of the run in `folder`; print the result and the machines."""
     from tqdm.auto import tqdm
 
-    from oss_lab.nano.training.machine import read_machine, this_machine
-    from oss_lab.nano.training.smoke import STEPS, Smoke, recomputed, recorded
+    from oss_lab.nano.training.machine import describe_machine, read_machine
+    from oss_lab.nano.training.smoke import STEPS, SmokeTest, read_losses, recompute_losses
 
-    log, machine = recorded(folder, STEPS), read_machine(folder)
-    here = tuple(tqdm(recomputed(folder, STEPS, threads), total=STEPS, unit="step", disable=None))
-    smoke = Smoke(here, log, this_machine(threads), machine)
+    log, machine = read_losses(folder, STEPS), read_machine(folder)
+    here = tuple(
+        tqdm(recompute_losses(folder, STEPS, threads), total=STEPS, unit="step", disable=None)
+    )
+    smoke = SmokeTest(here, log, describe_machine(threads), machine)
     print(smoke.result)
     print(smoke.machines)
-    return 0 if smoke.passed else 1
+    return 0 if smoke.has_passed else 1

@@ -1,14 +1,14 @@
-"""What runs a model: requests in batches, their cache and sampler, on one of two engines.
+"""Runs a model: batches of requests, their KV cache and sampler, on one of two engines.
 
-request.py     one sequence to continue or to read, as plain data
-row.py         a request that an engine works on
-batch.py       requests that join and leave between steps, each as if it ran alone
-read.py        forwards of a batch's tokens, and logits
-cache.py       keys and values of the tokens read so far
-sampling.py    how tokens are to be sampled, and the random numbers
-sampler.py     the next token from logits (`buckets.py`: without sorting a large vocabulary)
-engine.py      what every engine has
-reference.py   the readable model
-kernels.py     the same forward as fused operations
-choice.py      which engine computes a request
+request.py     one sequence to continue or to read
+row.py         a request while it is in a batch
+batch.py       requests that join and leave between steps, each computed as if it ran alone
+read.py        forward passes over a batch: prefill, and logits
+cache.py       the KV cache: keys and values of the tokens read so far
+sampling.py    sampling settings, and the random numbers
+sampler.py     chooses the next token (`buckets.py`: without sorting a large vocabulary)
+engine.py      the interface of every engine
+reference.py   the engine that runs the reference model, `oss_lab/model`
+kernels.py     the engine that computes the same forward pass with fused kernels
+choice.py      chooses the engine for a request
 """

@@ -1,12 +1,12 @@
-"""A ragged batch: requests that join and leave between steps, each as if it ran alone.
+"""A ragged batch: requests that join and leave between steps, each computed as if it ran alone.
 
     batch = Batch(engine)
-    rows = batch.join(requests)              # reads their prompts
-    for row, token in batch.step(): ...      # one token for every row, until `batch.rows` is empty
+    rows = batch.add(requests)               # reads their prompts (prefill)
+    for row, token in batch.step(): ...      # one token per row; repeat until `batch.rows` is empty
 
-A step samples a token for every row, after the tokens of the step before were read in one forward.
-Requests that join together are padded to one length; those that join later keep their own cache.
-An interrupted step keeps nothing, so it can be repeated.
+A step reads the previous step's tokens in one forward pass, then samples one token per row.
+Requests that join together are padded to the same length. Requests that join later have a separate
+cache. An interrupted step leaves the batch unchanged, so it can be repeated.
 """
 
 import math
@@ -17,43 +17,45 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from oss_lab.engine.cache import KVCache, Together
+from oss_lab.engine.cache import JoinedCaches, KVCache
 from oss_lab.engine.engine import Engine
-from oss_lab.engine.read import Channels, Watch, forward, pad_left, read
+from oss_lab.engine.read import Channels, Watch, forward, pad_left, prefill
 from oss_lab.engine.request import Request
-from oss_lab.engine.row import Row
+from oss_lab.engine.row import BatchRow
 from oss_lab.engine.sampler import sample
 from oss_lab.errors import LabError
 from oss_lab.record.token import Token
 
 
 @dataclass(eq=False)
-class Group:
+class RowGroup:
     """Rows that joined together, and their cache.
 
     Attributes:
-        logits: of each row's next token; None while its last token has not been read.
+        logits: for each row's next token; None until the last token has been read.
     """
 
-    rows: list[Row]
+    rows: list[BatchRow]
     cache: KVCache
     logits: Float[Tensor, "row vocab"] | None
 
-    def keep(self, rows: list[Row]) -> None:
-        """Drop all other rows."""
+    def keep(self, rows: list[BatchRow]) -> None:
+        """Drop all rows but these."""
         if len(rows) < len(self.rows):
-            chosen = [self.rows.index(row) for row in rows]
+            places = [self.rows.index(row) for row in rows]
             if rows:
-                self.cache.select(chosen)
-                self.logits = None if self.logits is None else self.logits[chosen]
+                self.cache.select(places)
+                self.logits = None if self.logits is None else self.logits[places]
             self.rows = rows
 
 
 class Batch:
-    """Rows in flight on one engine.
+    """The rows that one engine is working on.
 
     Args:
-        usable: ids that may be generated [vocab]; None: all.
+        usable: True for each id that may be generated [vocab]; None allows all.
+        channels: finds the channel of every token, for interventions on channels.
+        watch: wraps the chunks of the prompts, to show progress.
     """
 
     def __init__(
@@ -66,32 +68,33 @@ class Batch:
     ) -> None:
         self.engine, self.channels, self.watch = engine, channels, watch
         self.unusable = None if usable is None else ~usable.to(engine.device)
-        self.groups: list[Group] = []
+        self.groups: list[RowGroup] = []
         self._joined = 0
 
     @property
-    def rows(self) -> list[Row]:
-        """The rows that are not done."""
+    def rows(self) -> list[BatchRow]:
+        """The rows that are not done yet."""
         return [row for group in self.groups for row in group.rows]
 
     @torch.inference_mode()
-    def join(self, requests: Sequence[Request], cache: KVCache | None = None) -> list[Row]:
-        """Read the prompts of requests, which are rows from then on.
+    def add(self, requests: Sequence[Request], cache: KVCache | None = None) -> list[BatchRow]:
+        """Read the prompts of new requests and add them to the batch as rows.
 
         Args:
-            cache: of one row without padding, with some of the first tokens of the only request,
-                which records nothing; it is extended.
+            cache: holds the first tokens of the prompt, which are not read again. Allowed only for
+                a single request that records nothing. It has one row without padding, and is
+                extended in place.
 
         Raises:
             LabError: a prompt is empty, has an unknown id or leaves no room in the context.
         """
         if not requests:
-            raise LabError("there is no prompt to continue")
+            raise LabError("expected at least one prompt, got none")
         for n, request in enumerate(requests):
             name = "the prompt" if len(requests) == 1 else f"prompt {n}"
             request.check(self.engine.config, name)
             check_supported(self.engine, request)
-        rows = [Row(each, self._joined + n, self.engine) for n, each in enumerate(requests)]
+        rows = [BatchRow(each, self._joined + n, self.engine) for n, each in enumerate(requests)]
         tokens, padding = pad_left([request.tokens for request in requests], self.engine.device)
         if cache is None:
             cache = KVCache(self.engine.config, len(rows), padding=padding)
@@ -99,19 +102,21 @@ class Batch:
             check_cache(cache, requests)
         first_kept = tokens.shape[1] - any(row.room for row in rows)
         logits = tokens.new_zeros(0)
-        for part in read(self.engine, rows, tokens, cache, first_kept, self.channels, self.watch):
+        for part in prefill(
+            self.engine, rows, tokens, cache, first_kept, self.channels, self.watch
+        ):
             logits = part
         unfinished = [row for row in rows if not row.is_done]
         if unfinished:
-            group = Group(rows, cache, logits[:, -1])
+            group = RowGroup(rows, cache, logits[:, -1])
             group.keep(unfinished)
             self.groups.append(group)
         self._joined += len(rows)
         return rows
 
     @torch.inference_mode()
-    def step(self) -> list[tuple[Row, Token]]:
-        """A token for every row; rows that are done then leave.
+    def step(self) -> list[tuple[BatchRow, Token]]:
+        """Sample one token for every row; rows that are done then leave.
 
         Raises:
             LabError: the logits are not finite.
@@ -120,14 +125,14 @@ class Batch:
         rows, logits = self.rows, [g.logits for g in self.groups if g.logits is not None]
         if not rows:
             return []
-        sampled = [row for row in rows if row.request.sampling.temperature > 0]
-        drawn = [row.draw.state for row in sampled]
+        random_rows = [row for row in rows if row.request.sampling.temperature > 0]
+        states = [row.random_stream.state for row in random_rows]
         try:
             together = torch.cat(logits) if logits[1:] else logits[0]
             found = list(zip(rows, self._choose(rows, together), strict=True))
         except BaseException:
-            for row, state in zip(sampled, drawn, strict=True):
-                row.draw.state = state
+            for row, state in zip(random_rows, states, strict=True):
+                row.random_stream.state = state
             raise
         for row, token in found:
             row.tokens.append(token)
@@ -139,32 +144,34 @@ class Batch:
         self.groups = [group for group in self.groups if group.rows]
         return found
 
-    def leave(self, row: Row) -> None:
-        """End a row before it is done."""
+    def remove(self, row: BatchRow) -> None:
+        """Remove a row before it is done."""
         for group in self.groups:
             group.keep([each for each in group.rows if each is not row])
         self.groups = [group for group in self.groups if group.rows]
 
-    def __iter__(self) -> Iterator[tuple[Row, Token]]:
-        """Every token of every row, until all are done. A row that leaves still
-        yields its token of the current step."""
+    def __iter__(self) -> Iterator[tuple[BatchRow, Token]]:
+        """Yield every token of every row, until all rows are done.
+
+        A row that leaves still yields its token of the current step.
+        """
         while self.groups:
             yield from self.step()
 
     def _read(self) -> None:
-        """Read the last token of every row that has no logits yet, in one forward."""
+        """Read the last token of every row that has no logits yet, in one forward pass."""
         waiting = [group for group in self.groups if group.logits is None]
         if not waiting:
             return
         rows = [row for group in waiting for row in group.rows]
         last = [[row.tokens[-1].id] for row in rows]
         caches = [group.cache for group in waiting]
-        past = caches[0] if len(caches) == 1 else Together(caches)
+        past = caches[0] if len(caches) == 1 else JoinedCaches(caches)
         ids = torch.tensor(last, device=self.engine.device)
         lengths = [cache.length for cache in caches]
         try:
             logits = forward(self.engine, ids, past, rows, 1, self.channels, is_prefill=False)
-        except BaseException:  # also after the caches have advanced
+        except BaseException:  # the caches may have advanced already
             for cache, length in zip(caches, lengths, strict=True):
                 cache.truncate(length)
             raise
@@ -173,39 +180,41 @@ class Batch:
         for group, part in zip(waiting, parts, strict=True):
             group.logits = part
 
-    def _choose(self, rows: Sequence[Row], logits: Float[Tensor, "row vocab"]) -> list[Token]:
-        """The next token of every row, with its log-probability."""
+    def _choose(self, rows: Sequence[BatchRow], logits: Float[Tensor, "row vocab"]) -> list[Token]:
+        """Sample the next token of every row, with its log-probability."""
         wide = logits.float()
         allowed = wide if self.unusable is None else wide.masked_fill(self.unusable, -torch.inf)
-        chosen = sample(allowed, [row.request.sampling for row in rows], [row.draw for row in rows])
+        chosen = sample(
+            allowed, [row.request.sampling for row in rows], [row.random_stream for row in rows]
+        )
         ids = [row.forced[0] if row.forced else id for row, id in zip(rows, chosen, strict=True)]
         scores = wide.log_softmax(-1)
         at = torch.tensor(ids, device=wide.device)[:, None]
         logprobs = scores.gather(-1, at)[:, 0].tolist()
         for row, logprob in zip(rows, logprobs, strict=True):
-            # `sample` checked only the ids that may be generated; another logit may be broken.
+            # `sample` checks only the ids that may be generated; another logit may be NaN.
             if math.isnan(logprob) or (logprob == -math.inf and not row.forced):
                 raise LabError(
-                    "the logits hold NaN or +inf; the weights or an intervention broke them"
+                    "the logits contain NaN or +inf; the weights or an intervention caused it"
                 )
-        most = max(row.request.alternatives for row in rows)
-        likeliest = [()] * len(rows)
-        if most:
-            best = scores.topk(most)
+        count = max(row.request.alternatives for row in rows)
+        alternatives = [()] * len(rows)
+        if count:
+            best = scores.topk(count)
             ranked = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            likeliest = [tuple(zip(*each, strict=True)) for each in ranked]
+            alternatives = [tuple(zip(*each, strict=True)) for each in ranked]
         tokens = []
         for n, row in enumerate(rows):
-            kept = likeliest[n][: row.request.alternatives]
+            kept = alternatives[n][: row.request.alternatives]
             tokens.append(Token(ids[n], logprobs[n], kept, bool(row.forced)))
         return tokens
 
 
 def check_cache(cache: KVCache, requests: Sequence[Request]) -> None:
-    """Raise LabError for a cache that these requests cannot begin with."""
+    """Raise LabError for a cache that these requests cannot start from."""
     if len(requests) > 1 or cache.batch > 1 or cache.length >= len(requests[0].tokens):
         raise LabError(
-            f"the cache holds {cache.batch} x {cache.length} tokens; it must be one row, and"
+            f"the cache has {cache.batch} x {cache.length} (rows x tokens); expected one row,"
             " shorter than the single prompt"
         )
     if cache.padding is not None and cache.padding.any():
@@ -213,13 +222,13 @@ def check_cache(cache: KVCache, requests: Sequence[Request]) -> None:
     if cache.length and requests[0].selection is not None:
         raise LabError(
             f"the {cache.length} tokens in the cache are not computed again, so they cannot be"
-            " recorded; leave out the cache"
+            " recorded; leave the cache out"
         )
 
 
 def check_supported(engine: Engine, request: Request) -> None:
     """Raise LabError for a request that the engine cannot serve."""
-    if reason := engine.refusal(request.reads, request.writes):
+    if reason := engine.explain_refusal(request.reads, request.writes):
         raise LabError(
             f"the {engine.name} kernels cannot serve this request ({reason}); use the reference"
             " engine"

@@ -1,12 +1,13 @@
-"""Keys and values of earlier tokens: extended, truncated, forked, and joined to ragged batches.
+"""The KV cache: keys and values of earlier tokens. It can be extended, truncated and forked.
 
 A layer's keys are stored in spans. A fork shares the spans of its parent, which are never written
-again, and puts its own tokens in a tail: forking and continuing copy no key. How many tokens a
-cache holds is one number, its `length`, which `advance` moves once a forward has succeeded. An
-interrupted forward has written only after that mark, where the next one overwrites it.
+again, and stores its own tokens in a tail. So neither forking nor continuing copies a key.
 
-Prompts of unequal lengths that begin together are padded at the left. Slots count from the left
-edge; a token's position is its slot less its row's padding, so padding has negative positions.
+`length` is the number of slots in use. `advance` increases it after a successful forward pass. An
+interrupted pass has written only beyond `length`, and the next pass overwrites those slots.
+
+Prompts of unequal lengths that start together are padded on the left. Slots count from the left
+edge. A token's position is its slot minus its row's padding, so padding has negative positions.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,42 +21,42 @@ from oss_lab.errors import LabError, check_index
 from oss_lab.model.past import Keys, Span
 
 KeysValues = Float[Tensor, "2 batch kv_head key head_dim"]
-GROWTH = 256  # slots by which a buffer grows at least
+GROWTH = 256  # a buffer grows by at least this many slots
 
 
 class LayerCache:
-    """Keys and values of one layer: frozen spans, then a tail that is written."""
+    """Keys and values of one layer: frozen spans, followed by a writable tail."""
 
     def __init__(self, frozen: tuple[KeysValues, ...] = ()) -> None:
         self.frozen = frozen
         self.tail: KeysValues | None = None
 
     def write(self, new: KeysValues, begin: int) -> None:
-        """Put new keys and values into the tail, from its slot `begin` on."""
+        """Write new keys and values into the tail, starting at its slot `begin`."""
         end = begin + new.shape[3]
         if self.tail is None or end > self.tail.shape[3]:
             self.tail = grow(self.tail, new, begin)
         self.tail[:, :, :, begin:end] = new
 
     def spans(self, first: int, end: int) -> Iterable[tuple[int, KeysValues]]:
-        """(first slot, keys and values) of each span within the slots first ... end - 1."""
+        """Yield (first slot, keys and values) of each span, clipped to slots first ... end - 1."""
         start = 0
-        for held in (*self.frozen, *(() if self.tail is None else (self.tail,))):
-            stop = min(start + held.shape[3], end)
+        for span in (*self.frozen, *(() if self.tail is None else (self.tail,))):
+            stop = min(start + span.shape[3], end)
             begin = max(start, first)
             if begin < stop:
-                yield begin, held[:, :, :, begin - start : stop - start]
-            start += held.shape[3]
+                yield begin, span[:, :, :, begin - start : stop - start]
+            start += span.shape[3]
 
-    def held(self, length: int) -> tuple[KeysValues, ...]:
-        """The first `length` slots, as views."""
+    def slice_to(self, length: int) -> tuple[KeysValues, ...]:
+        """The spans of the first `length` slots, as views."""
         return tuple(span for _, span in self.spans(0, length))
 
 
 def grow(tail: KeysValues | None, new: KeysValues, used: int) -> KeysValues:
-    """A larger buffer that begins with the `used` slots of a tail and has room for `new`."""
+    """Allocate a larger buffer with room for `new`, and copy the tail's `used` slots into it."""
     size = max(used + new.shape[3] + GROWTH, 2 * used)
-    with torch.inference_mode(False):  # a forward outside inference mode may write it too
+    with torch.inference_mode(False):  # a pass outside inference mode may write to it too
         buffer = torch.empty(*new.shape[:3], size, new.shape[4], dtype=new.dtype, device=new.device)
     if tail is not None:
         buffer[:, :, :, :used] = tail[:, :, :, :used]
@@ -63,11 +64,11 @@ def grow(tail: KeysValues | None, new: KeysValues, used: int) -> KeysValues:
 
 
 class KVCache:
-    """The past of `batch` sequences that began together.
+    """The cache of `batch` sequences that started together.
 
     Attributes:
-        length: slots in use, padding included; the write cursor.
-        padding: slots at the left of each row that hold no token [batch]; None: none.
+        length: number of slots in use, padding included; new tokens are written here.
+        padding: number of empty slots on the left of each row [batch]; None if there are none.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class KVCache:
         self.config, self.batch, self.padding = config, batch, padding
         self.length = 0
         self._frozen = 0  # slots in frozen spans
-        self._shared = 0  # slots that a fork may read in the tail's buffer, the frozen included
+        self._shared = 0  # slots that a fork may read, frozen ones included
         self.layers = [LayerCache() for _ in range(config.num_hidden_layers)]
 
     @property
@@ -89,50 +90,55 @@ class KVCache:
         slots = torch.arange(self.length, self.length + seq, device=device)[None]
         return slots if self.padding is None else slots - self.padding[:, None]
 
-    def slots(self, seq: int) -> int:
-        """Slots with `seq` new tokens."""
+    def count_slots(self, seq: int) -> int:
+        """Number of slots once `seq` new tokens are added."""
         return self.length + seq
 
-    def extend(self, layer: int, k: Keys, v: Keys, reach: int) -> Sequence[Span]:
-        """Store new keys and values after the cursor; the spans of the last `reach` slots."""
+    def extend(self, layer: int, k: Keys, v: Keys, newest: int) -> Sequence[Span]:
+        """Store new keys and values after `length`; return the spans of the last `newest` slots."""
         if self.length < self._shared:
             self._freeze(self.length)
         cache, end = self.layers[layer], self.length + k.shape[2]
         cache.write(torch.stack((k, v)), self.length - self._frozen)
         if not cache.frozen and cache.tail is not None:  # the common case, without a loop
-            keys, values = cache.tail[:, :, :, max(0, end - reach) : end].unbind()
+            keys, values = cache.tail[:, :, :, max(0, end - newest) : end].unbind()
             return (Span(0, self.batch, keys, values),)
         return [
             Span(0, self.batch, *span.unbind(), later=end - begin - span.shape[3])
-            for begin, span in cache.spans(max(0, end - reach), end)
+            for begin, span in cache.spans(max(0, end - newest), end)
         ]
 
     def advance(self, seq: int) -> None:
-        """Move the cursor: the last `seq` tokens are stored in every layer."""
+        """Add `seq` to `length`: these tokens are now stored in every layer."""
         self.length += seq
 
     def truncate(self, length: int) -> None:
-        """Forget everything after the first `length` slots."""
+        """Drop everything after the first `length` slots."""
         if not 0 <= length <= self.length:
-            raise LabError(f"cannot truncate a cache of {self.length} tokens to {length}")
+            raise LabError(
+                f"cannot truncate a cache of {self.length} tokens to {length};"
+                f" give 0 to {self.length}"
+            )
         if length < self._frozen:
             self._freeze(length)
         self.length = length
 
     def fork(self, batch: int | None = None, *, at: int | None = None) -> "KVCache":
-        """A cache that continues from here (or from slot `at`) and shares what is stored.
+        """Create a cache that continues from here (or from slot `at`) and shares the stored keys.
 
-        A cache of one row can be forked into a `batch` of rows. No key is copied.
+        A cache of one row can be forked into `batch` rows. No key is copied.
         """
         at = self.length if at is None else at
         rows = self.batch if batch is None else batch
         if not 0 <= at <= self.length:
-            raise LabError(f"cannot fork a cache of {self.length} tokens at {at}")
+            raise LabError(
+                f"cannot fork a cache of {self.length} tokens at {at}; give 0 to {self.length}"
+            )
         if rows != self.batch and self.batch != 1:
             raise LabError(f"cannot fork a cache of {self.batch} rows into {rows}; select one row")
         child = KVCache(self.config, rows)
         child.padding = None if self.padding is None else self.padding.expand(rows)
-        child.layers = [LayerCache(layer.held(at)) for layer in self.layers]
+        child.layers = [LayerCache(layer.slice_to(at)) for layer in self.layers]
         child.length = child._frozen = child._shared = at
         self._shared = max(self._shared, at)
         return child
@@ -144,24 +150,24 @@ class KVCache:
             check_index("row", row, self.batch)
         layers = [LayerCache() for _ in self.layers]
         for kept, layer in zip(layers, self.layers, strict=True):
-            kept.frozen = tuple(rows_of(span, chosen) for span in layer.frozen)
+            kept.frozen = tuple(select_rows(span, chosen) for span in layer.frozen)
             kept.tail = None if layer.tail is None else layer.tail[:, chosen]
         self.padding = None if self.padding is None else self.padding[chosen]
         self.layers, self.batch = layers, len(chosen)
 
     def _freeze(self, length: int) -> None:
-        """Freeze the first `length` slots, and begin another tail after them."""
-        self.layers = [LayerCache(layer.held(length)) for layer in self.layers]
+        """Freeze the first `length` slots, and start a new tail after them."""
+        self.layers = [LayerCache(layer.slice_to(length)) for layer in self.layers]
         self._frozen = self._shared = length
 
 
-def rows_of(span: KeysValues, rows: list[int]) -> KeysValues:
-    """These rows of a span; one row that all share serves any."""
+def select_rows(span: KeysValues, rows: list[int]) -> KeysValues:
+    """These rows of a span. A single row is shared by all rows, so it is returned unchanged."""
     return span if span.shape[1] == 1 else span[:, rows]
 
 
-class Together:
-    """The past of a ragged batch: caches of any lengths, one after the other in the batch."""
+class JoinedCaches:
+    """The caches of a ragged batch, of any lengths, concatenated along the batch."""
 
     def __init__(self, caches: Sequence[KVCache]) -> None:
         self.caches = caches
@@ -175,14 +181,16 @@ class Together:
             [cache.positions(seq, device).expand(cache.batch, -1) for cache in self.caches]
         )
 
-    def slots(self, seq: int) -> int:
-        return max(cache.slots(seq) for cache in self.caches)
+    def count_slots(self, seq: int) -> int:
+        return max(cache.count_slots(seq) for cache in self.caches)
 
-    def extend(self, layer: int, k: Keys, v: Keys, reach: int) -> Sequence[Span]:
+    def extend(self, layer: int, k: Keys, v: Keys, newest: int) -> Sequence[Span]:
         spans, first = [], 0
         for cache in self.caches:
             rows = slice(first, first + cache.batch)
-            for span in cache.extend(layer, k[rows], v[rows], min(reach, cache.slots(k.shape[2]))):
+            for span in cache.extend(
+                layer, k[rows], v[rows], min(newest, cache.count_slots(k.shape[2]))
+            ):
                 last = first + span.last
                 spans.append(Span(first, last, span.keys, span.values, span.later))
             first += cache.batch

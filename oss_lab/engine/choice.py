@@ -1,7 +1,7 @@
-"""Which engine computes a request: the kernels if they can, the reference otherwise, or neither.
+"""Chooses the engine for a request: the kernels if they can serve it, otherwise the reference.
 
-Nothing falls back silently: a choice holds its reason, and an engine that was named is never
-replaced by another.
+No fallback is silent. With kernels="auto", a fallback to the reference engine comes with its
+reason. Kernels that you name are never replaced: a request that they cannot serve is an error.
 """
 
 import os
@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
-from oss_kernels.backends import Asked, Backend, UnusableBackend, choose
+from oss_kernels.backends import Backend, KernelChoice, UnusableBackend, choose_backend
 
 from oss_lab.engine.engine import Engine
 from oss_lab.engine.kernels import KernelEngine
@@ -19,11 +19,11 @@ from oss_lab.model import Transformer
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """An engine for a request.
+class EngineChoice:
+    """The engine chosen for a request.
 
     Attributes:
-        reason: why the reference serves it although kernels were requested, or None.
+        reason: why the reference engine serves it although kernels were requested, or None.
     """
 
     engine: Engine
@@ -31,11 +31,11 @@ class Chosen:
 
 
 class Engines:
-    """The engines over one model's weights.
+    """The engines that share one model's weights.
 
     Attributes:
-        kernels: None if only the reference was requested.
-        is_auto: whether the reference serves what the kernels cannot.
+        kernels: the kernel engine; None if only the reference engine was requested.
+        is_auto: whether the reference engine serves what the kernels cannot.
     """
 
     def __init__(
@@ -49,47 +49,55 @@ class Engines:
 
     @property
     def main(self) -> Engine:
-        """The engine for requests that read and change nothing."""
+        """The engine for requests that record and change nothing."""
         return self.kernels or self.reference
 
-    def choose(self, reads: Collection[str] = (), writes: Collection[str] = ()) -> Chosen:
-        """The engine for a request that reads and writes these lines of the forward.
+    def choose(self, reads: Collection[str] = (), writes: Collection[str] = ()) -> EngineChoice:
+        """Choose the engine for a request that reads and writes these points.
 
         Raises:
-            LabError: kernels were named that cannot serve it.
+            LabError: the kernels were requested by name and cannot serve it.
         """
         if self.kernels is None:
-            return Chosen(self.reference)
-        reason = self.kernels.refusal(reads, writes)
+            return EngineChoice(self.reference)
+        reason = self.kernels.explain_refusal(reads, writes)
         if reason is None:
-            return Chosen(self.kernels)
+            return EngineChoice(self.kernels)
         if not self.is_auto:
             raise LabError(
-                f"the {self.kernels.name} kernels cannot serve this request ({reason}): load the"
+                f"the {self.kernels.name} kernels cannot serve this request ({reason}); load the"
                 ' model with kernels="auto" or kernels="reference"'
             )
-        return Chosen(self.reference, reason)
+        return EngineChoice(self.reference, reason)
 
 
-def chosen_device(device: str | None) -> torch.device:
-    """The requested device, or the best one available."""
-    wanted = device or os.environ.get("OSS_LAB_DEVICE")
-    if wanted is None:
+def choose_device(device: str | None) -> torch.device:
+    """The requested device (or OSS_LAB_DEVICE), otherwise a GPU if there is one, otherwise the CPU.
+
+    Raises:
+        LabError: the requested device cannot be used.
+    """
+    name = device or os.environ.get("OSS_LAB_DEVICE")
+    if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=wanted)
-        return torch.device(wanted)
+        torch.empty(0, device=name)
+        return torch.device(name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise LabError(f"device {wanted!r} cannot be used here: {reason}") from None
+        raise LabError(f"device {name!r} cannot be used here: {reason}") from None
 
 
-def chosen_kernels(
-    kernels: Asked | None, device: torch.device, default: Asked = "reference"
+def choose_kernels(
+    kernels: KernelChoice | None, device: torch.device, default: KernelChoice = "reference"
 ) -> tuple[Backend, bool]:
-    """The requested kernels, if they can run on the device, and whether they are "auto"."""
-    asked = kernels or os.environ.get("OSS_LAB_KERNELS") or default
+    """The requested kernels, and whether the request was "auto".
+
+    Raises:
+        LabError: they are unknown or cannot run on the device.
+    """
+    name = kernels or os.environ.get("OSS_LAB_KERNELS") or default
     try:
-        return choose(asked, device), asked == "auto"
+        return choose_backend(name, device), name == "auto"
     except UnusableBackend as error:
         raise LabError(str(error)) from None

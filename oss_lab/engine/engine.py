@@ -1,4 +1,4 @@
-"""What every engine has: a name, the weights, a forward, and what it refuses."""
+"""The interface of an engine: a name, the weights, a forward pass, and the requests it refuses."""
 
 from collections.abc import Collection
 from typing import Protocol
@@ -13,7 +13,7 @@ from oss_lab.model.past import Past
 
 
 class Engine(Protocol):
-    """Computes the forward of a model's weights."""
+    """Computes the forward pass of one model."""
 
     model: Transformer
     name: str
@@ -24,8 +24,8 @@ class Engine(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def refusal(self, reads: Collection[str], writes: Collection[str]) -> str | None:
-        """Why it cannot show or change one of these lines of the forward; None if it can."""
+    def explain_refusal(self, reads: Collection[str], writes: Collection[str]) -> str | None:
+        """Why it cannot record or change one of these points; None if it can."""
         ...
 
     def forward(
@@ -35,6 +35,6 @@ class Engine(Protocol):
         *,
         last: int | None = None,
         hooks: Hooks = no_hooks,
-    ) -> Float[Tensor, "batch kept vocab"]:
+    ) -> Float[Tensor, "batch last vocab"]:
         """As `Transformer.forward`."""
         ...

@@ -1,8 +1,8 @@
-"""The kernel engine: the same forward as a plan of fused operations over the same weights.
+"""The kernel engine: the same forward pass on the same weights, computed with fused kernels.
 
-Only values that cross a kernel boundary can be shown, and only changes that a later operation reads
-have an effect; the table in `oss_lab/hooks/points.py` says which, and otherwise why not. Results
-differ from the reference engine's by rounding only.
+Only values that cross a kernel boundary can be recorded, and only changes that a later kernel reads
+have an effect. The table in `oss_lab/hooks/points.py` gives the reason for every other point.
+Results differ from those of the reference engine only by rounding.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,19 +17,19 @@ from oss_kernels.experts.weights import ExpertWeights
 from torch import Tensor
 
 from oss_lab.config import ModelConfig
-from oss_lab.hooks.points import reason_against
+from oss_lab.hooks.points import explain_kernel_limit
 from oss_lab.model.attention import Attention, Extend
 from oss_lab.model.experts import PackedExperts
 from oss_lab.model.hook import Hooks, LayerHook, in_layer, no_hooks
 from oss_lab.model.moe import MixtureOfExperts
 from oss_lab.model.norm import RMSNorm
-from oss_lab.model.past import Beginning, Past, Span
-from oss_lab.model.rope import Rotation, rotate, rotation
-from oss_lab.model.transformer import Block, Transformer
+from oss_lab.model.past import NoPast, Past, Span
+from oss_lab.model.rope import rotate, rotation
+from oss_lab.model.transformer import Block, Transformer, count_keys
 
 
 class KernelEngine:
-    """Runs the weights of `model`, their experts packed, by the operations of a backend."""
+    """Runs `model`, whose experts are packed as MXFP4, with the kernels of a backend."""
 
     def __init__(self, model: Transformer, kernels: Backend) -> None:
         self.model, self.kernels = model, kernels
@@ -43,9 +43,9 @@ class KernelEngine:
     def device(self) -> torch.device:
         return self.model.device
 
-    def refusal(self, reads: Collection[str], writes: Collection[str]) -> str | None:
-        """Why it cannot show or change one of these lines of the forward; None if it can."""
-        return reason_against(reads, writes)
+    def explain_refusal(self, reads: Collection[str], writes: Collection[str]) -> str | None:
+        """Why it cannot record or change one of these points; None if it can."""
+        return explain_kernel_limit(reads, writes)
 
     def forward(
         self,
@@ -54,22 +54,22 @@ class KernelEngine:
         *,
         last: int | None = None,
         hooks: Hooks = no_hooks,
-    ) -> Float[Tensor, "batch kept vocab"]:
+    ) -> Float[Tensor, "batch last vocab"]:
         """As `Transformer.forward`, without gradients."""
         model, seq = self.model, tokens.shape[1]
-        past = Beginning() if past is None else past
+        past = NoPast() if past is None else past
         hook = in_layer(hooks, None)
         x = hook("embed", model.embedding(tokens))
         positions = past.positions(seq, tokens.device)
-        by = rotation(model.config, positions, x.dtype)
+        cos, sin = rotation(model.config, positions, x.dtype)
         last_positions = positions[:, -1] if past.is_padded else None
         for n in range(len(model.block)):
             block, within = cast(Block, model.block[n]), in_layer(hooks, n)
             window = model.config.window(n)
-            reach = model.reach(past.slots(seq), seq, window)
-            extend = partial(past.extend, n, reach=reach)
+            newest = count_keys(past.count_slots(seq), seq, window)
+            extend = partial(past.extend, n, newest=newest)
             x = within("resid.pre", x)
-            x = self._attend(x, block.attn, by, last_positions, extend, window, within)
+            x = self._attend(x, block.attn, cos, sin, last_positions, extend, window, within)
             x = within("resid.mid", x)
             x = within("resid.post", x + self._mix_experts(x, block.mlp, within))
         kept = x if last is None else x[:, seq - min(last, seq) :]
@@ -86,19 +86,21 @@ class KernelEngine:
         self,
         x: Float[Tensor, "batch seq hidden"],
         attn: Attention,
-        by: Rotation,
+        cos: Float[Tensor, "rows 1 seq head_dim"],
+        sin: Float[Tensor, "rows 1 seq head_dim"],
         last_positions: Int[Tensor, "rows"] | None,
         extend: Extend,
         window: int | None,
         hook: LayerHook,
     ) -> Float[Tensor, "batch seq hidden"]:
-        """The residual stream plus attention."""
+        """The residual stream plus the output of attention."""
         normed = hook("attn.norm", self._norm(x, attn.norm)).flatten(0, 1)
         heads = self.kernels.linear(normed, attn.qkv.weight, attn.qkv.bias)
         heads = heads.view(*x.shape[:2], -1, attn.head_dim).transpose(1, 2)
         q, k, v = heads.split((attn.heads, attn.kv_heads, attn.kv_heads), dim=1)
         q, k, v = hook("attn.q", q), hook("attn.k", k), hook("attn.v", v)
-        q, k = hook("attn.q_rot", rotate(q, by)), hook("attn.k_rot", rotate(k, by))
+        q = hook("attn.q_rot", rotate(q, cos, sin))
+        k = hook("attn.k_rot", rotate(k, cos, sin))
         spans = extend(k, v)
         learned = attn.sinks.float().expand(x.shape[0], -1)
         sinks = hook("attn.sink", learned)
@@ -106,13 +108,13 @@ class KernelEngine:
         if len(spans) == 1 and shared is not None:
             z, lse = self._attention(q, spans[0], shared, last_positions, window)
         else:
-            z, lse = self._over_spans(q, spans, sinks, shared, last_positions, window)
+            z, lse = self._attend_spans(q, spans, sinks, shared, last_positions, window)
         hook("attn.sink_mass", (sinks[:, :, None] - lse).exp())
         z = hook("attn.z", z).transpose(1, 2).flatten(2).flatten(0, 1)
         residual = x.flatten(0, 1)
         return self.kernels.linear(z, attn.out.weight, attn.out.bias, residual).view(x.shape)
 
-    def _over_spans(
+    def _attend_spans(
         self,
         q: Float[Tensor, "batch head seq head_dim"],
         spans: Sequence[Span],
@@ -121,11 +123,11 @@ class KernelEngine:
         last_positions: Int[Tensor, "rows"] | None,
         window: int | None,
     ) -> tuple[Float[Tensor, "batch head seq head_dim"], Float[Tensor, "batch head seq"]]:
-        """Attention over several spans, each by the kernel, merged.
+        """Run the attention kernel on each span, and merge the results.
 
         Args:
-            shared: the sinks, if all rows have the same: the kernel counts them with the last span
-                of each row. Sinks of each row's own are one more part.
+            shared: the sinks, if they are the same in all rows; the kernel then includes them with
+                the last span of each row. If they differ, they are merged as an additional part.
         """
         none = torch.full_like(sinks[0], -torch.inf)
         z, lse = torch.empty_like(q), sinks.new_empty(q.shape[:3])
@@ -133,17 +135,17 @@ class KernelEngine:
         for span in spans:
             by_rows.setdefault((span.first, span.last), []).append(span)
         for (first, last), parts in by_rows.items():
-            mine = slice(first, last)
-            at = None if last_positions is None else last_positions[mine]
+            rows = slice(first, last)
+            at = None if last_positions is None else last_positions[rows]
             counted = [none] * (len(parts) - 1) + [none if shared is None else shared]
             found = [
-                self._attention(q[mine], span, sink, at, window)
+                self._attention(q[rows], span, sink, at, window)
                 for span, sink in zip(parts, counted, strict=True)
             ]
             if shared is None:
-                sink = sinks[mine, :, None].expand(found[0][1].shape)
-                found.append((torch.zeros_like(q[mine]), sink))
-            z[mine], lse[mine] = merge(found) if found[1:] else found[0]
+                sink = sinks[rows, :, None].expand(found[0][1].shape)
+                found.append((torch.zeros_like(q[rows]), sink))
+            z[rows], lse[rows] = merge(found) if found[1:] else found[0]
         return z, lse
 
     def _attention(
@@ -154,10 +156,10 @@ class KernelEngine:
         last_positions: Int[Tensor, "rows"] | None,
         window: int | None,
     ) -> tuple[Float[Tensor, "rows head seq head_dim"], Float[Tensor, "rows head seq"]]:
-        """(z, lse) of the keys of one span.
+        """Run the attention kernel on one span: (z, lse).
 
         Args:
-            last_positions: of each row's last new token; None if no key is padding.
+            last_positions: position of each row's last new token; None if no key is padding.
         """
         padding = None
         if last_positions is not None:  # a row's first key may be before its first token
@@ -170,7 +172,7 @@ class KernelEngine:
     def _mix_experts(
         self, x: Float[Tensor, "batch seq hidden"], mlp: MixtureOfExperts, hook: LayerHook
     ) -> Float[Tensor, "batch seq hidden"]:
-        """The experts' contribution to the residual stream."""
+        """The weighted sum of the experts' outputs."""
         normed = hook("moe.norm", self._norm(x, mlp.norm)).flatten(0, 1)
         gate = mlp.gate
         ids, weights, logits = self.kernels.router(normed, gate.weight, gate.bias, mlp.slots)
@@ -178,13 +180,13 @@ class KernelEngine:
         ids = hook("moe.expert_ids", ids.view(*x.shape[:2], -1)).flatten(0, 1)
         weights = hook("moe.expert_weights", weights.view(*x.shape[:2], -1)).flatten(0, 1)
         out = self.kernels.expert_mlp(
-            normed, ids, weights, expert_weights(mlp), alpha=mlp.alpha, limit=mlp.limit
+            normed, ids, weights, collect_expert_weights(mlp), alpha=mlp.alpha, limit=mlp.limit
         )
         return hook("moe.out", out.view(x.shape))
 
 
-def expert_weights(mlp: MixtureOfExperts) -> ExpertWeights:
-    """The packed experts of a layer, as kernels take them."""
+def collect_expert_weights(mlp: MixtureOfExperts) -> ExpertWeights:
+    """The packed experts of a layer, in the form that the kernels expect."""
     gate_up, down = mlp.mlp1_weight, mlp.mlp2_weight
     assert isinstance(gate_up, PackedExperts)
     assert isinstance(down, PackedExperts)

@@ -1,4 +1,4 @@
-"""Reading: forwards of a batch's tokens under the interventions and recordings of each row."""
+"""Forward passes over a batch's tokens, with the interventions and recordings of each row."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -9,10 +9,10 @@ from torch import Tensor
 from oss_lab.engine.cache import KVCache
 from oss_lab.engine.engine import Engine
 from oss_lab.engine.request import Request
-from oss_lab.engine.row import Row
-from oss_lab.hooks.forward import hooks_of
+from oss_lab.engine.row import BatchRow
+from oss_lab.hooks.forward import open_hooks
 from oss_lab.hooks.points import needs_logits
-from oss_lab.hooks.step import Step
+from oss_lab.hooks.step import ForwardPass
 from oss_lab.model.past import Past
 
 PREFILL_CHUNK = 512
@@ -28,36 +28,38 @@ def forward(
     engine: Engine,
     tokens: Int[Tensor, "row seq"],
     past: Past,
-    rows: Sequence[Row],
+    rows: Sequence[BatchRow],
     last: int | None,
     channels: Channels | None = None,
     *,
     is_prefill: bool = True,
 ) -> Float[Tensor, "row kept vocab"]:
-    """Run one forward; the rows' recordings and counts are kept only if it succeeds."""
-    if not any(row.is_watched for row in rows):
+    """Run one forward pass; the rows' recordings and counts are kept only if it succeeds."""
+    if not any(row.needs_hooks for row in rows):
         return engine.forward(tokens, past, last=last)
     positions = past.positions(tokens.shape[1], tokens.device).expand(len(rows), -1)
-    step = Step(
+    step = ForwardPass(
         tokens, positions, is_prefill, tuple(row.number for row in rows),
-        channels_of(rows, positions, channels),
+        find_channels(rows, positions, channels),
     )  # fmt: skip
     effects = [row.request.effects for row in rows]
-    with hooks_of(step, effects, [row.recording for row in rows]) as hooks:
+    with open_hooks(step, effects, [row.recording for row in rows]) as hooks:
         return engine.forward(tokens, past, last=last, hooks=hooks)
 
 
-def read(
+def prefill(
     engine: Engine,
-    rows: Sequence[Row],
+    rows: Sequence[BatchRow],
     tokens: Int[Tensor, "row slot"],
     cache: KVCache,
     first_kept: int = 0,
     channels: Channels | None = None,
     watch: Watch = iter,
 ) -> Iterator[Float[Tensor, "row kept vocab"]]:
-    """Read what the cache does not hold yet, chunk by chunk; yields the logits from slot
-    `first_kept` on."""
+    """Read the tokens that are not in the cache yet, in chunks (prefill).
+
+    Yields the logits of each chunk, from slot `first_kept` on.
+    """
     selections = [row.request.selection for row in rows]
     if any(each is not None and needs_logits(each.points) for each in selections):
         first_kept = 0
@@ -73,24 +75,24 @@ def read_logits(
     channels: Channels | None = None,
     watch: Watch = iter,
 ) -> list[Float[Tensor, "kept vocab"]]:
-    """float32 logits of the last `last` positions of each sequence (None: all)."""
-    rows = [Row(request, n, engine) for n, request in enumerate(requests)]
+    """Logits (float32) at the last `last` positions of each sequence; None for all positions."""
+    rows = [BatchRow(request, n, engine) for n, request in enumerate(requests)]
     tokens, padding = pad_left([request.tokens for request in requests], engine.device)
     cache = KVCache(engine.config, len(rows), padding=padding)
     longest = tokens.shape[1]
     first_kept = 0 if last is None else max(0, longest - last)
-    parts = list(read(engine, rows, tokens, cache, first_kept, channels, watch))
+    parts = list(prefill(engine, rows, tokens, cache, first_kept, channels, watch))
     logits = torch.cat([part.float() for part in parts], dim=1)
     kept = [len(r.tokens) if last is None else min(last, len(r.tokens)) for r in requests]
     return [row[len(row) - count :].clone() for row, count in zip(logits, kept, strict=True)]
 
 
-def channels_of(
-    rows: Sequence[Row], positions: Int[Tensor, "row seq"], channels: Channels | None
+def find_channels(
+    rows: Sequence[BatchRow], positions: Int[Tensor, "row seq"], channels: Channels | None
 ) -> tuple[tuple[str | None, ...], ...] | None:
     """The channel of each token, if an intervention needs it."""
     if channels is None or not any(
-        effect.of_what.needs_channels for row in rows for effect in row.request.effects
+        effect.intervention.needs_channels for row in rows for effect in row.request.effects
     ):
         return None
     found = []
@@ -103,7 +105,7 @@ def channels_of(
 def pad_left(
     prompts: Sequence[Sequence[int]], device: torch.device
 ) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch"] | None]:
-    """One tensor for prompts of any lengths, and how much of each row is padding (None: none)."""
+    """Put prompts of any lengths into one tensor; also return each row's padding (None: none)."""
     longest = max(map(len, prompts))
     padding = [longest - len(prompt) for prompt in prompts]
     padded = [[0] * short + list(prompt) for short, prompt in zip(padding, prompts, strict=True)]

@@ -1,4 +1,4 @@
-"""The reference engine: the readable model computes every forward, and can show all of it."""
+"""The reference engine: runs the reference model, where every point can be recorded."""
 
 from collections.abc import Collection
 
@@ -11,7 +11,7 @@ from oss_lab.model.past import Past
 
 
 class ReferenceEngine:
-    """Runs `model` as it is written."""
+    """Runs `model` itself."""
 
     name = "reference"
 
@@ -22,8 +22,8 @@ class ReferenceEngine:
     def device(self) -> torch.device:
         return self.model.device
 
-    def refusal(self, reads: Collection[str], writes: Collection[str]) -> None:
-        """None: it can show and change every point."""
+    def explain_refusal(self, reads: Collection[str], writes: Collection[str]) -> None:
+        """None: it serves every request."""
 
     def forward(
         self,
@@ -32,6 +32,6 @@ class ReferenceEngine:
         *,
         last: int | None = None,
         hooks: Hooks = no_hooks,
-    ) -> Float[Tensor, "batch kept vocab"]:
+    ) -> Float[Tensor, "batch last vocab"]:
         """As `Transformer.forward`."""
         return self.model(tokens, past, last=last, hooks=hooks)

@@ -1,4 +1,4 @@
-"""A request: one sequence to continue or to read, as plain data; and what makes a valid one."""
+"""A request: one sequence to continue or to read, as plain data, and the check of its values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from oss_lab.config import ModelConfig
 from oss_lab.engine.sampling import GREEDY, LARGEST_SEED, Sampling
 from oss_lab.errors import LabError
 from oss_lab.hooks.interventions.changes import Effect
-from oss_lab.hooks.points import lines_of
+from oss_lab.hooks.points import find_forward_points
 from oss_lab.hooks.selection import Selection
 
 
@@ -18,12 +18,12 @@ class Request:
 
     Attributes:
         tokens: ids of the sequence so far.
-        stop: ids that end it; the final one is part of the result.
+        stop: ids that end generation; the result includes the one that was generated.
         max_tokens: how many tokens may be generated; 0 only reads the sequence.
-        alternatives: how many of the likeliest tokens to keep at each place.
+        alternatives: how many of the most likely tokens to keep for each generated token.
         selection: what to record, if anything.
-        effects: the interventions, each with the counts of what it changed.
-        draw: which of the seed's streams of random numbers is used; row n of a batch uses n.
+        effects: the interventions, each with counts of what it changed.
+        draw: which of the seed's random streams to use; by default row n of a batch uses stream n.
     """
 
     tokens: tuple[int, ...]
@@ -33,25 +33,27 @@ class Request:
     alternatives: int = 0
     selection: Selection | None = None
     effects: tuple[Effect, ...] = ()
-    draw: int = 0
+    stream_number: int = 0
 
     @property
     def reads(self) -> frozenset[str]:
-        """The lines of the forward that it needs to see."""
-        needed = {name for each in self.effects for name in each.of_what.READS}
-        return frozenset(needed) | lines_of(self.selection.points if self.selection else ())
+        """The points that it reads, to record them or for an intervention."""
+        needed = {name for each in self.effects for name in each.intervention.READS}
+        return frozenset(needed) | find_forward_points(
+            self.selection.points if self.selection else ()
+        )
 
     @property
     def writes(self) -> frozenset[str]:
-        """The lines of the forward that it changes."""
-        return frozenset(each.of_what.writes for each in self.effects)
+        """The points that it changes."""
+        return frozenset(each.intervention.writes for each in self.effects)
 
     def check(self, config: ModelConfig, name: str = "the prompt") -> None:
-        """Raise LabError for what this model cannot do."""
+        """Raise LabError for a value that this model does not allow."""
         if self.max_tokens < 0:
             raise LabError(f"max_tokens is {self.max_tokens}; it must be 0 or more")
-        if not 0 <= self.draw <= LARGEST_SEED:
-            raise LabError(f"draw is {self.draw}; it must be 0 to 2^63-1")
+        if not 0 <= self.stream_number <= LARGEST_SEED:
+            raise LabError(f"draw is {self.stream_number}; it must be 0 to 2^63-1")
         check_tokens(self.tokens, config, name=name, spare=min(1, self.max_tokens))
         if not 0 <= self.alternatives <= config.vocab_size:
             raise LabError(
@@ -64,7 +66,7 @@ class Request:
 def check_tokens(
     tokens: Sequence[int], config: ModelConfig, *, name: str = "the sequence", spare: int = 0
 ) -> None:
-    """Raise LabError for tokens the model cannot read, `spare` places for new ones included."""
+    """Raise LabError for invalid ids, or if the tokens and `spare` more exceed the context."""
     if not len(tokens):
         raise LabError(f"{name} is empty; give it at least one token")
     if len(tokens) + spare > config.max_context_length:
@@ -77,7 +79,7 @@ def check_tokens(
             id = index(token)
         except TypeError:
             raise LabError(
-                f"{name} has {token!r} at position {place}, where a token id must be"
+                f"{name} has {token!r} at position {place}; expected a token id"
             ) from None
         if not 0 <= id < config.vocab_size:
             raise LabError(

@@ -1,8 +1,9 @@
-"""From logits to the next token of each row: temperature, filters and a random number.
+"""Samples the next token of each row from its logits: temperature, filters and a random number.
 
-A token is drawn by inverse CDF over the tokens from likely to unlikely, with one uniform number per
-token. All sums are float64. On a CPU, rows are sampled one by one with as little sorting as
-possible (`Buckets`); other devices sort all rows at once. Both keep the same tokens.
+A token is drawn by inverse CDF: tokens are ordered by probability, and one uniform random number
+selects a place in their cumulative sum. All sums are float64. On a CPU, rows are sampled one at a
+time with as little sorting as possible (`Buckets`). Other devices sort all rows together. Both ways
+keep the same tokens.
 
 The caller decides which ids may be generated, and sets the logits of the others to -inf.
 """
@@ -16,26 +17,26 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from oss_lab.engine.buckets import Buckets
-from oss_lab.engine.sampling import Draw, Sampling
+from oss_lab.engine.sampling import RandomStream, Sampling
 from oss_lab.errors import LabError
 
 
 @torch.no_grad()
 def sample(
-    logits: Float[Tensor, "row vocab"], samplings: Sequence[Sampling], draws: Sequence[Draw]
+    logits: Float[Tensor, "row vocab"], samplings: Sequence[Sampling], draws: Sequence[RandomStream]
 ) -> list[int]:
-    """The next token id of every row, by its own sampling and from its own random numbers.
+    """Sample the next token id of each row, with its own settings and random numbers.
 
-    A row at temperature 0 takes no random number, and every other row takes one.
+    A row at temperature 0 uses no random number; every other row uses exactly one.
 
     Raises:
-        LabError: the logits of a row hold NaN or +inf, or nothing but -inf.
+        LabError: the logits of a row contain NaN or +inf, or are all -inf.
     """
     if logits.device.type != "cpu":
         return _sample_together(logits, samplings, draws)
     if logits.dtype != torch.float64:
-        logits = logits.float()  # NumPy does not know bfloat16
-    _check_peaks(logits.amax(-1).tolist())  # NaN where a row holds one
+        logits = logits.float()  # NumPy has no bfloat16
+    _check_peaks(logits.amax(-1).tolist())  # NaN if the row contains one
     is_greedy = [sampling.temperature == 0 for sampling in samplings]
     ids = logits.argmax(-1).tolist() if any(is_greedy) else [0] * len(samplings)
     for n, row in enumerate(logits.detach().numpy()):
@@ -45,13 +46,13 @@ def sample(
 
 
 @torch.no_grad()
-def kept(
+def filter_tokens(
     logits: Float[Tensor, "vocab"], sampling: Sampling
 ) -> tuple[Int[Tensor, "kept"], Float[Tensor, "kept"]]:
-    """The ids that the filters leave, likeliest first, and their probabilities (float64, sum 1).
+    """The ids that pass the filters, most likely first, and their probabilities (float64, sum 1).
 
     Raises:
-        LabError: the logits hold NaN or +inf, or nothing but -inf.
+        LabError: the logits contain NaN or +inf, or are all -inf.
     """
     _check_peaks([logits.amax().item()])
     if sampling.temperature == 0:
@@ -64,27 +65,29 @@ def kept(
 
 
 def _check_peaks(peaks: list[float]) -> None:
-    """Raise LabError if the largest logit of a row shows that nothing can be drawn from it."""
+    """Raise LabError if a row's largest logit is not finite."""
     for row, peak in enumerate(peaks):
         if not math.isfinite(peak):
             whose = "the logits" if len(peaks) == 1 else f"the logits of row {row}"
-            fault = {math.inf: "hold +inf", -math.inf: "are all -inf"}.get(peak, "hold NaN")
-            raise LabError(f"{whose} {fault}; the weights or an intervention broke them")
+            fault = {math.inf: "contain +inf", -math.inf: "are all -inf"}.get(peak, "contain NaN")
+            raise LabError(f"{whose} {fault}; the weights or an intervention caused it")
 
 
 def _weigh(logits: Float[np.ndarray, "vocab"], sampling: Sampling) -> Float[np.ndarray, "vocab"]:
-    """Probabilities before any filter, relative to the largest, which is 1; float64."""
-    with np.errstate(over="ignore"):  # a small temperature may take a weight to 0
-        # Relative to the likeliest, so that no temperature above 0 can overflow all of them.
+    """Unfiltered probabilities divided by the largest one; float64."""
+    with np.errstate(over="ignore"):  # with a small temperature, a weight may become 0
+        # Subtracting the maximum keeps the largest weight at 1 for every temperature above 0.
         weights = np.subtract(logits, logits.max(), dtype=np.float64)
         weights /= sampling.temperature
     return np.exp(weights, out=weights)
 
 
-def _sample_buckets(weights: Float[np.ndarray, "vocab"], sampling: Sampling, draw: Draw) -> int:
-    """One token from weights of which the largest is 1."""
+def _sample_buckets(
+    weights: Float[np.ndarray, "vocab"], sampling: Sampling, draw: RandomStream
+) -> int:
+    """Sample one token from weights whose largest is 1."""
     buckets = Buckets(weights)
-    # Every filter leaves a prefix of the same order, so the mass that is left says which.
+    # Every filter keeps a prefix of the same order, so its mass identifies the prefix.
     left = buckets.mass
     if sampling.top_k is not None and sampling.top_k < len(weights):
         left = buckets.sum_first(sampling.top_k)
@@ -96,9 +99,9 @@ def _sample_buckets(weights: Float[np.ndarray, "vocab"], sampling: Sampling, dra
 
 
 def _sample_together(
-    logits: Float[Tensor, "row vocab"], samplings: Sequence[Sampling], draws: Sequence[Draw]
+    logits: Float[Tensor, "row vocab"], samplings: Sequence[Sampling], draws: Sequence[RandomStream]
 ) -> list[int]:
-    """What `sample` gives, on any device, with one transfer of its results."""
+    """Same as `sample`, on any device, with one transfer of the results to the CPU."""
     ids = logits.argmax(-1)
     drawn = [n for n, sampling in enumerate(samplings) if sampling.temperature > 0]
     if drawn:
@@ -106,9 +109,9 @@ def _sample_together(
         _, order, masses, counts = _sort_and_filter(logits[drawn], [samplings[n] for n in drawn])
         left = masses.gather(-1, counts - 1)
         places = torch.searchsorted(masses, numbers.to(left.device) * left, right=True)
-        # The cumulative sums of a GPU may fall by a last bit, so a place could be past the end.
+        # Cumulative sums on a GPU may decrease by one bit, so a place could be past the end.
         ids[drawn] = order.gather(-1, torch.minimum(places, counts - 1)).squeeze(-1)
-    # float64 holds every id.
+    # float64 represents every id exactly.
     chosen, peaks = torch.stack([ids.double(), logits.amax(-1).double()]).tolist()
     _check_peaks(peaks)
     return [int(id) for id in chosen]
@@ -123,8 +126,10 @@ def _sort_and_filter(
     Float[Tensor, "row vocab"],
     Int[Tensor, "row 1"],
 ]:
-    """Every row from likely to unlikely: weights (the largest is 1), ids, cumulative weights, and
-    how many tokens the filters leave."""
+    """Sort each row, most likely first, and count the tokens that pass the filters.
+
+    Returns weights (the largest is 1), ids, cumulative weights and counts.
+    """
     vocab = logits.shape[-1]
     numbers = [
         (each.temperature, min(each.top_k or vocab, vocab), each.top_p, each.min_p)
@@ -138,9 +143,9 @@ def _sort_and_filter(
     masses = weights.cumsum(-1)
     counts = top_k.long()
     target = top_p * masses.gather(-1, counts - 1)
-    # The token that reaches top_p is kept, so there always is one.
+    # The token that reaches top_p is kept too, so at least one remains.
     reach = torch.searchsorted(masses, target) + 1
     counts = torch.where(top_p < 1, torch.minimum(counts, reach), counts)
     heavy = ((weights >= min_p) & (weights > 0)).sum(-1, keepdim=True)
-    # No place to gather from may be out of bounds, even for rows of NaN.
+    # At least 1, to keep the indices in bounds even for rows of NaN.
     return weights, ids, masses, torch.minimum(counts, heavy).clamp(min=1)

@@ -1,4 +1,4 @@
-"""How tokens are sampled, and the random numbers for it."""
+"""Sampling settings, and the random numbers of each row."""
 
 import hashlib
 import math
@@ -29,7 +29,7 @@ def _to_number(value: Any) -> float:
     return value if isinstance(value, int | float) else number
 
 
-# Of each field: how it becomes a number, what it must be, and the same in words.
+# For each field: its conversion to a number, the allowed range, and that range in words.
 _FIELDS = {
     "temperature": (_to_number, lambda value: 0 <= value < math.inf, "0 or more"),
     "top_k": (_to_integer, lambda value: value >= 1, "1 or more"),
@@ -41,15 +41,16 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen; filters apply in the order of the fields, each to what the
-    one before it left.
+    """How the next token is sampled.
+
+    The filters apply in the order of the fields, each to the tokens that the previous one kept.
 
     Attributes:
-        temperature: 0 takes the likeliest token; 1 samples from the model's own distribution.
-        top_k: keep the k likeliest.
-        top_p: keep the likeliest tokens that together reach this probability.
-        min_p: keep tokens of at least this share of the likeliest one's probability.
-        seed: with the number of a row, decides its random numbers; None takes fresh ones.
+        temperature: 0 always takes the most likely token; 1 samples from the model's distribution.
+        top_k: keep the k most likely tokens.
+        top_p: keep the fewest most likely tokens that together reach this probability.
+        min_p: keep tokens with at least this fraction of the most likely token's probability.
+        seed: determines the random numbers, together with the row's number; None is random.
     """
 
     temperature: float = 1.0
@@ -76,29 +77,29 @@ class Sampling:
 GREEDY = Sampling(temperature=0.0)
 
 
-class Draw:
-    """The random numbers of one row, which it shares with no other row or seed.
+class RandomStream:
+    """The random numbers of one row; every pair of seed and row gives a different stream.
 
-    PCG64 takes all 128 bits of its key. A `torch.Generator` on a CPU uses the lower 32 bits of its
-    seed only, so hashed seeds of 100,000 rows would be likely to collide.
+    PCG64 uses all 128 bits of its key. A `torch.Generator` on a CPU uses only the lower 32 bits of
+    its seed, so the hashed seeds of 100,000 rows would be likely to collide.
     """
 
     def __init__(self, seed: int | None, row: int) -> None:
         if seed is None:
             key = secrets.token_bytes(16)
         else:
-            # Of fixed width, so that no two pairs give the same bytes.
+            # Both have a fixed width, so different pairs give different bytes.
             pair = seed.to_bytes(8, "little") + row.to_bytes(8, "little")
             key = hashlib.blake2b(pair, digest_size=16).digest()
         self._generator = np.random.Generator(np.random.PCG64(int.from_bytes(key, "little")))
 
     def uniform(self) -> float:
-        """The next random number, from 0 up to but not including 1."""
+        """Draw the next random number, from 0 up to but not including 1."""
         return self._generator.random()
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """Its place in the stream; can be restored."""
+        """The position in the stream; set it to go back there."""
         return self._generator.bit_generator.state
 
     @state.setter

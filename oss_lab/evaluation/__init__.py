@@ -1,11 +1,11 @@
-"""How often a model is right, and how much it thinks for it: `oss-lab eval`.
+"""Measure how often a model answers correctly, and how much it thinks first: `oss-lab eval`.
 
-question.py       what can be asked, and a question of a file
-grade.py          when an answer is right
-jsonl.py          a person's own questions
-aime.py, gpqa.py, mmlu.py       public files of questions; rows.py and choices.py help
-run.py            questions to outcomes, in batches
-journal.py, resume.py           outcomes kept on disk, so that a stopped run goes on
-record.py, prompts.py           replies to fixed prompts and their traces: `oss-lab record`
-report.py                       scores, their table and JSON; the figure is `plots.accuracy`
+question.py       the interface of a question, and questions read from a file
+grade.py          decides whether an answer is right
+jsonl.py          reads your own questions
+aime.py, gpqa.py, mmlu.py       read public benchmark files, with rows.py and choices.py
+run.py            asks questions in batches and yields one outcome per question
+journal.py, resume.py           store outcomes on disk, so a stopped run can resume
+record.py, prompts.py           record replies to fixed prompts with their traces: `oss-lab record`
+report.py                       scores as a table and as JSON; the figure is `plots.accuracy`
 """

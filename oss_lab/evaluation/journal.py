@@ -1,11 +1,11 @@
-"""Outcomes on disk, so that a stopped evaluation goes on where it was.
+"""Store outcomes on disk, so a stopped evaluation can resume.
 
-The first line says what is evaluated: weights, questions, sampling, limits, and the code that asks
-and grades. Each further line is an outcome, written as soon as its batch has ended. A last line
-without its newline was being written when the process was killed; it is dropped and its question
-asked again. A file whose first line is not such a one, or the beginning of it, is left alone. One
-process at a time writes a journal. Efforts are told apart line by line: what was answered at one is
-kept when all are asked for.
+The first line describes the evaluation: weights, questions, sampling, limits, and the code that
+asks and grades. Every other line is one outcome, written as soon as its batch has finished. A last
+line without a newline is incomplete because the process was killed; it is dropped, and its question
+is asked again. A file that does not start with the first line of a journal is never changed. Only
+one process at a time may write a journal. Each outcome records its effort, so the answers at one
+effort are kept when you later ask for all efforts.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from oss_lab.checkpoint.digest import checkpoint_digest
-from oss_lab.checkpoint.fields import printable
+from oss_lab.checkpoint.fields import make_printable
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError
@@ -30,18 +30,18 @@ from oss_lab.version import __version__
 FORMAT = 1
 
 Fingerprint = Mapping[str, Any]
-"""What an evaluation is of: JSON values by name. Two with equal ones may share outcomes."""
+"""What an evaluation measures: JSON values by name. Equal fingerprints may share outcomes."""
 
 
-def fingerprint(
+def build_fingerprint(
     checkpoint: Checkpoint,
     questions: Sequence[Question],
     sampling: Sampling,
     max_tokens: int,
     seed: int,
 ) -> Fingerprint:
-    """Everything that the outcomes follow from but the effort, which each of them tells."""
-    drawn = sampling.temperature > 0
+    """Everything that determines the outcomes, except the effort, which each outcome records."""
+    is_random = sampling.temperature > 0
     asked = hashlib.sha256()
     for question in questions:
         prompt = json.dumps(conversation_to_dict(question.prompt(EFFORTS[0])))
@@ -52,16 +52,16 @@ def fingerprint(
         "code": code_digest(questions),
         "checkpoint": checkpoint_digest(checkpoint),
         "questions": asked.hexdigest(),
-        "sampling": {**asdict(sampling), "seed": seed if drawn else None},
+        "sampling": {**asdict(sampling), "seed": seed if is_random else None},
         "max_tokens": max_tokens,
     }
 
 
 def code_digest(questions: Sequence[Question]) -> str:
-    """SHA-256 of the source files that ask and grade: this package, and those of the questions.
+    """SHA-256 of the source files that ask and grade: this package and those of the questions.
 
-    A journal keeps whether an answer was right, and the version stays the same while somebody works
-    on the grader: without this, marks of the old one would be printed as the new one's.
+    A journal stores whether an answer was right. The package's version stays the same while you
+    edit the grader, so without this digest old grades would be reported as new ones.
     """
     packages = {type(question).__module__.rpartition(".")[0] for question in questions}
     digest = hashlib.sha256()
@@ -73,8 +73,8 @@ def code_digest(questions: Sequence[Question]) -> str:
     return digest.hexdigest()
 
 
-def default_place(of: Fingerprint) -> Path:
-    """A file in the user's cache folder, named by the fingerprint."""
+def default_path(of: Fingerprint) -> Path:
+    """A file in the user's cache folder whose name is a hash of the fingerprint."""
     from platformdirs import user_cache_path
 
     digest = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
@@ -82,16 +82,17 @@ def default_place(of: Fingerprint) -> Path:
 
 
 class Journal:
-    """The outcomes in one file: `outcomes`, those of earlier runs first.
+    """The outcomes in one file. `outcomes` lists them, those of earlier runs first.
 
     Args:
-        fresh: forget what is there.
-        elsewhere, anew: what the caller's user can do about a file of another evaluation, or about
-            a damaged one; the end of a sentence.
+        fresh: discard the outcomes of earlier runs.
+        other_file_hint: what the user can do if the file belongs to another evaluation. It ends
+            the error message.
+        restart_hint: what the user can do if the file is damaged. It ends the error message.
 
     Raises:
         LabError: the file belongs to another evaluation, or is damaged.
-        OSError: it cannot be read or written.
+        OSError: the file cannot be read or written.
     """
 
     def __init__(
@@ -100,29 +101,29 @@ class Journal:
         of: Fingerprint,
         *,
         fresh: bool = False,
-        elsewhere: str = "name another folder with --out",
-        anew: str = "start over with --fresh",
+        other_file_hint: str = "name another folder with --out",
+        restart_hint: str = "start over with --fresh",
     ) -> None:
         self.path = path
-        self._elsewhere, self._anew = elsewhere, anew
+        self._other_file_hint, self._restart_hint = other_file_hint, restart_hint
         self.outcomes: list[Outcome] = []
         path.parent.mkdir(parents=True, exist_ok=True)
-        begun = not fresh and self._read(of)
-        self._file = path.open("a" if begun else "w", encoding="utf-8", newline="\n")
-        if not begun:
+        resumes = not fresh and self._read(of)
+        self._file = path.open("a" if resumes else "w", encoding="utf-8", newline="\n")
+        if not resumes:
             self._write({"evaluation": of})
 
     def add(self, outcome: Outcome) -> None:
-        """Write down an outcome at once."""
+        """Append an outcome to the file immediately."""
         self._write(asdict(outcome))
         self.outcomes.append(outcome)
 
-    def at(self, *efforts: Effort) -> list[Outcome]:
+    def outcomes_at(self, *efforts: Effort) -> list[Outcome]:
         """The outcomes at these efforts."""
         return [each for each in self.outcomes if each.effort in efforts]
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def __enter__(self) -> "Journal":
@@ -132,22 +133,22 @@ class Journal:
         self.close()
 
     def _write(self, value: Any) -> None:
-        self._file.write(line_of(value))
+        self._file.write(format_line(value))
         self._file.flush()
 
     def _read(self, of: Fingerprint) -> bool:
-        """Take what is there; False if there is nothing to go on from."""
+        """Read the outcomes of earlier runs; False if the file has no complete first line."""
         contents = self.path.read_bytes() if self.path.exists() else b""
         whole = contents[: contents.rfind(b"\n") + 1]
-        if not whole:  # nothing there, or killed within the first line
-            if not line_of({"evaluation": of}).encode().startswith(contents):
-                raise self._foreign()
+        if not whole:  # no file, or the process was killed while it wrote the first line
+            if not format_line({"evaluation": of}).encode().startswith(contents):
+                raise self._foreign_file_error()
             return False
         first, *lines = whole[:-1].split(b"\n")
         self._compare(first, of)
         seen = set()
         for number, line in enumerate(lines, 2):
-            outcome = self._outcome(number, line)
+            outcome = self._parse_outcome(number, line)
             if (key := (outcome.effort, outcome.index)) not in seen:
                 seen.add(key)
                 self.outcomes.append(outcome)
@@ -161,23 +162,23 @@ class Journal:
             found = json.loads(line)["evaluation"]
             names = [name for name in {**found, **of} if found.get(name) != of.get(name)]
         except (ValueError, TypeError, KeyError, RecursionError):
-            raise self._foreign() from None
+            raise self._foreign_file_error() from None
         if names:
-            what = printable(" and ".join(map(str, names)))
+            what = make_printable(" and ".join(map(str, names)))
             raise LabError(
-                f"{self.path} is of another evaluation ({what} differ); {self._elsewhere}, or"
-                f" {self._anew}"
+                f"{self.path} belongs to another evaluation ({what} differ);"
+                f" {self._other_file_hint}, or {self._restart_hint}"
             )
 
-    def _foreign(self) -> LabError:
-        return LabError(f"{self.path} is no journal of an evaluation; {self._elsewhere}")
+    def _foreign_file_error(self) -> LabError:
+        return LabError(f"{self.path} is not the journal of an evaluation; {self._other_file_hint}")
 
-    def _outcome(self, number: int, line: bytes) -> Outcome:
+    def _parse_outcome(self, number: int, line: bytes) -> Outcome:
         try:
             values = json.loads(line)
             outcome = Outcome(**{each.name: values.pop(each.name) for each in fields(Outcome)})
             counts = (outcome.index, outcome.analysis_tokens, outcome.tokens, outcome.calls)
-            sound = (
+            is_valid = (
                 not values
                 and all(type(count) is int and count >= 0 for count in counts)
                 and isinstance(outcome.name, str)
@@ -187,12 +188,12 @@ class Journal:
                 and outcome.stop in STOPS
             )
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            sound, outcome = False, None
-        if not sound or outcome is None:
-            raise LabError(f"{self.path}, line {number} is damaged; {self._anew}")
+            is_valid, outcome = False, None
+        if not is_valid or outcome is None:
+            raise LabError(f"{self.path}, line {number} is damaged; {self._restart_hint}")
         return outcome
 
 
-def line_of(value: Any) -> str:
-    """A line of the journal."""
+def format_line(value: Any) -> str:
+    """A JSON value as one line of the journal."""
     return json.dumps(value) + "\n"

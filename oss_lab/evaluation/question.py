@@ -1,7 +1,7 @@
-"""What can be asked: a prompt for each effort, a grade for the reply, an output for each call.
+"""The interface of a question: a prompt per effort, a grade for the reply, outputs for tool calls.
 
-Questions of any source are used through the protocol alone. Tools are not run: a tool's output is
-text that came with the question.
+Questions from every source are used only through the `Question` protocol. Tools are not executed: a
+tool's output is text that comes with the question.
 """
 
 from collections.abc import Sequence
@@ -16,36 +16,36 @@ from oss_lab.harmony.messages import (
     Message,
     SystemContent,
     ToolDescription,
-    function_tools,
+    make_function_tools,
 )
 from oss_lab.record.reply import ToolCall
 
 
 class Question(Protocol):
-    """One question. Its repr says everything that decides a score, as a dataclass's does: a
-    stopped run goes on only if it is the same."""
+    """One question. Its repr must contain everything that determines a score, as the repr of a
+    dataclass does: a stopped run resumes only if the repr is the same."""
 
     @property
     def name(self) -> str:
-        """The row of the table that it counts toward."""
+        """The row of the score table that it counts toward."""
         ...
 
     def prompt(self, effort: Effort) -> Conversation:
-        """What the model is given."""
+        """The conversation that the model is asked to continue."""
         ...
 
     def is_right(self, messages: Sequence[Message]) -> bool:
-        """Grade everything behind the prompt, tool outputs included."""
+        """Grade all messages after the prompt, including tool outputs."""
         ...
 
     def tool_output(self, call: ToolCall) -> str | None:
-        """What a call gets, or None if it cannot be answered."""
+        """The output for a call, or None if the call cannot be answered."""
         ...
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A function that the model may call, and the output that every call gets (None: no output)."""
+    """A function that the model may call, and the output of every call (None: no output)."""
 
     description: ToolDescription
     result: str | None = None
@@ -53,7 +53,7 @@ class Tool:
 
 @dataclass(frozen=True)
 class FileQuestion:
-    """A question of a file: text with an answer, perhaps instructions and tools."""
+    """A question from a file: a text and its answer, optionally with instructions and tools."""
 
     name: str
     text: str
@@ -62,29 +62,29 @@ class FileQuestion:
     tools: tuple[Tool, ...] = ()
 
     def prompt(self, effort: Effort) -> Conversation:
-        """System, developer where there are instructions or tools, user."""
+        """System message, developer message if there are instructions or tools, user message."""
         messages = [Message.of("system", SystemContent(reasoning_effort=effort))]
         if self.developer is not None or self.tools:
             described = [tool.description for tool in self.tools]
-            declared = function_tools(described) if described else None
+            declared = make_function_tools(described) if described else None
             messages.append(Message.of("developer", DeveloperContent(self.developer, declared)))
         return Conversation.of(*messages, Message.of("user", self.text))
 
     def is_right(self, messages: Sequence[Message]) -> bool:
-        """Whether there is a final answer and it is accepted."""
-        final = final_text(messages)
+        """Whether there is a final answer and `answer` accepts it."""
+        final = find_final_text(messages)
         return final is not None and self.answer.accepts(final)
 
     def tool_output(self, call: ToolCall) -> str | None:
-        """The result of the tool that is called, whatever the arguments."""
+        """The result of the called tool, whatever the arguments."""
         results = {f"functions.{tool.description.name}": tool.result for tool in self.tools}
         return results.get(call.name)
 
 
-def final_text(messages: Sequence[Message]) -> str | None:
+def find_final_text(messages: Sequence[Message]) -> str | None:
     """The assistant's final answer after the last tool output; None if there is none.
 
-    >>> final_text([Message.of("assistant", "4", channel="final")])
+    >>> find_final_text([Message.of("assistant", "4", channel="final")])
     '4'
     """
     spoken: list[str] = []

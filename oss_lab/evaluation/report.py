@@ -1,7 +1,7 @@
-"""What the outcomes of an evaluation come to: scores, their table and their JSON.
+"""Summarize the outcomes of an evaluation as scores, a table and JSON.
 
-Intervals are Wilson's at 95 %, over questions: they say how far another draw of questions might be
-off, not how far another checkpoint is.
+Intervals are 95% Wilson intervals over questions. They show how much a score may vary with another
+sample of questions, not with another checkpoint.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from oss_lab.analysis.statistics.shares import wilson
-from oss_lab.checkpoint.fields import printable
+from oss_lab.checkpoint.fields import make_printable
 from oss_lab.evaluation.question import Question
-from oss_lab.evaluation.run import Outcome, run
+from oss_lab.evaluation.run import Outcome, answer_questions
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import Lab
 from oss_lab.lab.options import MAX_TOKENS
@@ -25,14 +25,14 @@ ALL = "all questions"
 
 @dataclass(frozen=True)
 class Score:
-    """What the questions of one name came to at one effort.
+    """The score of all questions with one name at one effort.
 
     Attributes:
         accuracy: the share of right answers, from 0 to 1.
-        interval: of the accuracy, at 95 %.
-        mean_analysis_tokens: generated on the analysis channel, a question.
-        cut_off: replies that max_tokens or the context cut; they count as wrong.
-        calls_unanswered: replies that ended in a call without an output; they have no answer.
+        interval: the 95% interval of the accuracy.
+        mean_analysis_tokens: tokens generated on the analysis channel, per question.
+        cut_off: replies truncated by max_tokens or the context; they count as wrong.
+        calls_unanswered: replies that ended in a tool call without an output; they have no answer.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Score:
     calls_unanswered: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """Every field but the name and the effort, rounded."""
+        """Every field except the name and the effort, rounded."""
         low, high = self.interval
         return {
             "accuracy": round(self.accuracy, 4),
@@ -57,8 +57,8 @@ class Score:
         }
 
 
-def score(name: str, outcomes: Sequence[Outcome]) -> Score:
-    """One score for outcomes of one effort, of which there is at least one."""
+def build_score(name: str, outcomes: Sequence[Outcome]) -> Score:
+    """One score for the outcomes of one effort; there must be at least one."""
     n, right = len(outcomes), sum(each.right for each in outcomes)
     return Score(
         name,
@@ -72,8 +72,8 @@ def score(name: str, outcomes: Sequence[Outcome]) -> Score:
     )
 
 
-def scores(outcomes: Iterable[Outcome]) -> list[Score]:
-    """A score for each name and effort; names as they are first asked, efforts from low to high."""
+def build_scores(outcomes: Iterable[Outcome]) -> list[Score]:
+    """A score for each name and effort: names in the order asked, efforts from low to high."""
     outcomes = sorted(outcomes, key=lambda each: each.index)
     order = {name: place for place, name in enumerate(dict.fromkeys(o.name for o in outcomes))}
 
@@ -81,25 +81,27 @@ def scores(outcomes: Iterable[Outcome]) -> list[Score]:
         return order[each.name], EFFORTS.index(each.effort)
 
     groups = groupby(sorted(outcomes, key=key), key=key)
-    return [score(part[0].name, part) for part in (list(group) for _, group in groups)]
+    return [build_score(part[0].name, part) for part in (list(group) for _, group in groups)]
 
 
 def evaluate(
     lab: Lab, questions: Sequence[Question], effort: Effort, *, batch: int = 64, seed: int = 0
 ) -> list[Score]:
-    """Ask at one effort; a score for each name. Nothing is kept on disk."""
-    return scores(run(lab, questions, effort, batch=batch, max_tokens=MAX_TOKENS, seed=seed))
+    """Ask at one effort and return a score for each name. Nothing is saved to disk."""
+    return build_scores(
+        answer_questions(lab, questions, effort, batch=batch, max_tokens=MAX_TOKENS, seed=seed)
+    )
 
 
-def overall(outcomes: Iterable[Outcome]) -> list[Score]:
-    """A score over all questions for each effort, from low to high."""
+def build_overall_scores(outcomes: Iterable[Outcome]) -> list[Score]:
+    """One score over all questions for each effort, from low to high."""
     outcomes = list(outcomes)
     parts = ([each for each in outcomes if each.effort == effort] for effort in EFFORTS)
-    return [score(ALL, part) for part in parts if part]
+    return [build_score(ALL, part) for part in parts if part]
 
 
-def table(scores: Sequence[Score]) -> Table:
-    """A row a score; counts of cut replies and unanswered calls only where there are any."""
+def build_score_table(scores: Sequence[Score]) -> Table:
+    """One row per score; truncated replies and unanswered calls have a column if there are any."""
     cut, unanswered = any(s.cut_off for s in scores), any(s.calls_unanswered for s in scores)
     shown = Table()
     for column in ("questions", "effort"):
@@ -110,7 +112,7 @@ def table(scores: Sequence[Score]) -> Table:
     for each in scores:
         low, high = each.interval
         shown.add_row(
-            Text(printable(each.name)),
+            Text(make_printable(each.name)),
             each.effort,
             f"{each.n:,}",
             f"{each.accuracy:.1%}",
@@ -123,8 +125,8 @@ def table(scores: Sequence[Score]) -> Table:
 
 
 def as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """An object for each effort: its score over all questions, and `tasks`, the scores by name."""
-    rows = scores(outcomes)
+    """One object per effort: its score over all questions, and `tasks`, the scores by name."""
+    rows = build_scores(outcomes)
     return [
         {
             "effort": total.effort,
@@ -133,5 +135,5 @@ def as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
                 {"name": row.name, **row.as_json()} for row in rows if row.effort == total.effort
             ],
         }
-        for total in overall(outcomes)
+        for total in build_overall_scores(outcomes)
     ]

@@ -1,10 +1,10 @@
-"""What a journal still lacks: asks those questions only, and writes each outcome down at once."""
+"""Resume an evaluation: ask only the questions that its journal does not have yet."""
 
 from collections.abc import Collection, Iterator, Sequence
 
 from oss_lab.evaluation.journal import Journal
 from oss_lab.evaluation.question import Question
-from oss_lab.evaluation.run import Outcome, run
+from oss_lab.evaluation.run import Outcome, answer_questions
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
 
@@ -20,18 +20,18 @@ def resume(
     seed: int,
     left_out: Collection[int] = (),
 ) -> Iterator[Outcome]:
-    """Yield the outcomes at this effort that the journal lacks; it has each before it is yielded.
+    """Yield the outcomes at this effort that the journal lacks; each is saved before it is yielded.
 
     Args:
-        batch, max_tokens, seed: as run takes them; max_tokens and seed those of the journal.
+        batch, max_tokens, seed: as for `answer_questions`; seed and max_tokens as in the journal.
         left_out: indices of questions that are not asked at this effort.
 
     Raises:
-        LabError: before anything is generated, for a prompt that does not fit into the context.
+        LabError: a prompt does not fit into the context; raised before anything is generated.
         OSError: the journal cannot be written.
     """
-    done = {each.index for each in journal.at(effort)}
-    for outcome in run(
+    done = {each.index for each in journal.outcomes_at(effort)}
+    for outcome in answer_questions(
         lab,
         questions,
         effort,

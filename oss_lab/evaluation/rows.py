@@ -1,4 +1,4 @@
-"""Rows of CSV and JSONL files, each with its place for error messages."""
+"""Read rows of CSV and JSONL files, each with its line number for error messages."""
 
 import csv
 import io
@@ -11,11 +11,11 @@ from oss_lab.checkpoint.fields import parse_object
 from oss_lab.errors import LabError
 
 
-def csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """(`FILE, line N`, cells) of each row that is not blank; a row may span lines.
+def read_csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield (`FILE, line N`, cells) for each row that is not blank; a row may span several lines.
 
     Raises:
-        LabError: the file is no CSV, or not UTF-8.
+        LabError: the file is not CSV, or not UTF-8.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -32,9 +32,9 @@ def csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
         raise LabError(f"{path}, line {begin} is not CSV: {error}") from None
 
 
-def csv_records(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """(place, cells by column) of each row under the header; names are trimmed, in lower case."""
-    rows = csv_rows(path)
+def read_csv_records(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield (place, cells by column) for each row below the header, with names in lower case."""
+    rows = read_csv_rows(path)
     _, header = next(rows, ("", []))
     columns = [name.strip().lower() for name in header]
     for place, cells in rows:
@@ -43,11 +43,11 @@ def csv_records(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         yield place, dict(zip(columns, cells, strict=True))
 
 
-def jsonl_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, fields) of each line that is not blank.
+def read_jsonl_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (place, fields) for each line that is not blank.
 
     Raises:
-        LabError: a line is no JSON object.
+        LabError: a line is not a JSON object.
     """
     for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if line.strip():
@@ -58,10 +58,13 @@ def jsonl_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{path}, line {number}", fields
 
 
-def cell(record: dict[str, Any], names: tuple[str, ...], place: str) -> str:
-    """The first of these columns that there is, trimmed; refused if it is empty or not there.
+def get_cell(record: dict[str, Any], names: tuple[str, ...], place: str) -> str:
+    """The trimmed text of the first of these columns that the record has.
 
-    Numbers of a JSON record are spelt as in JSON.
+    Numbers of a JSON record are written as in JSON.
+
+    Raises:
+        LabError: the record has none of these columns, or the cell is empty.
     """
     for name in names:
         if name in record:
@@ -69,14 +72,14 @@ def cell(record: dict[str, Any], names: tuple[str, ...], place: str) -> str:
             text = found.strip() if isinstance(found, str) else json.dumps(found)
             if not text or found is None:
                 raise LabError(f"{place}: {name} is empty")
-            return unicode_text(text, f"{place}: {name}")
+            return check_unicode(text, f"{place}: {name}")
     raise LabError(f"{place} has no {' or '.join(names)}")
 
 
-def unicode_text(text: str, where: str) -> str:
-    """The same text; JSON can spell half a surrogate pair, which no tokenizer can read."""
+def check_unicode(text: str, where: str) -> str:
+    """Return the text unchanged, or raise: JSON can encode half a surrogate pair, UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise LabError(f"{where} has half of a surrogate pair, which is no character") from None
+        raise LabError(f"{where} has half of a surrogate pair, which is not a character") from None
     return text

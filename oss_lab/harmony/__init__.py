@@ -3,14 +3,14 @@
     messages   Conversation, Message, SystemContent, DeveloperContent, ToolDescription, ...
     rendering  render(conversation, encoding) -> Rendered: tokens, annotations, loss mask
     parsing    StreamParser(encoding).feed(token) -> events;  parse(tokens, encoding) -> messages
-    policies   POLICIES: which old reasoning is left out, explained
-    schemas    typescript(json_schema), the text that describes a function's arguments
+    policies   POLICIES: which earlier reasoning is left out, with explanations
+    schemas    to_typescript(json_schema), the text that describes a function's arguments
     files      conversation_from_dict, conversation_to_dict: openai-harmony's JSON
-    OpenAI     conversation_of(messages, effort=...), tool_descriptions(tools): dictionaries and
+    OpenAI     convert_messages(messages, effort=...), describe_tools(tools): dictionaries and
                Python functions
-    parity     LibraryParser: openai-harmony 0.0.8's parser, defects included
+    parity     LibraryParser: openai-harmony 0.0.8's parser, including its defects
 
-Any tiktoken `Encoding` with Harmony's special tokens will do. No torch.
+Any tiktoken `Encoding` with Harmony's special tokens works. Nothing here imports torch.
 """
 
 from oss_lab.harmony.builtin_tools import BROWSER, PYTHON
@@ -36,15 +36,15 @@ from oss_lab.harmony.messages import (
     TextContent,
     ToolDescription,
     ToolNamespace,
-    function_tools,
+    make_function_tools,
 )
-from oss_lab.harmony.openai_messages import conversation_of
+from oss_lab.harmony.openai_messages import convert_messages
 from oss_lab.harmony.parse import StreamParser, parse
 from oss_lab.harmony.policy import MODES, POLICIES
 from oss_lab.harmony.render import LAYOUTS, Annotation, Rendered, render
-from oss_lab.harmony.schema import typescript
+from oss_lab.harmony.schema import to_typescript
 from oss_lab.harmony.specials import stop_tokens
-from oss_lab.harmony.tool_forms import tool_descriptions
+from oss_lab.harmony.tool_forms import describe_tools
 from oss_lab.harmony.wire import (
     conversation_from_dict,
     conversation_to_dict,
@@ -80,15 +80,15 @@ __all__ = [
     "ToolDescription",
     "ToolNamespace",
     "conversation_from_dict",
-    "conversation_of",
     "conversation_to_dict",
+    "convert_messages",
+    "describe_tools",
     "event_to_dict",
-    "function_tools",
+    "make_function_tools",
     "message_to_dict",
     "parse",
     "plain_message",
     "render",
     "stop_tokens",
-    "tool_descriptions",
-    "typescript",
+    "to_typescript",
 ]

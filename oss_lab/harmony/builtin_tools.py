@@ -1,6 +1,6 @@
 """The two built-in tools of gpt-oss, worded as in openai-harmony 0.0.8 (Apache-2.0).
 
-These are prompts: the model was trained on exactly this text, so nothing in it may be improved.
+These are prompts: the model was trained on exactly this text, so do not edit it.
 """
 
 from __future__ import annotations

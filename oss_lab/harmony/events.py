@@ -1,7 +1,7 @@
-"""What our streaming parser tells: events, and diagnostics of a closed set of kinds.
+"""Events of our streaming parser, including diagnostics of a closed set of kinds.
 
-Token ranges are half open and count the tokens fed since the parser was made or reset. The deltas
-of a message joined are its content, always.
+Token ranges are half-open and count the tokens fed since the parser was created or reset. Joining
+the deltas of a message always gives its content.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from oss_lab.harmony.messages import Author, Message
 
 
 class DiagnosticKind(StrEnum):
-    """Everything that can be wrong with a stream; beside it, what the parser makes of it."""
+    """Everything that can be wrong with a stream. The comments say how the parser recovers."""
 
-    MISSING_START = "missing_start"  # header without <|start|>: read, the author is the assistant
-    TEXT_BETWEEN_MESSAGES = "text_between_messages"  # skipped; reported once a run
-    UNEXPECTED_STOP = "unexpected_stop"  # between messages: skipped; <|endoftext|>: ends a message
-    DOUBLE_START = "double_start"  # <|start|> inside a header: the header begins again
-    MISSING_MESSAGE_TOKEN = "missing_message_token"  # header stopped: its spare words are content
+    MISSING_START = "missing_start"  # header without <|start|>: its author is the assistant
+    TEXT_BETWEEN_MESSAGES = "text_between_messages"  # skipped; reported once per run of text
+    UNEXPECTED_STOP = "unexpected_stop"  # between messages: skipped; <|endoftext|> ends a message
+    DOUBLE_START = "double_start"  # <|start|> inside a header: the header starts over
+    MISSING_MESSAGE_TOKEN = "missing_message_token"  # stop in a header: extra words are content
     MISSING_END = "missing_end"  # <|start|> inside content: the message ends before it
-    MISSING_ROLE = "missing_role"  # the author is taken to be the assistant
+    MISSING_ROLE = "missing_role"  # the assistant is assumed to be the author
     EMPTY_CHANNEL = "empty_channel"  # <|channel|> without a name: the channel is ""
     UNKNOWN_CHANNEL = "unknown_channel"  # kept
-    DUPLICATE_CHANNEL = "duplicate_channel"  # the last one holds
-    MALFORMED_RECIPIENT = "malformed_recipient"  # `to= f`, or no `to=`: read as recipient
-    UNKNOWN_RECIPIENT = "unknown_recipient"  # not among the recipients given: kept
-    EXTRA_HEADER_WORDS = "extra_header_words"  # more words than a header has places for
+    DUPLICATE_CHANNEL = "duplicate_channel"  # the last one is used
+    MALFORMED_RECIPIENT = "malformed_recipient"  # `to= f`, or no `to=`: read as the recipient
+    UNKNOWN_RECIPIENT = "unknown_recipient"  # not in the parser's `recipients`: kept
+    EXTRA_HEADER_WORDS = "extra_header_words"  # more words than the header has fields for
     SPECIAL_IN_HEADER = "special_in_header"  # skipped
-    SPECIAL_IN_CONTENT = "special_in_content"  # its name stands in the content
+    SPECIAL_IN_CONTENT = "special_in_content"  # its name becomes part of the content
     UNKNOWN_TOKEN = "unknown_token"  # no such id: U+FFFD in content, skipped in a header
     INVALID_UTF8 = "invalid_utf8"  # U+FFFD
-    UNFINISHED_HEADER = "unfinished_header"  # the stream ended: spare words are content
-    UNFINISHED_MESSAGE = "unfinished_message"  # the stream ended: the message as far as it goes
+    UNFINISHED_HEADER = "unfinished_header"  # the stream ended: extra words are content
+    UNFINISHED_MESSAGE = "unfinished_message"  # the stream ended: the message is kept up to there
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """One more token of a header; `channel` as soon as it is one of Harmony's three."""
+    """One more token of a header. `channel` is set once it is one of Harmony's three."""
 
     text: str
     channel: str | None
@@ -48,7 +48,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The header is complete, content follows."""
+    """The header is complete; content follows."""
 
     author: Author
     channel: str | None
@@ -59,7 +59,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """New text of the open message, and the tokens that brought it."""
+    """New text of the open message, and the tokens that produced it."""
 
     text: str
     channel: str | None
@@ -78,7 +78,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """Something is wrong at `position`, and what was made of it."""
+    """Something is wrong at token `position`; `message` explains it."""
 
     kind: DiagnosticKind
     position: int
@@ -89,7 +89,7 @@ Event = Header | Start | Delta | End | Diagnostic
 
 
 def event_to_dict(event: Event) -> dict[str, Any]:
-    """An event as a JSON object, its kind under `event`; End's message is left out."""
+    """An event as a JSON object, with its type under `event`. Omits the message of `End`."""
     match event:
         case Header(text, channel, tokens):
             return {"event": "header", "text": text, "channel": channel, "tokens": tokens}

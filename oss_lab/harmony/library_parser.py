@@ -1,8 +1,9 @@
-"""openai-harmony 0.0.8's `StreamableParser`, state for state, its defects included.
+"""openai-harmony 0.0.8's `StreamableParser`, state for state, including its defects.
 
-A second opinion for whoever debugs a port: it raises on malformed streams, loses text behind
-broken UTF-8, cannot read `role:name`. Our own parser is parse.py. Not reproduced: the batch call
-and Python's type errors. Source: the library's own behavior and its `src/encoding.rs`.
+Use it to debug a port. Like the library, it raises on malformed streams, loses text after broken
+UTF-8, and cannot read `role:name`. oss_lab itself uses parse.py. Not reproduced: the batch call and
+Python's type errors. Source: the library's observed behavior and its src/encoding.rs. Error
+messages keep the library's wording.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from oss_lab.harmony.specials import (
     MESSAGE,
     START,
     STOPS,
-    specials,
+    find_special_tokens,
     token_bytes,
 )
 
 State = Literal["ExpectStart", "Header", "Content"]
 
-# Rust has two ideas of white space and the library uses both: Unicode's ends a channel name and is
-# stripped from a header's ends, words are split at five ASCII characters only.
+# Rust has two definitions of white space, and the library uses both. Unicode's ends a channel name
+# and is stripped from both ends of a header. Words are split at five ASCII characters only.
 _UNICODE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
@@ -39,7 +40,7 @@ _CHANNEL_VALUE = re.compile(f"[^<{_UNICODE_SPACE}]*")
 
 @dataclass(frozen=True, slots=True)
 class LibraryHeader:
-    """What the library reads out of a header."""
+    """What the library reads from a header."""
 
     author: Author
     channel: str | None = None
@@ -49,16 +50,16 @@ class LibraryHeader:
 
 @dataclass(slots=True)
 class LibraryParser:
-    """Feed tokens with `process`, end with `process_eos`, read the attributes in between.
+    """Feed tokens with `process`, end with `process_eos`, and read the attributes in between.
 
     Args:
         encoding: any vocabulary with Harmony's special tokens.
-        role: role of the first message if the stream begins behind `<|start|>role`.
-        strict: False closes a message whose `<|message|>` is missing at its stop token.
+        role: role of the first message, if the stream starts after `<|start|>role`.
+        strict: if False, a stop token closes a message that has no `<|message|>`.
 
     Raises (`process`, `process_eos`):
-        HarmonyError: with the library's own words; feeding may go on.
-        OverflowError: an id that is negative or does not fit 32 bits.
+        HarmonyError: in the library's wording. You can continue to feed tokens.
+        OverflowError: an id is negative or does not fit in 32 bits.
     """
 
     encoding: tiktoken.Encoding
@@ -70,7 +71,7 @@ class LibraryParser:
     messages: list[Message] = field(default_factory=list)
     _header_tokens: list[int] = field(default_factory=list)
     _content: list[str] = field(default_factory=list)
-    _pending: bytes = b""  # content bytes that have not become text yet
+    _pending: bytes = b""  # content bytes that are not decoded yet
     _broken: bool = False  # an id outside the vocabulary: the rest of the message is lost
 
     def __post_init__(self) -> None:
@@ -100,12 +101,12 @@ class LibraryParser:
         return "".join(self._content)
 
     def process(self, token: int) -> None:
-        """Take one token; O(1) but for the token that ends a header or a message."""
+        """Process one token. O(1), except for the token that ends a header or a message."""
         if not -(2**63) <= token < 2**63:
             raise OverflowError("Python int too large to convert to C long")
         if not 0 <= token < 2**32:
             raise OverflowError("out of range integral type conversion attempted")
-        names = specials(self.encoding)
+        names = find_special_tokens(self.encoding)
         is_stop = names.names.get(token) in STOPS
         self.last_content_delta = None
         if self.state == "ExpectStart":
@@ -127,7 +128,7 @@ class LibraryParser:
             self._take_content(token)
 
     def process_eos(self) -> None:
-        """End of the stream: flush an open message."""
+        """End the stream and close an open message."""
         self.last_content_delta = None
         if self.state == "Header":
             raise HarmonyError("Unexpected EOS while waiting for message header to complete")
@@ -135,7 +136,7 @@ class LibraryParser:
             self._close_content()
 
     def _header_text(self) -> str:
-        """The header with special tokens as text."""
+        """The header as text, special tokens included."""
         data = bytearray()  # bytes would be copied at every token
         for token in self._header_tokens:
             piece = _library_bytes(self.encoding, token)
@@ -163,17 +164,17 @@ class LibraryParser:
             raise HarmonyError("could not decode header") from None
         finally:
             self._header_tokens = []
-            self.state = "ExpectStart"  # where an error leaves it, the given role still pending
+            self.state = "ExpectStart"  # the state after an error; the given role stays pending
         self.header = parse_library_header(text, self.role)
         self.role = None
         self.state = "Content"
 
     def _close_header(self) -> None:
-        """Lenient only: the words behind role and channel become the content."""
+        """Not strict: the words after role and channel become the content."""
         if self.role is not None and self._header_tokens:
             text = self._header_text()
             channel, rest = _split_channel(text)
-            words = _words(rest)
+            words = _split_words(rest)
             if words[:1] == [self.role]:
                 words = words[1:]
             message = Message(Author(self.role), (TextContent(" ".join(words)),), channel)
@@ -212,14 +213,14 @@ class LibraryParser:
 
 
 def _library_bytes(encoding: tiktoken.Encoding, token: int) -> bytes | None:
-    """Token bytes; the library has one reserved token more than tiktoken's o200k_harmony."""
+    """Token bytes. The library has one more reserved token than tiktoken's o200k_harmony."""
     if token == 201088 and encoding.name == "o200k_harmony":
         return b"<|reserved_201088|>"
     return token_bytes(encoding, token)
 
 
 def _decode_once(data: bytes) -> tuple[str, bytes]:
-    """Text of the valid start and at most one replacement character; the bytes that wait."""
+    """The valid prefix as text, with at most one replacement character, and the bytes left over."""
     try:
         return data.decode(), b""
     except UnicodeDecodeError as error:
@@ -230,7 +231,7 @@ def _decode_once(data: bytes) -> tuple[str, bytes]:
 
 
 def _split_channel(text: str) -> tuple[str | None, str]:
-    """Cut the first channel marker and its value out of a header; the sides are glued."""
+    """Remove the first channel marker and its value from a header; join the rest."""
     before, marker, after = text.partition(CHANNEL)
     if not marker:
         return None, text
@@ -240,35 +241,35 @@ def _split_channel(text: str) -> tuple[str | None, str]:
     return channel, before + after[len(channel) :]
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     text = text.strip(_UNICODE_SPACE).replace(CONSTRAIN, f" {CONSTRAIN}")
     return [word for word in _ASCII_SPACES.split(text) if word]
 
 
-def _debug(text: str) -> str:
+def _escape(text: str) -> str:
     """`text` as Rust's `{:?}` prints it."""
-    return "".join(_ESCAPES.get(c) or (c if _visible(c) else f"\\u{{{ord(c):x}}}") for c in text)
+    return "".join(_ESCAPES.get(c) or (c if _is_visible(c) else f"\\u{{{ord(c):x}}}") for c in text)
 
 
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
 
 
-# Spacing marks that extend a character all the same (Unicode's Other_Grapheme_Extend).
+# Spacing marks that nevertheless extend a character (Unicode's Other_Grapheme_Extend).
 _EXTENDING = (
     "\u09be\u09d7\u0b3e\u0b57\u0bbe\u0bd7\u0cc2\u0cd5\u0cd6\u0d3e\u0d57\u0dcf\u0ddf"
     "\u302e\u302f\uff9e\uff9f"
 )
 
 
-def _visible(c: str) -> bool:
+def _is_visible(c: str) -> bool:
     extends = unicodedata.category(c) in ("Mn", "Me") or c in _EXTENDING
     return c.isprintable() and not extends
 
 
 def parse_library_header(text: str, role: Role | None) -> LibraryHeader:
-    """Read a header's text; `role` is the role given from outside, if still pending."""
+    """Read a header's text. `role` is the role that the caller gave, if it is still pending."""
     channel, rest = _split_channel(text)
-    words = _words(rest)
+    words = _split_words(rest)
     name = None
     if role is None:
         if not words:
@@ -294,6 +295,6 @@ def parse_library_header(text: str, role: Role | None) -> LibraryHeader:
             recipient, content_type = words.pop().removeprefix("to="), last
     if words:
         raise HarmonyError(
-            f'unexpected tokens remaining in message header: Some("{_debug(" ".join(words))}")'
+            f'unexpected tokens remaining in message header: Some("{_escape(" ".join(words))}")'
         )
     return LibraryHeader(Author(role, name), channel, recipient, content_type)

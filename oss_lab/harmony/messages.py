@@ -1,8 +1,8 @@
-"""What a conversation is made of: messages with an author, contents and header fields.
+"""The parts of a conversation: messages with an author, contents and header fields.
 
-Plain frozen values, no rendering and no JSON (see sections.py, render.py and wire.py). The fields
-and the defaults of `SystemContent` are those of openai-harmony 0.0.8. None means "not there"; an
-empty string is there and is rendered, exactly as the library does.
+Plain frozen values without rendering or JSON (see sections.py, render.py and wire.py). The fields
+and defaults of `SystemContent` are those of openai-harmony 0.0.8. None means that a field is
+absent; an empty string is present and is rendered, as in the library.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ IDENTITY = "You are ChatGPT, a large language model trained by OpenAI."
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who wrote a message. A tool is known by its name, e.g. `functions.get_weather`."""
+    """Who wrote a message. A tool is identified by its name, e.g. `functions.get_weather`."""
 
     role: Role
     name: str | None = None
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
-            raise HarmonyError(f"unknown role: {self.role}")
+            raise HarmonyError(f"unknown role {self.role!r}; use one of {', '.join(ROLES)}")
 
 
 @dataclass(frozen=True, slots=True)
 class TextContent:
-    """Text as it stands; it is never read for special tokens.
+    """Text, rendered unchanged; special tokens in it are not interpreted.
 
     Attributes:
-        ids: the tokens that a model wrote it as; rendered again where they spell the text.
+        ids: the tokens that the model generated for it. Rendering reuses them if they decode to
+            the text.
     """
 
     text: str
@@ -48,7 +49,7 @@ class TextContent:
 
 @dataclass(frozen=True, slots=True)
 class ChannelConfig:
-    """The channels that the system message announces."""
+    """The channels that the system message lists."""
 
     valid_channels: tuple[str, ...] = CHANNELS
     channel_required: bool = True
@@ -74,7 +75,7 @@ class ToolNamespace:
 
 @dataclass(frozen=True, slots=True)
 class ResponseFormat:
-    """A JSON schema that the final answer has to follow (`# Response Formats`)."""
+    """A JSON schema that the final answer must follow (`# Response Formats`)."""
 
     name: str
     schema: Any
@@ -83,7 +84,7 @@ class ResponseFormat:
 
 @dataclass(frozen=True, slots=True)
 class SystemContent:
-    """What the model is told about itself; the defaults carry no date, as in the library."""
+    """Content of the system message. By default it has no date, as in the library."""
 
     model_identity: str | None = IDENTITY
     reasoning_effort: Effort | None = "medium"
@@ -101,7 +102,7 @@ class SystemContent:
 
 @dataclass(frozen=True, slots=True)
 class DeveloperContent:
-    """Instructions ("system prompt" elsewhere), function tools and response formats."""
+    """Instructions (elsewhere called "system prompt"), function tools and response formats."""
 
     instructions: str | None = None
     tools: Mapping[str, ToolNamespace] | None = None
@@ -111,7 +112,7 @@ class DeveloperContent:
 Content = TextContent | SystemContent | DeveloperContent
 
 
-def function_tools(tools: Sequence[ToolDescription]) -> dict[str, ToolNamespace]:
+def make_function_tools(tools: Sequence[ToolDescription]) -> dict[str, ToolNamespace]:
     """The `functions` namespace, ready for `DeveloperContent(tools=...)`."""
     return {"functions": ToolNamespace("functions", tools=tuple(tools))}
 
@@ -151,7 +152,7 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The text contents, joined; system and developer contents are not text here."""
+        """The text contents, joined. System and developer contents are not included."""
         return "".join(part.text for part in self.content if isinstance(part, TextContent))
 
 
@@ -173,22 +174,20 @@ class Conversation:
 
 
 def with_effort(conversation: Conversation, effort: Effort) -> Conversation:
-    """The same conversation, its system message at this effort.
+    """The same conversation with this effort in its system message.
 
     Raises:
-        HarmonyError: it has no system message.
+        HarmonyError: the conversation has no system message.
     """
     parts = (part for message in conversation for part in message.content)
     if not any(isinstance(part, SystemContent) for part in parts):
-        raise HarmonyError(
-            "the conversation has no system message, which is where its effort stands"
-        )
+        raise HarmonyError("the conversation has no system message to set the effort in; add one")
 
-    def changed(message: Message) -> Message:
+    def update(message: Message) -> Message:
         content = tuple(
             replace(part, reasoning_effort=effort) if isinstance(part, SystemContent) else part
             for part in message.content
         )
         return replace(message, content=content)
 
-    return Conversation(tuple(map(changed, conversation.messages)))
+    return Conversation(tuple(map(update, conversation.messages)))

@@ -1,12 +1,12 @@
-"""OpenAI's chat messages, as dictionaries, -> a `Conversation`.
+"""Convert OpenAI's chat messages (dictionaries) to a `Conversation`.
 
-gpt-oss has one system message, which the lab writes. The texts of `system` and `developer` messages
-become its developer message, wherever they are in the list. Reasoning goes to the analysis channel,
-calls and the text beside them to commentary, the answer to final.
+gpt-oss expects one system message, which oss_lab writes. The texts of `system` and `developer`
+messages become the developer message, wherever they are in the list. Reasoning goes to the analysis
+channel, tool calls and the text next to them to commentary, the answer to final.
 
-Everything that a message says is converted or refused by name: text is the only content, and ids of
-calls are used to find the function of an output. Left out: images, audio, files, the old
-`function_call`, and the items of the Responses API.
+Every field of a message is either converted or refused by name. Text is the only content. Call ids
+are only used to find the function that an output belongs to. Left out: images, audio, files, the
+old `function_call`, and the items of the Responses API.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from oss_lab.harmony.messages import (
     Role,
     SystemContent,
     ToolDescription,
-    function_tools,
+    make_function_tools,
 )
 from oss_lab.harmony.specials import CONSTRAIN
 
@@ -38,7 +38,7 @@ _USED: dict[Role, frozenset[str]] = {
     "assistant": frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls"}),
     "tool": frozenset({"role", "content", "tool_call_id", "name"}),
 }
-_IGNORED = frozenset({"name", "annotations", "id"})  # the text says the same without them
+_IGNORED = frozenset({"name", "annotations", "id"})  # they do not change the rendered text
 _ADVICE = {
     "function_call": "write it as `tool_calls`",
     "refusal": "move its text to `content`",
@@ -47,7 +47,7 @@ _ADVICE = {
 }
 
 
-def conversation_of(
+def convert_messages(
     messages: Sequence[Mapping[str, Any]],
     *,
     effort: Effort,
@@ -58,27 +58,27 @@ def conversation_of(
     """Convert messages in the form of OpenAI's chat completions.
 
     `name` (except a tool's), `id`, `annotations` and empty fields are ignored. Special tokens in
-    texts stay text.
+    the text stay text.
 
-    >>> said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}]
-    >>> [message.role for message in conversation_of(said, effort="low")]
+    >>> chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}]
+    >>> [message.role for message in convert_messages(chat, effort="low")]
     ['system', 'developer', 'user']
 
     Args:
         date: the current date, for the system message.
-        instructions: follow the texts of the system and developer messages, after a blank line.
-        tools: go into the developer message; `tool_descriptions` converts other forms.
+        instructions: appended to the texts of system and developer messages, after a blank line.
+        tools: listed in the developer message; `describe_tools` converts other forms.
 
     Raises:
-        HarmonyError: one sentence that names the message and the field that cannot be converted.
+        HarmonyError: a message cannot be converted; the error names the message and the field.
     """
     if not isinstance(messages, Sequence) or isinstance(messages, str | bytes):
-        raise HarmonyError(f"expected a list of messages, got {_kind(messages)}")
+        raise HarmonyError(f"expected a list of messages, got {_type(messages)}")
     if not messages:
         raise HarmonyError("the list of messages is empty; give at least one message")
     for what, value in (("date", date), ("instructions", instructions)):
         if value is not None:
-            _string(value, what)
+            _check_string(value, what)
     _check_tools(tools)
     system = SystemContent(reasoning_effort=effort, conversation_start_date=date)
     reader = _Reader()
@@ -89,7 +89,7 @@ def conversation_of(
     if texts or tools:
         content = DeveloperContent(
             "\n\n".join(filter(None, texts)) if texts else None,
-            function_tools(tools) if tools else None,
+            make_function_tools(tools) if tools else None,
         )
         opening.append(Message.of("developer", content))
     return Conversation.of(*opening, *reader.messages)
@@ -97,17 +97,17 @@ def conversation_of(
 
 def _check_tools(tools: Sequence[ToolDescription]) -> None:
     if not isinstance(tools, Sequence) or isinstance(tools, str | bytes):
-        raise HarmonyError(f"expected a list of tools, got {_kind(tools)}")
+        raise HarmonyError(f"expected a list of tools, got {_type(tools)}")
     for i, tool in enumerate(tools):
         if not isinstance(tool, ToolDescription):
             raise HarmonyError(
-                f"tools[{i}] must be a ToolDescription, not {_kind(tool)}; convert the list with"
-                " `tool_descriptions`"
+                f"tools[{i}] must be a ToolDescription, not {_type(tool)}; convert the list with"
+                " `describe_tools`"
             )
 
 
 class _Call(NamedTuple):
-    """A call that waits for its output; `function` includes the namespace."""
+    """A tool call without an output yet; `function` includes the namespace."""
 
     id: str | None
     function: str
@@ -116,7 +116,7 @@ class _Call(NamedTuple):
 
 @dataclass(slots=True)
 class _Reader:
-    """Converts one message after another and remembers the calls."""
+    """Converts messages in order and keeps track of the calls."""
 
     messages: list[Message] = field(default_factory=list)
     instructions: list[str] = field(default_factory=list)
@@ -127,38 +127,38 @@ class _Reader:
         where = f"messages[{number}]"
         if not isinstance(message, Mapping):
             raise HarmonyError(
-                f"{where} must be a dictionary, not {_kind(message)}; an object of OpenAI's"
-                " package becomes one by `.model_dump()`"
+                f"{where} must be a dictionary, not {_type(message)}; convert an object of OpenAI's"
+                " package with `.model_dump()`"
             )
-        role = _role(message, where)
+        role = _read_role(message, where)
         _check_keys(message, _USED[role] | _IGNORED, where, f"a message of role {role!r}")
         if role == "assistant":
             self._read_assistant(message, number, where)
         elif role == "tool":
-            function = self._answered_function(message, where)
-            text = _content(message, where)
+            function = self._find_called_function(message, where)
+            text = _read_content(message, where)
             self._add(role, text, name=function, channel="commentary", recipient="assistant")
         elif role == "user":
-            self._add(role, _content(message, where))
+            self._add(role, _read_content(message, where))
         else:
-            self.instructions.append(_content(message, where))
+            self.instructions.append(_read_content(message, where))
 
     def _add(self, role: Role, text: str, **header: str) -> None:
         self.messages.append(Message.of(role, text, **header))
 
     def _read_assistant(self, message: Mapping[str, Any], number: int, where: str) -> None:
-        """Reasoning, then what is said, then the calls."""
-        reasoning = _reasoning(message, where)
+        """Reasoning, then the text, then the calls."""
+        reasoning = _read_reasoning(message, where)
         calls = message.get("tool_calls")
         if calls is None:
             calls = []
         elif not isinstance(calls, list | tuple):
-            raise HarmonyError(f"{where}.tool_calls must be a list, not {_kind(calls)}")
+            raise HarmonyError(f"{where}.tool_calls must be a list, not {_type(calls)}")
         if reasoning:
             self._add("assistant", reasoning, channel="analysis")
         silent = message.get("content") is None and bool(reasoning or calls)
-        text = "" if silent else _content(message, where)
-        if text or not (reasoning or calls):  # beside reasoning or calls, "" means nothing said
+        text = "" if silent else _read_content(message, where)
+        if text or not (reasoning or calls):  # next to reasoning or calls, "" means no text
             self._add("assistant", text, channel="commentary" if calls else "final")
         for i, call in enumerate(calls):
             self._read_call(call, number, f"{where}.tool_calls[{i}]")
@@ -171,64 +171,66 @@ class _Reader:
             raise HarmonyError(f"{where}.type is {kind!r}; only 'function' can be converted")
         identifier = call.get("id")
         if identifier is not None:
-            _string(identifier, f"{where}.id")
+            _check_string(identifier, f"{where}.id")
             if any(other.id == identifier for other in self.waiting):
                 raise HarmonyError(
-                    f"{where}.id is {identifier!r}, the id of another call that waits for its"
-                    " output; give each call its own id"
+                    f"{where}.id is {identifier!r}, the id of an earlier call that has no output"
+                    " yet; give each call a different id"
                 )
-            self.answered.discard(identifier)  # some servers count from 0 again in each reply
-        function = _required(call, "function", where)
+            self.answered.discard(identifier)  # some servers restart their ids at 0 in each reply
+        function = _get_required(call, "function", where)
         where = f"{where}.function"
         _check_mapping(function, where)
         _check_keys(function, {"name", "arguments"}, where, "a function")
-        name = _function_name(_required(function, "name", where), f"{where}.name")
-        arguments = _required(function, "arguments", where)
+        name = _read_function_name(_get_required(function, "name", where), f"{where}.name")
+        arguments = _get_required(function, "arguments", where)
         if not isinstance(arguments, str):
             raise HarmonyError(
-                f"{where}.arguments must be a string, not {_kind(arguments)}; encode it with"
+                f"{where}.arguments must be a string, not {_type(arguments)}; encode it with"
                 " `json.dumps`"
             )
-        _string(arguments, f"{where}.arguments")
+        _check_string(arguments, f"{where}.arguments")
         self.waiting.append(_Call(identifier, name, number))
         kind = f"{CONSTRAIN}json"
         self._add("assistant", arguments, channel="commentary", recipient=name, content_type=kind)
 
-    def _answered_function(self, message: Mapping[str, Any], where: str) -> str:
+    def _find_called_function(self, message: Mapping[str, Any], where: str) -> str:
         """The function whose output this message is, found by the call's id or else by name."""
         identifier, name = message.get("tool_call_id"), message.get("name")
         if name is not None:
-            name = _function_name(name, f"{where}.name")
+            name = _read_function_name(name, f"{where}.name")
         if identifier is None:
             if name is None:
                 raise HarmonyError(
                     f"{where} is missing the field `tool_call_id`; give the id of the call that it"
-                    " answers"
+                    " responds to"
                 )
             self._close_by_name(name)
             return name
-        call = self._find(_string(identifier, f"{where}.tool_call_id"), where)
+        call = self._find(_check_string(identifier, f"{where}.tool_call_id"), where)
         if name not in (None, call.function):
             raise HarmonyError(
                 f"{where}.name is {message['name']!r}, but the call {identifier!r} is to"
-                f" {call.function!r}; remove the name or correct it"
+                f" {call.function!r}; remove or correct the name"
             )
         self.waiting.remove(call)
         self.answered.add(identifier)
         return call.function
 
     def _find(self, identifier: str, where: str) -> _Call:
-        """The waiting call of this id; outputs of one function have to be in its calls' order."""
+        """The open call with this id. Outputs of one function must be in the order of its calls."""
         where = f"{where}.tool_call_id is {identifier!r}"
         for call in self.waiting:
             if call.id == identifier:
                 break
         else:
             if identifier in self.answered:
-                raise HarmonyError(f"{where}, a call that already has its output; remove one")
-            raise HarmonyError(f"{where}, which no call before it has; add the call or correct it")
+                raise HarmonyError(f"{where}, but that call already has an output; remove one")
+            raise HarmonyError(
+                f"{where}, but no earlier call has this id; add the call or correct it"
+            )
         same = (each for each in self.waiting if each[1:] == call[1:])
-        if next(same) is not call:  # Harmony has no ids: only the order pairs them
+        if next(same) is not call:  # Harmony has no call ids, only an order
             raise HarmonyError(
                 f"{where}, but an earlier call to {call.function!r} has no output yet; put the"
                 " outputs in the order of the calls"
@@ -236,7 +238,7 @@ class _Reader:
         return call
 
     def _close_by_name(self, function: str) -> None:
-        """Mark as answered the first call to this function in the last message that has one."""
+        """Close the first open call to this function in the last message that has one."""
         calls = [call for call in self.waiting if call.function == function]
         if calls:
             call = next(each for each in calls if each.message == calls[-1].message)
@@ -245,17 +247,17 @@ class _Reader:
                 self.answered.add(call.id)
 
 
-def _role(message: Mapping[str, Any], where: str) -> Role:
-    role = _required(message, "role", where)
+def _read_role(message: Mapping[str, Any], where: str) -> Role:
+    role = _get_required(message, "role", where)
     if not isinstance(role, str) or role not in ROLES:
         raise HarmonyError(f"{where}.role is {role!r}; use one of {', '.join(ROLES)}")
     return cast(Role, role)
 
 
-def _reasoning(message: Mapping[str, Any], where: str) -> str:
-    """The reasoning, "" for none; servers give it under two names, sometimes under both."""
+def _read_reasoning(message: Mapping[str, Any], where: str) -> str:
+    """The reasoning, or "". Servers send it under one of two names, or under both."""
     found = {
-        key: _string(message[key], f"{where}.{key}")
+        key: _check_string(message[key], f"{where}.{key}")
         for key in ("reasoning_content", "reasoning")
         if message.get(key) is not None
     }
@@ -267,48 +269,48 @@ def _reasoning(message: Mapping[str, Any], where: str) -> str:
     return texts.pop() if texts else ""
 
 
-def _content(message: Mapping[str, Any], where: str) -> str:
-    content = _required(message, "content", where)
+def _read_content(message: Mapping[str, Any], where: str) -> str:
+    content = _get_required(message, "content", where)
     where = f"{where}.content"
     if isinstance(content, str):
-        return _string(content, where)
+        return _check_string(content, where)
     if content is None:
-        raise HarmonyError(f"{where} is null; give its text")
+        raise HarmonyError(f"{where} is null; give a string or a list of text parts")
     if not isinstance(content, list | tuple):
         raise HarmonyError(
-            f"{where} must be a string or a list of text parts, not {_kind(content)}"
+            f"{where} must be a string or a list of text parts, not {_type(content)}"
         )
     if not content:
         raise HarmonyError(f"{where} is an empty list; give a string or a list of text parts")
-    return "".join(_part(part, f"{where}[{i}]") for i, part in enumerate(content))
+    return "".join(_read_part(part, f"{where}[{i}]") for i, part in enumerate(content))
 
 
-def _part(part: Any, where: str) -> str:
+def _read_part(part: Any, where: str) -> str:
     _check_mapping(part, where)
-    kind = _required(part, "type", where)
+    kind = _get_required(part, "type", where)
     if not isinstance(kind, str) or kind != "text":
         raise HarmonyError(f"{where}.type is {kind!r}; only parts of type 'text' can be converted")
     _check_keys(part, {"type", "text", "annotations"}, where, "a text part")
-    return _string(_required(part, "text", where), f"{where}.text")
+    return _check_string(_get_required(part, "text", where), f"{where}.text")
 
 
-def _function_name(name: Any, where: str) -> str:
-    """The name with its namespace; a header could not carry what is refused here."""
-    bare = _string(name, where).removeprefix(NAMESPACE)
+def _read_function_name(name: Any, where: str) -> str:
+    """The name with its namespace. Refuses a name that a message header cannot hold."""
+    bare = _check_string(name, where).removeprefix(NAMESPACE)
     if bare.split() != [bare]:
-        raise HarmonyError(f"{where} is {name!r}; use a name without white space")
+        raise HarmonyError(f"{where} is {name!r}; use a name without whitespace")
     if bare in ROLES:
-        raise HarmonyError(f"{where} is {name!r}, which is a role; rename the function")
+        raise HarmonyError(f"{where} is {name!r}, the name of a role; rename the function")
     return NAMESPACE + bare
 
 
-def _check_keys(data: Mapping[str, Any], known: AbstractSet[str], where: str, carrier: str) -> None:
-    """Refuse keys that hold something and are not converted."""
+def _check_keys(data: Mapping[str, Any], known: AbstractSet[str], where: str, what: str) -> None:
+    """Refuse keys that have a value and are not converted."""
     for key, value in data.items():
         if key not in known and not _is_empty(value):
             advice = _ADVICE.get(key, "remove it")
             raise HarmonyError(
-                f"{where} has the key {key!r}, which cannot be converted in {carrier}; {advice}"
+                f"{where} has the key {key!r}, which cannot be converted in {what}; {advice}"
             )
 
 
@@ -318,27 +320,27 @@ def _is_empty(value: Any) -> bool:
 
 def _check_mapping(value: Any, where: str) -> None:
     if not isinstance(value, Mapping):
-        raise HarmonyError(f"{where} must be a dictionary, not {_kind(value)}")
+        raise HarmonyError(f"{where} must be a dictionary, not {_type(value)}")
 
 
-def _required(data: Mapping[str, Any], key: str, where: str) -> Any:
+def _get_required(data: Mapping[str, Any], key: str, where: str) -> Any:
     if key not in data:
         raise HarmonyError(f"{where} is missing the field `{key}`; add it")
     return data[key]
 
 
-def _string(value: Any, where: str) -> str:
+def _check_string(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise HarmonyError(f"{where} must be a string, not {_kind(value)}")
+        raise HarmonyError(f"{where} must be a string, not {_type(value)}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
         raise HarmonyError(
-            f"{where} has a lone surrogate at character {error.start}, which UTF-8 cannot hold;"
+            f"{where} has a lone surrogate at character {error.start}, which UTF-8 cannot encode;"
             " remove it"
         ) from None
     return value
 
 
-def _kind(value: Any) -> str:
+def _type(value: Any) -> str:
     return "null" if value is None else type(value).__name__

@@ -1,9 +1,10 @@
 """Tokens -> events, one token at a time: the parser that chat, generation and traces use.
 
-In its default mode it never raises: whatever the stream holds, it goes on and reports a typed
-diagnostic with the token's position. Strict mode raises instead. O(1) per token, but for the token
-that completes a header or a message. It reads what render.py writes, in both layouts; it knows no
-model and decides nothing about tools. For openai-harmony's own behavior see library_parser.py.
+By default the parser never raises: whatever the stream contains, it continues and reports a typed
+diagnostic with the token's position. In strict mode it raises instead. Each token takes O(1) time,
+except the one that completes a header or a message. The parser reads both layouts that render.py
+writes. It needs no model and does not act on tool calls. For openai-harmony's behavior see
+library_parser.py.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tiktoken
 from oss_lab.errors import HarmonyError
 from oss_lab.harmony.events import Delta, Diagnostic, End, Event, Header, Start
 from oss_lab.harmony.events import DiagnosticKind as Kind
-from oss_lab.harmony.header import HeaderFields, read_header, split_unfinished
+from oss_lab.harmony.header import HeaderFields, parse_header, split_unfinished
 from oss_lab.harmony.messages import CHANNELS, ROLES, Message, Role, TextContent
 from oss_lab.harmony.specials import (
     CHANNEL,
@@ -25,29 +26,29 @@ from oss_lab.harmony.specials import (
     MESSAGE,
     START,
     STOPS,
-    specials,
+    find_special_tokens,
     token_bytes,
 )
 
 State = Literal["ExpectStart", "Header", "Content"]
-_LONGEST_CHANNEL = 16  # bytes behind <|channel|> that are looked at for an early channel
+_LONGEST_CHANNEL = 16  # bytes after <|channel|> searched for a known channel name
 
 
 class StreamParser:
-    """A streaming parser: `feed` it tokens, take the events that they bring, then `finish`.
+    """A streaming parser: `feed` it tokens, use the events it returns, then call `finish`.
 
     Args:
         encoding: any vocabulary with Harmony's special tokens.
-        role: author of the first message if the stream begins behind `<|start|>role`, as what
-            the model generates does; None for a stream that begins with `<|start|>`.
-        strict: raise `HarmonyError` at the first thing that is wrong, instead of this call's
-            events. The parser has recovered by then: feeding may go on.
-        recipients: the tools there are; others are reported. None: anything goes.
+        role: author of the first message, if the stream starts after `<|start|>role` (as model
+            output does). None for a stream that starts with `<|start|>`.
+        strict: raise `HarmonyError` at the first problem instead of returning this call's events.
+            The parser has recovered by then, so you can continue to feed it.
+        recipients: the available tools; other recipients are reported. None allows any.
 
     Attributes:
         messages: the finished messages.
         diagnostics: all diagnostics so far.
-        state: what comes next, `ExpectStart`, `Header` or `Content`.
+        state: what is expected next: `ExpectStart`, `Header` or `Content`.
         position: number of tokens fed.
     """
 
@@ -60,20 +61,20 @@ class StreamParser:
         recipients: Collection[str] | None = None,
     ) -> None:
         if role is not None and role not in ROLES:
-            raise HarmonyError(f"unknown role: {role}")
+            raise HarmonyError(f"unknown role {role!r}; use one of {', '.join(ROLES)}")
         self.strict = strict
         self._encoding = encoding
-        self._names = specials(encoding).names
+        self._names = find_special_tokens(encoding).names
         self._recipients = recipients
         self.reset(role)
 
     def reset(self, role: Role | None = "assistant") -> None:
-        """Forget everything and begin a new stream."""
+        """Forget everything and start a new stream."""
         self.messages: list[Message] = []
         self.diagnostics: list[Diagnostic] = []
         self.position = 0
         self._events: list[Event] = []
-        self._raised = 0  # diagnostics that strict mode has already raised for
+        self._raised = 0  # number of diagnostics that strict mode has already raised
         self._skipping = False  # inside a run of text between messages
         self._open: HeaderFields | None = None
         self._begin_header(role)
@@ -81,7 +82,7 @@ class StreamParser:
 
     @property
     def role(self) -> Role | None:
-        """Author's role of the open message, or of the header if it was given."""
+        """Role of the open message, or the given role while its header is being read."""
         return self._open.author.role if self._open else self._role
 
     @property
@@ -98,48 +99,48 @@ class StreamParser:
 
     @property
     def content(self) -> str:
-        """Text of the open message so far (joined anew at each call)."""
+        """Text of the open message so far (joined again on each access)."""
         return "".join(self._text)
 
     def feed(self, tokens: int | Iterable[int]) -> list[Event]:
-        """Take one token or several; returns what they brought."""
+        """Process one token or several; returns the events that they cause."""
         for token in (tokens,) if isinstance(tokens, int) else tokens:
             if self.state == "Content":
-                self._content(int(token))
+                self._feed_content(int(token))
             elif self.state == "Header":
-                self._header(int(token))
+                self._feed_header(int(token))
             else:
-                self._outside(int(token))
+                self._feed_outside(int(token))
             self.position += 1
             self._raise_if_strict()
         return self._take_events()
 
     def finish(self) -> list[Event]:
-        """The stream is over: an open header or message is closed as far as it goes."""
+        """End the stream: close an open header or message with what it has so far."""
         if self.state == "Header" and self.position > self._header_from:
             self._report(Kind.UNFINISHED_HEADER, "the stream ended inside a header")
             self._close_header(None)
         elif self.state == "Content":
             self._report(Kind.UNFINISHED_MESSAGE, "the stream ended inside a message")
-            self._end(None)
+            self._end_message(None)
         self.state = "ExpectStart"
         self._raise_if_strict()
         return self._take_events()
 
     # Between messages
 
-    def _outside(self, token: int) -> None:
+    def _feed_outside(self, token: int) -> None:
         name = self._names.get(token)
         if name == START:
             self._begin_header(None)
         elif name in (CHANNEL, MESSAGE):
-            self._report(Kind.MISSING_START, f"{name} without {START}; taken as the assistant's")
+            self._report(Kind.MISSING_START, f"{name} without {START}; the assistant is assumed")
             self._begin_header("assistant")
-            self._header(token)
+            self._feed_header(token)
         elif name in STOPS or name == ENDOFTEXT:
-            self._report(Kind.UNEXPECTED_STOP, f"{name} between messages")
+            self._report(Kind.UNEXPECTED_STOP, f"{name} between messages; skipped")
         elif not self._skipping:
-            self._report(Kind.TEXT_BETWEEN_MESSAGES, f"token {token} between messages")
+            self._report(Kind.TEXT_BETWEEN_MESSAGES, f"token id {token} between messages; skipped")
             self._skipping = True
             return
         else:
@@ -156,9 +157,9 @@ class StreamParser:
         self._early: str | None = None
         self._text: list[str] = []
         self._ids: list[int] = []  # of the content
-        self._pending = b""  # content bytes that are not text yet: the start of a character
+        self._pending = b""  # content bytes of an incomplete character
 
-    def _header(self, token: int) -> None:
+    def _feed_header(self, token: int) -> None:
         name = self._names.get(token)
         if name is None:
             data = token_bytes(self._encoding, token)
@@ -173,33 +174,33 @@ class StreamParser:
             self._parts.append((name, bytearray()))
             self._header_event(name)
         elif name == START:
-            self._report(Kind.DOUBLE_START, f"{START} inside a header, which begins again")
+            self._report(Kind.DOUBLE_START, f"{START} inside a header; the header starts over")
             self._begin_header(None)
         elif name in STOPS or name == ENDOFTEXT:
-            self._report(Kind.MISSING_MESSAGE_TOKEN, f"{name} inside a header, no {MESSAGE}")
+            self._report(Kind.MISSING_MESSAGE_TOKEN, f"{name} inside a header, before {MESSAGE}")
             self._close_header(name)
         else:
-            self._report(Kind.SPECIAL_IN_HEADER, f"{name} inside a header")
+            self._report(Kind.SPECIAL_IN_HEADER, f"{name} inside a header; skipped")
 
     def _header_event(self, text: str) -> None:
         marker, data = self._parts[-1]
-        if marker == CHANNEL:  # known as soon as its first word is, and told from then on
+        if marker == CHANNEL:  # reported as soon as its first word is known
             words = data[:_LONGEST_CHANNEL].decode(errors="replace").split(None, 1)
             self._early = words[0] if words and words[0] in CHANNELS else None
         self._events.append(Header(text, self._early, (self.position, self.position + 1)))
 
-    def _read_parts(self) -> list[tuple[str | None, str]]:
+    def _decode_parts(self) -> list[tuple[str | None, str]]:
         return [(marker, data.decode(errors="replace")) for marker, data in self._parts]
 
     def _open_message(self) -> None:
-        self._start(read_header(self._read_parts(), self._role), self.position + 1)
+        self._start_message(parse_header(self._decode_parts(), self._role), self.position + 1)
 
-    def _start(self, header: HeaderFields, end: int) -> None:
+    def _start_message(self, header: HeaderFields, end: int) -> None:
         for kind, message in header.problems:
             self._report(kind, message)
         known = self._recipients
         if known is not None and header.recipient and header.recipient not in known:
-            self._report(Kind.UNKNOWN_RECIPIENT, f"there is no recipient {header.recipient!r}")
+            self._report(Kind.UNKNOWN_RECIPIENT, f"unknown recipient {header.recipient!r}")
         self._open, self._role = header, None
         self._content_from = end  # first content token that no delta covers yet
         self.state = "Content"
@@ -214,19 +215,19 @@ class StreamParser:
         )
 
     def _close_header(self, stop: str | None) -> None:
-        """No `<|message|>` will come: spare words of the header are the content."""
-        parts, text = split_unfinished(self._read_parts(), self._role)
+        """Close a header that has no `<|message|>`; its extra words become the content."""
+        parts, text = split_unfinished(self._decode_parts(), self._role)
         if text or any(marker or words for marker, words in parts):
-            begun = self._header_from
-            self._start(read_header(parts, self._role), self.position)
-            self._content_from = begun
-            self._add(text, self.position)
-            self._end(stop)
+            first = self._header_from
+            self._start_message(parse_header(parts, self._role), self.position)
+            self._content_from = first
+            self._add_text(text, self.position)
+            self._end_message(stop)
         self.state, self._role = "ExpectStart", None
 
     # Inside content
 
-    def _content(self, token: int) -> None:
+    def _feed_content(self, token: int) -> None:
         name = self._names.get(token)
         self._ids.append(token)
         if name is None:
@@ -234,25 +235,25 @@ class StreamParser:
             if data is None:
                 self._report(Kind.UNKNOWN_TOKEN, f"id {token} is not in the vocabulary")
                 self._flush()
-                self._add("\ufffd")
+                self._add_text("\ufffd")
             else:
-                self._add(self._decode(data))
+                self._add_text(self._decode(data))
         elif name in STOPS:
-            self._end(name)
+            self._end_message(name)
         elif name == ENDOFTEXT:
-            self._report(Kind.UNEXPECTED_STOP, f"{name} ends the message")
-            self._end(name)
+            self._report(Kind.UNEXPECTED_STOP, f"{name} inside a message; the message ends here")
+            self._end_message(name)
         elif name == START:
-            self._report(Kind.MISSING_END, f"{START} inside a message, which ends here")
-            self._end(None)
+            self._report(Kind.MISSING_END, f"{START} inside a message; the message ends here")
+            self._end_message(None)
             self._begin_header(None)
         else:
-            self._report(Kind.SPECIAL_IN_CONTENT, f"{name} inside a message, kept as text")
+            self._report(Kind.SPECIAL_IN_CONTENT, f"{name} inside a message; kept as text")
             self._flush()
-            self._add(name)
+            self._add_text(name)
 
     def _decode(self, data: bytes) -> str:
-        """Text that is certain after `data`; the start of an unfinished character waits."""
+        """The text that `data` completes. An incomplete character waits for the next bytes."""
         data, text = self._pending + data, ""
         self._pending = b""
         while data:
@@ -263,19 +264,19 @@ class StreamParser:
                 if error.reason == "unexpected end of data":
                     self._pending = data[error.start :]
                     return text
-                self._report(Kind.INVALID_UTF8, "bytes that are not UTF-8")
+                self._report(Kind.INVALID_UTF8, "bytes that are not UTF-8; replaced by U+FFFD")
                 text += "\ufffd"
                 data = data[error.end :]
         return text
 
     def _flush(self) -> None:
-        """A character that will not be finished becomes U+FFFD, in the delta as in the content."""
+        """Replace an incomplete character by U+FFFD, in the delta and in the content."""
         if self._pending:
-            self._report(Kind.INVALID_UTF8, "a character that is cut short")
+            self._report(Kind.INVALID_UTF8, "an incomplete UTF-8 character; replaced by U+FFFD")
             self._pending = b""
-            self._add("\ufffd", self.position)
+            self._add_text("\ufffd", self.position)
 
-    def _add(self, text: str, end: int | None = None) -> None:
+    def _add_text(self, text: str, end: int | None = None) -> None:
         assert self._open is not None
         if text:
             end = self.position + 1 if end is None else end
@@ -285,11 +286,11 @@ class StreamParser:
             )
             self._content_from = end
 
-    def _end(self, stop: str | None) -> None:
+    def _end_message(self, stop: str | None) -> None:
         assert self._open is not None
         self._flush()
-        written = self._ids if stop is None else self._ids[:-1]
-        header, content = self._open, (TextContent(self.content, tuple(written)),)
+        content_ids = self._ids if stop is None else self._ids[:-1]
+        header, content = self._open, (TextContent(self.content, tuple(content_ids)),)
         message = Message(
             header.author, content, header.channel, header.recipient, header.content_type
         )
@@ -323,7 +324,7 @@ def parse(
     role: Role | None = None,
     strict: bool = False,
 ) -> list[Message]:
-    """All messages of a finished stream, an unfinished one at its end included."""
+    """All messages of a stream, including an unfinished one at its end."""
     parser = StreamParser(encoding, role, strict)
     parser.feed(tokens)
     parser.finish()

@@ -1,9 +1,8 @@
-"""Which old reasoning is left out of a rendering: four named policies.
+"""Which earlier reasoning is left out of a rendering: four named policies.
 
-The chain of thought of a finished turn is not shown to the model again. Where exactly "finished"
-begins differs between OpenAI's guide, its library and Hugging Face's chat template, so each rule
-has a name here and a sentence that explains it. No policy removes anything but messages on the
-analysis channel.
+The chain of thought of a finished turn is not shown to the model again. OpenAI's guide, its library
+and Hugging Face's chat template disagree about when a turn is finished. Each of their rules has a
+name and an explanation here. A policy only removes messages on the analysis channel.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 @dataclass(frozen=True, slots=True)
 class AnalysisPolicy:
-    """A rule and its explanation; `dropped(messages, mode)` gives indices into `messages`."""
+    """A rule and its explanation. `find_dropped(messages, mode)` returns indices of `messages`."""
 
     name: PolicyName
     explanation: str
-    dropped: Callable[[Sequence[Message], Mode], frozenset[int]]
+    find_dropped: Callable[[Sequence[Message], Mode], frozenset[int]]
 
 
 def is_final(message: Message) -> bool:
-    """Whether this is the assistant's answer."""
+    """Whether this message is the assistant's answer."""
     return message.role == "assistant" and message.channel == "final"
 
 
@@ -38,10 +37,10 @@ def _is_call(message: Message) -> bool:
     return message.role == "assistant" and message.recipient not in (None, "all")
 
 
-def turn_start(messages: Sequence[Message], index: int) -> int:
-    """Where the turn of message `index` begins: after the last message from outside it.
+def find_turn_start(messages: Sequence[Message], index: int) -> int:
+    """Index at which the turn of message `index` starts.
 
-    A turn is what the model does between two inputs: its own messages and its tools' answers.
+    A turn is everything between two inputs to the model: its messages and its tools' outputs.
     """
     while index > 0 and messages[index - 1].role in ("assistant", "tool"):
         index -= 1
@@ -57,8 +56,8 @@ def _library(messages: Sequence[Message], mode: Mode) -> frozenset[int]:
 
 
 def _spec(messages: Sequence[Message], mode: Mode) -> frozenset[int]:
-    # In training the last turn is the target, still open at the time it is produced.
-    end = turn_start(messages, len(messages)) if mode == "training" else len(messages)
+    # In training, the last turn is the target. It was still open while it was produced.
+    end = find_turn_start(messages, len(messages)) if mode == "training" else len(messages)
     last = max((i for i in range(end) if is_final(messages[i])), default=0)
     return frozenset(i for i in range(last) if messages[i].channel == "analysis")
 
@@ -79,14 +78,14 @@ def _hf(messages: Sequence[Message], mode: Mode) -> frozenset[int]:
 
 
 def _hf_shows(messages: Sequence[Message], index: int, mode: Mode) -> bool:
-    """Whether the template prints the thinking at `index`: it does so in two places only."""
+    """Whether the template prints the reasoning at `index`. It does so in only two places."""
     for i in range(index + 1, len(messages)):
         message = messages[i]
         if message.role != "assistant":
             return False
-        if _is_call(message):  # before a call that no final answer follows
+        if _is_call(message):  # before a call without a later final answer
             return not any(is_final(later) for later in messages[i + 1 :])
-        if is_final(message):  # before the answer that ends the text, no prompt behind it
+        if is_final(message):  # before the last answer, without a prompt after it
             return i == len(messages) - 1 and mode != "completion"
     return False
 
@@ -96,36 +95,37 @@ POLICIES: dict[PolicyName, AnalysisPolicy] = {
     for policy in (
         AnalysisPolicy(
             "library",
-            "openai-harmony 0.0.8 to the letter: if the last assistant message is final,"
-            " everything on analysis before the FIRST final message (of any role) is dropped; else"
-            " nothing. Later turns keep their reasoning, and a single-turn training text loses its"
-            " target's.",
+            "Exactly as openai-harmony 0.0.8: if the last assistant message is final, everything on"
+            " analysis before the FIRST final message (of any role) is dropped. Otherwise nothing"
+            " is dropped. Later turns keep their reasoning, and a single-turn training text loses"
+            " the reasoning of its target.",
             _library,
         ),
         AnalysisPolicy(
             "spec",
-            "OpenAI's guide: everything on analysis before the last final answer is dropped, the"
-            " turn that is still open keeps its own. In training the last turn is the target and"
+            "OpenAI's guide: everything on analysis before the last final answer is dropped. A turn"
+            " that is still open keeps its reasoning. In training, the last turn is the target and"
             " counts as open, so the reasoning to be learned stays.",
             _spec,
         ),
         AnalysisPolicy("keep", "Nothing is dropped.", _keep),
         AnalysisPolicy(
             "hf",
-            "Hugging Face's chat template (its dropping rule only): reasoning is shown before a"
-            " tool call that no final answer follows, and before the answer that ends the text if"
-            " no generation prompt follows; all other reasoning is dropped. Calls and outputs"
-            " stay.",
+            "Hugging Face's chat template (only its rule for dropping): reasoning is kept before a"
+            " tool call with no final answer after it, and before the last answer if no generation"
+            " prompt follows. All other reasoning is dropped. Calls and outputs stay.",
             _hf,
         ),
     )
 }
 
 
-def dropped_messages(messages: Sequence[Message], policy: PolicyName, mode: Mode) -> frozenset[int]:
+def find_dropped_messages(
+    messages: Sequence[Message], policy: PolicyName, mode: Mode
+) -> frozenset[int]:
     """Indices of the messages that `policy` leaves out; a single message is never dropped."""
     if policy not in POLICIES:
         raise HarmonyError(f"unknown policy {policy!r}; use one of {', '.join(POLICIES)}")
     if mode == "message":
         return frozenset()
-    return POLICIES[policy].dropped(messages, mode)
+    return POLICIES[policy].find_dropped(messages, mode)

@@ -1,4 +1,4 @@
-"""From what a person types to a conversation: a question, or messages in one of two forms."""
+"""Build a conversation from a question, OpenAI-style messages or a `Conversation`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -11,11 +11,11 @@ from oss_lab.harmony.messages import (
     Effort,
     Message,
     SystemContent,
-    function_tools,
+    make_function_tools,
     with_effort,
 )
-from oss_lab.harmony.openai_messages import conversation_of
-from oss_lab.harmony.tool_forms import ToolForm, tool_descriptions
+from oss_lab.harmony.openai_messages import convert_messages
+from oss_lab.harmony.tool_forms import ToolForm, describe_tools
 
 Question = str | Conversation | Sequence[Mapping[str, Any]]
 """A question, a conversation, or OpenAI-style messages."""
@@ -23,7 +23,7 @@ Question = str | Conversation | Sequence[Mapping[str, Any]]
 Given = TypeVar("Given")
 
 
-def prompt_of(
+def build_prompt(
     question: Question,
     *,
     effort: Effort | None,
@@ -32,63 +32,69 @@ def prompt_of(
     tools: Sequence[ToolForm] = (),
     date: str | None = None,
 ) -> Conversation:
-    """System message, developer message if there is something in it, and the question.
+    """A conversation: system message, developer message (if not empty), question.
 
-    OpenAI-style messages get the same system message; their own `system` and `developer` texts
-    become the developer message. A Conversation stays unchanged, except for its effort where one
-    is given: it has its own instructions, tools and date.
+    OpenAI-style messages get the same system message; their `system` and `developer` texts become
+    the developer message. A Conversation already has instructions, tools and a date: only its
+    effort is changed, if one is given.
 
     Raises:
-        LabError: the question has another form, or a part of it cannot be used.
+        LabError: the question has another type, or a part of it cannot be used.
     """
     if effort not in (None, *EFFORTS):
         raise LabError(f"effort is {effort!r}; use one of {', '.join(EFFORTS)}")
     if isinstance(question, Conversation):
         if instructions is not None or tools or date is not None:
             raise LabError(
-                "a conversation has its own system and developer messages: put instructions, tools"
+                "a Conversation already has system and developer messages; put instructions, tools"
                 " and date there"
             )
         return question if effort is None else with_effort(question, effort)
     for name, text in (("instructions", instructions), ("date", date)):
         if text is not None and not isinstance(text, str):
-            raise LabError(f"{name}: expected text, got {shown(text)}")
-    described = tool_descriptions(tools)
+            raise LabError(f"{name}: expected text, got {shorten_repr(text)}")
+    described = describe_tools(tools)
     effort = effort or default_effort
     if not isinstance(question, str):
         if not is_messages(question):
             raise LabError(
                 "expected a question, a Conversation or a list of messages such as"
-                f' {{"role": "user", "content": "..."}}, got {shown(question)}'
+                f' {{"role": "user", "content": "..."}}, got {shorten_repr(question)}'
             )
-        return conversation_of(
+        return convert_messages(
             question, effort=effort, date=date, instructions=instructions, tools=described
         )
     system = SystemContent(reasoning_effort=effort, conversation_start_date=date)
     messages = [Message.of("system", system)]
     if instructions is not None or described:
-        declared = function_tools(described) if described else None
+        declared = make_function_tools(described) if described else None
         messages.append(Message.of("developer", DeveloperContent(instructions, declared)))
     return Conversation.of(*messages, Message.of("user", question))
 
 
-def several(given: Iterable[Given], verb: str) -> Iterable[Given]:
-    """A list of prompts, for the batch of a verb.
+def require_prompts(given: Iterable[Given], single: str) -> Iterable[Given]:
+    """Check that a batch function was given a list of prompts; returns the list.
+
+    Args:
+        single: the function to use for a single prompt.
 
     Raises:
         LabError: it is not a list, or is a single prompt.
     """
     if isinstance(given, str | Conversation) or not isinstance(given, Iterable):
-        raise LabError(f"expected a list of prompts, got {shown(given)}; for one use `{verb}`")
+        raise LabError(
+            f"expected a list of prompts, got {shorten_repr(given)}; for a single prompt use"
+            f" `{single}`"
+        )
     return given
 
 
 def is_messages(value: object) -> bool:
-    """Whether it is a list of dictionaries."""
+    """Whether `value` is a list with at least one dictionary."""
     return isinstance(value, list | tuple) and any(isinstance(each, Mapping) for each in value)
 
 
-def shown(value: object) -> str:
-    """A value in a few characters."""
+def shorten_repr(value: object) -> str:
+    """The repr of a value, shortened."""
     text = repr(value)
     return text if len(text) <= 40 else f"{type(value).__name__} {text[:40]}…"

@@ -1,11 +1,12 @@
-"""A conversation -> token ids, and for every token what it is.
+"""Render a conversation to token ids, with an annotation for every token.
 
     <|start|> role [ to=recipient] [<|channel|>channel] [ content type] <|message|> content <|end|>
 
-Every piece is tokenized on its own and never read for special tokens, so no text can pretend to be
-structure. Two header layouts: `library` is the above; `model` writes what the assistant says with
-the recipient behind the channel, as OpenAI's guide shows and gpt-oss samples it (tool outputs stand
-recipient first in both). No beginning-of-text token. Old reasoning is left out by a policy.
+Each piece is tokenized separately, and special tokens in it are not interpreted, so text cannot be
+mistaken for structure. There are two header layouts. `library` is the one above. `model` puts the
+recipient after the channel in assistant messages, as OpenAI's guide shows and as gpt-oss samples
+it. In tool outputs the recipient comes first in both layouts. There is no beginning-of-text token.
+A policy decides which earlier reasoning is left out.
 """
 
 from __future__ import annotations
@@ -22,12 +23,21 @@ from oss_lab.harmony.policy import (
     MODES,
     Mode,
     PolicyName,
-    dropped_messages,
+    find_dropped_messages,
+    find_turn_start,
     is_final,
-    turn_start,
 )
 from oss_lab.harmony.sections import content_text, has_function_tools
-from oss_lab.harmony.specials import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START, specials
+from oss_lab.harmony.specials import (
+    CALL,
+    CHANNEL,
+    CONSTRAIN,
+    END,
+    MESSAGE,
+    RETURN,
+    START,
+    find_special_tokens,
+)
 
 Layout = Literal["library", "model"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -38,14 +48,14 @@ Field = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What one token is.
+    """The part of the conversation that one token belongs to.
 
     Attributes:
-        message: index into the conversation given (dropped messages count); the generation prompt
-            belongs to the message to come, index `len(conversation)`.
+        message: index into the conversation, counting dropped messages. The generation prompt
+            belongs to the next message, index `len(conversation)`.
         field: the part of the message.
         start, end: characters of `Rendered.sources[message, field]` that the token covers. Tokens
-            that share one character (a split emoji) share its span.
+            that split one character (such as an emoji) all have its span.
     """
 
     message: int
@@ -56,13 +66,13 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Label-aligned result: `tokens`, `annotations` and `loss_mask` have one entry per token.
+    """A rendered conversation: `tokens`, `annotations` and `loss_mask` have one entry per token.
 
     Attributes:
-        loss_mask: True where the model itself has to produce the token; see `render`.
-        sources: rendered text of each (message, field), in order; joined they are the whole text.
+        loss_mask: True for tokens that the model must learn to produce; see `render`.
+        sources: rendered text of each (message, field), in order; joined, they are the full text.
         dropped: indices of the messages that the policy left out.
-        warnings: one sentence for each known trap that this rendering steps into.
+        warnings: one sentence for each known problem of this rendering.
     """
 
     tokens: list[int]
@@ -74,7 +84,7 @@ class Rendered:
 
     @property
     def text(self) -> str:
-        """The rendering with special tokens spelled out (to look at; do not encode it again)."""
+        """The rendering as text, special tokens included (for reading; do not encode it again)."""
         return "".join(self.sources.values())
 
     def source(self, position: int) -> str:
@@ -96,34 +106,39 @@ def render(
     """Render a conversation.
 
     Modes: `completion` adds `<|start|>` and `next_role`; `conversation` adds nothing; `training`
-    makes the last token `<|return|>` if the last message is the assistant's on final; `message`
-    renders the first message alone.
+    makes the last token `<|return|>` if the last message is the assistant's final answer;
+    `message` renders only the first message.
 
     The loss mask is True for what the assistant produces: its headers, analysis, calls, answers
-    and stop tokens. It is False for `<|start|>assistant` where that was the prompt (the first
-    message of a turn, or after a call), for the `<|end|>` that stands in history for a produced
-    `<|return|>`, and for a whole turn of which a policy dropped something (to learn an answer
-    without the reasoning it came from would teach not to think).
+    and stop tokens. It is False for these exceptions:
+
+    - `<|start|>assistant` where it was the prompt: the first message of a turn, or after a call;
+    - an `<|end|>` in the history that replaced a generated `<|return|>`;
+    - every token of a turn from which a policy dropped something. Learning an answer without the
+      reasoning that led to it would teach the model not to think.
 
     Args:
-        function_tools: whether the system message mentions function tools; None finds out.
+        function_tools: whether the system message mentions function tools; None checks whether
+            the conversation has any.
 
     Raises:
-        HarmonyError: an unknown name, a tool without a name, content that its role may not carry.
+        HarmonyError: a name is unknown, a tool has no name, or a role may not have this content.
     """
     for value, names, what in ((mode, MODES, "mode"), (layout, LAYOUTS, "layout")):
         if value not in names:
             raise HarmonyError(f"unknown {what} {value!r}; use one of {', '.join(names)}")
     if next_role not in ROLES:
-        raise HarmonyError(f"unknown role: {next_role}")
+        raise HarmonyError(f"unknown role {next_role!r}; use one of {', '.join(ROLES)}")
     messages = conversation.messages
     if mode == "message":
         if not messages:
-            raise HarmonyError("mode 'message' renders the first message, and there is none")
+            raise HarmonyError(
+                "mode 'message' renders the first message, but the conversation is empty"
+            )
         messages = messages[:1]
     if function_tools is None:
         function_tools = has_function_tools(conversation)
-    dropped = dropped_messages(messages, policy, mode)
+    dropped = find_dropped_messages(messages, policy, mode)
     writer = _Writer(encoding)
     for index, message in enumerate(messages):
         if index not in dropped:
@@ -140,16 +155,16 @@ def render(
     return Rendered(
         writer.tokens,
         writer.notes,
-        _loss_mask(messages, dropped, writer),
+        _build_loss_mask(messages, dropped, writer),
         writer.sources,
         tuple(sorted(dropped)),
-        _warnings(messages, dropped, mode),
+        _find_warnings(messages, dropped, mode),
     )
 
 
 @dataclass(slots=True)
 class _Writer:
-    """Collects tokens and says what each is."""
+    """Collects tokens and their annotations."""
 
     encoding: tiktoken.Encoding
     tokens: list[int] = field(default_factory=list)
@@ -159,15 +174,15 @@ class _Writer:
     def special(self, message: int, part: Field, name: str) -> None:
         source = self.sources.get((message, part), "")
         self.sources[message, part] = source + name
-        self.tokens.append(specials(self.encoding).ids[name])
+        self.tokens.append(find_special_tokens(self.encoding).ids[name])
         self.notes.append(Annotation(message, part, len(source), len(source) + len(name)))
 
     def text(
-        self, message: int, part: Field, text: str, written: tuple[int, ...] | None = None
+        self, message: int, part: Field, text: str, generated: tuple[int, ...] | None = None
     ) -> None:
-        """Encode `text` on its own; spans count characters, tokens are cut at bytes.
+        """Encode `text` separately. Spans count characters, but tokens may split a character.
 
-        Tokens that were written as this text are taken again: encoding it could give others.
+        If the model generated this text, its tokens are reused: encoding could give different ones.
         """
         source = self.sources.get((message, part), "")
         self.sources[message, part] = source + text
@@ -176,26 +191,26 @@ class _Writer:
         except UnicodeEncodeError as error:
             raise HarmonyError(
                 f"the {part} has a lone surrogate at character {error.start}, which UTF-8 cannot"
-                " hold; remove it"
+                " encode; remove it"
             ) from None
-        begun = len(source)  # characters whose first byte has been seen
-        ids = written if written and spells(self.encoding, written, text) else None
+        seen = len(source)  # characters whose first byte has been seen
+        ids = generated if generated and decodes_to(self.encoding, generated, text) else None
         for token in self.encoding.encode_ordinary(text) if ids is None else ids:
             data = self.encoding.decode_single_token_bytes(token)
-            first = begun - _continues(data[0])
-            begun += sum(not _continues(byte) for byte in data)
+            first = seen - _is_continuation(data[0])
+            seen += sum(not _is_continuation(byte) for byte in data)
             self.tokens.append(token)
-            self.notes.append(Annotation(message, part, first, begun))
+            self.notes.append(Annotation(message, part, first, seen))
 
     def replace_last(self, message: int, name: str) -> None:
-        self.tokens[-1] = specials(self.encoding).ids[name]
+        self.tokens[-1] = find_special_tokens(self.encoding).ids[name]
         self.notes[-1] = Annotation(message, "end", 0, len(name))
         self.sources[message, "end"] = name
 
 
-def spells(encoding: tiktoken.Encoding, ids: tuple[int, ...], text: str) -> bool:
-    """Whether these are ordinary tokens of exactly this text."""
-    names = specials(encoding).names
+def decodes_to(encoding: tiktoken.Encoding, ids: tuple[int, ...], text: str) -> bool:
+    """Whether these are ordinary tokens that decode to exactly this text."""
+    names = find_special_tokens(encoding).names
     if any(id in names or id >= encoding.n_vocab for id in ids):
         return False
     try:
@@ -204,8 +219,8 @@ def spells(encoding: tiktoken.Encoding, ids: tuple[int, ...], text: str) -> bool
         return False
 
 
-def _continues(byte: int) -> bool:
-    """Whether a UTF-8 byte is inside a character, not its first."""
+def _is_continuation(byte: int) -> bool:
+    """Whether a UTF-8 byte continues a character, that is, is not its first byte."""
     return byte & 0xC0 == 0x80
 
 
@@ -213,15 +228,15 @@ def _render_message(
     writer: _Writer, index: int, message: Message, layout: Layout, function_tools: bool
 ) -> None:
     writer.special(index, "start", START)
-    writer.text(index, "role", _author(message))
+    writer.text(index, "role", _author_text(message))
     channel_first = layout == "model" and message.role == "assistant"
     if not channel_first:
-        _recipient(writer, index, message)
+        _write_recipient(writer, index, message)
     if message.channel is not None:
         writer.special(index, "channel", CHANNEL)
         writer.text(index, "channel", message.channel)
     if channel_first:
-        _recipient(writer, index, message)
+        _write_recipient(writer, index, message)
     if message.content_type is not None:
         kind = message.content_type
         if kind.startswith(CONSTRAIN):
@@ -232,14 +247,14 @@ def _render_message(
             writer.text(index, "content_type", f" {kind}")
     writer.special(index, "message", MESSAGE)
     for part in message.content:
-        written = part.ids if isinstance(part, TextContent) else None
+        generated = part.ids if isinstance(part, TextContent) else None
         text = content_text(part, message.role, function_tools)
-        writer.text(index, "content", text, written)
+        writer.text(index, "content", text, generated)
     called = message.role == "assistant" and message.recipient is not None
     writer.special(index, "end", CALL if called else END)
 
 
-def _author(message: Message) -> str:
+def _author_text(message: Message) -> str:
     role, name = message.role, message.author.name
     if role == "tool":
         if name is None:
@@ -248,42 +263,42 @@ def _author(message: Message) -> str:
     return role if name is None else f"{role}:{name}"
 
 
-def _recipient(writer: _Writer, index: int, message: Message) -> None:
+def _write_recipient(writer: _Writer, index: int, message: Message) -> None:
     if message.recipient is not None and message.recipient != "all":
         writer.text(index, "recipient", f" to={message.recipient}")
 
 
-def _loss_mask(
+def _build_loss_mask(
     messages: tuple[Message, ...], dropped: frozenset[int], writer: _Writer
 ) -> list[bool]:
-    cut_turns = {turn_start(messages, index) for index in dropped}
-    by_model, prompted = set[int](), set[int]()  # messages; those whose start and role are given
+    cut_turns = {find_turn_start(messages, index) for index in dropped}
+    by_model, prompted = set[int](), set[int]()  # messages; start and role were the prompt
     for index, message in enumerate(messages):
-        if message.role == "assistant" and turn_start(messages, index) not in cut_turns:
+        if message.role == "assistant" and find_turn_start(messages, index) not in cut_turns:
             by_model.add(index)
             before = messages[index - 1] if index else None
-            if before is None or before.role != "assistant" or _stops(before):
+            if before is None or before.role != "assistant" or _ends_sampling(before):
                 prompted.add(index)
     mask = []
     for note in writer.notes:
         produced = note.message in by_model
         if note.field in ("start", "role"):
             produced = produced and note.message not in prompted
-        elif note.field == "end" and produced and _stops(messages[note.message]):
+        elif note.field == "end" and produced and _ends_sampling(messages[note.message]):
             produced = writer.sources[note.message, "end"] != END
         mask.append(produced)
     return mask
 
 
-def _stops(message: Message) -> bool:
-    """Whether sampling stops behind this message of the assistant: an answer or a call."""
+def _ends_sampling(message: Message) -> bool:
+    """Whether sampling stops after this assistant message: an answer or a call."""
     return message.channel == "final" or message.recipient is not None
 
 
-def _warnings(
+def _find_warnings(
     messages: tuple[Message, ...], dropped: frozenset[int], mode: Mode
 ) -> tuple[str, ...]:
-    target = turn_start(messages, len(messages))
+    target = find_turn_start(messages, len(messages))
     if mode == "training" and any(index >= target for index in dropped):
         return (
             "the policy dropped reasoning of the last turn, which is the training target;"

@@ -1,7 +1,7 @@
 """The text of system and developer messages: sections separated by a blank line.
 
-Wording and order are openai-harmony 0.0.8's. `# Response Formats` exists only in OpenAI's guide,
-not in the library: it is the last section of a developer message.
+Wording and order are those of openai-harmony 0.0.8. `# Response Formats`, the last section of a
+developer message, exists only in OpenAI's guide, not in the library.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from oss_lab.harmony.messages import (
     ToolDescription,
     ToolNamespace,
 )
-from oss_lab.harmony.schema import typescript
+from oss_lab.harmony.schema import to_typescript
 
 
 def has_function_tools(messages: Iterable[Message]) -> bool:
     """Whether any developer content has tools under the key `functions`.
 
-    The system message then tells the model to call them on the commentary channel.
+    If so, the system message instructs the model to call them on the commentary channel.
     """
     return any(
         isinstance(part, DeveloperContent)
@@ -39,7 +39,7 @@ def has_function_tools(messages: Iterable[Message]) -> bool:
 
 
 def content_text(part: Content, role: Role, function_tools: bool) -> str:
-    """The text that stands for one content in a message of `role`.
+    """The text of one content in a message of `role`.
 
     Raises:
         HarmonyError: system content outside a system message, or developer content outside a
@@ -67,7 +67,7 @@ def system_text(content: SystemContent, function_tools: bool = False) -> str:
         identity.append(f"Knowledge cutoff: {content.knowledge_cutoff}")
     if content.conversation_start_date is not None:
         identity.append(f"Current date: {content.conversation_start_date}")
-    sections = ["\n".join(identity)] if identity else []  # one empty line is still a section
+    sections = ["\n".join(identity)] if identity else []  # an empty identity is still a section
     if content.reasoning_effort is not None:
         sections.append(f"Reasoning: {content.reasoning_effort}")
     if content.tools:
@@ -99,7 +99,7 @@ def developer_text(content: DeveloperContent) -> str:
 
 
 def tools_text(tools: Mapping[str, ToolNamespace]) -> str:
-    """`# Tools`, then a block per namespace, sorted by key (the heading shows the name)."""
+    """`# Tools`, then one block per namespace, sorted by key (the heading shows the name)."""
     blocks = [_namespace_text(tools[key]) for key in sorted(tools, key=_code_points)]
     return "\n\n".join(["# Tools", *blocks])
 
@@ -111,7 +111,7 @@ def _code_points(key: str) -> bytes:
 def _namespace_text(namespace: ToolNamespace) -> str:
     name, tools = namespace.name, namespace.tools
     lines = [f"## {name}\n"]
-    comment = "// " if tools else ""  # python has no functions, and its description no slashes
+    comment = "// " if tools else ""  # `python` has no functions, so its text gets no slashes
     lines += [f"{comment}{line}" for line in _lines(namespace.description or "")]
     if tools:
         lines.append(f"namespace {name} {{\n")
@@ -123,11 +123,11 @@ def _namespace_text(namespace: ToolNamespace) -> str:
 
 
 def _signature(tool: ToolDescription) -> str:
-    return "()" if tool.parameters is None else f"(_: {typescript(tool.parameters)})"
+    return "()" if tool.parameters is None else f"(_: {to_typescript(tool.parameters)})"
 
 
 def _lines(text: str) -> list[str]:
-    """Lines at newlines only, one carriage return dropped at each end, no last empty line."""
+    """Split at newlines only; drop one carriage return per line and an empty last line."""
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     if text.endswith("\n") or not text:
         lines.pop()
@@ -135,7 +135,7 @@ def _lines(text: str) -> list[str]:
 
 
 def response_formats_text(formats: Sequence[ResponseFormat]) -> str:
-    """The section that asks for structured output; each schema stands as compact JSON."""
+    """The section that requests structured output, with each schema as compact JSON."""
     blocks = ["# Response Formats"]
     for item in formats:
         comment = "".join(f"// {line}\n" for line in _lines(item.description or ""))
@@ -149,5 +149,6 @@ def _json(item: ResponseFormat) -> str:
         return json.dumps(item.schema, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
         raise HarmonyError(
-            f"the schema of response format {item.name!r} holds NaN or Infinity, which JSON cannot"
+            f"the schema of response format {item.name!r} has NaN or Infinity, which JSON cannot"
+            " represent; remove it"
         ) from None

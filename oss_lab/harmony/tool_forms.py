@@ -1,9 +1,9 @@
-"""OpenAI's dictionaries and Python functions, as tools -> `ToolDescription`.
+"""Convert tools (OpenAI's dictionaries or Python functions) to `ToolDescription`.
 
-A function's parameters become a JSON schema from its type hints: str, int, float, bool, list, dict,
-Literal, and each of them or None. `nullable` marks the last, since Harmony's text shows no `anyOf`.
-The function is inspected, never called. Left out: enums, dataclasses, unions of several types,
-`*args` and `**kwargs`; a dictionary can describe those that JSON schema can.
+The type hints of a function become a JSON schema. Supported are str, int, float, bool, list, dict,
+Literal, and each of them or None. "Or None" is written as `nullable`, because Harmony's text cannot
+show `anyOf`. The function is inspected, never called. Left out: enums, dataclasses, unions of
+several types, `*args` and `**kwargs`. Use a dictionary for what a JSON schema can describe.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ _UNNAMED = (
 )
 
 
-def tool_descriptions(tools: Sequence[ToolForm]) -> tuple[ToolDescription, ...]:
+def describe_tools(tools: Sequence[ToolForm]) -> tuple[ToolDescription, ...]:
     """Describe each tool, in order.
 
-    A `ToolDescription` is returned unchanged. A dictionary is a tool of OpenAI's chat completions,
-    with its fields under `function`, or of its Responses API, without. `strict` is ignored: nothing
-    here constrains the arguments. Of a Python function, the name, the first paragraph of the
-    docstring, the type hints, the defaults and the docstring's `Args:` are used.
+    A `ToolDescription` is returned unchanged. A dictionary has the form of OpenAI's chat
+    completions (fields under `function`) or of its Responses API (fields at the top level). Its
+    `strict` is ignored: nothing here constrains the arguments. A Python function is described by
+    its name, type hints and defaults, and by the first paragraph and the `Args:` of its docstring.
 
     >>> def add(a: int, b: int = 1) -> int:
     ...     "Add two numbers."
     ...     return a + b
-    >>> tool_descriptions([add])[0].parameters["required"]
+    >>> describe_tools([add])[0].parameters["required"]
     ['a']
 
     Raises:
-        LabError: one sentence that names the tool and the parameter that cannot be described.
+        LabError: a tool cannot be described; the error names the tool and the parameter.
     """
     if not isinstance(tools, Sequence) or isinstance(tools, str | bytes):
-        raise LabError(f"expected a list of tools, got {_kind(tools)}; write `tools=[...]`")
+        raise LabError(f"expected a list of tools, got {_type(tools)}; write `tools=[...]`")
     described: dict[str, ToolDescription] = {}
     for i, tool in enumerate(tools):
         description = _describe(tool, f"tools[{i}]")
         if description.name in described:
             raise LabError(
-                f"tools[{i}] has the name {description.name!r}, which an earlier tool has; rename"
+                f"tools[{i}] has the name {description.name!r}, as an earlier tool does; rename"
                 " one of them"
             )
         described[description.name] = description
@@ -70,26 +70,26 @@ def _describe(tool: Any, where: str) -> ToolDescription:
     if callable(tool):
         return _from_function(tool, where)
     raise LabError(
-        f"{where} is {_kind(tool)}; give a ToolDescription, a dictionary or a Python function"
+        f"{where} must be a ToolDescription, a dictionary or a Python function, not {_type(tool)}"
     )
 
 
 def _check_name(name: Any, where: str) -> str:
-    """Refuse what a message's header could not carry, or would make look like a role."""
+    """Refuse a name that a message header cannot hold, or that is also a role."""
     if not isinstance(name, str):
-        raise LabError(f"{where}: the name must be a string, not {_kind(name)}")
+        raise LabError(f"{where}: the name must be a string, not {_type(name)}")
     if name.split() != [name]:
-        raise LabError(f"{where} has the name {name!r}; use a name without white space")
+        raise LabError(f"{where} has the name {name!r}; use a name without whitespace")
     if name in ROLES:
-        raise LabError(f"{where} has the name {name!r}, which is a role; rename the tool")
+        raise LabError(f"{where} has the name {name!r}, the name of a role; rename the tool")
     return name
 
 
 def _check_identifier(name: Any, where: str) -> str:
     if not _check_name(name, where).isidentifier():
         raise LabError(
-            f"{where} has the name {name!r}; use letters, digits and underscores, and no digit"
-            " first"
+            f"{where} has the name {name!r}; use letters, digits and underscores, and do not start"
+            " with a digit"
         )
     return name
 
@@ -103,7 +103,7 @@ def _from_mapping(tool: Mapping[str, Any], where: str) -> ToolDescription:
         _check_keys(tool, ("type", "function"), where)
         fields, where = tool["function"], f"{where}.function"
         if not isinstance(fields, Mapping):
-            raise LabError(f"{where} must be a dictionary, not {_kind(fields)}")
+            raise LabError(f"{where} must be a dictionary, not {_type(fields)}")
         _check_keys(fields, ("name", "description", "parameters", "strict"), where)
     else:
         _check_keys(tool, ("type", "name", "description", "parameters", "strict"), where)
@@ -115,13 +115,13 @@ def _from_mapping(tool: Mapping[str, Any], where: str) -> ToolDescription:
         raise LabError(f"{where}.description of tool {name} must be a string")
     if not isinstance(parameters, dict | None):
         raise LabError(
-            f"{where}.parameters of tool {name} must be a dictionary, not {_kind(parameters)}"
+            f"{where}.parameters of tool {name} must be a dictionary, not {_type(parameters)}"
         )
     try:
         parameters = json.loads(json.dumps(parameters, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise LabError(
-            f"{where}.parameters of tool {name} must be a JSON schema, and JSON cannot hold it"
+            f"{where}.parameters of tool {name} must be a JSON schema, but is not valid JSON"
             f" ({_one_line(str(error))}); correct it"
         ) from None
     return ToolDescription(name, description or "", parameters)
@@ -130,9 +130,7 @@ def _from_mapping(tool: Mapping[str, Any], where: str) -> ToolDescription:
 def _check_keys(data: Mapping[str, Any], known: Sequence[str], where: str) -> None:
     for key, value in data.items():
         if key not in known and value is not None:
-            raise LabError(
-                f"{where} has the key {key!r}; the keys are {', '.join(known)}, remove the others"
-            )
+            raise LabError(f"{where} has the unknown key {key!r}; use only {', '.join(known)}")
 
 
 def _from_function(function: Callable[..., Any], where: str) -> ToolDescription:
@@ -154,7 +152,7 @@ def _from_function(function: Callable[..., Any], where: str) -> ToolDescription:
     paragraph, texts = _read_docstring(inspect.getdoc(function) or "")
     names = getattr(inspect.unwrap(function), "__globals__", {})
     properties = {
-        key: _property(name, parameter, names, texts.get(key))
+        key: _build_property(name, parameter, names, texts.get(key))
         for key, parameter in signature.parameters.items()
     }
     if not properties:
@@ -170,15 +168,15 @@ def _from_function(function: Callable[..., Any], where: str) -> ToolDescription:
     return ToolDescription(name, paragraph, schema)
 
 
-def _property(
+def _build_property(
     tool: str, parameter: inspect.Parameter, names: dict[str, Any], text: str | None
 ) -> dict[str, Any]:
-    """The schema of one parameter; `names` are those that its hint may use."""
+    """The schema of one parameter. `names` are the globals that its hint may use."""
     where = f"parameter {parameter.name} of tool {tool}"
     if parameter.kind in _UNNAMED:
         raise LabError(
-            f"{where} is {parameter.kind.description}, and calls give arguments by name; replace it"
-            " by ordinary parameters"
+            f"{where} is {parameter.kind.description}, but tool calls pass arguments by name; use"
+            " ordinary parameters"
         )
     if parameter.annotation is inspect.Parameter.empty:
         raise LabError(f"{where} has no type hint; {_SUPPORTED}")
@@ -189,46 +187,46 @@ def _property(
         raise LabError(
             f"the type hint of {where} cannot be read ({_one_line(str(error))}); {_SUPPORTED}"
         ) from None
-    schema = _schema(hint, where)
+    schema = _build_schema(hint, where)
     if text:
         schema["description"] = text
     try:
         default = json.loads(json.dumps(parameter.default, allow_nan=False))
-        if default == parameter.default:  # not so for a tuple, which would become a list
+        if default == parameter.default:  # false for a tuple, which becomes a list
             schema["default"] = default
     except (TypeError, ValueError, RecursionError):
-        pass  # JSON cannot hold it, or there is none
+        pass  # the default is not JSON, or there is none
     return schema
 
 
-def _schema(hint: Any, where: str) -> dict[str, Any]:
+def _build_schema(hint: Any, where: str) -> dict[str, Any]:
     """The JSON schema of a type hint."""
     origin, arguments = get_origin(hint) or hint, get_args(hint)
     if origin in (Union, types.UnionType):
         others = [each for each in arguments if each is not type(None)]
         if len(others) == 1:
-            return {**_schema(others[0], where), "nullable": True}
+            return {**_build_schema(others[0], where), "nullable": True}
     elif origin is Literal:
-        return _literal(arguments, where)
+        return _build_literal_schema(arguments, where)
     elif origin is list:
         known = arguments and arguments[0] is not Any
-        return {"type": "array", **({"items": _schema(arguments[0], where)} if known else {})}
+        return {"type": "array", **({"items": _build_schema(arguments[0], where)} if known else {})}
     elif origin is dict and (not arguments or arguments[0] is str):
         schema: dict[str, Any] = {"type": "object"}
         if arguments and arguments[1] is not Any:
-            schema["additionalProperties"] = _schema(arguments[1], where)
+            schema["additionalProperties"] = _build_schema(arguments[1], where)
         return schema
     elif not arguments and isinstance(hint, type) and hint in _KINDS:
         return {"type": _KINDS[hint]}
-    raise LabError(f"{where} has the type hint {_hint_name(hint)}; {_SUPPORTED}")
+    raise LabError(f"{where} has the type hint {_format_hint(hint)}; {_SUPPORTED}")
 
 
-def _literal(values: tuple[Any, ...], where: str) -> dict[str, Any]:
+def _build_literal_schema(values: tuple[Any, ...], where: str) -> dict[str, Any]:
     present = [value for value in values if value is not None]
     kinds = {_KINDS.get(type(value)) for value in present}
     if len(kinds) != 1 or None in kinds:
         raise LabError(
-            f"{where} has the type hint {_hint_name(Literal[values])}; use values that are all"
+            f"{where} has the type hint {_format_hint(Literal[values])}; use values that are all"
             " strings, all integers or all booleans"
         )
     schema: dict[str, Any] = {"type": kinds.pop(), "enum": present}
@@ -236,7 +234,7 @@ def _literal(values: tuple[Any, ...], where: str) -> dict[str, Any]:
 
 
 def _read_docstring(text: str) -> tuple[str, dict[str, str]]:
-    """The first paragraph as one line, and what `Args:` says of each parameter."""
+    """The first paragraph as one line, and the text of each parameter under `Args:`."""
     lines = text.split("\n")
     opening = next((i for i, line in enumerate(lines) if line in ("Args:", "Arguments:")), None)
     paragraph = "\n".join(lines[:opening]).split("\n\n")[0]
@@ -262,9 +260,9 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _hint_name(hint: Any) -> str:
+def _format_hint(hint: Any) -> str:
     return hint.__name__ if type(hint) is type else _one_line(repr(hint)).replace("typing.", "")
 
 
-def _kind(value: Any) -> str:
+def _type(value: Any) -> str:
     return "None" if value is None else type(value).__name__

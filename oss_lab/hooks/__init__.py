@@ -1,12 +1,12 @@
-"""Recording and changing what happens inside a forward.
+"""Records and changes activations inside a forward pass.
 
-points.py        the table of hook points: names, axes, meaning, cost, what can be changed
-step.py          which tokens go through one forward
-forward.py       the hooks of one forward: interventions, then recordings
-selection.py     which points, layers, heads and positions a recording keeps
-recording.py     keeps a selection while the model runs
-derived.py       points that are computed from others
-interventions/   small frozen objects that say what is changed, and what applies them
-cost.py          bytes of a trace before anything is computed
-NAMES.md         ten tasks and the names of all points beside TransformerLens and nnsight
+points.py        the table of hook points: names, axes, meaning, size, and what can be changed
+step.py          which tokens go through one forward pass
+forward.py       the hooks of one forward pass: interventions first, then recordings
+selection.py     which points, layers, heads and positions are recorded
+recording.py     stores a selection while the model runs
+derived.py       points that are computed from other points
+interventions/   small frozen objects that describe a change, and the code that applies them
+cost.py          the size of a trace, computed before it is recorded
+NAMES.md         ten tasks and every point's name, compared with TransformerLens and nnsight
 """

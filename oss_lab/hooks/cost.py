@@ -1,6 +1,6 @@
-"""What a trace costs, before anything is computed: its bytes, from the table of points.
+"""The size of a trace, computed from the table of points before it is recorded.
 
-The size is exact. The forward additionally needs memory for one layer's activations.
+The size is exact. The forward pass additionally needs memory for one layer's activations.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ BUDGET = 2 * 2**30  # bytes
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The price of a trace of `seq` tokens.
+class TracePlan:
+    """The cost of a trace of `seq` tokens.
 
     Attributes:
-        bytes_of: of each point, all its layers.
-        seconds: of one run through the sequence that records these points; measured on its first
+        bytes_of: bytes of each point, over all its layers.
+        seconds: time of one pass over the sequence that records these points; measured on the first
             tokens and scaled up.
     """
 
@@ -30,19 +30,21 @@ class Plan:
 
     @property
     def total(self) -> int:
-        """Bytes of all points."""
+        """Bytes of all points together."""
         return sum(self.bytes_of.values())
 
     def __str__(self) -> str:
         width = max(map(len, self.bytes_of))
-        lines = [f"{name:{width}}  {shown(size):>10}" for name, size in self.bytes_of.items()]
+        lines = [
+            f"{name:{width}}  {format_bytes(size):>10}" for name, size in self.bytes_of.items()
+        ]
         return "\n".join(
-            [*lines, f"{self.seq} tokens: {shown(self.total)}, about {self.seconds:.1g} s"]
+            [*lines, f"{self.seq} tokens: {format_bytes(self.total)}, about {self.seconds:.1g} s"]
         )
 
 
 def nbytes(model: Transformer, selection: Selection, point: Point, seq: int) -> int:
-    """Bytes that a trace of `seq` tokens keeps of a point, in all its layers."""
+    """Bytes of one point, over its selected layers, in a trace of `seq` tokens."""
     config = model.config
     heads = selection.heads_of(point, config)
     kept: dict[Axis, int | None] = {
@@ -50,7 +52,7 @@ def nbytes(model: Transformer, selection: Selection, point: Point, seq: int) -> 
         "head": None if heads is None else len(heads),
         "kv_head": None if heads is None else len(heads),
     }
-    size = point.kept_dtype(model.embedding.weight.dtype).itemsize
+    size = point.trace_dtype(model.embedding.weight.dtype).itemsize
     for axis in point.axes:
         chosen = kept.get(axis)
         size *= point.size(axis, config, seq) if chosen is None else chosen
@@ -60,8 +62,7 @@ def nbytes(model: Transformer, selection: Selection, point: Point, seq: int) -> 
 def check_budget(
     model: Transformer, selection: Selection, lengths: Sequence[int], budget: int
 ) -> None:
-    """Raise LabError if traces of sequences of these lengths would hold more than `budget`
-    bytes."""
+    """Raise LabError if traces of sequences of these lengths would exceed `budget` bytes."""
     sizes = {
         name: sum(nbytes(model, selection, POINTS[name], seq) for seq in lengths)
         for name in selection.points
@@ -70,14 +71,14 @@ def check_budget(
     if total > budget:
         raise LabError(
             f"{'this trace' if len(lengths) == 1 else 'these traces'} of {sum(lengths)} tokens"
-            f" would hold {shown(total)}, {shown(sizes[largest])} of it {largest}, and the budget"
-            f" is {shown(budget)}: ask for fewer layers, heads or positions, or give a larger"
-            " budget"
+            f" would take {format_bytes(total)}, of which {largest} takes"
+            f" {format_bytes(sizes[largest])}, but the budget is {format_bytes(budget)}; select"
+            " fewer layers, heads or positions, or give a larger budget"
         )
 
 
-def shown(size: int) -> str:
-    """Bytes as a person reads them."""
+def format_bytes(size: int) -> str:
+    """A number of bytes in readable units."""
     for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if size >= scale:
             return f"{size / scale:.1f} {unit}"

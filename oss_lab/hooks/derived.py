@@ -1,7 +1,7 @@
-"""The points that are no line of the forward: how each follows from lines that are.
+"""Functions for the points that are computed from other points.
 
-A function takes the model, the layer and the source tensors as the forward has them
-(batch first, heads before positions), and returns what the forward would have.
+Each takes the model, the layer and the source tensors, and returns the derived point. All tensors
+have the model's layout: batch first, heads before positions.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def lse(
 def head_out(
     model: Transformer, layer: int, z: Float[Tensor, "batch head seq head_dim"]
 ) -> Float[Tensor, "batch head seq hidden"]:
-    """`attn.head_out`: the sum over heads, and the bias, is `attn.out`."""
+    """`attn.head_out`: its sum over heads, plus the bias, is `attn.out`."""
     out = attention(model, layer).out.weight
     by_head = out.view(len(out), z.shape[1], z.shape[3])
     return torch.einsum("bhsd,nhd->bhsn", z, by_head)
@@ -42,7 +42,7 @@ def margin(
 ) -> Float[Tensor, "batch seq"]:
     """`moe.margin`."""
     slots = model.config.experts_per_token
-    if slots == model.config.num_experts:  # every expert is chosen: none could take its place
+    if slots == model.config.num_experts:  # every expert is chosen, so there is no next one
         return torch.full_like(router_logits[..., 0], torch.inf, dtype=torch.float32)
     best = router_logits.float().topk(slots + 1).values
     return best[..., slots - 1] - best[..., slots]
@@ -53,13 +53,13 @@ def entropy(
 ) -> Float[Tensor, "batch seq"]:
     """`moe.entropy`."""
     shares = router_logits.float().softmax(-1)
-    return torch.special.entr(shares).sum(-1)  # 0 for a share of 0, as of a forbidden expert
+    return torch.special.entr(shares).sum(-1)  # a share of 0, as of a banned expert, adds 0
 
 
 def layer_logits(
     model: Transformer, layer: int, resid: Float[Tensor, "batch seq hidden"]
 ) -> Float[Tensor, "batch seq vocab"]:
-    """`out.layer_logits`: the last norm and the unembedding on an earlier residual stream."""
+    """`out.layer_logits`: the final norm and the unembedding applied after an earlier layer."""
     return model.unembedding(model.norm(resid))
 
 

@@ -1,4 +1,4 @@
-"""The hooks of one forward: every row's interventions, then what its request records."""
+"""The hooks of one forward pass: apply each row's interventions, then record its selection."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,16 +8,16 @@ from torch import Tensor
 from oss_lab.hooks.interventions.changes import Changes, Effect
 from oss_lab.hooks.points import POINTS
 from oss_lab.hooks.recording import Recording
-from oss_lab.hooks.step import Step
+from oss_lab.hooks.step import ForwardPass
 from oss_lab.model.hook import Hooks, no_hooks
 
 
 class ForwardHooks:
-    """Applies interventions and recordings row by row; `also` comes between the two."""
+    """Applies each row's interventions, then the hooks in `also`, then each row's recording."""
 
     def __init__(
         self,
-        step: Step,
+        step: ForwardPass,
         effects: Sequence[tuple[Effect, ...]],
         recordings: Sequence[Recording | None],
         also: Hooks = no_hooks,
@@ -39,36 +39,36 @@ class ForwardHooks:
     def _record(
         self, recording: Recording, row: int, point: str, layer: int | None, x: Tensor
     ) -> None:
-        """Give a recording its row of x, without padding and the keys of longer rows."""
+        """Pass a recording its row of x, without padding and without the keys of longer rows."""
         positions = self.step.positions[row]
         positions = positions[int((positions < 0).sum()) :]
-        if not len(positions):  # this row's first token is in a later forward
+        if not len(positions):  # only padding so far; this row starts in a later pass
             return
         x = x[row : row + 1]
         if "seq" in POINTS[point].axes:
-            axis = 2 if POINTS[point].by_head else 1
+            axis = 2 if POINTS[point].has_head_axis else 1
             absent = x.shape[axis] - len(positions)
             x = x.narrow(axis, max(0, absent), min(x.shape[axis], len(positions)))
         if "key" in POINTS[point].axes:
             keys = min(x.shape[-1], int(positions[-1]) + 1)
             x = x[..., x.shape[-1] - keys :]
-        recording.take(point, layer, x, positions)
+        recording.add(point, layer, x, positions)
 
     def commit(self) -> None:
-        """Keep counts and recordings: the forward has succeeded."""
+        """Keep the counts and recordings, once the forward pass has succeeded."""
         self.changes.commit()
         for _, recording in self.recordings:
             recording.commit()
 
 
 @contextmanager
-def hooks_of(
-    step: Step,
+def open_hooks(
+    step: ForwardPass,
     effects: Sequence[tuple[Effect, ...]],
     recordings: Sequence[Recording | None],
     also: Hooks = no_hooks,
 ) -> Iterator[Hooks]:
-    """The hooks of one forward, committed unless it fails."""
+    """Yield the hooks of one forward pass, and commit them unless it fails."""
     if not any(effects) and not any(recordings):
         yield also
         return

@@ -1,9 +1,9 @@
-"""The hook points: what can be seen in a forward, as data.
+"""The hook points: every activation that can be recorded, as one table.
 
-A row is a quantity: its dotted name, its axes without the batch, what it means, and which tier it
-belongs to. Documentation, validation, the cost of a trace and the views are made from this table;
-`hook(name, x)` in `oss_lab/model` is where a quantity comes from. A row with `sources` is not a
-line of the forward: `oss_lab/hooks/derived.py` computes it from those.
+A row gives the point's dotted name, its axes without the batch, its meaning and its tier. The
+documentation, the checks, the size of a trace and the plots all use this table. The model passes
+each activation to `hook(name, x)` (see `oss_lab/model`), except for rows with `sources`.
+`oss_lab/hooks/derived.py` computes those from other points.
 """
 
 from collections.abc import Collection
@@ -30,43 +30,44 @@ Axis = Literal[
     "rank",
 ]
 Kind = Literal["activation", "float32", "share", "expert", "token"]
-RANKS = 20  # alternatives that `out.top_ids` keeps of a token
+RANKS = 20  # how many tokens `out.top_ids` keeps at each position
 
 
 @dataclass(frozen=True)
 class Point:
-    """A quantity of the forward.
+    """One hook point: an activation of the forward pass, or a quantity computed from activations.
 
     Attributes:
-        axes: of one layer's tensor as a trace keeps it, without the batch.
-        tier: 1 is cheap enough to be kept always, 2 is kept on request, 3 is large: ask for few
+        axes: axes of one layer's tensor in a trace, without the batch.
+        tier: 1 is small enough to record always, 2 is recorded on request, 3 is large: select few
             layers or positions.
-        layered: there is one in each layer.
-        kind: what its numbers are; see `kept_dtype`.
-        fixed: why it cannot be written; "" if it can.
-        inside: why the kernels do not show it, so that the spelt-out model is asked; "" if they do.
-        late: why a change of what they show comes too late for them; "" if it does not.
-        sources: the points that it is computed from; none for a line of the forward.
+        is_per_layer: whether every layer has this point.
+        kind: what the numbers are; see `trace_dtype`.
+        read_only_reason: why this point cannot be modified, or None.
+        not_in_kernels_reason: why the kernels cannot record it, or None. Such requests run the
+            reference model.
+        too_late_in_kernels_reason: why the kernels can record it but ignore a change, or None.
+        sources: the points that it is computed from; empty for a point of the model itself.
     """
 
     name: str
     axes: tuple[Axis, ...]
     meaning: str
     tier: Literal[1, 2, 3] = 2
-    layered: bool = True
+    is_per_layer: bool = True
     kind: Kind = "activation"
-    fixed: str = ""
-    inside: str = ""
-    late: str = ""
+    read_only_reason: str | None = None
+    not_in_kernels_reason: str | None = None
+    too_late_in_kernels_reason: str | None = None
     sources: tuple[str, ...] = ()
 
     @property
-    def by_head(self) -> bool:
-        """Whether the forward has it head by head, [batch head seq ...]; a trace has seq first."""
+    def has_head_axis(self) -> bool:
+        """Whether it is [batch head seq ...] in the model, and so [seq head ...] in a trace."""
         return self.axes[1:2] in (("head",), ("kv_head",))
 
     def size(self, axis: Axis, config: ModelConfig, seq: int) -> int:
-        """Length of an axis in a trace of `seq` tokens."""
+        """Length of one axis in a trace of `seq` tokens."""
         return {
             "seq": seq,
             "key": seq,
@@ -81,11 +82,11 @@ class Point:
             "rank": min(RANKS, config.vocab_size),
         }[axis]
 
-    def kept_dtype(self, computed: torch.dtype) -> torch.dtype:
-        """In what a trace of a model that computes in `computed` keeps it.
+    def trace_dtype(self, computed: torch.dtype) -> torch.dtype:
+        """The dtype in a trace, for a model that computes in `computed`.
 
-        Experts take a byte and tokens four. A share lies between 0 and 1, where float16 is eight
-        times finer than bfloat16.
+        An expert takes one byte and a token four. A share is between 0 and 1, where float16 is
+        eight times as precise as bfloat16.
         """
         if self.kind == "share":
             return torch.float16 if computed == torch.bfloat16 else torch.float32
@@ -93,226 +94,250 @@ class Point:
         return kinds.get(self.kind, torch.float32)
 
     def nbytes(self, config: ModelConfig, dtype: torch.dtype, seq: int) -> int:
-        """Bytes of one layer in a trace of `seq` tokens."""
+        """Size of one layer in a trace of `seq` tokens, in bytes."""
         count = 1
         for axis in self.axes:
             count *= self.size(axis, config, seq)
-        return count * self.kept_dtype(dtype).itemsize
+        return count * self.trace_dtype(dtype).itemsize
 
 
-FOLLOWS = "it follows from {}: write that"
+COMPUTED = "it is computed from other points; use {} instead"
 ATTENTION = "the attention kernel never stores it"
-FUSED = "its kernel adds it to the residual stream at once"
+FUSED = "its kernel adds it to the residual stream without storing it"
 EXPERT = "the expert kernel never stores it"
-
-
-def _follows(source: str) -> str:
-    return FOLLOWS.format(source)
-
 
 POINTS = {
     point.name: point
     for point in (
-        Point("embed", ("seq", "hidden"), "the tokens' embeddings", layered=False),
+        Point("embed", ("seq", "hidden"), "token embeddings", is_per_layer=False),
         Point("resid.pre", ("seq", "hidden"), "residual stream before the layer"),
-        Point("attn.norm", ("seq", "hidden"), "input of the attention, normed"),
+        Point("attn.norm", ("seq", "hidden"), "input of the attention block, after RMSNorm"),
         Point("attn.q", ("seq", "head", "head_dim"), "queries before RoPE"),
         Point("attn.k", ("seq", "kv_head", "head_dim"), "keys before RoPE"),
         Point("attn.v", ("seq", "kv_head", "head_dim"), "values"),
         Point("attn.q_rot", ("seq", "head", "head_dim"), "queries after RoPE"),
-        Point("attn.k_rot", ("seq", "kv_head", "head_dim"), "keys after RoPE, as they are cached"),
+        Point("attn.k_rot", ("seq", "kv_head", "head_dim"), "keys after RoPE, as cached"),
         Point(
             "attn.scores",
             ("seq", "head", "key"),
-            "query times key over the root of head_dim; -inf where invisible",
+            "query times key, divided by sqrt(head_dim); -inf for keys that the token cannot see",
             tier=3,
             kind="float32",
-            inside=ATTENTION,
+            not_in_kernels_reason=ATTENTION,
         ),
-        Point("attn.sink", ("head",), "the sinks' logits", kind="float32"),
+        Point(
+            "attn.sink",
+            ("head",),
+            "learned sink logit of each head, an extra entry in the softmax",
+            kind="float32",
+        ),
         Point(
             "attn.pattern",
             ("seq", "head", "key"),
-            "attention paid to each key; sums to one less the sink's mass",
+            "attention weights over the keys, which sum to 1 minus attn.sink_mass",
             tier=3,
             kind="float32",
-            inside=ATTENTION,
+            not_in_kernels_reason=ATTENTION,
         ),
         Point(
             "attn.sink_mass",
             ("seq", "head"),
-            "attention that the sink takes",
+            "share of the attention that goes to the sink",
             tier=1,
             kind="share",
-            fixed=_follows("attn.sink or attn.scores"),
+            read_only_reason=COMPUTED.format("attn.sink or attn.scores"),
         ),
         Point(
             "attn.lse",
             ("seq", "head"),
-            "log of the sum of the exponentials of scores and sink, in nats",
+            "log of the sum of exp(score) over all keys and the sink, in nats",
             kind="float32",
-            fixed=_follows("attn.sink or attn.scores"),
-            inside=ATTENTION,
+            read_only_reason=COMPUTED.format("attn.sink or attn.scores"),
+            not_in_kernels_reason=ATTENTION,
             sources=("attn.scores", "attn.sink"),
         ),
-        Point("attn.z", ("seq", "head", "head_dim"), "what each head gathered of the values"),
+        Point("attn.z", ("seq", "head", "head_dim"), "weighted sum of the values, per head"),
         Point(
             "attn.head_out",
             ("seq", "head", "hidden"),
-            "each head's part of the attention's contribution, without the bias",
+            "each head's contribution to attn.out, without the bias",
             tier=3,
-            fixed=_follows("attn.z"),
+            read_only_reason=COMPUTED.format("attn.z"),
             sources=("attn.z",),
         ),
         Point(
             "attn.out",
             ("seq", "hidden"),
-            "the attention's contribution to the residual stream",
-            inside=FUSED,
+            "output of the attention block, added to the residual stream",
+            not_in_kernels_reason=FUSED,
         ),
         Point("resid.mid", ("seq", "hidden"), "residual stream between attention and experts"),
-        Point("moe.norm", ("seq", "hidden"), "input of the router and the experts, normed"),
+        Point("moe.norm", ("seq", "hidden"), "input of the router and the experts, after RMSNorm"),
         Point(
             "moe.router_logits",
             ("seq", "expert"),
-            "the router's logit for each expert",
-            late="the router kernel has chosen by then",
+            "router logit of each expert",
+            too_late_in_kernels_reason="the router kernel has already chosen the experts",
         ),
         Point(
             "moe.expert_ids",
             ("seq", "slot"),
-            "the chosen experts, by falling logit",
+            "chosen experts, largest router logit first",
             tier=1,
             kind="expert",
-            late="the router kernel has weighed its choice by then",
+            too_late_in_kernels_reason="the router kernel has already computed the expert weights",
         ),
         Point(
             "moe.expert_weights",
             ("seq", "slot"),
-            "their weights, which sum to one",
+            "weights of the chosen experts, which sum to 1",
             tier=1,
         ),
         Point(
             "moe.margin",
             ("seq",),
-            "by how much the last expert that was chosen is ahead of the first that was not",
+            "router logit of the last chosen expert minus that of the best expert not chosen",
             tier=1,
             kind="float32",
-            fixed=_follows("moe.router_logits"),
+            read_only_reason=COMPUTED.format("moe.router_logits"),
             sources=("moe.router_logits",),
         ),
         Point(
             "moe.entropy",
             ("seq",),
-            "entropy of the softmax over all experts' logits, in nats",
+            "entropy of the softmax over all router logits, in nats",
             kind="float32",
-            fixed=_follows("moe.router_logits"),
+            read_only_reason=COMPUTED.format("moe.router_logits"),
             sources=("moe.router_logits",),
         ),
         Point(
             "moe.gate",
             ("seq", "slot", "width"),
-            "each chosen expert's gate, before it is clamped",
+            "gate projection of each chosen expert, before clamping",
             tier=3,
-            inside=EXPERT,
+            not_in_kernels_reason=EXPERT,
         ),
         Point(
             "moe.up",
             ("seq", "slot", "width"),
-            "each chosen expert's up, before it is clamped",
+            "up projection of each chosen expert, before clamping",
             tier=3,
-            inside=EXPERT,
+            not_in_kernels_reason=EXPERT,
         ),
         Point(
             "moe.act",
             ("seq", "slot", "width"),
-            "each chosen expert's activation, gate and up taken together",
+            "activation of each chosen expert: SwiGLU of gate and up",
             tier=3,
-            inside=EXPERT,
+            not_in_kernels_reason=EXPERT,
         ),
         Point(
             "moe.expert_out",
             ("seq", "slot", "hidden"),
-            "what each chosen expert says, unweighted",
+            "output of each chosen expert, before weighting",
             tier=3,
-            inside=EXPERT,
+            not_in_kernels_reason=EXPERT,
         ),
-        Point("moe.out", ("seq", "hidden"), "the experts' contribution to the residual stream"),
+        Point(
+            "moe.out",
+            ("seq", "hidden"),
+            "weighted sum of the experts' outputs, added to the residual stream",
+        ),
         Point("resid.post", ("seq", "hidden"), "residual stream after the layer"),
         Point(
             "out.layer_logits",
             ("seq", "vocab"),
-            "logits if the layer were the last",
+            "logits if this layer were the last one (logit lens)",
             tier=3,
-            fixed=_follows("resid.post"),
+            read_only_reason=COMPUTED.format("resid.post"),
             sources=("resid.post",),
         ),
-        Point("out.norm", ("seq", "hidden"), "the last residual stream, normed", layered=False),
-        Point("out.logits", ("seq", "vocab"), "logits over the vocabulary", tier=3, layered=False),
+        Point(
+            "out.norm",
+            ("seq", "hidden"),
+            "final residual stream, after RMSNorm",
+            is_per_layer=False,
+        ),
+        Point(
+            "out.logits", ("seq", "vocab"), "logits over the vocabulary", tier=3, is_per_layer=False
+        ),
         Point(
             "out.top_ids",
             ("seq", "rank"),
-            f"the {RANKS} likeliest next tokens, best first",
+            f"the {RANKS} most likely next tokens, most likely first",
             tier=1,
-            layered=False,
+            is_per_layer=False,
             kind="token",
-            fixed=_follows("out.logits"),
+            read_only_reason=COMPUTED.format("out.logits"),
             sources=("out.logits",),
         ),
         Point(
             "out.top_logprobs",
             ("seq", "rank"),
-            "their log-probabilities, in nats",
+            "log-probabilities of the tokens in out.top_ids, in nats",
             tier=1,
-            layered=False,
+            is_per_layer=False,
             kind="float32",
-            fixed=_follows("out.logits"),
+            read_only_reason=COMPUTED.format("out.logits"),
             sources=("out.logits",),
         ),
     )
 }
-"""Every point, in the order of the forward."""
+"""Every point, in the order of the forward pass."""
 
 ALWAYS = tuple(name for name, point in POINTS.items() if point.tier == 1)
-LINES = frozenset(name for name, point in POINTS.items() if not point.sources)
-"""Points that are a line of the forward; the others are computed from these."""
+FORWARD_POINTS = frozenset(name for name, point in POINTS.items() if not point.sources)
+"""Points that the model passes to a hook; the others are computed from these."""
 
-SHOWN_BY_KERNELS = frozenset(name for name in LINES if not POINTS[name].inside)
-TAKEN_BY_KERNELS = frozenset(name for name in SHOWN_BY_KERNELS if not POINTS[name].late)
-"""Points whose change a later operation of the kernels reads."""
+RECORDABLE_IN_KERNELS = frozenset(
+    name for name in FORWARD_POINTS if POINTS[name].not_in_kernels_reason is None
+)
+"""Points that the kernels can record."""
+
+WRITABLE_IN_KERNELS = frozenset(
+    name for name in RECORDABLE_IN_KERNELS if POINTS[name].too_late_in_kernels_reason is None
+)
+"""Points that can be changed when the kernels run: a later kernel reads the changed value."""
 
 AFTER_THE_LAYERS = frozenset({"out.norm", "out.logits"})
-"""Lines that a forward may compute for its last positions only."""
+"""Points that a forward pass may compute for its last positions only."""
 
-UNSEEN = {"attn.scores": -torch.inf, "attn.pattern": 0.0}
-"""What a key has that a layer no longer holds, or that came later."""
+HIDDEN_KEY_VALUES = {"attn.scores": -torch.inf, "attn.pattern": 0.0}
+"""Value for keys that a sliding layer has already dropped, and for keys of later tokens."""
 
 
 def check_points(names: Collection[str]) -> None:
-    """Raise LabError for a name that no point has."""
+    """Raise LabError for an unknown name."""
     for name in names:
-        if name not in POINTS:
-            close = get_close_matches(name, POINTS, n=1)
-            meant = f", but {close[0]}" if close else ""
-            raise LabError(f"there is no point {name!r}{meant}; the points are {', '.join(POINTS)}")
+        if name in POINTS:
+            continue
+        if "hook_" in name or name.startswith("model."):  # TransformerLens or nnsight
+            raise LabError(
+                f"unknown point {name!r}; see `oss_lab/hooks/NAMES.md` for the names of"
+                " TransformerLens and nnsight"
+            )
+        points = f"points are {', '.join(POINTS)}"
+        if close := get_close_matches(name, POINTS, n=1):
+            raise LabError(f"unknown point {name!r}; did you mean {close[0]!r}? The {points}")
+        raise LabError(f"unknown point {name!r}; the {points}")
 
 
-def lines_of(names: Collection[str]) -> frozenset[str]:
-    """The lines of the forward that these points need."""
+def find_forward_points(names: Collection[str]) -> frozenset[str]:
+    """The points of the model itself that these points are computed from."""
     return frozenset(source for name in names for source in POINTS[name].sources or (name,))
 
 
 def needs_logits(names: Collection[str]) -> bool:
-    """Whether these points need the final norm or the logits at every kept position."""
-    return not AFTER_THE_LAYERS.isdisjoint(lines_of(names))
+    """Whether these points need the final norm or the logits at every position."""
+    return not AFTER_THE_LAYERS.isdisjoint(find_forward_points(names))
 
 
-def reason_against(reads: Collection[str], writes: Collection[str]) -> str | None:
-    """Why the kernels cannot show or change one of these lines; None if they can."""
+def explain_kernel_limit(reads: Collection[str], writes: Collection[str]) -> str | None:
+    """Why the kernels cannot record or modify one of these points; None if they can."""
     for name in sorted({*reads, *writes}):
-        if inside := POINTS[name].inside:
-            return f"{name}: {inside}"
+        if reason := POINTS[name].not_in_kernels_reason:
+            return f"{name}: {reason}"
     for name in sorted(writes):
-        if late := POINTS[name].late:
-            return f"a change of {name}: {late}"
+        if reason := POINTS[name].too_late_in_kernels_reason:
+            return f"{name} cannot be modified: {reason}"
     return None

@@ -1,6 +1,6 @@
-"""Recording: keep what a request selects, over any number of forwards of its sequence.
+"""Records what a request selects, over any number of forward passes of its sequence.
 
-A selected value that never arrives is an error, as is a value with a NaN. A value that is zero
+A selected point that is never reached is an error, and so is a NaN. An activation that is zero
 everywhere causes a warning.
 """
 
@@ -14,69 +14,71 @@ from torch import Tensor
 
 from oss_lab.errors import LabError
 from oss_lab.hooks.derived import DERIVED
-from oss_lab.hooks.points import POINTS, UNSEEN, Point, lines_of
-from oss_lab.hooks.selection import Selection, where
+from oss_lab.hooks.points import HIDDEN_KEY_VALUES, POINTS, Point, find_forward_points
+from oss_lab.hooks.selection import Selection, name_tensor
 from oss_lab.model import Transformer
 
 Key = tuple[str, int | None]
 INFINITE = {"attn.scores": -torch.inf, "moe.router_logits": -torch.inf, "moe.margin": torch.inf}
-"""Infinities that mean something: a hidden key, a banned expert, no expert that was not chosen."""
+"""Points where infinity is valid: a hidden key, a banned expert, or no expert left to choose."""
 
 
 class AllZeroWarning(UserWarning):
-    """An activation is zero at every token: what fills it is broken or was removed."""
+    """An activation is zero at every token: what computes it is broken or was ablated."""
 
 
 class Recording:
-    """Keeps a selection of one sequence; `tensors` gives what was kept."""
+    """Records a selection of one sequence; `tensors` returns the result."""
 
     def __init__(self, model: Transformer, selection: Selection) -> None:
         selection.check(model.config)
         self.model, self.selection = model, selection
-        self.points: Collection[str] = lines_of(selection.points)
+        self.points: Collection[str] = find_forward_points(selection.points)
         self._kept: dict[Key, list[Tensor]] = {}
-        self._new: dict[Key, Tensor] = {}  # of the forward that is running
-        self._handed: dict[Key, Tensor] = {}
+        self._new: dict[Key, Tensor] = {}  # from the current forward pass
+        self._sources: dict[Key, Tensor] = {}
 
     def begin(self) -> None:
-        """Forget what an interrupted forward left."""
-        self._new, self._handed = {}, {}
+        """Drop what an interrupted forward pass left."""
+        self._new, self._sources = {}, {}
 
-    def take(self, name: str, layer: int | None, x: Tensor, positions: Int[Tensor, "seq"]) -> None:
-        """Keep what is selected of a line of the forward: x [1 ...] as the forward has it, of the
-        tokens at these positions."""
+    def add(self, name: str, layer: int | None, x: Tensor, positions: Int[Tensor, "seq"]) -> None:
+        """Record the selected part of x [1 ...], a point of the tokens at these positions.
+
+        x has the model's layout. Derived points are computed once their last source arrives.
+        """
         chosen = self.selection.layers
         if name not in self.points or (layer is not None and chosen and layer not in chosen):
             return
-        self._handed[name, layer] = x.detach()
+        self._sources[name, layer] = x.detach()
         for point in map(POINTS.__getitem__, self.selection.points):
             sources = point.sources or (point.name,)
             if name == sources[-1]:
-                handed = [self._handed[source, layer] for source in sources]
-                self._new[point.name, layer] = self._select(point, layer, handed, positions)
+                tensors = [self._sources[source, layer] for source in sources]
+                self._new[point.name, layer] = self._select(point, layer, tensors, positions)
 
     def _select(
         self, point: Point, layer: int | None, sources: list[Tensor], positions: Int[Tensor, "seq"]
     ) -> Tensor:
-        """[seq ...] of the selected tokens of a point, the value that these sources give."""
+        """Compute a point from its sources, and return its selected heads and tokens [seq ...]."""
         derive = DERIVED.get(point.name)
         x = (derive(self.model, layer, *sources) if derive else sources[0])[0]
         heads = self.selection.heads_of(point, self.model.config)
         x = x if heads is None else x[heads]
         if "seq" in point.axes:
-            x = x.transpose(0, 1) if point.by_head else x
+            x = x.transpose(0, 1) if point.has_head_axis else x
             if self.selection.positions is not None:
-                wanted = torch.tensor(self.selection.positions, device=positions.device)
-                x = x[torch.isin(positions[len(positions) - len(x) :], wanted)]
-        if "key" in point.axes:  # a sliding layer has its last keys only
+                chosen = torch.tensor(self.selection.positions, device=positions.device)
+                x = x[torch.isin(positions[len(positions) - len(x) :], chosen)]
+        if "key" in point.axes:  # a sliding layer has only its last keys
             hidden = int(positions[-1]) + 1 - x.shape[-1]
-            x = F.pad(x, (hidden, 0), value=UNSEEN[point.name])
-        # What is kept must be a normal tensor, which autograd accepts.
+            x = F.pad(x, (hidden, 0), value=HIDDEN_KEY_VALUES[point.name])
+        # Leave inference mode, since autograd does not accept its tensors.
         with torch.inference_mode(False), torch.no_grad():
-            return x.to(point.kept_dtype(self.model.embedding.weight.dtype), copy=True)
+            return x.to(point.trace_dtype(self.model.embedding.weight.dtype), copy=True)
 
     def commit(self) -> None:
-        """Keep what the forward recorded: it has succeeded."""
+        """Keep what this forward pass recorded; called once it has succeeded."""
         for key, x in self._new.items():
             if "seq" in POINTS[key[0]].axes:
                 self._kept.setdefault(key, []).append(x)
@@ -85,21 +87,21 @@ class Recording:
         self.begin()
 
     def tensors(self) -> dict[Key, Tensor]:
-        """Everything that was kept, on the CPU: [seq, ...] for each point and layer.
+        """Everything that was recorded, on the CPU: [seq, ...] for each point and layer.
 
         Raises:
-            LabError: a point was never reached, or holds NaN or infinity.
+            LabError: a point was never reached, or contains NaN or infinity.
         """
         kept: dict[Key, Tensor] = {}
         for name in self.selection.points:
             for layer in self.selection.layers_of(POINTS[name], self.model.config):
                 if (name, layer) not in self._kept:
-                    raise LabError(f"{where(name, layer)} was selected but never reached")
+                    raise LabError(f"{name_tensor(name, layer)} was selected but never reached")
                 parts = self._kept[name, layer]
                 if "key" in POINTS[name].axes:
                     keys = max(part.shape[-1] for part in parts)
                     parts = [
-                        F.pad(part, (0, keys - part.shape[-1]), value=UNSEEN[name])
+                        F.pad(part, (0, keys - part.shape[-1]), value=HIDDEN_KEY_VALUES[name])
                         for part in parts
                     ]
                 kept[name, layer] = check_values(name, layer, concatenate(parts).cpu())
@@ -107,7 +109,7 @@ class Recording:
 
 
 def concatenate(parts: list[Tensor]) -> Tensor:
-    """One after the other; a single part is not copied."""
+    """Concatenate along the first axis; a single part is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -115,7 +117,7 @@ def check_values(name: str, layer: int | None, x: Tensor) -> Tensor:
     """Return x; warn if it is an activation that is zero everywhere.
 
     Raises:
-        LabError: it holds NaN, or an infinity that means nothing.
+        LabError: it contains NaN, or infinity at a point where that is not valid.
     """
     if not x.numel():
         return x
@@ -125,12 +127,13 @@ def check_values(name: str, layer: int | None, x: Tensor) -> Tensor:
         lowest, highest = x.aminmax()
     if not (lowest.isfinite() and highest.isfinite()):  # with a NaN, both are NaN
         raise LabError(
-            f"{where(name, layer)} holds NaN or infinity; the weights or an intervention broke it"
+            f"{name_tensor(name, layer)} contains NaN or infinity; the weights or an intervention"
+            " caused it"
         )
     if POINTS[name].kind == "activation" and lowest == highest == 0:
         warnings.warn(
-            f"{where(name, layer)} is zero everywhere; unless that was meant, the weights or an"
-            " intervention broke it",
+            f"{name_tensor(name, layer)} is zero everywhere; unless you intended this, the weights"
+            " or an intervention caused it",
             AllZeroWarning,
             stacklevel=2,
         )

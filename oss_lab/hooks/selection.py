@@ -1,4 +1,4 @@
-"""What a recording keeps: which points, layers, heads and positions. Plain data."""
+"""What to record: which points, layers, heads and positions, as plain data."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ Integers = Iterable[Any] | SupportsIndex
 """One integer or several: a list, a range, a NumPy array, a tensor."""
 
 
-def integers(what: str, given: Integers | None) -> tuple[int, ...] | None:
-    """The integers that were given, None for None.
+def to_integers(what: str, given: Integers | None) -> tuple[int, ...] | None:
+    """Convert one integer or several to a tuple; None stays None.
 
-    >>> integers("layers", range(2)), integers("layers", 3)
+    >>> to_integers("layers", range(2)), to_integers("layers", 3)
     ((0, 1), (3,))
 
     Raises:
-        LabError: something given is not an integer.
+        LabError: a value is not an integer.
     """
     if given is None:
         return None
     plain: Any = given
-    if hasattr(plain, "__array__"):  # of torch, NumPy or xarray
+    if hasattr(plain, "__array__"):  # from torch, NumPy or xarray
         plain = plain.tolist() if hasattr(plain, "tolist") else np.asarray(plain).tolist()
     several = [plain] if is_integer(plain) else plain
     if isinstance(several, str) or not isinstance(several, Iterable):
@@ -42,7 +42,7 @@ def integers(what: str, given: Integers | None) -> tuple[int, ...] | None:
 
 
 def is_integer(value: object) -> bool:
-    """Whether it is a single integer of any library; a boolean is not."""
+    """Whether it is one integer, from any library; booleans do not count."""
     if isinstance(value, bool) or getattr(value, "ndim", 0):
         return False
     if getattr(value, "dtype", None) == torch.bool:
@@ -54,14 +54,14 @@ def is_integer(value: object) -> bool:
     return True
 
 
-def texts(what: str, given: Iterable[str]) -> tuple[str, ...]:
-    """The names that were given.
+def to_names(what: str, given: Iterable[str]) -> tuple[str, ...]:
+    """Convert a list of names to a tuple.
 
     Raises:
-        LabError: it is a single text, or something given is not text.
+        LabError: `given` is one string, or contains something other than strings.
     """
     if isinstance(given, str):
-        raise LabError(f"{what}: expected a list of names, got the text {given!r}")
+        raise LabError(f"{what}: expected a list of names, got the string {given!r}")
     if not isinstance(given, Iterable):
         raise LabError(f"{what}: expected a list of names, got {given!r}")
     names = tuple(given)
@@ -70,19 +70,19 @@ def texts(what: str, given: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
-def once(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
-    """Each value where it comes first; None for None."""
+def drop_duplicates(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    """Drop duplicates, keeping the first of each; None stays None."""
     return None if values is None else tuple(dict.fromkeys(values))
 
 
 def first_unordered(positions: Sequence[int]) -> int | None:
-    """The first position that is not after the one before it."""
+    """The first position that is not larger than the previous one, or None."""
     return next((b for a, b in pairwise(positions) if b <= a), None)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What is recorded; None means all layers, heads or positions."""
+    """What to record; None means all layers, heads or positions."""
 
     points: tuple[str, ...]
     layers: tuple[int, ...] | None = None
@@ -97,17 +97,20 @@ class Selection:
         heads: Integers | None = None,
         positions: Integers | None = None,
     ) -> "Selection":
-        """A selection from any integers; a point, layer or head that is named twice is kept once.
+        """Create a selection; duplicate points, layers and heads are dropped.
 
         Raises:
-            LabError: points are not names, or the others not integers.
+            LabError: the points are not names, or the other values are not integers.
         """
-        names = once(texts("points", points))
-        each = once(integers("layers", layers)), once(integers("heads", heads))
-        return cls(names or (), *each, integers("positions", positions))
+        names = drop_duplicates(to_names("points", points))
+        each = (
+            drop_duplicates(to_integers("layers", layers)),
+            drop_duplicates(to_integers("heads", heads)),
+        )
+        return cls(names or (), *each, to_integers("positions", positions))
 
     def check(self, config: ModelConfig, seq: int | None = None) -> None:
-        """Raise LabError for what this model, or a sequence of `seq` tokens, does not have."""
+        """Raise LabError if this model, or a sequence of `seq` tokens, lacks something selected."""
         if not self.points:
             raise LabError("points is empty; name at least one")
         check_points(self.points)
@@ -119,20 +122,23 @@ class Selection:
             if chosen is None or count is None:
                 continue
             if not chosen:
-                raise LabError(f"{what}s is empty; leave it out for all of them")
+                raise LabError(f"{what}s is empty; leave it out to select all")
             for n in chosen:
                 check_index(what, n, count)
-        if (falling := first_unordered(self.positions or ())) is not None:
-            raise LabError(f"positions must rise, each given once; {falling} does not")
+        if (position := first_unordered(self.positions or ())) is not None:
+            raise LabError(
+                f"positions must increase without repeats; {position} is not larger than the one"
+                " before it"
+            )
 
     def layers_of(self, point: Point, config: ModelConfig) -> list[int | None]:
-        """The layers of a point that are kept; [None] outside the layers."""
-        if not point.layered:
+        """The layers to record of a point; [None] if it is outside the layers."""
+        if not point.is_per_layer:
             return [None]
         return list(range(config.num_hidden_layers) if self.layers is None else self.layers)
 
     def heads_of(self, point: Point, config: ModelConfig) -> list[int] | None:
-        """Which heads of a point are kept: of key-value heads, those that the chosen heads read."""
+        """The heads to record of a point; for key-value heads, those that the chosen heads use."""
         if self.heads is None:
             return None
         if "kv_head" in point.axes:
@@ -141,6 +147,6 @@ class Selection:
         return list(self.heads) if "head" in point.axes else None
 
 
-def where(name: str, layer: int | None) -> str:
-    """How a tensor is named in files and messages: `moe.expert_ids/3`, `out.logits`."""
+def name_tensor(name: str, layer: int | None) -> str:
+    """Name of a tensor in files and messages: `moe.expert_ids/3`, `out.logits`."""
     return name if layer is None else f"{name}/{layer}"

@@ -1,8 +1,4 @@
-"""One forward of a batch: which tokens go through it, and what is recorded and changed there.
-
-Counts and recordings are kept once the forward has succeeded (`commit`); an interrupted one keeps
-nothing.
-"""
+"""One forward pass of a batch: which tokens go through it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +10,13 @@ from oss_lab.hooks.interventions.at import At
 
 
 @dataclass(frozen=True)
-class Step:
-    """The tokens of a forward.
+class ForwardPass:
+    """The tokens of one forward pass.
 
     Attributes:
-        positions: of each token in its own sequence; negative where a row has padding.
-        channels: of each token, if an intervention needs them.
-        numbers: of the rows, in the batch of requests.
+        positions: position of each token in its sequence; negative for padding.
+        numbers: number of each row in the batch of requests.
+        channels: channel of each token, if an intervention needs it.
     """
 
     token_ids: Int[Tensor, "row seq"]
@@ -35,10 +31,12 @@ class Step:
         point: str,
         layer: int | None,
         x: Tensor,
-        handed: Mapping[str, Tensor],
+        earlier_values: Mapping[str, Tensor],
     ) -> At:
-        """Where some rows are at a point; after the layers, a forward may hold only its last
-        tokens."""
+        """Describe some rows at a point, for an intervention.
+
+        After the layers, x may have only the last tokens of the forward pass.
+        """
         chosen = list(rows)
         first = self.positions.shape[1] - x.shape[1] if point.startswith("out.") else 0
         channels = self.channels and tuple(self.channels[row][first:] for row in chosen)
@@ -50,5 +48,5 @@ class Step:
             channels,
             tuple(self.numbers[row] for row in chosen),
             self.is_prefill,
-            handed,
+            earlier_values,
         )

@@ -1,11 +1,11 @@
-"""The workbench in one object: `load` makes a `Lab`, whose verbs a person types.
+"""The Python interface: `load` returns a `Lab`, and you call its methods.
 
 workbench.py    Lab: chat, stream, generate, trace, logits, lens, patch, gradients, intervene
-options.py      the keywords of these verbs
-prompts.py      from text, messages, replies or ids to tokens
-generation.py   one call that generates: its requests, and its replies
-tool_rounds.py  replies over tool calls whose outputs are known
-loading.py      from a name or a folder to a Lab
+options.py      the keywords of these methods
+prompts.py      the kinds of input, and their conversion to token ids
+generation.py   one call that generates: from keywords to requests to replies
+tool_rounds.py  replies with tool calls whose outputs are already known
+loading.py      `load`: from a name or a folder to a Lab
 """
 
 from oss_lab.lab.loading import load

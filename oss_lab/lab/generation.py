@@ -1,4 +1,4 @@
-"""One call that generates: from its keywords to requests, and from their tokens to replies."""
+"""One call that generates: turns its keywords into requests and their tokens into replies."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from oss_lab.analysis.tracing import build_trace
 from oss_lab.engine.batch import Batch
-from oss_lab.engine.choice import Chosen
+from oss_lab.engine.choice import EngineChoice
 from oss_lab.engine.request import Request
-from oss_lab.engine.row import Row
+from oss_lab.engine.row import BatchRow
 from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError
 from oss_lab.harmony import Event, render
-from oss_lab.harmony.prompt import Question, shown
+from oss_lab.harmony.prompt import Question, shorten_repr
 from oss_lab.hooks.interventions.changes import Effects
-from oss_lab.hooks.selection import Integers, Selection, integers, is_integer
-from oss_lab.lab.options import ASKING, MAX_TOKENS, SAMPLING, Options
+from oss_lab.hooks.selection import Integers, Selection, is_integer, to_integers
+from oss_lab.lab.options import MAX_TOKENS, PROMPT_KEYWORDS, SAMPLING_KEYWORDS, Options
 from oss_lab.record.builder import ReplyBuilder, Stream, final_header
 from oss_lab.record.reply import Reply
 from oss_lab.record.token import Token
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Generation:
-    """The keywords of one call, and what follows from them.
+    """The keywords of one call, with the methods that build its requests and replies.
 
     Raises:
         LabError: a keyword does not exist.
@@ -39,109 +39,118 @@ class Generation:
             )
         self.lab, self.options, self.tokenizer = lab, options, lab.tokenizer
         own = options.get("interventions", ())
-        # One tuple for all rows: those with the same effects are changed together.
-        self.effects = lab.effects(own)
-        self.own = Effects(list(self.effects[len(self.effects) - len(own) :]))
+        # All rows share this tuple: rows with the same effects are changed together.
+        self.effects = lab.collect_effects(own)
+        self.own_effects = Effects(list(self.effects[len(self.effects) - len(own) :]))
 
-    def ask(self, question: Question | None) -> ReplyBuilder:
-        """A builder for the reply to a question."""
+    def build_chat(self, question: Question | None) -> ReplyBuilder:
+        """Build the prompt of a question, and return the builder of its reply."""
         given = self.options.get("continue_from")
         if isinstance(given, Reply):
             return self._resume(given, question, is_raw=False)
         if question is None:
             raise LabError("expected a question, got None")
-        asking: Any = {name: value for name, value in self.options.items() if name in ASKING}
+        asking: Any = {
+            name: value for name, value in self.options.items() if name in PROMPT_KEYWORDS
+        }
         prompt = self.lab.conversation(question, **asking)
         ids = tuple(render(prompt, self.tokenizer).tokens)
         budget = self.options.get("analysis_budget")
-        builder = ReplyBuilder(self.tokenizer, prompt, ids, budget, self._stop_strings())
+        builder = ReplyBuilder(self.tokenizer, prompt, ids, budget, self._read_stop_strings())
         if given is not None:
             if not isinstance(given, str):
-                raise LabError(f"continue_from: expected a Reply or text, got {shown(given)}")
+                raise LabError(
+                    f"continue_from: expected a Reply or text, got {shorten_repr(given)}"
+                )
             header = final_header(self.tokenizer, inside_message=False)
-            builder.give([*header, *self.tokenizer.encode_ordinary(given)])
+            builder.start_with([*header, *self.tokenizer.encode_ordinary(given)])
         return builder
 
-    def continue_text(self, text: str | None) -> ReplyBuilder:
-        """A builder for what follows plain text."""
-        for name in (*ASKING, "analysis_budget"):
+    def build_raw(self, text: str | None) -> ReplyBuilder:
+        """Return the builder of a reply that continues plain text."""
+        for name in (*PROMPT_KEYWORDS, "analysis_budget"):
             if self.options.get(name) not in (None, (), []):
-                raise LabError(f"{name} belongs to a chat: plain text has none, use `chat`")
+                raise LabError(f"{name} has no effect on plain text: use `chat`, or leave it out")
         given = self.options.get("continue_from")
         if isinstance(given, Reply):
             return self._resume(given, text, is_raw=True)
         if given is not None:
-            raise LabError(f"continue_from: expected a Reply of `generate`, got {shown(given)}")
+            raise LabError(
+                f"continue_from: expected a Reply from `generate`, got {shorten_repr(given)}"
+            )
         if not isinstance(text, str):
-            raise LabError(f"expected text to continue, got {shown(text)}")
+            raise LabError(f"expected text to continue, got {shorten_repr(text)}")
         ids = tuple(self.tokenizer.encode_ordinary(text))
-        return ReplyBuilder(self.tokenizer, None, ids, stop=self._stop_strings())
+        return ReplyBuilder(self.tokenizer, None, ids, stop=self._read_stop_strings())
 
     def stream(self, builder: ReplyBuilder) -> Stream:
-        """The reply of a builder as a stream; nothing is computed before it is read."""
-        request = self._request(builder)
-        chosen = self.lab.choose_for([request])
-        rows: list[Row] = []
+        """Return the reply as a stream; nothing is computed before the stream is read."""
+        request = self._build_request(builder)
+        chosen = self.lab.choose_engine([request])
+        rows: list[BatchRow] = []
 
         def events() -> Iterator[list[Event]]:
             batch = self.lab.new_batch(chosen)
-            rows.extend(batch.join([request]))
-            rows[0].forced.extend(builder.take_over())  # a continued analysis may be at its budget
+            rows.extend(batch.add([request]))
+            # A continued analysis may already have used up its budget.
+            rows[0].forced.extend(builder.next_forced_ids())
             for row, token in batch:
-                yield take(batch, row, builder, token)
+                yield feed(batch, row, builder, token)
 
         def complete(reply: Reply) -> Reply:
-            self.own.warn_of_none()
+            self.own_effects.warn_if_unchanged()
             return self._complete(reply, rows[0], chosen)
 
         return Stream(builder, events(), complete)
 
-    def replies(self, builders: Sequence[ReplyBuilder], given: Integers | None) -> list[Reply]:
-        """The replies of builders, generated as one batch; `given` are their draws."""
-        draws = range(len(builders)) if given is None else integers("draws", given) or ()
+    def generate_replies(
+        self, builders: Sequence[ReplyBuilder], given: Integers | None
+    ) -> list[Reply]:
+        """Generate the replies of these builders as one batch; `given` are the rows' draws."""
+        draws = range(len(builders)) if given is None else to_integers("draws", given) or ()
         if len(draws) != len(builders):
-            raise LabError(f"there are {len(draws)} draws for {len(builders)} questions")
+            raise LabError(f"expected {len(builders)} draws, one per question, got {len(draws)}")
         pairs = zip(builders, draws, strict=True)
-        requests = [self._request(builder, draw) for builder, draw in pairs]
+        requests = [self._build_request(builder, draw) for builder, draw in pairs]
         if not requests:
             return []
-        chosen = self.lab.choose_for(requests)
+        chosen = self.lab.choose_engine(requests)
         batch = self.lab.new_batch(chosen)
         for builder in builders:
-            builder.begin()
-        rows = batch.join(requests)
+            builder.start_clock()
+        rows = batch.add(requests)
         for row, token in batch:
-            take(batch, row, builders[row.number], token)
-        self.own.warn_of_none()
+            feed(batch, row, builders[row.number], token)
+        self.own_effects.warn_if_unchanged()
         finished = zip(builders, rows, strict=True)
         return [self._complete(builder.finish()[1], row, chosen) for builder, row in finished]
 
     def _resume(self, reply: Reply, question: object, *, is_raw: bool) -> ReplyBuilder:
-        """A builder that has the tokens of a reply already.
+        """Return a builder that starts with the tokens of an unfinished reply.
 
         Raises:
-            LabError: the reply is complete, or was made by the other verb.
+            LabError: the reply is complete, or comes from the other method.
         """
         if question is not None:
-            raise LabError("give a question or continue_from a reply, not both")
+            raise LabError("expected a question or continue_from, not both")
         if (reply.prompt is None) != is_raw:
             verb = "generate" if reply.prompt is None else "chat"
-            raise LabError(f"this reply was made by `{verb}`; continue it there")
+            raise LabError(f"this reply comes from `{verb}`; continue it with `{verb}`")
         if reply.stop not in ("length", "text"):
             raise LabError(
-                f"this reply is complete (stop {reply.stop!r}), so there is nothing to continue:"
-                " ask the next question with `reply.conversation`"
+                f"this reply is complete (stop {reply.stop!r}) and cannot be continued; to ask"
+                " another question, extend `reply.conversation`"
             )
-        for name in ASKING:
+        for name in PROMPT_KEYWORDS:
             if self.options.get(name):
-                raise LabError(f"{name} is set by the continued reply; leave it out")
+                raise LabError(f"{name} comes from the continued reply; leave it out")
         budget = self.options.get("analysis_budget")
-        prompt, ids, stop = reply.prompt, reply.prompt_tokens, self._stop_strings()
+        prompt, ids, stop = reply.prompt, reply.prompt_tokens, self._read_stop_strings()
         builder = ReplyBuilder(self.tokenizer, prompt, ids, budget, stop)
-        builder.give(reply.tokens)
+        builder.start_with(reply.tokens)
         return builder
 
-    def _request(self, builder: ReplyBuilder, draw: int = 0) -> Request:
+    def _build_request(self, builder: ReplyBuilder, draw: int = 0) -> Request:
         options = self.options
         max_tokens = options.get("max_tokens", MAX_TOKENS)
         if not is_integer(max_tokens) or max_tokens < 1:
@@ -151,35 +160,37 @@ class Generation:
             raise LabError(f"alternatives is {alternatives!r}; it must be an integer, 0 or more")
         request = Request(
             (*builder.prompt_tokens, *(token.id for token in builder.tokens)),
-            sampling=self._sampling(),
+            sampling=self._build_sampling(),
             stop=frozenset(self.lab.stops),
             max_tokens=int(max_tokens),
             alternatives=int(alternatives),
             selection=Selection.of(points) if points else None,
             effects=self.effects,
-            draw=draw,
+            stream_number=draw,
         )
         request.check(self.lab.config)
         return request
 
-    def _sampling(self) -> Sampling:
-        """The prepared sampling, or the workbench's, with the fields that the call replaces."""
+    def _build_sampling(self) -> Sampling:
+        """The given Sampling or the lab's, with the fields that the call replaces."""
         sampling = self.options.get("sampling") or self.lab.sampling
         if not isinstance(sampling, Sampling):
-            raise LabError(f"sampling: expected a Sampling, got {shown(sampling)}")
-        given: Any = {name: value for name, value in self.options.items() if name in SAMPLING}
+            raise LabError(f"sampling: expected a Sampling, got {shorten_repr(sampling)}")
+        given: Any = {
+            name: value for name, value in self.options.items() if name in SAMPLING_KEYWORDS
+        }
         return replace(sampling, **given)
 
-    def _stop_strings(self) -> tuple[str, ...]:
-        """The strings at which the answer ends."""
+    def _read_stop_strings(self) -> tuple[str, ...]:
+        """The strings that end the answer."""
         given: Any = self.options.get("stop", ())
         strings = tuple(given) if isinstance(given, list | tuple) else (given,)
         if wrong := [each for each in strings if not isinstance(each, str) or not each]:
-            raise LabError(f"stop: expected strings that are not empty, got {wrong[0]!r}")
+            raise LabError(f"stop: expected non-empty strings, got {wrong[0]!r}")
         return strings
 
-    def _complete(self, reply: Reply, row: Row, chosen: Chosen) -> Reply:
-        """A reply with its engine and what was recorded."""
+    def _complete(self, reply: Reply, row: BatchRow, chosen: EngineChoice) -> Reply:
+        """Add the engine and the recorded trace to a reply."""
         trace = None
         if row.recording is not None:
             read = [*reply.prompt_tokens, *reply.ids][:-1]
@@ -188,11 +199,11 @@ class Generation:
         return replace(reply, engine=chosen.engine.name, engine_reason=chosen.reason, trace=trace)
 
 
-def take(batch: Batch, row: Row, builder: ReplyBuilder, token: Token) -> list[Event]:
-    """Give a token to its builder, then force tokens or end the row as the builder decides."""
+def feed(batch: Batch, row: BatchRow, builder: ReplyBuilder, token: Token) -> list[Event]:
+    """Give a token to its builder, which may force the next tokens or end the row."""
     events = builder.add(token)
     if not row.forced:
-        row.forced.extend(builder.take_over())
+        row.forced.extend(builder.next_forced_ids())
     if builder.is_stopped:
-        batch.leave(row)
+        batch.remove(row)
     return events

@@ -1,4 +1,4 @@
-"""The keywords of the workbench's verbs."""
+"""The keywords of the methods of `Lab`."""
 
 from collections.abc import Collection, Sequence
 from typing import TypedDict
@@ -13,12 +13,12 @@ from oss_lab.record.reply import Reply
 MAX_TOKENS = 2048
 
 
-class Asking(TypedDict, total=False):
+class PromptOptions(TypedDict, total=False):
     """How text and messages are rendered.
 
-    `raw=True` takes text without Harmony. `date` goes into the system message, `instructions` and
-    `tools` into the developer message; a tool is a ToolDescription, an OpenAI-style dictionary or a
-    Python function, which is described and never called.
+    `raw=True` tokenizes text without Harmony. `date` goes into the system message, `instructions`
+    and `tools` into the developer message. A tool is a ToolDescription, an OpenAI-style dictionary
+    or a Python function. A function is only described to the model, never called.
     """
 
     effort: Effort | None
@@ -31,15 +31,15 @@ class Asking(TypedDict, total=False):
 class Options(TypedDict, total=False):
     """The keywords of `chat`, `stream`, `chat_batch` and `generate`.
 
-    effort, instructions, tools, date: as in `Asking`; not for `generate`.
-    sampling: a prepared Sampling; temperature, top_k, top_p, min_p and seed replace its fields.
-    max_tokens: how many tokens may be generated.
-    stop: strings at which the answer ends; they are left out of it.
-    analysis_budget: tokens of analysis after which the header of `final` is forced.
-    alternatives: how many of the likeliest tokens to keep at each place.
-    points: what to record during generation, in `reply.trace`.
+    effort, instructions, tools, date: as in `PromptOptions`; not for `generate`.
+    sampling: a Sampling; temperature, top_k, top_p, min_p and seed replace its fields.
+    max_tokens: maximum number of tokens to generate.
+    stop: strings that end the answer; the answer does not include them.
+    analysis_budget: maximum tokens of analysis; then the header of `final` is forced.
+    alternatives: how many of the most likely tokens to store at each position.
+    points: hook points to record during generation, in `reply.trace`.
     interventions: active for this request, after those of `intervene`.
-    continue_from: a reply that was cut, or the beginning of the answer as text.
+    continue_from: a truncated reply, or the beginning of the answer as text.
     """
 
     effort: Effort | None
@@ -61,11 +61,11 @@ class Options(TypedDict, total=False):
     continue_from: Reply | str | None
 
 
-class Parts(TypedDict, total=False):
-    """Which parts of a point are kept; without a keyword, all of them are.
+class PartOptions(TypedDict, total=False):
+    """Which parts of a point to record; by default all.
 
-    `channels` keeps the tokens of messages on these channels, `format` tokens included; it and
-    `positions` exclude each other.
+    `channels` records the tokens of messages on these channels, including their format tokens. Give
+    `channels` or `positions`, not both.
     """
 
     layers: Integers | None
@@ -74,5 +74,5 @@ class Parts(TypedDict, total=False):
     channels: Collection[str] | None
 
 
-ASKING = ("effort", "instructions", "tools", "date")
-SAMPLING = ("temperature", "top_k", "top_p", "min_p", "seed")
+PROMPT_KEYWORDS = ("effort", "instructions", "tools", "date")
+SAMPLING_KEYWORDS = ("temperature", "top_k", "top_p", "min_p", "seed")

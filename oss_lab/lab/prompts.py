@@ -1,4 +1,4 @@
-"""What a person may give as a prompt, and token ids of any library as a list."""
+"""The types that a prompt may have, and the conversion of token ids to a list."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import Conversation
-from oss_lab.harmony.prompt import Question, is_messages, shown
+from oss_lab.harmony.prompt import Question, is_messages, shorten_repr
 from oss_lab.hooks.selection import is_integer
 from oss_lab.record.reply import Reply
 
@@ -18,21 +18,23 @@ Prompt = Reply | Question | Sequence[int] | Tensor | NDArray[np.integer]
 
 
 def is_rendered_text(of: object) -> bool:
-    """Whether it is text or messages, which a chat renders."""
+    """Whether `of` is text or messages, which are rendered as in a chat."""
     return isinstance(of, str | Conversation) or is_messages(of)
 
 
-def ids_of(given: Any) -> list[int]:
-    """Token ids [n] or [1, n] as a list: of a list, NumPy array or tensor.
+def list_ids(given: Any) -> list[int]:
+    """Convert token ids [n] or [1, n] from a list, NumPy array or tensor to a list.
 
     Raises:
-        LabError: they are not ids.
+        LabError: they are not token ids.
     """
     values = given.tolist() if isinstance(given, Tensor | np.ndarray) else given
     if not isinstance(values, Sequence) or isinstance(values, str | bytes):
-        raise LabError(f"expected text, a conversation, a reply or token ids, got {shown(given)}")
+        raise LabError(
+            f"expected text, a conversation, a reply or token ids, got {shorten_repr(given)}"
+        )
     if len(values) == 1 and isinstance(values[0], Sequence) and not isinstance(values[0], str):
         values = values[0]
     if wrong := [each for each in values if not is_integer(each)]:
-        raise LabError(f"expected token ids or text, got {shown(wrong[0])} among the ids")
+        raise LabError(f"expected token ids or text, got {shorten_repr(wrong[0])} among the ids")
     return [int(each) for each in values]

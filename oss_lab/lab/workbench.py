@@ -1,4 +1,4 @@
-"""The workbench in one object: a model, its vocabulary, and the verbs a person types.
+"""`Lab`: a model and its vocabulary in one object, with everything you can do with them.
 
     lab = oss_lab.load("nano")
     reply = lab.chat("What is 347 * 62?", effort="high")
@@ -7,7 +7,7 @@
     with lab.intervene(AblateExpert(layer=2, expert=7)) as effects:
         lab.chat("What is 347 * 62?")
 
-Text is a question: it is rendered as a chat with the `model` layout and the `spec` policy.
+Text is a question: it is rendered as a chat, with the `model` layout and the `spec` policy.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -27,7 +27,7 @@ from oss_lab.checkpoint.digest import checkpoint_digest
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.engine.batch import Batch
 from oss_lab.engine.cache import KVCache
-from oss_lab.engine.choice import Chosen, Engines
+from oss_lab.engine.choice import EngineChoice, Engines
 from oss_lab.engine.engine import Engine
 from oss_lab.engine.read import read_logits
 from oss_lab.engine.request import Request, check_tokens
@@ -35,25 +35,25 @@ from oss_lab.engine.sampling import GREEDY, Sampling
 from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation, render, stop_tokens
 from oss_lab.harmony.messages import Effort
-from oss_lab.harmony.prompt import Question, prompt_of, several, shown
-from oss_lab.harmony.specials import ENDOFTEXT, specials
+from oss_lab.harmony.prompt import Question, build_prompt, require_prompts, shorten_repr
+from oss_lab.harmony.specials import ENDOFTEXT, find_special_tokens
 from oss_lab.harmony.tool_forms import ToolForm
-from oss_lab.hooks.cost import BUDGET, Plan, check_budget
+from oss_lab.hooks.cost import BUDGET, TracePlan, check_budget
 from oss_lab.hooks.interventions import Intervention
+from oss_lab.hooks.interventions.active import InterventionBlock, find_active_effects
 from oss_lab.hooks.interventions.changes import Effect, Effects
-from oss_lab.hooks.interventions.in_force import Block, in_force
 from oss_lab.hooks.points import ALWAYS
-from oss_lab.hooks.selection import Integers, Selection, integers, is_integer, texts
+from oss_lab.hooks.selection import Integers, Selection, is_integer, to_integers, to_names
 from oss_lab.lab.generation import Generation
-from oss_lab.lab.options import Asking, Options, Parts
-from oss_lab.lab.prompts import Prompt, ids_of, is_rendered_text
+from oss_lab.lab.options import Options, PartOptions, PromptOptions
+from oss_lab.lab.prompts import Prompt, is_rendered_text, list_ids
 from oss_lab.model import Transformer
 from oss_lab.record.builder import Stream
 from oss_lab.record.reply import Reply
 from oss_lab.record.token import Token
-from oss_lab.record.token_labels import on_channels, token_labels
+from oss_lab.record.token_labels import find_channel_tokens, label_token_ids
 from oss_lab.record.trace import Trace
-from oss_lab.tokenizer import usable_ids
+from oss_lab.tokenizer import mask_usable_ids
 
 if TYPE_CHECKING:
     from oss_lab.analysis.collect import Collection as Traces
@@ -63,14 +63,14 @@ if TYPE_CHECKING:
 
 
 class Lab:
-    """A loaded model and its vocabulary.
+    """A loaded model and its vocabulary, and the methods to run and study it.
 
     Attributes:
-        model: the weights, as the readable model; `lab.model(ids)` is a differentiable forward.
-        tokenizer: tiktoken's Encoding. config: the model's sizes.
-        sampling, effort: used where a call gives none.
-        stops: ids that end a turn. usable: ids that may be generated [vocab].
-        checkpoint: the files that the model was read from, None if it was not.
+        model: the reference model; `lab.model(ids)` is a differentiable forward pass.
+        tokenizer: a tiktoken Encoding. config: the ModelConfig.
+        sampling, effort: the defaults of every call.
+        stops: ids that end a turn. usable: mask of the ids that may be generated [vocab].
+        checkpoint: the checkpoint that the model was loaded from, or None.
     """
 
     def __init__(
@@ -92,32 +92,32 @@ class Lab:
         self.effort: Effort = effort
         if tokenizer.n_vocab > self.config.vocab_size:
             raise LabError(
-                f"vocabulary {tokenizer.name!r} has {tokenizer.n_vocab} ids, the model only"
-                f" {self.config.vocab_size}; they do not belong together"
+                f"vocabulary {tokenizer.name!r} has {tokenizer.n_vocab} ids, but the model has only"
+                f" {self.config.vocab_size}; use the vocabulary that the model was trained with"
             )
         self.stops = stop_tokens(tokenizer, for_sampling=True) | {
-            specials(tokenizer).ids[ENDOFTEXT]
+            find_special_tokens(tokenizer).ids[ENDOFTEXT]
         }
-        self.usable = usable_ids(tokenizer, self.config.vocab_size)
+        self.usable = mask_usable_ids(tokenizer, self.config.vocab_size)
 
     @cached_property
     def digest(self) -> str | None:
-        """SHA-256 that identifies the checkpoint; read from its files when first used."""
+        """A SHA-256 that identifies the checkpoint, computed from its files when first used."""
         return None if self.checkpoint is None else checkpoint_digest(self.checkpoint)
 
     # Generation
 
     def chat(self, question: Question | None = None, **options: Unpack[Options]) -> Reply:
-        """The reply to a question or a conversation; keywords as in `Options`."""
+        """Reply to a question or a conversation; keywords as in `Options`."""
         return self.stream(question, **options).read()
 
     def stream(self, question: Question | None = None, **options: Unpack[Options]) -> Stream:
-        """A reply as a stream of Harmony events; keywords as in `Options`.
+        """Reply as a stream of Harmony events; keywords as in `Options`.
 
-        The interventions in force now apply to the whole reply.
+        The interventions that are active at this call apply to the whole reply.
         """
         generation = Generation(self, options)
-        return generation.stream(generation.ask(question))
+        return generation.stream(generation.build_chat(question))
 
     def chat_batch(
         self,
@@ -125,15 +125,15 @@ class Lab:
         draws: Integers | None = None,
         **options: Unpack[Options],
     ) -> list[Reply]:
-        """One reply per question, generated as one ragged batch; keywords as in `Options`.
+        """Reply to several questions as one ragged batch; keywords as in `Options`.
 
         Args:
-            draws: which of the seed's streams of random numbers each row uses; 0, 1, ... by
-                default. A reply does not depend on the other rows.
+            draws: the number of each row's random stream under the seed; by default 0, 1, ....
+                A reply does not depend on the other rows.
         """
         generation = Generation(self, options)
-        builders = [generation.ask(each) for each in several(questions, "chat")]
-        return generation.replies(builders, draws)
+        builders = [generation.build_chat(each) for each in require_prompts(questions, "chat")]
+        return generation.generate_replies(builders, draws)
 
     def generate(self, text: str | None = None, **options: Unpack[Options]) -> Reply:
         """Continue plain text without Harmony, up to a stop token; keywords as in `Options`.
@@ -143,9 +143,9 @@ class Lab:
         return self.stream_text(text, **options).read()
 
     def stream_text(self, text: str | None = None, **options: Unpack[Options]) -> Stream:
-        """As `generate`, as a stream of the text's pieces."""
+        """Like `generate`, as a stream of pieces of text."""
         generation = Generation(self, options)
-        return generation.stream(generation.continue_text(text))
+        return generation.stream(generation.build_raw(text))
 
     def write_turns(
         self,
@@ -157,20 +157,22 @@ class Lab:
         cache: KVCache | None = None,
         engine: Engine | None = None,
     ) -> Iterator[tuple[int, Token]]:
-        """(row, token) of what the model writes after these ids, each row to the end of its turn.
+        """Continue token ids; yields (row, token) until each row reaches the end of its turn.
 
         Args:
-            cache: of one row, with the first tokens of the only sequence; it is extended.
-            engine: that computed the cache.
+            cache: KV cache with the first tokens of a single sequence; it is extended.
+            engine: the engine that computed the cache.
         """
-        effects = self.effects()
+        effects = self.collect_effects()
         requests = [
             Request(tuple(ids), sampling, frozenset(self.stops), max_tokens, alternatives,
-                    effects=effects, draw=n)
+                    effects=effects, stream_number=n)
             for n, ids in enumerate(sequences)
         ]  # fmt: skip
-        batch = self.new_batch(self.choose_for(requests) if engine is None else Chosen(engine))
-        batch.join(requests, cache)
+        batch = self.new_batch(
+            self.choose_engine(requests) if engine is None else EngineChoice(engine)
+        )
+        batch.add(requests, cache)
         return ((row.number, token) for row, token in batch)
 
     # What happens inside
@@ -186,30 +188,31 @@ class Lab:
         channels: Collection[str] | None = None,
         interventions: Sequence[Intervention] = (),
         budget: int = BUDGET,
-        **asking: Unpack[Asking],
+        **asking: Unpack[PromptOptions],
     ) -> Trace:
-        """What the model computes at these points over a prompt and its reply, or any tokens.
+        """Record what the model computes at hook points, over a reply, a prompt or any tokens.
 
         Args:
             of: a reply (with its prompt), a question, a conversation, or token ids.
-            points: names of `oss_lab.hooks.points.POINTS`; by default the cheap ones.
-            channels: keep the tokens of messages on these channels only.
-            budget: bytes that the trace may hold.
+            points: names in `oss_lab.hooks.points.POINTS`; by default the cheap ones.
+            layers, heads, positions: which of them to record; by default all.
+            channels: record only the tokens of messages on these channels.
+            budget: maximum size of the trace in bytes.
 
         Raises:
-            LabError: something named does not exist, or the trace would not fit.
+            LabError: a point, layer, head or position does not exist, or the trace is too large.
         """
-        parts: Parts = {
+        parts: PartOptions = {
             "layers": layers, "heads": heads, "positions": positions, "channels": channels
         }  # fmt: skip
         tokens = self.tokens_of(of, **asking)
-        effects = self.effects(interventions)
-        request = self._reading(tokens, points, parts, effects)
+        effects = self.collect_effects(interventions)
+        request = self._build_trace_request(tokens, points, parts, effects)
         self._check_budget([request], budget)
         (trace,) = trace_requests(
-            self.choose_for([request]), self.tokenizer, [request], self.digest
+            self.choose_engine([request]), self.tokenizer, [request], self.digest
         )
-        warn_of_none(effects, interventions)
+        warn_if_unused(effects, interventions)
         return trace
 
     def trace_batch(
@@ -221,24 +224,24 @@ class Lab:
         heads: Integers | None = None,
         interventions: Sequence[Intervention] = (),
         budget: int = BUDGET,
-        **asking: Unpack[Asking],
+        **asking: Unpack[PromptOptions],
     ) -> list[Trace]:
-        """The trace of each, computed as one ragged batch; arguments as in `trace`.
+        """Record one trace per prompt as one ragged batch; arguments as in `trace`.
 
-        The budget is that of all traces together.
+        The budget is the total for all traces.
         """
-        parts: Parts = {"layers": layers, "heads": heads}
-        effects = self.effects(interventions)
+        parts: PartOptions = {"layers": layers, "heads": heads}
+        effects = self.collect_effects(interventions)
         requests = [
-            self._reading(self.tokens_of(each, **asking), points, parts, effects)
-            for each in several(of, "trace")
+            self._build_trace_request(self.tokens_of(each, **asking), points, parts, effects)
+            for each in require_prompts(of, "trace")
         ]
         if not requests:
             return []
         self._check_budget(requests, budget)
-        chosen = self.choose_for(requests)
+        chosen = self.choose_engine(requests)
         traces = trace_requests(chosen, self.tokenizer, requests, self.digest)
-        warn_of_none(effects, interventions)
+        warn_if_unused(effects, interventions)
         return traces
 
     def plan(
@@ -250,15 +253,15 @@ class Lab:
         heads: Integers | None = None,
         positions: Integers | None = None,
         channels: Collection[str] | None = None,
-        **asking: Unpack[Asking],
-    ) -> Plan:
-        """What that trace would cost in bytes and seconds; arguments as in `trace`."""
-        parts: Parts = {
+        **asking: Unpack[PromptOptions],
+    ) -> TracePlan:
+        """Estimate the bytes and seconds of a trace; arguments as in `trace`."""
+        parts: PartOptions = {
             "layers": layers, "heads": heads, "positions": positions, "channels": channels
         }  # fmt: skip
         tokens = self.tokens_of(of, **asking)
-        request = self._reading(tokens, points, parts, self.effects())
-        return plan_request(self.choose_for([request]), request)
+        request = self._build_trace_request(tokens, points, parts, self.collect_effects())
+        return plan_request(self.choose_engine([request]), request)
 
     def logits(
         self,
@@ -266,9 +269,9 @@ class Lab:
         last: int | None = None,
         *,
         interventions: Sequence[Intervention] = (),
-        **asking: Unpack[Asking],
+        **asking: Unpack[PromptOptions],
     ) -> Float[Tensor, "kept vocab"]:
-        """float32 logits of the last `last` positions (None: all); `of` as in `trace`."""
+        """Compute float32 logits of the last `last` positions (None: all); `of` as in `trace`."""
         return self.logits_batch([of], last, interventions=interventions, **asking)[0]
 
     def logits_batch(
@@ -277,23 +280,23 @@ class Lab:
         last: int | None = None,
         *,
         interventions: Sequence[Intervention] = (),
-        **asking: Unpack[Asking],
+        **asking: Unpack[PromptOptions],
     ) -> list[Float[Tensor, "kept vocab"]]:
-        """The logits of each, computed as one ragged batch."""
+        """Compute the logits of several prompts as one ragged batch; arguments as in `logits`."""
         if last is not None and (not is_integer(last) or last < 1):
             raise LabError(f"last is {last!r}; it must be an integer, 1 or more")
-        effects = self.effects(interventions)
+        effects = self.collect_effects(interventions)
         requests = [
             Request(tuple(self.tokens_of(each, **asking)), effects=effects)
-            for each in several(of, "logits")
+            for each in require_prompts(of, "logits")
         ]
         if not requests:
             return []
-        chosen = self.choose_for(requests)
+        chosen = self.choose_engine(requests)
         channels = channels_by(self.tokenizer)
-        found = read_logits(chosen.engine, requests, last, channels, watch_reading)
-        warn_of_none(effects, interventions)
-        return found
+        logits = read_logits(chosen.engine, requests, last, channels, watch_reading)
+        warn_if_unused(effects, interventions)
+        return logits
 
     def collect(
         self, prompts: Sequence[Prompt], points: Sequence[str], out: str | Path, **options: Any
@@ -311,13 +314,16 @@ class Lab:
         target: int | None = None,
         *,
         top: int = 5,
-        **asking: Unpack[Asking],
+        **asking: Unpack[PromptOptions],
     ) -> "Lens":
-        """What each layer would predict if it were the last; see `oss_lab/analysis/lens.py`."""
+        """Logit lens: what each layer would predict if it were the last.
+
+        See `oss_lab/analysis/lens.py`.
+        """
         from oss_lab.analysis.lens import lens
 
-        chosen = integers("positions", positions)
-        return lens(self, self.tokens_of(of, **asking), chosen, target, top=top)
+        positions = to_integers("positions", positions)
+        return lens(self, self.tokens_of(of, **asking), positions, target, top=top)
 
     def patch(
         self,
@@ -329,23 +335,23 @@ class Lab:
         by: Literal["position", "head"] = "position",
         target: int | None = None,
         against: int | None = None,
-        **asking: Unpack[Asking],
+        **asking: Unpack[PromptOptions],
     ) -> "Patching":
-        """Put values of the clean run into the corrupted one, one layer and position at a time.
+        """Patch values of the clean run into the corrupted run, one layer and position at a time.
 
         Args:
-            metric: another score of the last logits [vocab], beside the log-probability of the
-                target and the difference of the two logits.
-            by: "head" patches what one head gathered, at all positions.
+            metric: an additional score of the last logits [vocab]; the log-probability of the
+                target and the logit difference are always measured.
+            by: "head" patches the output of one attention head at all positions.
         """
         from oss_lab.analysis.patching import patch_heads, patch_positions
 
-        ends = self.tokens_of(clean, **asking), self.tokens_of(corrupted, **asking)
+        pair = self.tokens_of(clean, **asking), self.tokens_of(corrupted, **asking)
         if by == "head":
-            return patch_heads(self, *ends, target=target, against=against, metric=metric)
+            return patch_heads(self, *pair, target=target, against=against, metric=metric)
         if by != "position":
             raise LabError(f"by is {by!r}; use 'position' or 'head'")
-        return patch_positions(self, *ends, point, target=target, against=against, metric=metric)
+        return patch_positions(self, *pair, point, target=target, against=against, metric=metric)
 
     def gradients(
         self,
@@ -354,79 +360,85 @@ class Lab:
         points: Sequence[str] = ("embed",),
         *,
         layers: Integers | None = None,
-        **asking: Unpack[Asking],
+        **asking: Unpack[PromptOptions],
     ) -> "Gradients":
         """d target / d point, labeled like a trace.
 
-        The target is a token id (its logit after the last token), a pair of ids (the difference of
-        their logits) or a function of the logits [seq vocab].
+        The target is a token id (its logit after the last token), a pair of ids (the difference
+        of their logits) or a function of the logits [seq vocab].
         """
         from oss_lab.analysis.point_gradients import gradients
 
         return gradients(self, self.tokens_of(of, **asking), target, points, layers)
 
     def intervene(self, *interventions: Intervention) -> AbstractContextManager[Effects]:
-        """Change what is computed inside, in every request created within the `with` block.
+        """Apply interventions to every request created inside the `with` block.
 
             with lab.intervene(AblateHead(layer=0, head=3)) as effects:
                 reply = lab.chat("What is 3 * 4?")
 
-        A request keeps the interventions that were in force when it was created, the outermost
-        block's first. Other threads are not affected. The effects are counted as the block
-        runs; closing it warns of an intervention that changed nothing.
+        A request keeps the interventions that were active when it was created, those of the
+        outermost block first. Other threads are not affected. `effects` counts what each
+        intervention changed. When the block ends, it warns about each one that changed nothing.
 
         Raises:
             LabError: the model has no such layer, head, expert or slot.
         """
-        return Block(self, Effects.of(self._checked(interventions)))
+        return InterventionBlock(self, Effects.of(self._check_interventions(interventions)))
 
     @property
     def interventions(self) -> tuple[Intervention, ...]:
-        """Those in force now, in order."""
-        return tuple(effect.of_what for effect in in_force(self))
+        """The active interventions, in order."""
+        return tuple(effect.intervention for effect in find_active_effects(self))
 
-    def _checked(self, interventions: Sequence[Intervention]) -> Sequence[Intervention]:
+    def _check_interventions(self, interventions: Sequence[Intervention]) -> Sequence[Intervention]:
         if isinstance(interventions, Intervention) or not isinstance(interventions, Sequence):
             raise LabError(
-                f"interventions: expected a list of interventions, got {shown(interventions)}"
+                "interventions: expected a list of interventions, got"
+                f" {shorten_repr(interventions)}"
             )
         for each in interventions:
             if not isinstance(each, Intervention):
                 raise LabError(
                     "expected an intervention such as `AblateHead(layer=0, head=3)`, got"
-                    f" {shown(each)}"
+                    f" {shorten_repr(each)}"
                 )
             each.check(self.config)
         return interventions
 
-    def effects(self, interventions: Sequence[Intervention] = ()) -> tuple[Effect, ...]:
-        """Those in force, then those of the call."""
-        return (*in_force(self), *map(Effect, self._checked(interventions)))
+    def collect_effects(self, interventions: Sequence[Intervention] = ()) -> tuple[Effect, ...]:
+        """The active interventions, then those of the call, each with its counts."""
+        return (*find_active_effects(self), *map(Effect, self._check_interventions(interventions)))
 
-    def tokens_of(self, of: Prompt, **asking: Unpack[Asking]) -> list[int]:
-        """The ids of a reply with its prompt, of a question or conversation as `chat` renders it,
-        of raw text, or of token ids [n] or [1, n] of any library.
+    def tokens_of(self, of: Prompt, **asking: Unpack[PromptOptions]) -> list[int]:
+        """Convert any prompt to token ids.
+
+        A reply includes its prompt. A question or conversation is rendered as in `chat`. Text with
+        `raw=True` is only tokenized. Token ids [n] or [1, n] may be a list, array or tensor.
 
         Raises:
-            LabError: there are no tokens, too many, or one that the model does not have.
+            LabError: there are no tokens, too many, or one that is not in the vocabulary.
         """
         others: Any = dict(asking)
-        if unknown := others.keys() - Asking.__annotations__.keys():
-            raise LabError(f"there is no keyword {min(unknown)!r} here")
+        if unknown := others.keys() - PromptOptions.__annotations__.keys():
+            raise LabError(
+                f"there is no keyword {min(unknown)!r} here; text and messages take"
+                f" {', '.join(PromptOptions.__annotations__)}"
+            )
         is_raw = others.pop("raw", False)
         if isinstance(of, Reply):
             tokens = [*of.prompt_tokens, *of.ids]
         elif is_raw:
             if not isinstance(of, str):
-                raise LabError(f"raw=True takes text, got {shown(of)}")
+                raise LabError(f"raw=True: expected text, got {shorten_repr(of)}")
             tokens = self.tokenizer.encode_ordinary(of)
         elif is_rendered_text(of):
             tokens = render(self.conversation(cast(Question, of), **others), self.tokenizer).tokens
         else:
-            tokens = ids_of(of)
+            tokens = list_ids(of)
         has_settings = is_rendered_text(of) and not is_raw
         if idle := [name for name, value in others.items() if value and not has_settings]:
-            raise LabError(f"{idle[0]} does nothing here: it is for text and messages")
+            raise LabError(f"{idle[0]} has no effect here: it applies to text and messages only")
         check_tokens(tokens, self.config)
         return tokens
 
@@ -439,8 +451,8 @@ class Lab:
         tools: Sequence[ToolForm] = (),
         date: str | None = None,
     ) -> Conversation:
-        """The conversation that `chat` renders for a question; see `harmony.prompt.prompt_of`."""
-        return prompt_of(
+        """Build the conversation that `chat` renders; see `oss_lab.harmony.prompt.build_prompt`."""
+        return build_prompt(
             question,
             effort=effort,
             default_effort=self.effort,
@@ -449,39 +461,39 @@ class Lab:
             date=date,
         )
 
-    def choose_for(self, requests: Sequence[Request]) -> Chosen:
-        """One engine for all of them."""
+    def choose_engine(self, requests: Sequence[Request]) -> EngineChoice:
+        """Choose one engine for all requests."""
         reads = frozenset(name for each in requests for name in each.reads)
         writes = frozenset(name for each in requests for name in each.writes)
         return self.engines.choose(reads, writes)
 
-    def new_batch(self, chosen: Chosen) -> Batch:
-        """An empty batch on the chosen engine."""
+    def new_batch(self, chosen: EngineChoice) -> Batch:
+        """Create an empty batch on the chosen engine."""
         channels = channels_by(self.tokenizer)
         return Batch(chosen.engine, usable=self.usable, channels=channels, watch=watch_reading)
 
-    def _reading(
+    def _build_trace_request(
         self,
         tokens: Sequence[int],
         points: Sequence[str],
-        parts: Parts,
+        parts: PartOptions,
         effects: tuple[Effect, ...],
     ) -> Request:
-        """The request of a trace."""
+        """Convert the arguments of `trace` to a request."""
         positions, channels = parts.get("positions"), parts.get("channels")
         if channels is not None:
             if positions is not None:
-                raise LabError("give positions or channels, not both")
-            names = [channels] if isinstance(channels, str) else texts("channels", channels)
+                raise LabError("expected positions or channels, not both")
+            names = [channels] if isinstance(channels, str) else to_names("channels", channels)
             if not names:
-                raise LabError("channels is empty; leave it out for all of them")
-            positions = on_channels(token_labels(self.tokenizer, tokens), names)
+                raise LabError("channels is empty; leave it out to record all channels")
+            positions = find_channel_tokens(label_token_ids(self.tokenizer, tokens), names)
         selection = Selection.of(points, parts.get("layers"), parts.get("heads"), positions)
         selection.check(self.config, len(tokens))
         return Request(tuple(tokens), selection=selection, effects=effects)
 
     def _check_budget(self, requests: Sequence[Request], budget: int) -> None:
-        """Raise LabError if these traces, of one selection, would take more bytes."""
+        """Raise LabError if these traces, all with the same selection, exceed the budget."""
         selection = requests[0].selection
         assert selection is not None
         check_budget(self.model, selection, [len(each.tokens) for each in requests], budget)
@@ -503,6 +515,6 @@ class Lab:
         return "model" if self.checkpoint is None else self.checkpoint.folder.name
 
 
-def warn_of_none(effects: Sequence[Effect], own: Sequence[Intervention]) -> None:
-    """Warn of each of a call's own interventions, the last ones, that changed nothing."""
-    Effects(list(effects[len(effects) - len(own) :])).warn_of_none()
+def warn_if_unused(effects: Sequence[Effect], own: Sequence[Intervention]) -> None:
+    """Warn about each of the call's own interventions (the last ones) that changed nothing."""
+    Effects(list(effects[len(effects) - len(own) :])).warn_if_unchanged()

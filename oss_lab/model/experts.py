@@ -1,12 +1,15 @@
-"""Where an expert's weight matrix comes from: packed MXFP4 at inference, a parameter in training.
+"""Where an expert's weight matrices come from.
 
-Packed experts stay packed; a matrix is dequantized when first used and kept in an `ExpertCache`
-shared by the whole model, which forgets the least recently used ones beyond its byte budget.
+Each expert has two matrices. One object here holds the first, or the second, of all experts of a
+layer. In training it is `DenseExperts`, one parameter per expert. For inference it is
+`PackedExperts`, four bits per weight in the MXFP4 format of the published checkpoints. A packed
+matrix is dequantized when a token first chooses its expert. An `ExpertCache`, shared by all layers,
+keeps recently used matrices, up to a number of bytes.
 """
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import Lock
 from typing import Any, cast
 
@@ -16,88 +19,28 @@ from oss_kernels import mxfp4
 from torch import Tensor, nn
 
 
-class ExpertCache:
-    """Dequantized matrices, at most `budget_bytes` of them (None: no bound).
+class DenseExperts(nn.Module):
+    """One trainable matrix per expert."""
 
-    A matrix is dequantized again after its bank was edited in place or replaced. An in-place edit
-    through `.data` or NumPy is not seen: it leaves no mark on the tensor.
-    """
+    def __init__(self, experts: int, rows: int, columns: int) -> None:
+        super().__init__()
+        # One parameter per expert, so an expert's gradient has the size of one matrix, not of all.
+        self.dense = nn.ParameterList(
+            torch.randn(rows, columns) / math.sqrt(columns) for _ in range(experts)
+        )
 
-    def __init__(self, budget_bytes: int | None = None) -> None:
-        self.budget_bytes = budget_bytes
-        self.bytes = 0
-        self._lock = Lock()  # threads may share a model
-        self._matrices: OrderedDict[tuple[int, int, torch.dtype], Tensor] = OrderedDict()
-        self._sources: dict[int, tuple[Tensor, Tensor, tuple[int, ...]]] = {}  # of each bank
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy of a model gets its own empty cache."""
-        return ExpertCache, (self.budget_bytes,)
-
-    def get(
-        self, packed: "PackedExperts", experts: Sequence[int], dtype: torch.dtype
-    ) -> Iterable[Tensor]:
-        """The matrices of these experts, in order; those that are not kept are made one by one."""
-        blocks, scales, bank = packed.blocks, packed.scales, id(packed)
-        if blocks.is_inference() or scales.is_inference():
-            # Inference tensors have no version that would show an edit: nothing is kept.
-            return (dequantize(blocks[n], scales[n], dtype) for n in experts)
-        # Versions count in-place edits; the address shows an assignment to `.data`.
-        marks = blocks._version, scales._version, blocks.data_ptr(), scales.data_ptr()
-        with self._lock:
-            known = self._sources.get(bank)
-            if not (known and known[0] is blocks and known[1] is scales and known[2] == marks):
-                self._forget(bank)
-                self._sources[bank] = blocks, scales, marks
-            kept = [self._find((bank, expert, dtype)) for expert in experts]
-        if any(matrix is None for matrix in kept):
-            return self._make(packed, experts, dtype)
-        return cast("list[Tensor]", kept)
-
-    def _make(
-        self, packed: "PackedExperts", experts: Sequence[int], dtype: torch.dtype
-    ) -> Iterator[Tensor]:
-        """As `get`, one matrix at a time."""
-        for expert in experts:
-            key = id(packed), expert, dtype
-            with self._lock:
-                matrix = self._find(key)
-                if matrix is None:
-                    matrix = dequantize(packed.blocks[expert], packed.scales[expert], dtype)
-                    self._keep(key, matrix)
-            yield matrix
-
-    def _find(self, key: tuple[int, int, torch.dtype]) -> Tensor | None:
-        matrix = self._matrices.get(key)
-        if matrix is not None:
-            self._matrices.move_to_end(key)
-        return matrix
-
-    def _forget(self, bank: int) -> None:
-        """Forget the matrices of a bank that has changed since."""
-        for key in [key for key in self._matrices if key[0] == bank]:
-            self.bytes -= self._matrices.pop(key).nbytes
-
-    def _keep(self, key: tuple[int, int, torch.dtype], matrix: Tensor) -> None:
-        """Keep a matrix, and forget the least recently used ones beyond the budget."""
-        self._matrices[key] = matrix
-        self.bytes += matrix.nbytes
-        while self.budget_bytes is not None and self.bytes > self.budget_bytes:
-            _, forgotten = self._matrices.popitem(last=False)
-            self.bytes -= forgotten.nbytes
-
-
-def dequantize(blocks: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
-    """One expert's matrix [rows columns]."""
-    # A tensor of inference mode can never be part of a backward, and this one is kept.
-    with torch.inference_mode(False), torch.no_grad():
-        matrix = mxfp4.dequantize(blocks, scales, dtype)
-        # In float32 on x86 a few rows go faster through columns laid out one by one.
-        return matrix.T.contiguous().T if dtype == torch.float32 else matrix
+    def matrices(
+        self, experts: Sequence[int], dtype: torch.dtype
+    ) -> Iterable[Float[Tensor, "rows columns"]]:
+        """The matrices of these experts, in order."""
+        return (self.dense[expert].to(dtype) for expert in experts)
 
 
 class PackedExperts(nn.Module):
-    """One MXFP4 matrix per expert: blocks [expert rows groups 16], scales [expert rows groups]."""
+    """One MXFP4 matrix per expert: blocks [expert rows groups 16], scales [expert rows groups].
+
+    A group is 32 neighboring weights of a row: 16 bytes in `blocks` and one shared scale.
+    """
 
     blocks: Tensor
     scales: Tensor
@@ -114,20 +57,90 @@ class PackedExperts(nn.Module):
     def matrices(
         self, experts: Sequence[int], dtype: torch.dtype
     ) -> Iterable[Float[Tensor, "rows columns"]]:
+        """The matrices of these experts, in order."""
         return self.cache.get(self, experts, dtype)
 
 
-class DenseExperts(nn.Module):
-    """One trainable matrix per expert."""
+ExpertMatrices = PackedExperts | DenseExperts
+MakeExperts = Callable[[int, int, int], ExpertMatrices]
+"""(experts, rows, columns) -> their matrices."""
 
-    def __init__(self, experts: int, rows: int, columns: int) -> None:
-        super().__init__()
-        # One parameter each: a slice of one big tensor would cost a full-size gradient per expert.
-        self.dense = nn.ParameterList(
-            torch.randn(rows, columns) / math.sqrt(columns) for _ in range(experts)
-        )
 
-    def matrices(
-        self, experts: Sequence[int], dtype: torch.dtype
-    ) -> Iterable[Float[Tensor, "rows columns"]]:
-        return (self.dense[expert].to(dtype) for expert in experts)
+class ExpertCache:
+    """Dequantized matrices, at most `budget_bytes` of them. None: no limit.
+
+    The matrices of `PackedExperts` that were edited or replaced are dequantized again. An in-place
+    edit through `.data` or NumPy is not detected, because it does not change a tensor's version.
+    """
+
+    def __init__(self, budget_bytes: int | None = None) -> None:
+        self.budget_bytes = budget_bytes
+        self.bytes = 0
+        self._lock = Lock()  # threads may share a model
+        self._matrices: OrderedDict[tuple[int, int, torch.dtype], Tensor] = OrderedDict()
+        self._sources: dict[int, tuple[Tensor, Tensor, tuple[int, ...]]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy of a model gets its own empty cache."""
+        return ExpertCache, (self.budget_bytes,)
+
+    def get(
+        self, packed: PackedExperts, experts: Sequence[int], dtype: torch.dtype
+    ) -> Iterable[Tensor]:
+        """The matrices of these experts, in order; missing ones are dequantized when reached."""
+        blocks, scales = packed.blocks, packed.scales
+        if blocks.is_inference() or scales.is_inference():
+            # Inference tensors have no version that would show an edit, so nothing is cached.
+            return (dequantize(blocks[n], scales[n], dtype) for n in experts)
+        # The versions count edits in place; the addresses show an assignment to `.data`.
+        state = blocks._version, scales._version, blocks.data_ptr(), scales.data_ptr()
+        with self._lock:
+            source = self._sources.get(id(packed))
+            if not (source and source[0] is blocks and source[1] is scales and source[2] == state):
+                self._forget(packed)
+                self._sources[id(packed)] = blocks, scales, state
+            cached = [self._find((id(packed), expert, dtype)) for expert in experts]
+        if any(matrix is None for matrix in cached):
+            return self._find_or_dequantize(packed, experts, dtype)
+        return cast("list[Tensor]", cached)
+
+    def _find_or_dequantize(
+        self, packed: PackedExperts, experts: Sequence[int], dtype: torch.dtype
+    ) -> Iterator[Tensor]:
+        """One matrix at a time, so a small budget is never exceeded by many of them."""
+        for expert in experts:
+            key = id(packed), expert, dtype
+            with self._lock:
+                matrix = self._find(key)
+                if matrix is None:
+                    matrix = dequantize(packed.blocks[expert], packed.scales[expert], dtype)
+                    self._add(key, matrix)
+            yield matrix
+
+    def _find(self, key: tuple[int, int, torch.dtype]) -> Tensor | None:
+        matrix = self._matrices.get(key)
+        if matrix is not None:
+            self._matrices.move_to_end(key)
+        return matrix
+
+    def _forget(self, packed: PackedExperts) -> None:
+        """Remove the matrices of packed experts that have changed."""
+        for key in [key for key in self._matrices if key[0] == id(packed)]:
+            self.bytes -= self._matrices.pop(key).nbytes
+
+    def _add(self, key: tuple[int, int, torch.dtype], matrix: Tensor) -> None:
+        """Add a matrix, then remove the least recently used ones until the budget is met."""
+        self._matrices[key] = matrix
+        self.bytes += matrix.nbytes
+        while self.budget_bytes is not None and self.bytes > self.budget_bytes:
+            _, removed = self._matrices.popitem(last=False)
+            self.bytes -= removed.nbytes
+
+
+def dequantize(blocks: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
+    """One expert's matrix [rows columns]."""
+    # A tensor made in inference mode could never take part in a backward pass.
+    with torch.inference_mode(False), torch.no_grad():
+        matrix = mxfp4.dequantize(blocks, scales, dtype)
+        # In float32 on x86, products with few rows are faster if the columns are contiguous.
+        return matrix.T.contiguous().T if dtype == torch.float32 else matrix

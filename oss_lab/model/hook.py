@@ -1,8 +1,28 @@
-"""Hooks: the one visible line by which the forward shows, or lets change, what it computes.
+"""Hooks: how to see or change what the forward pass computes, without editing the model.
 
-`x = hook("attn.sink_mass", x)` passes a value to the caller's function under its dotted name and
-continues with what the function returns; `oss_lab/hooks/points.py` lists the names. With `no_hooks`
-the line is the identity, and logits are bit-identical to a forward without it.
+The forward pass contains lines such as
+
+    sink_mass = hook("attn.sink_mass", sink_mass)
+
+You pass this function to the model, as `hooks=`. It receives the name of the hook point and the
+value, and its result replaces the value: return `x` to observe it, or another tensor to change what
+follows. An example that prints the shape of the residual stream (the vector per token that all
+layers read and add to) after each layer:
+
+    >>> import torch, oss_lab
+    >>> def print_size(point, layer, x):
+    ...     if point == "resid.post":
+    ...         print(f"layer {layer}: {tuple(x.shape)}")
+    ...     return x
+    >>> model = oss_lab.load("nano", verbose=False).model
+    >>> logits = model(torch.tensor([[1, 2, 3]]), hooks=print_size)
+    layer 0: (1, 3, 96)
+    layer 1: (1, 3, 96)
+    layer 2: (1, 3, 96)
+    layer 3: (1, 3, 96)
+
+`oss_lab/hooks/points.py` lists all hook points. Without `hooks=` every such line returns its value
+unchanged, and the logits are bit for bit the same as with hooks that only observe.
 """
 
 from collections.abc import Callable, Collection
@@ -11,32 +31,32 @@ import torch
 from torch import Tensor
 
 Hooks = Callable[[str, int | None, Tensor], Tensor]
-"""(point, layer, x) -> what the forward continues with; layer is None outside the layers."""
+"""(point, layer, x) -> the value that replaces x; layer is None outside the layers."""
 
 LayerHook = Callable[[str, Tensor], Tensor]
-"""The same for one layer: (point, x) -> x."""
+"""The hooks of one layer: (point, x) -> the value that replaces x."""
 
 
 def no_hooks(point: str, layer: int | None, x: Tensor) -> Tensor:
-    """Show nothing, change nothing."""
+    """The default: does nothing."""
     return x
 
 
 def in_layer(hooks: Hooks, layer: int | None) -> LayerHook:
-    """The hook of one layer, or of what is outside the layers (None)."""
-    return keep if hooks is no_hooks else lambda point, x: hooks(point, layer, x)
+    """The hook of one layer: `hooks` with its layer filled in (None outside the layers)."""
+    return return_unchanged if hooks is no_hooks else lambda point, x: hooks(point, layer, x)
 
 
-def keep(point: str, x: Tensor) -> Tensor:
-    """The hook of a layer that changes nothing."""
+def return_unchanged(point: str, x: Tensor) -> Tensor:
+    """`no_hooks` with the layer filled in."""
     return x
 
 
 class Recorder:
-    """Hooks that keep every value at these points, as the forward has it; they change nothing.
+    """Hooks that copy every value at the given points and change nothing.
 
-    `recorder.seen[point, layer]` is the list of tensors in call order, one per forward; `layer` is
-    None outside the layers (`embed`, `out.norm`, `out.logits`).
+    `recorder.seen[point, layer]` is a list with one tensor per forward pass, oldest first; `layer`
+    is None outside the layers (`embed`, `out.norm`, `out.logits`).
     """
 
     def __init__(self, points: Collection[str]) -> None:
@@ -48,7 +68,7 @@ class Recorder:
             self.seen.setdefault((point, layer), []).append(x.detach().clone())
         return x
 
-    def stacked(self, point: str) -> Tensor:
-        """The last forward's first batch row: [layer ...], or [...] outside the layers."""
+    def stack(self, point: str) -> Tensor:
+        """The first sequence of the last forward pass: [layer ...], or [...] outside the layers."""
         rows = [values[-1][0] for (seen, _), values in self.seen.items() if seen == point]
         return rows[0] if (point, None) in self.seen else torch.stack(rows)

@@ -1,14 +1,18 @@
-"""The mixture of experts: a router picks a few experts, a softmax over those weighs them.
+"""The mixture of experts: many small networks, of which each token uses a few.
 
-The softmax comes after the choice, so the weights always sum to one. Each expert is a small MLP
-with gpt-oss's own activation: gate and up rows interleaved, the gate clamped from above, up on
-both sides and shifted by one, sigmoid slope 1.702. An expert's weight applies to its output bias
-too.
+A router computes one logit per expert and chooses the experts with the largest ones, 4 of 32 in
+gpt-oss-20b. A softmax over the chosen logits alone gives their weights, which sum to one. An expert
+has two matrices: the first computes gate and up, which the activation combines, and the second
+projects the result back to the hidden size. The sum of the experts' outputs, each times its weight,
+is added to the residual stream.
+
+`run_experts_one_by_one` is this computation as a plain loop. `MixtureOfExperts.forward` instead
+sorts the tokens by expert, to use each matrix once for all of its tokens. A test checks that both
+give the same result.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +20,32 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from oss_lab.config import ModelConfig
-from oss_lab.model.experts import DenseExperts, PackedExperts
+from oss_lab.model.experts import ExpertMatrices, MakeExperts
 from oss_lab.model.hook import LayerHook
 from oss_lab.model.norm import RMSNorm
 
-ExpertBank = PackedExperts | DenseExperts
-BankFactory = Callable[[int, int, int], ExpertBank]
+
+def choose_experts(
+    router_logits: Float[Tensor, "batch seq expert"], slots: int
+) -> Int[Tensor, "batch seq slot"]:
+    """The `slots` experts with the largest logits, largest first.
+
+    Equal logits, common in bfloat16, are ordered as torch.topk orders them on a CPU, on every
+    device. A CPU run of Hugging Face transformers has the same order.
+    """
+    return router_logits.cpu().topk(slots, dim=-1).indices.to(router_logits.device)
+
+
+def weigh_experts(
+    router_logits: Float[Tensor, "batch seq expert"], ids: Int[Tensor, "batch seq slot"]
+) -> Float[Tensor, "batch seq slot"]:
+    """The weights of the chosen experts: a softmax over their logits only, which sums to one.
+
+    The logits of other experts have no effect. A single chosen expert has weight 1. Computed in
+    float32, then rounded to the logits' dtype.
+    """
+    chosen = router_logits.gather(-1, ids)
+    return chosen.softmax(dim=-1, dtype=torch.float32).to(router_logits.dtype)
 
 
 def clamped_swiglu(
@@ -30,89 +54,117 @@ def clamped_swiglu(
     alpha: float,
     limit: float,
 ) -> Float[Tensor, "*rows width"]:
-    """gate * sigmoid(alpha * gate) * (up + 1), in float32; gate <= limit, |up| <= limit."""
-    wide = gate.float().clamp(max=limit)
-    shifted = up.float().clamp(-limit, limit) + 1
-    return (wide * torch.sigmoid(alpha * wide) * shifted).to(gate.dtype)
+    """g * sigmoid(alpha * g) * (u + 1) with g = min(gate, limit), u = clamp(up, -limit, limit).
 
-
-def choose_experts(
-    router_logits: Float[Tensor, "batch seq expert"], slots: int
-) -> Int[Tensor, "batch seq slot"]:
-    """The experts with the largest logits, by falling logit.
-
-    Equal logits are ordered as torch.topk orders them on a CPU, on every device. In bfloat16 equal
-    logits are common, and this is the order of transformers on a CPU.
+    The gate is clamped from above only: a very negative gate gives almost 0. gpt-oss has alpha
+    1.702 and limit 7. Computed in float32, then rounded to the gate's dtype.
     """
-    return router_logits.cpu().topk(slots, dim=-1).indices.to(router_logits.device)
+    g = gate.float().clamp(max=limit)
+    u = up.float().clamp(-limit, limit)
+    return (g * torch.sigmoid(alpha * g) * (u + 1)).to(gate.dtype)
+
+
+def run_experts_one_by_one(
+    x: Float[Tensor, "token hidden"],
+    ids: Int[Tensor, "token slot"],
+    weights: Float[Tensor, "token slot"],
+    mlp1_weight: Sequence[Float[Tensor, "2*width hidden"]],
+    mlp1_bias: Float[Tensor, "expert 2*width"],
+    mlp2_weight: Sequence[Float[Tensor, "hidden width"]],
+    mlp2_bias: Float[Tensor, "expert hidden"],
+    alpha: float,
+    limit: float,
+) -> Float[Tensor, "token hidden"]:
+    """What the experts add to each token: the definition, as a loop. `x` is already normed.
+
+    The rows of an expert's first matrix alternate: gate, up, gate, up, ... The weight applies to
+    the whole output of an expert, its second bias included.
+    """
+    out = torch.zeros_like(x)
+    for token in range(len(x)):
+        for slot, expert in enumerate(ids[token].tolist()):
+            gate_up = mlp1_weight[expert] @ x[token] + mlp1_bias[expert]
+            act = clamped_swiglu(gate_up[0::2], gate_up[1::2], alpha, limit)
+            expert_out = mlp2_weight[expert] @ act + mlp2_bias[expert]
+            out[token] += weights[token, slot] * expert_out
+    return out
 
 
 class MixtureOfExperts(nn.Module):
-    """Norm, router, the chosen experts and their weighted sum; without the residual."""
+    """The experts of one layer; their output is added to the residual stream by `Block`."""
 
-    def __init__(self, config: ModelConfig, bank: BankFactory) -> None:
+    def __init__(self, config: ModelConfig, make_experts: MakeExperts) -> None:
         super().__init__()
         hidden, width, experts = config.hidden_size, config.intermediate_size, config.num_experts
-        self.experts, self.slots = experts, config.experts_per_token
+        self.num_experts, self.slots = experts, config.experts_per_token
         self.alpha, self.limit = config.swiglu_alpha, config.swiglu_limit
         self.norm = RMSNorm(hidden, config.rms_norm_eps)
-        self.gate = nn.Linear(hidden, experts)
-        self.mlp1_weight = bank(experts, 2 * width, hidden)
+        self.gate = nn.Linear(hidden, experts)  # the router; not the gate inside an expert
+        self.mlp1_weight = make_experts(experts, 2 * width, hidden)
         self.mlp1_bias = nn.Parameter(torch.zeros(experts, 2 * width))
-        self.mlp2_weight = bank(experts, hidden, width)
+        self.mlp2_weight = make_experts(experts, hidden, width)
         self.mlp2_bias = nn.Parameter(torch.zeros(experts, hidden))
 
     def forward(
         self, x: Float[Tensor, "batch seq hidden"], hook: LayerHook
     ) -> Float[Tensor, "batch seq hidden"]:
+        """What the experts add to the residual stream `x`."""
         normed = hook("moe.norm", self.norm(x))
         router_logits = hook("moe.router_logits", self.gate(normed))
         ids = hook("moe.expert_ids", choose_experts(router_logits, self.slots))
-        chosen = router_logits.gather(-1, ids)
-        weights = chosen.softmax(dim=-1, dtype=torch.float32).to(x.dtype)
-        weights = hook("moe.expert_weights", weights)
+        weights = hook("moe.expert_weights", weigh_experts(router_logits, ids))
 
-        group = Group.by_expert(ids, self.experts)
-        inputs = normed.flatten(0, 1).index_select(0, group.order // self.slots)
-        gate_up = group.project(inputs, self.mlp1_weight, self.mlp1_bias).view(*ids.shape, -1)
-        gate, up = hook("moe.gate", gate_up[..., ::2]), hook("moe.up", gate_up[..., 1::2])
+        # The chosen experts of all tokens: gate, up and act are [batch seq slot width].
+        by_expert = sort_by_expert(ids, self.num_experts)
+        inputs = normed.flatten(0, 1).index_select(0, by_expert.order // self.slots)
+        gate_up = by_expert.linear(inputs, self.mlp1_weight, self.mlp1_bias).view(*ids.shape, -1)
+        gate, up = hook("moe.gate", gate_up[..., 0::2]), hook("moe.up", gate_up[..., 1::2])
         act = hook("moe.act", clamped_swiglu(gate, up, self.alpha, self.limit))
-        inputs = act.flatten(0, 2).index_select(0, group.order)
-        outputs = group.project(inputs, self.mlp2_weight, self.mlp2_bias).view(*ids.shape, -1)
+        inputs = act.flatten(0, 2).index_select(0, by_expert.order)
+        outputs = by_expert.linear(inputs, self.mlp2_weight, self.mlp2_bias).view(*ids.shape, -1)
         outputs = hook("moe.expert_out", outputs)
         return hook("moe.out", (outputs * weights[..., None]).sum(dim=-2))
 
 
 @dataclass(frozen=True)
-class Group:
-    """Token slots sorted by their expert, so that each expert in use takes one matrix product.
+class SortedByExpert:
+    """All slots of all tokens, sorted by expert, so one matrix product serves each used expert.
 
     Attributes:
-        order: the token slot at each place of the sorted ones.
-        sizes: how many places belong to each of the `used` experts.
+        order: the slots in sorted order; slot s of token t has number t * slots + s.
+        used: the experts that at least one token chose, in ascending order.
+        sizes: how many slots belong to each of the `used` experts.
     """
 
-    order: Int[Tensor, "token_slot"]
+    order: Int[Tensor, "token*slot"]
     used: list[int]
     sizes: list[int]
 
-    @classmethod
-    def by_expert(cls, ids: Int[Tensor, "batch seq slot"], experts: int) -> Self:
-        counts = torch.bincount(ids.flatten(), minlength=experts).tolist()
-        used = [expert for expert, count in enumerate(counts) if count]
-        order = ids.flatten().argsort(stable=True)
-        return cls(order, used, [counts[expert] for expert in used])
-
-    def project(
+    def linear(
         self,
-        inputs: Float[Tensor, "token_slot columns"],
-        bank: ExpertBank,
+        inputs: Float[Tensor, "token*slot columns"],
+        matrices: ExpertMatrices,
         bias: Float[Tensor, "expert rows"],
-    ) -> Float[Tensor, "token_slot rows"]:
-        """Sorted inputs through the matrix and bias of their experts, back at their token slots."""
-        matrices = bank.matrices(self.used, inputs.dtype)
-        pieces = zip(self.used, matrices, inputs.split(self.sizes), strict=True)
-        by_expert = torch.cat(
+    ) -> Float[Tensor, "token*slot rows"]:
+        """The expert's matrix times each input, plus its bias.
+
+        The inputs are in sorted order; the outputs are back in the order of tokens and slots.
+        """
+        pieces = zip(
+            self.used,
+            matrices.matrices(self.used, inputs.dtype),
+            inputs.split(self.sizes),
+            strict=True,
+        )
+        outputs = torch.cat(
             [F.linear(x, matrix, bias.select(0, expert)) for expert, matrix, x in pieces]
         )
-        return torch.empty_like(by_expert).index_copy_(0, self.order, by_expert)
+        return torch.empty_like(outputs).index_copy_(0, self.order, outputs)
+
+
+def sort_by_expert(ids: Int[Tensor, "batch seq slot"], num_experts: int) -> SortedByExpert:
+    """Sort the slots of all tokens by their expert; within an expert, tokens keep their order."""
+    counts = torch.bincount(ids.flatten(), minlength=num_experts).tolist()
+    used = [expert for expert, count in enumerate(counts) if count]
+    order = ids.flatten().argsort(stable=True)
+    return SortedByExpert(order, used, [counts[expert] for expert in used])

@@ -1,7 +1,7 @@
-"""RMSNorm: divide by the root mean square, multiply by a learned scale.
+"""RMSNorm: scale every vector to root mean square one, then multiply by learned numbers.
 
-The whole computation is in float32 and only the result is rounded. Llama-style norms round before
-the scale, which is a different function in bfloat16.
+Each layer normalizes a copy of the residual stream before attention and before the experts. So the
+magnitude of their input does not depend on how large the stream has become.
 """
 
 import torch
@@ -9,8 +9,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
+def rms_norm(
+    x: Float[Tensor, "*axes hidden"], scale: Float[Tensor, "hidden"], eps: float
+) -> Float[Tensor, "*axes hidden"]:
+    """x / sqrt(mean(x²) + eps) * scale, with the mean over the last axis.
+
+    `eps` keeps the result finite: a vector of zeros stays zero. All steps are in float32, and only
+    the result is rounded to x's dtype. Norms of Llama models round before the multiplication by
+    `scale`; in bfloat16 that gives other numbers.
+    """
+    wide = x.float()
+    wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return (wide * scale.float()).to(x.dtype)
+
+
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * scale, over the last axis."""
+    """`rms_norm` with a learned scale."""
 
     def __init__(self, hidden: int, eps: float) -> None:
         super().__init__()
@@ -18,6 +32,4 @@ class RMSNorm(nn.Module):
         self.scale = nn.Parameter(torch.ones(hidden))
 
     def forward(self, x: Float[Tensor, "*axes hidden"]) -> Float[Tensor, "*axes hidden"]:
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return (wide * self.scale.float()).to(x.dtype)
+        return rms_norm(x, self.scale, self.eps)

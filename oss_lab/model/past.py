@@ -1,7 +1,12 @@
-"""What the forward needs to know of earlier tokens: where they end, and their keys and values.
+"""What the forward pass needs from earlier tokens: their positions, keys and values.
 
-An engine keeps the past (`oss_lab/engine/cache.py`); a sequence from its beginning has none. Keys
-come in spans of neighboring slots, since a fork shares the keys of its parent and adds its own.
+A token's keys and values do not change when more tokens follow. An engine therefore stores them
+between forward passes, in the KV cache (`oss_lab/engine/cache.py`), and the model computes only the
+new tokens. Without a past, the tokens are whole sequences that start at position 0.
+
+Keys and values arrive in spans, pieces of neighboring tokens. Usually there is one span. There are
+more when a cache is forked, to continue one beginning in several ways: a fork reads its parent's
+keys as one span and its own as another, so nothing is copied.
 """
 
 from collections.abc import Sequence
@@ -11,16 +16,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Keys = Float[Tensor, "row kv_head key head_dim"]
+Keys = Float[Tensor, "rows kv_head key head_dim"]
 
 
 class Span(NamedTuple):
-    """Keys and values of neighboring slots, for some rows of the batch.
+    """Keys and values of neighboring tokens, for some rows of the batch.
 
     Attributes:
-        first, last: these rows of the batch, last excluded.
-        keys, values: one row for each of them, or a single row that they share.
-        later: slots between the end of this span and the end of the new tokens.
+        first, last: the rows of the batch that read them are first ... last - 1.
+        keys, values: one row for each of these rows, or a single row that they share.
+        later: how many keys come after this span.
     """
 
     first: int
@@ -29,46 +34,58 @@ class Span(NamedTuple):
     values: Keys
     later: int = 0
 
+    @property
+    def rows(self) -> slice:
+        """The rows of the batch that read this span."""
+        return slice(self.first, self.last)
+
+    def columns(self, keys: int) -> slice:
+        """The columns of this span in a table of the last `keys` keys."""
+        end = keys - self.later
+        return slice(end - self.keys.shape[2], end)
+
 
 class Past(Protocol):
     """The tokens before the new ones, for every row of a batch."""
 
     @property
     def is_padded(self) -> bool:
-        """Whether some of the spans' keys may be padding, at negative positions."""
+        """Whether some keys may be padding, at negative positions."""
         ...
 
     def positions(self, seq: int, device: torch.device) -> Int[Tensor, "rows seq"]:
-        """Positions of the next `seq` tokens; rows is 1 if all rows have the same. Negative where
-        a row has padding."""
+        """Positions of the next `seq` tokens; one row if all rows have the same positions.
+
+        Padding on the left of a shorter row has negative positions.
+        """
         ...
 
-    def slots(self, seq: int) -> int:
-        """Key slots of the longest row, `seq` new tokens included."""
+    def count_slots(self, seq: int) -> int:
+        """Number of keys in the longest row, `seq` new tokens and padding included."""
         ...
 
-    def extend(self, layer: int, k: Keys, v: Keys, reach: int) -> Sequence[Span]:
-        """Store the new keys and values of a layer; the spans of the last `reach` slots."""
+    def extend(self, layer: int, k: Keys, v: Keys, newest: int) -> Sequence[Span]:
+        """Store a layer's new keys and values; return the spans with its last `newest` keys."""
         ...
 
     def advance(self, seq: int) -> None:
-        """Make the `seq` new tokens part of the past: the forward has succeeded."""
+        """Count `seq` new tokens as past. Called at the end of a successful forward pass."""
         ...
 
 
-class Beginning:
-    """No past: the tokens are whole sequences."""
+class NoPast:
+    """An empty past, for whole sequences. It stores nothing."""
 
     is_padded = False
 
     def positions(self, seq: int, device: torch.device) -> Int[Tensor, "1 seq"]:
         return torch.arange(seq, device=device)[None]
 
-    def slots(self, seq: int) -> int:
+    def count_slots(self, seq: int) -> int:
         return seq
 
-    def extend(self, layer: int, k: Keys, v: Keys, reach: int) -> Sequence[Span]:
+    def extend(self, layer: int, k: Keys, v: Keys, newest: int) -> Sequence[Span]:
         return (Span(0, len(k), k, v),)
 
     def advance(self, seq: int) -> None:
-        """There is nothing to keep."""
+        """Nothing to do."""

@@ -1,7 +1,13 @@
-"""The whole model: embedding, layers of attention and experts on a residual stream, unembedding.
+"""The whole model: token ids go in, logits for the next token come out.
 
-Parameters carry the names of the original checkpoint (`block.0.attn.qkv.weight`), so loading is
-a map from name to tensor. There is no dropout, no tied embedding and no logit cap.
+Each token id selects a row of the embedding matrix. This vector is the start of the token's
+residual stream. Every layer reads the stream twice and adds to it twice: attention brings in
+information from earlier tokens, then the experts process each token separately. The final norm
+and the unembedding turn the stream into logits: one score per token of the vocabulary, whose
+softmax is the probability of the next token.
+
+Parameters have the names of the original checkpoint (`block.0.attn.qkv.weight`). The model has no
+dropout and no cap on its logits, and embedding and unembedding are separate matrices.
 """
 
 from functools import partial
@@ -11,48 +17,49 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from oss_lab.config import ModelConfig
-from oss_lab.model.attention import Attention, Extend, hidden_keys
-from oss_lab.model.experts import PackedExperts
+from oss_lab.model.attention import Attention, Extend, visible_keys
+from oss_lab.model.experts import MakeExperts, PackedExperts
 from oss_lab.model.hook import Hooks, LayerHook, in_layer, no_hooks
-from oss_lab.model.moe import BankFactory, MixtureOfExperts
+from oss_lab.model.moe import MixtureOfExperts
 from oss_lab.model.norm import RMSNorm
-from oss_lab.model.past import Beginning, Past
-from oss_lab.model.rope import Rotation, rotation
+from oss_lab.model.past import NoPast, Past
+from oss_lab.model.rope import rotation
 
 
 class Block(nn.Module):
-    """One layer: the residual stream plus attention, plus experts."""
+    """One layer: attention, then experts, each added to the residual stream."""
 
-    def __init__(self, config: ModelConfig, bank: BankFactory) -> None:
+    def __init__(self, config: ModelConfig, make_experts: MakeExperts) -> None:
         super().__init__()
         self.attn = Attention(config)
-        self.mlp = MixtureOfExperts(config, bank)
+        self.mlp = MixtureOfExperts(config, make_experts)
 
     def forward(
         self,
         x: Float[Tensor, "batch seq hidden"],
-        by: Rotation,
-        keys: int,
-        hidden: Bool[Tensor, "rows 1 seq key"] | None,
+        cos: Float[Tensor, "rows 1 seq head_dim"],
+        sin: Float[Tensor, "rows 1 seq head_dim"],
+        visible: Bool[Tensor, "rows 1 seq key"] | None,
         extend: Extend,
         hook: LayerHook,
     ) -> Float[Tensor, "batch seq hidden"]:
         x = hook("resid.pre", x)
-        x = hook("resid.mid", x + self.attn(x, by, keys, hidden, extend, hook))
+        x = hook("resid.mid", x + self.attn(x, cos, sin, visible, extend, hook))
         return hook("resid.post", x + self.mlp(x, hook))
 
 
 class Transformer(nn.Module):
-    """gpt-oss at any size.
+    """gpt-oss of any size.
 
-    `bank` makes the expert matrices: packed MXFP4 (default) or trainable ones.
+    `make_experts` is `PackedExperts` (MXFP4, for inference) or `DenseExperts` (for training).
     """
 
-    def __init__(self, config: ModelConfig, bank: BankFactory = PackedExperts) -> None:
+    def __init__(self, config: ModelConfig, make_experts: MakeExperts = PackedExperts) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.block = nn.ModuleList(Block(config, bank) for _ in range(config.num_hidden_layers))
+        layers = range(config.num_hidden_layers)
+        self.block = nn.ModuleList(Block(config, make_experts) for _ in layers)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.unembedding = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
@@ -63,39 +70,53 @@ class Transformer(nn.Module):
         *,
         last: int | None = None,
         hooks: Hooks = no_hooks,
-    ) -> Float[Tensor, "batch kept vocab"]:
-        """Logits of the last `last` positions (None: all; 0: none, the past is extended).
+    ) -> Float[Tensor, "batch last vocab"]:
+        """Logits after the last `last` tokens, in the dtype of the weights.
 
-        Without a past the tokens are whole sequences; with one they continue it, and become part of
-        it once the forward has succeeded. Logits come in the weights' dtype.
+        `last=None` gives all; `last=0` gives none and only extends the past. Without a past the
+        tokens are whole sequences. With a past they continue it and are added to it.
         """
         seq = tokens.shape[1]
-        past = Beginning() if past is None else past
+        past = NoPast() if past is None else past
         hook = in_layer(hooks, None)
         x = hook("embed", self.embedding(tokens))
+
+        # Rotations are the same in all layers; masks are the same in layers with the same window.
         positions = past.positions(seq, tokens.device)
-        by = rotation(self.config, positions, x.dtype)
+        cos, sin = rotation(self.config, positions, x.dtype)
         windows = {self.config.window(n) for n in range(len(self.block))}
-        reach = {window: self.reach(past.slots(seq), seq, window) for window in windows}
-        sees_all = positions.numel() == 1 and not past.is_padded  # a single new token
-        hidden = {
-            window: None if sees_all else hidden_keys(positions, reach[window], window)
+        newest = {window: count_keys(past.count_slots(seq), seq, window) for window in windows}
+        sees_all = positions.numel() == 1 and not past.is_padded  # one new token sees every key
+        visible = {
+            window: None if sees_all else make_mask(positions, newest[window], window)
             for window in windows
         }
+
         for n, block in enumerate(self.block):
             window = self.config.window(n)
-            extend = partial(past.extend, n, reach=reach[window])
-            x = block(x, by, reach[window], hidden[window], extend, in_layer(hooks, n))
-        kept = x if last is None else x[:, seq - min(last, seq) :]
-        logits = hook("out.logits", self.unembedding(hook("out.norm", self.norm(kept))))
+            extend = partial(past.extend, n, newest=newest[window])
+            x = block(x, cos, sin, visible[window], extend, in_layer(hooks, n))
+        x = x if last is None else x[:, seq - min(last, seq) :]
+        logits = hook("out.logits", self.unembedding(hook("out.norm", self.norm(x))))
         past.advance(seq)
         return logits
-
-    @staticmethod
-    def reach(slots: int, seq: int, window: int | None) -> int:
-        """How many of the last key slots a layer reads for `seq` new tokens."""
-        return slots if window is None else min(slots, seq + window - 1)
 
     @property
     def device(self) -> torch.device:
         return self.embedding.weight.device
+
+
+def count_keys(keys: int, seq: int, window: int | None) -> int:
+    """How many keys a layer reads for `seq` new tokens: all, or with a window only the newest.
+
+    The oldest new token is the one that looks back farthest, over window - 1 earlier keys.
+    """
+    return keys if window is None else min(keys, seq + window - 1)
+
+
+def make_mask(
+    positions: Int[Tensor, "rows seq"], keys: int, window: int | None
+) -> Bool[Tensor, "rows 1 seq key"]:
+    """`visible_keys` of the new tokens, for all heads. The last key is that of the last token."""
+    back = torch.arange(keys - 1, -1, -1, device=positions.device)
+    return visible_keys(positions, positions[:, -1:] - back, window)[:, None]

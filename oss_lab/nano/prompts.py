@@ -1,8 +1,8 @@
-"""What a recording asks nano: held-out problems, drawn with a seed that never changes."""
+"""The prompts of a recording of nano: held-out problems, drawn with a fixed seed."""
 
 from oss_lab.nano.suite import SUITE
 from oss_lab.nano.tasks import Problem
-from oss_lab.record.evidence.bundle import Asked
+from oss_lab.record.evidence.bundle import RecordedPrompt
 
 SEED = 5
 ROWS = (
@@ -19,15 +19,17 @@ ROWS = (
     "small talk",
     "out of reach",
 )
-"""One problem of each of these rows of the built-in evaluation."""
+"""Rows of the built-in evaluation; a recording asks one problem of each."""
 
 
-def nano_prompts() -> tuple[Asked, ...]:
-    """A held-out problem of each row."""
-    return tuple(asked(SUITE[row].problems(row, 1, SEED)[0]) for row in ROWS)
+def draw_nano_prompts() -> tuple[RecordedPrompt, ...]:
+    """One held-out problem of each row."""
+    return tuple(to_recorded_prompt(SUITE[row].draw_problems(row, 1, SEED)[0]) for row in ROWS)
 
 
-def asked(problem: Problem) -> Asked:
-    """The question of a problem without earlier turns and tools."""
+def to_recorded_prompt(problem: Problem) -> RecordedPrompt:
+    """The question and instructions of a problem; earlier turns and tools are dropped."""
     developer = problem.developer
-    return Asked(problem.name, problem.question, developer.instructions if developer else None)
+    return RecordedPrompt(
+        problem.name, problem.question, developer.instructions if developer else None
+    )

@@ -1,22 +1,22 @@
-"""Every figure: a function from plain data to something shown and one sentence about it.
+"""Every figure: a function from plain data to a figure and one sentence about it.
 
-    tokens = plots.reply_tokens(reply, lab.tokenizer)
-    plots.transcript(reply, lab.tokenizer)                   what was written, by channel
-    plots.effort_comparison(replies, lab.tokenizer)          tokens by channel, an effort a bar
-    plots.expert_map(ids, weights, tokens)                  the router's choices
-    plots.expert_load(ids, experts=32)                      how the work is shared out
+    tokens = plots.label_reply(reply, lab.tokenizer)
+    plots.transcript(reply, lab.tokenizer)                   the reply's tokens, by channel
+    plots.effort_comparison(replies, lab.tokenizer)          tokens by channel, one bar per effort
+    plots.expert_map(ids, weights, tokens)                   the router's choices
+    plots.expert_load(ids, experts=32)                       how evenly the experts are used
     plots.attention(pattern, sink_mass, tokens, config, heads=...)
-    plots.sink_mass(sink_mass, config)                      what the sinks take, head by head
-    plots.expert_effects(counterfactuals, lab.tokenizer)     what a token owes to each expert
+    plots.sink_mass(sink_mass, config)                       attention on each head's sink
+    plots.expert_effects(counterfactuals, lab.tokenizer)     each expert's effect on a prediction
     plots.logit_parts(attribution, lab.tokenizer)            what heads and experts add to a logit
-    plots.logit_lens(lens, lab.tokenizer)                    what each layer would write
-    plots.patching(patching, lab.tokenizer, tokens)          what another run's values bring back
-    plots.commitment_curve(steps)                           the answer, had the thinking ended
-    plots.accuracy(rows, totals, "nano")                    accuracy against thinking, by effort
-    plots.kernel_speed(found)                               kernels beside the machine's limits
+    plots.logit_lens(lens, lab.tokenizer)                    what each layer would predict
+    plots.patching(patching, lab.tokenizer, tokens)          what values of another run restore
+    plots.commitment_curve(steps)                            the answer if the thinking ended early
+    plots.accuracy(rows, totals, "nano")                     accuracy by effort
+    plots.kernel_speed(found)                                kernels and the machine's limits
 
-Values are parts of a `Trace`, whose axes have names, or arrays with the axes that a figure tells.
-No figure runs a model. The figures of a training run are in `training.py` and
+Arguments are parts of a `Trace`, whose axes have names, or arrays with the axes that each function
+documents. No figure runs a model. The figures of a training run are in `training.py` and
 `training_groups.py`.
 """
 
@@ -34,7 +34,7 @@ from oss_lab.plots.logit_parts import logit_parts
 from oss_lab.plots.patching import patching
 from oss_lab.plots.sink_mass import sink_mass
 from oss_lab.plots.transcript import transcript
-from oss_lab.record.token_labels import TokenLabel, reply_tokens, token_labels
+from oss_lab.record.token_labels import TokenLabel, label_reply, label_token_ids
 
 __all__ = [
     "Figure",
@@ -48,11 +48,11 @@ __all__ = [
     "expert_load",
     "expert_map",
     "kernel_speed",
+    "label_reply",
+    "label_token_ids",
     "logit_lens",
     "logit_parts",
     "patching",
-    "reply_tokens",
     "sink_mass",
-    "token_labels",
     "transcript",
 ]

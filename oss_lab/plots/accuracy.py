@@ -1,4 +1,4 @@
-"""Accuracy against thinking: a point for each effort, a line for each row of the table."""
+"""Accuracy against the length of the analysis: one point per effort, one line per row name."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.colors import qualitative
 
-from oss_lab.checkpoint.fields import printable
+from oss_lab.checkpoint.fields import make_printable
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import base, legend_below, plural
@@ -24,8 +24,8 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 def accuracy(rows: Sequence["Score"], totals: Sequence["Score"], model: str) -> Figure:
     """Accuracy in percent, with its interval, against mean analysis tokens.
 
-    With more than MOST_LINES names only the totals are drawn: error bars on top of each other
-    tell nothing.
+    With more than MOST_LINES names only the totals are drawn, because overlapping error bars are
+    unreadable.
     """
     if not totals:
         raise LabError("there are no scores to draw; evaluate at least one question")
@@ -35,24 +35,25 @@ def accuracy(rows: Sequence["Score"], totals: Sequence["Score"], model: str) -> 
     for n, (name, group) in enumerate(groupby(drawn, key=lambda each: each.name)):
         add_line(figure, name, list(group), n)
     questions = plural(totals[0].n, "question")
-    subtitle = f"{plotly_text(printable(model))}, {questions} at each effort; bars: 95 % interval"
-    base(figure, "Accuracy against thinking, by effort", subtitle, 480)
+    subtitle = (
+        f"{plotly_text(make_printable(model))}, {questions} at each effort; bars: 95 % interval"
+    )
+    base(figure, "Accuracy against analysis tokens, by effort", subtitle, 480)
     legend_below(figure)
     most = max(each.mean_analysis_tokens for each in drawn) or 1
     room = [-0.04 * most, 1.12 * most]  # for the leftmost markers and the rightmost labels
-    figure.update_xaxes(title="analysis tokens a question (mean)", range=room)
+    figure.update_xaxes(title="analysis tokens per question (mean)", range=room)
     figure.update_yaxes(title="accuracy, %", range=[-2, 104])
-    told = [
-        f"{each.effort} effort answers {each.accuracy:.1%} right"
-        f" ({each.interval[0]:.1%} to {each.interval[1]:.1%}) with"
-        f" {each.mean_analysis_tokens:,.0f} analysis tokens a question"
+    parts = [
+        f"{each.accuracy:.1%} ({each.interval[0]:.1%} to {each.interval[1]:.1%}) at {each.effort}"
+        f" effort, with {each.mean_analysis_tokens:,.0f} analysis tokens per question"
         for each in totals
     ]
-    return Figure(figure, f"Over {questions}, {'; '.join(told)}.")
+    return Figure(figure, f"Over {questions}, accuracy is {'; '.join(parts)}.")
 
 
 def add_line(figure: go.Figure, name: str, scores: Sequence["Score"], n: int) -> None:
-    """The efforts of one name; color, dash and the labels of the points tell lines apart."""
+    """One line with the efforts of one name. Lines differ in color, dash and point labels."""
     accuracies = [100 * each.accuracy for each in scores]
     figure.add_scatter(
         x=[each.mean_analysis_tokens for each in scores],
@@ -70,7 +71,7 @@ def add_line(figure: go.Figure, name: str, scores: Sequence["Score"], n: int) ->
             "width": 4,
         },
         mode="lines+markers+text",
-        name=plotly_text(printable(name)),
+        name=plotly_text(make_printable(name)),
         text=[each.effort for each in scores],
         textposition="top right",
         cliponaxis=False,

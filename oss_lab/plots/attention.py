@@ -1,8 +1,8 @@
-"""Where a head looks: one row a token that is being read, one column a token that it looks at.
+"""Where heads attend: one row per attending token (query), one column per attended token (key).
 
-Each head has two parts: a column for its sink, the share that goes to no token at all, and the
-pattern over the keys. Striped is what the row cannot see: later tokens and, on a sliding layer,
-tokens beyond the window. Sink and pattern of a row sum to 100 %.
+Each head has two parts: a column for its sink, the share of attention that goes to no token, and
+the pattern over the keys. Stripes mark what a row cannot see: later tokens and, on a sliding layer,
+tokens outside the window. The sink and the pattern of a row sum to 100%.
 """
 
 from collections.abc import Sequence
@@ -21,16 +21,17 @@ from oss_lab.plots.style import (
     SCALE,
     base,
     mark_sections,
-    numbers,
-    percent,
+    plural,
     require_tokens,
+    to_array,
+    to_percent,
     token_axis,
 )
 from oss_lab.record.token_labels import TokenLabel
 
 ROW = 12  # pixels
 HIDDEN = "rgb(190, 190, 190)"
-NOTICED = 0.01  # the smallest share that the sentence counts as looking at a key
+NOTICED = 0.01  # the smallest share that the sentence counts as attending to a key
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Head:
     @property
     def name(self) -> str:
         kind = "full" if self.window is None else f"sliding, {self.window} keys"
-        return f"layer {self.layer}, head {self.number}: {kind}"
+        return f"layer {self.layer}, head {self.number} ({kind})"
 
 
 def attention(
@@ -59,14 +60,14 @@ def attention(
     heads: Sequence[tuple[int, int]],
     queries: slice = slice(None),
 ) -> Figure:
-    """Heads side by side.
+    """The attention of some heads, side by side.
 
     Args:
         pattern: [layer head seq key] as traced at `attn.pattern` over a whole sequence.
         sink_mass: [layer head seq] as traced at `attn.sink_mass`.
         tokens: [seq] labels.
         heads: (layer, head) of each panel.
-        queries: neighboring positions that get a row each; columns are all tokens up to the last.
+        queries: consecutive positions to show as rows; columns are all tokens up to the last one.
     """
     require_tokens(axis_length(sink_mass, "seq"), tokens)
     first, end, _ = queries.indices(len(tokens))
@@ -78,8 +79,8 @@ def attention(
             head,
             config.window(layer),
             first,
-            of_head(pattern, layer, head, "seq", "key")[first:end, :end],
-            of_head(sink_mass, layer, head, "seq")[first:end],
+            select_head(pattern, layer, head, "seq", "key")[first:end, :end],
+            select_head(sink_mass, layer, head, "seq")[first:end],
         )
         for layer, head in heads
     ]
@@ -87,9 +88,14 @@ def attention(
     for place, head in enumerate(panels):
         _draw(figure, head, tokens[:end], place, len(panels))
     rows = end - first
-    subtitle = "each row sums to 100 % with its sink; striped = out of sight"
-    base(figure, "Where a head looks, and how much its sink takes", subtitle, 195 + ROW * rows)
-    rows_axis = token_axis(tokens[first:end], title="token that looks (query)")
+    subtitle = "each row sums to 100 % with its sink; striped = not visible to the query"
+    base(
+        figure,
+        "Which tokens a head attends to, and how much its sink takes",
+        subtitle,
+        195 + ROW * rows,
+    )
+    rows_axis = token_axis(tokens[first:end], title="attending token (query)")
     figure.update_yaxes(rows_axis, range=[rows - 0.5, -0.5], tickfont_size=9)
     strongest = max(max(head.pattern.max(), head.sink.max()) for head in panels)
     bar = {"title": {"text": "attention, %", "side": "right"}, "thickness": 12}
@@ -98,26 +104,27 @@ def attention(
         margin_t=130,
         showlegend=False,
     )
-    return Figure(figure, "; ".join(map(_told, panels)) + ".")
+    sentence = "; ".join(map(_sentence, panels)) + "."
+    return Figure(figure, sentence[0].upper() + sentence[1:])
 
 
-def of_head(data: Any, layer: int, head: int, *axes: str) -> NDArray[np.float64]:
-    """One head's numbers; the rest, which may be large, is not converted."""
+def select_head(data: Any, layer: int, head: int, *axes: str) -> NDArray[np.float64]:
+    """One head's numbers. The other heads are not converted, since the data may be large."""
     named = hasattr(data, "dims")
-    return numbers(data.sel(layer=layer, head=head) if named else data[layer][head], *axes)
+    return to_array(data.sel(layer=layer, head=head) if named else data[layer][head], *axes)
 
 
 def axis_length(data: Any, axis: str) -> int:
-    """Of an axis with a name, or of the last."""
+    """The length of a named axis, or of the last axis."""
     return data.sizes[axis] if hasattr(data, "dims") else len(data[0][0])
 
 
 def _draw(figure: go.Figure, head: Head, tokens: Sequence[TokenLabel], place: int, of: int) -> None:
-    """One panel: sink and keys have x axes of their own and share the figure's y axis."""
+    """Draw one panel: sink and keys have separate x axes and share the figure's y axis."""
     sink, keys = "" if place == 0 else f"{2 * place + 1}", f"{2 * place + 2}"
     left, width = place / of, 0.96 / of
     figure.add_heatmap(
-        z=percent(head.sink)[:, None],
+        z=to_percent(head.sink)[:, None],
         xaxis=f"x{sink}",
         coloraxis="coloraxis",
         hovertemplate="%{y} → sink: %{z} %<extra></extra>",
@@ -125,7 +132,7 @@ def _draw(figure: go.Figure, head: Head, tokens: Sequence[TokenLabel], place: in
     rows, seq = head.pattern.shape
     unseen = 0 if head.window is None else max(0, head.first - head.window + 1)
     figure.add_heatmap(
-        z=percent(head.pattern[:, unseen:]),
+        z=to_percent(head.pattern[:, unseen:]),
         x0=unseen,
         dx=1,
         xaxis=f"x{keys}",
@@ -137,7 +144,7 @@ def _draw(figure: go.Figure, head: Head, tokens: Sequence[TokenLabel], place: in
     if head.window is not None:
         _stripe(figure, np.maximum(last - head.window + 0.5, -0.5), -0.5, f"x{keys}")
     sink_axis = {"tickvals": [0], "ticktext": ["sink"], "showgrid": False, "ticks": ""}
-    key_axis = token_axis(tokens, title="token looked at (key)", showticklabels=False)
+    key_axis = token_axis(tokens, title="attended token (key)", showticklabels=False)
     figure.update_layout(
         {
             f"xaxis{sink}": sink_axis | {"domain": [left, left + 0.05 * width]},
@@ -161,7 +168,7 @@ def _draw(figure: go.Figure, head: Head, tokens: Sequence[TokenLabel], place: in
 
 
 def _stripe(figure: go.Figure, edge: NDArray[np.float64], side: float, xaxis: str) -> None:
-    """Stripe, row by row, from `edge` to the plot's `side`; steps lie between the rows."""
+    """Stripe each row from `edge` to the plot's `side`; steps are between the rows."""
     rows = np.arange(-1, len(edge) + 1)
     figure.add_scatter(
         x=np.concatenate((edge[:1], edge, edge[-1:], [side, side])).astype(np.float32),
@@ -176,10 +183,10 @@ def _stripe(figure: go.Figure, edge: NDArray[np.float64], side: float, xaxis: st
     )
 
 
-def _told(head: Head) -> str:
+def _sentence(head: Head) -> str:
     rows, keys = np.nonzero(head.pattern >= NOTICED)
     back = int((rows + head.first - keys).max()) if len(rows) else 0
     return (
-        f"{head.name}: the sink takes {head.sink.mean():.0%} on average, and the farthest token"
-        f" given at least {NOTICED:.0%} is {back} back"
+        f"{head.name}: the sink takes {head.sink.mean():.0%} of the attention on average, and the"
+        f" farthest token that gets at least {NOTICED:.0%} is {plural(back, 'position')} back"
     )

@@ -1,7 +1,7 @@
-"""What an effort costs: the tokens of several replies to one question, by channel.
+"""The cost of each effort: the tokens of several replies to one question, by channel.
 
-One bar an effort. `expected`, where it is known, says beside each bar whether the answer is it;
-one question says nothing about accuracy (`oss-lab eval` measures that).
+One bar per effort. With `expected`, the label of each bar also shows whether the answer is right.
+To measure accuracy over many questions, use `oss-lab eval`.
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ import tiktoken
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import CHANNELS, GRAY, base, legend_below
-from oss_lab.plots.tokens import plotly_text, visible
+from oss_lab.plots.tokens import make_visible, plotly_text
 from oss_lab.record.reply import Reply
-from oss_lab.record.token_labels import channel_counts
+from oss_lab.record.token_labels import count_channel_tokens
 
 NAMES = {"format": "Harmony's own tokens"}
 
@@ -22,10 +22,10 @@ NAMES = {"format": "Harmony's own tokens"}
 def effort_comparison(
     replies: Mapping[str, Reply], encoding: tiktoken.Encoding, *, expected: str | None = None
 ) -> Figure:
-    """Bars of tokens by channel, one a reply; `replies` is keyed by effort."""
+    """One bar per reply, with its tokens by channel; `replies` is keyed by effort."""
     if not replies:
         raise LabError("there are no replies to compare; give at least one")
-    counts = {effort: channel_counts(reply, encoding) for effort, reply in replies.items()}
+    counts = {effort: count_channel_tokens(reply, encoding) for effort, reply in replies.items()}
     efforts = [plotly_text(effort) for effort in replies]
     figure = go.Figure()
     for name, style in CHANNELS.items():
@@ -57,20 +57,20 @@ def effort_comparison(
             showarrow=False,
         )
     most = max(count.total() for count in counts.values())
-    base(figure, "The same question at each effort", "tokens written, by channel", 300)
+    base(figure, "The same question at each effort", "generated tokens, by channel", 300)
     legend_below(figure, traceorder="normal").update_layout(barmode="stack")
     figure.update_xaxes(title="tokens", range=[0, 1.35 * max(most, 1)])
     figure.update_yaxes(title="effort", autorange="reversed", type="category", showgrid=False)
-    told = [
-        f"{effort} effort wrote {counts[effort].total()} tokens, {counts[effort]['analysis']} of"
-        f" them analysis, and {_answer(reply, expected)}"
+    parts = [
+        f"at {effort} effort the model wrote {counts[effort].total()} tokens,"
+        f" {counts[effort]['analysis']} of them analysis, and {_answer(reply, expected)}"
         for effort, reply in replies.items()
     ]
-    return Figure(figure, "; ".join(told) + ".")
+    return Figure(figure, f"A{'; '.join(parts)[1:]}.")
 
 
 def _answer(reply: Reply, expected: str | None) -> str:
     if not reply.final:
         return "gave no answer"
-    verdict = "" if expected is None else ", right" if reply.final == expected else ", wrong"
-    return f"answered {visible(reply.final)}{verdict}"
+    verdict = "" if expected is None else " (right)" if reply.final == expected else " (wrong)"
+    return f"answered {make_visible(reply.final)}{verdict}"

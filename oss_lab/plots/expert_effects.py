@@ -1,7 +1,8 @@
-"""What one token's experts did for the next token: each silenced, and each replaced, on a map.
+"""How each expert of one token changes the next token's prediction: ablated, and replaced.
 
-Left without the expert, right with the next best in its place. A cell names the expert and by how
-much the target's log-probability changes; where it falls, the expert was for the target.
+The left map shows each expert ablated, the right map each expert replaced by the next best one. A
+cell names the expert and the change of the target's log-probability. A negative change means that
+the expert had raised it.
 """
 
 from typing import TYPE_CHECKING
@@ -11,9 +12,9 @@ import tiktoken
 from plotly.subplots import make_subplots
 
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.signed_map import ROW, largest, signed, signed_map
-from oss_lab.plots.style import base, numbers, ordinal
-from oss_lab.plots.tokens import plotly_text, visible
+from oss_lab.plots.signed_map import ROW, format_signed, largest_absolute, signed_map
+from oss_lab.plots.style import base, ordinal, to_array
+from oss_lab.plots.tokens import make_visible, plotly_text
 from oss_lab.record.token_labels import token_text
 
 if TYPE_CHECKING:
@@ -21,37 +22,38 @@ if TYPE_CHECKING:
 
 
 def expert_effects(found: "Counterfactuals", encoding: tiktoken.Encoding) -> Figure:
-    """Two layer x rank maps of the change of the target's log-probability, in nats."""
-    without, instead = numbers(found.without), numbers(found.instead)
-    ids, next_best = numbers(found.experts).astype(int), numbers(found.next_best).astype(int)
+    """Two layer x slot maps of the change of the target's log-probability, in nats."""
+    without, instead = to_array(found.without), to_array(found.instead)
+    ids, next_best = to_array(found.experts).astype(int), to_array(found.next_best).astype(int)
     layers, slots = without.shape
-    limit = largest(without, instead)
+    limit = largest_absolute(without, instead)
     rows = [f"layer {layer}" for layer in range(layers)]
     ranks = [ordinal(slot + 1) for slot in range(slots)]
-    silenced = [
-        [f"{ids[n, s]}<br>{signed(without[n, s])}" for s in range(slots)] for n in range(layers)
-    ]
-    replaced = [
-        [f"{ids[n, s]}→{next_best[n]}<br>{signed(instead[n, s])}" for s in range(slots)]
+    ablated = [
+        [f"{ids[n, s]}<br>{format_signed(without[n, s])}" for s in range(slots)]
         for n in range(layers)
     ]
-    titles = ("without the expert", "the next best instead")
+    replaced = [
+        [f"{ids[n, s]}→{next_best[n]}<br>{format_signed(instead[n, s])}" for s in range(slots)]
+        for n in range(layers)
+    ]
+    titles = ("without the expert", "next best expert instead")
     figure = make_subplots(cols=2, shared_yaxes=True, subplot_titles=titles)
     shared = {"unit": "nats", "rows": rows, "columns": ranks}
-    figure.add_trace(signed_map(without, limit, text=silenced, bar=False, **shared), 1, 1)
+    figure.add_trace(signed_map(without, limit, text=ablated, bar=False, **shared), 1, 1)
     figure.add_trace(signed_map(instead, limit, text=replaced, **shared), 1, 2)
-    target = f"“{visible(token_text(encoding, found.target))}”"
+    target = f"“{make_visible(token_text(encoding, found.target))}”"
     subtitle = (
-        f"above: the expert; below: change of the log-probability of {plotly_text(target)}, in nats"
+        f"top: the expert; bottom: change of the log-probability of {plotly_text(target)}, in nats"
     )
-    title = "What the next token owes to each expert"
+    title = "How each expert changes the next token's log-probability"
     base(figure, title, subtitle, 190 + ROW * layers)
     figure.update_xaxes(title="choice", showgrid=False)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     layer, slot = np.unravel_index(int(without.argmin()), without.shape)
     return Figure(
         figure,
-        f"The token {target} has log-probability {found.logprob:.2f}; it falls most, by"
+        f"The log-probability of {target} is {found.logprob:.2f} nats; it falls most, by"
         f" {-without[layer, slot]:.2f} nats, without expert {ids[layer, slot]} of layer {layer};"
-        f" the mean change over all {without.size} is {without.mean():+.2f}.",
+        f" the mean change over all {without.size} experts is {without.mean():+.2f} nats.",
     )

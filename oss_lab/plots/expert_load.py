@@ -1,7 +1,7 @@
-"""How the work is shared out: the share of tokens that chose each expert of each layer.
+"""How evenly the experts are used: the share of tokens that chose each expert of each layer.
 
-An even spread would give every expert slots / experts of the tokens. A few tokens of one question
-are no evidence of what an expert is for.
+If all experts were used equally, each would get slots / experts of the tokens. A few tokens of one
+question do not show what an expert specializes in.
 """
 
 from typing import Any
@@ -10,21 +10,21 @@ import numpy as np
 import plotly.graph_objects as go
 
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import SCALE, base, numbers, percent, plural, require_tokens
+from oss_lab.plots.style import SCALE, base, plural, require_tokens, to_array, to_percent
 
 ROW = 26  # pixels
 
 
 def expert_load(expert_ids: Any, *, experts: int) -> Figure:
     """Layer x expert map of the share of tokens that chose it; `expert_ids` [layer seq slot]."""
-    ids = numbers(expert_ids, "layer", "seq", "slot").astype(np.int64)
+    ids = to_array(expert_ids, "layer", "seq", "slot").astype(np.int64)
     layers, seq, slots = ids.shape
     require_tokens(seq)
     counts = np.stack([np.bincount(layer.ravel(), minlength=experts) for layer in ids])
     share = counts / seq
     figure = go.Figure(
         go.Heatmap(
-            z=percent(share),
+            z=to_percent(share),
             texttemplate="%{z}",
             textfont={"size": 10},
             colorscale=SCALE,
@@ -35,15 +35,16 @@ def expert_load(expert_ids: Any, *, experts: int) -> Figure:
             hovertemplate="layer %{y}, expert %{x}: %{z} % of tokens<extra></extra>",
         )
     )
-    even = f"share of tokens that chose it; an even spread is {slots / experts:.1%}"
-    base(figure, "How busy each expert is", even, 170 + ROW * layers)
+    even = f"share of tokens that chose it; {slots / experts:.1%} if all were used equally"
+    base(figure, "How often each expert is used", even, 170 + ROW * layers)
     figure.update_xaxes(title="expert", dtick=1 if experts <= 32 else 8, showgrid=False)
     figure.update_yaxes(title="layer", dtick=1, autorange="reversed", showgrid=False)
     layer, expert = np.unravel_index(int(counts.argmax()), counts.shape)
     idle = int((counts == 0).sum())
+    unused = f"{idle} of {counts.size} experts were not used" if idle else "every expert was used"
     return Figure(
         figure,
-        f"The busiest expert is number {expert} of layer {layer}, chosen by"
-        f" {share[layer, expert]:.0%} of {plural(seq, 'token')}; an even spread would be"
-        f" {slots / experts:.1%}; {idle} of {counts.size} experts were not used at all.",
+        f"The busiest expert is expert {expert} of layer {layer}, chosen by"
+        f" {share[layer, expert]:.0%} of {plural(seq, 'token')} ({slots / experts:.1%} if all were"
+        f" used equally); {unused}.",
     )

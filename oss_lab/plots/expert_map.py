@@ -1,8 +1,8 @@
-"""The router's choices: which experts every token went to, in every layer.
+"""The router's choices: which experts each token uses in every layer.
 
-A layer is a band with one row a choice, the first choice on top; a column is a token. The number
-in a cell is the expert, its color the weight that the expert's output got. An expert of one layer
-has nothing to do with the expert of the same number in another.
+A layer is a band with one row per slot, slot 0 (the first choice) on top; a column is a token. The
+number in a cell is the expert, its color the weight of the expert's output. Experts with the same
+number in different layers are unrelated.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from oss_lab.plots.style import (
     SCALE,
     base,
     mark_sections,
-    numbers,
     ordinal,
-    percent,
     plural,
     require_tokens,
+    to_array,
+    to_percent,
     token_axis,
 )
-from oss_lab.plots.tokens import visible
+from oss_lab.plots.tokens import make_visible
 from oss_lab.record.token_labels import TokenLabel
 
 ROW = 15  # pixels
@@ -34,19 +34,19 @@ def expert_map(expert_ids: Any, expert_weights: Any, tokens: Sequence[TokenLabel
     """Layer x token map of all choices.
 
     Args:
-        expert_ids, expert_weights: [layer seq slot], slots by falling weight, as traced at
+        expert_ids, expert_weights: [layer seq slot], largest weight first, as traced at
             `moe.expert_ids` and `moe.expert_weights`.
         tokens: [seq] labels.
     """
     axes = ("layer", "seq", "slot")
-    ids = numbers(expert_ids, *axes).astype(np.int64)
-    weights = numbers(expert_weights, *axes)
+    ids = to_array(expert_ids, *axes).astype(np.int64)
+    weights = to_array(expert_weights, *axes)
     layers, seq, slots = ids.shape
     require_tokens(seq, tokens)
     rows = layers * slots
     figure = go.Figure(
         go.Heatmap(
-            z=percent(weights).transpose(0, 2, 1).reshape(rows, seq),
+            z=to_percent(weights).transpose(0, 2, 1).reshape(rows, seq),
             text=ids.astype(np.uint8).transpose(0, 2, 1).reshape(rows, seq),
             texttemplate="%{text}",
             textfont={"size": 9},
@@ -55,16 +55,16 @@ def expert_map(expert_ids: Any, expert_weights: Any, tokens: Sequence[TokenLabel
             zmax=100,
             xgap=1,
             colorbar={"title": {"text": "weight, %", "side": "right"}, "thickness": 12},
-            hovertemplate="%{x}, layer %{y} choice: expert %{text}, %{z} %<extra></extra>",
+            hovertemplate="%{x}, layer %{y} choice: expert %{text}, weight %{z} %<extra></extra>",
         )
     )
     for layer in range(1, layers):
         figure.add_hline(layer * slots - 0.5, line={"color": GRAY, "width": 2})
     mark_sections(figure, tokens)
     choice = [f"{layer} · {ordinal(slot + 1)}" for layer in range(layers) for slot in range(slots)]
-    title = "Which experts each token goes to"
+    title = "Which experts each token uses"
     base(figure, title, "number = expert, color = its weight", 190 + ROW * rows)
-    upright = max(len(visible(token.text)) for token in tokens) <= 2
+    upright = max(len(make_visible(token.text)) for token in tokens) <= 2
     figure.update_xaxes(token_axis(tokens, title="token", tickangle=0 if upright else -90))
     figure.update_yaxes(
         title="layer · choice",
@@ -83,7 +83,7 @@ def _sentence(ids: np.ndarray, weights: np.ndarray) -> str:
     first = weights[:, :, 0].mean()
     used = [len(np.unique(layer)) for layer in ids]
     return (
-        f"{plural(seq, 'token')} through {plural(layers, 'layer')}, {plural(slots, 'expert')} each:"
+        f"{plural(seq, 'token')}, {plural(slots, 'expert')} in each of {plural(layers, 'layer')}:"
         f" the first choice has {first:.0%} of the weight on average, and the layers use"
-        f" {', '.join(map(str, used))} different experts for their {seq * slots} choices."
+        f" {', '.join(map(str, used))} different experts for {seq * slots} choices each."
     )

@@ -1,9 +1,9 @@
-"""What a plot function returns: something to look at, and one sentence computed from its data.
+"""What a plot function returns: a figure, and one sentence computed from its data.
 
-The sentence is the figure's text: in a terminal, for a screen reader, and for nbval, which
-compares it instead of the picture. In Jupyter a figure is one bundle of plotly JSON and sentence.
-Its static picture (`png`, what GitHub and nbconvert show) needs kaleido and a Chromium; it is made
-when a notebook is authored (`python -m oss_lab.plots.notebooks`), not each time that a cell runs.
+The sentence is the figure's text: in a terminal, for a screen reader, and for nbval, which compares
+it instead of the picture. In Jupyter a figure is one bundle of plotly JSON and sentence. Its static
+picture (`png`, which GitHub and nbconvert show) needs kaleido and a Chromium. The picture is made
+when a notebook is written (`python -m oss_lab.plots.notebooks`), not each time a cell runs.
 """
 
 import json
@@ -37,25 +37,25 @@ class Figure:
         size = len(self.plotly.to_json() or "")
         if size > JSON_LIMIT:
             raise LabError(
-                f"this figure would take {size:,} characters of JSON, above the limit of"
+                f"this figure has {size:,} characters of JSON, above the limit of"
                 f" {JSON_LIMIT:,}; give it fewer tokens, layers or heads"
             )
 
     def __repr__(self) -> str:
-        return wrapped(self.sentence)
+        return wrap(self.sentence)
 
     def json(self) -> dict[str, Any]:
-        """Plotly's JSON as Jupyter's renderer takes it; arrays are base64 of small integers."""
+        """Plotly's JSON in the form of Jupyter's renderer; arrays are base64 of small integers."""
         content = json.loads(self.plotly.to_json() or "")
         return content | {"config": {"displayModeBar": False}}
 
     def png(self) -> bytes:
-        """The static picture, in ink on white whatever the theme.
+        """The static picture, dark on white whatever the theme.
 
         Raises:
             LabError: kaleido or Chromium is missing, or the export failed.
         """
-        return picture(self.plotly)
+        return render_picture(self.plotly)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return {PLOTLY: self.json(), "text/plain": self.sentence}
@@ -63,25 +63,25 @@ class Figure:
 
 @dataclass(frozen=True, repr=False)
 class Passage:
-    """A text laid out in HTML, and its sentence. Everything in the HTML is escaped."""
+    """A text as HTML, and its sentence. All text in the HTML is escaped."""
 
     html: str
     sentence: str
 
     def __repr__(self) -> str:
-        return wrapped(self.sentence)
+        return wrap(self.sentence)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return {"text/html": self.html, "text/plain": self.sentence}
 
 
-def wrapped(sentence: str) -> str:
-    """The sentence as it is printed: in lines that no notebook breaks within a word."""
+def wrap(sentence: str) -> str:
+    """The sentence in lines short enough that a notebook does not break words."""
     return textwrap.fill(sentence, LINE)
 
 
-def picture(figure: go.Figure) -> bytes:
-    """PNG bytes of a figure, by kaleido and without its MathJax; see `Figure.png`."""
+def render_picture(figure: go.Figure) -> bytes:
+    """PNG bytes of a figure, from kaleido without MathJax; see `Figure.png`."""
     try:
         import kaleido
     except ImportError:
@@ -92,4 +92,4 @@ def picture(figure: go.Figure) -> bytes:
         return kaleido.calc_fig_sync(inked, opts=size, kopts={"mathjax": False})
     except (RuntimeError, ValueError) as error:  # ChromeNotFoundError is a RuntimeError
         reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise LabError(f"kaleido could make no static picture: {reason}") from None
+        raise LabError(f"kaleido could not make a static picture: {reason}") from None

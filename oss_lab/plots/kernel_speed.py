@@ -1,8 +1,8 @@
-"""How fast kernels are, as a share of what the machine they ran on can do at best.
+"""How fast kernels are, as a share of the measured limits of the machine they ran on.
 
-Draws the JSON that `python -m oss_kernels.bench --results` writes. A kernel that touches each
-weight for one token is bound by memory, one for many tokens by arithmetic: only the share of what
-binds it says how good it is.
+Draws the JSON that `python -m oss_kernels.bench --results` writes. A kernel that reads each weight
+for one token is limited by memory, one that runs many tokens by arithmetic. Only the share of the
+limit that applies shows how good a kernel is.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import BLUE, GRAY, GREEN, base, legend_below
+from oss_lab.plots.style import BLUE, GRAY, GREEN, base, legend_below, plural
 from oss_lab.plots.tokens import plotly_text
 
 ROW = 24  # pixels
@@ -19,15 +19,15 @@ MEMORY, MATRIX = ("memory", BLUE, "/"), ("matrix products", GREEN, "")
 
 
 def kernel_speed(found: Mapping[str, Any]) -> Figure:
-    """A bar for each measured kernel: the share of the memory's speed that it reaches.
+    """One bar for each measured kernel: the share of the memory's speed that it reaches.
 
-    Of a GPU, a second one: the share of the rate of large matrix products.
+    On a GPU a second bar shows the share of the rate of large matrix products.
     """
     device, rows = found["device"], found["rows"][::-1]
     if "limits" in found:
         names = [f"{row['case']} ({row['model']})" for row in rows]
         series = {MEMORY: "share_of_copy", MATRIX: "share_of_matrix"}
-        where, what = device["name"], "copying memory and of large products"
+        where, what = device["name"], "copying memory and of large matrix products"
     else:
         names = [row["name"] for row in rows]
         series = {MEMORY: "share_of_reading"}
@@ -44,7 +44,7 @@ def kernel_speed(found: Mapping[str, Any]) -> Figure:
         )
     base(
         figure,
-        "Kernels beside the machine's limits",
+        "Kernel speed as a share of the machine's limits",
         f"{plotly_text(where)}, {found['date'][:10]}; share of the speed of {what} in the same run",
         190 + ROW * len(rows) * len(series),
     )
@@ -54,13 +54,14 @@ def kernel_speed(found: Mapping[str, Any]) -> Figure:
     figure.update_layout(showlegend=False)
     if len(series) > 1:
         legend_below(figure)
-    return Figure(figure, _told(names, shares(found)[::-1]))
+    return Figure(figure, _sentence(names, shares(found)[::-1]))
 
 
 def shares(found: Mapping[str, Any]) -> list[tuple[float, float]]:
-    """(of the memory's speed, of the rate of arithmetic) for each row; the larger is nearer.
+    """(share of the memory's speed, share of the arithmetic rate) for each row.
 
-    The bench of a CPU measures no rate of arithmetic: the highest of any row stands for it.
+    The larger share is the limit that applies. The bench of a CPU does not measure its arithmetic
+    rate, so the highest rate of any row is used.
     """
     rows = found["rows"]
     if "limits" in found:
@@ -69,14 +70,14 @@ def shares(found: Mapping[str, Any]) -> list[tuple[float, float]]:
     return [(row["share_of_reading"], row["gigaflops"] / highest) for row in rows]
 
 
-def _told(names: list[str], shares: list[tuple[float, float]]) -> str:
-    """Only of what memory limits: elsewhere a low share of its speed is no fault."""
+def _sentence(names: list[str], shares: list[tuple[float, float]]) -> str:
+    """Covers only rows that memory limits: elsewhere a low share of its speed is no defect."""
     pairs = zip(names, shares, strict=True)
     limited = {name: memory for name, (memory, arithmetic) in pairs if memory >= arithmetic}
     if not limited:
-        return f"None of {len(names)} rows is nearer to memory's limit than to arithmetic's."
+        return f"None of {plural(len(names), 'row')} is limited by memory rather than arithmetic."
     best = max(limited, key=limited.__getitem__)
     return (
-        f"Of the {len(limited)} of {len(names)} rows nearer to memory's limit than to arithmetic's,"
-        f" {best} comes nearest to the speed of memory: {limited[best]:.0%} of it."
+        f"Memory, not arithmetic, limits {len(limited)} of {plural(len(names), 'row')}; of these,"
+        f" {best} is fastest, at {limited[best]:.0%} of the memory's speed."
     )

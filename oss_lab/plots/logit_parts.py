@@ -1,4 +1,4 @@
-"""What one logit is made of: the direct part of every head and every expert slot, on a map."""
+"""What a logit is made of: the direct part of each head and each expert slot, on a map."""
 
 from typing import TYPE_CHECKING
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.signed_map import ROW, largest, signed_map
-from oss_lab.plots.style import base, numbers, ordinal
-from oss_lab.plots.tokens import plotly_text, visible
+from oss_lab.plots.signed_map import ROW, largest_absolute, signed_map
+from oss_lab.plots.style import base, ordinal, to_array
+from oss_lab.plots.tokens import make_visible, plotly_text
 from oss_lab.record.token_labels import token_text
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def logit_parts(found: "Attribution", encoding: tiktoken.Encoding) -> Figure:
-    """A layer x head map beside a layer x rank map; parts of the logit on one scale."""
-    heads, slots = numbers(found.heads), numbers(found.slots)
-    limit = largest(heads, slots)
+    """A layer x head map and a layer x slot map of the logit's parts, on one scale."""
+    heads, slots = to_array(found.heads), to_array(found.slots)
+    limit = largest_absolute(heads, slots)
     rows = [f"layer {layer}" for layer in range(len(heads))]
     widths = [heads.shape[1], slots.shape[1]]
     titles = ("attention heads", "expert choices")
@@ -30,11 +30,11 @@ def logit_parts(found: "Attribution", encoding: tiktoken.Encoding) -> Figure:
     shared = {"unit": "logit", "rows": rows}
     figure.add_trace(signed_map(heads, limit, columns=names, bar=False, **shared), 1, 1)
     figure.add_trace(signed_map(slots, limit, columns=ranks, **shared), 1, 2)
-    token = f"“{visible(token_text(encoding, found.token))}”"
+    token = f"“{make_visible(token_text(encoding, found.token))}”"
     what = f"the logit of {token}"
     if found.against is not None:
-        what += f" over that of “{visible(token_text(encoding, found.against))}”"
-    where = f"{what} behind position {found.position}"
+        what += f" minus that of “{make_visible(token_text(encoding, found.against))}”"
+    where = f"{what} after position {found.position}"
     title = "What a logit is made of"
     base(figure, title, plotly_text(f"direct parts of {where}"), 190 + ROW * len(heads))
     figure.update_xaxes(title="head", showgrid=False, col=1)
@@ -43,14 +43,14 @@ def logit_parts(found: "Attribution", encoding: tiktoken.Encoding) -> Figure:
     return Figure(
         figure,
         f"{what[0].upper()}{what[1:]} is {found.logit:.2f}: {found.embedding:+.2f} from the"
-        f" embedding, {heads.sum():+.2f} from the heads, {numbers(found.bias).sum():+.2f} from the"
-        f" attention's biases and {slots.sum():+.2f} from the experts; the largest parts are"
-        f" {most(heads, 'head')} and {most(slots, 'choice')}.",
+        f" embedding, {heads.sum():+.2f} from the heads, {to_array(found.bias).sum():+.2f} from the"
+        f" attention biases and {slots.sum():+.2f} from the experts; the largest parts are"
+        f" {name_largest(heads, 'head')} and {name_largest(slots, 'choice')}.",
     )
 
 
-def most(parts: NDArray[np.float64], what: str) -> str:
-    """The largest part by size, named."""
+def name_largest(parts: NDArray[np.float64], what: str) -> str:
+    """The part with the largest absolute value, with its name."""
     layer, n = np.unravel_index(int(np.abs(parts).argmax()), parts.shape)
     name = f"head {n}" if what == "head" else f"the {ordinal(int(n) + 1)} choice"
     return f"{name} of layer {layer} ({parts[layer, n]:+.2f})"

@@ -1,11 +1,11 @@
-"""Runs notebooks from top to bottom and writes them back in one form, so that diffs mean something.
+"""Run notebooks from top to bottom and write them in one normal form, to keep diffs small.
 
     python -m oss_lab.plots.notebooks notebooks/*.ipynb
 
-Every plotly output gets a static picture (48 colors), which is what GitHub shows; metadata other
-than tags, times and widget state go; a widget's output keeps its HTML and text. A notebook that
-fails, writes to stderr or grows beyond the limits is refused and left as it was. Needs the extra
-`test` (kaleido, pillow) and a Chromium; nothing else in oss_lab imports this file.
+Every plotly output gets a static picture (24 colors), which is what GitHub shows. All metadata
+except tags is removed, as are times and widget state; a widget's output keeps its HTML and text. A
+notebook that fails, writes to stderr or exceeds a size limit is refused and left unchanged. Needs
+the extra `test` (kaleido, pillow) and a Chromium; no other file of oss_lab imports this one.
 """
 
 import argparse
@@ -24,15 +24,15 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from oss_lab.errors import LabError
-from oss_lab.plots.figure import PLOTLY, picture
+from oss_lab.plots.figure import PLOTLY, render_picture
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG = "image/png"
 KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
-COLORS = 48
+COLORS = 24
 CELL_TIMEOUT = 240  # seconds
 FILE_LIMIT = 150 * 1024  # bytes
-OUTPUT_LIMIT = 20 * 1024  # characters of one output, pictures aside
+OUTPUT_LIMIT = 20 * 1024  # characters of one output, without pictures
 
 
 def rerun(path: Path) -> int:
@@ -42,7 +42,7 @@ def rerun(path: Path) -> int:
         LabError: a cell failed or wrote to stderr, or something is too large.
     """
     notebook = nbformat.read(path, as_version=4)
-    run(notebook, path)
+    execute(notebook, path)
     normalize(notebook)
     for number, cell in enumerate(notebook.cells, 1):
         for output in cell.get("outputs", ()):
@@ -55,8 +55,8 @@ def rerun(path: Path) -> int:
     return size
 
 
-def run(notebook: NotebookNode, path: Path) -> None:
-    """Execute in the notebook's folder, on the CPU, as nbval will."""
+def execute(notebook: NotebookNode, path: Path) -> None:
+    """Execute in the notebook's folder on the CPU, as nbval does."""
     client = nbclient.NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT,
@@ -71,7 +71,7 @@ def run(notebook: NotebookNode, path: Path) -> None:
 
 
 def normalize(notebook: NotebookNode) -> None:
-    """Counts 1, 2, 3 ..., tags alone in metadata, whole streams, one static picture a figure."""
+    """Count cells from 1, keep only tags as metadata, join streams, add static pictures."""
     notebook.metadata = NotebookNode(kernelspec=KERNEL, language_info={"name": "python"})
     count = 0
     for cell in notebook.cells:
@@ -81,11 +81,13 @@ def normalize(notebook: NotebookNode) -> None:
         if cell.cell_type == "code":
             count += 1
             cell.execution_count = count
-            cell.outputs = [normalized(output, count) for output in joined(cell.outputs)]
+            cell.outputs = [
+                normalize_output(output, count) for output in join_streams(cell.outputs)
+            ]
 
 
-def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Neighboring pieces of one stream as one output; where they were cut is chance."""
+def join_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Join neighboring pieces of one stream; where the kernel splits them is random."""
     whole: list[NotebookNode] = []
     for output in outputs:
         last = whole[-1] if whole else {}
@@ -96,23 +98,23 @@ def joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return whole
 
 
-def normalized(output: NotebookNode, count: int) -> NotebookNode:
+def normalize_output(output: NotebookNode, count: int) -> NotebookNode:
     if output.output_type == "execute_result":
         output.execution_count = count
     if "data" in output:
         output.metadata = NotebookNode()
         if "text/html" in output.data:
-            output.data.pop(WIDGET, None)  # its model is gone when the file is opened again
+            output.data.pop(WIDGET, None)  # its model is gone when the file is opened later
         if PLOTLY in output.data:
-            output.data[PNG] = base64.b64encode(still(output.data[PLOTLY])).decode()
+            output.data[PNG] = base64.b64encode(render_small_png(output.data[PLOTLY])).decode()
     return output
 
 
-def still(content: dict[str, Any]) -> bytes:
-    """A small PNG of plotly JSON: few colors, no transparency."""
+def render_small_png(content: dict[str, Any]) -> bytes:
+    """A small PNG of plotly JSON, with few colors and no transparency."""
     figure = go.Figure(data=content["data"], layout=content["layout"])
     shrunk = io.BytesIO()
-    with Image.open(io.BytesIO(picture(figure))) as image:
+    with Image.open(io.BytesIO(render_picture(figure))) as image:
         few = image.convert("RGB").quantize(COLORS, Image.Quantize.MAXCOVERAGE)
         few.save(shrunk, "png", optimize=True)
     return shrunk.getvalue()
@@ -125,11 +127,13 @@ def check_output(output: NotebookNode, where: str) -> None:
     data = output.get("data", {})
     text = output.get("text", "") + "".join(str(v) for k, v in data.items() if k != PNG)
     if len(text) > OUTPUT_LIMIT:
-        raise LabError(f"{where}: an output of {len(text):,} characters, above {OUTPUT_LIMIT:,}")
+        raise LabError(
+            f"{where}: an output has {len(text):,} characters; the limit is {OUTPUT_LIMIT:,}"
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Re-run and normalize notebooks in place.")
+    parser = argparse.ArgumentParser(description="Run notebooks again and normalize them in place.")
     parser.add_argument("notebooks", nargs="+", type=Path)
     try:
         for path in parser.parse_args(arguments).notebooks:

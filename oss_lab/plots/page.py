@@ -1,11 +1,11 @@
-"""Figures on one web page that needs no network: plotly is inside, each sentence stands below."""
+"""Figures on one web page that needs no network: plotly is included, sentences are captions."""
 
 import html
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from oss_lab.checkpoint.fields import printable
+from oss_lab.checkpoint.fields import make_printable
 from oss_lab.plots.figure import INK, Figure
 
 PAGE = """<!doctype html>
@@ -28,7 +28,7 @@ body {{ font-family: sans-serif; max-width: 1000px; margin: 2em auto; padding: 0
 """
 
 
-def page(figures: Sequence[Figure], title: str) -> str:
+def render_page(figures: Sequence[Figure], title: str) -> str:
     """HTML with plotly in its first figure."""
     parts = []
     for n, figure in enumerate(figures):
@@ -38,4 +38,4 @@ def page(figures: Sequence[Figure], title: str) -> str:
         )
         sentence = html.escape(figure.sentence)
         parts.append(f"<figure>\n{drawn}\n<figcaption>{sentence}</figcaption>\n</figure>")
-    return PAGE.format(title=html.escape(printable(title)), figures="\n".join(parts))
+    return PAGE.format(title=html.escape(make_printable(title)), figures="\n".join(parts))

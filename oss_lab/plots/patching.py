@@ -1,4 +1,4 @@
-"""A patching sweep as a map: how much of the clean prediction each patched value brings back."""
+"""A patching sweep as a map: how much of the clean prediction each patched value restores."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,14 +10,14 @@ import tiktoken
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.signed_map import ROW, signed_map
-from oss_lab.plots.style import base, numbers, token_axis
-from oss_lab.plots.tokens import plotly_text, visible
+from oss_lab.plots.style import base, to_array, token_axis
+from oss_lab.plots.tokens import make_visible, plotly_text
 from oss_lab.record.token_labels import TokenLabel, token_text
 
 if TYPE_CHECKING:
     from oss_lab.analysis.patching import Patching
 
-AROUND = 3  # positions before the first that differs, where every change is 0
+AROUND = 3  # positions to show before the first that differs; every change there is 0
 
 
 def patching(
@@ -28,11 +28,11 @@ def patching(
     """Layer x site map of what is restored: 0 is the corrupted run, 1 the clean one.
 
     Args:
-        tokens: labels of the corrupted sequence; name the columns where those are positions.
+        tokens: labels of the corrupted sequence, to name columns that are positions.
     """
-    restored = numbers(found.restored)
+    restored = to_array(found.restored)
     if found.axis == "position" and (tokens is None or len(tokens) != restored.shape[1]):
-        raise LabError("give the labels of the corrupted sequence, one for each position")
+        raise LabError("pass the labels of the corrupted sequence, one for each position")
     first = max(0, found.first - AROUND) if found.axis == "position" else 0
     shown = restored[:, first:]
     rows = [f"layer {layer}" for layer in range(len(shown))]
@@ -40,29 +40,33 @@ def patching(
     limit = max(1.0, float(np.abs(shown).max()))
     figure = go.Figure(signed_map(shown, limit, unit="share restored", rows=rows, columns=columns))
     target, against = (
-        f"“{visible(token_text(encoding, id))}”" for id in (found.target, found.against)
+        f"“{make_visible(token_text(encoding, id))}”" for id in (found.target, found.against)
     )
-    subtitle = plotly_text(f"logit of {target} over {against}: 0 as corrupted, 1 as clean")
-    title = f"What {found.point} of the clean run brings back"
+    subtitle = plotly_text(
+        f"logit of {target} minus {against}: 0 is the corrupted run, 1 the clean run"
+    )
+    title = f"How much of the clean prediction {found.point} restores"
     base(figure, title, subtitle, 190 + ROW * len(shown))
     if tokens is None:
         figure.update_xaxes(title=found.axis, showgrid=False)
     else:
-        upright = max(len(visible(token.text)) for token in tokens[first:]) <= 2
+        upright = max(len(make_visible(token.text)) for token in tokens[first:]) <= 2
         angle = 0 if upright else -90
         figure.update_xaxes(token_axis(tokens[first:], title="token", tickangle=angle))
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    best = [f"{named(found, tokens, first + int(row.argmax()))} ({row.max():.0%})" for row in shown]
+    best = [
+        f"{name_site(found, tokens, first + int(row.argmax()))} ({row.max():.0%})" for row in shown
+    ]
     return Figure(
         figure,
-        f"The clean run leads to {target} and the corrupted one to {against}; by layer, most of the"
-        f" difference comes back with {found.point} at {', '.join(best)}; a patch brings back"
-        f" {shown.mean():.0%} on average.",
+        f"The clean run leads to {target} and the corrupted one to {against}; layer by layer,"
+        f" patching {found.point} restores most at {', '.join(best)}; on average a patch restores"
+        f" {shown.mean():.0%} of the difference.",
     )
 
 
-def named(found: "Patching", tokens: Sequence[TokenLabel] | None, site: int) -> str:
-    """A head, or a position with its token."""
+def name_site(found: "Patching", tokens: Sequence[TokenLabel] | None, site: int) -> str:
+    """The name of a head, or a position with its token."""
     if tokens is None:
         return f"{found.axis} {site}"
-    return f"{site} “{visible(tokens[site].text)}”"
+    return f"{site} “{make_visible(tokens[site].text)}”"

@@ -1,7 +1,7 @@
-"""Maps of signed numbers, cell by cell: what they share in color, text and axes.
+"""Maps of signed numbers: the colors, text and axes that they share.
 
-Colors run from orange (negative) over pale to purple (positive), which color-blind readers can
-tell apart; the number stands in the cell.
+Colors go from orange (negative) over pale to purple (positive), which color-blind readers can
+distinguish. Each cell also shows its number.
 """
 
 from collections.abc import Sequence
@@ -30,11 +30,11 @@ def signed_map(
     """A heat map of `values` [row column], pale at zero and darkest at plus and minus `limit`.
 
     Args:
-        columns: None leaves them numbered, for an axis that names them itself.
-        text: of each cell; by default the number, where there is room.
+        columns: None numbers them, for an axis that sets its own labels.
+        text: of each cell; by default its number, if there is room.
     """
     if text is None and values.shape[1] <= WIDEST:
-        text = [[signed(value) for value in row] for row in values]
+        text = [[format_signed(value) for value in row] for row in values]
     return go.Heatmap(
         z=values.astype(np.float32).round(3),
         x=None if columns is None else [plotly_text(column) for column in columns],
@@ -53,12 +53,12 @@ def signed_map(
     )
 
 
-def signed(value: float) -> str:
-    """With two digits behind the point; 0 for what rounds to it."""
+def format_signed(value: float) -> str:
+    """The number with its sign and two decimals; 0 if it rounds to zero."""
     text = f"{value:+.2f}"
     return "0" if text in ("+0.00", "-0.00") else text
 
 
-def largest(*parts: NDArray[np.float64]) -> float:
-    """The largest size of any number, for one scale over several maps."""
+def largest_absolute(*parts: NDArray[np.float64]) -> float:
+    """The largest absolute value, for one scale over several maps."""
     return max(float(np.abs(part).max()) for part in parts) or 1.0

@@ -1,7 +1,6 @@
-"""What the sinks take: the share of attention that goes to no token, head by head.
+"""How much attention the sinks take: the share that goes to no token, head by head.
 
-Averages over the positions that are given. A sink is one learned number a head; what it takes,
-no token gets.
+Averages over the given positions. A sink is one learned number per head.
 """
 
 from typing import Any
@@ -11,21 +10,21 @@ import plotly.graph_objects as go
 
 from oss_lab.config import ModelConfig
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import SCALE, base, numbers, percent, plural, require_tokens
+from oss_lab.plots.style import SCALE, base, plural, require_tokens, to_array, to_percent
 
 ROW = 30  # pixels
 
 
 def sink_mass(mass: Any, config: ModelConfig) -> Figure:
     """Layer x head map of the mean of `mass` [layer head seq], traced at `attn.sink_mass`."""
-    shares = numbers(mass, "layer", "head", "seq")
+    shares = to_array(mass, "layer", "head", "seq")
     require_tokens(shares.shape[-1])
     mean = shares.mean(axis=-1)
     layers, heads = mean.shape
     kinds = ["full" if config.window(n) is None else "sliding" for n in range(layers)]
     figure = go.Figure(
         go.Heatmap(
-            z=percent(mean),
+            z=to_percent(mean),
             texttemplate="%{z}",
             colorscale=SCALE,
             zmin=0,
@@ -49,6 +48,6 @@ def sink_mass(mass: Any, config: ModelConfig) -> Figure:
     layer, head = np.unravel_index(int(mean.argmax()), mean.shape)
     return Figure(
         figure,
-        f"The sinks take {mean.mean():.0%} of all attention; most in layer {layer}, head {head},"
-        f" {mean[layer, head]:.0%}, least {mean.min():.0%}.",
+        f"The sinks take {mean.mean():.0%} of all attention on average: at most"
+        f" {mean[layer, head]:.0%} (layer {layer}, head {head}) and at least {mean.min():.0%}.",
     )

@@ -1,8 +1,8 @@
-"""How figures look: colors, channels with their patterns, base layout, legend, marked sections.
+"""How figures look: colors, patterns of channels, base layout, legend, marked sections.
 
-Colors are from plotly's color-blind safe sets (Safe, Cividis) and never stand alone: bars are
-patterned, cells carry numbers, lines are dashed. Paper is transparent and text a middle gray:
-contrast 4.5 : 1 on JupyterLab's light background, 4.2 : 1 on its dark one.
+Colors are from plotly's color-blind safe sets (Safe, Cividis) and are never the only cue: bars have
+patterns, cells have numbers, lines have dashes. The background is transparent and text is a middle
+gray, with a contrast of 4.5 : 1 on JupyterLab's light background and 4.2 : 1 on its dark one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from plotly.colors import qualitative
 
 from oss_lab.errors import LabError
-from oss_lab.plots.tokens import plotly_text, visible
-from oss_lab.record.token_labels import TokenLabel, sections
+from oss_lab.plots.tokens import make_visible, plotly_text
+from oss_lab.record.token_labels import TokenLabel, group_by_message
 
 GRAY = "#777777"
 FAINT = "rgba(119,119,119,0.35)"
@@ -40,13 +40,13 @@ CHANNELS: Mapping[str, ChannelStyle] = {
     "final": ChannelStyle(GREEN, ""),
     "format": ChannelStyle("rgb(136, 136, 136)", "|"),
 }
-"""Harmony's channels; `format` is its special tokens and headers, on no channel."""
+"""Harmony's channels. `format` is its special tokens and headers, which are on no channel."""
 
 
-def numbers(data: Any, *axes: str) -> NDArray[np.float64]:
+def to_array(data: Any, *axes: str) -> NDArray[np.float64]:
     """A tensor (any device or dtype), array or nested list as a float64 array.
 
-    An array whose axes have names is brought into the order of `axes`.
+    An array with named axes is transposed to the order of `axes`.
     """
     if axes and hasattr(data, "dims"):
         data = data.transpose(*axes).values
@@ -55,15 +55,15 @@ def numbers(data: Any, *axes: str) -> NDArray[np.float64]:
     return np.asarray(data, dtype=np.float64)
 
 
-def percent(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Shares of one as whole percents: one byte a cell, and no more digits than can be read."""
+def to_percent(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Shares as whole percents: one byte per cell, and no more digits than a reader needs."""
     return np.rint(100 * shares).astype(np.uint8)
 
 
 def require_tokens(expected: int, tokens: Sequence[TokenLabel] | None = None) -> None:
     """Raise LabError unless there are positions, and one label for each where labels are used."""
     if not expected:
-        raise LabError("there are no tokens to draw; give the figure at least one")
+        raise LabError("there are no tokens to draw: give the figure at least one")
     if tokens is not None and len(tokens) != expected:
         raise LabError(
             f"there are {len(tokens)} token labels for {expected} positions; label the same tokens"
@@ -71,7 +71,7 @@ def require_tokens(expected: int, tokens: Sequence[TokenLabel] | None = None) ->
 
 
 def base(figure: go.Figure, title: str, subtitle: str, height: int) -> go.Figure:
-    """Title, transparent paper, gray text; width follows the page."""
+    """Set title, transparent background and gray text; the width follows the page."""
     figure.update_layout(
         template="none",
         title={
@@ -93,16 +93,16 @@ def base(figure: go.Figure, title: str, subtitle: str, height: int) -> go.Figure
 
 
 def legend_below(figure: go.Figure, **settings: Any) -> go.Figure:
-    """The legend under the axis, so that it takes no width from the plot."""
+    """Put the legend under the axis, where it takes no width from the plot."""
     return figure.update_layout(showlegend=True, legend=BELOW | settings, margin_b=70)
 
 
 def token_axis(tokens: Sequence[TokenLabel], **settings: Any) -> dict[str, Any]:
-    """Axis settings that name every position by its token, also where the mouse points."""
+    """Axis settings that name every position by its token, also in hover texts."""
     return {
         "tickmode": "array",
         "tickvals": np.arange(len(tokens), dtype=np.int16),
-        "ticktext": [plotly_text(visible(token.text)) for token in tokens],
+        "ticktext": [plotly_text(make_visible(token.text)) for token in tokens],
         "tickfont": {"family": MONOSPACE, "size": 10},
         "showgrid": False,
         "ticks": "",
@@ -110,8 +110,8 @@ def token_axis(tokens: Sequence[TokenLabel], **settings: Any) -> dict[str, Any]:
 
 
 def mark_sections(figure: go.Figure, tokens: Sequence[TokenLabel], xaxis: str = "x") -> None:
-    """Name each message above the plot and part it from the one before by a dashed line."""
-    for part in sections(tokens):
+    """Name each message above the plot, with a dashed line between messages."""
+    for part in group_by_message(tokens):
         edge = part.start - 0.5
         if part.start:
             figure.add_shape(

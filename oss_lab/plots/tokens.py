@@ -1,4 +1,4 @@
-"""What to write for a token in a figure: its text with everything visible, and no markup.
+"""The text of a token in a figure: every character visible, and no markup.
 
 A newline is shown as ↵, a space as ␣, other invisible characters by their code point.
 `plotly_text` keeps plotly from reading a token as markup or mathematics.
@@ -11,7 +11,7 @@ SYMBOLS = {"\n": "↵", "\r": "␍", "\t": "⇥", " ": "␣"}
 PLOTLY_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"})
 
 
-def visible(text: str) -> str:
+def make_visible(text: str) -> str:
     """The text with each invisible character made visible, shortened in its middle."""
     shown = "".join(map(_visible_character, text))
     if len(shown) <= LONGEST:
@@ -20,7 +20,7 @@ def visible(text: str) -> str:
 
 
 def plotly_text(text: str) -> str:
-    """Text that plotly shows as it stands: no tags, entities or $mathematics$."""
+    """Text that plotly shows unchanged: no tags, entities or $mathematics$."""
     return text.translate(PLOTLY_ENTITIES)
 
 

@@ -1,7 +1,7 @@
 """How a training run went: loss, routing, gradients and speed, from the lines of its log.
 
-A thin line is the log itself (means of neighboring steps where there are more than POINTS), a
-thick one its moving mean over a twentieth of the run. Loss by task is in `training_groups.py`.
+A thin line is the log itself, or means of neighboring steps if there are more than POINTS. A thick
+line is its moving mean over a twentieth of the run. Loss by task is in `training_groups.py`.
 """
 
 from collections.abc import Sequence
@@ -17,87 +17,89 @@ from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import BLUE, GRAY, GREEN, RED, base, legend_below, plural
 
 if TYPE_CHECKING:
-    from oss_lab.nano.training.log import Step
+    from oss_lab.nano.training.log import TrainingStep
 
-POINTS = 400  # of a line
+POINTS = 400  # per line
 TICKS = [m * 10.0**n for n in range(-5, 4) for m in (1, 2, 5)]  # of logarithmic axes
-UNIT = "nats a learned token"
+UNIT = "nats per learned token"
 
 
-def training_loss(steps: Sequence["Step"]) -> Figure:
+def training_loss(steps: Sequence["TrainingStep"]) -> Figure:
     """Loss over the steps."""
-    loss = values(steps, "loss")
+    loss = step_values(steps, "loss")
     figure = go.Figure()
     add_curve(figure, loss, "loss", BLUE)
-    layout(figure, "Loss", f"{UNIT}, mean over all groups of a step", UNIT, logarithmic=True)
-    moves = "falls" if ending(loss) < loss[0] else "rises"
+    set_layout(figure, "Loss", f"{UNIT}, mean over all groups of a step", UNIT, logarithmic=True)
+    moves = "falls" if final_mean(loss) < loss[0] else "rises"
     return Figure(
         figure,
         f"Over {plural(len(steps), 'step')} the loss {moves} from {loss[0]:.2f} to"
-        f" {ending(loss):.3f} {UNIT}, the mean of the last twentieth.",
+        f" {final_mean(loss):.3f} {UNIT} (mean of the last twentieth).",
     )
 
 
-def routing(steps: Sequence["Step"]) -> Figure:
+def routing(steps: Sequence["TrainingStep"]) -> Figure:
     """How evenly the experts are used: 1 is even, for the load and for the balance loss."""
-    load, balance = values(steps, "load"), values(steps, "balance")
+    load, balance = step_values(steps, "load"), step_values(steps, "balance")
     figure = go.Figure()
     add_curve(figure, load, "busiest expert's load", BLUE)
     add_curve(figure, balance, "balance loss", RED, dash="dash")
     title = "How evenly the experts are used"
-    layout(figure, title, "1 is even; load: the busiest expert's share over an even one", "")
+    set_layout(
+        figure, title, "1 is even; load: the busiest expert's share divided by an even share", ""
+    )
     figure.update_yaxes(title="times even", rangemode="tozero")
     return Figure(
         figure,
-        f"At the end the busiest expert of a layer gets {ending(load):.2f} times an even share, on"
-        f" average; at most it was {load.max():.2f}, and the balance loss ends at"
-        f" {ending(balance):.2f}.",
+        f"At the end the busiest expert of a layer gets {final_mean(load):.2f} times an even share"
+        f" on average (maximum of the run: {load.max():.2f}), and the balance loss ends at"
+        f" {final_mean(balance):.2f}.",
     )
 
 
-def gradient_norm(steps: Sequence["Step"], clip: float) -> Figure:
+def gradient_norm(steps: Sequence["TrainingStep"], clip: float) -> Figure:
     """The norm of the gradient of all weights before it is clipped to `clip`."""
-    norm = values(steps, "gradient_norm")
+    norm = step_values(steps, "gradient_norm")
     figure = go.Figure()
     add_curve(figure, norm, "gradient norm", GREEN)
     figure.add_hline(clip, line={"color": GRAY, "dash": "dash", "width": 1})
-    subtitle = f"of all weights; above the dashed line at {clip:g} it is clipped"
-    layout(figure, "Gradient norm", subtitle, "norm", logarithmic=True)
+    subtitle = f"over all weights; clipped above the dashed line at {clip:g}"
+    set_layout(figure, "Gradient norm", subtitle, "norm", logarithmic=True)
     return Figure(
         figure,
-        f"The gradient's norm ends at {ending(norm):.2f}; {np.mean(norm > clip):.0%} of the steps"
+        f"The gradient norm ends at {final_mean(norm):.2f}; {np.mean(norm > clip):.0%} of the steps"
         f" were clipped to {clip:g}.",
     )
 
 
-def speed(steps: Sequence["Step"]) -> Figure:
-    """Learned tokens a second of wall time; questions and padding are not counted."""
-    tokens, seconds = values(steps, "learnt_tokens"), values(steps, "seconds")
+def speed(steps: Sequence["TrainingStep"]) -> Figure:
+    """Learned tokens per second of wall time; questions and padding are not counted."""
+    tokens, seconds = step_values(steps, "learnt_tokens"), step_values(steps, "seconds")
     figure = go.Figure()
     add_curve(figure, tokens / np.maximum(seconds, 1e-3), "tokens/s", GREEN)
-    layout(figure, "Speed", "learned tokens a second of wall time", "tokens/s")
+    set_layout(figure, "Speed", "learned tokens per second of wall time", "tokens/s")
     figure.update_yaxes(rangemode="tozero")
     return Figure(
         figure,
         f"{tokens.sum():,.0f} tokens were learned in {seconds.sum() / 60:,.1f} minutes,"
-        f" {tokens.sum() / max(seconds.sum(), 1e-3):,.0f} a second.",
+        f" {tokens.sum() / max(seconds.sum(), 1e-3):,.0f} per second.",
     )
 
 
-def values(steps: Sequence["Step"], field: str) -> NDArray[np.float64]:
+def step_values(steps: Sequence["TrainingStep"], field: str) -> NDArray[np.float64]:
     """One field of every step."""
     if not steps:
-        raise LabError("there are no steps to draw; train at least one")
+        raise LabError("there are no steps to draw: train at least one")
     return np.array([getattr(step, field) for step in steps], dtype=np.float64)
 
 
-def ending(line: NDArray[np.float64]) -> float:
+def final_mean(line: NDArray[np.float64]) -> float:
     """The mean of the last twentieth."""
     return float(line[-ceil(len(line) / 20) :].mean())
 
 
 def moving_mean(line: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Each value's mean with `window` // 2 neighbors at either side, as many as there are.
+    """Each value's mean with up to `window` // 2 neighbors on either side.
 
     >>> moving_mean(np.array([4.0, 2.0, 0.0]), 3).tolist()
     [3.0, 2.0, 1.0]
@@ -108,7 +110,7 @@ def moving_mean(line: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     return (total[end] - total[start]) / (end - start)
 
 
-def thinned(line: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def thin_line(line: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """(steps, values): at most POINTS means of neighbors."""
     size = ceil(len(line) / POINTS)
     starts = np.arange(0, len(line), size)
@@ -120,10 +122,10 @@ def thinned(line: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.fl
 def add_curve(
     figure: go.Figure, line: NDArray[np.float64], name: str, color: str, dash: str = "solid"
 ) -> None:
-    """The line thin and faint, and its moving mean."""
+    """Add a line, thin and faint, and its moving mean."""
     smooth = moving_mean(line, ceil(len(line) / 20))
     for width, opacity, drawn in ((1, 0.5, line), (2.5, 1.0, smooth)):
-        x, y = thinned(drawn)
+        x, y = thin_line(drawn)
         figure.add_scatter(
             x=x,
             y=y,
@@ -136,10 +138,10 @@ def add_curve(
         )
 
 
-def layout(
+def set_layout(
     figure: go.Figure, title: str, subtitle: str, unit: str, *, logarithmic: bool = False
 ) -> None:
-    """Titles, a legend below, steps along the bottom."""
+    """Set titles, axes and a legend below the plot."""
     base(figure, title, subtitle, 340)
     figure.update_layout(showlegend=False)
     if len({trace["name"] for trace in figure.to_dict()["data"]}) > 1:

@@ -1,4 +1,4 @@
-"""Loss by task and by setting: a panel for each, with a line for each effort.
+"""Loss by task and by setting: one panel for each, with one line per effort.
 
 The log has one loss for each group of a step. A point is the mean over a span of the run.
 """
@@ -14,10 +14,10 @@ from plotly.subplots import make_subplots
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import BLUE, GREEN, RED, base, legend_below, plural
 from oss_lab.plots.tokens import plotly_text
-from oss_lab.plots.training import UNIT, values
+from oss_lab.plots.training import UNIT, step_values
 
 if TYPE_CHECKING:
-    from oss_lab.nano.training.log import Step
+    from oss_lab.nano.training.log import TrainingStep
 
 SPANS = 30  # of a run
 COLUMNS = 4  # panels side by side
@@ -28,20 +28,20 @@ Curves = Mapping[tuple[str, str], tuple[NDArray[np.int32], NDArray[np.float32]]]
 """(panel, effort) to (steps, mean losses)."""
 
 
-def task_losses(steps: Sequence["Step"]) -> Figure:
-    """A panel for each task, whatever the setting."""
-    return panels(group_curves(steps, lambda _, task: task), "task")
+def task_losses(steps: Sequence["TrainingStep"]) -> Figure:
+    """One panel for each task, over all settings."""
+    return draw_panels(group_curves(steps, lambda _, task: task), "task")
 
 
-def setting_losses(steps: Sequence["Step"]) -> Figure:
-    """A panel for each setting, which is what the developer message says."""
-    return panels(group_curves(steps, lambda setting, _: setting), "setting")
+def setting_losses(steps: Sequence["TrainingStep"]) -> Figure:
+    """One panel for each setting, the content of the developer message."""
+    return draw_panels(group_curves(steps, lambda setting, _: setting), "setting")
 
 
-def group_curves(steps: Sequence["Step"], panel: Callable[[str, str], str]) -> Curves:
-    """The losses of the groups, gathered in panel(setting, task), a mean for each span."""
+def group_curves(steps: Sequence["TrainingStep"], panel: Callable[[str, str], str]) -> Curves:
+    """The groups' losses, collected by panel(setting, task), with one mean per span."""
     gathered: dict[tuple[str, str], dict[int, list[tuple[int, float]]]] = {}
-    count = len(values(steps, "step"))
+    count = len(step_values(steps, "step"))
     for n, step in enumerate(steps):
         for group, loss in step.groups.items():
             setting, task, effort = group.split("/")
@@ -56,7 +56,7 @@ def group_curves(steps: Sequence["Step"], panel: Callable[[str, str], str]) -> C
     }
 
 
-def panels(curves: Curves, kind: str) -> Figure:
+def draw_panels(curves: Curves, kind: str) -> Figure:
     """All panels on the same axes, in alphabetical order."""
     names = sorted({name for name, _ in curves})
     rows, columns = ceil(len(names) / COLUMNS), min(COLUMNS, len(names))
@@ -97,13 +97,14 @@ def panels(curves: Curves, kind: str) -> Figure:
     for n in range(max(0, len(names) - columns), len(names)):  # the lowest of each column
         row, column = divmod(n, columns)
         figure.update_xaxes(title="step", showticklabels=True, row=row + 1, col=column + 1)
-    return Figure(figure, _told(curves, len(names), kind))
+    return Figure(figure, _sentence(curves, len(names), kind))
 
 
-def _told(curves: Curves, count: int, kind: str) -> str:
+def _sentence(curves: Curves, count: int, kind: str) -> str:
     last = {key: line[-1] for key, (_, line) in curves.items()}
     worst, best = max(last, key=last.__getitem__), min(last, key=last.__getitem__)
     return (
-        f"{plural(count, kind)}; at the end the loss is highest in {worst[0]} at {worst[1]} effort,"
-        f" {last[worst]:.3f} {UNIT}, and lowest in {best[0]} at {best[1]} effort, {last[best]:.3f}."
+        f"{plural(count, kind)}; at the end the loss is highest in {worst[0]} at {worst[1]} effort"
+        f" ({last[worst]:.3f} {UNIT}) and lowest in {best[0]} at {best[1]} effort"
+        f" ({last[best]:.3f})."
     )

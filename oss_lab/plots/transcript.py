@@ -1,8 +1,8 @@
 """A reply as the model wrote it: every token, Harmony's own included, grouped by channel.
 
-A channel has its name, a color at the edge and its count of tokens. Tokens to which the model
-gave less than SURE are underlined; each one's probability shows under the mouse. Left out: the
-prompt, and the alternatives that were not taken.
+A channel has its name, a color at the edge and its number of tokens. Tokens with a probability
+below SURE are underlined; each token's probability is in its hover text. The prompt and the
+alternative tokens are not shown.
 """
 
 import math
@@ -13,25 +13,25 @@ import tiktoken
 
 from oss_lab.plots.figure import Passage
 from oss_lab.plots.style import CHANNELS, plural
-from oss_lab.plots.tokens import visible
+from oss_lab.plots.tokens import make_visible
 from oss_lab.record.reply import Reply
 from oss_lab.record.token import Token
-from oss_lab.record.token_labels import TokenLabel, sections, token_labels
+from oss_lab.record.token_labels import TokenLabel, group_by_message, label_token_ids
 
 SURE = 0.9
 Pair = tuple[TokenLabel, Token]
 
 
 def transcript(reply: Reply, encoding: tiktoken.Encoding) -> Passage:
-    """The reply by channel; its sentence counts tokens and names the least certain one."""
-    labels = token_labels(encoding, reply.ids, "assistant")
+    """The reply by channel. Its sentence counts the tokens and names the least certain one."""
+    labels = label_token_ids(encoding, reply.ids, "assistant")
     pairs = list(zip(labels, reply.tokens, strict=True))
-    blocks = [_block(part.name, pairs[part.start : part.end]) for part in sections(labels)]
+    blocks = [_block(part.name, pairs[part.start : part.end]) for part in group_by_message(labels)]
     sentence = _sentence(reply, pairs)
     legend = (
         f'<div style="font-size:85%;opacity:0.75">{escape(sentence)}<br>'
-        f"<u>underlined</u>: the model gave the token less than {SURE:.0%}; "
-        "point at a token for its probability and the natural log of that</div>"
+        f"<u>underlined</u>: the token's probability was below {SURE:.0%}; point at a token to see"
+        " its probability and log-probability (natural logarithm)</div>"
     )
     return Passage("".join(blocks) + legend, sentence)
 
@@ -49,10 +49,10 @@ def _block(name: str, pairs: Sequence[Pair]) -> str:
 
 def _span(label: TokenLabel, token: Token) -> str:
     probability = math.exp(token.logprob)
-    title = f"{probability:.1%}, log {token.logprob:.2f}"
+    title = f"probability {probability:.1%}"
     if token.forced:
-        title = f"written by the budget; {title}"
-    shown = escape(visible(label.text))
+        title = f"inserted by the budget; {title}"
+    shown = escape(make_visible(label.text))
     if label.part == "format":
         shown = f'<span style="opacity:0.6">{shown}</span>'
     tag = "u" if probability < SURE else "span"
@@ -63,18 +63,18 @@ def _span(label: TokenLabel, token: Token) -> str:
 def _sentence(reply: Reply, pairs: Sequence[Pair]) -> str:
     if not pairs:
         return "The reply has no tokens."
-    told = [
-        f"{name} {plural(count, 'token')}"
+    counts = [
+        plural(count, f"{name} token")
         for name in ("analysis", "commentary", "final")
         if (count := sum(label.channel == name and label.part == "content" for label, _ in pairs))
     ]
     label, token = min(pairs, key=lambda pair: pair[1].logprob)
     parts = [
-        f"{', '.join(told) or 'No content'}; {plural(len(pairs), 'token')} in all",
-        f"the least certain, “{visible(label.text)}”, had {math.exp(token.logprob):.0%}",
+        f"{', '.join(counts) or 'No content'}; {plural(len(pairs), 'token')} with those of Harmony",
+        f"least certain token: “{make_visible(label.text)}” ({math.exp(token.logprob):.0%})",
     ]
     if reply.stop == "length":
-        parts.append("cut off at the limit")
+        parts.append("cut off at the token limit")
     if reply.diagnostics:
-        parts.append(plural(len(reply.diagnostics), "defect") + " of format")
+        parts.append(plural(len(reply.diagnostics), "format error"))
     return "; ".join(parts) + "."

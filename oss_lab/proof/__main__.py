@@ -1,11 +1,11 @@
-"""Every point of every layer against an independent forward; exit status 1 if any is off.
+"""Compare every point of every layer with an independent forward pass.
 
-    python -m oss_lab.proof            nano, over lengths from 13 to 4,097
+    python -m oss_lab.proof            nano, lengths from 13 to 4,097 tokens
     python -m oss_lab.proof --quick    two lengths
 
-The experts of the checkpoint stay packed in MXFP4; the independent forward decodes them itself and
-computes in float64. Where transformers is installed its own figures are compared too. The last line
-counts what passed.
+The checkpoint's experts stay packed in MXFP4. The independent forward pass decodes them with
+separate code and computes in float64. If transformers is installed, its values are compared too.
+The last line counts what passed; the exit status is 1 if anything failed.
 """
 
 import argparse
@@ -17,12 +17,12 @@ from pathlib import Path
 from rich.console import Console
 
 from oss_lab.errors import LabError
-from oss_lab.proof.report import against_numpy, against_transformers, reasons
+from oss_lab.proof.report import build_numpy_table, build_transformers_table, list_reasons
 from oss_lab.proof.run import prove
-from oss_lab.proof.settings import BOUNDS, MOST
+from oss_lab.proof.settings import BOUNDS, LONGEST_UNSCALED
 from oss_lab.proof.transformers_model import MISSING
 
-WIDTH = 240  # columns: the table of all lengths, whatever the terminal holds
+WIDTH = 240  # columns that the table of all lengths needs, whatever the width of the terminal
 
 
 def main() -> int:
@@ -37,13 +37,13 @@ def main() -> int:
         sys.exit(f"oss_lab.proof: {error}")
     console = Console(width=WIDTH)
     numpy = [proof for proof in proofs if proof.setting.against == "NumPy"]
-    console.print(against_numpy(numpy))
+    console.print(build_numpy_table(numpy))
     bounds = ", ".join(f"{bound:g} in {dtype}" for dtype, bound in BOUNDS.items())
-    console.print(f"bounds: {bounds}; beyond {MOST:,} tokens they grow with the length")
-    for line in reasons(numpy):
+    console.print(f"bounds: {bounds}; above {LONGEST_UNSCALED:,} tokens they grow with the length")
+    for line in list_reasons(numpy):
         console.print(f"- {line}", markup=False)
     if theirs := [proof for proof in proofs if proof.setting.against == "transformers"]:
-        console.print(against_transformers(theirs))
+        console.print(build_transformers_table(theirs))
     else:
         console.print(f"not compared with transformers: {MISSING}", markup=False)
     for proof in proofs:

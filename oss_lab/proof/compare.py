@@ -1,10 +1,11 @@
-"""One traced tensor against the independent forward's, token by token.
+"""Compare one traced tensor with the tensor of an independent forward pass, token by token.
 
-A token's difference, as a vector, is measured against the root mean square of the expected tokens'
-lengths, so that one bound serves points of any size. The cosine is the worst of any token's. -inf
-must stand in the same places.
-Experts are compared by the logits of those chosen: a choice is right if none that was left out is
-better by more than the bound, and they fall.
+For each token, the norm of the difference is divided by the root mean square of the norms of the
+expected vectors. So one bound fits points of any magnitude. The cosine is the smallest over all
+tokens. -inf must be at the same positions in both tensors.
+
+Choices of experts or tokens are compared by their logits. A choice is right if no alternative has a
+logit larger by more than the bound, and the chosen logits are in decreasing order.
 """
 
 from dataclasses import dataclass
@@ -20,13 +21,13 @@ SMALL = 1e-12
 
 @dataclass(frozen=True)
 class Comparison:
-    """A point of a layer in one setting.
+    """The comparison of one point of one layer in one setting.
 
     Attributes:
-        apart: length of the largest token's difference over that of an expected token.
-        absolute: largest difference of a number.
-        cosine: the worst of any token's; 1 where that says nothing.
-        bound: that `apart` must keep to.
+        apart: the largest norm of a token's difference, relative to the expected vectors.
+        absolute: the largest difference of a single number.
+        cosine: the smallest cosine of any token; 1 where a cosine has no meaning.
+        bound: the largest `apart` that passes.
     """
 
     point: str
@@ -49,11 +50,11 @@ def compare(
     bound: float,
     measure: Array | None = None,
 ) -> Comparison:
-    """Any point whose values are numbers.
+    """Compare a point whose values are numbers.
 
     Args:
-        measure: whose tokens' length is the measure, where not that of `theirs`: a small difference
-            of two large numbers is as exact as those.
+        measure: vectors whose norms are the scale, instead of those of `theirs`. Needed for a small
+            difference of two large numbers, which is only as exact as those numbers.
     """
     if ours.shape != theirs.shape:
         return Comparison(point, layer, np.inf, np.inf, 0.0, bound)
@@ -69,7 +70,7 @@ def compare(
 
 
 def worst_cosine(a: Array, b: Array) -> float:
-    """The smallest cosine between the same token's values; of single numbers it says nothing."""
+    """The smallest cosine between the two vectors of a token; 1 for single numbers."""
     if a.shape[1] < 2:
         return 1.0
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
@@ -80,14 +81,14 @@ def worst_cosine(a: Array, b: Array) -> float:
 def compare_choice(
     point: str, layer: int | None, chosen: NDArray[np.int64], logits: Array, bound: float
 ) -> Comparison:
-    """Indices chosen by falling logit, against the logits [seq all] that they stand for."""
+    """Compare chosen indices, largest logit first, with the logits [seq all] they index."""
     picked = np.take_along_axis(logits, chosen, axis=-1)
     rest = logits.copy()
     np.put_along_axis(rest, chosen, -np.inf, axis=-1)
-    behind = np.maximum(rest.max(-1) - picked.min(-1), 0)
+    missed = np.maximum(rest.max(-1) - picked.min(-1), 0)
     rising = np.maximum(np.diff(picked, axis=-1), 0).max(-1, initial=0)
     twice = [len(set(row)) < len(row) for row in chosen.tolist()]
-    apart = float(max(behind.max(), rising.max())) if not any(twice) else np.inf
+    apart = float(max(missed.max(), rising.max())) if not any(twice) else np.inf
     rms = np.sqrt(np.mean(logits**2)) + SMALL
     return Comparison(point, layer, float(apart / rms), apart, 1.0, bound)
 

@@ -1,8 +1,9 @@
-"""A second forward, in NumPy and float64, written from the paper's formulas and nothing else.
+"""An independent forward pass in NumPy and float64, written only from the papers' formulas.
 
-transformers and we could share a misreading. This one shares no code with the model: one sequence,
-one head and expert at a time. It returns every point in the shape in which a trace keeps it.
-Sources: arXiv 2508.10925 (architecture), arXiv 2309.00071 (YaRN), OCP MX v1.0 (MXFP4).
+transformers and our model could misread a formula in the same way, so this code shares nothing with
+the model. It computes one sequence, one head and one expert at a time, and returns every point in
+the shape that a trace stores. Sources: arXiv 2508.10925 (architecture), arXiv 2309.00071 (YaRN),
+OCP MX v1.0 (MXFP4).
 """
 
 import math
@@ -27,13 +28,14 @@ def numpy_forward(
     choice: Mapping[int, NDArray[np.int64]] | None = None,
     without: Collection[str] = (),
 ) -> Seen:
-    """{(point, layer): value [seq, ...]}; weights by their names in the original checkpoint.
+    """{(point, layer): value [seq, ...]}. Weights have the names of the original checkpoint.
 
     Args:
-        choice: the experts [seq slot] that each layer goes on with. Without it the forward takes
-            its own; with another forward's, what follows can be compared also behind a near-tie.
-        without: of attn.scores and attn.pattern, which have a number for each pair of tokens, what
-            is not kept.
+        choice: the experts [seq slot] that each layer uses. None uses the experts chosen here. With
+            the choices of another forward pass, values stay comparable even if two experts nearly
+            tie and the two passes would choose differently.
+        without: attn.scores, attn.pattern or both. They have a number for each pair of tokens, and
+            those named here are not stored.
     """
     seen: Seen = {}
     x = weights["embedding.weight"][tokens].astype(np.float64)
@@ -113,10 +115,10 @@ def attention(
 
 
 def rope(config: ModelConfig, x: Array) -> Array:
-    """Rotate x[p] by p times YaRN's frequencies; pair i is (x[i], x[i + size / 2])."""
+    """Rotate x at position p by p times YaRN's frequencies. Pair i is (x[i], x[i + size / 2])."""
     size, base, factor = config.head_dim, config.rope_theta, config.rope_scaling_factor
     stretch = 0.1 * math.log(factor) + 1
-    positions, turned = np.arange(len(x))[:, None], np.zeros_like(x)
+    positions, rotated = np.arange(len(x))[:, None], np.zeros_like(x)
     for i in range(size // 2):
         frequency = base ** (-2 * i / size)
         alpha, beta = (
@@ -127,9 +129,9 @@ def rope(config: ModelConfig, x: Array) -> Array:
         frequency = frequency * (1 - interpolated) + frequency / factor * interpolated
         j = i + size // 2
         cos, sin = stretch * np.cos(positions * frequency), stretch * np.sin(positions * frequency)
-        turned[..., i] = cos * x[..., i] - sin * x[..., j]
-        turned[..., j] = sin * x[..., i] + cos * x[..., j]
-    return turned
+        rotated[..., i] = cos * x[..., i] - sin * x[..., j]
+        rotated[..., j] = sin * x[..., i] + cos * x[..., j]
+    return rotated
 
 
 def experts(
@@ -143,38 +145,38 @@ def experts(
     normed = rms_norm(x, own["mlp.norm.scale"], config)
     logits = normed @ own["mlp.gate.weight"].astype(np.float64).T + own["mlp.gate.bias"]
     slots = config.experts_per_token
-    falling = np.sort(logits, axis=-1)[:, ::-1]
+    descending = np.sort(logits, axis=-1)[:, ::-1]
     ids = np.argsort(-logits, axis=-1, kind="stable")[:, :slots] if choice is None else choice
     chosen = np.exp(np.take_along_axis(logits, ids, axis=-1))
     weights = chosen / chosen.sum(-1, keepdims=True)
     shares = np.exp(logits - logits.max(-1, keepdims=True))
     shares /= shares.sum(-1, keepdims=True)
     gate, up, act = np.zeros((3, *ids.shape, config.intermediate_size))
-    said = np.zeros((*ids.shape, config.hidden_size))
+    expert_out = np.zeros((*ids.shape, config.hidden_size))
     for expert in np.unique(ids):
         token, slot = np.nonzero(ids == expert)
-        gate_up = normed[token] @ decode(own, "mlp.mlp1_weight", expert).T
+        gate_up = normed[token] @ dequantize(own, "mlp.mlp1_weight", expert).T
         gate_up += own["mlp.mlp1_bias"][expert]
         gate[token, slot], up[token, slot] = gate_up[:, 0::2], gate_up[:, 1::2]
         clamped = np.minimum(gate_up[:, 0::2], config.swiglu_limit)
         shifted = np.clip(gate_up[:, 1::2], -config.swiglu_limit, config.swiglu_limit) + 1
         inner = clamped / (1 + np.exp(-config.swiglu_alpha * clamped)) * shifted
         act[token, slot] = inner
-        said[token, slot] = inner @ decode(own, "mlp.mlp2_weight", expert).T
-        said[token, slot] += own["mlp.mlp2_bias"][expert]
-    out = (said * weights[..., None]).sum(1)
+        expert_out[token, slot] = inner @ dequantize(own, "mlp.mlp2_weight", expert).T
+        expert_out[token, slot] += own["mlp.mlp2_bias"][expert]
+    out = (expert_out * weights[..., None]).sum(1)
     for name, value in (
         ("norm", normed), ("router_logits", logits), ("expert_ids", ids),
-        ("expert_weights", weights), ("margin", falling[:, slots - 1] - falling[:, slots]),
+        ("expert_weights", weights), ("margin", descending[:, slots - 1] - descending[:, slots]),
         ("entropy", -(shares * np.log(shares)).sum(-1)), ("gate", gate), ("up", up), ("act", act),
-        ("expert_out", said), ("out", out),
+        ("expert_out", expert_out), ("out", out),
     ):  # fmt: skip
         seen[f"moe.{name}", n] = value
     return out
 
 
-def decode(own: Weights, name: str, expert: int) -> Array:
-    """One expert's matrix [rows columns]: 32 codes of four bits share a power of two."""
+def dequantize(own: Weights, name: str, expert: int) -> Array:
+    """One expert's matrix [rows columns] from MXFP4: 32 four-bit codes share a power of two."""
     blocks, scales = own[f"{name}.blocks"][expert], own[f"{name}.scales"][expert]
     elements = np.empty((*blocks.shape[:-1], 32))
     elements[..., 0::2], elements[..., 1::2] = E2M1[blocks & 15], E2M1[blocks >> 4]

@@ -1,4 +1,4 @@
-"""The parity tables: a point a row, a setting a column, the worst layer in each cell."""
+"""The parity tables: one row per point, one column per setting, the worst layer in each cell."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,45 +6,52 @@ from rich.table import Table
 
 from oss_lab.hooks.points import POINTS
 from oss_lab.proof.run import Proof
-from oss_lab.proof.transformers_forward import whereabouts
+from oss_lab.proof.transformers_forward import describe_location
 
 
-def against_numpy(proofs: Sequence[Proof]) -> Table:
-    """Largest token's difference, and the worst token's cosine over all settings of a precision."""
-    shown = parity("Largest token's difference over a token's length, worst layer")
+def build_numpy_table(proofs: Sequence[Proof]) -> Table:
+    """The largest difference of a token in each setting, and the smallest cosine for each dtype."""
+    table = new_table(
+        "Largest difference of a token's vector relative to the RMS norm, worst layer"
+    )
     for proof in proofs:
         setting = proof.setting
-        shown.add_column(f"{setting.seq}\n{setting.dtype}\n{setting.kernels}", no_wrap=True)
+        table.add_column(f"{setting.seq}\n{setting.dtype}\n{setting.kernels}", no_wrap=True)
     dtypes = list(dict.fromkeys(proof.setting.dtype for proof in proofs))
     for dtype in dtypes:
-        shown.add_column(f"cosine\n{dtype}", no_wrap=True)
+        table.add_column(f"cosine\n{dtype}", no_wrap=True)
     for point in POINTS:
-        cosines = (worst_cosine(proofs, dtype, point) for dtype in dtypes)
-        shown.add_row(point, *(cell(proof, point) for proof in proofs), *cosines)
-    return shown
+        cosines = (format_worst_cosine(proofs, dtype, point) for dtype in dtypes)
+        table.add_row(point, *(format_cell(proof, point) for proof in proofs), *cosines)
+    return table
 
 
-def against_transformers(proofs: Sequence[Proof]) -> Table:
-    """The same against transformers, and where it has each point or why it does not."""
-    shown = parity("The same against transformers, which chooses its experts itself")
+def build_transformers_table(proofs: Sequence[Proof]) -> Table:
+    """The same for transformers, with where it has each point or why it does not."""
+    table = new_table("The same compared with transformers, which chooses its own experts")
     for proof in proofs:
-        shown.add_column(f"{proof.setting.seq}\n{proof.setting.dtype}", no_wrap=True)
-    shown.add_column("cosine", no_wrap=True)
-    shown.add_column("where transformers has it", no_wrap=True)
+        table.add_column(f"{proof.setting.seq}\n{proof.setting.dtype}", no_wrap=True)
+    table.add_column("cosine", no_wrap=True)
+    table.add_column("where transformers has it", no_wrap=True)
     for point in POINTS:
-        cosine = worst_cosine(proofs, "float32", point)
-        shown.add_row(point, *(cell(proof, point) for proof in proofs), cosine, whereabouts(point))
-    return shown
+        cosine = format_worst_cosine(proofs, "float32", point)
+        table.add_row(
+            point,
+            *(format_cell(proof, point) for proof in proofs),
+            cosine,
+            describe_location(point),
+        )
+    return table
 
 
-def parity(title: str) -> Table:
-    shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    shown.add_column("point", no_wrap=True)
-    return shown
+def new_table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("point", no_wrap=True)
+    return table
 
 
-def cell(proof: Proof, point: str) -> str:
-    """The worst layer of a point; "-" where it is left out."""
+def format_cell(proof: Proof, point: str) -> str:
+    """The worst layer of a point, or "-" if the point is left out in this setting."""
     found = [each for each in proof.comparisons if each.point == point]
     if not found:
         return "-"
@@ -52,7 +59,7 @@ def cell(proof: Proof, point: str) -> str:
     return f"{max(each.apart for each in found):.0e}{failed}"
 
 
-def worst_cosine(proofs: Sequence[Proof], dtype: str, point: str) -> str:
+def format_worst_cosine(proofs: Sequence[Proof], dtype: str, point: str) -> str:
     cosines = [
         each.cosine
         for proof in proofs
@@ -63,8 +70,8 @@ def worst_cosine(proofs: Sequence[Proof], dtype: str, point: str) -> str:
     return f"{min(cosines):.6f}" if cosines else "-"
 
 
-def reasons(proofs: Sequence[Proof]) -> Iterator[str]:
-    """Why cells are empty, a line for each reason: `attn.scores, attn.pattern: too large`."""
+def list_reasons(proofs: Sequence[Proof]) -> Iterator[str]:
+    """Why cells are empty, one line per reason: `attn.scores, attn.pattern: too large`."""
     points: dict[str, dict[str, None]] = {}
     for proof in proofs:
         for point, reason in proof.setting.left_out.items():

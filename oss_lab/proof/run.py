@@ -1,5 +1,8 @@
-"""Goes through the settings: a trace, the independent forward behind its choices, and the hooks;
-then traces and what transformers computes."""
+"""Runs the proof in every setting.
+
+Each setting compares a trace with the independent forward pass, which uses the trace's choices of
+experts, and checks that recording changes nothing. Then traces are compared with transformers.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,23 +10,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from oss_kernels.backends import load as load_kernels
+from oss_kernels.backends import load_backend as load_kernels
 
 from oss_lab.analysis.tracing import trace_requests
 from oss_lab.checkpoint.fetch import find_checkpoint
 from oss_lab.checkpoint.load import DTYPES, load_model
 from oss_lab.checkpoint.read import Checkpoint
-from oss_lab.engine.choice import Chosen, Engines
+from oss_lab.engine.choice import EngineChoice, Engines
 from oss_lab.engine.engine import Engine
 from oss_lab.engine.read import read_logits
 from oss_lab.engine.request import Request
 from oss_lab.hooks.selection import Selection
-from oss_lab.progress import progress
+from oss_lab.progress import track_progress
 from oss_lab.proof.compare import Comparison, compare, compare_choice, is_choice
 from oss_lab.proof.numpy_forward import Seen, numpy_forward
-from oss_lab.proof.settings import SEED, Setting, settings, transformers_settings
+from oss_lab.proof.settings import SEED, Setting, list_settings, list_transformers_settings
 from oss_lab.proof.transformers_forward import transformers_forward
-from oss_lab.proof.transformers_model import transformers_installed, transformers_model
+from oss_lab.proof.transformers_model import is_transformers_installed, load_transformers_model
 from oss_lab.record.trace import Trace
 
 CPU = torch.device("cpu")
@@ -31,7 +34,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Proof:
-    """What came of one setting; `identities` are statements that hold exactly or not."""
+    """The result of one setting. `identities` are statements that must hold exactly."""
 
     setting: Setting
     comparisons: tuple[Comparison, ...]
@@ -49,20 +52,20 @@ class Proof:
 
 
 def prove(name: str, *, quick: bool = False) -> list[Proof]:
-    """All settings on the CPU; none against transformers where that is not installed."""
+    """Run all settings on the CPU. Without transformers, those that compare with it are skipped."""
     checkpoint = find_checkpoint(name)
-    weights = plain_weights(checkpoint)
-    todo = progress(settings(quick, CPU), "proof", "setting", leave=True)
+    weights = read_numpy_weights(checkpoint)
+    todo = track_progress(list_settings(quick, CPU), "proof", "setting", leave=True)
     proofs = [prove_one(checkpoint, weights, setting) for setting in todo]
-    if not transformers_installed():
+    if not is_transformers_installed():
         return proofs
-    theirs = transformers_model(checkpoint, torch.float32)
-    todo = progress(transformers_settings(quick), "transformers", "setting", leave=True)
-    return [*proofs, *(prove_beside(checkpoint, theirs, setting) for setting in todo)]
+    theirs = load_transformers_model(checkpoint, torch.float32)
+    todo = track_progress(list_transformers_settings(quick), "transformers", "setting", leave=True)
+    return [*proofs, *(prove_against_transformers(checkpoint, theirs, setting) for setting in todo)]
 
 
-def plain_weights(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
-    """Every stored tensor as NumPy has it; four-bit codes and scales stay bytes."""
+def read_numpy_weights(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    """Every stored tensor as a NumPy array. Four-bit codes and scales stay bytes."""
     return {
         key: tensor.numpy() if tensor.dtype == torch.uint8 else tensor.double().numpy()
         for key, tensor in checkpoint.tensors()
@@ -70,10 +73,10 @@ def plain_weights(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
 
 
 def prove_one(checkpoint: Checkpoint, weights: dict[str, np.ndarray], setting: Setting) -> Proof:
-    """One setting against NumPy, and that recording has changed nothing."""
-    engine, tokens = asked(checkpoint, setting)
+    """Compare one setting with NumPy, and check that recording changes nothing."""
+    engine, tokens = prepare_setting(checkpoint, setting)
     request = Request(tuple(tokens), selection=Selection(tuple(setting.points)))
-    (trace,) = trace_requests(Chosen(engine), None, [request], None)
+    (trace,) = trace_requests(EngineChoice(engine), None, [request], None)
     choice = {
         layer: trace.tensor("moe.expert_ids", layer).numpy().astype(np.int64)
         for layer in range(checkpoint.config.num_hidden_layers)
@@ -83,7 +86,7 @@ def prove_one(checkpoint: Checkpoint, weights: dict[str, np.ndarray], setting: S
     (recorded,) = read_logits(engine, [request])
     return Proof(
         setting,
-        compared(trace, theirs, setting),
+        compare_points(trace, theirs, setting),
         {
             "recording changes no bit of the logits": torch.equal(plain, recorded),
             f"computed by the {setting.kernels} kernels": trace.origin.kernels == setting.kernels,
@@ -91,17 +94,17 @@ def prove_one(checkpoint: Checkpoint, weights: dict[str, np.ndarray], setting: S
     )
 
 
-def prove_beside(checkpoint: Checkpoint, theirs: Any, setting: Setting) -> Proof:
-    """One setting against transformers' model `theirs`; each forward goes by its own choices."""
-    engine, tokens = asked(checkpoint, setting)
+def prove_against_transformers(checkpoint: Checkpoint, theirs: Any, setting: Setting) -> Proof:
+    """Compare one setting with transformers' model `theirs`. Each side chooses its own experts."""
+    engine, tokens = prepare_setting(checkpoint, setting)
     request = Request(tuple(tokens), selection=Selection(tuple(setting.points)))
-    (trace,) = trace_requests(Chosen(engine), None, [request], None)
+    (trace,) = trace_requests(EngineChoice(engine), None, [request], None)
     seen = transformers_forward(checkpoint.config, theirs, tokens)
-    return Proof(setting, compared(trace, seen, setting), {})
+    return Proof(setting, compare_points(trace, seen, setting), {})
 
 
-def asked(checkpoint: Checkpoint, setting: Setting) -> tuple[Engine, list[int]]:
-    """The engine of a setting, and its random ids."""
+def prepare_setting(checkpoint: Checkpoint, setting: Setting) -> tuple[Engine, list[int]]:
+    """The engine of a setting and its random token ids."""
     kernels = load_kernels(setting.kernels)
     engine = Engines(load_model(checkpoint, dtype=DTYPES[setting.dtype]), kernels).main
     generator = torch.Generator().manual_seed(SEED)
@@ -109,8 +112,8 @@ def asked(checkpoint: Checkpoint, setting: Setting) -> tuple[Engine, list[int]]:
     return engine, torch.randint(vocabulary, (setting.seq,), generator=generator).tolist()
 
 
-def compared(trace: Trace, theirs: Seen, setting: Setting) -> tuple[Comparison, ...]:
-    """Every point of the setting in every layer."""
+def compare_points(trace: Trace, theirs: Seen, setting: Setting) -> tuple[Comparison, ...]:
+    """Compare every point of the setting in every layer."""
     bound, found = setting.bound, []
     for point in setting.points:
         for layer in trace.layers_of(point) or (None,):

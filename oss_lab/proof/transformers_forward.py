@@ -1,9 +1,10 @@
-"""What transformers computes: its GptOss with eager attention, asked by forward hooks.
+"""What transformers computes: its GptOss with eager attention, read by forward hooks.
 
-`PLACES` says where a point is handed from module to module, `FOLLOWING` how one follows from those
-by a step of transformers' or by arithmetic, `ABSENT` why there is none. The forward is its own from
-end to end: it takes nobody's choice of experts. So it is asked in float32, where two right forwards
-choose alike; in bfloat16 they part at near-ties, and nothing behind can be compared.
+`HOOK_PLACES` lists the points that are an input or output of a module. `DERIVED` lists those that
+follow from other points, by a function of transformers or by arithmetic. `ABSENT` gives the reason
+for the rest. transformers chooses its own experts, so it runs in float32, where two correct forward
+passes choose the same experts. In bfloat16 they can differ at near-ties, and nothing after such a
+difference is comparable.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,14 +24,14 @@ Tensors = dict[tuple[str, int | None], Tensor]
 
 
 @dataclass(frozen=True)
-class Place:
-    """What goes into or comes out of a module; `part` of it where that is a tuple."""
+class HookPlace:
+    """An input or output of a module. `part` is the index if that is a tuple."""
 
     module: str
     side: Literal["in", "out"] = "out"
     part: int = 0
 
-    def shown(self, inputs: tuple[Any, ...], output: Any) -> Tensor:
+    def read(self, inputs: tuple[Any, ...], output: Any) -> Tensor:
         both = {"in": inputs, "out": output if isinstance(output, tuple) else (output,)}
         return both[self.side][self.part]
 
@@ -40,39 +41,39 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Following:
-    """How a point follows from others; the function takes (config, model, layer, what is seen)."""
+class DerivedPoint:
+    """How a point follows from others. The function takes (config, model, layer, points so far)."""
 
     how: str
     value: Callable[..., Tensor]
 
 
-PLACES = {
-    "embed": Place("model.embed_tokens"),
-    "resid.pre": Place("", "in"),
-    "attn.norm": Place("input_layernorm"),
-    "attn.q": Place("self_attn.q_proj"),
-    "attn.k": Place("self_attn.k_proj"),
-    "attn.v": Place("self_attn.v_proj"),
-    "attn.pattern": Place("self_attn", part=1),
-    "attn.z": Place("self_attn.o_proj", "in"),
-    "attn.out": Place("self_attn.o_proj"),
-    "resid.mid": Place("post_attention_layernorm", "in"),
-    "moe.norm": Place("post_attention_layernorm"),
-    "moe.router_logits": Place("mlp.router"),
-    "moe.expert_weights": Place("mlp.router", part=1),
-    "moe.expert_ids": Place("mlp.router", part=2),
-    "moe.out": Place("mlp"),
-    "resid.post": Place(""),
-    "out.norm": Place("model.norm"),
-    "out.logits": Place("lm_head"),
+HOOK_PLACES = {
+    "embed": HookPlace("model.embed_tokens"),
+    "resid.pre": HookPlace("", "in"),
+    "attn.norm": HookPlace("input_layernorm"),
+    "attn.q": HookPlace("self_attn.q_proj"),
+    "attn.k": HookPlace("self_attn.k_proj"),
+    "attn.v": HookPlace("self_attn.v_proj"),
+    "attn.pattern": HookPlace("self_attn", part=1),
+    "attn.z": HookPlace("self_attn.o_proj", "in"),
+    "attn.out": HookPlace("self_attn.o_proj"),
+    "resid.mid": HookPlace("post_attention_layernorm", "in"),
+    "moe.norm": HookPlace("post_attention_layernorm"),
+    "moe.router_logits": HookPlace("mlp.router"),
+    "moe.expert_weights": HookPlace("mlp.router", part=1),
+    "moe.expert_ids": HookPlace("mlp.router", part=2),
+    "moe.out": HookPlace("mlp"),
+    "resid.post": HookPlace(""),
+    "out.norm": HookPlace("model.norm"),
+    "out.logits": HookPlace("lm_head"),
 }
-"""Modules of the whole model, or of a layer where the point is one of a layer."""
+"""Module paths in the model, or in a layer if the point belongs to a layer."""
 
-INSIDE = "no module hands it on: the experts of a layer are one"
+INSIDE = "all experts of a layer are one module, which does not return it"
 ABSENT = {
-    "attn.scores": "eager_attention_forward keeps it, and some of the pattern is rounded to 0",
-    "attn.lse": "eager_attention_forward never has it, and the sink's mass is too small to tell it",
+    "attn.scores": "local to eager_attention_forward; the pattern rounds some of it to 0",
+    "attn.lse": "not computed by eager_attention_forward; the sink's mass is too small to infer it",
     "moe.gate": INSIDE,
     "moe.up": INSIDE,
     "moe.act": INSIDE,
@@ -84,13 +85,13 @@ def transformers_forward(config: ModelConfig, model: Any, tokens: Sequence[int])
     """{(point, layer): value [seq, ...]} of every point that is not in `ABSENT`.
 
     Args:
-        model: of `oss_lab.proof.transformers_model`, in float32.
+        model: from `oss_lab.proof.transformers_model`, in float32.
     """
     seen: Tensors = {}
-    with hooks(config, model, seen, len(tokens)):
+    with install_hooks(config, model, seen, len(tokens)):
         model(torch.tensor([list(tokens)]), use_cache=False)
-    for point, following in FOLLOWING.items():
-        for layer in range(config.num_hidden_layers) if POINTS[point].layered else [None]:
+    for point, following in DERIVED.items():
+        for layer in range(config.num_hidden_layers) if POINTS[point].is_per_layer else [None]:
             seen[point, layer] = following.value(config, model, layer, seen)
     return {key: as_numpy(x) for key, x in seen.items()}
 
@@ -100,34 +101,37 @@ def as_numpy(x: Tensor) -> np.ndarray:
 
 
 @contextmanager
-def hooks(config: ModelConfig, model: Any, seen: Tensors, seq: int) -> Iterator[None]:
-    """Forward hooks at every place, which put what goes by into `seen` in a trace's shape."""
-    held = []
-    for point, place in PLACES.items():
-        layered = POINTS[point].layered
+def install_hooks(config: ModelConfig, model: Any, seen: Tensors, seq: int) -> Iterator[None]:
+    """Hook every place, and store the values that pass in `seen`, in the shape of a trace."""
+    handles = []
+    for point, place in HOOK_PLACES.items():
+        layered = POINTS[point].is_per_layer
         for n in range(config.num_hidden_layers) if layered else [None]:
             module = (model if n is None else model.model.layers[n]).get_submodule(place.module)
 
             def hook(_: Any, inputs: Any, output: Any, at=(point, n), place=place) -> None:
-                seen[at] = in_trace(config, at[0], place.shown(inputs, output), seq)
+                seen[at] = to_trace_shape(config, at[0], place.read(inputs, output), seq)
 
-            held.append(module.register_forward_hook(hook))
+            handles.append(module.register_forward_hook(hook))
     try:
         yield
     finally:
-        for each in held:
+        for each in handles:
             each.remove()
 
 
-def in_trace(config: ModelConfig, point: str, x: Tensor, seq: int) -> Tensor:
-    """[seq, ...] as a trace has it, from what a module has: heads side by side, or first."""
+def to_trace_shape(config: ModelConfig, point: str, x: Tensor, seq: int) -> Tensor:
+    """Reshape a module's value to a trace's [seq, ...].
+
+    Modules have the heads side by side in one axis, or before the tokens.
+    """
     if "key" in POINTS[point].axes:
         return x[0].transpose(0, 1)
     return x.reshape([POINTS[point].size(axis, config, seq) for axis in POINTS[point].axes])
 
 
-def rotated(config: ModelConfig, model: Any, layer: int, seen: Tensors) -> tuple[Tensor, Tensor]:
-    """Queries and keys by transformers' rotary_emb and apply_rotary_pos_emb."""
+def rotate(config: ModelConfig, model: Any, layer: int, seen: Tensors) -> tuple[Tensor, Tensor]:
+    """Queries and keys rotated by transformers' rotary_emb and apply_rotary_pos_emb."""
     from transformers.models.gpt_oss.modeling_gpt_oss import apply_rotary_pos_emb
 
     q, k = seen["attn.q", layer][None], seen["attn.k", layer][None]
@@ -141,18 +145,18 @@ def sink(config: ModelConfig, model: Any, layer: int, seen: Tensors) -> Tensor:
 
 
 def sink_mass(config: ModelConfig, model: Any, layer: int, seen: Tensors) -> Tensor:
-    """What the pattern, which it returns without the sink's column, leaves of one."""
+    """One minus the sum of the pattern, which transformers returns without the sink's column."""
     return 1 - seen["attn.pattern", layer].double().sum(-1)
 
 
 def head_out(config: ModelConfig, model: Any, layer: int, seen: Tensors) -> Tensor:
-    """Each head through its columns of o_proj."""
+    """Each head's z multiplied by its columns of o_proj."""
     z, out = seen["attn.z", layer], model.model.layers[layer].self_attn.o_proj.weight
     return torch.einsum("shd,nhd->shn", z, out.view(len(out), *z.shape[1:]))
 
 
 def expert_out(config: ModelConfig, model: Any, layer: int, seen: Tensors) -> Tensor:
-    """Its experts asked again for each slot alone, with a weight of one."""
+    """The experts run again for each slot alone, with a weight of one."""
     normed, ids = seen["moe.norm", layer], seen["moe.expert_ids", layer]
     experts, one = model.model.layers[layer].mlp.experts, torch.ones(len(ids), 1)
     return torch.stack([experts(normed, slot[:, None], one) for slot in ids.unbind(1)], dim=1)
@@ -168,32 +172,32 @@ def entropy(config: ModelConfig, model: Any, layer: int, seen: Tensors) -> Tenso
 
 
 def layer_logits(config: ModelConfig, model: Any, layer: int, seen: Tensors) -> Tensor:
-    """Its last norm and lm_head on an earlier residual stream."""
+    """The final norm and lm_head applied to the residual stream after a layer."""
     return model.lm_head(model.model.norm(seen["resid.post", layer]))
 
 
-def best(config: ModelConfig, model: Any, layer: None, seen: Tensors) -> Any:
+def top_logprobs(config: ModelConfig, model: Any, layer: None, seen: Tensors) -> Any:
     return seen["out.logits", None].log_softmax(-1).topk(min(RANKS, config.vocab_size))
 
 
-FOLLOWING = {
-    "attn.q_rot": Following("apply_rotary_pos_emb of attn.q", lambda *of: rotated(*of)[0]),
-    "attn.k_rot": Following("apply_rotary_pos_emb of attn.k", lambda *of: rotated(*of)[1]),
-    "attn.sink": Following("parameter self_attn.sinks", sink),
-    "attn.sink_mass": Following("one less the sum of attn.pattern", sink_mass),
-    "attn.head_out": Following("self_attn.o_proj, the columns of a head, of attn.z", head_out),
-    "moe.margin": Following("from moe.router_logits", margin),
-    "moe.entropy": Following("from moe.router_logits", entropy),
-    "moe.expert_out": Following("mlp.experts of moe.norm, asked again slot by slot", expert_out),
-    "out.layer_logits": Following("model.norm and lm_head of resid.post", layer_logits),
-    "out.top_ids": Following("from out.logits", lambda *of: best(*of).indices),
-    "out.top_logprobs": Following("from out.logits", lambda *of: best(*of).values),
+DERIVED = {
+    "attn.q_rot": DerivedPoint("apply_rotary_pos_emb of attn.q", lambda *args: rotate(*args)[0]),
+    "attn.k_rot": DerivedPoint("apply_rotary_pos_emb of attn.k", lambda *args: rotate(*args)[1]),
+    "attn.sink": DerivedPoint("parameter self_attn.sinks", sink),
+    "attn.sink_mass": DerivedPoint("one minus the sum of attn.pattern", sink_mass),
+    "attn.head_out": DerivedPoint("self_attn.o_proj, a head's columns, of attn.z", head_out),
+    "moe.margin": DerivedPoint("from moe.router_logits", margin),
+    "moe.entropy": DerivedPoint("from moe.router_logits", entropy),
+    "moe.expert_out": DerivedPoint("mlp.experts of moe.norm, run again for each slot", expert_out),
+    "out.layer_logits": DerivedPoint("model.norm and lm_head of resid.post", layer_logits),
+    "out.top_ids": DerivedPoint("from out.logits", lambda *args: top_logprobs(*args).indices),
+    "out.top_logprobs": DerivedPoint("from out.logits", lambda *args: top_logprobs(*args).values),
 }
-"""In an order in which each finds what it follows from."""
+"""In an order in which every point comes after those it follows from."""
 
 
-def whereabouts(point: str) -> str:
-    """Where a point is in transformers, or why it is not there."""
+def describe_location(point: str) -> str:
+    """Where transformers has a point, or why it does not."""
     if point in ABSENT:
         return f"not there: {ABSENT[point]}"
-    return FOLLOWING[point].how if point in FOLLOWING else str(PLACES[point])
+    return DERIVED[point].how if point in DERIVED else str(HOOK_PLACES[point])

@@ -1,7 +1,7 @@
-"""The same checkpoint as transformers' GptOssForCausalLM, which others' figures come from.
+"""Load a checkpoint as transformers' GptOssForCausalLM, to compare with an outside implementation.
 
-Attention is eager, the only one it has for gpt-oss on a CPU, and it dequantizes the experts itself.
-transformers is no dependency: the extra `test` brings it.
+Attention is eager, the only kind transformers has for gpt-oss on a CPU. transformers dequantizes
+the experts itself. It is not a dependency of oss_lab; the extra `test` installs it.
 """
 
 import tempfile
@@ -17,8 +17,8 @@ from oss_lab.errors import LabError
 MISSING = 'transformers is not installed: `pip install "oss-lab[test]"` adds it'
 
 
-def transformers_model(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-    """Any checkpoint, in whichever layout; it is written anew for the purpose.
+def load_transformers_model(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
+    """Load any checkpoint in any layout, by way of a temporary copy in the Hugging Face layout.
 
     Raises:
         LabError: transformers is not installed.
@@ -27,11 +27,11 @@ def transformers_model(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     with tempfile.TemporaryDirectory(prefix="oss-lab-") as folder:
         tensors = dict(checkpoint.tensors())
         write_checkpoint(folder, checkpoint.config, tensors, layout="huggingface")
-        return read_folder(folder, dtype)
+        return load_folder(folder, dtype)
 
 
-def read_folder(folder: str | Path, dtype: torch.dtype) -> Any:
-    """A folder in the Hugging Face layout, read by transformers' own loader.
+def load_folder(folder: str | Path, dtype: torch.dtype) -> Any:
+    """Load a folder in the Hugging Face layout with transformers' loader.
 
     Raises:
         LabError: transformers is not installed.
@@ -48,7 +48,7 @@ def read_folder(folder: str | Path, dtype: torch.dtype) -> Any:
     ).eval()
 
 
-def transformers_installed() -> bool:
+def is_transformers_installed() -> bool:
     try:
         require_transformers()
     except LabError:
@@ -57,7 +57,7 @@ def transformers_installed() -> bool:
 
 
 def require_transformers() -> Any:
-    """The library.
+    """Import transformers.
 
     Raises:
         LabError: it is not installed.

@@ -1,8 +1,8 @@
-"""From tokens to a reply, one at a time, while they are generated.
+"""Build a reply from its tokens, one at a time, while they are generated.
 
 A `ReplyBuilder` turns tokens into Harmony events, ends an analysis that exceeds its budget with
-the header of `final`, and detects stop strings. A `Stream` is one builder with its tokens still to
-come.
+the header of `final`, and detects stop strings. A `Stream` combines a builder with the iterator
+that generates its tokens.
 """
 
 import codecs
@@ -24,24 +24,24 @@ from oss_lab.harmony.specials import (
     MESSAGE,
     RETURN,
     START,
-    specials,
+    find_special_tokens,
     token_bytes,
 )
 from oss_lab.hooks.selection import is_integer
 from oss_lab.record.reply import Reply, Stop, Timing
 from oss_lab.record.token import Token
-from oss_lab.record.token_labels import text_of
+from oss_lab.record.token_labels import decode_tokens
 
 STOP_OF_TOKEN: dict[str, Stop] = {RETURN: "return", CALL: "call", ENDOFTEXT: "endoftext"}
 
 
 @dataclass
 class ReplyBuilder:
-    """Collects one row of a generation.
+    """Collects the tokens of one sequence and builds its reply.
 
     Attributes:
         prompt: None for raw text, which has no channels.
-        stop: strings at which the answer (raw text: the text) ends; they are left out of it.
+        stop: strings that end the answer, or the text if it is raw; they are not part of it.
     """
 
     encoding: tiktoken.Encoding
@@ -57,47 +57,47 @@ class ReplyBuilder:
             raise LabError(f"analysis_budget is {budget!r}; it must be an integer, 0 or more")
         self.parser = None if self.prompt is None else StreamParser(self.encoding, "assistant")
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._given = 0  # tokens that were there before generation
-        self._thought = 0  # tokens of analysis so far
+        self._given_tokens = 0  # tokens present before generation
+        self._analysis_tokens = 0  # analysis tokens so far
         self._answer = ""  # text of the open final message, or all raw text
-        self._answer_given = 0  # characters of it that were there before generation
-        self._began = time.perf_counter()
+        self._given_characters = 0  # characters of it present before generation
+        self._start_time = time.perf_counter()
         self._first = self._last = 0.0
 
-    def give(self, tokens: Sequence[Token | int]) -> None:
-        """Begin the reply with these tokens; ids count as forced."""
+    def start_with(self, tokens: Sequence[Token | int]) -> None:
+        """Start the reply with these tokens; plain ids count as forced."""
         for each in tokens:
             self.add(Token(each, math.nan, forced=True) if isinstance(each, int) else each)
-        self._given, self._answer_given = len(self.tokens), len(self._answer)
+        self._given_tokens, self._given_characters = len(self.tokens), len(self._answer)
 
-    def begin(self) -> None:
-        """Start the clock: generation begins now."""
-        self._began = time.perf_counter()
+    def start_clock(self) -> None:
+        """Start the clock: generation starts now."""
+        self._start_time = time.perf_counter()
 
     def add(self, token: Token) -> list[Event]:
         """Add the next token; returns the events that it causes."""
         self.tokens.append(token)
-        self._last = time.perf_counter() - self._began
-        if len(self.tokens) == self._given + 1:
+        self._last = time.perf_counter() - self._start_time
+        if len(self.tokens) == self._given_tokens + 1:
             self._first = self._last
         if self.parser is None:
-            return self._plain(token.id)
-        self._thought += self._is_thinking()
+            return self._decode_plain(token.id)
+        self._analysis_tokens += self._is_thinking()
         events = self.parser.feed(token.id)
         for event in events:
             if isinstance(event, Start):
-                self._answer, self._answer_given = "", 0
+                self._answer, self._given_characters = "", 0
             elif isinstance(event, Delta) and event.channel == "final":
                 self._answer += event.text
         return events
 
-    def _plain(self, id: int) -> list[Event]:
-        """The text of a token outside Harmony; a stop token has none."""
-        if specials(self.encoding).names.get(id) in STOP_OF_TOKEN:
+    def _decode_plain(self, id: int) -> list[Event]:
+        """The text of a token outside Harmony; none for a stop token."""
+        if find_special_tokens(self.encoding).names.get(id) in STOP_OF_TOKEN:
             return []
-        return self._text(token_bytes(self.encoding, id) or b"")
+        return self._decode_text(token_bytes(self.encoding, id) or b"")
 
-    def _text(self, data: bytes, *, is_last: bool = False) -> list[Event]:
+    def _decode_text(self, data: bytes, *, is_last: bool = False) -> list[Event]:
         """The characters that these bytes complete."""
         text = self._decoder.decode(data, is_last)
         self._answer += text
@@ -106,31 +106,33 @@ class ReplyBuilder:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether a stop string was generated; one that was given does not count."""
-        return self._cut is not None
+        """Whether a stop string was generated. One in the given tokens does not count."""
+        return self._stop_index is not None
 
     @property
-    def _cut(self) -> int | None:
-        """Where in the answer the first stop string begins."""
-        given = self._answer_given
+    def _stop_index(self) -> int | None:
+        """Index in the answer at which the first stop string starts."""
+        given = self._given_characters
         found = [self._answer.find(each, max(0, given - len(each) + 1)) for each in self.stop]
         return min((place for place in found if place >= 0), default=None)
 
-    def take_over(self) -> list[int]:
-        """The ids to write next, where the analysis has used up its budget."""
-        spent = self.analysis_budget is not None and self._thought >= self.analysis_budget
+    def next_forced_ids(self) -> list[int]:
+        """The ids to force next if the analysis has used up its budget, else none."""
+        spent = self.analysis_budget is not None and self._analysis_tokens >= self.analysis_budget
         if not spent or not self._is_thinking():
             return []
         return final_header(self.encoding, inside_message=True)
 
     def finish(self) -> tuple[list[Event], Reply]:
         """Close what is open; returns the last events and the reply."""
-        cut = self._cut
-        events = self._text(b"", is_last=True) if self.parser is None else self.parser.finish()
+        cut = self._stop_index
+        events = (
+            self._decode_text(b"", is_last=True) if self.parser is None else self.parser.finish()
+        )
         messages = () if self.parser is None else tuple(self.parser.messages)
         text = self._answer
         if self.parser is not None:
-            text = text_of(self.encoding, [token.id for token in self.tokens])
+            text = decode_tokens(self.encoding, [token.id for token in self.tokens])
         if cut is not None:
             messages = (*messages[:-1], *(cut_text(each, cut) for each in messages[-1:]))
             text = self._answer[:cut] if self.parser is None else text
@@ -140,14 +142,14 @@ class ReplyBuilder:
             tuple(self.tokens),
             text,
             messages,
-            "text" if cut is not None else self._stop(),
+            "text" if cut is not None else self._stop_reason(),
             () if self.parser is None else tuple(self.parser.diagnostics),
-            Timing(self._first, self._last, len(self.tokens) - self._given),
+            Timing(self._first, self._last, len(self.tokens) - self._given_tokens),
         )
         return events, reply
 
     def _is_thinking(self) -> bool:
-        parser = self.parser  # a call to a tool on this channel is not a thought
+        parser = self.parser  # a tool call on this channel does not count
         return (
             parser is not None
             and parser.state == "Content"
@@ -155,13 +157,17 @@ class ReplyBuilder:
             and not parser.recipient
         )
 
-    def _stop(self) -> Stop:
-        last = specials(self.encoding).names.get(self.tokens[-1].id, "") if self.tokens else ""
+    def _stop_reason(self) -> Stop:
+        last = (
+            find_special_tokens(self.encoding).names.get(self.tokens[-1].id, "")
+            if self.tokens
+            else ""
+        )
         return STOP_OF_TOKEN.get(last, "length")
 
 
 def cut_text(message: Message, length: int) -> Message:
-    """A message of the first `length` characters."""
+    """A message cut to its first `length` characters."""
     return replace(message, content=(TextContent(message.text[:length]),))
 
 
@@ -170,7 +176,7 @@ class Stream:
 
     Args:
         tokens: generates tokens and adds each to the builder; yields its events.
-        complete: puts engine and trace into the finished reply.
+        complete: adds engine and trace to the finished reply.
     """
 
     def __init__(
@@ -181,19 +187,19 @@ class Stream:
     ) -> None:
         self._builder, self._tokens, self._complete = builder, tokens, complete
         self._reply: Reply | None = None
-        self._has_begun = False
+        self._has_started = False
 
     def __iter__(self) -> Iterator[Event]:
-        if self._has_begun:
+        if self._has_started:
             raise LabError(
-                "this stream was read already; its reply is in `.reply`, and another `lab.stream`"
+                "this stream was already read; its reply is in `.reply`, and a new `lab.stream`"
                 " generates again"
             )
-        self._has_begun = True
+        self._has_started = True
         return self._events()
 
     def _events(self) -> Iterator[Event]:
-        self._builder.begin()
+        self._builder.start_clock()
         for events in self._tokens:
             yield from events
         events, reply = self._builder.finish()
@@ -201,21 +207,21 @@ class Stream:
         yield from events
 
     def __repr__(self) -> str:
-        state = "not read" if not self._has_begun else "being read"
+        state = "not read" if not self._has_started else "being read"
         return f"<Stream, {state if self._reply is None else self._reply}>"
 
     def read(self) -> Reply:
-        """Read the stream to its end; its reply."""
+        """Read the stream to its end and return its reply."""
         for _ in self:
             pass
         return self.reply
 
     @property
     def reply(self) -> Reply:
-        """The whole reply.
+        """The complete reply.
 
         Raises:
-            LabError: the stream was not read to its end.
+            LabError: the stream has not been read to its end.
         """
         if self._reply is None:
             raise LabError("the reply is not complete: read the stream to its end first")
@@ -223,8 +229,10 @@ class Stream:
 
 
 def final_header(encoding: tiktoken.Encoding, *, inside_message: bool) -> list[int]:
-    """The ids that begin the final message: after an open message that it ends, or after
-    `assistant`."""
-    ids, text = specials(encoding).ids, encoding.encode_ordinary
+    """The ids that begin the final message.
+
+    With `inside_message` they first end the open message; otherwise they follow `assistant`.
+    """
+    ids, text = find_special_tokens(encoding).ids, encoding.encode_ordinary
     ended = [ids[END], ids[START], *text("assistant")] if inside_message else []
     return [*ended, ids[CHANNEL], *text("final"), ids[MESSAGE]]

@@ -1,29 +1,29 @@
-"""Calls that wait for their tools: outputs as messages. No tool is run."""
+"""Add the outputs of tool calls to a conversation, as messages. No tool is run here."""
 
 from collections.abc import Callable
 
 from oss_lab.harmony.messages import Conversation, Message
 from oss_lab.record.reply import Reply, ToolCall
 
-ROUNDS = 8  # replies to one question; the calls of the last are not answered
+ROUNDS = 8  # maximum replies to one question; calls in the last one get no output
 
 
 def tool_message(call: ToolCall, output: str) -> Message:
-    """The output as Harmony writes it: from the tool, to the assistant, on the call's channel."""
+    """An output as a Harmony message: from the tool, to the assistant, on the call's channel."""
     channel = call.channel or "commentary"
     return Message.of("tool", output, name=call.name, channel=channel, recipient="assistant")
 
 
-def outputs_of(reply: Reply, output: Callable[[ToolCall], str | None]) -> list[Message]:
-    """A message for every call that the reply waits for; none where one output is not known."""
+def build_output_messages(reply: Reply, output: Callable[[ToolCall], str | None]) -> list[Message]:
+    """One message per call that the reply waits for; empty if any output is None."""
     outputs = [(call, output(call)) for call in reply.tool_calls]
     if reply.stop != "call":
         return []
-    said = [tool_message(call, text) for call, text in outputs if text is not None]
-    return said if len(said) == len(outputs) else []
+    messages = [tool_message(call, text) for call, text in outputs if text is not None]
+    return messages if len(messages) == len(outputs) else []
 
 
-def with_outputs(reply: Reply, output: Callable[[ToolCall], str | None]) -> Conversation | None:
-    """The conversation to go on from behind these outputs; None where it does not go on."""
-    said = outputs_of(reply, output)
-    return Conversation((*reply.conversation.messages, *said)) if said else None
+def append_outputs(reply: Reply, output: Callable[[ToolCall], str | None]) -> Conversation | None:
+    """The conversation with these outputs, to continue from; None if it does not continue."""
+    messages = build_output_messages(reply, output)
+    return Conversation((*reply.conversation.messages, *messages)) if messages else None

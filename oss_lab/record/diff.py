@@ -1,4 +1,4 @@
-"""Where two traces part: what they are of, then each tensor's first and largest difference."""
+"""Where two traces differ: origin and tokens, then each tensor's first and largest difference."""
 
 import warnings
 from collections.abc import Iterator
@@ -15,17 +15,18 @@ class UnequalEnginesWarning(UserWarning):
     """Two traces were computed by different engines."""
 
 
-def differences(a: Trace, b: Trace, tolerance: float = 0.0) -> Iterator[str]:
-    """A line for each thing that differs, none where everything is the same.
+def compare_traces(a: Trace, b: Trace, tolerance: float = 0.0) -> Iterator[str]:
+    """One line per difference; none if the traces are equal.
 
-    Expert ids are compared as sets: two near-equal experts may change places. Where `moe.margin`
-    was kept, it tells choices that rounding may turn from others. Positions are those of the
-    sequence, also where a trace keeps only some; of two lengths the common beginning is compared.
+    Expert ids are compared as sets, because two near-equal experts may swap slots. If both traces
+    have `moe.margin`, the margin shows whether rounding alone may have changed a choice. Positions
+    refer to the full sequence, even if a trace contains only some of them. If the lengths differ,
+    the common beginning is compared.
     """
     if a.origin.kernels != b.origin.kernels:
         warnings.warn(
             f"these traces were computed by different engines ({a.origin.kernels} and"
-            f" {b.origin.kernels}): values differ by rounding, and near-equal choices may turn",
+            f" {b.origin.kernels}): values differ by rounding, and near-equal choices may flip",
             UnequalEnginesWarning,
             stacklevel=2,
         )
@@ -36,19 +37,19 @@ def differences(a: Trace, b: Trace, tolerance: float = 0.0) -> Iterator[str]:
     if a.tokens != b.tokens:
         same = min(len(a.tokens), len(b.tokens))
         first = next((n for n in range(same) if a.tokens[n] != b.tokens[n]), same)
-        yield f"tokens: the same up to position {first}, of {len(a.tokens)} | {len(b.tokens)}"
+        yield f"tokens: first difference at position {first}, of {len(a.tokens)} | {len(b.tokens)}"
     if (a.selection.positions, a.selection.heads) != (b.selection.positions, b.selection.heads):
-        yield "positions or heads: not the same were kept, so no tensor is compared"
+        yield "positions or heads: the traces keep different ones, so no tensor is compared"
         return
     for name in [*a.tensors, *(name for name in b.tensors if name not in a.tensors)]:
         if name not in a.tensors or name not in b.tensors:
             yield f"{name}: only in {'the first' if name in a.tensors else 'the second'}"
-        elif line := difference(name, a, b, tolerance):
+        elif line := compare_tensor(name, a, b, tolerance):
             yield f"{name}: {line}"
 
 
-def difference(name: str, a: Trace, b: Trace, tolerance: float) -> str | None:
-    """What differs in one tensor, None if nothing does."""
+def compare_tensor(name: str, a: Trace, b: Trace, tolerance: float) -> str | None:
+    """What differs in one tensor, or None."""
     x, y = a.tensors[name], b.tensors[name]
     point = POINTS[name.partition("/")[0]]
     if "seq" in point.axes:
@@ -61,10 +62,10 @@ def difference(name: str, a: Trace, b: Trace, tolerance: float) -> str | None:
         return f"shapes {list(x.shape)} | {list(y.shape)}"
     if point.kind == "expert":
         x, y = x.sort().values, y.sort().values
-    apart = gap(x, y) > tolerance
+    apart = absolute_difference(x, y) > tolerance
     if not apart.any():
         return None
-    largest = gap(x, y).max().item()
+    largest = absolute_difference(x, y).max().item()
     if "seq" not in point.axes:
         return f"largest difference {largest:.3g}"
     rows = apart.flatten(1).any(1) if apart.dim() > 1 else apart
@@ -72,12 +73,12 @@ def difference(name: str, a: Trace, b: Trace, tolerance: float) -> str | None:
     first = a.positions[places[0]]
     found = f"from position {first} on, {len(places)} of {len(rows)} positions"
     if point.kind == "expert":
-        return found + margins(name, a, b, rows)
+        return found + describe_margins(name, a, b, rows)
     return found if point.kind == "token" else f"{found}, at most {largest:.3g}"
 
 
-def margins(name: str, a: Trace, b: Trace, rows: Tensor) -> str:
-    """How narrow the choices were where other experts were chosen; "" where it was not kept."""
+def describe_margins(name: str, a: Trace, b: Trace, rows: Tensor) -> str:
+    """The router margin where the chosen experts differ; "" if it was not recorded."""
     margin = name.replace("moe.expert_ids", "moe.margin")
     if margin not in a.tensors or margin not in b.tensors:
         return ""
@@ -87,8 +88,8 @@ def margins(name: str, a: Trace, b: Trace, rows: Tensor) -> str:
     return f"{there} (median elsewhere {same.median():.3g})" if len(same) else there
 
 
-def gap(x: Tensor, y: Tensor) -> Tensor:
-    """|x - y| in float64; equal infinities do not differ, NaN does from any number."""
+def absolute_difference(x: Tensor, y: Tensor) -> Tensor:
+    """|x - y| in float64. Equal infinities do not differ; NaN differs from any number."""
     wide, other = x.double(), y.double()
     same = (wide == other) | (wide.isnan() & other.isnan())
     return torch.where(same, 0.0, (wide - other).abs().nan_to_num(nan=torch.inf))

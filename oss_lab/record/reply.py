@@ -1,4 +1,4 @@
-"""A reply: what the model wrote for one prompt, by channel, with every token. Plain data."""
+"""A reply: the model's text for one prompt, by channel, with every token. Plain data."""
 
 from dataclasses import dataclass
 from html import escape
@@ -45,16 +45,17 @@ class Reply:
     Attributes:
         prompt: the conversation that was continued; None for raw text.
         prompt_tokens: ids of the rendered prompt.
-        tokens: what was generated after them, with probabilities; `ids` are their ids alone.
-        text: these tokens as text, special tokens by name.
-        messages: what the assistant wrote, in order, all channels.
-        stop: why it ended: `return` (answered), `call` (waits for a tool), `endoftext` (gave up on
-            the format), `length` (max_tokens, or the context is full), `text` (a stop string).
+        tokens: the tokens generated after them, with log-probabilities; `ids` has only the ids.
+        text: `tokens` as text, special tokens by name.
+        messages: the messages that the assistant wrote, in order, on all channels.
+        stop: why it ended: `return` (answered), `call` (waits for a tool), `endoftext` (ended
+            outside the format), `length` (max_tokens, or the context is full), `text` (a stop
+            string).
         diagnostics: what was malformed in the stream; empty for well-formed Harmony.
-        engine: which engine computed it; `engine_reason` is why the reference did although kernels
-            were requested, or None.
-        trace: activations recorded during generation, of all tokens but the last, which was
-            sampled and never fed back to the model; None if nothing was requested.
+        engine: the engine that computed it; `engine_reason` is why kernels were not used although
+            they were requested, or None.
+        trace: activations recorded during generation, without the last token, which was sampled
+            but never fed back to the model; None if none were requested.
     """
 
     prompt: Conversation | None
@@ -110,8 +111,8 @@ class Reply:
     def _on(self, channel: str) -> str | None:
         if self.prompt is None:
             return None
-        own = (m for m in self.messages if m.role == "assistant" and not m.recipient)
-        return "\n".join(message.text for message in own if message.channel == channel)
+        spoken = (m for m in self.messages if m.role == "assistant" and not m.recipient)
+        return "\n".join(message.text for message in spoken if message.channel == channel)
 
     def __repr__(self) -> str:
         what = "text" if self.prompt is None else "final" if self.final else "analysis"
@@ -119,7 +120,7 @@ class Reply:
         return f"<Reply {what} {shorten(text)!r}, {len(self.tokens)} tokens, stop {self.stop!r}>"
 
     def _repr_html_(self) -> str:
-        """The channels of a reply, escaped."""
+        """The channels of the reply as escaped HTML."""
         if self.prompt is None:
             return f"<pre>{escape(self.text)}</pre>"
         folded = "".join(

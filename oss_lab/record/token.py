@@ -9,8 +9,8 @@ class Token:
 
     Attributes:
         logprob: natural log of its probability under the model (temperature 1, nothing filtered).
-        alternatives: the likeliest (id, logprob) pairs at this place, best first.
-        forced: given, by a budget or by the caller; not chosen by the model.
+        alternatives: the most likely (id, logprob) pairs at this position, best first.
+        forced: set by a budget or by the caller, not sampled from the model.
     """
 
     id: int

@@ -1,7 +1,7 @@
-"""What each token of a conversation is: its text, and where in Harmony it stands.
+"""Label each token of a conversation with its text and its place in the Harmony format.
 
-Message, role, channel and recipient come from the token ids alone, by the streaming parser, so
-that anything known per token can be grouped by them.
+The streaming parser finds message, role, channel and recipient from the token ids alone. You can
+group any value that has one number per token by these labels.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ class TokenLabel:
     """One token of a conversation.
 
     Attributes:
-        text: what it stands for; a special token's name.
+        text: the token's text; for a special token, its name.
         message: number of its message in the stream; -1 between messages.
         part: `content`, or `format` for headers and the special tokens around a message.
     """
@@ -38,23 +38,23 @@ class TokenLabel:
 
     @property
     def section(self) -> str:
-        """What its message is called: its channel, or its role where it has none."""
+        """Name of its message: the channel, or the role if there is none."""
         return self.channel or self.role or "between messages"
 
 
 @dataclass(frozen=True)
 class Section:
-    """Neighboring tokens of one message: positions start ... end - 1."""
+    """Adjacent tokens of one message: positions start ... end - 1."""
 
     name: str
     start: int
     end: int
 
 
-def token_labels(
+def label_token_ids(
     encoding: tiktoken.Encoding, ids: Sequence[int], role: Role | None = None
 ) -> tuple[TokenLabel, ...]:
-    """Label each id of a stream; `role` as in StreamParser, None where it begins with <|start|>."""
+    """Label each id of a stream. `role` is as in StreamParser: None if it starts with <|start|>."""
     labels = [TokenLabel(token_text(encoding, id)) for id in ids]
     parser = StreamParser(encoding, role)
     events = parser.feed(ids) + parser.finish()
@@ -76,13 +76,13 @@ def token_labels(
     return tuple(labels)
 
 
-def reply_tokens(reply: Reply, encoding: tiktoken.Encoding) -> tuple[TokenLabel, ...]:
-    """Labels of a reply's prompt and of the reply, in the order in which `Lab.trace` sees them."""
-    return token_labels(encoding, [*reply.prompt_tokens, *reply.ids])
+def label_reply(reply: Reply, encoding: tiktoken.Encoding) -> tuple[TokenLabel, ...]:
+    """Label the tokens of a reply's prompt, then those of the reply, as `Lab.trace` orders them."""
+    return label_token_ids(encoding, [*reply.prompt_tokens, *reply.ids])
 
 
-def sections(tokens: Sequence[TokenLabel]) -> list[Section]:
-    """The messages that the tokens belong to, named by channel, or by role where there is none."""
+def group_by_message(tokens: Sequence[TokenLabel]) -> list[Section]:
+    """Group tokens by message. Each group is named by channel, or by role if there is none."""
     found, start = [], 0
     for _, run in groupby(tokens, key=lambda token: token.message):
         part = list(run)
@@ -91,8 +91,8 @@ def sections(tokens: Sequence[TokenLabel]) -> list[Section]:
     return found
 
 
-def on_channels(tokens: Sequence[TokenLabel], channels: Collection[str]) -> list[int]:
-    """Positions of the tokens of messages on these channels, headers and ends included.
+def find_channel_tokens(tokens: Sequence[TokenLabel], channels: Collection[str]) -> list[int]:
+    """Positions of all tokens of messages on these channels, with headers and end tokens.
 
     Raises:
         LabError: no token is on any of them.
@@ -101,32 +101,32 @@ def on_channels(tokens: Sequence[TokenLabel], channels: Collection[str]) -> list
     if not found:
         there = sorted({token.channel for token in tokens if token.channel}) or ["none"]
         raise LabError(
-            f"no token is on {' or '.join(channels)}; the channels here are {', '.join(there)}"
+            f"no token is on {' or '.join(channels)}; the channels present are {', '.join(there)}"
         )
     return found
 
 
-def content_on(tokens: Sequence[TokenLabel], channel: str) -> list[int]:
-    """Positions of the content on a channel, without headers and ends."""
+def find_content_tokens(tokens: Sequence[TokenLabel], channel: str) -> list[int]:
+    """Positions of the content on a channel, without headers and end tokens."""
     return [
         n for n, token in enumerate(tokens) if (token.channel, token.part) == (channel, "content")
     ]
 
 
-def channel_counts(reply: Reply, encoding: tiktoken.Encoding) -> Counter[str]:
-    """Tokens of a reply's content by channel; everything else counts as `format`."""
-    labels = token_labels(encoding, reply.ids, "assistant")
+def count_channel_tokens(reply: Reply, encoding: tiktoken.Encoding) -> Counter[str]:
+    """Count a reply's content tokens by channel; all other tokens count as `format`."""
+    labels = label_token_ids(encoding, reply.ids, "assistant")
     channels = ((label.channel or "") if label.part == "content" else "" for label in labels)
     return Counter(channel if channel in CHANNELS else "format" for channel in channels)
 
 
 def token_text(encoding: tiktoken.Encoding, token: int) -> str:
-    """What a token stands for; bytes that are no UTF-8 in hexadecimal."""
+    """The text of a token; bytes that are not UTF-8 in hexadecimal."""
     raw = token_bytes(encoding, token)
     return f"<no token {token}>" if raw is None else raw.decode("utf-8", "backslashreplace")
 
 
-def text_of(encoding: tiktoken.Encoding, ids: Sequence[int]) -> str:
-    """The text of ids, special tokens by name; bytes that are no UTF-8 in hexadecimal."""
+def decode_tokens(encoding: tiktoken.Encoding, ids: Sequence[int]) -> str:
+    """The text of ids, special tokens by name; bytes that are not UTF-8 in hexadecimal."""
     raw = [token_bytes(encoding, id) or f"<no token {id}>".encode() for id in ids]
     return b"".join(raw).decode("utf-8", "backslashreplace")

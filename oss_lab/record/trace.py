@@ -1,13 +1,13 @@
-"""A trace: what a model computed at chosen points over the tokens of one sequence.
+"""A trace: the values that a model computed at selected hook points, over one token sequence.
 
     trace = lab.trace(reply, points=["moe.expert_ids", "attn.sink_mass"])
-    trace["moe.expert_ids"]                       layer seq slot, each token's channel beside it
+    trace["moe.expert_ids"]                       [layer seq slot], labeled with channels
     trace["resid.post", 3]                        a tensor [seq hidden]
     trace["attn.sink_mass"].groupby("channel").mean("seq")
     trace.to_pandas("moe.margin")                 one row per number
     trace.save("run.safetensors"); read_trace("run.safetensors")
 
-`trace_file.py` says what the file holds.
+`trace_file.py` describes the file.
 """
 
 from bisect import bisect_right
@@ -22,9 +22,14 @@ from torch import Tensor
 
 from oss_lab.errors import LabError
 from oss_lab.hooks.points import POINTS
-from oss_lab.hooks.selection import Selection, is_integer, where
+from oss_lab.hooks.selection import Selection, is_integer, name_tensor
 from oss_lab.record.token_labels import TokenLabel
-from oss_lab.record.trace_file import UNREADABLE, read_file, unreadable, write_trace
+from oss_lab.record.trace_file import (
+    UNREADABLE,
+    read_trace_file,
+    unreadable_header_error,
+    write_trace,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -37,11 +42,11 @@ class Origin:
 
     Attributes:
         checkpoint: SHA-256 of configuration, weights and vocabulary; None for a model that was
-            not read from a folder.
-        kernels: the engine that computed it; `reference` is the readable model.
-        seed: of the random numbers; None if none were drawn.
-        interventions: what was changed inside the model, as text.
-        reason: why the reference computed it although kernels were requested, or None.
+            not loaded from a folder.
+        kernels: the engine that computed it; `reference` is the reference model.
+        seed: of the random numbers; None if none were used.
+        interventions: the changes inside the model, as text.
+        reason: why the reference model computed it although kernels were requested, or None.
         versions: of oss_lab, torch and Python.
     """
 
@@ -57,12 +62,12 @@ class Origin:
 
 @dataclass(frozen=True, repr=False)
 class Trace:
-    """Tensors by point and layer, and what each token is.
+    """Tensors by point and layer, and a label for each token.
 
     Attributes:
-        tokens, labels: of the whole sequence, also where only some positions were kept.
-        tensors: `moe.expert_ids/3` (in layers) or `out.logits` (outside) to [seq, ...]; bfloat16
-            where the model computes in it.
+        tokens, labels: of the full sequence, even if only some positions were recorded.
+        tensors: name -> [seq, ...], with names such as `moe.expert_ids/3` (layer 3) or
+            `out.logits` (outside the layers); bfloat16 if the model computes in it.
         heads_per_kv_head: query heads that share a key-value head.
     """
 
@@ -76,30 +81,32 @@ class Trace:
 
     @property
     def positions(self) -> tuple[int, ...]:
-        """The positions that were kept."""
+        """The positions that were recorded."""
         chosen = self.selection.positions
         return tuple(range(len(self.tokens))) if chosen is None else chosen
 
     def layers_of(self, point: str) -> tuple[int, ...]:
-        """The layers of a point that were kept; () outside the layers."""
-        if not POINTS[point].layered:
+        """The layers of a point that were recorded; () for a point outside the layers."""
+        if not POINTS[point].is_per_layer:
             return ()
         chosen = self.selection.layers
         return tuple(range(self.layers)) if chosen is None else chosen
 
     def tensor(self, point: str, layer: int | None = None) -> Tensor:
-        """[seq ...] of one point and layer: a copy, which autograd accepts.
+        """The tensor [seq ...] of one point and layer, as a copy that autograd accepts.
 
         Raises:
-            LabError: it was not kept.
+            LabError: it was not recorded.
         """
-        name = where(point, layer)
+        name = name_tensor(point, layer)
         if name not in self.tensors:
-            raise LabError(f"this trace does not hold {name}; it holds {', '.join(self.tensors)}")
+            raise LabError(
+                f"this trace does not contain {name}; it contains {', '.join(self.tensors)}"
+            )
         return self.tensors[name].clone()
 
     def find(self, text: str) -> tuple[int, ...]:
-        """Positions of the tokens at which `text` begins, in order.
+        """Positions of the tokens in which an occurrence of `text` starts, in order.
 
         Raises:
             LabError: the text is empty.
@@ -107,7 +114,7 @@ class Trace:
         if not isinstance(text, str):
             raise LabError(f"find: expected text, got {text!r}")
         if not text:
-            raise LabError("there is nothing to find: the text is empty")
+            raise LabError("find: the text is empty; give at least one character")
         whole = "".join(label.text for label in self.labels)
         starts = [0, *accumulate(len(label.text) for label in self.labels)]
         found, at = [], whole.find(text)
@@ -127,29 +134,32 @@ class Trace:
     def __getitem__(self, key: tuple[str, int | None]) -> Tensor: ...
 
     def __getitem__(self, key: str | tuple[str, int | None]) -> "xarray.DataArray | Tensor":
-        """`trace[point, layer]` is a tensor, `trace[point]` all layers of a point, labeled; copies.
+        """`trace[point, layer]`: a tensor. `trace[point]`: a labeled array of all layers.
+
+        Both are copies.
 
         Raises:
-            LabError: it was not kept.
+            LabError: it was not recorded.
         """
         if isinstance(key, tuple):
             if len(key) != 2 or not (key[1] is None or is_integer(key[1])):
                 raise LabError(f"expected a point, or a point and a layer, got {key!r}")
             return self.tensor(key[0], None if key[1] is None else index(key[1]))
-        return self.labeled(key)
+        return self.to_xarray(key)
 
-    def labeled(self, point: str) -> "xarray.DataArray":
-        """All layers of a point, its axes named: `layer` first, then those of the table.
+    def to_xarray(self, point: str) -> "xarray.DataArray":
+        """All layers of a point as an array with named axes: `layer`, then the point's axes.
 
-        Along `seq` are `token`, `text`, `role`, `channel`, `recipient`, `message` and `part`.
-        Floating point numbers come as float32.
+        The coordinates along `seq` are `token`, `text`, `role`, `channel`, `recipient`, `message`
+        and `part`. Floating-point values are float32.
         """
         import numpy as np
         import xarray
 
         if point not in self.selection.points:
             raise LabError(
-                f"this trace does not hold {point!r}; it holds {', '.join(self.selection.points)}"
+                f"this trace does not contain {point!r}; it contains"
+                f" {', '.join(self.selection.points)}"
             )
         layers = self.layers_of(point)
         parts = [self.tensor(point, layer) for layer in layers] or [self.tensor(point)]
@@ -157,20 +167,20 @@ class Trace:
         axes = POINTS[point].axes
         coords: dict[str, Any] = {"layer": list(layers)} if layers else {}
         if "seq" in axes:
-            coords |= {"seq": list(self.positions)} | self._along_seq()
+            coords |= {"seq": list(self.positions)} | self._seq_coords()
         coords |= {axis: numbers for axis, numbers in self.head_numbers().items() if axis in axes}
         values = np.stack(arrays) if layers else arrays[0].copy()
         dims = ("layer", *axes) if layers else axes
         return xarray.DataArray(values, coords=coords, dims=dims, name=point)
 
     def head_numbers(self) -> dict[str, list[int]]:
-        """The heads that were kept, by their axis; empty where all were."""
+        """The heads that were recorded, by axis name; empty if all were."""
         if self.selection.heads is None:
             return {}
         kv_heads = {head // self.heads_per_kv_head for head in self.selection.heads}
         return {"head": list(self.selection.heads), "kv_head": sorted(kv_heads)}
 
-    def _along_seq(self) -> dict[str, Any]:
+    def _seq_coords(self) -> dict[str, Any]:
         labels = [self.labels[position] for position in self.positions]
         columns: dict[str, Sequence[Any]] = {
             "token": [self.tokens[position] for position in self.positions],
@@ -184,28 +194,28 @@ class Trace:
         return {name: ("seq", values) for name, values in columns.items()}
 
     def to_pandas(self, point: str) -> "pandas.DataFrame":
-        """One row per number of a point; `.to_parquet(path)` of it needs pyarrow."""
+        """One row per number of a point. Its `.to_parquet(path)` needs pyarrow."""
         return self[point].to_dataframe().reset_index()
 
     def save(self, path: str | Path) -> None:
-        """Write one safetensors file that `read_trace` reads back; nothing in it is code."""
+        """Write one safetensors file for `read_trace`. It contains no code."""
         write_trace(self, Path(path))
 
 
 def read_trace(path: str | Path) -> Trace:
-    """The trace in a file.
+    """Read the trace in a file.
 
     Raises:
         LabError: it is not a trace, is damaged, or was written in another format.
     """
-    head, tensors = read_file(Path(path))
+    head, tensors = read_trace_file(Path(path))
     try:
-        return _trace(head, tensors)
+        return _parse_trace(head, tensors)
     except UNREADABLE as error:
-        raise unreadable(Path(path), error) from None
+        raise unreadable_header_error(Path(path), error) from None
 
 
-def _trace(head: dict[str, Any], tensors: dict[str, Tensor]) -> Trace:
+def _parse_trace(head: dict[str, Any], tensors: dict[str, Tensor]) -> Trace:
     chosen = {
         name: None if head[name] is None else tuple(map(int, head[name]))
         for name in ("layers", "heads", "positions")
@@ -226,11 +236,11 @@ def _trace(head: dict[str, Any], tensors: dict[str, Tensor]) -> Trace:
 
 
 def _check(trace: Trace) -> None:
-    """Raise ValueError where header and tensors do not belong together."""
+    """Raise ValueError if header and tensors do not match."""
     if len(trace.labels) != len(trace.tokens):
         raise ValueError(f"{len(trace.labels)} labels for {len(trace.tokens)} tokens")
     if not all(type(each.text) is str and type(each.message) is int for each in trace.labels):
-        raise ValueError("a label has another type")
+        raise ValueError("a label has a field of the wrong type")
     if not all(0 <= position < len(trace.tokens) for position in trace.positions):
         raise ValueError("a position is outside the sequence")
     if trace.heads_per_kv_head < 1 or not all(n >= 0 for n in trace.selection.heads or ()):
@@ -239,18 +249,18 @@ def _check(trace: Trace) -> None:
     expected = set()
     for name in trace.selection.points:
         if name not in POINTS:
-            raise ValueError(f"there is no point {name!r}")
-        has_all = POINTS[name].layered and trace.selection.layers is None
-        if has_all and trace.layers > len(trace.tensors):  # before a list of that many is made
+            raise ValueError(f"unknown point {name!r}")
+        has_all = POINTS[name].is_per_layer and trace.selection.layers is None
+        if has_all and trace.layers > len(trace.tensors):  # checked before a long list is built
             raise ValueError(f"{trace.layers} layers, but {len(trace.tensors)} tensors")
         for layer in trace.layers_of(name) or (None,):
-            expected.add(where(name, layer))
+            expected.add(name_tensor(name, layer))
             tensor = trace.tensor(name, layer)
             axes = POINTS[name].axes
             if tensor.dim() != len(axes) or ("seq" in axes and len(tensor) != len(trace.positions)):
-                raise ValueError(f"{name} has the shape {list(tensor.shape)}")
+                raise ValueError(f"{name} has the wrong shape {list(tensor.shape)}")
             for axis, numbers in heads.items():
                 if axis in axes and tensor.shape[axes.index(axis)] != len(numbers):
-                    raise ValueError(f"{name} has the shape {list(tensor.shape)}")
+                    raise ValueError(f"{name} has the wrong shape {list(tensor.shape)}")
     if other := trace.tensors.keys() - expected:
         raise ValueError(f"the tensor {min(other)} is not in the header")

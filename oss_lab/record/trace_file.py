@@ -1,12 +1,12 @@
-"""A trace as a file: safetensors with a JSON header, nothing that could be executed.
+"""The file of a trace: safetensors with a JSON header. Nothing in it can be executed.
 
-Tensors are named `moe.expert_ids/3` (point and layer) or `out.logits`, and shaped `[seq, ...]`. The
-file's metadata has one entry, `oss_lab.trace`, a JSON object:
+Tensors are named `moe.expert_ids/3` (point and layer) or `out.logits`, with shape `[seq, ...]`.
+The file's metadata has one entry, `oss_lab.trace`, a JSON object:
 
     format          1
-    tokens          ids of the whole sequence
+    tokens          ids of the full sequence
     labels          for each token its text, message, role, channel, recipient and part
-    points, layers, heads, positions     what was asked for; null stands for all
+    points, layers, heads, positions     what was selected; null means all
     model_layers, heads_per_kv_head      of the model
     origin          checkpoint (SHA-256), kernels, dtype, device, seed, interventions, versions
 """
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 ENTRY = "oss_lab.trace"
 FORMAT = 1
 UNREADABLE = (ValueError, KeyError, TypeError, RecursionError, OverflowError)
-"""What reading a header of other types and names raises."""
+"""The exceptions raised by a header with wrong types or names."""
 
 
 def write_trace(trace: "Trace", path: Path) -> None:
-    """Write the file, all of it or nothing."""
-    write_tensors(path, trace.tensors, {ENTRY: json.dumps(header(trace))})
+    """Write the file atomically."""
+    write_tensors(path, trace.tensors, {ENTRY: json.dumps(build_header(trace))})
 
 
-def header(trace: "Trace") -> dict[str, Any]:
+def build_header(trace: "Trace") -> dict[str, Any]:
     selection = asdict(trace.selection)
     return {
         "format": FORMAT,
@@ -52,19 +52,19 @@ def header(trace: "Trace") -> dict[str, Any]:
     }
 
 
-def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The header and the tensors of a trace's file.
+def read_trace_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read the header and the tensors of a trace file.
 
     Raises:
-        LabError: it is no trace of this format, or is damaged.
+        LabError: it is not a trace in this format, or is damaged.
     """
     if path.is_dir():
-        raise LabError(f"{path} is a folder; name a trace's file in it")
+        raise LabError(f"{path} is a folder; give the path of a trace file in it")
     try:
         with safe_open(path, framework="pt") as file:
             entry = (file.metadata() or {}).get(ENTRY)
             if entry is None:
-                raise LabError(f"{path} is a safetensors file, but no trace of oss-lab")
+                raise LabError(f"{path} is a safetensors file, but not a trace of oss-lab")
             head = json.loads(entry)
             if head["format"] != FORMAT:
                 raise LabError(
@@ -74,11 +74,11 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except LabError:
         raise
     except SafetensorError as error:
-        raise LabError(f"{path} is damaged or no safetensors file: {error}") from None
+        raise LabError(f"{path} is damaged or not a safetensors file: {error}") from None
     except UNREADABLE as error:
-        raise unreadable(path, error) from None
+        raise unreadable_header_error(path, error) from None
 
 
-def unreadable(path: Path, error: Exception) -> LabError:
-    """The sentence about a header that is not one."""
+def unreadable_header_error(path: Path, error: Exception) -> LabError:
+    """The error for a header that cannot be read."""
     return LabError(f"{path}: its trace header cannot be read ({type(error).__name__}: {error})")

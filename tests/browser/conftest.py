@@ -1,9 +1,9 @@
-"""A real JupyterLab and a real Chromium, both private: nothing of the user's is read or written.
+"""Tests in a real JupyterLab and a real Chromium, both private: nothing of the user's is touched.
 
-The server is our own `oss-lab lab --no-browser`, with its token, on a new folder. Starting one
-takes as long as a short test, so all tests of a process share it. Each test has its own subfolder,
+The server is our own `oss-lab lab --no-browser`, with its token, on a new folder. Starting a server
+takes as long as a short test, so all tests of a process share one. Each test has its own subfolder,
 JupyterLab workspace and browser profile, and its kernels are shut down when it ends. Without
-Chromium or Playwright the tests are skipped and say so.
+Chromium or Playwright the tests are skipped, with the reason.
 """
 
 import json
@@ -23,7 +23,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM_FLAGS = [  # no traffic of its own, no first-run pages
+CHROMIUM_FLAGS = [  # no background traffic, no first-run pages
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -32,14 +32,14 @@ CHROMIUM_FLAGS = [  # no traffic of its own, no first-run pages
     "--disable-sync",
 ]
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-# Without it JupyterLab keeps only the visible cells in the page.
+# Without this setting, JupyterLab keeps only the visible cells in the page.
 TRACKER_SETTINGS = '{"windowingMode": "none"}'
-START_LIMIT = 120  # seconds, for each of: a server, a page, a kernel
+START_LIMIT = 120  # seconds for a server, a page or a kernel to start
 
 
 @pytest.fixture(scope="session")
 def chromium():
-    """A Playwright Browser on the machine's own Chromium."""
+    """A Playwright Browser that runs the Chromium installed on this machine."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="Playwright is not installed (the extra `test` holds it)"
     )
@@ -61,7 +61,8 @@ class LabServer:
     token: str
 
     def address(self, notebook: Path) -> str:
-        """Opens `notebook` in a workspace of its own: a shared one reopens earlier notebooks."""
+        """The URL that opens `notebook` in its own workspace: a shared one reopens earlier
+        notebooks."""
         path = notebook.relative_to(self.folder)
         workspace = quote(str(path.parent), safe="")
         return f"{self.url}lab/workspaces/{workspace}/tree/{quote(str(path))}?token={self.token}"
@@ -79,7 +80,7 @@ class LabServer:
 
 @pytest.fixture(scope="session")
 def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
-    """One JupyterLab for all tests of this process; open_notebook uses it."""
+    """One JupyterLab for all tests of this process."""
     private = tmp_path_factory.mktemp("jupyter")
     folder = tmp_path_factory.mktemp("served")
     first = folder / "first.ipynb"  # `oss-lab lab` serves the folder of an existing notebook
@@ -118,7 +119,7 @@ def private_environment(root: Path) -> dict[str, str]:
     tracker = root / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
     tracker.parent.mkdir(parents=True)
     tracker.write_text(TRACKER_SETTINGS)
-    # Two threads that wait for each other's core take twenty times as long on a busy machine.
+    # Two threads that compete for one core take twenty times as long on a busy machine.
     return os.environ | {name: str(folder) for name, folder in folders.items()} | ONE_THREAD
 
 
@@ -135,7 +136,7 @@ def wait_for_server(process: subprocess.Popen[bytes], runtime: Path, log: Path) 
         assert process.poll() is None, f"the server ended:\n{log.read_text()[-3000:]}"
         for found in runtime.glob("jpserver-*.json"):
             text = found.read_text()
-            if text.strip().endswith("}"):  # written whole
+            if text.strip().endswith("}"):  # the file is complete
                 information = json.loads(text)
                 return information["url"], information["token"]
         time.sleep(0.1)
@@ -145,14 +146,15 @@ def wait_for_server(process: subprocess.Popen[bytes], runtime: Path, log: Path) 
 
 
 @pytest.fixture
-def served(lab_server: LabServer) -> Path:
-    """A folder for this test's notebooks, which the server can open; it does not exist yet."""
+def notebook_folder(lab_server: LabServer) -> Path:
+    """The folder for this test's notebooks, inside the server's folder. It does not exist yet."""
     return lab_server.folder / f"test-{len(list(lab_server.folder.iterdir()))}"
 
 
 @pytest.fixture
 def open_notebook(chromium, lab_server: LabServer):
-    """open_notebook(path in `served`) -> Playwright page that shows it, with its kernel idle."""
+    """open_notebook(path in `notebook_folder`) -> the Playwright page that shows it, its kernel
+    idle."""
     context = chromium.new_context(viewport={"width": 1400, "height": 1000})
     context.set_default_timeout(1000 * START_LIMIT)
 
@@ -160,7 +162,7 @@ def open_notebook(chromium, lab_server: LabServer):
         page = context.new_page()
         page.goto(lab_server.address(notebook))
         page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
-        # Run All before a kernel is attached is dropped without a word (jupyterlab#8490).
+        # Before a kernel is attached, JupyterLab silently ignores Run All (jupyterlab#8490).
         idle = page.locator("#jp-main-statusbar").get_by_text(re.compile(r"\| Idle"))
         idle.first.wait_for()
         return page

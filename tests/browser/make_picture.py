@@ -1,6 +1,7 @@
-"""Takes the README's picture of the tour: `make picture`. No test; pytest lends the browser.
+"""Take the README's picture of the tour: `make picture`. Not a test; pytest provides the browser.
 
-Left the JupyterLab window at the section on effort, right two cells: the experts and the heads.
+On the left is the JupyterLab window at the section on effort; on the right are two cells, the
+experts and the attention heads.
 """
 
 import io
@@ -20,12 +21,12 @@ GAP = 24  # pixels between the parts
 pytestmark = pytest.mark.browser
 
 
-def test_take_the_picture(open_notebook, served: Path) -> None:
-    shutil.copytree(NOTEBOOKS, served)
-    page = open_notebook(served / "00_tour.ipynb")
+def test_take_the_picture(open_notebook, notebook_folder: Path) -> None:
+    shutil.copytree(NOTEBOOKS, notebook_folder)
+    page = open_notebook(notebook_folder / "00_tour.ipynb")
     run_all(page)
     page.get_by_role("heading", name=HEADING).evaluate("e => e.scrollIntoView(true)")
-    page.wait_for_timeout(3000)  # plotly draws what came into view
+    page.wait_for_timeout(3000)  # plotly draws a figure once it is visible
     window = Image.open(io.BytesIO(page.screenshot()))
     cells = []
     for code in CELLS:
@@ -33,11 +34,11 @@ def test_take_the_picture(open_notebook, served: Path) -> None:
         cell.scroll_into_view_if_needed()
         page.wait_for_timeout(3000)
         cells.append(Image.open(io.BytesIO(cell.screenshot())))
-    joined(window, stacked(cells)).quantize(COLORS).save(PICTURE, optimize=True)
+    place_side_by_side(window, stack(cells)).quantize(COLORS).save(PICTURE, optimize=True)
 
 
-def stacked(parts: list[Image.Image]) -> Image.Image:
-    """One below the other."""
+def stack(parts: list[Image.Image]) -> Image.Image:
+    """Place the parts below each other."""
     width = max(part.width for part in parts)
     whole = Image.new("RGB", (width, sum(part.height + GAP for part in parts)), "white")
     top = 0
@@ -47,8 +48,8 @@ def stacked(parts: list[Image.Image]) -> Image.Image:
     return whole
 
 
-def joined(left: Image.Image, right: Image.Image) -> Image.Image:
-    """Side by side, on white."""
+def place_side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
+    """Place two parts next to each other, on white."""
     whole = Image.new(
         "RGB", (left.width + GAP + right.width, max(left.height, right.height)), "white"
     )

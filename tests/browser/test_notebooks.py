@@ -1,7 +1,7 @@
-"""Every notebook, opened in JupyterLab and run from top to bottom as a person would.
+"""Open every notebook in JupyterLab and run it from top to bottom, as a person would.
 
-The notebooks are found in `notebooks/`. Outputs stored in one are removed from the copy that is
-run. A tiny notebook made here tests the checks themselves: that they see what goes wrong.
+The notebooks are those in `notebooks/`. They run as copies without stored outputs. A tiny notebook
+written here checks that these tests detect errors.
 """
 
 import json
@@ -19,7 +19,7 @@ RUN_LIMIT = 360_000  # milliseconds for a whole notebook
 FIGURE_LIMIT = 60_000
 BROKEN_WIDGET = "Error displaying widget|Failed to initialize model|Click to show javascript error"
 SHORTER = {"80_train.ipynb": ("steps=800", "steps=40")}
-"""What is replaced in the copy, so that it trains in seconds."""
+"""What is replaced in the copy, to train in seconds."""
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 pytestmark = pytest.mark.browser
@@ -49,9 +49,9 @@ def tiny_notebook(folder: Path) -> Path:
 
 
 def bare_copy(name: str, folder: Path) -> tuple[Path, int]:
-    """A copy to run, without outputs, and how many plotly figures the original stores.
+    """Write a copy without outputs, and count the plotly figures that the original stores.
 
-    It asserts nothing: what a notebook claims is for nbval, which runs all of it.
+    The copy has no assertions on outputs: nbval checks what a notebook claims.
     """
     shutil.copytree(NOTEBOOKS, folder, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     path = folder / name
@@ -69,7 +69,9 @@ def bare_copy(name: str, folder: Path) -> tuple[Path, int]:
 
 
 def run_all(page) -> None:
-    """Run > Run All Cells, then waits until every code cell has a number, or one wrote an error."""
+    """Choose Run > Run All Cells, then wait until every code cell has a number or one has
+    failed.
+    """
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.wait_for_function(
@@ -84,9 +86,9 @@ def run_all(page) -> None:
 
 
 def error_texts(page) -> list[str]:
-    """Tracebacks, whatever else went to stderr, and widgets that could not be shown.
+    """Tracebacks, anything else on stderr, and widgets that could not be shown.
 
-    JupyterLab takes a moment to find that it cannot show a widget, so this waits for all of them.
+    JupyterLab needs a moment to find that it cannot show a widget, so this waits for each of them.
     """
     page.wait_for_function(
         """() => ![...document.querySelectorAll('.jp-OutputArea-output')].some(
@@ -98,7 +100,7 @@ def error_texts(page) -> list[str]:
 
 
 def wait_for_figures(page, count: int) -> None:
-    """Until so many plotly figures are drawn at more than a line's height."""
+    """Wait until this many plotly figures are drawn, each taller than a line of text."""
     page.wait_for_function(
         """n => [...document.querySelectorAll('.jp-OutputArea .js-plotly-plot svg.main-svg')]
             .filter(svg => svg.getBoundingClientRect().height > 100)
@@ -109,10 +111,10 @@ def wait_for_figures(page, count: int) -> None:
     )
 
 
-def test_a_click_comes_back_from_the_kernel_and_errors_are_seen(
-    open_notebook, served: Path
+def test_a_click_reaches_the_kernel_and_errors_are_detected(
+    open_notebook, notebook_folder: Path
 ) -> None:
-    page = open_notebook(tiny_notebook(served))
+    page = open_notebook(tiny_notebook(notebook_folder))
     config = page.evaluate("JSON.parse(document.getElementById('jupyter-config-data').textContent)")
     assert config["disabledExtensions"] == ["@jupyterlab/apputils-extension:announcements"]
     run_all(page)
@@ -129,12 +131,14 @@ def test_a_click_comes_back_from_the_kernel_and_errors_are_seen(
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in NOTEBOOKS.glob("*.ipynb")))
-def test_run_all_shows_every_figure_and_no_error(name: str, open_notebook, served: Path) -> None:
-    path, figures = bare_copy(name, served)
+def test_run_all_shows_every_figure_and_no_error(
+    name: str, open_notebook, notebook_folder: Path
+) -> None:
+    path, figures = bare_copy(name, notebook_folder)
     cells = json.loads(path.read_text("utf-8"))["cells"]
     page = open_notebook(path)
     assert page.locator(".jp-CodeCell").count() == sum(c["cell_type"] == "code" for c in cells)
     run_all(page)
-    assert error_texts(page) == []  # before the wait for what an error kept from being drawn
+    assert error_texts(page) == []  # first: an error would make the wait for figures time out
     wait_for_figures(page, figures)
     assert error_texts(page) == []

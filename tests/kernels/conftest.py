@@ -1,7 +1,7 @@
-"""Kernels without a GPU run in Triton's interpreter, which has to be asked for before any import.
+"""Without a GPU, kernels run in Triton's interpreter, which must be enabled before any import.
 
-With a CUDA device the same tests run on it. The compile gate needs a process of its own: under the
-interpreter nothing compiles.
+With a CUDA device the same tests run on the device. The compile gate needs a separate process,
+because nothing compiles under the interpreter.
 """
 
 import os
@@ -22,21 +22,21 @@ def device() -> str:
 
 @pytest.fixture(scope="session")
 def rounding() -> dict[torch.dtype, float]:
-    """The relative error of one store. Devices round to the nearest bfloat16, the interpreter
-    cuts float32's lower half off."""
+    """The relative error of one store, by dtype. Devices round to the nearest bfloat16; the
+    interpreter truncates the lower half of the float32."""
     return {torch.float32: 2**-24, torch.bfloat16: 2**-8 if ON_DEVICE else 2**-7}
 
 
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> torch.Generator:
-    """Fresh numbers for each test, the same in every run of it."""
+    """A generator that starts from the same seed in each test."""
     seed = sum(request.node.name.encode())
     return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture
 def random_mxfp4(rng: torch.Generator) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    """`random_mxfp4(*rows, groups=g)`: blocks [rows groups 16] with any codes, and scales [rows
+    """`random_mxfp4(*rows, groups=g)`: blocks [rows groups 16] with random codes, and scales [rows
     groups] from `low` to `high` - 1."""
 
     def make(*rows: int, groups: int, low: int = 110, high: int = 140):
@@ -48,7 +48,7 @@ def random_mxfp4(rng: torch.Generator) -> Callable[..., tuple[torch.Tensor, torc
 
 @pytest.fixture
 def set_threads() -> Iterator[Callable[[int], None]]:
-    """torch.set_num_threads; after the test their number is what it was."""
+    """torch.set_num_threads, undone after the test."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)

@@ -1,4 +1,5 @@
-"""Backends: the same operations everywhere, chosen in one place, refused with a reason."""
+"""Backends: every backend has the same operations, is selected in one place, and is refused with a
+reason."""
 
 import inspect
 import subprocess
@@ -34,34 +35,34 @@ def test_every_backend_has_every_operation():
     assert all(modules.keys() == names for modules in backends.MODULES.values())
 
 
-def test_what_cannot_run_says_why():
+def test_a_backend_that_cannot_run_has_a_reason():
     with pytest.raises(backends.UnusableBackend, match=r"'triton' .* GPU, and the model is on cpu"):
-        backends.choose("triton", CPU)
+        backends.choose_backend("triton", CPU)
     with pytest.raises(backends.UnusableBackend, match=r"'cpu' .* the model is on cuda"):
-        backends.choose("cpu", torch.device("cuda"))
+        backends.choose_backend("cpu", torch.device("cuda"))
     with pytest.raises(backends.UnusableBackend, match="not 'fast'"):
-        backends.choose("fast", CPU)
+        backends.choose_backend("fast", CPU)
 
 
-def test_auto_takes_what_is_made_for_the_device(monkeypatch):
-    assert backends.choose("auto", CPU).name == "cpu"
-    assert backends.choose("auto", torch.device("cuda")).name == "triton"
+def test_auto_selects_the_backend_for_the_device(monkeypatch):
+    assert backends.choose_backend("auto", CPU).name == "cpu"
+    assert backends.choose_backend("auto", torch.device("cuda")).name == "triton"
     monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
-    assert backends.choose("auto", CPU).name == "reference"
+    assert backends.choose_backend("auto", CPU).name == "reference"
     with pytest.raises(backends.UnusableBackend, match="numba is not installed"):
-        backends.choose("cpu", CPU)
+        backends.choose_backend("cpu", CPU)
 
 
 @pytest.mark.parametrize("asked", ["auto", "cpu"])
 def test_kernels_that_cannot_be_imported_are_refused_in_one_sentence(asked, monkeypatch):
-    """`test_cpu_machine.py` has a module that really cannot be imported."""
+    """`test_cpu_machine.py` tests a module that really cannot be imported."""
 
-    def broken(name):
+    def fail_to_import(name):
         raise ImportError("Numba needs NumPy 2.3\nor less")
 
-    monkeypatch.setattr(backends, "import_module", broken)
+    monkeypatch.setattr(backends, "import_module", fail_to_import)
     with pytest.raises(backends.UnusableBackend) as refused:
-        backends.choose(asked, CPU)
+        backends.choose_backend(asked, CPU)
     sentence = str(refused.value)
     assert "'cpu' are installed but cannot be imported (Numba needs NumPy 2.3)" in sentence
     assert "\n" not in sentence

@@ -1,4 +1,5 @@
-"""The CPU bench times by turns, keeps quiet samples only, and its table has every row."""
+"""The CPU benchmark alternates its candidates, keeps undisturbed samples only, and prints every
+row."""
 
 import time
 from dataclasses import asdict
@@ -8,7 +9,7 @@ import pytest
 pytest.importorskip("numba", reason="numba is not installed")
 
 from oss_kernels.bench import cpu, cpu_work
-from oss_kernels.bench.cpu_work import Timed
+from oss_kernels.bench.cpu_work import TimedWork
 from oss_kernels.bench.quiet import Busy
 from oss_kernels.cases import Make, nbytes
 from oss_kernels.shapes import Shapes
@@ -16,11 +17,12 @@ from oss_kernels.shapes import Shapes
 READING, OURS = "reading memory", "ours"
 
 
-def test_others_had_what_all_had_without_this_process():
+def test_others_is_the_total_without_this_process():
     before, now = Busy(everyone=10.0, own=1.0), Busy(everyone=10.5, own=1.3)
     assert now.others_since(before, 2.0) == pytest.approx(0.1)
     assert before.others_since(before, 2.0) == 0
-    assert Busy(10.0, 1.5).others_since(before, 2.0) == 0  # ticks are coarse, nobody had less
+    # Ticks are coarse, so the difference may be negative. The share is not.
+    assert Busy(10.0, 1.5).others_since(before, 2.0) == 0
 
 
 def test_this_process_is_counted_in_both():
@@ -46,7 +48,7 @@ def test_bytes_and_flops_are_counted_from_the_weights(tokens, monkeypatch):
 
 
 @pytest.mark.parametrize("tokens", [1, 3])
-def test_experts_count_the_weights_of_those_in_use(tokens, monkeypatch):
+def test_experts_count_the_weights_of_the_chosen_ones(tokens, monkeypatch):
     sizes = Shapes("small", layers=1, experts=8, slots=2, hidden=64, width=32)
     monkeypatch.setattr(cpu_work, "SIZE", sizes)
     made = []
@@ -65,24 +67,26 @@ def test_experts_count_the_weights_of_those_in_use(tokens, monkeypatch):
 
 @pytest.fixture
 def bench(monkeypatch):
-    """`bench(others)`: rows of two things, with the shares that others had, sample by sample."""
+    """`bench(others)`: rows of two candidates; `others` are the CPU shares of other processes per
+    sample."""
 
     def run(others, wanted=2):
         calls, shares = [], iter(others)
         monkeypatch.setattr(cpu, "SAMPLE", 0)
         monkeypatch.setattr(Busy, "others_since", lambda *_: next(shares))
         things = [
-            Timed(
+            TimedWork(
                 name, size, flops, [lambda name=name, n=n: calls.append((name, n)) for n in (0, 1)]
             )
             for name, size, flops in ((READING, 1000, 0), (OURS, 500, 8))
         ]
-        return cpu.measure(things[0], things[1:], wanted), calls[4:]  # without the first of each
+        rows = cpu.measure_all(things[0], things[1:], wanted)
+        return rows, calls[4:]  # without the first sample of each
 
     return run
 
 
-def test_things_and_their_copies_take_turns(bench):
+def test_candidates_and_their_copies_take_turns(bench):
     rows, calls = bench([0.0] * 4)
     assert calls == [(READING, 0), (OURS, 0), (READING, 1), (OURS, 1)]
     assert [(row.name, row.samples, row.discarded) for row in rows] == [
@@ -97,7 +101,7 @@ def test_things_and_their_copies_take_turns(bench):
     assert ours.gigaflops == pytest.approx(8 / ours.microseconds / 1000)
 
 
-def test_a_disturbed_sample_is_thrown_away_and_made_again(bench):
+def test_a_disturbed_sample_is_discarded_and_repeated(bench):
     rows, _ = bench([0.0, 0.5, 0.0, 0.0, 0.09, 0.0])
     assert [(row.samples, row.discarded) for row in rows] == [(2, 0), (2, 2)]
 
@@ -108,10 +112,10 @@ def test_without_a_quiet_sample_there_is_no_row(bench):
     assert bench([1.0] * 12)[0] == []
 
 
-def test_the_table_has_a_line_for_each(bench):
+def test_the_table_has_a_line_for_each_candidate(bench):
     rows, _ = bench([0.0] * 4)
     reading, *others = map(asdict, rows)
-    lines = cpu.table({"reading": reading, "rows": others}).splitlines()
+    lines = cpu.format_table({"reading": reading, "rows": others}).splitlines()
     assert len(lines) == 4
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith(f"| {READING} |")

@@ -1,4 +1,4 @@
-"""What the kernels' commands say, in a sentence, where they cannot do what they are asked to."""
+"""The kernels' commands print one sentence when they cannot do what the user requests."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from oss_kernels.bench import __main__ as bench
 
 
 def run(code: str) -> subprocess.CompletedProcess:
-    """In a process of its own."""
+    """Run a command in a separate process."""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
@@ -23,7 +23,7 @@ def test_the_gate_names_a_missing_package():
 
 
 def test_the_bench_names_a_missing_package(monkeypatch):
-    """Its status and its one line are in `test_cpu_machine.py`."""
+    """Its exit status and its one line are tested in `test_cpu_machine.py`."""
     monkeypatch.setattr(bench, "find_spec", lambda name: None)
     monkeypatch.setattr(sys, "argv", ["bench", "--cpu"])
     with pytest.raises(SystemExit, match=r"^oss_kernels\.bench: numba is not installed"):
@@ -32,13 +32,15 @@ def test_the_bench_names_a_missing_package(monkeypatch):
 
 @pytest.mark.parametrize("option", ["--threads", "--samples"])
 @pytest.mark.parametrize("number", ["0", "-1", "x"])
-def test_counts_are_whole_numbers_of_one_or_more(monkeypatch, capsys, option, number):
-    monkeypatch.setattr(bench, "find_spec", lambda name: None)  # a number let through ends there
+def test_counts_are_positive_integers(monkeypatch, capsys, option, number):
+    # A number that is accepted ends the command here.
+    monkeypatch.setattr(bench, "find_spec", lambda name: None)
     monkeypatch.setattr(sys, "argv", ["bench", "--cpu", f"{option}={number}"])
     with pytest.raises(SystemExit) as ended:
         bench.main()
     assert ended.value.code == 2
-    assert f"{option}: '{number}' is no whole number of 1 or more" in capsys.readouterr().err
+    expected = f"{option}: expected a whole number of 1 or more, got '{number}'"
+    assert expected in capsys.readouterr().err
 
 
 def test_the_cpus_bench_needs_no_triton():

@@ -5,7 +5,7 @@ import torch
 from oss_kernels.attention import cpu, reference
 
 
-def made(rng, batch, heads, kv_heads, seq, keys, head_dim, dtype=torch.float32):
+def make_inputs(rng, batch, heads, kv_heads, seq, keys, head_dim, dtype=torch.float32):
     held = (batch, kv_heads, keys, head_dim)
     shapes = ((batch, heads, seq, head_dim), held, held, (heads,))
     return [torch.randn(*shape, generator=rng).to(dtype) for shape in shapes]
@@ -25,7 +25,7 @@ def assert_same(given, atol, **options):
 def test_blocks_and_windows(rng, monkeypatch, block, window, seq):
     monkeypatch.setattr(cpu, "SCORES", block)
     for keys in (seq, seq + 127, 300):
-        assert_same(made(rng, 1, 4, 2, seq, keys, 16), 1e-5, window=window)
+        assert_same(make_inputs(rng, 1, 4, 2, seq, keys, 16), 1e-5, window=window)
 
 
 @pytest.mark.parametrize("block", [2**18, 2**9])
@@ -34,11 +34,11 @@ def test_blocks_and_windows(rng, monkeypatch, block, window, seq):
 def test_padding(rng, monkeypatch, block, window, seq):
     monkeypatch.setattr(cpu, "SCORES", block)
     padding = torch.tensor([0, 7, 40])
-    assert_same(made(rng, 3, 8, 2, seq, 40, 16), 1e-5, window=window, padding=padding)
+    assert_same(make_inputs(rng, 3, 8, 2, seq, 40, 16), 1e-5, window=window, padding=padding)
 
 
-def test_no_sink_and_nothing_to_see(rng):
-    q, k, v, sinks = made(rng, 2, 4, 1, 3, 5, 16)
+def test_no_sink_and_no_visible_key(rng):
+    q, k, v, sinks = make_inputs(rng, 2, 4, 1, 3, 5, 16)
     sinks[1] = -torch.inf
     padding = torch.tensor([5, 0])
     assert_same((q, k, v, sinks), 1e-5, padding=padding)
@@ -48,17 +48,17 @@ def test_no_sink_and_nothing_to_see(rng):
 
 
 @pytest.mark.parametrize(("batch", "seq", "keys"), [(0, 3, 5), (1, 0, 5), (1, 0, 0)])
-def test_nothing_at_all(rng, batch, seq, keys):
-    z, lse = cpu.attention(*made(rng, batch, 4, 1, seq, keys, 16))
+def test_empty_inputs(rng, batch, seq, keys):
+    z, lse = cpu.attention(*make_inputs(rng, batch, 4, 1, seq, keys, 16))
     assert (z.shape, lse.shape) == ((batch, 4, seq, 16), (batch, 4, seq))
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-12), (torch.bfloat16, 1e-2)])
 def test_other_types(rng, dtype, atol):
-    assert_same(made(rng, 1, 8, 1, 70, 90, 64, dtype), atol, window=20)
+    assert_same(make_inputs(rng, 1, 8, 1, 70, 90, 64, dtype), atol, window=20)
 
 
 def test_views_and_large_logits(rng):
-    q, k, v, sinks = made(rng, 2, 4, 2, 9, 20, 32)
+    q, k, v, sinks = make_inputs(rng, 2, 4, 2, 9, 20, 32)
     assert_same((q.transpose(0, 1)[:2].transpose(0, 1)[:, :2], k, v, sinks[:2]), 1e-5)
     assert_same((100 * q, 10 * k, v, 50 * sinks), 2e-3)

@@ -1,7 +1,8 @@
 """The CPU's experts against float64.
 
-A kernel is compiled for each path and type of activations, in many seconds. So a path has one type
-here, the one with which other tests take it, and the other in the slow tests.
+numba compiles a kernel for each path and each dtype of activations, which takes many seconds. So
+each path is tested here with one dtype, the one that other tests use with it, and with the other
+dtype in the slow tests.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ EXPERTS, HIDDEN, WIDTH, SLOTS = 8, 160, 192, 3
 
 @pytest.fixture
 def layer(rng, random_mxfp4: Callable[..., tuple[torch.Tensor, torch.Tensor]]):
-    """`layer(dtype)`: the weights of one."""
+    """`layer(dtype)`: the weights of one layer."""
 
     def make(dtype, hidden=HIDDEN, width=WIDTH):
         return ExpertWeights(
@@ -35,23 +36,24 @@ def layer(rng, random_mxfp4: Callable[..., tuple[torch.Tensor, torch.Tensor]]):
     return make
 
 
-def routed(rng, tokens, dtype, hidden=HIDDEN):
+def make_inputs(rng, tokens, dtype, hidden=HIDDEN):
     ids = [torch.randperm(EXPERTS, generator=rng)[:SLOTS] for _ in range(tokens)]
     weights = torch.randn(tokens, SLOTS, generator=rng).softmax(-1)
     x = torch.randn(tokens, hidden, generator=rng).to(dtype)
     return x, torch.stack(ids).int(), weights
 
 
-def exact(x, ids, weights, experts):
+def compute_in_float64(x, ids, weights, experts):
     return reference.expert_mlp(x.double(), ids, weights.double(), experts, **CONSTANTS)
 
 
-# What lies between the products is a bfloat16 where x is.
+# Values between the two products are bfloat16 if x is.
 CHAIN = {torch.float32: 2e-6, torch.bfloat16: 2**-9}
 
 
 def check(got, want, dtype, chain):
-    """One store, and `chain` of the largest number for the two products before it."""
+    """Within one store's rounding plus `chain` of the largest number, for the two products before
+    it."""
     store = 2**-8 if dtype == torch.bfloat16 else 2**-24
     assert got.dtype == dtype
     assert ((got.double() - want).abs() <= store * want.abs() + chain * want.abs().max()).all()
@@ -61,8 +63,13 @@ def check(got, want, dtype, chain):
 @pytest.mark.parametrize("tokens", [1, 2, 3, 8, 50])
 def test_a_few_tokens(rng, layer, dtype, tokens):
     experts = layer(dtype)
-    given = routed(rng, tokens, dtype)
-    check(cpu.expert_mlp(*given, experts, **CONSTANTS), exact(*given, experts), dtype, CHAIN[dtype])
+    given = make_inputs(rng, tokens, dtype)
+    check(
+        cpu.expert_mlp(*given, experts, **CONSTANTS),
+        compute_in_float64(*given, experts),
+        dtype,
+        CHAIN[dtype],
+    )
 
 
 QUICK = {
@@ -77,50 +84,60 @@ QUICK = {
     ("path", "dtype"),
     [
         pytest.param(path, dtype, marks=[pytest.mark.slow] * (dtype != QUICK[path]))
-        for path in machine.paths()
+        for path in machine.list_paths()
         for dtype in CHAIN
-        if machine.takes(path, dtype)
+        if machine.accepts(path, dtype)
     ],
 )
 def test_every_path(rng, layer, path, dtype):
     experts = layer(dtype)
-    given = routed(rng, 6, dtype)
-    got = cpu.in_one_call(*given, experts, **CONSTANTS, path=path)
-    check(got, exact(*given, experts), dtype, CHAIN[dtype])
+    given = make_inputs(rng, 6, dtype)
+    got = cpu.compute_in_one_call(*given, experts, **CONSTANTS, path=path)
+    check(got, compute_in_float64(*given, experts), dtype, CHAIN[dtype])
 
 
-def test_nothing_that_a_kernel_reads_was_freed(rng, layer):
-    """numba frees an array after its last use by name; an address is no name. Many calls, because
-    freed memory often still holds what it held."""
+def test_a_kernel_never_reads_freed_memory(rng, layer):
+    """numba frees an array after the last use of its name, and an address does not count as a use.
+    Makes many calls, because freed memory often keeps its contents for a while."""
     experts = layer(torch.float32)
     for call in range(100):
-        given = routed(rng, call % 8 + 1, torch.float32)
+        given = make_inputs(rng, call % 8 + 1, torch.float32)
         got = cpu.expert_mlp(*given, experts, **CONSTANTS)
-        check(got, exact(*given, experts), torch.float32, 2e-6)
+        check(got, compute_in_float64(*given, experts), torch.float32, 2e-6)
 
 
 @pytest.mark.parametrize(("dtype", "chain"), [(torch.float32, 2e-6), (torch.bfloat16, 2**-7)])
 def test_many_tokens(rng, layer, dtype, chain):
     experts = layer(dtype)
-    given = routed(rng, 100, dtype)
-    check(cpu.expert_mlp(*given, experts, **CONSTANTS), exact(*given, experts), dtype, chain)
+    given = make_inputs(rng, 100, dtype)
+    check(
+        cpu.expert_mlp(*given, experts, **CONSTANTS),
+        compute_in_float64(*given, experts),
+        dtype,
+        chain,
+    )
 
 
-def test_sizes_of_nano(rng, layer):
+def test_the_sizes_of_nano(rng, layer):
     experts = layer(torch.float32, 96, 96)
-    given = routed(rng, 1, torch.float32, 96)
-    check(cpu.expert_mlp(*given, experts, **CONSTANTS), exact(*given, experts), torch.float32, 2e-6)
+    given = make_inputs(rng, 1, torch.float32, 96)
+    check(
+        cpu.expert_mlp(*given, experts, **CONSTANTS),
+        compute_in_float64(*given, experts),
+        torch.float32,
+        2e-6,
+    )
 
 
 def test_no_token(rng, layer):
     experts = layer(torch.float32)
-    x, ids, weights = routed(rng, 1, torch.float32)
+    x, ids, weights = make_inputs(rng, 1, torch.float32)
     assert cpu.expert_mlp(x[:0], ids[:0], weights[:0], experts, **CONSTANTS).shape == (0, HIDDEN)
 
 
 def test_bits_depend_on_neither_threads_nor_other_tokens(rng, layer, set_threads):
     experts = layer(torch.bfloat16)
-    given = x, ids, weights = routed(rng, 3, torch.bfloat16)
+    given = x, ids, weights = make_inputs(rng, 3, torch.bfloat16)
     got = []
     for threads in (1, 2):
         set_threads(threads)
@@ -135,7 +152,7 @@ def test_bits_depend_on_neither_threads_nor_other_tokens(rng, layer, set_threads
 
 def test_a_nan_in_a_token_stays_in_it(rng, layer):
     experts = layer(torch.float32)
-    x, ids, weights = routed(rng, 2, torch.float32)
+    x, ids, weights = make_inputs(rng, 2, torch.float32)
     x[0, 5] = float("nan")
     got = cpu.expert_mlp(x, ids, weights, experts, **CONSTANTS)
     assert got[0].isnan().all()

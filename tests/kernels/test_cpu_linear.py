@@ -1,4 +1,4 @@
-"""The CPU's bfloat16 rows against float64."""
+"""The CPU's bfloat16 linear layer against float64."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from oss_kernels.linear import cpu
     [(1, 5, 64), (1, 33, 96), (3, 17, 100), (4, 8, 2880), (5, 8, 2880), (2, 5, 40), (0, 5, 64)],
 )
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_linear_is_the_definition(rng, tokens, rows, columns, dtype):
+def test_linear_computes_the_definition(rng, tokens, rows, columns, dtype):
     x, weight, bias, residual = (
         torch.randn(*shape, generator=rng).to(dtype)
         for shape in ((tokens, columns), (rows, columns), (rows,), (tokens, rows))
@@ -53,7 +53,7 @@ def test_numbers_round_to_the_nearest_even_bfloat16(rng):
     assert torch.equal(cpu.linear(x, weight, None)[0], want)
 
 
-def test_infinities_and_nans_stay(rng):
+def test_infinities_and_nans_are_preserved(rng):
     x = torch.randn(1, 64, generator=rng).bfloat16()
     weight = torch.randn(3, 64, generator=rng).bfloat16()
     bias = torch.tensor([float("inf"), float("nan"), 0.0]).bfloat16()
@@ -63,9 +63,9 @@ def test_infinities_and_nans_stay(rng):
     assert got[2].isfinite()
 
 
-def test_an_infinite_weight_is_infinite_or_in_the_last_step_nan():
+def test_an_infinite_weight_gives_infinity_or_in_the_last_step_nan():
     x, weight = torch.ones(1, 100).bfloat16(), torch.ones(2, 100).bfloat16()
-    weight[0, 3] = weight[1, 50] = float("inf")  # column 50 is of the first and of the last step
+    weight[0, 3] = weight[1, 50] = float("inf")  # the first and the last step both read column 50
     got = cpu.linear(x, weight, None)[0]
     assert got[0].isposinf()
     assert got[1].isnan()

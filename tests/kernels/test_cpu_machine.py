@@ -1,4 +1,6 @@
-"""OSS_KERNELS_CPU names the fastest path that the CPU's kernels take, in the whole library."""
+"""OSS_KERNELS_CPU names the fastest path that the CPU's kernels may use, everywhere in the
+library.
+"""
 
 import os
 import subprocess
@@ -17,9 +19,10 @@ EVERYTHING = frozenset[str]().union(*machine.NEEDS.values())
 
 
 @pytest.fixture
-def forced(monkeypatch):
-    """`forced(path, has)`: as if imported under OSS_KERNELS_CPU=path, on a CPU that has these."""
-    cached = (machine.features, machine.paths, e2m1_layouts.path_for)
+def force_path(monkeypatch):
+    """`force_path(path, has)`: as if imported under OSS_KERNELS_CPU=path on a CPU with the features
+    `has`."""
+    cached = (machine.list_features, machine.list_paths, e2m1_layouts.choose_path)
 
     def force(path: str, has: frozenset[str]) -> None:
         monkeypatch.setattr(machine.llvm, "get_host_cpu_features", lambda: dict.fromkeys(has, True))
@@ -34,11 +37,11 @@ def forced(monkeypatch):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_path_hides_the_faster_ones_and_what_only_they_need(forced, monkeypatch, path):
-    forced(path, EVERYTHING | {"amx-bf16", "avx512vl"})
-    assert list(machine.paths()) == PATHS[PATHS.index(path) :]
-    assert e2m1_layouts.path_for(torch.bfloat16, 90) == path
-    assert machine.multiplies_bfloat16() == (path == "avx512_bf16")
+def test_a_path_hides_faster_paths_and_the_features_only_they_need(force_path, monkeypatch, path):
+    force_path(path, EVERYTHING | {"amx-bf16", "avx512vl"})
+    assert list(machine.list_paths()) == PATHS[PATHS.index(path) :]
+    assert e2m1_layouts.choose_path(torch.bfloat16, 90) == path
+    assert machine.has_fast_bfloat16() == (path == "avx512_bf16")
     ways = []
     for way in ("dequantize_by_group", "dequantize_by_number"):
         monkeypatch.setattr(dequantize, way, lambda way=way: lambda *_: ways.append(way))
@@ -48,27 +51,27 @@ def test_a_path_hides_the_faster_ones_and_what_only_they_need(forced, monkeypatc
     assert ways == [f"dequantize_by_{'group' if path.startswith('avx512') else 'number'}"]
 
 
-def test_without_the_variable_everything_is_taken(forced):
-    forced("", EVERYTHING | {"amx-bf16"})
-    assert list(machine.paths()) == PATHS
-    assert "amx-bf16" in machine.features()
+def test_without_the_variable_every_path_is_used(force_path):
+    force_path("", EVERYTHING | {"amx-bf16"})
+    assert list(machine.list_paths()) == PATHS
+    assert "amx-bf16" in machine.list_features()
 
 
 @pytest.mark.parametrize("path", ["avx512", "fast"])
-def test_a_path_that_is_not_here_is_refused(forced, path):
-    forced(path, machine.NEEDS["avx2"])
+def test_an_unavailable_path_is_refused(force_path, path):
+    force_path(path, machine.NEEDS["avx2"])
     with pytest.raises(ImportError) as refused:
-        machine.features()
+        machine.list_features()
     said = f"OSS_KERNELS_CPU is '{path}'; on this machine it must be avx2 or plain"
     assert str(refused.value) == said
 
 
-def test_the_library_and_the_bench_refuse_it_in_a_sentence():
+def test_the_library_and_the_bench_refuse_it_in_one_sentence():
     code = (
         "import runpy, sys, torch\n"
         "from oss_kernels import backends\n"
         "try:\n"
-        "    backends.choose('auto', torch.device('cpu'))\n"
+        "    backends.choose_backend('auto', torch.device('cpu'))\n"
         "except backends.UnusableBackend as error:\n"
         "    print(error)\n"
         "sys.argv = ['bench', '--cpu']\n"
@@ -76,7 +79,7 @@ def test_the_library_and_the_bench_refuse_it_in_a_sentence():
     )
     environment = os.environ | {machine.VARIABLE: "fast"}
     command = [sys.executable, "-c", code]
-    # A bench that is not refused would take minutes.
+    # If the benchmark were not refused, it would take minutes.
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
     assert (done.returncode, done.stderr.count("\n"), done.stdout.count("\n")) == (1, 1, 1)
     said = "OSS_KERNELS_CPU is 'fast'; on this machine it must be "

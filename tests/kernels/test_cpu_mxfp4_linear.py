@@ -1,7 +1,8 @@
-"""The CPU's MXFP4 products against float64, in every path that this machine has.
+"""The CPU's MXFP4 products against float64, on every path that this machine supports.
 
-A kernel is compiled for each path, type of activations, and bias or None, in seconds. So a path has
-one type here and the other in the slow tests, and every test but one has a bias.
+numba compiles a kernel for each path, each dtype of activations, and with or without a bias, which
+takes seconds. So each path is tested here with one dtype and with the other in the slow tests. All
+tests but one use a bias.
 """
 
 import pytest
@@ -16,7 +17,10 @@ from oss_kernels.cpu.dequantize import dequantize_by_group, dequantize_by_number
 from oss_kernels.cpu.numbers import as_numpy
 from oss_kernels.mxfp4_linear import cpu
 
-ROUNDING = {torch.float32: 2**-24, torch.bfloat16: 2**-8}  # of a store: half a unit
+ROUNDING = {
+    torch.float32: 2**-24,
+    torch.bfloat16: 2**-8,
+}  # of one store: half a unit in the last place
 QUICK = {
     "avx512_bf16": torch.bfloat16,
     "avx512": torch.float32,
@@ -25,14 +29,14 @@ QUICK = {
 }
 PAIRS = [
     pytest.param(path, dtype, marks=[pytest.mark.slow] * (dtype != QUICK[path]))
-    for path in machine.paths()
+    for path in machine.list_paths()
     for dtype in ROUNDING
-    if machine.takes(path, dtype)
+    if machine.accepts(path, dtype)
 ]
 
 
 def check(got, x, blocks, scales, bias, dtype, sums=1e-6):
-    """Within one store's rounding, and `sums` of the sum of the magnitudes that were added."""
+    """Within one store's rounding plus `sums` of the sum of the magnitudes that were added."""
     numbers = exact_numbers(blocks, scales, torch.float64)
     want, size = x.double() @ numbers.T, x.double().abs() @ numbers.abs().T
     want, size = want + bias.double(), size + bias.double().abs()
@@ -43,22 +47,22 @@ def check(got, x, blocks, scales, bias, dtype, sums=1e-6):
 
 @pytest.mark.parametrize("groups", [2, 3, 4, 5, 7, 9, 90])
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
-def test_rows_are_the_definition(rng, random_mxfp4, path, dtype, groups):
-    groups = max(groups, cpu.LAYOUTS[path].groups)  # a row has a chunk at least
+def test_rows_follow_the_definition(rng, random_mxfp4, path, dtype, groups):
+    groups = max(groups, cpu.LAYOUTS[path].groups)  # a row has at least one chunk
     blocks, scales = random_mxfp4(13, groups=groups)
     bias = torch.randn(13, generator=rng).to(dtype)
     for tokens in (1, 2, 9):
         x = torch.randn(tokens, 32 * groups, generator=rng).to(dtype)
-        got = cpu.by_rows(x, blocks, scales, bias, path)
+        got = cpu.multiply_by_rows(x, blocks, scales, bias, path)
         check(got, x, blocks, scales, bias, dtype)
 
 
-def test_no_bias_is_a_bias_of_zero(rng, random_mxfp4):
+def test_no_bias_equals_a_bias_of_zero(rng, random_mxfp4):
     blocks, scales = random_mxfp4(13, groups=5)
     x = torch.randn(2, 160, generator=rng).bfloat16()
-    path = machine.paths()[0]
-    with_zero = cpu.by_rows(x, blocks, scales, torch.zeros(13).bfloat16(), path)
-    assert torch.equal(cpu.by_rows(x, blocks, scales, None, path), with_zero)
+    path = machine.list_paths()[0]
+    with_zero = cpu.multiply_by_rows(x, blocks, scales, torch.zeros(13).bfloat16(), path)
+    assert torch.equal(cpu.multiply_by_rows(x, blocks, scales, None, path), with_zero)
 
 
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
@@ -70,34 +74,36 @@ def test_every_code_at_every_place_and_every_scale(rng, random_mxfp4, path, dtyp
     scales = torch.tensor([0, 1, 2, 126, 127, 128, 251, 252]).to(torch.uint8)[
         torch.randint(0, 8, (16, groups), generator=rng)
     ]
-    got = cpu.by_rows(x, blocks, scales, torch.zeros(16, dtype=dtype), path)
+    got = cpu.multiply_by_rows(x, blocks, scales, torch.zeros(16, dtype=dtype), path)
     want = exact_numbers(blocks, scales, torch.float64).T
     assert torch.equal(got.double(), want)
 
 
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
-def test_the_largest_scale_and_the_one_that_is_no_number(rng, random_mxfp4, path, dtype):
+def test_the_largest_scale_and_the_nan_scale(rng, random_mxfp4, path, dtype):
     blocks, scales = random_mxfp4(4, groups=6)
     scales[1], scales[2, 3], scales[3, 5] = 254, 255, 255
     x, bias = (torch.randn(2, 192, generator=rng) * 1e-4).to(dtype), torch.zeros(4, dtype=dtype)
-    got = cpu.by_rows(x, blocks, scales, bias, path)
+    got = cpu.multiply_by_rows(x, blocks, scales, bias, path)
     assert got[:, 2:].isnan().all()
     check(got[:, :2], x, blocks[:2], scales[:2], bias[:2], dtype)
     # Zeros do not hide it.
-    assert cpu.by_rows(torch.zeros_like(x), blocks, scales, bias, path)[:, 2:].isnan().all()
+    assert (
+        cpu.multiply_by_rows(torch.zeros_like(x), blocks, scales, bias, path)[:, 2:].isnan().all()
+    )
 
 
 @pytest.mark.parametrize("place", [0, 1, -1])
 @pytest.mark.parametrize("groups", [16, 17, 90])
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
-def test_a_special_scale_is_seen_wherever_it_is(rng, random_mxfp4, path, dtype, groups, place):
-    """Rows from 16 groups on are looked through, 16 scales at a time, and take a shorter way."""
+def test_a_special_scale_is_found_anywhere(rng, random_mxfp4, path, dtype, groups, place):
+    """Rows of 16 groups or more are scanned, 16 scales at a time, and may take a faster path."""
     blocks, scales = random_mxfp4(3, groups=groups, low=1, high=9)
     scales[0, place], scales[1, place] = 255, 0
     blocks[1, place] = 0x77  # 6, times 2^-127
     x = torch.zeros(1, 32 * groups, dtype=dtype)
     x.view(groups, 32)[place] = 2.0**100
-    got = cpu.by_rows(x, blocks, scales, torch.zeros(3, dtype=dtype), path)
+    got = cpu.multiply_by_rows(x, blocks, scales, torch.zeros(3, dtype=dtype), path)
     assert got[0, 0].isnan()
     assert got[0, 1] == 6 * 32 * 2.0**-27
     assert got[0, 2].isfinite()
@@ -109,25 +115,26 @@ def test_any_size_of_activations(rng, random_mxfp4, path, dtype):
     bias = torch.zeros(8, dtype=dtype)
     for size in (1e-30, 1e-6, 1e6, 1e30):
         x = (torch.randn(1, 160, generator=rng) * size).to(dtype)
-        check(cpu.by_rows(x, blocks, scales, bias, path), x, blocks, scales, bias, dtype)
+        check(cpu.multiply_by_rows(x, blocks, scales, bias, path), x, blocks, scales, bias, dtype)
 
 
 @pytest.mark.parametrize(("path", "dtype"), PAIRS)
 def test_the_readmes_bounds_on_activations_and_weights(path, dtype):
-    """README.md, last lines: the largest below 2^122, and below 2^-126 for AVX-512 BF16."""
+    """The end of `mxfp4_linear/README.md`: activations must be below 2^122, and AVX-512 BF16 treats
+    subnormals, below 2^-126, as zero."""
     blocks = torch.full((1, 8, 16), 0x77, dtype=torch.uint8)  # 6, everywhere
     ones = torch.full((1, 8), 1, dtype=torch.uint8)
     x, bias = torch.full((1, 256), 255 * 2.0**114).to(dtype), torch.zeros(1, dtype=dtype)
-    check(cpu.by_rows(x, blocks, ones, bias, path), x, blocks, ones, bias, dtype)
-    assert cpu.by_rows(4 * x, blocks, ones, bias, path).isinf().all()
+    check(cpu.multiply_by_rows(x, blocks, ones, bias, path), x, blocks, ones, bias, dtype)
+    assert cpu.multiply_by_rows(4 * x, blocks, ones, bias, path).isinf().all()
 
     largest = torch.full((1, 8), 253, dtype=torch.uint8)
     small = torch.full_like(x, 2.0**-20)
-    assert cpu.by_rows(small, blocks, largest, bias, path).isfinite().all()
+    assert cpu.multiply_by_rows(small, blocks, largest, bias, path).isfinite().all()
     assert reference.mxfp4_linear(small, blocks, largest, bias).isinf().all()
 
     subnormal = torch.full_like(x, 2.0**-130)
-    got = cpu.by_rows(subnormal, blocks, largest - 2, bias, path)
+    got = cpu.multiply_by_rows(subnormal, blocks, largest - 2, bias, path)
     assert got[0, 0] == (0 if path == "avx512_bf16" else 256 * 6 * 2.0**-6)
 
 
@@ -154,10 +161,12 @@ def test_bits_depend_on_neither_threads_nor_other_tokens(
     got = []
     for threads in (1, 2):
         set_threads(threads)
-        got.append(cpu.by_rows(x, blocks, scales, bias, path))
+        got.append(cpu.multiply_by_rows(x, blocks, scales, bias, path))
         assert torch.get_num_threads() == threads
     assert torch.equal(got[0], got[1])
-    alone = torch.cat([cpu.by_rows(token[None], blocks, scales, bias, path) for token in x])
+    alone = torch.cat(
+        [cpu.multiply_by_rows(token[None], blocks, scales, bias, path) for token in x]
+    )
     assert torch.equal(got[0], alone)
 
 
@@ -165,7 +174,7 @@ def test_bits_depend_on_neither_threads_nor_other_tokens(
 @pytest.mark.parametrize(
     ("tokens", "rows", "groups"), [(1, 5, 1), (0, 5, 4), (32, 33, 5), (33, 33, 5), (40, 700, 5)]
 )
-def test_the_public_function_is_the_reference(rng, random_mxfp4, dtype, tokens, rows, groups):
+def test_the_public_function_equals_the_reference(rng, random_mxfp4, dtype, tokens, rows, groups):
     blocks, scales = random_mxfp4(rows, groups=groups)
     x = torch.randn(tokens, 32 * groups, generator=rng).to(dtype)
     bias = torch.randn(rows, generator=rng).to(dtype)
@@ -175,7 +184,7 @@ def test_the_public_function_is_the_reference(rng, random_mxfp4, dtype, tokens, 
 
 
 WAYS = [(dequantize_by_number, dtype) for dtype in ROUNDING]
-if "avx512" in machine.paths():
+if "avx512" in machine.list_paths():
     WAYS.append((dequantize_by_group, torch.bfloat16))
 
 
@@ -194,10 +203,10 @@ def test_dequantized_numbers_are_the_references_bit_for_bit(way, dtype):
     assert (out[256] == 7).all()
 
 
-def test_a_wrong_order_of_activations_would_be_seen(rng, random_mxfp4):
+def test_a_wrong_order_of_activations_would_be_detected(rng, random_mxfp4):
     blocks, scales = random_mxfp4(13, groups=6)
     x, bias = torch.randn(1, 192, generator=rng).bfloat16(), torch.zeros(13).bfloat16()
     swapped = x.view(-1, 2).flip(-1).reshape(1, -1)
-    got = cpu.by_rows(swapped, blocks, scales, bias, "plain")
+    got = cpu.multiply_by_rows(swapped, blocks, scales, bias, "plain")
     with pytest.raises(AssertionError):
         check(got, x, blocks, scales, bias, torch.bfloat16)

@@ -1,4 +1,4 @@
-"""Compiled code is kept on disk, and is used again only while the sources are the same."""
+"""Compiled code is cached on disk and reused only while the sources are unchanged."""
 
 import shutil
 from importlib import util
@@ -11,8 +11,8 @@ pytest.importorskip("numba", reason="numba is not installed")
 from oss_kernels.cpu import sources
 
 
-def fingerprint(folder: Path) -> str:
-    """Of the files in a folder, by a copy of `sources` there."""
+def fingerprint_of(folder: Path) -> str:
+    """The fingerprint of the files in a folder, from a copy of `sources` in it."""
     spec = util.spec_from_file_location("copied_sources", folder / "sources.py")
     assert spec is not None
     assert spec.loader is not None
@@ -25,9 +25,9 @@ def test_the_fingerprint_changes_with_every_file(tmp_path):
     folder = tmp_path / "cpu"
     here = Path(sources.__file__).parent
     shutil.copytree(here, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    seen = {fingerprint(folder)}
+    seen = {fingerprint_of(folder)}
     assert seen == {sources.fingerprint()}
     for file in sorted(folder.glob("*.py")):
         file.write_text(file.read_text() + "\n")
-        seen.add(fingerprint(folder))
+        seen.add(fingerprint_of(folder))
     assert len(seen) == 1 + len(list(folder.glob("*.py")))

@@ -1,4 +1,4 @@
-"""A token's chosen experts against float64, token by token and by tiles."""
+"""A token's chosen experts against float64, for few tokens and for tiles of tokens."""
 
 from dataclasses import replace
 
@@ -14,13 +14,13 @@ from oss_lab.model.moe import MixtureOfExperts
 
 pytest.importorskip("triton", reason="triton is not installed")
 from oss_kernels.experts import decode, kernel, prefill
-from oss_kernels.experts.grouping import tile_count, tiles_of
+from oss_kernels.experts.grouping import make_tiles, tile_count
 
 ALPHA = 1.702
-LIMIT = 1.0  # 7 in the models; lower, so that random numbers reach it
-UNIT = 2**-24  # half the distance of neighboring float32, relative
+LIMIT = 1.0  # 7 in the models; random numbers should reach it
+UNIT = 2**-24  # half the relative distance between neighboring float32 numbers
 
-# tokens, slots, experts, hidden, width, each with one type here and the other in the slow tests
+# tokens, slots, experts, hidden, width: each with one dtype here and the other in the slow tests
 DECODED = [
     (torch.float32, 1, 4, 8, 96, 96),
     (torch.bfloat16, 2, 2, 5, 64, 32),
@@ -43,7 +43,7 @@ def name(value) -> str:
     return getattr(value, "__name__", str(value)).rpartition(".")[2]
 
 
-def made_weights(rng, device, dtype, experts, hidden, width) -> ExpertWeights:
+def make_weights(rng, device, dtype, experts, hidden, width) -> ExpertWeights:
     def normal(*shape):
         return torch.randn(*shape, generator=rng)
 
@@ -54,20 +54,21 @@ def made_weights(rng, device, dtype, experts, hidden, width) -> ExpertWeights:
     return ExpertWeights(*(tensor.to(device) for tensor in every))
 
 
-def made(rng, device, dtype, tokens, slots, experts, hidden, width):
+def make_inputs(rng, device, dtype, tokens, slots, experts, hidden, width):
     x = torch.randn(tokens, hidden, generator=rng).to(device, dtype)
     ids = torch.rand(tokens, experts, generator=rng).argsort(-1)[:, :slots].int().to(device)
     weights = torch.rand(tokens, slots, generator=rng).to(device)
-    return x, ids, weights, made_weights(rng, device, dtype, experts, hidden, width)
+    return x, ids, weights, make_weights(rng, device, dtype, experts, hidden, width)
 
 
-def exact(x, ids, weights, experts: ExpertWeights, rounding: float = 0.0):
-    """The definition once more, token by token in float64, and a bound on the error of a kernel
-    that adds in float32 and rounds activations and outputs by `rounding`.
+def compute_in_float64(x, ids, weights, experts: ExpertWeights, rounding: float = 0.0):
+    """The definition, token by token in float64, and a bound on the error of a kernel that adds in
+    float32 and rounds activations and outputs by `rounding`.
 
     A float32 sum of n products is off by at most n units of the sum of their magnitudes. The
-    activation passes on at most 2.2 of its gate's error (1.1 is silu's steepest slope, up + 1 at
-    most 2) and 0.85 of its up's (silu at the limit), and 8 units are for its own few operations.
+    activation function passes on at most 2.2 times its gate's error (silu's steepest slope is 1.1,
+    and up + 1 is at most 2) and 0.85 times its up's (silu at the limit). Its own few operations add
+    8 units.
     """
 
     def matrix(blocks, scales, expert):
@@ -109,15 +110,15 @@ def run(module, x, ids, weights, experts):
 )
 def test_the_kernels_compute_the_definition(rng, device, rounding, case):
     module, dtype, *sizes = case
-    x, ids, weights, experts = made(rng, device, dtype, *sizes)
+    x, ids, weights, experts = make_inputs(rng, device, dtype, *sizes)
     out = run(module, x, ids, weights, experts)
     assert out.dtype == dtype
-    expected, bound = exact(x, ids, weights, experts, rounding[dtype])
+    expected, bound = compute_in_float64(x, ids, weights, experts, rounding[dtype])
     assert ((out.double() - expected).abs() <= bound).all()
 
 
-def test_the_bound_would_show_gate_and_up_exchanged_or_a_weight_misplaced(rng, device, rounding):
-    x, ids, weights, experts = made(rng, device, torch.bfloat16, 20, 2, 5, 64, 96)
+def test_the_bound_detects_swapped_gate_and_up_or_a_misplaced_weight(rng, device, rounding):
+    x, ids, weights, experts = make_inputs(rng, device, torch.bfloat16, 20, 2, 5, 64, 96)
     out = run(prefill, x, ids, weights, experts).double()
     exchanged = replace(
         experts,
@@ -125,27 +126,34 @@ def test_the_bound_would_show_gate_and_up_exchanged_or_a_weight_misplaced(rng, d
         gate_up_scales=experts.gate_up_scales.unflatten(1, (-1, 2)).flip(2).flatten(1, 2),
     )
     for wrong in ((x, ids, weights, exchanged), (x, ids, weights.flip(1), experts)):
-        expected, bound = exact(*wrong, rounding[torch.bfloat16])
+        expected, bound = compute_in_float64(*wrong, rounding[torch.bfloat16])
         assert ((out - expected).abs() > bound).any(dim=1).all()
 
 
 @pytest.mark.parametrize("module", [decode, prefill], ids=name)
 def test_every_element_of_poisoned_buffers_is_written_and_none_beyond(rng, device, module):
     tokens, slots, hidden, width = 2, 2, 96, 32
-    x, ids, weights, experts = made(rng, device, torch.float32, tokens, slots, 3, hidden, width)
+    x, ids, weights, experts = make_inputs(
+        rng, device, torch.float32, tokens, slots, 3, hidden, width
+    )
 
-    def poisoned(rows, columns):
+    def make_poisoned(rows, columns):
         return torch.full((rows + 1, columns), float("nan"), device=device)
 
-    activation, by_slot = poisoned(tokens * slots, width), poisoned(tokens * slots, hidden)
-    out = poisoned(tokens, hidden)
+    activation, by_slot = (
+        make_poisoned(tokens * slots, width),
+        make_poisoned(tokens * slots, hidden),
+    )
+    out = make_poisoned(tokens, hidden)
     buffers = [activation, out]
     if module is decode:
-        launches = decode.launches(x, ids, weights, experts, activation, out[:-1], ALPHA, LIMIT)
+        launches = decode.make_launches(
+            x, ids, weights, experts, activation, out[:-1], ALPHA, LIMIT
+        )
     else:
         buffers.append(by_slot)
-        tiles = tiles_of(ids, 3, prefill.tile_size(ids.numel(), 3, x.dtype))
-        launches = prefill.launches(
+        tiles = make_tiles(ids, 3, prefill.tile_size(ids.numel(), 3, x.dtype))
+        launches = prefill.make_launches(
             x, weights, experts, tiles, activation, by_slot, out[:-1], ALPHA, LIMIT
         )
     for launch in launches:
@@ -157,34 +165,34 @@ def test_every_element_of_poisoned_buffers_is_written_and_none_beyond(rng, devic
 
 @pytest.mark.parametrize("module", [decode, prefill], ids=name)
 def test_nan_weights_reach_the_tokens_that_chose_them_and_no_others(rng, device, module):
-    """Clamps must not swallow a NaN, and experts that nobody chose must not be read."""
-    x, _, weights, experts = made(rng, device, torch.float32, 4, 2, 6, 32, 32)
+    """Clamps must not hide a NaN, and experts that no token chose must not be read."""
+    x, _, weights, experts = make_inputs(rng, device, torch.float32, 4, 2, 6, 32, 32)
     ids = torch.tensor([[0, 2], [2, 3], [5, 0], [3, 0]], dtype=torch.int32, device=device)
-    experts.gate_up_scales[[1, 4]] = NAN_SCALE  # chosen by none
+    experts.gate_up_scales[[1, 4]] = NAN_SCALE  # chosen by no token
     experts.down_bias[[1, 4]] = float("nan")
-    experts.gate_up_scales[2, 7, 0] = NAN_SCALE  # an up of tokens 0 and 1
-    experts.gate_up_scales[5, 8, 0] = NAN_SCALE  # a gate of token 2
+    experts.gate_up_scales[2, 7, 0] = NAN_SCALE  # an up projection for tokens 0 and 1
+    experts.gate_up_scales[5, 8, 0] = NAN_SCALE  # a gate projection for token 2
     out = run(module, x, ids, weights, experts)
     assert out.isnan().all(dim=1).tolist() == [True, True, True, False]
     assert out[3].isfinite().all()
 
 
 def test_all_tokens_may_choose_the_same_experts(rng, device, rounding):
-    x, ids, weights, experts = made(rng, device, torch.float32, 37, 2, 32, 32, 32)
+    x, ids, weights, experts = make_inputs(rng, device, torch.float32, 37, 2, 32, 32, 32)
     ids[:] = torch.tensor([31, 4])
-    expected, bound = exact(x, ids, weights, experts, rounding[torch.float32])
+    expected, bound = compute_in_float64(x, ids, weights, experts, rounding[torch.float32])
     assert ((run(prefill, x, ids, weights, experts).double() - expected).abs() <= bound).all()
 
 
-def test_a_decoded_token_does_not_depend_on_its_company(rng, device):
-    x, ids, weights, experts = made(rng, device, torch.bfloat16, 3, 2, 5, 32, 32)
+def test_a_decoded_token_does_not_depend_on_the_other_tokens(rng, device):
+    x, ids, weights, experts = make_inputs(rng, device, torch.bfloat16, 3, 2, 5, 32, 32)
     together = run(decode, x, ids, weights, experts)
     alone = run(decode, x[1:2], ids[1:2], weights[1:2], experts)
     assert torch.equal(together[1:2], alone)
 
 
-def test_the_same_tokens_by_tiles_give_the_same_bits(rng, device):
-    arguments = made(rng, device, torch.float32, 40, 2, 5, 32, 32)
+def test_the_same_tokens_in_tiles_give_the_same_bits(rng, device):
+    arguments = make_inputs(rng, device, torch.float32, 40, 2, 5, 32, 32)
     assert torch.equal(run(prefill, *arguments), run(prefill, *arguments))
 
 
@@ -192,16 +200,16 @@ def test_the_same_tokens_by_tiles_give_the_same_bits(rng, device):
 def test_few_tokens_are_decoded_and_more_are_tiled(rng, monkeypatch, tokens, taken):
     for module in (decode, prefill):
         monkeypatch.setattr(module, "expert_mlp", lambda *_, module=module, **__: name(module))
-    assert run(kernel, *made(rng, "cpu", torch.float32, tokens, 2, 3, 32, 32)) == taken
+    assert run(kernel, *make_inputs(rng, "cpu", torch.float32, tokens, 2, 3, 32, 32)) == taken
 
 
 @pytest.mark.parametrize("size", [1, 16])
 @pytest.mark.parametrize(
     ("tokens", "slots", "experts"), [(0, 4, 8), (1, 4, 32), (33, 4, 8), (50, 1, 3), (17, 2, 128)]
 )
-def test_tiles_hold_every_pair_once_and_one_expert_each(rng, tokens, slots, experts, size):
+def test_each_tile_has_one_expert_and_each_pair_is_in_one_tile(rng, tokens, slots, experts, size):
     ids = torch.rand(tokens, experts, generator=rng).argsort(-1)[:, :slots].int()
-    tiles = tiles_of(ids, experts, size)
+    tiles = make_tiles(ids, experts, size)
     flat, seen = ids.flatten().tolist(), []
     for expert, first, end in zip(tiles.expert, tiles.first, tiles.end, strict=True):
         held = tiles.pairs[first:end].tolist() if first < end else []
@@ -212,26 +220,28 @@ def test_tiles_hold_every_pair_once_and_one_expert_each(rng, tokens, slots, expe
     assert sorted(seen) == list(range(tokens * slots))
 
 
-def test_there_are_as_many_tiles_as_the_worst_choice_needs():
-    """29 pairs over 4 experts in tiles of 16: three experts with one pair, one with the rest."""
+def test_there_are_enough_tiles_for_the_worst_choice():
+    """29 pairs over 4 experts in tiles of 16. The worst case: three experts have one pair each."""
     ids = torch.tensor([0, 1, 2] + [3] * 26, dtype=torch.int32)[:, None]
-    tiles = tiles_of(ids, 4, 16)
+    tiles = make_tiles(ids, 4, 16)
     assert tile_count(29, 4, 16) == len(tiles.first) == 5
     assert (tiles.first < tiles.end).all()
 
 
 def test_the_reference_is_the_definition(rng):
-    x, ids, weights, experts = made(rng, "cpu", torch.float32, 7, 3, 5, 64, 96)
+    x, ids, weights, experts = make_inputs(rng, "cpu", torch.float32, 7, 3, 5, 64, 96)
     precise = run(reference, x.double(), ids, weights.double(), experts)
-    torch.testing.assert_close(precise, exact(x, ids, weights, experts)[0], rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(
+        precise, compute_in_float64(x, ids, weights, experts)[0], rtol=1e-12, atol=1e-13
+    )
 
 
-def test_the_reference_is_the_models_mixture(rng):
+def test_the_reference_equals_the_models_mixture_of_experts(rng):
     config = ModelConfig(
         hidden_size=96, intermediate_size=64, num_experts=8, experts_per_token=4, swiglu_limit=LIMIT
     )
     model = MixtureOfExperts(config, PackedExperts)
-    experts = made_weights(rng, "cpu", torch.float32, 8, 96, 64)
+    experts = make_weights(rng, "cpu", torch.float32, 8, 96, 64)
     for bank, which in ((model.mlp1_weight, "gate_up"), (model.mlp2_weight, "down")):
         assert isinstance(bank, PackedExperts)
         bank.blocks = getattr(experts, f"{which}_blocks")
@@ -243,6 +253,6 @@ def test_the_reference_is_the_models_mixture(rng):
     x, ids, weights = (
         seen[f"moe.{point}"][0] for point in ("norm", "expert_ids", "expert_weights")
     )
-    _, bound = exact(x, ids, weights, experts, UNIT)
+    _, bound = compute_in_float64(x, ids, weights, experts, UNIT)
     ours = run(reference, x, ids, weights, experts)
     assert ((ours - seen["moe.out"][0]).abs() <= 2 * bound).all()

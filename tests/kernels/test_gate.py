@@ -1,4 +1,5 @@
-"""The compile gate: every kernel compiles for GPUs that are not here, and well."""
+"""The compile gate: every kernel compiles, without spills and the like, for GPUs that are not
+present."""
 
 import json
 import os
@@ -16,8 +17,8 @@ from oss_kernels.operations import OPERATIONS
 QUICK = ("gfx942", "sm_90")
 
 
-def gate(*options: str) -> list[dict]:
-    """In a process of its own, since nothing compiles under the interpreter."""
+def run_gate(*options: str) -> list[dict]:
+    """Run the gate in a separate process, since nothing compiles under the interpreter."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, "-m", "oss_kernels.gate", "--json", *options]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -30,20 +31,20 @@ def test_every_folder_with_cases_is_an_operation():
     assert {folder.parent.name for folder in folders} == set(OPERATIONS)
 
 
-def judged(rows: list[dict]) -> list[str]:
+def list_complaints(rows: list[dict]) -> list[str]:
     return [f"{row['case']}, {row['target']}: {said}" for row in rows for said in row["complaints"]]
 
 
 @pytest.mark.parametrize("operations", [OPERATIONS[:4], OPERATIONS[4:]], ids="-".join)
-def test_operations_compile_well_for_two_targets_which_take_turns_at_their_cases(operations):
+def test_operations_compile_well_for_two_targets_that_share_the_cases(operations):
     chosen = [*(("--operation", name) for name in operations), *(("--target", n) for n in QUICK)]
-    rows = gate("--model", "20b", "--by-turns", *chain(*chosen))
+    rows = run_gate("--model", "20b", "--by-turns", *chain(*chosen))
     assert {(row["operation"], row["target"]) for row in rows} == set(product(operations, QUICK))
-    assert judged(rows) == []
+    assert list_complaints(rows) == []
 
 
 @pytest.mark.slow
 def test_every_kernel_compiles_well_for_every_target():
-    rows = gate()
+    rows = run_gate()
     assert len({(row["operation"], row["target"]) for row in rows}) == 8 * len(OPERATIONS)
-    assert judged(rows) == []
+    assert list_complaints(rows) == []

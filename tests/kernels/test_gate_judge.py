@@ -1,4 +1,4 @@
-"""What the gate says of code that is not as good as it should be, made by hand."""
+"""The gate's complaints about hand-made reports of poor code."""
 
 import sys
 from dataclasses import replace
@@ -10,7 +10,7 @@ pytest.importorskip("triton", reason="triton is not installed")
 
 from oss_kernels.cases import Case
 from oss_kernels.gate import command
-from oss_kernels.gate.judge import complaints
+from oss_kernels.gate.judge import find_complaints
 from oss_kernels.gate.report import Report
 from oss_kernels.gate.targets import TARGETS
 from oss_kernels.shapes import MODELS
@@ -24,8 +24,8 @@ BY_NAME = {target.name: target for target in TARGETS}
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
-def test_good_code_is_not_complained_about(target):
-    assert complaints(CASE, [GOOD], target) == []
+def test_good_code_gets_no_complaint(target):
+    assert find_complaints(CASE, [GOOD], target) == []
 
 
 @pytest.mark.parametrize(
@@ -33,33 +33,35 @@ def test_good_code_is_not_complained_about(target):
     [
         ("sm_80", {"stack": 8}, "spills 8 bytes"),
         ("sm_80", {"spills": 3}, "in 3 instructions"),
-        ("gfx942", {"shared": 65537}, "wants 65537 bytes of shared memory, 65536 are there"),
+        ("gfx942", {"shared": 65537}, "needs 65537 bytes of shared memory, but has 65536"),
         ("sm_80", {"flushes": 2}, "flushes subnormals in 2"),
-        ("sm_80", {"wide_loads": 0}, "no load of 128 bits"),
+        ("sm_80", {"wide_loads": 0}, "no 128-bit load"),
         ("sm_80", {"matrix": 0}, "no matrix instructions"),
         ("sm_90", {"warp_group": 0}, "no matrix instructions of a warp group"),
     ],
 )
-def test_each_fault_is_complained_about(target, fault, said):
-    (sentence,) = complaints(CASE, [replace(GOOD, **fault)], BY_NAME[target])
+def test_each_fault_gets_a_complaint(target, fault, said):
+    (sentence,) = find_complaints(CASE, [replace(GOOD, **fault)], BY_NAME[target])
     assert said in sentence
 
 
-def test_what_no_case_needs_is_not_missed():
+def test_an_instruction_that_no_case_needs_may_be_absent():
     bad = replace(GOOD, wide_loads=0, matrix=0, warp_group=0, flushes=1)
-    assert complaints(replace(CASE, needs=frozenset()), [bad], BY_NAME["sm_90"]) == []
+    assert find_complaints(replace(CASE, needs=frozenset()), [bad], BY_NAME["sm_90"]) == []
 
 
-def test_one_kernel_of_a_case_is_enough_for_its_needs_and_each_may_spill():
+def test_one_kernel_per_case_must_meet_its_needs_and_none_may_spill():
     bare = replace(GOOD, wide_loads=0, matrix=0)
-    assert complaints(CASE, [bare, GOOD], BY_NAME["sm_80"]) == []
+    assert find_complaints(CASE, [bare, GOOD], BY_NAME["sm_80"]) == []
     spilling = replace(GOOD, spills=1)
-    assert len(complaints(CASE, [spilling, GOOD, spilling], BY_NAME["sm_80"])) == 2
+    assert len(find_complaints(CASE, [spilling, GOOD, spilling], BY_NAME["sm_80"])) == 2
 
 
 @pytest.fixture
-def compiled(monkeypatch):
-    """`compiled(report)`: as if all code were like this; here nothing compiles."""
+def fake_compiler(monkeypatch):
+    """`fake_compiler(report)`: every kernel seems to compile to this report; nothing is
+    compiled.
+    """
 
     def make(report: Report) -> None:
         monkeypatch.setattr(command, "INTERPRETED", False)
@@ -70,8 +72,8 @@ def compiled(monkeypatch):
 
 
 @pytest.mark.parametrize(("spills", "status"), [(0, 0), (3, 1)])
-def test_a_complaint_is_the_commands_status(monkeypatch, capsys, compiled, spills, status):
-    compiled(replace(GOOD, spills=spills))
+def test_a_complaint_sets_the_exit_status(monkeypatch, capsys, fake_compiler, spills, status):
+    fake_compiler(replace(GOOD, spills=spills))
     monkeypatch.setattr(sys, "argv", ["gate", "--operation", "rms_norm", "--target", "sm_90"])
     with pytest.raises(SystemExit) as ended:
         command.main()
@@ -79,12 +81,14 @@ def test_a_complaint_is_the_commands_status(monkeypatch, capsys, compiled, spill
     assert ("in 3 instructions" in capsys.readouterr().out) == bool(status)
 
 
-def test_by_turns_every_case_has_one_target_and_every_target_half_of_an_operations_cases(compiled):
-    compiled(GOOD)
+def test_by_turns_compiles_each_case_for_one_target_and_splits_each_operation_in_half(
+    fake_compiler,
+):
+    fake_compiler(GOOD)
 
     def cases(**options):
         pair = [BY_NAME["sm_90"], BY_NAME["gfx942"]]
-        rows = command.rows(["experts", "mxfp4"], pair, MODELS, **options)
+        rows = command.compile_cases(["experts", "mxfp4"], pair, MODELS, **options)
         return [(row["operation"], row["model"], row["case"], row["target"]) for row in rows]
 
     every, turns = cases(), cases(by_turns=True)

@@ -1,5 +1,5 @@
-"""Tripwires: what Triton's interpreter gets wrong, and kernels work around. A failure here is good
-news: the workaround can go."""
+"""Known errors of Triton's interpreter that kernels work around. A failure here is good news: the
+workaround can be removed."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def test_bfloat16_arithmetic_is_still_wrong(outcome):
     assert not torch.equal(total, x + x)
 
 
-def test_storing_to_bfloat16_still_cuts_off(outcome):
+def test_storing_to_bfloat16_still_truncates(outcome):
     x, _, copy = outcome
     exact = x.float() * 1.003
     assert (copy.float().abs() <= exact.abs()).all()

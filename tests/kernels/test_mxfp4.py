@@ -1,7 +1,7 @@
 """The MXFP4 reference coder against the OCP definition (MX v1.0, sections 5.2-5.4) in float64.
 
-The definition is written out here a second time, from the bit fields, so that the table and the
-search in `reference.py` are not compared with themselves.
+The definition is implemented again here, from the bit fields. Otherwise the table and the search in
+`reference.py` would be compared with themselves.
 """
 
 import pytest
@@ -10,7 +10,7 @@ from oss_kernels import mxfp4
 
 from oss_lab.config import MXFP4_BLOCK
 
-FINITE_SCALES = range(253)  # 2^126 and 2^127 times 6 leave float32's range
+FINITE_SCALES = range(253)  # 6 times 2^126 or 2^127 exceeds the range of float32
 BLOCKS = 20_000
 
 
@@ -25,8 +25,8 @@ def scale(byte: int) -> float:
     return float("nan") if byte == 255 else 2.0 ** (byte - 127)
 
 
-def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Equal numbers, NaN where NaN, and zeros of the same sign."""
+def is_same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Equal numbers, NaN at the same places, and zeros with the same sign."""
     number = ~a.isnan()
     signs = torch.signbit(a) == torch.signbit(b)
     return torch.equal(number, ~b.isnan()) and bool(((a == b) & signs)[number].all())
@@ -39,13 +39,13 @@ def random_blocks(seed: int, scales: range, count: int = BLOCKS):
     return blocks, exponents.to(torch.uint8)
 
 
-def test_the_checkpoints_sizes_and_the_coder_have_one_block() -> None:
-    """`oss_lab.config` states it again, because it is read where torch is not imported."""
+def test_the_config_and_the_coder_use_the_same_block_size() -> None:
+    """`oss_lab.config` repeats the block size because it is used where torch is not imported."""
     assert MXFP4_BLOCK == mxfp4.BLOCK
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_every_code_at_every_scale_is_the_ocp_number(dtype):
+def test_every_code_at_every_scale_decodes_to_the_ocp_number(dtype):
     codes = torch.arange(16, dtype=torch.uint8).repeat(2).expand(256, 1, 32)
     decoded = mxfp4.dequantize(
         mxfp4.pack_nibbles(codes), torch.arange(256, dtype=torch.uint8)[:, None], dtype
@@ -55,7 +55,7 @@ def test_every_code_at_every_scale_is_the_ocp_number(dtype):
         dtype=torch.float64,
     )
     assert decoded.dtype == dtype
-    assert same(decoded, expected.to(dtype))
+    assert is_same(decoded, expected.to(dtype))
 
 
 def test_the_low_nibble_comes_first():
@@ -85,24 +85,24 @@ def test_a_nan_scale_makes_its_own_block_nan_and_no_other():
 def test_quantizing_decoded_blocks_again_changes_nothing(dtype, scales):
     decoded = mxfp4.dequantize(*random_blocks(1, scales), dtype)
     again = mxfp4.dequantize(*mxfp4.quantize(decoded), dtype)
-    assert same(decoded, again)
+    assert is_same(decoded, again)
 
 
 def test_the_smallest_and_largest_scales_survive():
     for byte in (0, 1, 2, 252):
         decoded = mxfp4.dequantize(*random_blocks(byte, range(byte, byte + 1), 500))
-        assert same(decoded, mxfp4.dequantize(*mxfp4.quantize(decoded)))
+        assert is_same(decoded, mxfp4.dequantize(*mxfp4.quantize(decoded)))
 
 
-def nearest(weight: torch.Tensor) -> torch.Tensor:
-    """By trying: the smallest scale under which the block fits, then the nearest of 16 codes."""
+def quantize_by_search(weight: torch.Tensor) -> torch.Tensor:
+    """By trying all: the smallest scale that fits the block, then the nearest of the 16 codes."""
     values = torch.tensor([e2m1(code) for code in range(16)], dtype=torch.float64)
     powers = torch.tensor([scale(byte) for byte in range(255)], dtype=torch.float64)
     blocks = weight.double().unflatten(-1, (-1, 32))
     fits = blocks.abs().amax(-1, keepdim=True) <= 6 * powers
     scaled = blocks / powers[fits.int().argmax(-1)][..., None]
     distances = (scaled[..., None] - values).abs()
-    # Among equally near codes the even one; minus zero only for negative numbers.
+    # Of two equally near codes the even one; minus zero only for negative numbers.
     penalty = torch.tensor([code % 2 for code in range(16)]) * 1e-9
     wrong_sign = torch.signbit(scaled)[..., None] != torch.signbit(values)
     code = (distances + penalty + wrong_sign * 1e-6).argmin(-1)
@@ -112,26 +112,26 @@ def nearest(weight: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("spread", [0.0, 3.0, 25.0], ids=["even", "wide", "any exponent"])
-def test_rounds_to_the_nearest_number(dtype, spread):
+def test_quantizing_rounds_to_the_nearest_number(dtype, spread):
     generator = torch.Generator().manual_seed(2)
     weight = torch.randn(500, 64, generator=generator)
     weight *= 2.0 ** (torch.randn(500, 1, generator=generator) * spread)
     weight = weight.to(dtype)
     blocks, scales = mxfp4.quantize(weight)
-    assert same(mxfp4.dequantize(blocks, scales, torch.float64), nearest(weight))
+    assert is_same(mxfp4.dequantize(blocks, scales, torch.float64), quantize_by_search(weight))
 
 
 def test_ties_go_to_the_even_code_and_their_neighbors_do_not():
     ties = {0.25: 0.0, 0.75: 1.0, 1.25: 1.0, 1.75: 2.0, 2.5: 2.0, 3.5: 4.0, 5.0: 4.0}
     weight = torch.zeros(6, 32)
-    weight[:, 0] = 6.0  # makes the scale one
+    weight[:, 0] = 6.0  # the scale becomes 1
     for column, (tie, even) in enumerate(ties.items(), start=1):
         weight[0, column], weight[1, column] = tie, -tie
         weight[2, column] = torch.nextafter(torch.tensor(tie), torch.tensor(9.0))
         weight[3, column] = torch.nextafter(torch.tensor(tie), torch.tensor(0.0))
         weight[4, column], weight[5, column] = even, -even
     decoded = mxfp4.dequantize(*mxfp4.quantize(weight))
-    assert same(decoded[0], decoded[4])
+    assert is_same(decoded[0], decoded[4])
     assert torch.equal(decoded[1, 1:8], decoded[5, 1:8])
     neighbors = decoded[2, 1:8] - decoded[3, 1:8]
     assert (neighbors > 0).all()  # one ulp on either side rounds to different codes
@@ -152,7 +152,7 @@ def test_zeros_keep_their_sign_and_have_a_usable_scale():
     weight = torch.zeros(1, 64)
     weight[0, ::2] = -0.0
     blocks, scales = mxfp4.quantize(weight)
-    assert same(mxfp4.dequantize(blocks, scales), weight)
+    assert is_same(mxfp4.dequantize(blocks, scales), weight)
     assert (scales == mxfp4.SCALE_BIAS).all()
 
 
@@ -166,10 +166,10 @@ def test_numbers_below_the_smallest_scale_round_there():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e300])
-def test_refuses_what_mxfp4_cannot_hold(bad):
+def test_numbers_that_mxfp4_cannot_represent_are_refused(bad):
     weight = torch.ones(2, 32, dtype=torch.float64)
     weight[1, 7] = bad
-    with pytest.raises(ValueError, match="cannot hold"):
+    with pytest.raises(ValueError, match="cannot store"):
         mxfp4.quantize(weight)
 
 
@@ -184,9 +184,9 @@ def test_shapes(shape):
         mxfp4.quantize(torch.ones(*shape[:-1], 33))
 
 
-def test_the_floor_rule_is_the_ocp_definition():
-    """Section 6.3: the largest power of two within the largest magnitude, divided by 4; then each
-    element to its nearest, and to 6 from beyond."""
+def test_the_floor_rule_follows_the_ocp_definition():
+    """Section 6.3: the scale is the largest power of two not above the largest magnitude, divided
+    by 4. Then each element is rounded to its nearest code; larger ones become 6."""
     generator = torch.Generator().manual_seed(4)
     weight = torch.randn(500, 32, generator=generator, dtype=torch.float64)
     weight = (weight * 2.0 ** (torch.randn(500, 1, generator=generator) * 20)).float()
@@ -215,7 +215,7 @@ def test_the_rules_differ_exactly_where_the_largest_would_saturate():
 @pytest.mark.parametrize("scales", [FINITE_SCALES, range(117, 128)], ids=["all", "usual"])
 def test_the_floor_rule_changes_nothing_in_decoded_blocks(scales):
     decoded = mxfp4.dequantize(*random_blocks(5, scales))
-    assert same(decoded, mxfp4.dequantize(*mxfp4.quantize(decoded, "floor")))
+    assert is_same(decoded, mxfp4.dequantize(*mxfp4.quantize(decoded, "floor")))
 
 
 def test_the_largest_float_saturates_under_the_floor_rule_only():

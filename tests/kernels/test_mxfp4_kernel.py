@@ -1,5 +1,5 @@
-"""MXFP4 in Triton against the reference, bit for bit; `test_mxfp4.py` holds the reference to OCP's
-definition."""
+"""MXFP4 in Triton against the reference, bit for bit. `test_mxfp4.py` compares the reference with
+OCP's definition."""
 
 import pytest
 import torch
@@ -10,8 +10,8 @@ DTYPES = [torch.float32, torch.bfloat16]
 RULES = ["fit", "floor"]
 
 
-def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """The same bits, except that any NaN is as good as another."""
+def has_same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """The same bits, except that all NaNs count as equal."""
     as_integers = {4: torch.int32, 2: torch.int16, 1: torch.uint8}[a.element_size()]
     equal = a.view(as_integers) == b.view(as_integers)
     return (
@@ -20,28 +20,30 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def every_pair() -> tuple[torch.Tensor, torch.Tensor]:
-    """Each byte under each scale, NaN's among them: blocks [256 16 16], scales [256 16]."""
+    """Each byte under each scale, including NaN scales: blocks [256 16 16], scales [256 16]."""
     blocks = torch.arange(256, dtype=torch.uint8).view(16, 16).repeat(256, 1, 1)
     return blocks, torch.arange(256, dtype=torch.uint8)[:, None].repeat(1, 16)
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered")  # numpy's: 6 x 2^127 is to be infinite
+@pytest.mark.filterwarnings(
+    "ignore:overflow encountered"
+)  # numpy's: 6 x 2^127 is expected to overflow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_byte_under_every_scale_decodes_to_the_references_bits(device, dtype):
     blocks, scales = every_pair()
     decoded = kernel.dequantize(blocks.to(device), scales.to(device), dtype).cpu()
-    assert same(decoded, reference.dequantize(blocks, scales, dtype))
+    assert has_same_bits(decoded, reference.dequantize(blocks, scales, dtype))
     assert decoded[255].isnan().all()
     assert not decoded[:255].isnan().any()
     tiny = torch.finfo(torch.float32).tiny
     assert ((decoded.float().abs() > 0) & (decoded.float().abs() < tiny)).sum() > 100  # subnormals
 
 
-def test_nibbles_in_the_other_order_would_be_noticed(device):
+def test_nibbles_in_the_wrong_order_would_be_detected(device):
     blocks, scales = (tensor[127:129] for tensor in every_pair())
     swapped = (blocks << 4) | (blocks >> 4)
     decoded = kernel.dequantize(swapped.to(device), scales.to(device)).cpu()
-    assert not same(decoded, reference.dequantize(blocks, scales))
+    assert not has_same_bits(decoded, reference.dequantize(blocks, scales))
 
 
 @pytest.mark.parametrize("rows", [(), (1,), (3,), (2, 5), (129,), (0,)])
@@ -49,22 +51,22 @@ def test_shapes(rng, device, rows):
     blocks = torch.randint(0, 256, (*rows, 3, 16), generator=rng, dtype=torch.uint8)
     scales = torch.randint(100, 140, (*rows, 3), generator=rng, dtype=torch.uint8)
     decoded = kernel.dequantize(blocks.to(device), scales.to(device))
-    assert same(decoded.cpu(), reference.dequantize(blocks, scales))
+    assert has_same_bits(decoded.cpu(), reference.dequantize(blocks, scales))
     again = kernel.quantize(decoded)
     for ours, theirs in zip(again, reference.quantize(decoded.cpu()), strict=True):
-        assert same(ours.cpu(), theirs)
+        assert has_same_bits(ours.cpu(), theirs)
 
 
 def test_inputs_need_not_be_contiguous(rng, device):
     blocks = torch.randint(0, 256, (6, 4, 16), generator=rng, dtype=torch.uint8).to(device)
     scales = torch.randint(100, 140, (6, 4), generator=rng, dtype=torch.uint8).to(device)
     decoded = kernel.dequantize(blocks[::2, 1:3], scales[::2, 1:3]).cpu()
-    assert same(decoded, reference.dequantize(blocks.cpu(), scales.cpu())[::2, 32:96])
+    assert has_same_bits(decoded, reference.dequantize(blocks.cpu(), scales.cpu())[::2, 32:96])
     weight = torch.randn(64, 5, generator=rng).T
-    assert same(kernel.quantize(weight.to(device))[0].cpu(), reference.quantize(weight)[0])
+    assert has_same_bits(kernel.quantize(weight.to(device))[0].cpu(), reference.quantize(weight)[0])
 
 
-def test_every_output_is_written_and_nothing_behind_it(device):
+def test_every_output_is_written_and_nothing_after_it(device):
     blocks, scales = (tensor.flatten(0, 1)[:130].to(device) for tensor in every_pair())
     scales = scales.flatten()[:130].contiguous()
     out = torch.full((131, 32), float("nan"), device=device)
@@ -75,13 +77,13 @@ def test_every_output_is_written_and_nothing_behind_it(device):
         packed = torch.full((131, 16), fill, dtype=torch.uint8, device=device)
         bytes_ = torch.full((131,), fill, dtype=torch.uint8, device=device)
         kernel.launch_quantize(out[:130], packed[:130], bytes_[:130], "fit")()
-        assert same(packed[:130].cpu(), reference.quantize(out[:130].cpu())[0][:, 0])
+        assert has_same_bits(packed[:130].cpu(), reference.quantize(out[:130].cpu())[0][:, 0])
         assert (packed[130] == fill).all()
         assert bytes_[130] == fill
 
 
-def awkward(rng: torch.Generator) -> dict[str, torch.Tensor]:
-    """Weights around everything that decides a scale or a code."""
+def edge_case_weights(rng: torch.Generator) -> dict[str, torch.Tensor]:
+    """Weights close to every value at which a scale or a code changes."""
     powers = 2.0 ** torch.cat([torch.arange(-126.0, 127, 7), torch.tensor([-125.0, 127])])[:, None]
     largest = torch.tensor([1.0, 1.25, 1.5, 1.75, 1.999999])
     at_1_5 = torch.nextafter(torch.tensor(1.5), torch.tensor([0.0, 9.0]))
@@ -112,30 +114,31 @@ def awkward(rng: torch.Generator) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("dtype", [*DTYPES, torch.float64])
-def test_quantizes_to_the_references_bytes(rng, device, dtype, rule):
-    for name, weight in awkward(rng).items():
+def test_quantizing_gives_the_references_bytes(rng, device, dtype, rule):
+    for name, weight in edge_case_weights(rng).items():
         weight = weight.to(dtype)
-        weight = weight.where(weight.isfinite(), 1.0)  # the largest float32 is none in bfloat16
+        # A bfloat16 cannot represent the largest float32.
+        weight = weight.where(weight.isfinite(), 1.0)
         blocks, scales = kernel.quantize(weight.to(device), rule)
         expected_blocks, expected_scales = reference.quantize(weight, rule)
-        assert same(scales.cpu(), expected_scales), name
-        assert same(blocks.cpu(), expected_blocks), name
+        assert has_same_bits(scales.cpu(), expected_scales), name
+        assert has_same_bits(blocks.cpu(), expected_blocks), name
 
 
 def test_the_two_rules_differ(rng, device):
     weight = torch.randn(50, 32, generator=rng).to(device)
-    assert not same(kernel.quantize(weight, "fit")[1], kernel.quantize(weight, "floor")[1])
+    assert not has_same_bits(kernel.quantize(weight, "fit")[1], kernel.quantize(weight, "floor")[1])
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_refuses_what_mxfp4_cannot_hold(device, bad):
+def test_numbers_that_mxfp4_cannot_represent_are_refused(device, bad):
     weight = torch.ones(2, 32, device=device)
     weight[1, 7] = bad
-    with pytest.raises(ValueError, match="cannot hold"):
+    with pytest.raises(ValueError, match="cannot store"):
         kernel.quantize(weight)
 
 
-def test_refuses_a_type_whose_exponents_are_too_few(device):
+def test_a_type_with_too_small_a_range_is_refused(device):
     blocks, scales = (tensor.to(device) for tensor in every_pair())
     with pytest.raises(ValueError, match="float32 or bfloat16"):
         kernel.dequantize(blocks, scales, torch.float16)

@@ -1,6 +1,7 @@
-"""Sizes and types that do not fit, and gradients, are refused in a sentence before memory is read.
+"""Wrong sizes or types, and inputs that need gradients, are refused in a sentence before memory is
+read.
 
-A kernel that takes them reads beyond its tensors: the result is a crash, or numbers of anything.
+A kernel that accepted them would read outside its tensors and crash or return arbitrary numbers.
 """
 
 from dataclasses import replace
@@ -21,7 +22,7 @@ def ones(*shape, dtype=torch.float32):
     return torch.ones(shape, dtype=dtype)
 
 
-def packed(*rows, groups):
+def make_packed(*rows, groups):
     return {
         "blocks": ones(*rows, groups, 16, dtype=BYTE),
         "scales": ones(*rows, groups, dtype=BYTE),
@@ -29,19 +30,19 @@ def packed(*rows, groups):
 
 
 def experts() -> ExpertWeights:
-    up, down = packed(4, 320, groups=5), packed(4, 160, groups=5)
+    up, down = make_packed(4, 320, groups=5), make_packed(4, 160, groups=5)
     return ExpertWeights(
         *(up["blocks"], up["scales"], ones(4, 320)),
         *(down["blocks"], down["scales"], ones(4, 160)),
     )
 
 
-def given(operation: str, tokens: int = 1) -> dict:
-    """Arguments that are right."""
+def valid_arguments(operation: str, tokens: int = 1) -> dict:
+    """Arguments that are correct."""
     x, heads = ones(tokens, 128), ones(tokens, 16)
     every = {
         "linear": {"x": x, "weight": ones(5, 128), "bias": ones(5), "residual": ones(tokens, 5)},
-        "mxfp4_linear": {"x": ones(tokens, 256), **packed(4, groups=8), "bias": ones(4)},
+        "mxfp4_linear": {"x": ones(tokens, 256), **make_packed(4, groups=8), "bias": ones(4)},
         "expert_mlp": {
             "x": ones(tokens, 160),
             "ids": torch.tensor([[3, 1]] * tokens, dtype=INT),
@@ -51,7 +52,7 @@ def given(operation: str, tokens: int = 1) -> dict:
         },
         "rms_norm": {"x": x, "scale": ones(128), "eps": EPS},
         "router": {"x": x, "weight": ones(5, 128), "bias": ones(5), "slots": 2},
-        "dequantize": packed(4, groups=8),
+        "dequantize": make_packed(4, groups=8),
         "attention": {
             "q": ones(2, 4, 1, 16),
             "k": ones(2, 2, 9, 16),
@@ -100,16 +101,16 @@ TRITON = {
 
 
 def run(operation: str, module: str, device: str, arguments: dict):
-    def there(value):
+    def move(value):
         if isinstance(value, ExpertWeights):
             return replace(value, **{name: part.to(device) for name, part in vars(value).items()})
         return value.to(device) if isinstance(value, torch.Tensor) else value
 
     function = getattr(import_module(f"oss_kernels.{module}"), operation)
-    return function(**{name: there(value) for name, value in arguments.items()})
+    return function(**{name: move(value) for name, value in arguments.items()})
 
 
-# What is wrong with one argument, in both backends where both have the operation.
+# One wrong argument each, in both backends if both have the operation.
 WRONG = {
     "linear": [
         ("x", ones(1, 64)),
@@ -154,7 +155,7 @@ WRONG = {
     ],
     "attention": [
         ("k", ones(2, 2, 9, 8)),
-        ("k", ones(1, 2, 9, 16)),  # all rows may share it, but then v too
+        ("k", ones(1, 2, 9, 16)),  # all rows may share k, but then they must also share v
         ("k", ones(3, 2, 9, 16)),
         ("v", ones(2, 2, 8, 16)),
         ("sinks", ones(3)),
@@ -194,15 +195,15 @@ CASES = [
 
 
 @pytest.mark.parametrize(("place", "operation", "module"), EVERY)
-def test_what_the_others_are_wrong_beside_is_right(device, place, operation, module):
-    run(operation, module, "cpu" if place == "cpu" else device, given(operation))
+def test_the_unchanged_arguments_are_accepted(device, place, operation, module):
+    run(operation, module, "cpu" if place == "cpu" else device, valid_arguments(operation))
 
 
 @pytest.mark.parametrize(("place", "operation", "module", "name", "wrong"), CASES)
 def test_an_argument_that_does_not_fit_is_refused(device, place, operation, module, name, wrong):
     where = "cpu" if place == "cpu" else device
     with pytest.raises(ValueError, match=r"must be") as refused:
-        run(operation, module, where, given(operation) | {name: wrong})
+        run(operation, module, where, valid_arguments(operation) | {name: wrong})
     assert "\n" not in str(refused.value)
 
 
@@ -210,9 +211,9 @@ def test_an_argument_that_does_not_fit_is_refused(device, place, operation, modu
     ("tokens", "dtype"), [(1, torch.float32), (200, torch.float32), (1, torch.float64)]
 )
 @pytest.mark.parametrize("wrong", [-1, 4, 10**6])
-def test_ids_of_no_expert_are_refused(tokens, dtype, wrong):
+def test_ids_outside_the_experts_are_refused(tokens, dtype, wrong):
     """In one call, one by one, and by the reference."""
-    arguments = given("expert_mlp", tokens)
+    arguments = valid_arguments("expert_mlp", tokens)
     arguments["x"] = arguments["x"].to(dtype)
     arguments["ids"][0, 1] = wrong
     with pytest.raises(ValueError, match=r"ids are from .* must be from 0 to 3"):
@@ -240,8 +241,10 @@ def test_weights_of_experts_that_do_not_fit_each_other_are_refused(name, wrong):
 @pytest.mark.parametrize(
     ("place", "operation", "module"), [each for each in EVERY if each[1] != "dequantize"]
 )
-def test_a_gradient_is_refused_and_not_lost(device, place, operation, module, tokens):
-    arguments = given(operation, tokens)
+def test_a_request_for_gradients_is_refused_instead_of_ignored(
+    device, place, operation, module, tokens
+):
+    arguments = valid_arguments(operation, tokens)
     first = next(iter(arguments))
     arguments[first].requires_grad_()
     where = "cpu" if place == "cpu" else device

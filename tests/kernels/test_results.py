@@ -1,4 +1,4 @@
-"""The README's tables of figures are those of the committed results."""
+"""The README's tables of numbers match the committed results."""
 
 import json
 from pathlib import Path
@@ -18,6 +18,6 @@ def test_the_readme_has_the_newest_cpu_result():
         pytest.skip("no CPU result is committed in kernels/benchmarks/results")
     found = json.loads(RESULTS[-1].read_text())
     readme = (KERNELS / "README.md").read_text(encoding="utf-8")
-    assert cpu.table(found) in readme
+    assert cpu.format_table(found) in readme
     assert found["device"]["name"] in readme
     assert RESULTS[-1].name in readme

@@ -1,4 +1,4 @@
-"""Norm, logits and draw against float64, and the draws against the distribution."""
+"""Norm, logits and sampling against float64, and the samples against the distribution."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ from oss_kernels.unembed import draw, kernel  # noqa: E402
 tl = triton.language
 
 EPS = 1e-5
-SUM = 32 * 2**-24  # of a logit's sum in float32, relative to the sum of its terms' magnitudes
-NOISE = 3e-5  # of Gumbel noise: a device's logarithm may err by 2^-22, which is 2^-16 of E
+SUM = 32 * 2**-24  # error of a logit's float32 sum, relative to the sum of its terms' magnitudes
+NOISE = 3e-5  # error of Gumbel noise: a device's logarithm may err by 2^-22, which is 2^-16 of E
 
 
 def make(rng, device, dtype, tokens, vocab, hidden):
@@ -27,21 +27,21 @@ def make(rng, device, dtype, tokens, vocab, hidden):
     return x, scale, weight, seed, at
 
 
-def exact(x, scale, weight):
-    """The logits by definition, written once more, and the magnitudes of their sums."""
+def logits_in_float64(x, scale, weight):
+    """The logits by definition, and the sums of the magnitudes of their terms."""
     wide = x.double()
     normed = wide / (wide.pow(2).mean(-1, keepdim=True) + EPS).sqrt() * scale.double()
     terms = normed[:, None, :] * weight.double()
     return terms.sum(-1), terms.abs().sum(-1)
 
 
-def off(dtype, device) -> float:
+def tolerance(dtype, device) -> float:
     """How far a logit may be off, relative to the sum of magnitudes. Matrix instructions take
-    bfloat16, to which x times scale is rounded; in the interpreter they are float32."""
+    bfloat16, so x times scale is rounded to it; in the interpreter they are float32."""
     return SUM + (2**-8 if dtype == torch.bfloat16 and device == "cuda" else 0.0)
 
 
-# Every size with both types and every temperature with both; all the rest is slow.
+# Every size and every temperature with both dtypes; the other combinations are slow tests.
 SIZES = [(1, 640, 96), (3, 129, 33), (17, 65, 130), (2, 1, 16)]
 FLOAT, BFLOAT = torch.float32, torch.bfloat16
 QUICK = [
@@ -64,10 +64,10 @@ def test_the_kernel_computes_the_definition(rng, device, tokens, vocab, hidden, 
     usable[-1] = True
     ids, logprobs = kernel.unembed(x, scale, EPS, weight, temperature, seed, at, usable)
     assert (ids.dtype, logprobs.dtype) == (torch.int64, torch.float32)
-    logits, magnitude = exact(x, scale, weight)
+    logits, magnitude = logits_in_float64(x, scale, weight)
     scores = logits + temperature * reference.gumbel(seed, at, vocab)
     scores = scores.masked_fill(~usable, -torch.inf)
-    slack = off(dtype, device) * magnitude.amax(-1) + temperature * NOISE
+    slack = tolerance(dtype, device) * magnitude.amax(-1) + temperature * NOISE
     chosen = scores.gather(1, ids[:, None])[:, 0]
     best = scores.topk(min(2, vocab)).values
     clear = best[:, 0] - best[:, -1] > 2 * slack if vocab > 1 else slack >= 0
@@ -79,25 +79,25 @@ def test_the_kernel_computes_the_definition(rng, device, tokens, vocab, hidden, 
     assert ((logprobs - expected).abs() <= 2 * slack + 1e-6 * (1 + expected.abs())).all()
 
 
-def test_the_tolerance_sees_a_missing_norm_scale(rng, device):
+def test_the_tolerance_detects_a_missing_norm_scale(rng, device):
     x, scale, weight, seed, at = make(rng, device, torch.float32, 4, 70, 96)
     ones = torch.ones_like(scale)
     ids, logprobs = kernel.unembed(x, ones, EPS, weight, 0.0, seed, at)
-    logits, magnitude = exact(x, scale, weight)
+    logits, magnitude = logits_in_float64(x, scale, weight)
     expected = logits.log_softmax(-1).gather(1, ids[:, None])[:, 0]
     assert ((logprobs - expected).abs() > 10 * SUM * magnitude.amax(-1)).all()
 
 
-def test_eps_counts_where_activations_are_small(rng, device):
+def test_eps_matters_for_small_activations(rng, device):
     x, scale, weight, seed, at = make(rng, device, torch.float32, 4, 70, 96)
     x *= 1e-3
     ids, logprobs = kernel.unembed(x, scale, EPS, weight, 0.0, seed, at)
-    logits, magnitude = exact(x, scale, weight)
+    logits, magnitude = logits_in_float64(x, scale, weight)
     expected = logits.log_softmax(-1).gather(1, ids[:, None])[:, 0]
     assert ((logprobs - expected).abs() <= 2 * SUM * magnitude.amax(-1) + 1e-5).all()
 
 
-def test_one_draws_number_serves_all_rows(rng, device):
+def test_all_rows_may_share_one_random_number(rng, device):
     x, scale, weight, seed, _ = make(rng, device, torch.float32, 4, 200, 32)
     at = torch.tensor(3, dtype=torch.int32, device=device)
     ids, _ = kernel.unembed(x, scale, EPS, weight, 5.0, seed, at)
@@ -107,14 +107,14 @@ def test_one_draws_number_serves_all_rows(rng, device):
 
 
 @pytest.mark.parametrize("twins", [(5, 40), (3, 64), (70, 100, 129)])
-def test_of_equal_logits_the_lowest_id_is_taken(rng, device, twins):
+def test_of_equal_logits_the_lowest_id_is_chosen(rng, device, twins):
     x, scale, weight, seed, at = make(rng, device, torch.float32, 2, 130, 32)
     weight[list(twins)] = 3 * x[0] * scale  # the largest logit for row 0
     ids, _ = kernel.unembed(x, scale, EPS, weight, 0.0, seed, at)
     assert ids[0] == min(twins)
 
 
-def test_ids_that_are_not_usable_are_not_chosen_but_count_for_the_probability(rng, device):
+def test_unusable_ids_are_not_chosen_but_count_in_the_probability(rng, device):
     x, scale, weight, seed, at = make(rng, device, torch.float32, 3, 130, 32)
     free, _ = kernel.unembed(x, scale, EPS, weight, 1.0, seed, at)
     usable = torch.ones(130, dtype=torch.bool, device=device)
@@ -128,7 +128,7 @@ def test_ids_that_are_not_usable_are_not_chosen_but_count_for_the_probability(rn
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, in the interpreter
 @pytest.mark.parametrize("operation", [kernel.unembed, reference.unembed])
-def test_what_is_not_a_number_is_not_chosen(rng, device, operation):
+def test_nan_logits_are_not_chosen(rng, device, operation):
     x, scale, weight, seed, at = make(rng, device, torch.float32, 2, 70, 16)
     weight[:69] = float("nan")
     ids, logprobs = operation(x, scale, EPS, weight, 1.0, seed, at)
@@ -136,7 +136,7 @@ def test_what_is_not_a_number_is_not_chosen(rng, device, operation):
     assert logprobs.isnan().all()
     weight[69] = float("nan")
     ids, _ = operation(x, scale, EPS, weight, 1.0, seed, at)
-    assert ids.tolist() == [0, 0]  # an id of the vocabulary in any case
+    assert ids.tolist() == [0, 0]  # always an id in the vocabulary
 
 
 def test_a_row_does_not_depend_on_its_neighbors(rng, device):
@@ -168,7 +168,7 @@ def test_poisoned_outputs_are_written_and_nothing_else(rng, device):
     assert logprobs[[0, 4]].isnan().all()
 
 
-def test_no_token_no_draw(rng, device):
+def test_no_token_gives_no_draw(rng, device):
     x, scale, weight, seed, at = make(rng, device, torch.float32, 0, 70, 32)
     ids, logprobs = kernel.unembed(x, scale, EPS, weight, 1.0, seed, at)
     assert ids.shape == logprobs.shape == (0,)
@@ -190,7 +190,7 @@ def test_no_token_no_draw(rng, device):
         ),
     ],
 )
-def test_philox_gives_its_authors_known_answers(counter, key, words):
+def test_philox_gives_its_published_test_vectors(counter, key, words):
     """Random123's kat_vectors for philox4x32-10."""
     counter, key = ([torch.tensor([word]) for word in each] for each in (counter, key))
     assert tuple(int(word) for word in reference.philox(counter, key)) == words
@@ -210,7 +210,7 @@ def noise(uniform, gumbel, seed, at, N: tl.constexpr):
 @pytest.mark.parametrize(
     ("seed", "at"), [(0, 0), (1, 0), (2**32 + 1, 0), (2**63 - 1, 2**31 - 1), (123, 4095)]
 )
-def test_the_kernels_noise_is_the_references(device, seed, at):
+def test_the_kernels_noise_equals_the_references(device, seed, at):
     n = 4096
     seed, at = torch.tensor([seed], device=device), torch.tensor([at], device=device)
     uniform, gumbel = torch.zeros(2, n, device=device).unbind()
@@ -220,7 +220,7 @@ def test_the_kernels_noise_is_the_references(device, seed, at):
     torch.testing.assert_close(gumbel.double(), wanted, rtol=0, atol=NOISE)
 
 
-def test_the_noise_is_gumbels_out_to_the_rarest():
+def test_the_noise_follows_the_gumbel_distribution_in_its_tail():
     n, rows = 2**16, 16
     seeds = torch.arange(rows) // 4
     slots = torch.arange(rows) % 4
@@ -230,7 +230,8 @@ def test_the_noise_is_gumbels_out_to_the_rarest():
     expected = torch.exp(-torch.exp(-ordered))
     distance = (expected - torch.arange(len(draws)) / len(draws)).abs().max()
     assert distance < 1.95 / len(draws) ** 0.5
-    # The largest of 2^20 is near log(2^20) = 13.9; 20 has probability 0.002, 11.5 as little.
+    # The largest of 2^20 is near log(2^20) = 13.9. It exceeds 20 with probability 0.002, and stays
+    # below 11.5 as rarely.
     assert 11.5 < ordered[-1] < 20
     table = draws.view(rows, n)
     same = (table[:, None] == table).float().mean(-1) - torch.eye(rows)
@@ -244,7 +245,8 @@ def chi_square(counts, probabilities) -> float:
 
 @pytest.mark.parametrize(("vary", "temperature"), [("seed", 1.0), ("slot", 0.5)])
 def test_draws_follow_the_softmax(rng, device, vary, temperature):
-    """Eight ids, 1,024 draws; 24.3 is exceeded with probability 0.001 (7 degrees of freedom)."""
+    """Eight ids, 1,024 draws; chi-squared exceeds 24.3 with probability 0.001 (7 degrees of
+    freedom)."""
     draws, vocab, hidden = 1024, 8, 16
     x, scale, weight, _, _ = make(rng, device, torch.float32, 1, vocab, hidden)
     weight /= 3
@@ -253,16 +255,16 @@ def test_draws_follow_the_softmax(rng, device, vary, temperature):
     at = count.int() if vary == "slot" else torch.tensor(3, device=device).expand(draws)
     x = x.expand(draws, hidden).contiguous()
     out_ids, out_logprobs = torch.empty(draws), torch.empty(draws)
-    # The vocabulary is one block: its best is the draw.
+    # The vocabulary fits one block, so the best id of the block is the draw.
     first, _ = kernel.launch(
         x, scale, EPS, weight, temperature, seed, at, None, out_ids, out_logprobs
     )
     first()
     given: dict[str, Any] = first.arguments
     counts = torch.bincount(given["ids"].flatten().cpu(), minlength=vocab).double()
-    logits = exact(x[:1], scale, weight)[0][0].cpu()
+    logits = logits_in_float64(x[:1], scale, weight)[0][0].cpu()
     assert chi_square(counts, (logits / temperature).softmax(-1)) < 24.3
-    # And would not follow another temperature's.
+    # They do not follow the distribution of another temperature.
     assert chi_square(counts, (logits / temperature / 2).softmax(-1)) > 50
 
 
@@ -282,7 +284,7 @@ def test_the_reference_is_the_models_norm_and_unembedding(rng, dtype):
 
 def test_the_reference_is_the_definition_in_float64(rng):
     x, scale, weight, seed, at = make(rng, "cpu", torch.float64, 3, 100, 40)
-    logits, _ = exact(x, scale, weight)
+    logits, _ = logits_in_float64(x, scale, weight)
     for temperature in (0.0, 0.8):
         ids, logprobs = reference.unembed(x, scale, EPS, weight, temperature, seed, at)
         scores = logits + temperature * reference.gumbel(seed, at, 100)

@@ -1,4 +1,4 @@
-"""Any argument may be a view: every other number of a larger tensor gives the same bits."""
+"""Any argument may be a view: strided views of a larger tensor give the same bits."""
 
 from dataclasses import fields
 
@@ -22,30 +22,33 @@ from oss_kernels.unembed.kernel import unembed
 EPS, CONSTANTS = 1e-5, {"alpha": 1.702, "limit": 7.0}
 
 
-def every_other(tensor: Tensor) -> Tensor:
-    """Its numbers, with others between them along the last axis."""
+def interleave(tensor: Tensor) -> Tensor:
+    """The same numbers as a strided view, with other numbers between them along the last axis."""
     return torch.stack((tensor, tensor.flip(-1)), dim=-1)[..., 0]
 
 
-def transposed(tensor: Tensor) -> Tensor:
-    """Its numbers, column by column."""
-    return tensor.mT.contiguous().mT if tensor.ndim > 1 else every_other(tensor)
+def store_by_columns(tensor: Tensor) -> Tensor:
+    """The same numbers, stored column by column."""
+    return tensor.mT.contiguous().mT if tensor.ndim > 1 else interleave(tensor)
 
 
 @pytest.fixture
-def given(rng, device, random_mxfp4):
-    """`given(operation)`: right arguments, contiguous."""
+def make_arguments(rng, device, random_mxfp4):
+    """`make_arguments(operation)`: correct, contiguous arguments."""
 
     def normal(*shape):
         return torch.randn(*shape, generator=rng).to(device)
 
-    def packed(*rows, groups):
+    def make_packed(*rows, groups):
         blocks, scales = random_mxfp4(*rows, groups=groups, low=120, high=125)
         return blocks.to(device), scales.to(device)
 
-    def experts_of(tokens):
+    def make_experts(tokens):
         experts = ExpertWeights(
-            *packed(5, 64, groups=2), normal(5, 64), *packed(5, 64, groups=1), normal(5, 64)
+            *make_packed(5, 64, groups=2),
+            normal(5, 64),
+            *make_packed(5, 64, groups=1),
+            normal(5, 64),
         )
         ids = torch.rand(tokens, 5, generator=rng).argsort(-1)[:, :2].contiguous().int().to(device)
         return [normal(tokens, 64), ids, normal(tokens, 2), experts]
@@ -58,10 +61,10 @@ def given(rng, device, random_mxfp4):
             rms_norm: lambda: [normal(2, 64), normal(64), EPS],
             linear: lambda: [normal(2, 64), normal(5, 64), normal(5), normal(2, 5)],
             router: lambda: [normal(2, 64), normal(8, 64), 50 * normal(8), 4],
-            dequantize: lambda: [*packed(6, groups=4)],
-            mxfp4_linear: lambda: [normal(2, 128), *packed(6, groups=4), normal(6)],
-            "few experts": lambda: experts_of(2),
-            "many experts": lambda: experts_of(9),
+            dequantize: lambda: [*make_packed(6, groups=4)],
+            mxfp4_linear: lambda: [normal(2, 128), *make_packed(6, groups=4), normal(6)],
+            "few experts": lambda: make_experts(2),
+            "many experts": lambda: make_experts(9),
             attention: lambda: [normal(2, 4, 2, 16), *normal(2, 2, 2, 9, 16).unbind(), normal(4)],
             qkv_rope: lambda: [
                 *(normal(2, 64), normal(64), EPS, normal(64, 64), normal(64)),
@@ -81,7 +84,7 @@ def call(operation, arguments):
         return expert_mlp(*arguments, **CONSTANTS)
     if operation is not qkv_rope:
         return operation(*arguments)
-    caches = [cache.zero_() for cache in arguments[7:9]]  # outputs too
+    caches = [cache.zero_() for cache in arguments[7:9]]  # outputs as well
     return operation(*arguments), *(cache.clone() for cache in caches)
 
 
@@ -94,10 +97,10 @@ OPERATIONS = [
 @pytest.mark.parametrize(
     "operation", OPERATIONS, ids=lambda o: o if isinstance(o, str) else o.__name__
 )
-def test_views_give_the_same_bits(given, operation):
-    arguments = given(operation)
+def test_views_give_the_same_bits(make_arguments, operation):
+    arguments = make_arguments(operation)
     want = call(operation, arguments)
-    for view in (every_other, transposed):
+    for view in (interleave, store_by_columns):
         others = list(arguments)
         for place, argument in enumerate(arguments):
             if operation is qkv_rope and place in (7, 8):

@@ -1,9 +1,10 @@
-"""What several tests of oss_lab share. Everything from outside the project is optional: a test
-that needs it is skipped and says what is missing."""
+"""Fixtures that several tests of oss_lab share. Everything from outside the project is optional: a
+test that needs something missing is skipped and names it."""
 
 import io
 import json
 import math
+import subprocess
 from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
@@ -24,18 +25,18 @@ from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.cli.main import main
 from oss_lab.config import GPT_OSS_NANO, ModelConfig
 from oss_lab.engine.sampling import GREEDY
-from oss_lab.evaluation.grade import Written
+from oss_lab.evaluation.grade import WrittenAnswer
 from oss_lab.evaluation.question import FileQuestion
-from oss_lab.evaluation.run import run
+from oss_lab.evaluation.run import answer_questions
 from oss_lab.harmony import render
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
 from oss_lab.model import Recorder, Transformer, no_hooks
 from oss_lab.nano.training.export import export
 from oss_lab.nano.training.quantized import RoundedExperts
-from oss_lab.nano.training.recipe import STATE, Recipe, keep_recipe
+from oss_lab.nano.training.recipe import STATE, Recipe, write_recipe
 from oss_lab.nano.training.state import save_state
-from oss_lab.proof.transformers_model import read_folder
+from oss_lab.proof.transformers_model import load_folder
 from oss_lab.record.builder import ReplyBuilder
 from oss_lab.record.token import Token
 from oss_lab.tokenizer import CACHE_NAME, HARMONY_SPECIALS, PACKAGES, load_vocabulary
@@ -45,7 +46,8 @@ SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 @pytest.fixture(scope="session")
 def golden():
-    """`golden("harmony_render.json")`: a file of recorded vectors, or a skip."""
+    """`golden("harmony_render.json")`: a file of recorded reference vectors. Skips the test without
+    it."""
 
     def load(name):
         path = SHARED / "golden" / name
@@ -57,8 +59,27 @@ def golden():
 
 
 @pytest.fixture(scope="session")
+def tracked_files():
+    """The text of each file that git tracks, by path, without assets and binaries.
+
+    Skips the test outside a git checkout.
+    """
+    root = Path(__file__).resolve().parents[2]
+    try:
+        command = ["git", "-C", str(root), "ls-files", "-z"]
+        listed = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this is not a git checkout, so its files are unknown")
+    found = {}
+    for name in filter(None, listed.split("\0")):
+        with suppress(OSError, UnicodeDecodeError):
+            found[name] = "" if "/assets/" in name else (root / name).read_text("utf-8")
+    return found
+
+
+@pytest.fixture(scope="session")
 def vocab_folder():
-    """A folder with o200k_base under tiktoken's cache name, or a skip."""
+    """A folder that holds o200k_base under tiktoken's cache name. Skips the test without it."""
     folders = [SHARED / "vocab"]
     for package, inside in PACKAGES.items():
         with suppress(metadata.PackageNotFoundError):
@@ -71,7 +92,7 @@ def vocab_folder():
 
 @pytest.fixture(scope="session")
 def o200k(vocab_folder):
-    """tiktoken's own o200k_harmony, read from the shared folder."""
+    """tiktoken's o200k_harmony, read from the shared folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TIKTOKEN_CACHE_DIR", str(vocab_folder))
         return tiktoken.get_encoding("o200k_harmony")
@@ -79,9 +100,9 @@ def o200k(vocab_folder):
 
 @pytest.fixture(scope="session")
 def tiny():
-    """A byte-level vocabulary with Harmony's special tokens; needs no file.
+    """A byte-level vocabulary with Harmony's special tokens. Needs no file.
 
-    A few merges cut through characters, so that spans and streams meet split UTF-8.
+    A few merges end inside a character, to test spans and streams with split UTF-8.
     """
     merges = [b"th", b"the", b" t", b"in", b"an", b"\xe4\xbd", b"\x9f\x98", b"\xf0\x9f", b"  "]
     ranks = {bytes([i]): i for i in range(256)}
@@ -96,7 +117,7 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def tiny_config():
-    """A gpt-oss of two layers whose checkpoint has 104 kB."""
+    """A gpt-oss with two layers, whose checkpoint takes 104 kB."""
     return ModelConfig(
         num_hidden_layers=2,
         num_experts=4,
@@ -114,13 +135,13 @@ def tiny_config():
 
 @pytest.fixture(scope="session")
 def nano():
-    """The shipped nano, loaded once a process: read it, change nothing."""
+    """The shipped nano, loaded once per process. Tests must not change it."""
     return oss_lab.load("nano", verbose=False)
 
 
 @pytest.fixture(scope="session")
 def small_nano():
-    """nano's tokens and positions with one narrow layer of four experts."""
+    """A model with nano's tokens and positions, one narrow layer and four experts."""
     return replace(
         GPT_OSS_NANO,
         num_hidden_layers=1,
@@ -136,13 +157,13 @@ def small_nano():
 
 @pytest.fixture(scope="session")
 def small_recipe(small_nano):
-    """Six short steps of training `small_nano`."""
+    """A recipe that trains `small_nano` for six short steps."""
     return Recipe(model=small_nano, mix="short products", steps=6, tokens=250, warm_up=2)
 
 
 @pytest.fixture(scope="session")
 def untrained_run(tmp_path_factory):
-    """The folder of a run of no steps, and in it the checkpoint exported from it."""
+    """The folder of a run of zero steps, and the checkpoint exported from it, in that folder."""
     folder = tmp_path_factory.mktemp("run")
     config = replace(
         GPT_OSS_NANO,
@@ -154,7 +175,7 @@ def untrained_run(tmp_path_factory):
     )
     torch.manual_seed(0)
     model = Transformer(config, RoundedExperts)
-    keep_recipe(Recipe(model=config, steps=0), folder)
+    write_recipe(Recipe(model=config, steps=0), folder)
     save_state(folder / STATE, model, [], torch.zeros(1), 0)
     export(model, folder / "checkpoint")
     return folder
@@ -162,14 +183,15 @@ def untrained_run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def untrained(untrained_run):
-    """The Lab of that checkpoint."""
+    """A Lab with that checkpoint."""
     checkpoint = open_checkpoint(untrained_run / "checkpoint")
     return Lab(load_model(checkpoint), load_vocabulary("nano"), GREEDY, effort="high")
 
 
 @pytest.fixture
 def write_tiny(tmp_path, tiny_config):
-    """`write_tiny("huggingface", max_shard_bytes=9000)`: the folder of a valid checkpoint."""
+    """`write_tiny("huggingface", max_shard_bytes=9000)`: writes a valid checkpoint and returns its
+    folder."""
 
     def write(layout: Layout = "original", name="tiny", config=tiny_config, **options):
         tensors = random_tensors(config)
@@ -181,8 +203,8 @@ def write_tiny(tmp_path, tiny_config):
 
 @pytest.fixture(scope="session")
 def scaled_tensors():
-    """`scaled_tensors(config, seed)`: as random_tensors, but sums and logits have an RMS near one,
-    so that attention, router and clamps do what they do in a trained model."""
+    """`scaled_tensors(config, seed)`: like random_tensors, but sums and logits have an RMS near
+    one, so attention, router and clamps behave as in a trained model."""
 
     def make(config, seed=0):
         generator = torch.Generator().manual_seed(seed)
@@ -215,7 +237,7 @@ def scaled_tensors():
 
 @pytest.fixture(scope="session")
 def random_model(scaled_tensors):
-    """`random_model(config, seed=0)`: a float32 Transformer with those weights."""
+    """`random_model(config, seed=0)`: a float32 Transformer with `scaled_tensors`."""
 
     def make(config, seed=0):
         model = Transformer(config)
@@ -227,8 +249,8 @@ def random_model(scaled_tensors):
 
 @pytest.fixture(scope="session")
 def untied_tokens():
-    """`untied_tokens(model, batch, seq)`: random tokens over which no router's choice is so close
-    that another order of summation could turn it."""
+    """`untied_tokens(model, batch, seq)`: random tokens without near-ties in any router, so another
+    order of summation chooses the same experts."""
 
     def draw(model, batch, seq):
         slots = model.config.experts_per_token
@@ -245,9 +267,10 @@ def untied_tokens():
     return draw
 
 
-class Recited:
-    """Stands in for a Transformer: whatever the prompt, it is all but certain of `script`, and at
-    its end says the last token again. An exception in the script is raised in its place."""
+class RecitingModel:
+    """Replaces a Transformer: whatever the prompt, it predicts the next token of `script` almost
+    with certainty, and repeats the last one after the end. Raises an exception that is in the
+    script."""
 
     device = torch.device("cpu")
 
@@ -276,9 +299,10 @@ class Recited:
 
 @pytest.fixture(scope="session")
 def reciting_lab(tiny, tiny_config):
-    """`reciting_lab("<|channel|>final<|message|>4<|return|>")`: a Lab whose model says just that.
+    """`reciting_lab("<|channel|>final<|message|>4<|return|>")`: a Lab whose model generates exactly
+    that.
 
-    Special tokens are written by name; other arguments are ids or exceptions.
+    Special tokens are written by name. Further arguments are token ids or exceptions.
     """
 
     def make(*script):
@@ -287,7 +311,7 @@ def reciting_lab(tiny, tiny_config):
             for part in script
         ]
         config = replace(tiny_config, vocab_size=288)
-        model = Recited(config, [token for part in parts for token in part])
+        model = RecitingModel(config, [token for part in parts for token in part])
         return Lab(cast(Transformer, model), tiny, GREEDY)
 
     return make
@@ -295,7 +319,8 @@ def reciting_lab(tiny, tiny_config):
 
 @pytest.fixture
 def talk(monkeypatch, capsys):
-    """`talk(lab, "a line", ...)`: what the chat writes after its greeting; it must succeed."""
+    """`talk(lab, "a line", ...)`: what the chat prints after its greeting. Fails if the command
+    does."""
 
     def chat(lab, *typed, arguments=()):
         monkeypatch.setattr("oss_lab.lab.load", lambda *_, **__: lab)
@@ -308,12 +333,12 @@ def talk(monkeypatch, capsys):
     return chat
 
 
-class Answering:
-    """Stands in for a Lab: `say(prompt, draw)` is the reply to a conversation, in Harmony's text;
-    `draw` names the row's stream of random numbers: (seed, number).
+class AnsweringLab:
+    """Replaces a Lab: `say(prompt, draw)` returns the reply to a conversation as Harmony text.
+    `draw` identifies the row's stream of random numbers: (seed, number).
 
     Attributes:
-        batches: how many prompts each call of `chat_batch` had.
+        batches: the number of prompts in each call of `chat_batch`.
     """
 
     def __init__(self, tokenizer, config, say, sampling=GREEDY):
@@ -336,13 +361,13 @@ class Answering:
 
 @pytest.fixture(scope="session")
 def answering_lab(tiny, tiny_config):
-    """`answering_lab(say, sampling=GREEDY)`: a Lab that says what it is told."""
-    return lambda say, **options: Answering(tiny, tiny_config, say, **options)
+    """`answering_lab(say, sampling=GREEDY)`: a Lab whose replies come from `say`."""
+    return lambda say, **options: AnsweringLab(tiny, tiny_config, say, **options)
 
 
 @pytest.fixture(scope="session")
 def successor():
-    """What a Lab may say: the right answer to `k+1?`, but for multiples of three."""
+    """A `say` for `answering_lab`: the right answer to `k+1?`, except for multiples of three."""
 
     def say(prompt, draw):
         k = int(prompt.messages[-1].text.split("+")[0])
@@ -352,36 +377,42 @@ def successor():
 
 
 @pytest.fixture(scope="session")
-def asked():
-    """`asked(3)`: the questions `0+1?`, `1+1?` and `2+1?`, all named sums."""
+def make_questions():
+    """`make_questions(3)`: the questions `0+1?`, `1+1?` and `2+1?`, all named sums."""
 
     def questions(n=5, **options):
-        return [FileQuestion("sums", f"{k}+1?", Written(str(k + 1)), **options) for k in range(n)]
+        return [
+            FileQuestion("sums", f"{k}+1?", WrittenAnswer(str(k + 1)), **options) for k in range(n)
+        ]
 
     return questions
 
 
 @pytest.fixture(scope="session")
-def outcomes():
-    """`outcomes(lab, questions, "high", batch=3)`: an evaluation's outcomes in the order asked."""
+def run_evaluation():
+    """`run_evaluation(lab, questions, "high", batch=3)`: the outcomes, in the order of the
+    questions."""
 
     def evaluate(lab, questions, effort: Effort = "low", **options):
         limits: dict[str, Any] = {"batch": 4, "max_tokens": 128, "seed": 1}
-        return sorted(run(lab, questions, effort, **limits | options), key=lambda each: each.index)
+        return sorted(
+            answer_questions(lab, questions, effort, **limits | options),
+            key=lambda each: each.index,
+        )
 
     return evaluate
 
 
 @pytest.fixture(scope="session")
 def load_in_transformers():
-    """`load_in_transformers(folder)`: GptOssForCausalLM in float32 with eager attention, its
-    experts dequantized by transformers itself; or a skip."""
+    """`load_in_transformers(folder)`: GptOssForCausalLM in float32 with eager attention;
+    transformers dequantizes the experts. Skips the test without transformers."""
     pytest.importorskip(
         "transformers", reason="transformers is not installed (the extra `test` holds it)"
     )
 
     def load(folder):
-        model = read_folder(folder, torch.float32)
+        model = load_folder(folder, torch.float32)
         assert {p.dtype for p in model.parameters()} == {torch.float32}
         return model
 

@@ -1,4 +1,4 @@
-"""A new hook point is a row of the table and a changed line of the model; all else follows."""
+"""To add a hook point takes one table row and one changed line of the model; the rest follows."""
 
 import shutil
 import subprocess
@@ -8,7 +8,12 @@ from pathlib import Path
 import oss_lab
 
 ROW = """\
-        Point("moe.stream", ("seq", "hidden"), "what the norm of the experts is fed", inside=FUSED),
+        Point(
+            "moe.stream",
+            ("seq", "hidden"),
+            "what the norm of the experts is fed",
+            not_in_kernels_reason=FUSED,
+        ),
 """
 LINE = "self.norm(x)", 'self.norm(hook("moe.stream", x))'
 USE = """
@@ -27,9 +32,9 @@ for layer in range(4):
 assert trace["moe.stream"].dims == ("layer", "seq", "hidden")
 assert lab.plan(tokens, ["moe.stream"]).total == 4 * 40 * 96 * 4
 trace.save({folder!r} + "/run.safetensors")
-from oss_lab.record.diff import differences
+from oss_lab.record.diff import compare_traces
 from oss_lab.record.trace import read_trace
-assert list(differences(trace, read_trace({folder!r} + "/run.safetensors"))) == []
+assert list(compare_traces(trace, read_trace({folder!r} + "/run.safetensors"))) == []
 with lab.intervene(AddVector(point="moe.stream", layer=2, vector=torch.ones(96))) as effects:
     lab.trace(tokens, ["moe.out"])
 assert effects.each[0].size > 0
@@ -41,23 +46,23 @@ main(["trace", "nano", "--points", "list"])
 def test_a_new_point_is_one_row_and_one_line(tmp_path):
     package = tmp_path / "oss_lab"
     shutil.copytree(Path(oss_lab.__file__).parent, package)
-    before = change(package / "hooks" / "points.py", *row())
-    assert before.count("\n") == 1
-    change(package / "model" / "moe.py", *LINE)
+    before = replace_once(package / "hooks" / "points.py", *add_row())
+    assert before.count("\n") == 6
+    replace_once(package / "model" / "moe.py", *LINE)
     use = USE.format(folder=str(tmp_path))
     ran = subprocess.run([sys.executable, "-c", use], cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert "what the norm of the experts is fed" in ran.stdout
 
 
-def row() -> tuple[str, str]:
-    """The row goes before that of the norm, which is the order of the forward."""
+def add_row() -> tuple[str, str]:
+    """Insert the row before that of the norm, in the order of the forward pass."""
     place = '        Point("moe.norm",'
     return place, ROW + place
 
 
-def change(file: Path, old: str, new: str) -> str:
-    """Replace the only occurrence; returns what was added."""
+def replace_once(file: Path, old: str, new: str) -> str:
+    """Replace the only occurrence; return what was added."""
     text = file.read_text()
     assert text.count(old) == 1
     file.write_text(text.replace(old, new))

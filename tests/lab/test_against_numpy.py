@@ -1,4 +1,6 @@
-"""The model against a second forward, in NumPy and float64, at odd configurations."""
+"""The model against an independent forward pass in NumPy and float64, with unusual
+configurations.
+"""
 
 from dataclasses import replace
 
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from oss_lab.hooks.points import LINES, POINTS
+from oss_lab.hooks.points import FORWARD_POINTS, POINTS
 from oss_lab.model import Recorder
 from oss_lab.proof.numpy_forward import numpy_forward
 
@@ -27,13 +29,13 @@ def test_every_compared_point_agrees(
         for name, tensor in scaled_tensors(config).items()
     }
     expected = numpy_forward(config, weights, tokens[0].numpy())
-    watch = Recorder(LINES)
+    watch = Recorder(FORWARD_POINTS)
     model(tokens, hooks=watch)
-    assert watch.seen.keys() == {key for key in expected if key[0] in LINES}
+    assert watch.seen.keys() == {key for key in expected if key[0] in FORWARD_POINTS}
     for (name, layer), (ours,) in watch.seen.items():
         value = expected[name, layer]
         ours = ours[0]
-        ours = ours.transpose(0, 1) if POINTS[name].by_head else ours
+        ours = ours.transpose(0, 1) if POINTS[name].has_head_axis else ours
         np.testing.assert_allclose(
             ours.double().numpy(), value, atol=2e-5, rtol=2e-5, err_msg=f"{name} of layer {layer}"
         )

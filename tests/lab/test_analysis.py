@@ -1,4 +1,4 @@
-"""Analyses: each against a plain computation of what it says."""
+"""Each analysis against a plain computation of what it claims."""
 
 import time
 from dataclasses import replace
@@ -30,8 +30,8 @@ def lab(random_model, tiny_config, tiny):
     return Lab(random_model(replace(tiny_config, vocab_size=288)), tiny, GREEDY)
 
 
-def test_results_are_normal_tensors(lab):
-    """Which autograd accepts, as what is read from a trace is."""
+def test_results_are_ordinary_tensors(lab):
+    """Autograd accepts them, as it accepts tensors read from a trace."""
     results = [
         lab.lens(TOKENS), counterfactuals(lab, TOKENS, 3), attribution(lab, TOKENS, 3, 40),
         lab.patch(TOKENS, [5, *TOKENS[1:]], target=40, against=41),
@@ -48,7 +48,7 @@ def test_a_built_cache_is_continued_outside_inference_mode(lab):
 
 
 @pytest.mark.parametrize("position", [0, 1, 30, SEQ - 2])
-def test_counterfactuals_equal_whole_runs_with_interventions(lab, position):
+def test_counterfactuals_equal_full_runs_with_interventions(lab, position):
     found = counterfactuals(lab, TOKENS, position)
     prefix, target = TOKENS[: position + 1], TOKENS[position + 1]
     plain = lab.logits(prefix, last=1)[0].double().log_softmax(-1)
@@ -74,7 +74,7 @@ def test_counterfactuals_equal_whole_runs_with_interventions(lab, position):
                 assert float(divergence[layer, slot]) == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_map_of_nano_takes_at_most_half_a_second(nano):
+def test_a_map_of_nano_takes_half_a_second(nano):
     reply = nano.chat("What is 58 * 7?")
     tokens = [*reply.prompt_tokens, *reply.ids]
     counterfactuals(nano, tokens, len(tokens) - 3)
@@ -97,7 +97,7 @@ def test_the_parts_of_a_logit_add_up(lab, against):
         assert found.heads.shape == (2, lab.config.num_attention_heads)
 
 
-def test_commitment_equals_running_the_prefix_afresh(nano):
+def test_commitment_equals_a_new_run_of_the_prefix(nano):
     reply = nano.chat("What is 58 * 7?")
     steps = commitment(nano, reply)
     assert [step.kept for step in steps] == sorted({step.kept for step in steps})
@@ -109,13 +109,13 @@ def test_commitment_equals_running_the_prefix_afresh(nano):
         header = final_header(nano.tokenizer, inside_message=step.kept > 0)
         before = [*reply.prompt_tokens, *reply.ids[: step.kept], *header]
         afresh = Batch(ReferenceEngine(nano.model))
-        afresh.join([Request(tuple(before), stop=frozenset(nano.stops), max_tokens=9)])
+        afresh.add([Request(tuple(before), stop=frozenset(nano.stops), max_tokens=9)])
         ids = [token.id for _, token in afresh][:-1]
         assert nano.tokenizer.decode(ids) == step.answer
     written = [token.logprob for token in reply.tokens[-len("406") - 1 :]]
     assert steps[-1].logprob == pytest.approx(sum(written), abs=1e-3)
     assert steps[0].logprob < steps[-1].logprob
-    with pytest.raises(LabError, match="no analysis and answer"):
+    with pytest.raises(LabError, match="no analysis or no final answer"):
         commitment(nano, nano.chat("What is 58 * 7?", effort="low"))
 
 
@@ -149,7 +149,7 @@ def test_divergence_of_shares():
 def test_mistakes_are_one_sentence(lab):
     for call, message in (
         (lambda: counterfactuals(lab, TOKENS, SEQ), f"no position {SEQ}; they are 0 to"),
-        (lambda: counterfactuals(lab, TOKENS, SEQ - 1), "no token comes behind position 39"),
+        (lambda: counterfactuals(lab, TOKENS, SEQ - 1), "no token follows position 39"),
         (lambda: counterfactuals(lab, TOKENS, 3, target=999), "the target has id 999"),
         (lambda: counterfactuals(lab, [], 0), "empty"),
         (lambda: attribution(lab, TOKENS, -1, 3), "no position -1"),

@@ -1,5 +1,5 @@
-"""The atlas of experts: every count against plain loops over made-up traces with experts that are
-tied to a token or a group; and the whole of it on nano's own routing."""
+"""The atlas of experts. Every count is compared with plain loops over made-up traces whose experts
+depend on a token or a group; then the atlas runs on nano's own routing."""
 
 import time
 from collections import Counter
@@ -13,13 +13,13 @@ import torch
 from oss_lab.analysis.routing.atlas import atlas
 from oss_lab.analysis.routing.baselines import predictability
 from oss_lab.analysis.routing.coactivation import coactivation, pair_probabilities
-from oss_lab.analysis.routing.corpus import Corpus, routing_corpus
-from oss_lab.analysis.routing.paths import neighbors
-from oss_lab.analysis.statistics.bootstrap import resampled
+from oss_lab.analysis.routing.corpus import Corpus, build_routing_corpus
+from oss_lab.analysis.routing.paths import find_neighbors
+from oss_lab.analysis.statistics.bootstrap import resample_counts
 from oss_lab.errors import LabError
 from oss_lab.hooks.selection import Selection
-from oss_lab.nano.studies.nominate import read
-from oss_lab.nano.studies.problems import drawn
+from oss_lab.nano.studies.nominate import trace_routing
+from oss_lab.nano.studies.problems import draw_problems
 from oss_lab.nano.tasks.lookup import Lookup
 from oss_lab.nano.tasks.sums_and_products import Products
 from oss_lab.record.token_labels import TokenLabel
@@ -31,8 +31,10 @@ CHANNELS = (None, "analysis", "final")
 ORIGIN = Origin(None, "reference", "float32", "cpu", None, (), {})
 
 
-def made_up(n, rng, experts=EXPERTS, slots=SLOTS):
-    """A trace in which token t has expert t + 2 in layer 0, and group b has expert 2 in layer 1."""
+def make_trace(n, rng, experts=EXPERTS, slots=SLOTS):
+    """A trace in which token t uses expert t + 2 in layer 0, and group b uses expert 2 in layer
+    1.
+    """
     seq = 20 + 3 * n
     tokens = rng.integers(VOCAB, size=seq)
     order = rng.random((LAYERS, seq, experts))
@@ -54,12 +56,12 @@ def of_ids(tokens, labels, ids, selection):
 @pytest.fixture(scope="module")
 def traces():
     rng = np.random.default_rng(0)
-    return [made_up(n, rng) for n in range(len(GROUPS))]
+    return [make_trace(n, rng) for n in range(len(GROUPS))]
 
 
 @pytest.fixture(scope="module")
 def corpus(traces) -> Corpus:
-    return routing_corpus(traces, EXPERTS, GROUPS)
+    return build_routing_corpus(traces, EXPERTS, GROUPS)
 
 
 def slots_of(traces, layer):
@@ -71,7 +73,7 @@ def slots_of(traces, layer):
 
 
 def lifts(traces, layer, label):
-    """P(label | expert) / P(label) and the count, for every pair that comes."""
+    """P(label | expert) / P(label) and the count, for every pair that occurs."""
     pairs, experts, labels, total = Counter(), Counter(), Counter(), 0
     for n, position, expert in slots_of(traces, layer):
         what = label(n, position)
@@ -122,7 +124,7 @@ def test_loads_and_lifts_equal_plain_loops(traces, corpus):
                 )
 
 
-def test_the_planted_experts_are_found(corpus):
+def test_planted_experts_are_found(corpus):
     found = atlas(corpus, resamples=200)
     for token in range(VOCAB):
         best, second = found.top[0][token + 2][:2]
@@ -137,7 +139,7 @@ def test_the_planted_experts_are_found(corpus):
 def test_an_interval_is_the_percentiles_of_resampled_sequences(traces, corpus):
     seed, resamples = 3, 40
     found = atlas(corpus, resamples=resamples, seed=seed, minimum=1)
-    draws = resampled(len(traces), resamples, seed)
+    draws = resample_counts(len(traces), resamples, seed)
     assert draws.sum(1).tolist() == [len(traces)] * (resamples + 1)
     loads, token_lifts = [], []
     for counts in draws[1:].astype(int):
@@ -152,8 +154,8 @@ def test_an_interval_is_the_percentiles_of_resampled_sequences(traces, corpus):
     assert (best.low, best.high) == pytest.approx(tuple(np.percentile(token_lifts, (2.5, 97.5))))
 
 
-def most(counts, use):
-    """The likeliest experts, ties by the layer's use and then by number."""
+def most_likely_experts(counts, use):
+    """The most likely experts. Ties are broken by use in the layer, then by number."""
     return sorted(range(EXPERTS), key=lambda e: (-counts[e], -use[e], e))[:SLOTS]
 
 
@@ -178,15 +180,17 @@ def test_baselines_equal_plain_loops(traces, corpus):
             if held[n]:
                 total += 1
                 for_token = by_token.get(key(n, p)[1], use)
-                right["use"] += expert in most(use, use)
-                right["token"] += expert in most(for_token, use)
-                right["bigram"] += expert in most(by_bigram.get(key(n, p), for_token), use)
+                right["use"] += expert in most_likely_experts(use, use)
+                right["token"] += expert in most_likely_experts(for_token, use)
+                right["bigram"] += expert in most_likely_experts(
+                    by_bigram.get(key(n, p), for_token), use
+                )
         assert found.most_used.value[layer] == pytest.approx(right["use"] / total)
         assert found.token.value[layer] == pytest.approx(right["token"] / total)
         assert found.bigram.value[layer] == pytest.approx(right["bigram"] / total)
     for each in (found.most_used, found.token, found.bigram, found.shuffled):
         assert ((each.low <= each.value) & (each.value <= each.high)).all()
-    assert found.token.value[0] > found.shuffled.high[0]  # each token has its own expert there
+    assert found.token.value[0] > found.shuffled.high[0]  # there, each token has its own expert
 
 
 def test_unseen_tokens_fall_back(traces):
@@ -194,13 +198,14 @@ def test_unseen_tokens_fall_back(traces):
     ids = traces[0].tensors["moe.expert_ids/0"][None, :2]
     selection = Selection(("moe.expert_ids",), positions=(0, 1))
     pair = [of_ids(tokens, labels, ids, selection) for tokens in ((1, 2), (3, 4))]
-    found = predictability(routing_corpus(pair, EXPERTS), resamples=2)
+    found = predictability(build_routing_corpus(pair, EXPERTS), resamples=2)
     assert (found.known_token, found.known_bigram) == (0, 0)
     assert found.token.value == found.bigram.value == found.most_used.value
 
 
-def enumerated(weights, slots):
-    """Pair probabilities of sets drawn with the product of their weights, and single ones."""
+def enumerate_sets(weights, slots):
+    """Probabilities of pairs and of single experts, from all sets, drawn with the product of their
+    weights."""
     pairs = np.zeros((len(weights),) * 2)
     for chosen in combinations(range(len(weights)), slots):
         pairs[np.ix_(chosen, chosen)] += np.prod(weights[list(chosen)])
@@ -210,7 +215,7 @@ def enumerated(weights, slots):
 @pytest.mark.parametrize(("experts", "slots", "spread"), [(8, 4, 2), (6, 2, 1), (7, 3, 0)])
 def test_the_null_is_the_distribution_of_independent_sets(experts, slots, spread):
     weights = np.exp(np.random.default_rng(experts).normal(0, spread, (2, experts)))
-    expected = np.stack([enumerated(row, slots) for row in weights])
+    expected = np.stack([enumerate_sets(row, slots) for row in weights])
     loads = np.diagonal(expected, axis1=1, axis2=2)
     off = ~np.eye(experts, dtype=bool)
     np.testing.assert_allclose(
@@ -218,22 +223,22 @@ def test_the_null_is_the_distribution_of_independent_sets(experts, slots, spread
     )
 
 
-def test_the_null_takes_experts_of_every_token_and_of_none():
+def test_the_null_handles_experts_of_every_token_and_of_none():
     pairs = pair_probabilities(np.array([[1, 0.5, 0.5, 1, 0]]), 3)[0]
     np.testing.assert_allclose(pairs[0], [0, 0.5, 0.5, 1, 0], atol=1e-5)
     assert not pairs[:, 4].any()
 
 
-def test_pairs_are_counted_and_a_planted_pair_stands_out(traces):
+def test_pairs_are_counted_and_a_planted_pair_is_found(traces):
     rng = np.random.default_rng(1)
     changed = []
     for n, trace in enumerate(traces):
         order = rng.random((1, len(trace.tokens), EXPERTS))
-        order[0, : 10 + n, [6, 7]] = -1  # together or not at all
+        order[0, : 10 + n, [6, 7]] = -1  # either both or neither
         order[0, 10 + n :, [6, 7]] = 2
         ids = torch.from_numpy(np.argsort(order, -1)[..., :SLOTS].copy())
         changed.append(of_ids(trace.tokens, trace.labels, ids, trace.selection))
-    found = coactivation(routing_corpus(changed, EXPERTS), resamples=20)
+    found = coactivation(build_routing_corpus(changed, EXPERTS), resamples=20)
     counts, loads = np.zeros((EXPERTS, EXPERTS), int), np.zeros(EXPERTS)
     for trace in changed:
         for row in trace.tensors["moe.expert_ids/0"].tolist():
@@ -253,7 +258,7 @@ def test_pairs_are_counted_and_a_planted_pair_stands_out(traces):
     assert np.isnan(np.diagonal(found.ratio.value[0])).all()
 
 
-def test_pairs_of_independent_choices_are_as_expected():
+def test_pairs_of_independent_choices_are_as_frequent_as_expected():
     rng = np.random.default_rng(2)
     labels, selection = (TokenLabel("x"),) * 500, Selection(("moe.expert_ids",))
     even = [
@@ -269,13 +274,13 @@ def test_pairs_of_independent_choices_are_as_expected():
         )
         for _ in range(40)
     ]
-    found = coactivation(routing_corpus(even, EXPERTS), resamples=20)
+    found = coactivation(build_routing_corpus(even, EXPERTS), resamples=20)
     off = ~np.eye(EXPERTS, dtype=bool)
     np.testing.assert_allclose(found.ratio.value[0][off], 1, atol=0.08)
 
 
 def test_neighbors_by_path_equal_plain_loops(traces, corpus):
-    found = neighbors(corpus, 2, 7, count=5, pairs=4000)
+    found = find_neighbors(corpus, 2, 7, count=5, pairs=4000)
     paths = {
         (n, p): [set(trace.tensors[f"moe.expert_ids/{k}"][p].tolist()) for k in range(LAYERS)]
         for n, trace in enumerate(traces)
@@ -298,19 +303,19 @@ def test_neighbors_by_path_equal_plain_loops(traces, corpus):
     assert same > mean  # each token has its own expert
 
 
-def test_a_corpus_of_chosen_positions_knows_what_stood_before(traces):
+def test_a_corpus_of_selected_positions_knows_the_token_before(traces):
     trace = traces[0]
     ids = torch.stack([trace.tensors[f"moe.expert_ids/{k}"][[4, 9]] for k in range(LAYERS)])
     chosen = Selection(("moe.expert_ids",), positions=(4, 9))
-    corpus = routing_corpus([of_ids(trace.tokens, trace.labels, ids, chosen)], EXPERTS)
+    corpus = build_routing_corpus([of_ids(trace.tokens, trace.labels, ids, chosen)], EXPERTS)
     assert corpus.position.tolist() == [4, 9]
     assert corpus.previous.tolist() == [trace.tokens[3], trace.tokens[8]]
     assert (corpus.groups, corpus.group.tolist()) == (("",), [0])
 
 
-def test_nano_s_routing_is_told_by_its_tokens(nano):
+def test_nanos_routing_depends_on_its_tokens(nano):
     tasks = (Products(), Lookup())
-    corpus = read(nano, {task.name: drawn(task, 8, Random(0)) for task in tasks})
+    corpus = trace_routing(nano, {task.name: draw_problems(task, 8, Random(0)) for task in tasks})
     assert {"analysis", "final", "user"} <= set(corpus.channels)
     assert corpus.groups == ("look-up", "product")
     found = predictability(corpus, resamples=50)
@@ -334,25 +339,31 @@ def test_fifty_thousand_tokens_take_seconds():
     atlas(corpus, resamples=200)
     predictability(corpus)
     coactivation(corpus, resamples=50)
-    neighbors(corpus, 3, 3)
+    find_neighbors(corpus, 3, 3)
     assert time.process_time() - began < 20
 
 
 def test_mistakes_are_one_sentence(traces, corpus):
     other = of_ids(traces[0].tokens, traces[0].labels, [], Selection(("moe.margin",)))
     for call, message in (
-        (lambda: routing_corpus([], EXPERTS), "no trace"),
-        (lambda: routing_corpus(traces, EXPERTS, ["a"]), "16 traces and 1 groups"),
-        (lambda: routing_corpus(traces, 4), "they are 0 to 3"),
-        (lambda: routing_corpus([*traces, other], EXPERTS), "trace 16 holds layers"),
+        (lambda: build_routing_corpus([], EXPERTS), "no traces"),
+        (lambda: build_routing_corpus(traces, EXPERTS, ["a"]), "16 traces and 1 groups"),
+        (lambda: build_routing_corpus(traces, 4), "the last is 3"),
+        (lambda: build_routing_corpus([*traces, other], EXPERTS), "trace 16 has layers"),
         (lambda: atlas(corpus, top=0), "top is 0"),
         (lambda: atlas(corpus, minimum=0), "minimum is 0"),
         (lambda: atlas(corpus, resamples=0), "resamples is 0"),
         (lambda: predictability(corpus, shuffles=0), "shuffles is 0"),
-        (lambda: predictability(routing_corpus(traces[:1], EXPERTS)), "there is one sequence"),
-        (lambda: neighbors(corpus, 0, 999), "holds no position 999; it holds some of 0 to 19"),
-        (lambda: neighbors(corpus, 16, 0), "no sequence 16; they are 0 to 15"),
-        (lambda: neighbors(corpus, 0, 0, count=0), "count is 0"),
+        (
+            lambda: predictability(build_routing_corpus(traces[:1], EXPERTS)),
+            "the corpus has one sequence",
+        ),
+        (
+            lambda: find_neighbors(corpus, 0, 999),
+            "position 999; the recorded ones are within 0 to 19",
+        ),
+        (lambda: find_neighbors(corpus, 16, 0), "no sequence 16; they are 0 to 15"),
+        (lambda: find_neighbors(corpus, 0, 0, count=0), "count is 0"),
     ):
         with pytest.raises(LabError, match=message):
             call()

@@ -1,4 +1,4 @@
-"""The model and the engines run where only torch, NumPy and jaxtyping are installed."""
+"""The model and the engines run when only torch, NumPy and jaxtyping are installed."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ for package in (oss_lab.model, oss_lab.engine):
         importlib.import_module(f"{package.__name__}.{each.name}")
 
 import torch
-from oss_kernels.backends import load
+from oss_kernels.backends import load_backend
 from oss_lab.config import ModelConfig
 from oss_lab.engine.batch import Batch
 from oss_lab.engine.choice import Engines
@@ -59,12 +59,12 @@ from oss_lab.model import Transformer
 config = ModelConfig(num_hidden_layers=2, num_experts=4, experts_per_token=2, vocab_size=96,
     hidden_size=64, intermediate_size=32, head_dim=16, num_attention_heads=4,
     num_key_value_heads=2, sliding_window=8, initial_context_length=256)
-engines = Engines(Transformer(config).eval(), load("cpu"))
+engines = Engines(Transformer(config).eval(), load_backend("cpu"))
 found = []
 for engine in (engines.reference, engines.kernels):
     batch = Batch(engine)
     points = Selection.of(["resid.post"])
-    (row,) = batch.join([Request((1, 2, 3), max_tokens=4, selection=points)])
+    (row,) = batch.add([Request((1, 2, 3), max_tokens=4, selection=points)])
     found.append([token.id for _, token in batch])
     assert row.recording.tensors()["resid.post", 1].shape == (6, 64)
 assert len(found[0]) == 4

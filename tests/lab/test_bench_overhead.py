@@ -1,4 +1,4 @@
-"""The cost of recording is reported whole, and a recording that is slow shows."""
+"""The report includes the full cost of recording, and slow recording is visible in it."""
 
 import json
 import sys
@@ -9,11 +9,11 @@ from statistics import median
 import numpy as np
 import pytest
 import torch
-from oss_kernels.backends import obstacle
+from oss_kernels.backends import find_obstacle
 
-from oss_lab.analysis.statistics.bootstrap import resampled_interval
+from oss_lab.analysis.statistics.bootstrap import bootstrap_interval
 from oss_lab.bench import overhead, recording
-from oss_lab.bench.recording import NOTHING, RECORDED, costs, tasks
+from oss_lab.bench.recording import NOTHING, RECORDED, make_tasks, measure_costs
 from oss_lab.engine import row as engine_row
 from oss_lab.engine.choice import Engines
 from oss_lab.hooks.cost import nbytes
@@ -23,7 +23,7 @@ from oss_lab.hooks.selection import Selection
 
 
 @pytest.fixture(autouse=True)
-def short(monkeypatch):
+def short_task(monkeypatch):
     for name, count in (("PROMPT", 8), ("NEW", 4), ("PREFILL", 16)):
         monkeypatch.setattr(recording, name, count)
 
@@ -46,7 +46,7 @@ def report(monkeypatch, capsys, *arguments: str) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-def test_reports_every_selection_in_both_tasks(monkeypatch, capsys, write_tiny):
+def test_every_selection_is_reported_for_both_tasks(monkeypatch, capsys, write_tiny):
     found = report(monkeypatch, capsys, "--checkpoint", str(write_tiny()), "--repeats", "3")
     rows = found["rows"]
     assert [row["recorded"] for row in rows] == [*RECORDED] * 2
@@ -75,8 +75,8 @@ def test_the_table_names_every_selection(monkeypatch, capsys, write_tiny):
 
 def test_bytes_are_those_of_a_trace_with_logits_for_every_token(engines, ids):
     model = engines.reference.model
-    for task in tasks(ids):
-        for cost in costs(engines, task, 1):
+    for task in make_tasks(ids):
+        for cost in measure_costs(engines, task, 1):
             points = RECORDED[cost.recorded]
             sizes = [
                 nbytes(model, Selection(points), POINTS[point], task.tokens) for point in points
@@ -85,24 +85,26 @@ def test_bytes_are_those_of_a_trace_with_logits_for_every_token(engines, ids):
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["decode", "prefill"])
-def test_a_slow_recording_shows_and_the_others_do_not_suffer(monkeypatch, engines, ids, which):
+def test_slow_recording_is_visible_and_does_not_affect_the_others(monkeypatch, engines, ids, which):
     class Slow(Recording):
-        def take(self, name, layer, x, positions):
+        def add(self, name, layer, x, positions):
             if self.selection.points == (name,) == ("resid.mid",):
                 time.sleep(0.02)
-            super().take(name, layer, x, positions)
+            super().add(name, layer, x, positions)
 
     monkeypatch.setattr(engine_row, "Recording", Slow)
     recorded = {NOTHING: (), "quick": ("resid.pre",), "slow": ("resid.mid",)}
-    task = list(tasks(ids))[which]
-    quick, slow = costs(engines, task, 5, recorded)[1:]
+    task = list(make_tasks(ids))[which]
+    quick, slow = measure_costs(engines, task, 5, recorded)[1:]
     assert slow.over > quick.over
     forwards = task.tokens if which == 0 else 1
     assert slow.ms.low * task.tokens >= 2 * 20 * forwards  # two layers
 
 
-def test_kernels_compute_what_they_show_and_the_reference_the_rest(monkeypatch, capsys, write_tiny):
-    if (missing := obstacle("cpu", torch.device("cpu"))) is not None:
+def test_kernels_compute_points_they_expose_and_the_reference_the_rest(
+    monkeypatch, capsys, write_tiny
+):
+    if (missing := find_obstacle("cpu", torch.device("cpu"))) is not None:
         pytest.skip(missing)
     found = report(
         monkeypatch, capsys, "--checkpoint", str(write_tiny()), "--repeats=1", "--kernels=cpu"
@@ -112,7 +114,7 @@ def test_kernels_compute_what_they_show_and_the_reference_the_rest(monkeypatch, 
     assert computed["tier 2"] == "reference"
 
 
-def test_what_is_recorded_is_what_the_names_say():
+def test_the_recorded_points_match_the_names():
     assert RECORDED["tier 1"] == ALWAYS
     assert {point for point in ALWAYS if needs_logits([point])} == {
         "out.top_ids",
@@ -122,16 +124,16 @@ def test_what_is_recorded_is_what_the_names_say():
     assert {POINTS[point].tier for point in RECORDED["tier 2"]} == {2}
 
 
-def test_the_interval_is_that_of_all_resamples():
+def test_the_interval_comes_from_all_resamples():
     values = [1.0, 2.0, 4.0, 8.0, 9.0]
     medians = sorted(median(each) for each in product(values, repeat=len(values)))
     exact = medians[len(medians) // 40], medians[-1 - len(medians) // 40]
-    assert resampled_interval(np.median, values, seed=0) == exact
-    assert resampled_interval(np.median, [3.0] * 4, seed=0) == (3.0, 3.0)
-    assert resampled_interval(np.median, [3.0], seed=0) == (3.0, 3.0)
+    assert bootstrap_interval(np.median, values, seed=0) == exact
+    assert bootstrap_interval(np.median, [3.0] * 4, seed=0) == (3.0, 3.0)
+    assert bootstrap_interval(np.median, [3.0], seed=0) == (3.0, 3.0)
 
 
-def test_a_folder_that_is_no_checkpoint_is_said_in_one_sentence(monkeypatch, capsys, tmp_path):
+def test_a_folder_without_a_checkpoint_is_reported_in_one_sentence(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", ["overhead", "--checkpoint", str(tmp_path / "none")])
     threads = torch.get_num_threads()
     try:

@@ -1,6 +1,6 @@
-"""The set-up's decisions and sentences, on copies in a temporary folder; nothing is downloaded.
+"""The decisions and messages of the set-up, on copies in a temporary folder. Nothing is downloaded.
 
-A real installation is what `make test` itself starts with.
+`make test` itself starts with a real installation.
 """
 
 import importlib.util
@@ -35,41 +35,41 @@ def bootstrap(tmp_path: Path) -> ModuleType:
     return module
 
 
-def stopped(capsys) -> str:
-    """The one line that `stop` wrote."""
+def read_error(capsys) -> str:
+    """The single line that `stop` printed."""
     text = capsys.readouterr().err
     assert text.startswith("oss_lab set-up: ")
     assert len(text.splitlines()) == 1
     return text
 
 
-def test_old_python_is_told_so(bootstrap, monkeypatch, capsys) -> None:
+def test_an_old_python_is_refused(bootstrap, monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 9, 2))
     with pytest.raises(SystemExit) as ended:
         bootstrap.check_python()
     assert ended.value.code == 1
-    assert "Python 3.11 or newer" in stopped(capsys)
+    assert "Python 3.11 or newer" in read_error(capsys)
 
 
-def test_old_pythons_can_read_it() -> None:
-    """What bars an old Python is the check, not a syntax error before it."""
+def test_old_pythons_can_parse_it() -> None:
+    """The version check must reject an old Python, not a syntax error before the check."""
     import ast
 
     ast.parse((ROOT / "bootstrap.py").read_text("utf-8"), feature_version=(3, 6))
 
 
-def test_missing_venv_module_is_told(bootstrap, monkeypatch, capsys) -> None:
+def test_a_missing_venv_module_is_reported(bootstrap, monkeypatch, capsys) -> None:
     monkeypatch.setitem(sys.modules, "ensurepip", None)
     with pytest.raises(SystemExit):
         bootstrap.check_python()
-    assert "python3-venv" in stopped(capsys)
+    assert "python3-venv" in read_error(capsys)
 
 
-def test_full_disk_is_told_before_anything_is_made(bootstrap, monkeypatch, capsys) -> None:
+def test_a_full_disk_is_reported_before_anything_is_created(bootstrap, monkeypatch, capsys) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5 * 2**20))
     with pytest.raises(SystemExit):
         bootstrap.make_environment("")
-    assert "has 5 MiB free" in stopped(capsys)
+    assert "has 5 MiB free" in read_error(capsys)
     assert not bootstrap.VENV.exists()
 
 
@@ -77,7 +77,7 @@ def test_something_else_called_venv_is_left_alone(bootstrap, capsys) -> None:
     (bootstrap.VENV / "precious").mkdir(parents=True)
     with pytest.raises(SystemExit):
         bootstrap.make_environment("moved")
-    assert "in the way" in stopped(capsys)
+    assert "in the way" in read_error(capsys)
     assert (bootstrap.VENV / "precious").exists()
 
 
@@ -91,20 +91,20 @@ def test_something_else_called_venv_is_left_alone(bootstrap, capsys) -> None:
         ("nothing that looks like an error", "exit status 3"),
     ],
 )
-def test_what_pip_fails_with_is_one_sentence(bootstrap, output, said, tmp_path, capsys) -> None:
+def test_a_failure_of_pip_is_one_sentence(bootstrap, output, said, tmp_path, capsys) -> None:
     bootstrap.VENV.mkdir()
     bootstrap.PYTHON = tmp_path / "pip"
     bootstrap.PYTHON.write_text(f"#!/bin/sh\ncat <<'END'\n{output}\nEND\nexit 3\n")
     bootstrap.PYTHON.chmod(0o755)
     with pytest.raises(SystemExit):
         bootstrap.install(["anything"], "")
-    assert said in stopped(capsys)
+    assert said in read_error(capsys)
     assert output in bootstrap.LOG.read_text()
 
 
 @pytest.fixture
 def run(bootstrap, monkeypatch) -> Callable[..., list[str]]:
-    """What a run with these arguments would do, in a `.venv` that has the running Python."""
+    """What a run with these arguments would do, in a `.venv` of the running Python."""
     ran: list[str] = []
 
     def hand_over(command: list[str]) -> int:
@@ -112,7 +112,7 @@ def run(bootstrap, monkeypatch) -> Callable[..., list[str]]:
         return 7
 
     monkeypatch.setattr(bootstrap, "environment_python", bootstrap.running_python)
-    monkeypatch.setattr(bootstrap, "make_environment", lambda anew: ran.append(f"make {anew}"))
+    monkeypatch.setattr(bootstrap, "make_environment", lambda clear: ran.append(f"make {clear}"))
     monkeypatch.setattr(bootstrap, "install_torch", lambda: "")
     monkeypatch.setattr(bootstrap, "install", lambda arguments, hint: ran.append(arguments[1]))
     monkeypatch.setattr(bootstrap, "report", lambda seconds: None)
@@ -143,42 +143,44 @@ def test_a_second_run_does_nothing_until_something_changes(bootstrap, run) -> No
     moved = json.loads(bootstrap.STAMP.read_text()) | {"folder": "elsewhere"}
     bootstrap.STAMP.write_text(json.dumps(moved))
     assert run("lab") == [
-        "make this folder was moved, and its programs hold paths",
+        "make this folder was moved, and .venv contains absolute paths",
         f"{root}[lab,test]",
     ]
 
 
-def test_a_python_that_the_user_names_replaces_another(bootstrap, run, monkeypatch) -> None:
-    """`make lab PYTHON=python3.12` once kept a `.venv` of 3.11 and said nothing."""
+def test_a_python_that_the_user_names_replaces_the_old_one(bootstrap, run, monkeypatch) -> None:
+    """`make lab PYTHON=python3.12` used to keep a `.venv` of 3.11 without a message."""
     run("lab")
     monkeypatch.setattr(bootstrap, "environment_python", lambda: ["3.9.1 (old)", "/there"])
     made, installed = run("--this-python", "lab")
-    assert made.startswith("make it has Python 3.9.1 in /there, and you named ")
+    assert made.startswith("make it has Python 3.9.1 in /there, but you named ")
     assert installed == f"{bootstrap.ROOT}[lab]"
 
 
 @pytest.mark.parametrize("version", [(3, 9, 2), sys.version_info])
-def test_a_python_that_nobody_named_leaves_the_work_to_the_one_that_is_there(
+def test_without_a_named_python_the_existing_environment_is_used(
     bootstrap, run, monkeypatch, version
 ) -> None:
-    """Plain `make test` after `make lab PYTHON=python3.12`, python3 being another or too old."""
+    """Plain `make test` after `make lab PYTHON=python3.12`, when python3 is another or too old
+    version."""
     monkeypatch.setattr(sys, "version_info", version)
     monkeypatch.setattr(bootstrap, "environment_python", lambda: ["3.12.1", "/there"])
     command = [str(bootstrap.PYTHON), str(bootstrap.ROOT / "bootstrap.py"), "test"]
     assert run("test") == [f"run {command}", "exit 7"]
 
 
-def test_an_environment_of_no_use_is_made_anew(bootstrap, run, monkeypatch) -> None:
+def test_an_unusable_environment_is_recreated(bootstrap, run, monkeypatch) -> None:
     run("lab")
     monkeypatch.setattr(bootstrap, "environment_python", lambda: None)
-    assert run("lab")[0] == "make its Python does not run, is too old or lacks pip"
+    assert run("lab")[0] == "make its Python does not run, is too old or has no pip"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for pip lies in POSIX's place")
-def test_an_environments_python_is_known_by_running_it(bootstrap) -> None:
+def test_an_environments_python_is_found_by_running_it(bootstrap) -> None:
     assert bootstrap.environment_python() is None
     venv.create(bootstrap.VENV, symlinks=True)
-    assert bootstrap.environment_python() is None  # as when it was stopped before pip came
+    # As if set-up was stopped before pip was installed.
+    assert bootstrap.environment_python() is None
     (packages,) = bootstrap.VENV.glob("lib/python*/site-packages")
     (packages / "pip.py").touch()
     assert bootstrap.environment_python() == bootstrap.running_python()
@@ -190,7 +192,7 @@ def test_an_environments_python_is_known_by_running_it(bootstrap) -> None:
     assert bootstrap.environment_python() is None
 
 
-def test_making_anew_is_said_and_clears(bootstrap, monkeypatch, capsys) -> None:
+def test_recreating_is_reported_and_clears(bootstrap, monkeypatch, capsys) -> None:
     commands: list[list[str]] = []
 
     def make(command: list[str], **_: object) -> SimpleNamespace:
@@ -204,7 +206,7 @@ def test_making_anew_is_said_and_clears(bootstrap, monkeypatch, capsys) -> None:
     assert commands == []
     bootstrap.make_environment("it is odd")
     assert commands == [[sys.executable, "-m", "venv", "--clear", str(bootstrap.VENV)]]
-    assert capsys.readouterr().out == "oss_lab set-up: making .venv anew: it is odd\n"
+    assert capsys.readouterr().out == "oss_lab set-up: recreating .venv: it is odd\n"
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -216,8 +218,8 @@ def test_making_anew_is_said_and_clears(bootstrap, monkeypatch, capsys) -> None:
         ([], {"PYTHON": "python3.12"}, "python3.12 bootstrap.py --this-python lab"),
     ],
 )
-def test_make_says_which_python_the_user_named(given, environment, said) -> None:
-    names = ("PYTHON", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")  # of the make that may run this test
+def test_make_passes_on_the_python_that_the_user_named(given, environment, said) -> None:
+    names = ("PYTHON", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")  # set by the make that may run this test
     rest = {name: value for name, value in os.environ.items() if name not in names}
     done = subprocess.run(
         ["make", "-n", "lab", *given], cwd=ROOT, env=rest | environment, capture_output=True
@@ -225,11 +227,11 @@ def test_make_says_which_python_the_user_named(given, environment, said) -> None
     assert done.stdout.decode().splitlines()[0] == said
 
 
-def test_unknown_extra_is_told(bootstrap, monkeypatch, capsys) -> None:
+def test_an_unknown_extra_is_reported(bootstrap, monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["bootstrap.py", "labb"])
     with pytest.raises(SystemExit):
         bootstrap.main()
-    assert "labb" in stopped(capsys)
+    assert "labb" in read_error(capsys)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +258,7 @@ def test_cpu_build_is_tried_where_there_is_no_gpu(
         assert asked[0][-2] == bootstrap.CPU_INDEX
 
 
-def test_constraints_pin_everything_that_pyproject_asks_for() -> None:
+def test_constraints_pin_every_requirement_of_pyproject() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     pinned = {
         re.sub(r"[-_.]+", "-", line.split("==")[0]).lower()
@@ -266,7 +268,7 @@ def test_constraints_pin_everything_that_pyproject_asks_for() -> None:
     extras = project["optional-dependencies"]
     asked = project["dependencies"] + [line for lines in extras.values() for line in lines]
     names = {re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", line)[0]).lower() for line in asked}
-    assert names - {"oss-lab"} <= pinned  # an extra may ask for another extra
+    assert names - {"oss-lab"} <= pinned  # an extra may require another extra
 
 
 def test_it_runs_as_a_program() -> None:
@@ -277,7 +279,7 @@ def test_it_runs_as_a_program() -> None:
     assert "extras" in done.stdout
 
 
-def test_a_stamp_that_was_cut_short_counts_as_none(bootstrap) -> None:
+def test_a_truncated_stamp_counts_as_none(bootstrap) -> None:
     bootstrap.VENV.mkdir()
     bootstrap.STAMP.write_text('{"state": "ab')
     assert bootstrap.read_stamp() == {"state": None, "extras": [], "folder": None}

@@ -1,11 +1,11 @@
-"""Branches: each against the same prefix run afresh, and what they cost."""
+"""Branches: each against a new run of the same prefix, and how many tokens they compute."""
 
 import math
 from dataclasses import replace
 
 import pytest
 import torch
-from oss_kernels.backends import load
+from oss_kernels.backends import load_backend
 
 from oss_lab.analysis.branch import Tree
 from oss_lab.engine.batch import Batch
@@ -45,8 +45,8 @@ def reply(nano):
 
 
 @pytest.fixture
-def counted(monkeypatch):
-    """`counted(lab)`: a list that gathers how many tokens each forward takes."""
+def token_counts(monkeypatch):
+    """`token_counts(lab)`: a list that collects the number of tokens in each forward pass."""
 
     def count(lab):
         taken, forward = [], lab.model.forward
@@ -61,20 +61,20 @@ def counted(monkeypatch):
     return count
 
 
-def written(lab, ids, n, *effects, cache=None):
-    """n tokens that follow greedily, in a run of its own."""
+def generate_greedily(lab, ids, n, *effects, cache=None):
+    """n tokens, generated greedily in a separate run."""
     batch = Batch(ReferenceEngine(lab.model), usable=lab.usable)
     stop = frozenset(lab.stops)
-    batch.join([Request(tuple(ids), stop=stop, max_tokens=n, effects=effects)], cache)
+    batch.add([Request(tuple(ids), stop=stop, max_tokens=n, effects=effects)], cache)
     return [token for _, token in batch]
 
 
-def afresh(lab, ids, n):
-    """Their ids."""
-    return tuple(token.id for token in written(lab, ids, n))
+def generate_ids(lab, ids, n):
+    """The ids of those tokens."""
+    return tuple(token.id for token in generate_greedily(lab, ids, n))
 
 
-def test_greedy_without_a_change_is_the_parent_again(nano, reply):
+def test_a_greedy_branch_without_a_change_repeats_the_parent(nano, reply):
     tree = Tree(nano, reply)
     assert tree.root.ids == (*reply.prompt_tokens, *reply.ids)
     begin = len(reply.prompt_tokens)
@@ -82,33 +82,33 @@ def test_greedy_without_a_change_is_the_parent_again(nano, reply):
         again = tree.branch(tree.root, at)
         assert again.ids == tree.root.ids
         assert again.start == at
-        told = [token.logprob for token in reply.tokens[at - begin :]]
-        assert [token.logprob for token in again.tokens] == pytest.approx(told, abs=1e-4)
+        expected = [token.logprob for token in reply.tokens[at - begin :]]
+        assert [token.logprob for token in again.tokens] == pytest.approx(expected, abs=1e-4)
         assert tree.compare(tree.root, again).differences == ()
 
 
 @pytest.mark.parametrize("at", [1, 7, 8, 9, 30, SEQ])
-def test_an_edited_branch_equals_the_prefix_run_afresh(lab, at):
+def test_an_edited_branch_equals_a_new_run_of_the_prefix(lab, at):
     tree = Tree(lab, TOKENS)
     edited = tree.branch(tree.root, at, [99, 98], max_tokens=12)
     prefix = [*TOKENS[:at], 99, 98]
-    assert edited.ids == (*prefix, *afresh(lab, prefix, 12))
+    assert edited.ids == (*prefix, *generate_ids(lab, prefix, 12))
     assert [token.forced for token in edited.tokens[:3]] == [True, True, False]
     logprobs = lab.logits(edited.ids).log_softmax(-1)
     for place, token in enumerate(edited.tokens, start=at):
         assert token.logprob == pytest.approx(float(logprobs[place - 1, token.id]), abs=1e-4)
     deeper = tree.branch(edited, at + 5, [97], max_tokens=6)
     prefix = [*edited.ids[: at + 5], 97]
-    assert deeper.ids == (*prefix, *afresh(lab, prefix, 6))
-    # What was shared and frozen is still whole.
+    assert deeper.ids == (*prefix, *generate_ids(lab, prefix, 6))
+    # The shared, frozen parts are unchanged.
     assert tree.branch(edited, at + 4, max_tokens=10).ids == edited.ids
 
 
-def test_only_what_comes_behind_the_branch_goes_through_the_model(lab, counted):
+def test_only_tokens_after_the_branch_are_computed(lab, token_counts):
     tree = Tree(lab, TOKENS)
-    taken = counted(lab)
+    taken = token_counts(lab)
     edited = tree.branch(tree.root, 30, [99, 98, 97], max_tokens=5)
-    # The token before the branch, the given ones, and all written but the last.
+    # The token before the branch, the given ones, and all generated ones except the last.
     assert sum(taken) == 1 + 3 + (5 - 1)
     assert len(edited.tokens) == 8
     del taken[:]
@@ -133,7 +133,7 @@ def test_other_draws_from_the_same_place(lab):
     assert again.ids == unseeded.ids
 
 
-def test_interventions_hold_from_the_branch_on_and_never_before(lab):
+def test_interventions_are_active_from_the_branch_on_and_never_before(lab):
     tree, at = Tree(lab, TOKENS), 21
     with lab.intervene(ABLATE):
         under = tree.branch(tree.root, at, max_tokens=8)
@@ -141,15 +141,15 @@ def test_interventions_hold_from_the_branch_on_and_never_before(lab):
         everywhere = all_under.branch(all_under.root, at, max_tokens=8)
     assert under.interventions == (ABLATE,)
     assert str(ABLATE) in str(tree)
-    # The same as the prefix read plainly, and the rest under the intervention.
+    # Equal to the prefix without interventions and the rest under the intervention.
     cache = KVCache(lab.config)
     with torch.inference_mode():
         lab.model(torch.tensor([TOKENS[: at - 1]]), cache, last=0)
-    tokens = written(lab, TOKENS[:at], 8, Effect(ABLATE), cache=cache)
+    tokens = generate_greedily(lab, TOKENS[:at], 8, Effect(ABLATE), cache=cache)
     assert [token.id for token in tokens] == [token.id for token in under.tokens]
-    told = [token.logprob for token in under.tokens]
-    assert told == pytest.approx([token.logprob for token in tokens], abs=1e-5)
-    # Not the same as the intervention on the whole, and both parted from the plain model.
+    logprobs = [token.logprob for token in under.tokens]
+    assert logprobs == pytest.approx([token.logprob for token in tokens], abs=1e-5)
+    # Different from the intervention at all positions, and both differ from the plain model.
     with lab.intervene(ABLATE):
         whole = lab.logits(TOKENS[:at], last=1)[0].log_softmax(-1)
     plain = lab.logits(TOKENS[:at], last=1)[0].log_softmax(-1)
@@ -157,19 +157,19 @@ def test_interventions_hold_from_the_branch_on_and_never_before(lab):
     assert abs(float(whole[first.id]) - first.logprob) > 1e-3
     assert abs(float(plain[first.id]) - first.logprob) > 1e-3
     assert everywhere.tokens[0].logprob == pytest.approx(float(whole[everywhere.ids[at]]), abs=1e-4)
-    # A branch of it, out of force again: the middle keeps what was computed.
+    # A branch of it without the intervention: the middle part keeps its computed values.
     after = tree.branch(under, at + 4, max_tokens=2)
     assert after.interventions == ()
-    assert after.computed == (
+    assert after.computed_spans == (
         (0, at - 1, ()),
         (at - 1, at + 3, (ABLATE,)),
         (at + 3, len(after.ids), ()),
     )
-    assert abs(afresh_logprob(lab, after) - after.tokens[0].logprob) > 1e-4
+    assert abs(rerun_logprob(lab, after) - after.tokens[0].logprob) > 1e-4
 
 
-def afresh_logprob(lab, node):
-    """Of a node's first token, everything read without interventions."""
+def rerun_logprob(lab, node):
+    """The logprob of a node's first token when everything is run without interventions."""
     logits = lab.logits(node.ids[: node.start], last=1)[0]
     return float(logits.log_softmax(-1)[node.tokens[0].id])
 
@@ -180,23 +180,23 @@ def test_positions_of_interventions_count_from_the_beginning(lab):
     with lab.intervene(here):
         node = tree.branch(tree.root, at, TOKENS[at : at + 6], max_tokens=0)
         expected = lab.logits(node.ids).log_softmax(-1)
-    told = [token.logprob for token in node.tokens]
+    found = [token.logprob for token in node.tokens]
     expected = [float(expected[n - 1, node.ids[n]]) for n in range(at, at + 6)]
-    assert told == pytest.approx(expected, abs=1e-4)
+    assert found == pytest.approx(expected, abs=1e-4)
     plain = [token.logprob for token in tree.root.tokens[at : at + 6]]
-    assert told[:2] == pytest.approx(plain[:2], abs=1e-4)
-    assert told[2] != pytest.approx(plain[2], abs=1e-4)
+    assert found[:2] == pytest.approx(plain[:2], abs=1e-4)
+    assert found[2] != pytest.approx(plain[2], abs=1e-4)
 
 
-def test_the_trace_of_a_node_is_what_was_computed(lab):
+def test_the_trace_of_a_node_has_the_computed_values(lab):
     tree, at = Tree(lab, TOKENS), 21
     with lab.intervene(ABLATE):
         node = tree.branch(tree.root, at, max_tokens=8)
     child = tree.branch(node, at + 4, [99], max_tokens=8)
     trace = tree.trace(child, ["resid.post", "out.logits", "attn.k_rot"])
-    # The cache that the branches left is the independent witness: rotated keys of both layers.
+    # Compare with the cache of the branches, which is independent: rotated keys of both layers.
     for layer, cached in enumerate(child.cache.layers):
-        keys = torch.cat([span[0, 0] for span in cached.held(child.cache.length)], dim=1)
+        keys = torch.cat([span[0, 0] for span in cached.slice_to(child.cache.length)], dim=1)
         kept = trace.tensor("attn.k_rot", layer)[:-1]
         torch.testing.assert_close(kept, keys.transpose(0, 1), atol=1e-4, rtol=1e-4)
     logprobs = trace.tensor("out.logits").log_softmax(-1)
@@ -206,15 +206,17 @@ def test_the_trace_of_a_node_is_what_was_computed(lab):
     plain = lab.trace(child.ids, ["resid.post"])
     apart = (plain.tensor("resid.post", 1) - trace.tensor("resid.post", 1)).abs().amax(-1)
     assert apart[: at - 1].max() < 1e-4 < apart[at - 1 :].min()
-    (told,) = trace.origin.interventions
-    assert told == f"from position {at - 1} to {at + 2}: {ABLATE}"
-    with lab.intervene(AblateHead(layer=0, head=0)):  # in force now, not then
+    (intervention,) = trace.origin.interventions
+    assert intervention == f"from position {at - 1} to {at + 2}: {ABLATE}"
+    with lab.intervene(
+        AblateHead(layer=0, head=0)
+    ):  # active now, but not when the node was computed
         now = tree.trace(child, ["resid.post"])
         assert torch.equal(now.tensor("resid.post", 1), trace.tensor("resid.post", 1))
         lab.logits(TOKENS)
 
 
-def test_equal_patches_of_other_values_are_not_taken_for_one(lab):
+def test_patches_with_other_values_are_not_confused(lab):
     tree = Tree(lab, TOKENS)
     ones, twos = (
         Patch(point="resid.post", layer=0, positions=(22,), values=torch.full((1, 64), value))
@@ -225,12 +227,12 @@ def test_equal_patches_of_other_values_are_not_taken_for_one(lab):
         first = tree.branch(tree.root, 21, TOKENS[21:30], max_tokens=0)
     with lab.intervene(twos):
         second = tree.branch(first, 22, TOKENS[22:30], max_tokens=0)
-    assert [begin for begin, _, _ in second.computed] == [0, 20, 21]
-    told = tree.trace(second, ["resid.post"]).tensor("resid.post", 0)[22]
-    assert told.tolist() == [2.0] * 64
+    assert [begin for begin, _, _ in second.computed_spans] == [0, 20, 21]
+    patched = tree.trace(second, ["resid.post"]).tensor("resid.post", 0)[22]
+    assert patched.tolist() == [2.0] * 64
 
 
-def test_comparing_tells_where_two_nodes_part(lab):
+def test_comparing_finds_where_two_nodes_differ(lab):
     tree = Tree(lab, TOKENS)
     edited = tree.branch(tree.root, 25, [99, *TOKENS[26:]], max_tokens=0)
     found = tree.compare(tree.root, edited, ["resid.post", "attn.k"])
@@ -239,7 +241,7 @@ def test_comparing_tells_where_two_nodes_part(lab):
         lab.tokenizer.decode(ids[25:]).encode("utf-8", "surrogateescape").decode()
         for ids in (tree.root.ids, edited.ids)
     )
-    assert found.differences[0] == "tokens: the same up to position 25, of 40 | 40"
+    assert found.differences[0] == "tokens: first difference at position 25, of 40 | 40"
     assert len(found.differences) == 1 + 2 * lab.config.num_hidden_layers
     assert all("from position 25 on" in line for line in found.differences[1:])
     assert not tree.compare(tree.root, tree.root).differences
@@ -255,17 +257,17 @@ def test_comparing_tells_where_two_nodes_part(lab):
 
 def test_replies_of_nodes_by_channel(nano, reply):
     tree = Tree(nano, reply)
-    told = tree.reply(tree.root)
-    assert replace(told, timing=reply.timing) == reply
-    assert math.isnan(told.timing.total)
-    at = len(reply.prompt_tokens) + 3  # behind <|channel|>analysis<|message|>
+    root = tree.reply(tree.root)
+    assert replace(root, timing=reply.timing) == reply
+    assert math.isnan(root.timing.total)
+    at = len(reply.prompt_tokens) + 3  # after <|channel|>analysis<|message|>
     edited = tree.branch(tree.root, at, "9*7")
     answer = tree.reply(edited)
     assert (answer.analysis or "").startswith("9*7")
     assert answer.final != "406"
     assert answer.stop == "return"
     assert answer.conversation.messages[:-2] == reply.prompt.messages
-    # A tree of plain ids finds the turn on its own, and an edited prompt is a prompt.
+    # A tree of plain ids finds where the turn starts, and an edited prompt counts as a prompt.
     plain = Tree(nano, [*reply.prompt_tokens, *reply.ids])
     again = plain.reply(plain.root)
     assert (again.prompt_tokens, again.messages) == (reply.prompt_tokens, reply.messages)
@@ -293,27 +295,30 @@ def test_a_tree_as_text(nano, reply):
     assert lines[3] == f"  3  {end}-{end}  '<|return|>'  under {tree.nodes[3].interventions[0]}"
 
 
-def test_what_ends_a_turn_ends_a_branch(nano, reply):
+def test_a_branch_ends_with_the_turn(nano, reply):
     tree = Tree(nano, reply)
     end = len(tree.root.ids)
     ended = tree.branch(tree.root, end - 1, [tree.root.ids[-1]])
     assert (len(ended.tokens), ended.sampling) == (1, None)
-    with pytest.raises(LabError, match=f"nothing would come behind position {end - 1}"):
+    with pytest.raises(LabError, match=f"adds nothing after position {end - 1}"):
         tree.branch(tree.root, end)
 
 
 def test_mistakes_are_one_sentence(lab):
     tree = Tree(lab, TOKENS)
     for call, message in (
-        (lambda: tree.branch(tree.root, 0), "at is 0; node 0 can part from 1 to 40 on"),
+        (lambda: tree.branch(tree.root, 0), "at is 0; node 0 can branch at 1 to 40"),
         (lambda: tree.branch(tree.root, 41), "at is 41"),
-        (lambda: tree.branch(tree.root, 3, max_tokens=0), "nothing would come behind position 2"),
+        (
+            lambda: tree.branch(tree.root, 3, max_tokens=0),
+            "the branch adds nothing after position 2",
+        ),
         (lambda: tree.branch(tree.root, 3, [288]), "the branch has id 288 at position 3"),
         (lambda: tree.branch(tree.root, 3, [1] * 9000), "the context is"),
         (lambda: tree.branch(tree.root, 3, max_tokens=-1), "max_tokens is -1"),
-        (lambda: tree.reply(tree.root), "no assistant's turn begins at position 0"),
-        (lambda: tree.trace(tree.root, ["resid"]), "no point 'resid'"),
-        (lambda: tree.branch(Tree(lab, [1, 2]).root, 1), "node 0 is of another tree"),
+        (lambda: tree.reply(tree.root), "no assistant turn begins at position 0"),
+        (lambda: tree.trace(tree.root, ["resid"]), "unknown point 'resid'"),
+        (lambda: tree.branch(Tree(lab, [1, 2]).root, 1), "node 0 belongs to another tree"),
         (lambda: Tree(lab, []), "empty"),
     ):
         with pytest.raises(LabError, match=message) as refused:
@@ -322,27 +327,27 @@ def test_mistakes_are_one_sentence(lab):
     assert len(tree.nodes) == 1
 
 
-def test_one_token_is_a_tree_too(lab):
+def test_one_token_makes_a_tree(lab):
     tree = Tree(lab, [5])
     assert math.isnan(tree.root.tokens[0].logprob)
     node = tree.branch(tree.root, 1, max_tokens=4)
-    assert node.ids == (5, *afresh(lab, [5], 4))
+    assert node.ids == (5, *generate_ids(lab, [5], 4))
     watch = Recorder({"embed"})
     lab.model(torch.tensor([[5]]), hooks=watch)
     kept = tree.trace(tree.root, ["embed"]).tensor("embed")
-    assert torch.equal(kept, watch.stacked("embed"))
+    assert torch.equal(kept, watch.stack("embed"))
 
 
 def test_one_engine_computes_a_tree(lab):
-    """A branch that the kernels of a tree cannot serve is refused, and not computed by another."""
-    auto = Lab(lab.model, lab.tokenizer, kernels=load("cpu"), is_auto=True)
+    """A branch that the tree's kernels cannot compute is refused; no other engine computes it."""
+    auto = Lab(lab.model, lab.tokenizer, kernels=load_backend("cpu"), is_auto=True)
     tree = Tree(auto, [5, 6, 7, 8])
     assert tree.engine.name == "cpu"
-    sentence = r"the cpu kernels computed this tree and cannot serve this branch \(a change of moe"
+    sentence = r"the cpu kernels computed this tree and cannot serve this branch \(moe"
     with auto.intervene(BanExpert(layer=0, expert=1)):
         with pytest.raises(LabError, match=sentence):
             tree.branch(tree.root, 2, [9], max_tokens=0)
         wholly = Tree(auto, [5, 6, 7, 8])
     assert wholly.engine.name == "reference"
-    wholly.branch(wholly.root, 2, [9], max_tokens=0)  # and it stays there
+    wholly.branch(wholly.root, 2, [9], max_tokens=0)  # and the tree stays on the reference
     assert wholly.engine.name == "reference"

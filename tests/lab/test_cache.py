@@ -1,7 +1,7 @@
-"""KVCache by itself: what it stores, shares, forgets and refuses, and how many bytes it copies.
+"""KVCache alone: what it stores, shares, forgets and refuses, and how many bytes it copies.
 
-Keys are numbered by their slot, so that what comes back can be read off. That the logits are right
-is in `test_cached_forward.py`.
+Each key is its slot number, so the tests can read the slots off the returned keys.
+`test_cached_forward.py` tests that the logits are right.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from oss_lab.engine.cache import GROWTH, KVCache, Together
+from oss_lab.engine.cache import GROWTH, JoinedCaches, KVCache
 from oss_lab.errors import LabError
 from oss_lab.model.past import Span
 
 DEVICE = torch.device("cpu")
 
 
-def numbered(first: int, count: int, batch: int = 1) -> torch.Tensor:
+def make_keys(first: int, count: int, batch: int = 1) -> torch.Tensor:
     """Keys [batch, 2, count, 4] whose numbers are their slot, plus 1000 per row."""
     slots = torch.arange(first, first + count).view(1, 1, -1, 1)
     rows = 1000 * torch.arange(batch).view(-1, 1, 1, 1)
@@ -25,7 +25,7 @@ def numbered(first: int, count: int, batch: int = 1) -> torch.Tensor:
 
 
 def slots_of(spans: Sequence[Span], batch: int) -> list[list[int]]:
-    """The slots in spans of all rows, per row; values are the negated keys."""
+    """The slots in the spans, per row. Checks that values are the negated keys."""
     found: list[list[int]] = [[] for _ in range(batch)]
     later = sum(span.keys.shape[2] for span in spans)
     for span in spans:
@@ -40,12 +40,13 @@ def slots_of(spans: Sequence[Span], batch: int) -> list[list[int]]:
 def extend(
     cache: KVCache, count: int, reach: int | None = None, first: int | None = None
 ) -> list[list[int]]:
-    """Append `count` tokens to every layer, as a forward does; the slots that each row then reads.
+    """Append `count` tokens to every layer, as a forward pass does; return the slots that each row
+    then reads.
 
-    The tokens are numbered from `first`, by default by their slots.
+    The tokens are numbered from `first`, by default with their slots.
     """
-    end = cache.slots(count)
-    k = numbered(cache.length if first is None else first, count, cache.batch)
+    end = cache.count_slots(count)
+    k = make_keys(cache.length if first is None else first, count, cache.batch)
     read = [
         slots_of(cache.extend(n, k, -k, end if reach is None else reach), cache.batch)
         for n in range(len(cache.layers))
@@ -56,12 +57,12 @@ def extend(
     return read[0]
 
 
-def feed(cache: KVCache, count: int) -> None:
-    """Append `count` tokens; every layer reads all slots in order."""
+def append_in_order(cache: KVCache, count: int) -> None:
+    """Append `count` tokens; check that every layer reads all slots in order."""
     assert extend(cache, count)[0] == list(range(cache.length))
 
 
-def test_a_layer_gives_back_the_slots_it_is_asked_for(tiny_config):
+def test_a_layer_returns_the_requested_slots(tiny_config):
     cache = KVCache(tiny_config)
     assert extend(cache, 4) == [[0, 1, 2, 3]]
     assert extend(cache, 1) == [[0, 1, 2, 3, 4]]
@@ -72,42 +73,42 @@ def test_a_layer_gives_back_the_slots_it_is_asked_for(tiny_config):
 def test_a_layer_grows_past_its_buffer(tiny_config):
     cache = KVCache(tiny_config)
     for _ in range(30):
-        feed(cache, 50)
-    feed(cache, 1)
+        append_in_order(cache, 50)
+    append_in_order(cache, 1)
     assert cache.length == 1501
 
 
-def test_truncation_forgets_and_new_slots_take_the_place(tiny_config):
+def test_new_slots_replace_truncated_ones(tiny_config):
     cache = KVCache(tiny_config)
-    feed(cache, 10)
+    append_in_order(cache, 10)
     cache.truncate(4)
     assert extend(cache, 2, first=100) == [[0, 1, 2, 3, 100, 101]]
 
 
-def test_what_an_interrupted_forward_stored_is_written_over(tiny_config):
+def test_slots_of_an_interrupted_forward_are_overwritten(tiny_config):
     cache = KVCache(tiny_config)
-    feed(cache, 5)
-    k = numbered(100, 300)
-    cache.extend(0, k, -k, 305)  # the first layer only, and past its buffer
+    append_in_order(cache, 5)
+    k = make_keys(100, 300)
+    cache.extend(0, k, -k, 305)  # in the first layer only, and beyond its buffer
     assert cache.length == 5
     assert extend(cache, 2) == [list(range(7))]
 
 
 @pytest.mark.parametrize("at", [None, 12])
-def test_parent_and_child_continue_without_seeing_each_others_tokens(tiny_config, at):
+def test_parent_and_child_continue_independently(tiny_config, at):
     parent = KVCache(tiny_config)
-    feed(parent, 20)
+    append_in_order(parent, 20)
     child = parent.fork(at=at)
     shared = list(range(20 if at is None else at))
-    feed(parent, 3)
+    append_in_order(parent, 3)
     assert extend(child, 2, first=500) == [[*shared, 500, 501]]
-    feed(parent, 300)  # the parent moves to a larger buffer
+    append_in_order(parent, 300)  # the parent moves to a larger buffer
     assert extend(child, 1, first=502) == [[*shared, 500, 501, 502]]
     assert (parent.length, child.length) == (323, len(shared) + 3)
 
 
 class CopiedBytes(TorchDispatchMode):
-    """Counts the bytes that operations write, views and empty buffers excluded."""
+    """Counts the bytes that operations write, without views and empty buffers."""
 
     total = 0
 
@@ -118,8 +119,8 @@ class CopiedBytes(TorchDispatchMode):
         return out
 
 
-def lies_in(part: torch.Tensor, buffer: torch.Tensor | None) -> bool:
-    """Whether a view is within the memory of a buffer."""
+def is_view_of(part: torch.Tensor, buffer: torch.Tensor | None) -> bool:
+    """Whether a view is inside the memory of a buffer."""
     assert buffer is not None
     storage = buffer.untyped_storage()
     begin = storage.data_ptr()
@@ -130,20 +131,20 @@ def test_a_fork_copies_nothing_of_its_prefix(tiny_config):
     copied = []
     for prefix in (10, 3000):
         parent = KVCache(tiny_config)
-        feed(parent, prefix)
+        append_in_order(parent, prefix)
         buffers = [layer.tail for layer in parent.layers]
         with CopiedBytes() as forking:
             child = parent.fork(at=prefix - 1)
             again = child.fork()
         assert forking.total == 0
-        k, v = numbered(0, 1), -numbered(0, 1)
+        k, v = make_keys(0, 1), -make_keys(0, 1)
         with CopiedBytes() as continuing:
             for n in range(GROWTH + 10):
                 for layer, buffer in enumerate(buffers):
                     shared, own = again.extend(layer, k, v, prefix + n)
-                    assert lies_in(shared.keys, buffer)
-                    assert lies_in(shared.values, buffer)
-                    assert not lies_in(own.keys, buffer)
+                    assert is_view_of(shared.keys, buffer)
+                    assert is_view_of(shared.values, buffer)
+                    assert not is_view_of(own.keys, buffer)
                     assert own.keys.shape[2] == n + 1
                 again.advance(1)
         copied.append(continuing.total)
@@ -151,7 +152,7 @@ def test_a_fork_copies_nothing_of_its_prefix(tiny_config):
         assert tail is not None
         assert tail.shape[3] <= 3 * GROWTH  # room for the new tokens only
     assert copied[0] == copied[1]
-    # A token is stacked and stored, in each layer; a tail that is full moves once.
+    # In each layer a token is stacked and stored; a full tail moves once.
     each = 2 * 2 * (k.nbytes + v.nbytes)
     assert each * (GROWTH + 10) <= copied[0] <= 1.5 * each * (GROWTH + 10)
 
@@ -159,7 +160,7 @@ def test_a_fork_copies_nothing_of_its_prefix(tiny_config):
 @pytest.mark.parametrize("below", [0, 4, 9])
 def test_a_parent_that_is_truncated_and_written_again_does_not_change_its_child(tiny_config, below):
     parent = KVCache(tiny_config)
-    feed(parent, 20)
+    append_in_order(parent, 20)
     child, early = parent.fork(), parent.fork(at=9)
     parent.truncate(below)
     assert extend(parent, 15, first=700) == [[*range(below), *range(700, 715)]]
@@ -172,20 +173,20 @@ def test_a_parent_that_is_truncated_and_written_again_does_not_change_its_child(
 
 def test_a_fork_in_the_past_and_a_fork_of_a_fork(tiny_config):
     parent = KVCache(tiny_config)
-    feed(parent, 20)
+    append_in_order(parent, 20)
     early = parent.fork(at=7)
-    feed(early, 2)
+    append_in_order(early, 2)
     later = early.fork()
     later.truncate(5)
-    feed(later, 30)
+    append_in_order(later, 30)
     assert (parent.length, early.length, later.length) == (20, 9, 35)
-    feed(parent, 1)
-    feed(early, 1)
+    append_in_order(parent, 1)
+    append_in_order(early, 1)
 
 
 def test_one_row_forks_into_many_and_rows_are_selected(tiny_config):
     cache = KVCache(tiny_config)
-    feed(cache, 5)
+    append_in_order(cache, 5)
     batch = cache.fork(3)
     assert extend(batch, 1, reach=3) == [[3, 4, 5], [3, 4, 1005], [3, 4, 2005]]
     batch.select([2, 1])
@@ -193,9 +194,9 @@ def test_one_row_forks_into_many_and_rows_are_selected(tiny_config):
     assert extend(batch, 1, reach=3) == [[4, 2005, 6], [4, 1005, 1006]]
 
 
-def test_a_row_is_selected_twice_and_one_that_is_not_there_refused(tiny_config):
+def test_a_row_can_be_selected_twice_and_a_missing_row_is_refused(tiny_config):
     cache = KVCache(tiny_config)
-    feed(cache, 3)
+    append_in_order(cache, 3)
     with pytest.raises(LabError, match="there is no row 1; they are 0 to 0"):
         cache.select([1])
     cache.select([0, 0])
@@ -205,7 +206,7 @@ def test_a_row_is_selected_twice_and_one_that_is_not_there_refused(tiny_config):
 def test_padding_moves_positions(tiny_config):
     cache = KVCache(tiny_config, 2, padding=torch.tensor([0, 3]))
     assert cache.positions(5, DEVICE).tolist() == [[0, 1, 2, 3, 4], [-3, -2, -1, 0, 1]]
-    feed(cache, 5)
+    append_in_order(cache, 5)
     assert cache.positions(1, DEVICE).tolist() == [[5], [2]]
     cache.select([1])
     assert cache.positions(1, DEVICE).tolist() == [[2]]
@@ -214,13 +215,13 @@ def test_padding_moves_positions(tiny_config):
 
 def test_together_each_cache_has_its_own_rows_and_length(tiny_config):
     long, short = KVCache(tiny_config), KVCache(tiny_config, 2)
-    feed(long, 6)
-    feed(short, 2)
-    both = Together([long.fork(), short])
-    assert both.slots(1) == 7
+    append_in_order(long, 6)
+    append_in_order(short, 2)
+    both = JoinedCaches([long.fork(), short])
+    assert both.count_slots(1) == 7
     assert both.positions(1, DEVICE).tolist() == [[6], [2], [2]]
     for layer, reach in ((0, 7), (1, 3)):
-        k = numbered(100, 1, 3)
+        k = make_keys(100, 1, 3)
         read = [
             (span.first, span.last, span.later, span.keys[:, 0, :, 0].tolist())
             for span in both.extend(layer, k, -k, reach)
@@ -232,22 +233,26 @@ def test_together_each_cache_has_its_own_rows_and_length(tiny_config):
             (1, 3, 0, [[0, 1, 1100], [1000, 1001, 2100]]),
         ]
     both.advance(1)
-    assert (long.length, short.length, both.slots(1)) == (6, 3, 8)
+    assert (long.length, short.length, both.count_slots(1)) == (6, 3, 8)
 
 
 @pytest.mark.parametrize("length", [-1, 6])
-def test_truncation_and_forks_outside_what_is_there_are_refused(tiny_config, length):
+def test_truncation_and_forks_beyond_the_length_are_refused(tiny_config, length):
     cache = KVCache(tiny_config)
-    feed(cache, 5)
-    with pytest.raises(LabError, match=rf"^cannot truncate a cache of 5 tokens to {length}$"):
+    append_in_order(cache, 5)
+    with pytest.raises(
+        LabError, match=rf"^cannot truncate a cache of 5 tokens to {length}; give 0 to 5$"
+    ):
         cache.truncate(length)
-    with pytest.raises(LabError, match=rf"^cannot fork a cache of 5 tokens at {length}$"):
+    with pytest.raises(
+        LabError, match=rf"^cannot fork a cache of 5 tokens at {length}; give 0 to 5$"
+    ):
         cache.fork(at=length)
     assert cache.length == 5
 
 
 def test_a_batch_cannot_be_forked_into_another_number_of_rows(tiny_config):
     cache = KVCache(tiny_config, 2)
-    feed(cache, 3)
+    append_in_order(cache, 3)
     with pytest.raises(LabError, match=r"^cannot fork a cache of 2 rows into 3; select one row$"):
         cache.fork(3)

@@ -1,7 +1,8 @@
-"""However a sequence is fed, and whatever is kept of it, its logits are those of one forward.
+"""However a sequence is fed to the model and whatever the cache keeps, the logits equal one full
+forward pass.
 
-Prefill in one go is the yardstick; `test_model_parity.py` holds that one to transformers. Sums in
-another order differ in the last bits, hence a tolerance; what must not change a bit is compared
+The baseline is a single prefill, which `test_model_parity.py` compares with transformers. Sums in
+another order differ in the last bits, so there is a tolerance. What must be identical is compared
 with `torch.equal`.
 """
 
@@ -12,16 +13,16 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from oss_lab.engine.cache import KVCache, Together
+from oss_lab.engine.cache import JoinedCaches, KVCache
 from oss_lab.engine.read import pad_left
-from oss_lab.hooks.points import LINES, POINTS
+from oss_lab.hooks.points import FORWARD_POINTS, POINTS
 from oss_lab.model import Recorder
 from oss_lab.model.experts import ExpertCache, PackedExperts
 
 SEQ = 90
 
 
-def same(found: torch.Tensor, expected: torch.Tensor) -> None:
+def assert_same_logits(found: torch.Tensor, expected: torch.Tensor) -> None:
     assert_close(found, expected, atol=2e-5, rtol=0.0)
 
 
@@ -39,17 +40,17 @@ def model(config, random_model):
 
 @pytest.fixture(scope="module")
 def tokens(model, untied_tokens):
-    """Three rows, none of which has a near-tied router."""
+    """Three rows without near-ties in any router."""
     return untied_tokens(model, 3, SEQ)
 
 
 @pytest.fixture(scope="module")
-def whole(model, tokens):
+def full_logits(model, tokens):
     return model(tokens)
 
 
-def fed(model, cache, tokens, sizes):
-    """Logits of `tokens`, given to the cache in pieces of these sizes."""
+def feed_in_pieces(model, cache, tokens, sizes):
+    """Logits of `tokens`, fed to the cache in pieces of these sizes."""
     return torch.cat([model(piece, cache) for piece in tokens.split(sizes, dim=1)], dim=1)
 
 
@@ -62,13 +63,15 @@ SPLITS = {
 
 
 @pytest.mark.parametrize("sizes", SPLITS.values(), ids=SPLITS.keys())
-def test_pieces_give_what_one_prefill_gives(model, config, tokens, whole, sizes):
+def test_pieces_give_the_same_logits_as_one_prefill(model, config, tokens, full_logits, sizes):
     cache = KVCache(config, 3)
-    same(fed(model, cache, tokens, sizes), whole)
+    assert_same_logits(feed_in_pieces(model, cache, tokens, sizes), full_logits)
     assert cache.length == SEQ
 
 
-def test_a_forward_that_is_interrupted_leaves_the_cache_as_it_was(model, config, tokens, whole):
+def test_a_forward_that_is_interrupted_leaves_the_cache_as_it_was(
+    model, config, tokens, full_logits
+):
     def interrupt(point, layer, x):
         if (point, layer) == ("moe.out", 1):
             raise KeyboardInterrupt
@@ -81,30 +84,30 @@ def test_a_forward_that_is_interrupted_leaves_the_cache_as_it_was(model, config,
             model(piece.flip(1), cache, hooks=interrupt)
         assert cache.length == before
         logits.append(model(piece, cache))
-    same(torch.cat(logits, dim=1), whole)
+    assert_same_logits(torch.cat(logits, dim=1), full_logits)
 
 
 @pytest.mark.parametrize("at", [0, 1, 15, 16, 17, 60, SEQ])
-def test_a_truncated_cache_goes_on_like_a_fresh_one(model, config, tokens, whole, at):
+def test_a_truncated_cache_continues_like_a_new_one(model, config, tokens, full_logits, at):
     cache = KVCache(config, 3)
     model(tokens.flip(1)[:, :30], cache)  # something else, which truncation must forget
     cache.truncate(0)
     model(tokens, cache)
     cache.truncate(at)
     if at < SEQ:
-        same(model(tokens[:, at:], cache), whole[:, at:])
+        assert_same_logits(model(tokens[:, at:], cache), full_logits[:, at:])
     assert cache.length == SEQ
 
 
 @pytest.mark.parametrize("at", [None, 1, 16, 50, 70])
-def test_a_fork_and_its_parent_go_on_without_touching_each_other(model, config, tokens, at):
+def test_a_fork_and_its_parent_continue_independently(model, config, tokens, at):
     shared, ours, theirs = tokens[:1, :70], tokens[:1, 70:], tokens[1:2, 70:]
     parent = KVCache(config)
-    fed(model, parent, shared, [30, 40])
+    feed_in_pieces(model, parent, shared, [30, 40])
     child = parent.fork(at=at)
     start = 70 if at is None else at
     by_turns = {"parent": [], "child": []}
-    for n in range(20):  # alternately, so that a shared buffer would show
+    for n in range(20):  # alternately, to reveal a shared buffer
         by_turns["parent"].append(model(ours[:, n : n + 1], parent))
         by_turns["child"].append(model(theirs[:, n : n + 1], child))
     expected = {
@@ -112,7 +115,7 @@ def test_a_fork_and_its_parent_go_on_without_touching_each_other(model, config, 
         "child": model(torch.cat((shared[:, :start], theirs), 1))[:, start:],
     }
     for name, logits in by_turns.items():
-        same(torch.cat(logits, 1), expected[name])
+        assert_same_logits(torch.cat(logits, 1), expected[name])
 
 
 def test_a_fork_of_a_fork_and_a_truncation_into_the_shared_prefix(model, config, tokens):
@@ -128,7 +131,7 @@ def test_a_fork_of_a_fork_and_a_truncation_into_the_shared_prefix(model, config,
         (first, tokens[:1, :40]),
     ):
         expected = model(torch.cat((before, tokens[2:, :9]), 1))[:, -9:]
-        same(model(tokens[2:, :9], cache), expected)
+        assert_same_logits(model(tokens[2:, :9], cache), expected)
 
 
 def test_one_prefix_forks_into_a_batch_and_rows_can_be_dropped(model, config, tokens):
@@ -140,27 +143,27 @@ def test_one_prefix_forks_into_a_batch_and_rows_can_be_dropped(model, config, to
     batch.select(keep)
     second = model(tokens[keep, 60:], batch)
     together = model(torch.cat((tokens[:1, :50].expand(3, -1), tokens[:, 50:]), 1))
-    same(first, together[:, 50:60])
-    same(second, together[keep, 60:])
+    assert_same_logits(first, together[:, 50:60])
+    assert_same_logits(second, together[keep, 60:])
 
 
-def test_rows_padded_on_the_left_are_what_they_are_alone(model, config, tokens):
+def test_left_padded_rows_give_the_same_as_alone(model, config, tokens):
     lengths = (70, 3, 41)
     prompts = [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
     padded, padding = pad_left(prompts, tokens.device)
     cache = KVCache(config, 3, padding=padding)
-    logits = fed(model, cache, padded, [20, 30, 20])
-    following = fed(model, cache, tokens[:, -8:], [1] * 8)
+    logits = feed_in_pieces(model, cache, padded, [20, 30, 20])
+    following = feed_in_pieces(model, cache, tokens[:, -8:], [1] * 8)
     for row, length in enumerate(lengths):
         alone = model(torch.cat((tokens[row : row + 1, :length], tokens[row : row + 1, -8:]), 1))[0]
-        same(logits[row, 70 - length :], alone[:length])
-        same(following[row], alone[length:])
-    assert logits.isfinite().all()  # padding too: what is there is never looked at
+        assert_same_logits(logits[row, 70 - length :], alone[:length])
+        assert_same_logits(following[row], alone[length:])
+    assert logits.isfinite().all()  # including padding, whose values are never read
 
 
 @pytest.mark.parametrize("sizes", [(8,), (1,) * 8, (3, 5)], ids=["at once", "one by one", "both"])
-def test_caches_of_any_lengths_are_read_together_as_each_alone(model, config, tokens, sizes):
-    """One with padding, one forked from a prefix, and one that is shorter than a window."""
+def test_caches_of_different_lengths_give_the_same_together_and_alone(model, config, tokens, sizes):
+    """One with padding, one forked from a prefix, and one shorter than a window."""
     padded, padding = pad_left([tokens[0, :70].tolist(), tokens[1, :33].tolist()], tokens.device)
     two, prefix, short = KVCache(config, 2, padding=padding), KVCache(config), KVCache(config)
     model(padded, two)
@@ -175,47 +178,49 @@ def test_caches_of_any_lengths_are_read_together_as_each_alone(model, config, to
         tokens[2, :3],
     ]
     new = tokens.flip(0)[[0, 1, 2, 0, 1], :8]
-    logits = fed(model, Together([two, forks, short]), new, sizes)
+    logits = feed_in_pieces(model, JoinedCaches([two, forks, short]), new, sizes)
     for row, before in enumerate(begun):
-        same(logits[row], model(torch.cat((before, new[row]))[None])[0, -8:])
+        assert_same_logits(logits[row], model(torch.cat((before, new[row]))[None])[0, -8:])
     assert (two.length, forks.length, prefix.length, short.length) == (78, 53, 40, 11)
 
 
 @pytest.mark.parametrize("last", [0, 1, 7, SEQ, SEQ + 5])
-def test_only_the_asked_for_positions_are_unembedded(model, tokens, whole, last):
+def test_only_the_requested_positions_are_unembedded(model, tokens, full_logits, last):
     kept = model(tokens, last=last)
-    assert kept.shape == (3, min(last, SEQ), whole.shape[-1])
-    same(kept, whole[:, SEQ - min(last, SEQ) :])
+    assert kept.shape == (3, min(last, SEQ), full_logits.shape[-1])
+    assert_same_logits(kept, full_logits[:, SEQ - min(last, SEQ) :])
 
 
-def test_recording_every_point_changes_no_bit(model, config, tokens, whole):
-    watch = Recorder(LINES)
-    assert torch.equal(model(tokens, hooks=watch), whole)
+def test_recording_every_point_changes_no_bit(model, config, tokens, full_logits):
+    watch = Recorder(FORWARD_POINTS)
+    assert torch.equal(model(tokens, hooks=watch), full_logits)
     layers = range(config.num_hidden_layers)
     expected = {
-        (name, layer) for name in LINES for layer in (layers if POINTS[name].layered else [None])
+        (name, layer)
+        for name in FORWARD_POINTS
+        for layer in (layers if POINTS[name].is_per_layer else [None])
     }
     assert watch.seen.keys() == expected
 
 
-def test_a_hook_can_change_what_the_forward_continues_with(model, tokens, whole):
-    def silenced(point, layer, x):
+def test_a_hook_can_change_what_the_forward_continues_with(model, tokens, full_logits):
+    def silence(point, layer, x):
         return x * 0 if (point, layer) == ("moe.out", 1) else x
 
-    changed = model(tokens, hooks=silenced)
-    assert (changed - whole).abs().max() > 0.1
+    changed = model(tokens, hooks=silence)
+    assert (changed - full_logits).abs().max() > 0.1
 
 
-def test_patterns_and_sinks_share_one(model, tokens):
+def test_patterns_and_sinks_sum_to_one(model, tokens):
     watch = Recorder({"attn.pattern", "attn.sink_mass"})
     model(tokens, hooks=watch)
-    total = watch.stacked("attn.pattern").sum(-1) + watch.stacked("attn.sink_mass")
-    assert_close(total, torch.ones_like(total))
+    total = watch.stack("attn.pattern").sum(-1) + watch.stack("attn.sink_mass")
+    assert_same_logits(total, torch.ones_like(total))
 
 
 @pytest.mark.parametrize("matrices", [0, 1, 5])
 def test_a_small_expert_cache_changes_no_bit_and_stays_within_its_bytes(
-    config, random_model, tokens, whole, matrices
+    config, random_model, tokens, full_logits, matrices
 ):
     model = random_model(config)
     one = 2 * config.intermediate_size * config.hidden_size * 4  # the larger of the two kinds
@@ -231,8 +236,8 @@ def test_a_small_expert_cache_changes_no_bit_and_stays_within_its_bytes(
         largest = max(largest, cache.bytes)
         return x
 
-    assert torch.equal(model(tokens, hooks=watch), whole)
-    assert torch.equal(model(tokens, hooks=watch), whole)
+    assert torch.equal(model(tokens, hooks=watch), full_logits)
+    assert torch.equal(model(tokens, hooks=watch), full_logits)
     assert largest <= budget
     assert cache.bytes == sum(matrix.nbytes for matrix in cache._matrices.values())
 
@@ -251,16 +256,18 @@ def test_an_unbounded_expert_cache_dequantizes_each_matrix_once(config, random_m
 
 
 @pytest.mark.parametrize("is_inference", [False, True])
-def test_an_edit_of_packed_experts_takes_effect(config, random_model, tokens, whole, is_inference):
+def test_an_edit_of_packed_experts_takes_effect(
+    config, random_model, tokens, full_logits, is_inference
+):
     with torch.inference_mode(is_inference):
         model = random_model(config)
-    assert torch.equal(model(tokens), whole)
+    assert torch.equal(model(tokens), full_logits)
     for module in model.modules():
         if isinstance(module, PackedExperts):
             assert module.blocks.is_inference() == is_inference
             with torch.inference_mode(is_inference):
                 module.blocks.zero_()
-    assert (model(tokens) - whole).abs().max() > 0.1
+    assert (model(tokens) - full_logits).abs().max() > 0.1
 
 
 def replace_blocks(bank):
@@ -278,16 +285,18 @@ def load_blocks(bank):
 @pytest.mark.parametrize(
     "edit", [replace_blocks, assign_data, load_blocks, lambda bank: bank.scales.sub_(3)]
 )
-def test_a_copy_is_edited_alone(config, random_model, tokens, whole, edit):
-    """As a model may be compared with its edited copy: the expert cache is each one's own."""
+def test_editing_a_copy_leaves_the_original_unchanged(
+    config, random_model, tokens, full_logits, edit
+):
+    """For comparing a model with an edited copy: each has its own expert cache."""
     model = random_model(config)
-    assert torch.equal(model(tokens), whole)
+    assert torch.equal(model(tokens), full_logits)
     edited = deepcopy(model)
     for module in edited.modules():
         if isinstance(module, PackedExperts):
             edit(module)
-    assert (edited(tokens) - whole).abs().max() > 0.1
-    assert torch.equal(model(tokens), whole)
+    assert (edited(tokens) - full_logits).abs().max() > 0.1
+    assert torch.equal(model(tokens), full_logits)
     for module in model.modules():
         if isinstance(module, PackedExperts):
             edit(module)

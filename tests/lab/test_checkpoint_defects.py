@@ -1,4 +1,5 @@
-"""Every way a checkpoint folder can be wrong: one sentence, the right names, before any weight."""
+"""Each defect of a checkpoint folder gives one sentence with the right names, before any weight is
+read."""
 
 import json
 import struct
@@ -27,8 +28,9 @@ BLOCKS = {layout: name.replace("scales", "blocks") for layout, name in SCALES.it
 both_layouts = pytest.mark.parametrize("layout", LAYOUTS)
 
 
-def change(file, **tensors):
-    """Rewrite a file with some tensors replaced (double underscores for dots), None to drop one."""
+def replace_tensors(file, **tensors):
+    """Rewrite a file with some tensors replaced (double underscores for dots) or, with None,
+    dropped."""
     loaded = load_file(file)
     for name, tensor in tensors.items():
         loaded[name] = tensor
@@ -36,7 +38,7 @@ def change(file, **tensors):
 
 
 def rewrite_header(file, edit):
-    """Replace the JSON text of a header by edit(text) and leave the tensors' bytes alone."""
+    """Replace a header's JSON text with edit(text); keep the bytes of the tensors."""
     contents = file.read_bytes()
     length = struct.unpack("<Q", contents[:8])[0]
     header = edit(contents[8 : 8 + length].decode()).encode()
@@ -50,7 +52,7 @@ def edit_json(file, edit):
 
 
 def defects(folder, kind=None):
-    """All defects; where a kind is named, there must be no other."""
+    """All defects. If a kind is given, there must be no other."""
     found = examine(folder).defects
     if kind is not None:
         assert {defect.kind for defect in found} == {kind}, found
@@ -62,13 +64,13 @@ def defects(folder, kind=None):
 
 
 @both_layouts
-def test_nothing_is_wrong(write_tiny, layout):
+def test_a_valid_checkpoint_has_no_defects(write_tiny, layout):
     assert defects(write_tiny(layout)) == []
 
 
 def test_no_folder(tmp_path):
     [defect] = defects(tmp_path / "absent", "folder")
-    assert defect.sentence == f"{tmp_path / 'absent'} does not exist"
+    assert defect.sentence.startswith(f"{tmp_path / 'absent'} does not exist; use nano, ")
     (tmp_path / "file").touch()
     assert "is a file, not a folder" in defects(tmp_path / "file", "folder")[0].sentence
 
@@ -77,15 +79,15 @@ def test_no_weights(write_tiny):
     folder = write_tiny()
     (folder / MODEL).unlink()
     [defect] = defects(folder, "folder")
-    assert defect.sentence == f"{folder} holds no .safetensors file"
+    assert defect.sentence == f"{folder} contains no .safetensors file"
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (None, "holds no config.json"),
+        (None, "contains no config.json"),
         ("{", "config.json is not JSON"),
-        ("[]", "config.json does not hold a JSON object"),
+        ("[]", "config.json does not contain a JSON object"),
         ('{"head_dim": 16, "head_dim": 64}', "config.json names head_dim twice"),
         ("\xff", "config.json is not JSON"),
         ("[" * 100_000, "config.json is not JSON"),
@@ -108,7 +110,9 @@ def test_config_field(write_tiny, layout):
     edit_json(folder / "config.json", lambda fields: fields.update(rope_truncate=True, qk_norm=1))
     found = defects(folder, "config")
     assert [defect.field for defect in found] == ["qk_norm", "rope_truncate"]
-    with pytest.raises(DefectiveCheckpointError, match=r"config\.json: qk_norm .* \(and 1 more: "):
+    with pytest.raises(
+        DefectiveCheckpointError, match=r"config\.json: qk_norm .* \(and 1 more defect; see "
+    ):
         open_checkpoint(folder)
 
 
@@ -121,7 +125,7 @@ def test_truncated_file(write_tiny, layout, kept):
     [defect] = defects(file.parent, "file")
     assert defect.sentence.startswith(MODEL)
     assert "truncated" in defect.sentence
-    if kept == -1:  # the last tensor in the file is named
+    if kept == -1:  # the error names the last tensor in the file
         assert defect.tensor in load_names(contents)
         assert "truncated by 1 bytes" in defect.sentence
 
@@ -136,10 +140,10 @@ def load_names(contents):
     [
         (lambda text: text[1:], "has a header that is not JSON"),
         (lambda text: text.replace('"BF16"', '"BF17"', 1), "unknown dtype BF17"),
-        (lambda text: text.replace('"BF16"', '"F32"', 1), "bytes to F32"),
+        (lambda text: text.replace('"BF16"', '"F32"', 1), "wrong size for F32"),
         (lambda text: text.replace('"shape"', '"shapes"', 1), "malformed header entry"),
         (lambda text: text.replace('"shape":[', '"shape":[-1,', 1), "malformed shape or offset"),
-        (lambda text: text.replace("[0,", "[2,", 1), "bytes to"),
+        (lambda text: text.replace("[0,", "[2,", 1), "wrong size for"),
     ],
 )
 def test_header_that_cannot_be_trusted(write_tiny, edit, sentence):
@@ -162,13 +166,15 @@ def test_header_with_a_gap(write_tiny):
 
     file = write_tiny() / MODEL
     rewrite_header(file, shift)
-    assert "overlaps or leaves a gap" in defects(file.parent, "file")[0].sentence
+    assert (
+        "overlaps the tensor before it or leaves a gap" in defects(file.parent, "file")[0].sentence
+    )
 
 
-def test_bytes_behind_the_last_tensor(write_tiny):
+def test_bytes_after_the_last_tensor(write_tiny):
     file = write_tiny() / MODEL
     file.write_bytes(file.read_bytes() + bytes(10))
-    assert "holds 10 bytes more" in defects(file.parent, "file")[0].sentence
+    assert "contains 10 bytes more" in defects(file.parent, "file")[0].sentence
 
 
 def test_endless_header_is_not_read(write_tiny):
@@ -182,7 +188,7 @@ def test_endless_header_is_not_read(write_tiny):
 @both_layouts
 def test_missing_tensor(write_tiny, layout):
     folder = write_tiny(layout)
-    change(folder / MODEL, **{SINKS[layout]: None})
+    replace_tensors(folder / MODEL, **{SINKS[layout]: None})
     [defect] = defects(folder, "missing")
     assert defect.sentence == f"tensor {SINKS[layout]} is missing from {MODEL}"
     assert (defect.file, defect.tensor) == (MODEL, SINKS[layout])
@@ -191,7 +197,7 @@ def test_missing_tensor(write_tiny, layout):
 @both_layouts
 def test_unknown_tensor(write_tiny, layout):
     folder = write_tiny(layout)
-    change(folder / MODEL, **{"evil\nname": torch.zeros(1)})
+    replace_tensors(folder / MODEL, **{"evil\nname": torch.zeros(1)})
     [defect] = defects(folder, "unknown")
     assert "'evil\\nname'" in defect.sentence
 
@@ -200,7 +206,7 @@ def test_unknown_tensor(write_tiny, layout):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_wrong_dtype(write_tiny, layout, dtype):
     folder = write_tiny(layout)
-    change(folder / MODEL, **{SINKS[layout]: torch.zeros(4, dtype=dtype)})
+    replace_tensors(folder / MODEL, **{SINKS[layout]: torch.zeros(4, dtype=dtype)})
     [defect] = defects(folder, "dtype")
     stored = {torch.float32: "F32", torch.float16: "F16"}[dtype]
     assert defect.sentence == f"tensor {SINKS[layout]} in {MODEL} is {stored}, not BF16"
@@ -209,7 +215,9 @@ def test_wrong_dtype(write_tiny, layout, dtype):
 @both_layouts
 def test_wrong_shape(write_tiny, layout):
     folder = write_tiny(layout)
-    change(folder / MODEL, **{BLOCKS[layout]: torch.zeros(4, 64, 16, 1, dtype=torch.uint8)})
+    replace_tensors(
+        folder / MODEL, **{BLOCKS[layout]: torch.zeros(4, 64, 16, 1, dtype=torch.uint8)}
+    )
     [defect] = defects(folder, "shape")
     wanted = f"tensor {BLOCKS[layout]} in {MODEL} has shape [4, 64, 16, 1], not [4, 64, 1, 16]"
     assert defect.sentence == wanted
@@ -222,19 +230,19 @@ def test_nan_scales(write_tiny, layout, shard):
     [file] = [f for f in folder.glob("*.safetensors") if SCALES[layout] in load_file(f)]
     scales = load_file(file)[SCALES[layout]]
     scales[2, 3, 0] = scales[3, 63, 0] = 255
-    change(file, **{SCALES[layout]: scales})
+    replace_tensors(file, **{SCALES[layout]: scales})
     [defect] = defects(folder, "scale")
     assert defect.sentence == (
-        f"tensor {SCALES[layout]} in {file.name} holds 2 NaN scale bytes (255), "
-        f"the first at byte {2 * 64 + 3} of it"
+        f"tensor {SCALES[layout]} in {file.name} contains 2 NaN scale bytes (255), "
+        f"the first at its byte {2 * 64 + 3}"
     )
-    # 255 elsewhere is data: in the blocks, and in BF16
+    # elsewhere 255 is valid data: in blocks and in BF16
     scales[scales == 255] = 0
     blocks = torch.full((4, 64, 1, 16), 255, dtype=torch.uint8)
     where = {SCALES[layout]: scales}
     if BLOCKS[layout] in load_file(file):
         where[BLOCKS[layout]] = blocks
-    change(file, **where)
+    replace_tensors(file, **where)
     assert defects(folder) == []
 
 
@@ -249,12 +257,12 @@ def test_tensor_in_two_files(write_tiny, layout):
 
 @both_layouts
 def test_tensor_twice_in_one_header(write_tiny, layout):
-    """A JSON reader keeps the last of two equal names, and safetensors is one."""
+    """A JSON reader keeps the last of two equal names, and so does safetensors."""
     file = write_tiny(layout) / MODEL
     other = SINKS[layout].replace("1", "0")
     rewrite_header(file, lambda text: text.replace(f'"{other}"', f'"{SINKS[layout]}"'))
     [defect] = defects(file.parent, "duplicate")
-    assert defect.sentence == f"{MODEL}: tensor {SINKS[layout]} is twice in its header"
+    assert defect.sentence == f"{MODEL}: tensor {SINKS[layout]} appears twice in its header"
 
 
 @both_layouts
@@ -264,7 +272,7 @@ def test_shard_missing(write_tiny, layout):
     gone.unlink()
     [defect] = defects(folder, "shard")
     assert defect.file == gone.name
-    assert defect.sentence.startswith(f"{gone.name} is not in the folder; ")
+    assert defect.sentence.startswith(f"{gone.name} is missing from the folder; ")
 
 
 @both_layouts
@@ -273,7 +281,7 @@ def test_names_of_the_other_layout(write_tiny, layout):
     other = LAYOUTS[1 - LAYOUTS.index(layout)]
     (write_tiny(other, "other") / MODEL).replace(folder / MODEL)
     [defect] = defects(folder, "layout")
-    assert "config.json is written as in the" in defect.sentence
+    assert "config.json is that of the" in defect.sentence
 
 
 def test_dequantized_experts(write_tiny):
@@ -284,13 +292,13 @@ def test_dequantized_experts(write_tiny):
             full = f"model.layers.{layer}.mlp.experts.{name}"
             tensors |= {f"{full}_blocks": None, f"{full}_scales": None}
             tensors[full] = torch.zeros(shape).bfloat16()
-    change(folder / MODEL, **tensors)
+    replace_tensors(folder / MODEL, **tensors)
     found = defects(folder, "dtype")
     assert len(found) == 4
     assert "holds experts dequantized to BF16; save them in MXFP4" in found[0].sentence
 
 
-def test_transformers_own_bf16_save_is_refused_helpfully(tmp_path, tiny_config):
+def test_a_bf16_checkpoint_saved_by_transformers_is_refused_with_advice(tmp_path, tiny_config):
     transformers = pytest.importorskip("transformers")
     config = transformers.GptOssConfig(
         num_hidden_layers=1,
@@ -366,17 +374,17 @@ def test_index_and_shards_disagree(write_tiny):
     save_file({"more": torch.zeros(1)}, folder / "more.safetensors")
     sentences = [defect.sentence for defect in defects(folder)]
     assert sentences == [
-        f"more.safetensors is not named by {INDEX}",
+        f"more.safetensors is not listed in {INDEX}",
         f"{INDEX} places lm_head.weight in {last}, but it is in {first}",
-        f"{INDEX} places extra in {first}, which does not hold it",
-        f"tensor model.norm.weight in {first} is not in {INDEX}",
-        "tensor more in more.safetensors is not one of a gpt-oss model",
+        f"{INDEX} places extra in {first}, which does not contain it",
+        f"tensor model.norm.weight in {first} is not listed in {INDEX}",
+        "tensor more in more.safetensors does not belong to a gpt-oss model",
     ]
 
 
-def test_all_defects_in_their_order(write_tiny):
+def test_all_defects_are_listed_in_order(write_tiny):
     folder = write_tiny("huggingface")
-    change(
+    replace_tensors(
         folder / MODEL,
         **{
             SCALES["huggingface"]: torch.full((4, 64, 1), 255, dtype=torch.uint8),
@@ -393,11 +401,13 @@ def test_all_defects_in_their_order(write_tiny):
     with pytest.raises(DefectiveCheckpointError) as caught:
         open_checkpoint(folder)
     assert list(caught.value.defects) == found
-    assert str(caught.value) == f"{found[0].sentence} (and 5 more: oss-lab inspect --json)"
+    assert (
+        str(caught.value) == f"{found[0].sentence} (and 5 more defects; see oss-lab inspect --json)"
+    )
 
 
 def test_hub_cache_links_are_followed(write_tiny):
-    """huggingface_hub's snapshots are links to blobs outside of the folder."""
+    """huggingface_hub's snapshots are links to blobs outside the folder."""
     folder = write_tiny("huggingface")
     blob = folder.parent / "blob"
     (folder / MODEL).rename(blob)
@@ -409,7 +419,7 @@ def test_hub_cache_links_are_followed(write_tiny):
     assert len(dict(open_checkpoint(folder).tensors())) == 33
 
 
-def test_an_absurd_configuration_costs_nothing(write_tiny, tiny_config):
+def test_an_absurd_configuration_needs_no_memory(write_tiny, tiny_config):
     folder = write_tiny()
     edit_json(folder / "config.json", lambda fields: fields.update(num_hidden_layers=10**9))
     [defect] = defects(folder, "config")

@@ -1,4 +1,4 @@
-"""Writing and reading back: no byte changes, in either layout, whole or in shards."""
+"""Writing and reading back changes no byte, in either layout, in one file or in shards."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from oss_lab.config import GPT_OSS_NANO
 from oss_lab.errors import CheckpointError
 
 
-def contents(folder):
+def read_folder(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
@@ -66,8 +66,8 @@ def test_original_to_huggingface_and_back_is_identical(write_tiny, tmp_path):
         folder = tmp_path / f"{layout}-{shard}"
         tensors = dict(checkpoint.tensors())
         write_checkpoint(folder, checkpoint.config, tensors, layout=layout, max_shard_bytes=shard)
-    assert contents(folder) == contents(first)
-    assert sorted(contents(first)) == ["config.json", "dtypes.json", "model.safetensors"]
+    assert read_folder(folder) == read_folder(first)
+    assert sorted(read_folder(first)) == ["config.json", "dtypes.json", "model.safetensors"]
 
 
 def test_original_shards_have_a_double_dash_and_no_index(write_tiny):
@@ -108,7 +108,8 @@ def test_shards_stay_within_their_size(write_tiny, layout):
 
 
 def test_published_huggingface_shards_count_from_zero(write_tiny):
-    """20b's three files are 00000-of-00002 to 00002-of-00002; they are read, index or not."""
+    """20b's three files are 00000-of-00002 to 00002-of-00002. They are read with or without an
+    index."""
     folder = write_tiny("huggingface", max_shard_bytes=40_000)
     index = folder / "model.safetensors.index.json"
     text = index.read_text()
@@ -136,13 +137,13 @@ def test_tensors_are_mapped_not_copied(write_tiny, layout):
         assert any(start <= place < end for start, end in spans), name
 
 
-def test_shipped_nano_is_what_its_name_says():
+def test_shipped_nano_matches_its_configuration():
     checkpoint = open_checkpoint("nano")
     assert checkpoint.config == GPT_OSS_NANO
     assert checkpoint.layout == "original"
 
 
-def test_folder_with_both_layouts_reads_its_own_files(write_tiny):
+def test_each_layout_in_a_shared_folder_reads_its_own_files(write_tiny):
     root = write_tiny("huggingface")
     inner = write_tiny("original", "tiny/original")
     assert open_checkpoint(root).folder == root
@@ -152,29 +153,29 @@ def test_folder_with_both_layouts_reads_its_own_files(write_tiny):
     assert (checkpoint.folder, checkpoint.layout) == (inner, "original")
 
 
-def test_existing_checkpoint_is_kept_unless_told(write_tiny, tiny_config):
+def test_an_existing_checkpoint_is_kept_unless_overwriting_is_requested(write_tiny, tiny_config):
     folder = write_tiny("huggingface", max_shard_bytes=40_000)
     (folder / "notes.txt").write_text("mine")
-    before = contents(folder)
+    before = read_folder(folder)
     tensors = random_tensors(tiny_config, seed=1)
-    with pytest.raises(CheckpointError, match=r"already holds config\.json"):
+    with pytest.raises(CheckpointError, match=r"already contains config\.json"):
         write_checkpoint(folder, tiny_config, tensors)
-    assert contents(folder) == before
+    assert read_folder(folder) == before
     write_checkpoint(folder, tiny_config, tensors, overwrite=True)
     names = ["config.json", "dtypes.json", "model.safetensors", "notes.txt"]
-    assert sorted(contents(folder)) == names
+    assert sorted(read_folder(folder)) == names
     read = dict(open_checkpoint(folder).tensors())
     assert all(torch.equal(read[name], tensors[name]) for name in tensors)
 
 
-def test_weights_are_as_readable_as_the_configuration(write_tiny):
+def test_weights_have_the_permissions_of_the_configuration(write_tiny):
     modes = {file.stat().st_mode for file in write_tiny().iterdir()}
     assert len(modes) == 1
 
 
-def test_failure_leaves_what_was_there(write_tiny, tiny_config, monkeypatch, tmp_path):
+def test_a_failed_write_keeps_the_old_checkpoint(write_tiny, tiny_config, monkeypatch, tmp_path):
     folder = write_tiny("original")
-    before = contents(folder)
+    before = read_folder(folder)
 
     def fail(*_):
         raise OSError(28, "No space left on device")
@@ -183,14 +184,14 @@ def test_failure_leaves_what_was_there(write_tiny, tiny_config, monkeypatch, tmp
     for target in (folder, tmp_path / "new"):
         with pytest.raises(OSError, match="No space left"):
             write_checkpoint(target, tiny_config, random_tensors(tiny_config), overwrite=True)
-    assert contents(folder) == before
+    assert read_folder(folder) == before
     assert not (tmp_path / "new").exists()
 
 
 def test_full_disk_is_noticed_before_writing(tiny_config, monkeypatch, tmp_path):
     usage = type("usage", (), {"free": 1000})
     monkeypatch.setattr(write.shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(CheckpointError, match=r"0\.0 GiB are needed, 0\.0 GiB are free"):
+    with pytest.raises(CheckpointError, match=r"0\.0 GiB needed, 0\.0 GiB free"):
         write_checkpoint(tmp_path / "new", tiny_config, random_tensors(tiny_config))
     assert not (tmp_path / "new").exists()
 
@@ -201,7 +202,7 @@ def test_full_disk_is_noticed_before_writing(tiny_config, monkeypatch, tmp_path)
         ("norm.scale", None, "norm.scale is missing"),
         ("norm.scale", torch.zeros(64), "norm.scale is torch.float32, not torch.bfloat16"),
         ("norm.scale", torch.zeros(65).bfloat16(), r"norm.scale has shape \[65\], not \[64\]"),
-        ("block.2.attn.sinks", torch.zeros(4).bfloat16(), "block.2.attn.sinks is not one of"),
+        ("block.2.attn.sinks", torch.zeros(4).bfloat16(), "block.2.attn.sinks does not belong to"),
     ],
 )
 def test_wrong_tensors_are_not_written(tiny_config, tmp_path, name, tensor, sentence):
@@ -231,7 +232,9 @@ def test_transformers_has_the_same_names_and_shapes(tiny_config, tmp_path):
     theirs = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     ours = {}
     for stored in stored_table(tiny_config, "huggingface"):
-        if stored.name.endswith("_blocks"):  # 32 numbers a block, and x @ W there, so transposed
+        if stored.name.endswith(
+            "_blocks"
+        ):  # 32 numbers per block; transformers computes x @ W, so it is transposed
             experts, rows, groups, _ = stored.shape
             ours[stored.name.removesuffix("_blocks")] = (experts, groups * 32, rows)
         elif not stored.name.endswith("_scales"):
@@ -268,22 +271,22 @@ def test_safetensors_itself_reads_the_file(write_tiny, tiny_config):
         assert torch.equal(loaded[name], tensor)
 
 
-def test_a_folder_in_the_way_is_found_before_anything_is_removed(write_tiny, tiny_config):
+def test_a_folder_at_the_target_is_refused_before_anything_is_removed(write_tiny, tiny_config):
     folder = write_tiny()
     (folder / "x.safetensors").mkdir()
     before = (folder / "config.json").read_bytes()
     tensors = dict(open_checkpoint(write_tiny(name="other")).tensors())
-    with pytest.raises(CheckpointError, match=r"x\.safetensors is a folder and in the way"):
+    with pytest.raises(CheckpointError, match=r"x\.safetensors is a folder and cannot be replaced"):
         write_checkpoint(folder, tiny_config, tensors, layout="huggingface", overwrite=True)
     assert (folder / "config.json").read_bytes() == before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of arbitrary bytes are Linux's")
-def test_a_path_that_the_library_cannot_open_is_a_sentence(write_tiny, tiny_config):
+def test_a_path_that_the_library_cannot_open_is_refused_in_one_sentence(write_tiny, tiny_config):
     folder = write_tiny()
     tensors = dict(open_checkpoint(folder).tensors())
     renamed = folder.rename(folder.with_name(os.fsdecode(b"caf\xe9")))
-    with pytest.raises(CheckpointError, match="is not UTF-8"):
+    with pytest.raises(CheckpointError, match="is not valid UTF-8"):
         next(open_checkpoint(renamed).tensors())
-    with pytest.raises(CheckpointError, match="is not UTF-8"):
+    with pytest.raises(CheckpointError, match="is not valid UTF-8"):
         write_checkpoint(renamed, tiny_config, tensors, overwrite=True)

@@ -1,4 +1,4 @@
-"""Parameter tables, checkpoint sizes and memory of the published models, to the digit."""
+"""Exact parameter tables, checkpoint sizes and memory plans of the published models."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from oss_lab.checkpoint.plan import (
     checkpoint_bytes,
     count_parameters,
     kv_cache_bytes,
-    memory_plan,
+    plan_memory,
 )
 from oss_lab.config import GPT_OSS_20B, GPT_OSS_120B, GPT_OSS_NANO, MODELS
 
@@ -87,24 +87,24 @@ def test_kv_cache():
     assert kv_cache_bytes(GPT_OSS_20B, 100, dtype="float32") == 200 * 48 * 2**10
 
 
-def test_bytes_read_for_a_token():
+def test_bytes_read_per_token():
     assert round(bytes_per_token(GPT_OSS_120B) / 1e9, 2) == 5.00
     assert round(bytes_per_token(GPT_OSS_20B) / 1e9, 2) == 3.71
 
 
 def test_memory_plan():
-    plan = memory_plan(GPT_OSS_20B, expert_cache_bytes=10**9)
+    plan = plan_memory(GPT_OSS_20B, expert_cache_bytes=10**9)
     assert plan.expert_cache == 10**9
     assert plan.weights + plan.packed_experts == checkpoint_bytes(GPT_OSS_20B)
     assert plan.kv_cache == kv_cache_bytes(GPT_OSS_20B, 4096)
     parts = plan.weights + plan.packed_experts + plan.expert_cache + plan.kv_cache
     assert plan.total == parts
-    single = memory_plan(GPT_OSS_20B, dtype="float32", context=1)
+    single = plan_memory(GPT_OSS_20B, dtype="float32", context=1)
     assert (single.weights, single.kv_cache) == (2 * plan.weights, 2 * 48 * 2**10)
 
 
-def test_nano_fits_into_the_expert_cache_whole():
-    plan = memory_plan(GPT_OSS_NANO)
+def test_all_of_nano_fits_into_the_expert_cache():
+    plan = plan_memory(GPT_OSS_NANO)
     nano = GPT_OSS_NANO
     weights = 3 * nano.intermediate_size * nano.hidden_size
     assert plan.expert_cache == 2 * nano.num_hidden_layers * nano.num_experts * weights

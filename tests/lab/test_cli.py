@@ -1,4 +1,6 @@
-"""The command line's frame: one line a mistake, the right status, and a light start."""
+"""The common part of the command line: one line per error, the right exit status, and a fast
+start.
+"""
 
 import json
 import os
@@ -68,7 +70,7 @@ def test_a_usage_error_is_one_line(arguments: Sequence[str], capsys) -> None:
         (["chat", "--effort", "x"], "'--effort': 'x' is not one of 'low', 'medium', 'high' (see"),
     ],
 )
-def test_a_usage_error_says_what_to_do(arguments: Sequence[str], said: str, capsys) -> None:
+def test_a_usage_error_has_a_remedy(arguments: Sequence[str], said: str, capsys) -> None:
     assert main.main(arguments) == 2
     assert said in one_line(capsys.readouterr().err)
 
@@ -104,7 +106,7 @@ def test_every_command_file_is_listed() -> None:
         (KeyboardInterrupt(), 130, ""),
     ],
 )
-def test_a_persons_mistake_is_one_line(error, status: int, said: str, monkeypatch, capsys) -> None:
+def test_a_users_mistake_is_one_line(error, status: int, said: str, monkeypatch, capsys) -> None:
     def fail() -> int:
         raise error
 
@@ -115,13 +117,13 @@ def test_a_persons_mistake_is_one_line(error, status: int, said: str, monkeypatc
     assert not said or one_line(shown)
 
 
-def test_a_defect_of_ours_keeps_its_traceback(monkeypatch) -> None:
+def test_a_bug_in_our_code_keeps_its_traceback(monkeypatch) -> None:
     monkeypatch.setattr(lab, "run", lambda: [][0])
     with pytest.raises(IndexError):
         main.main(["lab"])
 
 
-def test_the_start_loads_nothing_heavy() -> None:
+def test_starting_imports_nothing_large() -> None:
     code = f"""
 import sys
 from oss_lab.cli.main import main
@@ -134,7 +136,7 @@ print(sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)
 
 @pytest.mark.skipif(os.name != "posix", reason="closes a POSIX pipe")
 @pytest.mark.parametrize("lines", [1, 100_000])
-def test_a_closed_pipe_is_quiet(lines: int) -> None:
+def test_a_closed_pipe_prints_nothing(lines: int) -> None:
     code = f"""
 import sys
 from oss_lab.cli import lab, main
@@ -163,32 +165,32 @@ def test_a_closed_output_is_one_line(arguments: Sequence[str]) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="closes a POSIX descriptor")
-def test_a_mistake_is_not_told_on_stdout_where_stderr_is_closed() -> None:
+def test_an_error_is_not_printed_on_stdout_if_stderr_is_closed() -> None:
     command = ["sh", "-c", 'exec "$0" -m oss_lab inspect /no/such 2>&-', sys.executable]
     done = subprocess.run(command, stdout=subprocess.PIPE)
     assert (done.returncode, done.stdout) == (1, b"")
 
 
 @pytest.mark.parametrize("arguments", [["inspect"], ["convert", "--to=original", "--out=x"]])
-def test_an_unknown_user_behind_a_tilde_is_one_line(arguments: Sequence[str]) -> None:
+def test_an_unknown_user_after_a_tilde_is_one_line(arguments: Sequence[str]) -> None:
     done = oss_lab(*arguments, "~no-such-user-here/model")
     assert done.returncode == 1
     assert "does not exist" in one_line(done.stderr)
 
 
-def test_lab_says_which_notebook_is_missing(tmp_path: Path) -> None:
+def test_lab_names_the_missing_notebook(tmp_path: Path) -> None:
     done = oss_lab("lab", str(tmp_path / "gone.ipynb"))
     assert done.returncode == 1
     assert "gone.ipynb" in one_line(done.stderr)
 
 
-def test_lab_says_that_a_wheel_has_no_notebooks(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_lab_reports_that_a_wheel_has_no_notebooks(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(lab, "TOUR", tmp_path / "00_tour.ipynb")
     assert main.main(["lab"]) == 1
     assert "source tree" in one_line(capsys.readouterr().err)
 
 
-def test_lab_says_that_jupyterlab_is_missing(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_lab_reports_that_jupyterlab_is_missing(tmp_path: Path, monkeypatch, capsys) -> None:
     notebook = tmp_path / "a.ipynb"
     notebook.write_text("{}")
     monkeypatch.setitem(sys.modules, "jupyterlab", None)
@@ -196,7 +198,7 @@ def test_lab_says_that_jupyterlab_is_missing(tmp_path: Path, monkeypatch, capsys
     assert 'pip install "oss-lab[lab]"' in one_line(capsys.readouterr().err)
 
 
-def test_lab_says_that_a_port_is_taken(tmp_path: Path, capsys) -> None:
+def test_lab_reports_that_a_port_is_in_use(tmp_path: Path, capsys) -> None:
     notebook = tmp_path / "a.ipynb"
     notebook.write_text("{}")
     with socket.socket() as other:
@@ -208,7 +210,7 @@ def test_lab_says_that_a_port_is_taken(tmp_path: Path, capsys) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of arbitrary bytes are Linux's")
-def test_names_that_no_encoding_holds_are_printed_and_refused_in_one_line(tmp_path: Path) -> None:
+def test_names_that_cannot_be_encoded_are_printed_and_refused_in_one_line(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9")
     assert any("caf%E9" in word for word in lab.server_arguments(Path(name), None, no_browser=True))
     source = str(tmp_path / "日本")
@@ -222,7 +224,7 @@ main.main(["lab"])
     assert (done.stdout[-13:], done.stderr) == (b"\\u65e5\\u672c\n", b"")
 
 
-def test_lab_serves_loopback_with_a_token_whatever_the_notebook_is_called(tmp_path: Path) -> None:
+def test_lab_serves_loopback_with_a_token_for_any_notebook_name(tmp_path: Path) -> None:
     notebook = tmp_path / "--ip=0.0.0.0 #?.ipynb"
     words = lab.server_arguments(notebook, 8901, no_browser=True)
     assert "--ServerApp.ip=127.0.0.1" in words

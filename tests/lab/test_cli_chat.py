@@ -1,4 +1,4 @@
-"""`oss-lab chat`: turns, commands, the list of examples, Ctrl-C and mistakes, through a pipe."""
+"""`oss-lab chat` through a pipe: turns, commands, the list of examples, Ctrl-C and mistakes."""
 
 import io
 from dataclasses import replace
@@ -13,85 +13,90 @@ ANSWER = "<|channel|>final<|message|>42<|return|>"
 SHOWN = "[analysis]\nhm\n[final]\n42\n"
 
 
-def seen(lab, prompt):
+def seen_by_model(lab, prompt):
     return lab.tokenizer.decode(lab.model.prompts[prompt])
 
 
-def test_a_conversation_goes_on(talk, reciting_lab):
+def test_a_conversation_continues(talk, reciting_lab):
     lab = reciting_lab(THOUGHT + ANSWER)
     out = talk(lab, "6*7?", "", "  sure?  ")
     assert out == f"> 6*7?\n{SHOWN}> \n> sure?\n{SHOWN}"
-    assert "6*7?" in seen(lab, 1)
-    assert "<|message|>42<|end|>" in seen(lab, 1)
-    assert "hm" not in seen(lab, 1)  # the spec policy
+    assert "6*7?" in seen_by_model(lab, 1)
+    assert "<|message|>42<|end|>" in seen_by_model(lab, 1)
+    assert "hm" not in seen_by_model(lab, 1)  # as the spec policy requires
 
 
 def test_effort(talk, reciting_lab):
     lab = reciting_lab(ANSWER)
     out = talk(lab, "a", "/effort high", "b", "/effort", "/effort huge", "/effort low", "c")
     assert [
-        f"Reasoning: {each}" in seen(lab, n) for n, each in enumerate(("medium", "high", "low"))
+        f"Reasoning: {each}" in seen_by_model(lab, n)
+        for n, each in enumerate(("medium", "high", "low"))
     ]
-    assert "Reasoning: medium" in seen(lab, 0)
-    assert "Reasoning: high" in seen(lab, 1)
-    assert "Reasoning: low" in seen(lab, 2)
-    assert "(effort high from now on)" in out
-    assert out.count("(effort is high; /effort takes low, medium, high)") == 2
+    assert "Reasoning: medium" in seen_by_model(lab, 0)
+    assert "Reasoning: high" in seen_by_model(lab, 1)
+    assert "Reasoning: low" in seen_by_model(lab, 2)
+    assert "(effort is now high)" in out
+    assert "(effort is high; /effort takes low, medium, high)" in out
+    assert "(effort is still high; /effort takes low, medium, high)" in out
     lab = reciting_lab(ANSWER)
     talk(lab, "a", arguments=["--effort", "high"])
-    assert "Reasoning: high" in seen(lab, 0)
+    assert "Reasoning: high" in seen_by_model(lab, 0)
 
 
 def test_undo_and_reset(talk, reciting_lab):
     lab = reciting_lab(ANSWER)
     out = talk(lab, "first", "second", "/undo", "third", "/reset", "fourth", "/undo", "/undo")
-    assert "first" in seen(lab, 2)
-    assert "second" not in seen(lab, 2)
-    assert "first" not in seen(lab, 3)
-    assert "(a new conversation)" in out
-    assert out.endswith("(the last turn is gone)\n> /undo\n(there is nothing to undo)\n")
+    assert "first" in seen_by_model(lab, 2)
+    assert "second" not in seen_by_model(lab, 2)
+    assert "first" not in seen_by_model(lab, 3)
+    assert "(started a new conversation)" in out
+    assert out.endswith("(removed the last turn)\n> /undo\n(there is nothing to undo)\n")
 
 
 def test_history(talk, reciting_lab):
     out = talk(reciting_lab(THOUGHT + ANSWER), "/history", "6*7?", "/history")
-    assert out.startswith("> /history\n(nothing was said yet)\n")
+    assert out.startswith("> /history\n(the conversation is empty)\n")
     assert out.endswith(
         "> /history\n[user]\n6*7?\n[analysis] not shown to the model again\nhm\n[final]\n42\n"
     )
 
 
-def test_help_quit_and_what_is_no_command(talk, reciting_lab):
+def test_help_quit_and_unknown_commands(talk, reciting_lab):
     out = talk(reciting_lab(ANSWER), "/help", "/nope", "/undo x", "/quit", "not reached")
     for command in ("/example", "/effort", "/undo", "/history", "/reset", "/help", "/quit"):
         assert f"({command}  " in out
     assert "(there is no /nope; /help lists the commands)" in out
-    assert "(/undo takes nothing behind it)" in out
+    assert "(/undo takes no argument)" in out
     assert "not reached" not in out
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_chat(talk, reciting_lab):
     lab = reciting_lab("<|channel|>final<|message|>4", KeyboardInterrupt)
     out = talk(lab, "first", "/history", "second")
-    stopped = "[final]\n4\n(stopped; this turn is taken back)\n"
-    assert out == f"> first\n{stopped}> /history\n(nothing was said yet)\n> second\n{stopped}"
-    assert "first" not in seen(lab, 1)
+    stopped = "[final]\n4\n(stopped; this turn was discarded)\n"
+    assert out == f"> first\n{stopped}> /history\n(the conversation is empty)\n> second\n{stopped}"
+    assert "first" not in seen_by_model(lab, 1)
 
 
-def test_a_full_context_is_a_sentence_in_the_chat(talk, reciting_lab):
+def test_a_full_context_is_reported_in_the_chat(talk, reciting_lab):
     lab = reciting_lab(ANSWER)
     out = talk(lab, "a", "b" * 9000, "c")
-    assert "the context is 8192 and has no room for an answer; /undo and /reset make room)" in out
+    assert (
+        "the context is 8192 and has no room for an answer; use /undo or /reset to make room)"
+        in out
+    )
     assert out.endswith(f"> c\n{SHOWN.removeprefix('[analysis]' + chr(10) + 'hm' + chr(10))}")
 
 
-def test_a_cut_answer_says_so_and_is_kept(talk, reciting_lab):
+def test_a_truncated_answer_is_marked_and_kept(talk, reciting_lab):
     lab = reciting_lab(ANSWER)
     out = talk(lab, "a", "/history", arguments=["--max-tokens", "7"])
     assert "(stopped after 7 tokens)" in out
     assert "[user]\na\n[final]\n4\n" in out
 
 
-def test_escape_sequences_are_shown_not_obeyed(talk, reciting_lab):
+def test_escape_sequences_are_shown_not_executed(talk, reciting_lab):
     evil = "\x1b[2J\x1b]0;owned\x07"
     out = talk(reciting_lab(f"<|channel|>final<|message|>{evil}<|return|>"), evil, "/history", evil)
     assert not set(out) & set("\x1b\x07")
@@ -105,7 +110,7 @@ def test_instructions_are_in_every_conversation(talk, reciting_lab):
     )
     assert out.startswith("> /history\n[developer]\n# Instructions\n\nNever say 5.\n> a\n")
     developer = "<|start|>developer<|message|># Instructions\n\nNever say 5.<|end|><|start|>user"
-    assert [developer in seen(lab, prompt) for prompt in range(3)] == [True] * 3
+    assert [developer in seen_by_model(lab, prompt) for prompt in range(3)] == [True] * 3
 
 
 def test_the_gallery_is_listed_by_number(talk, reciting_lab):
@@ -115,11 +120,11 @@ def test_the_gallery_is_listed_by_number(talk, reciting_lab):
     assert out.count(f"(/example takes a number from 1 to {len(GALLERY)})") == 3
 
 
-def test_it_says_what_nano_can_do(write_tiny, tiny_config, monkeypatch, capsys):
+def test_the_greeting_lists_what_nano_can_do(write_tiny, tiny_config, monkeypatch, capsys):
     folder = write_tiny(config=replace(tiny_config, vocab_size=640))
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert main(["chat", str(folder)]) == 0
-    assert f"({ABILITIES} /example lists questions to try.)" in capsys.readouterr().out
+    assert f"(/example lists questions to try. {ABILITIES})" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

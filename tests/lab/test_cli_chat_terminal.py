@@ -1,4 +1,4 @@
-"""`oss-lab chat` on a real terminal."""
+"""`oss-lab chat` in a real terminal."""
 
 import os
 import select

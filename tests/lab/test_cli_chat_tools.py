@@ -1,4 +1,4 @@
-"""Calls in a chat: the person is the tool, or an example of the gallery brings the outputs."""
+"""Tool calls in a chat: the user types the output, or an example of the gallery provides it."""
 
 import io
 from typing import cast
@@ -18,8 +18,8 @@ ARGUMENTS = '{"expression":"6*7"}'
 CALL = f"<|channel|>commentary to=functions.calculator<|message|>{ARGUMENTS}<|call|>"
 CALLED = f"[commentary to functions.calculator]\n{ARGUMENTS}\n"
 WAITS = (
-    f"(functions.calculator is called with {ARGUMENTS}; you are the tool: what you type next is its"
-    " output)\n"
+    f"(the model calls functions.calculator with {ARGUMENTS}; no tool runs here: type its output,"
+    " or /undo)\n"
 )
 OUTPUT = (
     "<|start|>functions.calculator to=assistant<|channel|>commentary<|message|>42<|end|>"
@@ -27,8 +27,8 @@ OUTPUT = (
 )
 
 
-class Scripted:
-    """Makes a reciting model say another script in each reply, the last one again and again."""
+class ScriptedModel:
+    """Gives a reciting model another script for each reply, and repeats the last one."""
 
     def __init__(self, lab, scripts):
         self.model = lab.model
@@ -48,79 +48,82 @@ class Scripted:
 
 @pytest.fixture
 def scripted(reciting_lab):
-    """`scripted(CALL, ANSWER)`: a Lab whose replies are these, one after the other."""
+    """`scripted(CALL, ANSWER)`: a Lab that gives these replies, one after the other."""
 
     def make(*scripts):
         lab = reciting_lab(ANSWER)
-        return Lab(cast(Transformer, Scripted(lab, scripts)), lab.tokenizer)
+        return Lab(cast(Transformer, ScriptedModel(lab, scripts)), lab.tokenizer)
 
     return make
 
 
-def seen(lab, prompt):
+def seen_by_model(lab, prompt):
     return lab.tokenizer.decode(lab.model.prompts[prompt])
 
 
-def test_the_person_is_the_tool(talk, scripted):
+def test_the_user_acts_as_the_tool(talk, scripted):
     lab = scripted(THOUGHT + CALL, ANSWER, ANSWER)
     out = talk(lab, "6*7?", "42", "and?", arguments=["--calculator"])
     answered = "[final]\n42\n"
     assert out == f"> 6*7?\n[analysis]\nhm\n{CALLED}{WAITS}> 42\n{answered}> and?\n{answered}"
-    assert "type calculator = (_: {" in seen(lab, 0)
-    assert "<|message|>hm<|end|>" in seen(lab, 1)  # the turn is open, so its thoughts are seen
-    assert seen(lab, 1).endswith(OUTPUT)
-    assert "hm" not in seen(lab, 2)
-    assert "<|start|>user<|message|>and?<|end|>" in seen(lab, 2)
+    assert "type calculator = (_: {" in seen_by_model(lab, 0)
+    # The turn is open, so the model sees its analysis.
+    assert "<|message|>hm<|end|>" in seen_by_model(lab, 1)
+    assert seen_by_model(lab, 1).endswith(OUTPUT)
+    assert "hm" not in seen_by_model(lab, 2)
+    assert "<|start|>user<|message|>and?<|end|>" in seen_by_model(lab, 2)
 
 
-def test_undo_takes_back_an_output_and_then_the_call(talk, scripted):
+def test_undo_removes_an_output_and_then_the_call(talk, scripted):
     lab = scripted(CALL, ANSWER, ANSWER, ANSWER)
     out = talk(lab, "6*7?", "wrong", "/undo", "42", "/undo", "/undo", "hello", "/history")
-    undone = f"> /undo\n(the last turn is gone)\n{WAITS}"
+    undone = f"> /undo\n(removed the last turn)\n{WAITS}"
     assert out.count(undone) == 2
-    assert seen(lab, 2).endswith(OUTPUT)
-    assert "wrong" not in seen(lab, 2)
-    assert "6*7?" not in seen(lab, 3)
+    assert seen_by_model(lab, 2).endswith(OUTPUT)
+    assert "wrong" not in seen_by_model(lab, 2)
+    assert "6*7?" not in seen_by_model(lab, 3)
     assert out.endswith("> /history\n[user]\nhello\n[final]\n42\n")
 
 
 def test_ctrl_c_after_an_output_leaves_the_call_open(talk, scripted):
     lab = scripted(CALL, KeyboardInterrupt, ANSWER)
     out = talk(lab, "6*7?", "41", "42")
-    assert f"> 41\n(stopped; this turn is taken back)\n{WAITS}> 42\n[final]\n" in out
-    assert seen(lab, 2).endswith(OUTPUT)
-    assert "41" not in seen(lab, 2)
+    assert f"> 41\n(stopped; this turn was discarded)\n{WAITS}> 42\n[final]\n" in out
+    assert seen_by_model(lab, 2).endswith(OUTPUT)
+    assert "41" not in seen_by_model(lab, 2)
 
 
 def test_ctrl_c_in_a_question_leaves_no_call(talk, scripted):
     lab = scripted(KeyboardInterrupt, ANSWER)
     out = talk(lab, "6*7?", "hello", arguments=["--calculator"])
-    assert "you are the tool" not in out
-    assert "<|start|>user<|message|>hello<|end|>" in seen(lab, 1)
+    assert "no tool runs here" not in out
+    assert "<|start|>user<|message|>hello<|end|>" in seen_by_model(lab, 1)
 
 
-def test_a_call_of_nobody_is_followed_by_the_user(talk, scripted):
+def test_a_call_without_recipient_is_followed_by_the_user(talk, scripted):
     lab = scripted("<|channel|>commentary<|message|>{}<|call|>", ANSWER)
-    assert "you are the tool" not in talk(lab, "6*7?", "hello")
-    assert "<|start|>user<|message|>hello<|end|>" in seen(lab, 1)
+    assert "no tool runs here" not in talk(lab, "6*7?", "hello")
+    assert "<|start|>user<|message|>hello<|end|>" in seen_by_model(lab, 1)
 
 
-def test_a_call_is_shown_in_one_line_and_not_obeyed(talk, scripted):
+def test_a_call_is_shown_in_one_line_and_not_executed(talk, scripted):
     evil = '{\n  "x": "\x1b[2J"\n}'
     lab = scripted(CALL.replace(ARGUMENTS, evil), ANSWER)
     out = talk(lab, "a")
-    assert '(functions.calculator is called with { "x": "\\x1b[2J" }; you are the tool' in out
+    assert (
+        '(the model calls functions.calculator with { "x": "\\x1b[2J" }; no tool runs here' in out
+    )
     assert "\x1b" not in out
 
 
-def test_who_is_asked_to_type(scripted):
+def test_the_prompt_names_the_user_or_the_tool(scripted):
     lab = scripted(CALL, ANSWER)
     chat = Chat(lab, Transcript(io.StringIO()), "low", 99, lab.conversation("").messages[:-1])
-    assert chat.prompt() == "low> "
-    chat.say("6*7?")
-    assert chat.prompt() == "functions.calculator> "
-    chat.say("42")
-    assert chat.prompt() == "low> "
+    assert chat.format_prompt() == "low> "
+    chat.send("6*7?")
+    assert chat.format_prompt() == "functions.calculator> "
+    chat.send("42")
+    assert chat.format_prompt() == "low> "
 
 
 # Examples
@@ -142,7 +145,7 @@ def gallery(monkeypatch):
     monkeypatch.setattr("oss_lab.nano.gallery.GALLERY", (EXAMPLE,))
 
 
-def test_an_example_brings_its_setting_and_its_outputs(talk, scripted, gallery):
+def test_an_example_provides_its_settings_and_outputs(talk, scripted, gallery):
     lab = scripted(ANSWER, THOUGHT + CALL, ANSWER, ANSWER, ANSWER)
     out = talk(lab, "before", "/example 1", "after", "/reset", "anew", arguments=["--calculator"])
     assert (
@@ -151,39 +154,39 @@ def test_an_example_brings_its_setting_and_its_outputs(talk, scripted, gallery):
         f"[analysis]\nhm\n{CALLED}[tool:functions.calculator to assistant]\n42\n[final]\n42\n"
         "> after\n"
     ) in out
-    assert "before" not in seen(lab, 1)
-    assert "type calculator" not in seen(lab, 1)
-    assert "Reasoning: high" in seen(lab, 1)
-    assert seen(lab, 2).endswith(OUTPUT)
-    assert "Be brief." in seen(lab, 3)
-    assert seen(lab, 3).endswith("<|start|>user<|message|>after<|end|><|start|>assistant")
-    assert "Be brief." not in seen(lab, 4)
-    assert "type calculator" in seen(lab, 4)
+    assert "before" not in seen_by_model(lab, 1)
+    assert "type calculator" not in seen_by_model(lab, 1)
+    assert "Reasoning: high" in seen_by_model(lab, 1)
+    assert seen_by_model(lab, 2).endswith(OUTPUT)
+    assert "Be brief." in seen_by_model(lab, 3)
+    assert seen_by_model(lab, 3).endswith("<|start|>user<|message|>after<|end|><|start|>assistant")
+    assert "Be brief." not in seen_by_model(lab, 4)
+    assert "type calculator" in seen_by_model(lab, 4)
 
 
-def test_another_call_than_the_examples_is_for_the_person(talk, scripted, gallery):
+def test_the_user_answers_calls_that_the_example_lacks(talk, scripted, gallery):
     other = CALL.replace("6*7", "6+7")
     lab = scripted(other, ANSWER)
     out = talk(lab, "/example 1", "42")
     assert WAITS.replace("6*7", "6+7") in out
-    assert seen(lab, 1).endswith(OUTPUT)
+    assert seen_by_model(lab, 1).endswith(OUTPUT)
 
 
-def test_a_model_that_calls_for_ever_is_stopped(talk, reciting_lab, gallery):
+def test_endless_calls_are_stopped(talk, reciting_lab, gallery):
     out = talk(reciting_lab(CALL), "/example 1")
     assert out.count(CALLED) == ROUNDS
     assert out.endswith(CALLED + WAITS)
 
 
-def test_undo_after_an_example_keeps_its_setting(talk, scripted, gallery):
+def test_undo_after_an_example_keeps_its_settings(talk, scripted, gallery):
     lab = scripted(CALL, ANSWER, ANSWER)
     talk(lab, "/example 1", "/undo", "again")
-    assert "Be brief." in seen(lab, 2)
-    assert "6*7?" not in seen(lab, 2)
+    assert "Be brief." in seen_by_model(lab, 2)
+    assert "6*7?" not in seen_by_model(lab, 2)
 
 
-def test_ctrl_c_within_an_example_takes_all_of_it_back(talk, scripted, gallery):
+def test_ctrl_c_within_an_example_undoes_all_of_it(talk, scripted, gallery):
     lab = scripted(CALL, KeyboardInterrupt, ANSWER)
     out = talk(lab, "/example 1", "again")
-    assert "42\n(stopped; this turn is taken back)\n> again\n" in out
-    assert "6*7?" not in seen(lab, 2)
+    assert "42\n(stopped; this turn was discarded)\n> again\n" in out
+    assert "6*7?" not in seen_by_model(lab, 2)

@@ -1,4 +1,4 @@
-"""`oss-lab eval`: tables, JSON, figures, runs that were stopped, mistakes."""
+"""`oss-lab eval`: tables, JSON, figures, interrupted runs, mistakes."""
 
 import json
 import os
@@ -20,7 +20,7 @@ KEYS |= {"calls_unanswered", "tasks"}
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """The folder where outcomes are kept by default."""
+    """The folder where outcomes are stored by default."""
     monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: tmp_path / "cache")
     return tmp_path / "cache" / "eval"
 
@@ -33,7 +33,7 @@ def random_nano(write_tiny, tiny_config):
 
 @pytest.fixture
 def evaluate(random_nano, capsys):
-    """`evaluate(*arguments)`: status, stdout and stderr; replies are of at most 6 tokens."""
+    """`evaluate(*arguments)`: status, stdout and stderr. Replies have at most 6 tokens."""
 
     def call(*arguments):
         limit = () if "--max-tokens" in arguments else ("--max-tokens", "6")
@@ -46,7 +46,7 @@ def evaluate(random_nano, capsys):
 
 @pytest.fixture
 def problems(tmp_path):
-    """A file of twelve questions; the second half counts toward a row of its own."""
+    """A file of twelve questions; the second half counts in a separate row."""
     path = tmp_path / "mine.jsonl"
     more = [{}] * 6 + [{"name": "later"}] * 6
     values = [{"prompt": "?" * n, "answer": n} | extra for n, extra in enumerate(more, 1)]
@@ -62,7 +62,7 @@ def test_table(evaluate, problems):
     assert [out.count(f"│ {name} ") for name in ("mine", "later", "all questions")] == [3] * 3
 
 
-def test_one_name_has_no_second_row_for_all(evaluate, problems):
+def test_one_name_has_no_total_row(evaluate, problems):
     out = evaluate("--problems", problems, "--limit", "6", "--effort", "low")[1]
     assert out.count("│ low") == out.count("│ mine") == 1
     assert "all questions" not in out
@@ -73,26 +73,26 @@ def test_json_of_one_effort_and_of_all(evaluate, problems):
     value = json.loads(out)
     assert (status, err, len(out.splitlines())) == (0, "", 1)
     assert (set(value), value["effort"], value["n"]) == (KEYS, "medium", 12)
-    assert value["cut_off"] > 0  # random weights seldom end a reply
+    assert value["cut_off"] > 0  # random weights rarely end a reply
     assert [(task["name"], task["n"]) for task in value["tasks"]] == [("mine", 6), ("later", 6)]
     values = json.loads(evaluate("--problems", problems, "--json")[1])
     assert [each["effort"] for each in values] == list(EFFORTS)
     assert values[1] == value
 
 
-def test_a_complete_run_only_prints_its_scores_again(evaluate, problems, cache, monkeypatch):
+def test_a_complete_run_only_prints_its_scores(evaluate, problems, cache, monkeypatch):
     first = evaluate("--problems", problems, "--json")[1]
     (file,) = cache.iterdir()
     before = file.read_bytes()
     monkeypatch.setattr("oss_lab.lab.Lab.chat_batch", None)
     status, out, err = evaluate("--problems", problems, "--json")
     assert (status, out) == (0, first)
-    assert err == f"36 of 36 answers are from an earlier run ({file}); --fresh asks again\n"
+    assert err == f"36 of 36 answers are from an earlier run ({file}); --fresh discards them\n"
     assert file.read_bytes() == before
 
 
 def stop_after(monkeypatch, n):
-    """Ctrl-C when the n-th batch from now has been answered."""
+    """Press Ctrl-C once the n-th batch from now is answered."""
     from oss_lab.lab import Lab
 
     usual, left = Lab.chat_batch, [n]
@@ -106,7 +106,7 @@ def stop_after(monkeypatch, n):
     monkeypatch.setattr(Lab, "chat_batch", chat_batch)
 
 
-def test_a_stopped_run_goes_on(evaluate, problems, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes(evaluate, problems, tmp_path, monkeypatch):
     whole = evaluate("--problems", problems, "--json")[1]
     command = ("--problems", problems, "--json", "--batch", "5", "--out", tmp_path / "run")
     with monkeypatch.context() as patch:
@@ -114,25 +114,25 @@ def test_a_stopped_run_goes_on(evaluate, problems, tmp_path, monkeypatch):
         status, out, err = evaluate(*command)
     file = tmp_path / "run" / "outcomes.jsonl"
     assert (status, out) == (130, "")
-    assert err == f"stopped with 17 of 36 answers, kept in {file}; the same command goes on\n"
+    assert err == f"stopped with 17 of 36 answers, saved in {file}; the same command resumes\n"
     assert len(file.read_bytes().splitlines()) == 18
     with file.open("ab") as stream:
-        stream.write(b'{"index": 3, "na')  # as if it had been killed while writing
+        stream.write(b'{"index": 3, "na')  # as if the process was killed while writing
     status, out, err = evaluate(*command, "--batch", "3")
     assert (status, out) == (0, whole)
     assert err.startswith("17 of 36 answers are from an earlier run")
     assert len(file.read_bytes().splitlines()) == 37
 
 
-def test_fresh_forgets(evaluate, problems, monkeypatch):
+def test_fresh_starts_over(evaluate, problems, monkeypatch):
     command = ("--problems", problems, "--json", "--effort", "low")
     whole = evaluate(*command)[1]
     with monkeypatch.context() as patch:
         stop_after(patch, 0)
         status, _, err = evaluate(*command, "--fresh")
     assert status == 130
-    assert "the same command without --fresh goes on" in err
-    assert evaluate(*command) == (0, whole, "")  # nothing was left
+    assert "the same command without --fresh resumes" in err
+    assert evaluate(*command) == (0, whole, "")  # nothing was left to do
 
 
 def test_outcomes_of_another_evaluation_are_refused(evaluate, problems, tmp_path):
@@ -141,7 +141,7 @@ def test_outcomes_of_another_evaluation_are_refused(evaluate, problems, tmp_path
     problems.write_text(problems.read_text() + '{"prompt": "more?", "answer": 1}\n')
     status, out, err = evaluate(*command)
     assert (status, out, len(err.splitlines())) == (1, "", 1)
-    assert "is of another evaluation (questions differ)" in err
+    assert "belongs to another evaluation (questions differ)" in err
     assert evaluate(*command, "--fresh")[0] == 0
 
 
@@ -150,7 +150,7 @@ def test_built_in_questions(evaluate, cache):
         command = ("--limit", "3", "--n", "1", "--effort", "low", "--json", *arguments)
         status, out, err = evaluate(*command)
         assert (status, err, json.loads(out)["n"]) == (0, "", 3)
-    assert len(list(cache.iterdir())) == 4  # each is another evaluation
+    assert len(list(cache.iterdir())) == 4  # each is a different evaluation
 
 
 def test_plot(evaluate, problems, tmp_path):
@@ -158,7 +158,7 @@ def test_plot(evaluate, problems, tmp_path):
     assert evaluate("--problems", problems, "--plot", page)[0] == 0
     text = page.read_text("utf-8")
     assert "Over " in text
-    assert "analysis tokens a question" in text
+    assert "analysis tokens per question" in text
 
 
 def test_public_formats(evaluate, tmp_path):
@@ -174,7 +174,7 @@ def test_public_formats(evaluate, tmp_path):
             "--format", name, "--problems", file, "--effort", "low", "--json"
         )
         assert (status, json.loads(out)["n"]) == (0, 1)
-        assert err == "" or file == tmp_path  # the same questions as those of its only file
+        assert err == "" or file == tmp_path  # the same questions as in the folder's only file
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_public_formats(evaluate, tmp_path):
         (["--problems", "x", "--n", "3"], 1, "with --problems use --limit"),
         (["--problems", "nowhere.jsonl"], 1, "nowhere.jsonl: No such file"),
         (["--problems", "."], 1, "directory"),
-        (["--plot", "x.png"], 1, "call x.png something.html"),
+        (["--plot", "x.png"], 1, "a name ending in .html, got x.png"),
         (["--plot", "nowhere/x.html"], 1, "nowhere is not a folder"),
         (["--n", "1", "--out", os.devnull], 1, os.devnull),
     ],
@@ -207,7 +207,11 @@ def test_a_mistake_is_one_line(evaluate, arguments, status, sentence):
 def test_defects_of_a_file_and_of_a_folder_are_one_line(evaluate, tmp_path, capsys):
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"prompt": "1+1?"}\n')
-    assert evaluate("--problems", bad) == (1, "", f"oss-lab: {bad}, line 1: it has no answer\n")
+    assert evaluate("--problems", bad) == (
+        1,
+        "",
+        f"oss-lab: {bad}, line 1: the question has no answer\n",
+    )
     assert main(["eval", str(tmp_path / "nowhere")]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
     long = tmp_path / "long.jsonl"
@@ -219,7 +223,7 @@ def test_defects_of_a_file_and_of_a_folder_are_one_line(evaluate, tmp_path, caps
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
-def test_a_killed_process_goes_on(random_nano, problems, tmp_path):
+def test_a_killed_process_resumes(random_nano, problems, tmp_path):
     def command(folder):
         asked = ["--problems", str(problems), "--max-tokens", "40", "--batch", "1", "--json"]
         kept = ["--out", str(tmp_path / folder)]

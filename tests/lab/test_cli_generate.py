@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from oss_lab.checkpoint.read import find_folder
-from oss_lab.cli._transcript import Transcript, visible
+from oss_lab.cli._transcript import Transcript, escape_controls
 from oss_lab.cli.main import main
 from oss_lab.harmony import Author, Delta, Start
 
@@ -46,11 +46,11 @@ def test_calls_name_their_tool(call):
     assert call(script, "?")[1] == "[commentary to functions.f]\n{}\n"
 
 
-def test_a_cut_reply_says_so(call):
+def test_a_truncated_reply_is_marked(call):
     status, out, _ = call(THOUGHT + ANSWER, "?", "--max-tokens", "20")
     assert status == 0
     assert out.startswith("[analysis]\n")
-    assert out.endswith("(stopped by length after 20 tokens)\n")
+    assert out.endswith("(stopped after 20 tokens (length))\n")
 
 
 def test_json(call):
@@ -81,7 +81,7 @@ def test_json_of_a_single_token_is_json(call):
     assert json.loads(out, parse_constant=refuse)["timing"]["tokens_per_second"] is None
 
 
-def test_json_tells_calls_and_malformed_streams(call):
+def test_json_reports_calls_and_malformed_streams(call):
     script = "<|channel|>aside to=functions.f<|message|>{}<|call|>"
     value = json.loads(call(script, "?", "--json")[1])
     assert value["tool_calls"] == [{"name": "functions.f", "arguments": "{}", "channel": "aside"}]
@@ -142,7 +142,7 @@ def test_a_seed_reproduces(random_nano, capsys):
         (["a", "--seed", "x"], 2, "--seed"),
         (["a", "--seed", "-1"], 1, "seed is -1"),
         (["a", "--temperature", "-1"], 1, "temperature is -1.0"),
-        (["a", "--top-k", "3"], 1, "--top-k does nothing at temperature 0"),
+        (["a", "--top-k", "3"], 1, "--top-k has no effect at temperature 0"),
         (["a", "--max-tokens", "0"], 1, "--max-tokens is 0; it must be"),
         (["a", "--analysis-budget", "-2"], 1, "analysis_budget is -2"),
         (["a", "--alternatives", "2"], 1, "add --json"),
@@ -201,33 +201,33 @@ def test_on_a_terminal_channels_differ_in_color_too(colors):
     for channel in ("analysis", "commentary", "final"):
         terminal = Terminal()
         transcript = Transcript(terminal)
-        transcript.event(Start(Author("assistant"), channel, None, None, (0, 1)))
-        transcript.event(Delta("x", channel, None, (1, 2)))
+        transcript.show_event(Start(Author("assistant"), channel, None, None, (0, 1)))
+        transcript.show_event(Delta("x", channel, None, (1, 2)))
         assert f"[{channel}]" in terminal.getvalue()
         shown[channel] = terminal.getvalue().replace(channel, "")
     assert len(set(shown.values())) == 3
     assert all("\x1b[" in text for text in shown.values())
 
 
-def test_escape_sequences_from_outside_reach_no_terminal(colors):
+def test_escape_sequences_in_replies_do_not_reach_a_terminal(colors):
     terminal = Terminal()
     transcript = Transcript(terminal)
     evil = "a\x1b]0;title\x07\x9b31m\r\x08\x7f"
-    transcript.event(Start(Author("assistant"), evil, evil, None, (0, 1)))
-    transcript.event(Delta(evil, evil, None, (1, 2)))
-    transcript.note(evil)
+    transcript.show_event(Start(Author("assistant"), evil, evil, None, (0, 1)))
+    transcript.show_event(Delta(evil, evil, None, (1, 2)))
+    transcript.write_note(evil)
     written = terminal.getvalue()
     assert "\x1b]" not in written
     assert not set(written) & set("\x07\x9b\r\x08\x7f")
     assert "\\x1b]0;title\\x07\\x9b31m\\x0d\\x08\\x7f" in written
 
 
-def test_no_terminal_gets_no_color(monkeypatch):
+def test_without_a_terminal_there_is_no_color(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     plain = io.StringIO()
     transcript = Transcript(plain)
-    transcript.event(Start(Author("assistant"), "final", None, None, (0, 1)))
-    transcript.event(Delta("a\x1b[31m[bold]b[/bold]", "final", None, (1, 2)))
+    transcript.show_event(Start(Author("assistant"), "final", None, None, (0, 1)))
+    transcript.show_event(Delta("a\x1b[31m[bold]b[/bold]", "final", None, (1, 2)))
     transcript.close()
     assert plain.getvalue() == "[final]\na\\x1b[31m[bold]b[/bold]\n"
 
@@ -242,4 +242,4 @@ def test_no_terminal_gets_no_color(monkeypatch):
     ],
 )
 def test_visible(text, encoding, shown):
-    assert visible(text, encoding) == shown
+    assert escape_controls(text, encoding) == shown

@@ -1,4 +1,4 @@
-"""`oss-lab inspect` and `convert` as a person, or another program, uses them."""
+"""`oss-lab inspect` and `convert`, as used by people and by other programs."""
 
 import json
 import os
@@ -19,7 +19,7 @@ MODEL = "model.safetensors"
 
 
 def break_three_ways(folder):
-    """norm.scale missing, one unknown tensor, one NaN scale."""
+    """Introduce three defects: norm.scale missing, one unknown tensor, one NaN scale."""
     tensors = load_file(folder / MODEL)
     del tensors["norm.scale"]
     tensors["extra"] = torch.zeros(1)
@@ -46,7 +46,7 @@ def test_name_needs_no_weights(capsys, name):
     assert shown["defects"] == []
 
 
-def test_published_numbers_for_people(capsys):
+def test_published_numbers_in_text(capsys):
     assert main(["inspect", "120b"]) == 0
     printed = capsys.readouterr().out
     for number in ("114,714,874,368", "955,805,184", "1,158,266,880", "116,829,156,672"):
@@ -74,7 +74,9 @@ def test_defective_folder_is_one_line(write_tiny, capsys):
     assert main(["inspect", str(folder)]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    sentence = f"oss-lab: tensor norm.scale is missing from {MODEL} (and 2 more: --json)"
+    sentence = (
+        f"oss-lab: tensor norm.scale is missing from {MODEL} (and 2 more defects; see --json)"
+    )
     assert one_line(captured.err) == sentence
 
 
@@ -91,7 +93,7 @@ def test_defective_folder_as_json(write_tiny, capsys):
     ]
 
 
-def test_single_defect_has_no_more(write_tiny, capsys):
+def test_a_single_defect_has_no_count_of_others(write_tiny, capsys):
     folder = write_tiny()
     (folder / "config.json").write_text("{")
     assert main(["inspect", str(folder)]) == 1
@@ -106,17 +108,19 @@ def test_usage_error_is_one_line(capsys, arguments):
 
 def test_absent_folder(capsys, tmp_path):
     assert main(["inspect", str(tmp_path / "20c")]) == 1
-    sentence = f"oss-lab: {tmp_path / '20c'} does not exist"
+    sentence = (
+        f"oss-lab: {tmp_path / '20c'} does not exist; use nano, 20b, 120b or a checkpoint folder"
+    )
     assert one_line(capsys.readouterr().err) == sentence
 
 
-def test_inspecting_is_quick_and_without_torch(write_tiny):
+def test_inspecting_is_fast_and_does_not_import_torch(write_tiny):
     code = (
         "import sys; from oss_lab.cli.main import main; "
         f"status = main(['inspect', {str(write_tiny())!r}]); "
         "sys.exit(status or 'torch' in sys.modules)"
     )
-    before = os.times()  # the processor's time, as other processes may be busy
+    before = os.times()  # CPU time, because other processes may be busy
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     after = os.times()
     assert (done.returncode, done.stderr) == (0, b"")
@@ -151,17 +155,21 @@ def test_convert_refuses_in_one_line(write_tiny, capsys, tmp_path):
     source = write_tiny("original")
     other = write_tiny("original", "other")
 
-    def refused(model, out, *options):
+    def is_refused(model, out, *options):
         assert main(["convert", str(model), "--to", "original", "--out", str(out), *options]) != 0
         captured = capsys.readouterr()
         assert captured.out == ""
         return one_line(captured.err)
 
-    assert "is the source itself" in refused(source, source, "--overwrite")
-    assert "already holds config.json" in refused(source, other)
-    assert "20b is a name without weights" in refused("20b", tmp_path / "new")
-    assert "is not a size such as" in refused(source, tmp_path / "new", "--max-shard-size", "big")
-    assert "norm.scale is missing" in refused(break_three_ways(other), tmp_path / "new")
+    assert "is the source folder" in is_refused(source, source, "--overwrite")
+    assert "already contains config.json" in is_refused(source, other)
+    assert "expected a checkpoint folder, got the model name 20b" in is_refused(
+        "20b", tmp_path / "new"
+    )
+    assert "is not a size such as" in is_refused(
+        source, tmp_path / "new", "--max-shard-size", "big"
+    )
+    assert "norm.scale is missing" in is_refused(break_three_ways(other), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -179,5 +187,5 @@ def test_sizes(text, size):
     assert parse_size(text) == size
 
 
-def test_a_size_beyond_every_float_is_no_limit():
+def test_a_size_beyond_float_range_means_no_limit():
     assert parse_size("9" * 400) > 10**390

@@ -1,4 +1,4 @@
-"""`oss-lab logits`: exactly the tensors that were asked for, or one sentence and no file."""
+"""`oss-lab logits`: exactly the requested tensors, or one sentence and no file."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from oss_lab.cli.main import main
 @pytest.fixture
 def logits(write_tiny, tmp_path, capsys):
     """`logits.run({"a.json": ids}, "--last", "2")`: status, OUT's tensors or None, stderr lines."""
-    folder, out = write_tiny(), tmp_path / "out.safetensors"  # vocab_size 96: no vocabulary has it
+    folder, out = write_tiny(), tmp_path / "out.safetensors"  # vocab_size 96 matches no vocabulary
 
     def run(files, *arguments):
         paths = []
@@ -69,7 +69,7 @@ def test_several_files_and_last(logits):
     torch.testing.assert_close(tensors["logits.b.c"], whole[-2:], atol=1e-5, rtol=0)
 
 
-def test_an_earlier_out_is_replaced_and_readable(logits):
+def test_an_existing_output_is_replaced_and_readable(logits):
     logits.out.write_text("old")
     assert logits.run({"a.json": [1]})[0] == 0
     assert sorted(path.name for path in logits.out.parent.iterdir()) == [
@@ -94,14 +94,14 @@ def test_an_earlier_out_is_replaced_and_readable(logits):
         ([1, True], "expected a list of integers, but item 1 is a bool"),
         ([1, 2.0], "item 1 is a float"),
         ([[1]], "item 0 is a list"),
-        ({"tokens": [1]}, "expected a JSON list of token ids, not dict"),
+        ({"tokens": [1]}, "expected a JSON list of token ids, got dict"),
         (b"[1, 2", "not JSON"),
         (b"[" * 100_000, "nested too deeply"),
         (b'"\xff"', "not UTF-8 text"),
         (None, "No such file"),
     ],
 )
-def test_a_bad_file_is_one_sentence_that_names_it(logits, value, sentence):
+def test_a_bad_file_is_named_in_one_sentence(logits, value, sentence):
     for files in ({"bad.json": value}, {"good.json": [1], "bad.json": value}):
         status, tensors, (error,) = logits.run(files)
         assert (status, tensors) == (1, None)
@@ -111,10 +111,10 @@ def test_a_bad_file_is_one_sentence_that_names_it(logits, value, sentence):
     assert left <= {"tiny", "good.json", "bad.json"}
 
 
-def test_two_files_of_one_stem_are_refused(logits):
+def test_two_files_with_one_stem_are_refused(logits):
     status, tensors, (error,) = logits.run({"a.json": [1], "sub/a.json": [2]})
     assert (status, tensors) == (1, None)
-    assert "would both be logits.a" in error
+    assert "would both become logits.a" in error
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_other_mistakes(logits, arguments, status, sentence, monkeypatch, tmp_pa
     assert sentence in error
 
 
-def test_a_failure_leaves_an_earlier_out_alone(logits, monkeypatch):
+def test_a_failure_keeps_the_existing_output(logits, monkeypatch):
     assert logits.run({"a.json": [1]})[0] == 0
     before = logits.out.read_bytes()
 

@@ -1,4 +1,4 @@
-"""`oss-lab record`: the folder, going on after a kill, and mistakes in one sentence."""
+"""`oss-lab record`: the folder, resuming after a kill, and mistakes in one sentence."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def prompts(tmp_path):
 
 @pytest.fixture
 def record(random_nano, prompts, tmp_path, capsys):
-    """`record(*arguments)`: status, stdout and stderr; replies are of at most 6 tokens."""
+    """`record(*arguments)`: status, stdout and stderr. Replies have at most 6 tokens."""
 
     def call(*arguments):
         usual = ("--out", tmp_path / "out", "--prompts", prompts, "--max-tokens", 6)
@@ -65,19 +65,19 @@ def test_dtype_and_kernels_are_stamped(record, tmp_path):
     assert "it differs in dtype;" in err
 
 
-def test_ctrl_c_says_how_to_go_on(record, tmp_path, monkeypatch):
-    def stopped(*_, **__):
+def test_ctrl_c_prints_how_to_resume(record, tmp_path, monkeypatch):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("oss_lab.evaluation.record.told", stopped)
+        patch.setattr("oss_lab.evaluation.record.summarize_reply", stop)
         status, out, err = record()
     assert (status, out) == (130, "")
-    assert err == f"stopped; the same command goes on in {tmp_path / 'out'}\n"
+    assert err == f"stopped; the same command resumes in {tmp_path / 'out'}\n"
     assert record()[0] == 0
 
 
-def test_a_killed_process_leaves_nothing_half(random_nano, prompts, tmp_path):
+def test_a_killed_process_leaves_no_partial_files(random_nano, prompts, tmp_path):
     def arguments(out):
         usual = ("--prompts", str(prompts), "--max-tokens", "80", "--out", str(out))
         return ["record", random_nano, *usual]
@@ -123,25 +123,25 @@ def test_mistakes_are_one_line_and_leave_no_folder(record, tmp_path, arguments, 
     ("text", "message"),
     [
         ("{", "not JSON"),
-        ("[]", "no JSON list of strings"),
-        ('{"a": 1}', "no JSON list of strings"),
+        ("[]", "expected a JSON list with at least one string"),
+        ('{"a": 1}', "expected a JSON list with at least one string"),
         ('["a", 3]', "entry 1 is not a string"),
         ('["a", " "]', "entry 1 is not a string"),
     ],
 )
-def test_prompts_that_are_none(record, prompts, text, message):
+def test_invalid_prompt_files(record, prompts, text, message):
     prompts.write_text(text)
     status, _, err = record()
     assert status == 1
     assert message in err
 
 
-def test_what_is_there_is_left_alone(record, tmp_path):
+def test_existing_files_are_kept(record, tmp_path):
     (tmp_path / "out").write_text("mine")
-    assert "is a file; --out takes the name of a folder" in record()[2]
+    assert "is a file; --out needs a folder" in record()[2]
     (tmp_path / "out").unlink()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
     assert "is not empty and holds no evidence" in record()[2]
     (tmp_path / "out" / "evidence.json").write_text("{}")
-    assert "is damaged or no evidence of oss-lab" in record()[2]
+    assert "is damaged or was not written by oss-lab" in record()[2]

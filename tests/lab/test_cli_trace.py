@@ -1,4 +1,4 @@
-"""`oss-lab trace` and `oss-lab diff`: the file that was asked for, or one sentence and no file."""
+"""`oss-lab trace` and `oss-lab diff`: the requested file, or one sentence and no file."""
 
 import json
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ IDS = list(range(30))
 
 @pytest.fixture
 def trace(write_tiny, tmp_path, capsys):
-    """trace.run("--points", ...): status, OUT's tensors or None, what stderr says."""
+    """trace.run("--points", ...): status, OUT's tensors or None, stderr."""
     folder, out, ids = write_tiny(), tmp_path / "out.safetensors", tmp_path / "ids.json"
     ids.write_text(json.dumps(IDS))
 
@@ -47,7 +47,7 @@ def test_tensors_are_named_by_point_and_layer(trace):
     torch.testing.assert_close(tensors["out.logits"], logits)
     torch.testing.assert_close(tensors["resid.mid/1"], seen.seen["resid.mid", 1][0][0])
     torch.testing.assert_close(tensors["attn.sink_mass/0"], seen.seen["attn.sink_mass", 0][0][0].T)
-    assert read_trace(trace.out).labels[3].text == "<token 3>"  # a vocabulary of this size is none
+    assert read_trace(trace.out).labels[3].text == "<token 3>"  # no known vocabulary has this size
 
 
 def test_a_prompt_of_nano_is_harmony(trace):
@@ -72,17 +72,17 @@ def test_bfloat16_is_kept_as_computed(trace):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("--points", "moe.ids"), 1, "there is no point 'moe.ids'"),
-        (("--points", ""), 1, "there is no point ''"),
+        (("--points", "moe.ids"), 1, "unknown point 'moe.ids'"),
+        (("--points", ""), 1, "unknown point ''"),
         (("--points", "embed", "--layers", "a"), 1, "--layers is 'a'"),
         (("--points", "embed", "--layers", "7"), 1, "there is no layer 7"),
         (("--points", "embed", "--budget", "0"), 1, "--budget is 0; it must be a number above 0"),
         (("--points", "embed", "--prompt", "a"), 2, "--prompt: not allowed with --tokens"),
         (("--points", "out.logits", "--budget", "1e-9"), 1, "the budget is 1 bytes"),
-        (("--points", "embed", "--effort", "low"), 1, "--effort belongs to a --prompt"),
+        (("--points", "embed", "--effort", "low"), 1, "--effort applies to --prompt only"),
     ],
 )
-def test_mistakes_leave_one_sentence_and_no_file(trace, arguments, code, message):
+def test_mistakes_give_one_sentence_and_no_file(trace, arguments, code, message):
     status, tensors, errors = trace.run(*arguments)
     assert (status, tensors) == (code, None)
     assert message in errors
@@ -93,7 +93,7 @@ def test_a_prompt_needs_a_vocabulary(trace):
     status, _, errors = trace.run("--points", "embed", source=("--prompt", "a"))
     assert status == 1
     assert "vocab_size of 96" in errors
-    assert "--tokens` need none" in errors
+    assert "--tokens` work without a vocabulary" in errors
 
 
 def test_nothing_to_trace(trace):
@@ -105,7 +105,7 @@ def test_the_points_can_be_listed(capsys):
     assert "attn.sink_mass" in capsys.readouterr().out
 
 
-def test_a_run_does_not_differ_from_itself(trace, capsys, tmp_path):
+def test_two_runs_are_identical(trace, capsys, tmp_path):
     trace.run("--points", "resid.post,moe.expert_ids")
     other = tmp_path / "other.safetensors"
     trace.out.rename(other)

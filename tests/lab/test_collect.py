@@ -1,4 +1,5 @@
-"""Collections: resumable, budgeted, sampled; another collection's folder is left alone."""
+"""Collections: resumable, within a budget, sampled. The folder of another collection is never
+changed."""
 
 from dataclasses import replace
 
@@ -20,16 +21,16 @@ def lab(random_model, tiny_config, tiny):
     return Lab(random_model(replace(tiny_config, vocab_size=288)), tiny, GREEDY)
 
 
-def test_a_killed_collection_goes_on_and_loses_nothing(lab, tmp_path, monkeypatch):
+def test_a_killed_collection_resumes_without_loss(lab, tmp_path, monkeypatch):
     trace_requests, done = oss_lab.analysis.collect.trace_requests, []
 
-    def killed(*arguments):
+    def collect_and_stop(*arguments):
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append(1)
         return trace_requests(*arguments)
 
-    monkeypatch.setattr(oss_lab.analysis.collect, "trace_requests", killed)
+    monkeypatch.setattr(oss_lab.analysis.collect, "trace_requests", collect_and_stop)
     with pytest.raises(KeyboardInterrupt):
         lab.collect(PROMPTS, POINTS, tmp_path / "a")
     made = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "a").glob("*.safetensors")}
@@ -63,7 +64,7 @@ def test_tokens_are_drawn_by_channel_and_seed(lab, tiny, tmp_path):
     assert next(iter(other)).positions != trace.positions
 
 
-def test_another_collection_is_left_alone(lab, tmp_path):
+def test_another_collection_is_not_changed(lab, tmp_path):
     lab.collect(PROMPTS[:1], POINTS, tmp_path / "a")
     with pytest.raises(LabError, match="another collection: it differs in points;"):
         lab.collect(PROMPTS[:1], POINTS[:1], tmp_path / "a")
@@ -74,11 +75,11 @@ def test_another_collection_is_left_alone(lab, tmp_path):
     with pytest.raises(LabError, match="is not empty and holds no collection"):
         lab.collect(PROMPTS, POINTS, tmp_path / "mine")
     (tmp_path / "a" / "collection.json").write_text("{")
-    with pytest.raises(LabError, match="is no JSON"):
+    with pytest.raises(LabError, match="is not JSON"):
         lab.collect(PROMPTS[:1], POINTS, tmp_path / "a")
 
 
-def test_nothing_is_written_of_what_does_not_fit(lab, tmp_path):
+def test_nothing_is_written_if_it_does_not_fit(lab, tmp_path):
     with pytest.raises(LabError, match=r"of 6 sequences take .* and the budget is 100 bytes"):
         lab.collect(PROMPTS, POINTS, tmp_path / "a", budget=100)
     with pytest.raises(LabError, match="there is no layer 9"):
@@ -88,7 +89,7 @@ def test_nothing_is_written_of_what_does_not_fit(lab, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_interventions_in_force_are_in_the_traces_and_in_the_folders_name(lab, tmp_path):
+def test_active_interventions_are_in_the_traces_and_in_the_folders_name(lab, tmp_path):
     silence = AblateHead(layer=0, head=0)
     with lab.intervene(silence):
         (trace,) = lab.collect(PROMPTS[:1], ["attn.z"], tmp_path / "a")

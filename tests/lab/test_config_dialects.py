@@ -1,4 +1,4 @@
-"""Both spellings of config.json: what is honored, what is refused, and by which name."""
+"""Both dialects of config.json: which fields are used, which are refused, and under which name."""
 
 import copy
 import json
@@ -35,7 +35,7 @@ HUGGINGFACE_20B = json.loads("""{"architectures": ["GptOssForCausalLM"], "attent
     "tie_word_embeddings": false, "transformers_version": "4.55.0.dev0", "use_cache": true,
     "vocab_size": 201088}""") | {"layer_types": ["sliding_attention", "full_attention"] * 12}
 
-# Nothing here has its published value, so that a field that is dropped shows.
+# No field has its published value here, so a dropped field is noticed.
 UNUSUAL = ModelConfig(
     num_hidden_layers=3,
     num_experts=6,
@@ -59,8 +59,8 @@ UNUSUAL = ModelConfig(
 )
 
 
-def changed(source, path, value):
-    """A deep copy of a config with one field, nested by dots, set; `...` removes it."""
+def change_field(source, path, value):
+    """A deep copy of a config with one field set (dots for nested fields); `...` removes it."""
     copied = copy.deepcopy(source)
     *outer, name = path.split(".")
     inner = copied
@@ -73,23 +73,23 @@ def changed(source, path, value):
     return copied
 
 
-def parsed(fields):
+def parse(fields):
     config, problems = examine_config(fields)
     assert problems == []
     return config
 
 
-def refusal(fields):
-    """The first problem's sentence."""
+def first_problem(fields):
+    """The sentence for the first problem."""
     config, problems = examine_config(fields)
     assert config is None
     return problems[0].sentence
 
 
 def test_published_files():
-    assert parsed(ORIGINAL_20B) == GPT_OSS_20B
-    assert parsed(HUGGINGFACE_20B) == GPT_OSS_20B
-    assert parsed(changed(HUGGINGFACE_20B, "layer_types", ...)) == GPT_OSS_20B
+    assert parse(ORIGINAL_20B) == GPT_OSS_20B
+    assert parse(HUGGINGFACE_20B) == GPT_OSS_20B
+    assert parse(change_field(HUGGINGFACE_20B, "layer_types", ...)) == GPT_OSS_20B
 
 
 def test_published_original_file_is_what_is_written():
@@ -110,10 +110,10 @@ def test_published_huggingface_fields_are_written_with_their_values():
 def test_every_field_survives_both_dialects(config, spell):
     for field in fields(ModelConfig):
         assert getattr(UNUSUAL, field.name) != getattr(GPT_OSS_120B, field.name)
-    assert parsed(json.loads(json.dumps(spell(config)))) == config
+    assert parse(json.loads(json.dumps(spell(config)))) == config
 
 
-def test_transformers_writes_what_is_read(tmp_path):
+def test_what_transformers_writes_can_be_read(tmp_path):
     transformers = pytest.importorskip("transformers")
     theirs = transformers.GptOssConfig(
         num_hidden_layers=2,
@@ -134,7 +134,7 @@ def test_transformers_writes_what_is_read(tmp_path):
         },
     )
     theirs.save_pretrained(tmp_path)
-    assert parsed(json.loads((tmp_path / "config.json").read_text())) == replace(
+    assert parse(json.loads((tmp_path / "config.json").read_text())) == replace(
         GPT_OSS_120B,
         num_hidden_layers=2,
         num_experts=6,
@@ -152,7 +152,7 @@ def test_transformers_writes_what_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("config", [GPT_OSS_20B, GPT_OSS_NANO, UNUSUAL])
-def test_transformers_reads_what_is_written(tmp_path, config):
+def test_transformers_reads_what_we_write(tmp_path, config):
     transformers = pytest.importorskip("transformers")
     (tmp_path / "config.json").write_text(json.dumps(huggingface_fields(config)))
     theirs = transformers.AutoConfig.from_pretrained(tmp_path)
@@ -248,7 +248,7 @@ REFUSED_HUGGINGFACE = [
 
 @pytest.mark.parametrize(("path", "value"), REFUSED_HUGGINGFACE)
 def test_huggingface_field_is_refused_by_name(path, value):
-    config, problems = examine_config(changed(HUGGINGFACE_20B, path, value))
+    config, problems = examine_config(change_field(HUGGINGFACE_20B, path, value))
     assert config is None
     names = {name for name, _ in problems}
     assert path in names
@@ -260,7 +260,7 @@ CONTRADICTIONS = [
     ({"num_local_experts": 3}, r"num_experts_per_tok is 4, more than num_local_experts, 3"),
     ({"num_hidden_layers": 23}, r"layer_types has 24 entries; num_hidden_layers is 23"),
     ({"rope_scaling.beta_slow": 32}, r"rope_scaling\.beta_fast is 32, .*rope_scaling\.beta_slow"),
-    ({"experts_per_token": 2}, r"experts_per_token is 2 and num_experts_per_tok is 4"),
+    ({"experts_per_token": 2}, r"experts_per_token is 2, but num_experts_per_tok is 4"),
     (
         {"initial_context_length": 6, "rope_scaling.original_max_position_embeddings": 6},
         r"rope_scaling\.original_max_position_embeddings is 6, too short",
@@ -270,68 +270,70 @@ CONTRADICTIONS = [
 
 
 @pytest.mark.parametrize(("changes", "sentence"), CONTRADICTIONS)
-def test_contradictions_name_both_fields_as_they_stand_there(changes, sentence):
+def test_contradictions_name_both_fields_as_written(changes, sentence):
     contradictory = HUGGINGFACE_20B
     for path, value in changes.items():
-        contradictory = changed(contradictory, path, value)
-    assert re.search(sentence, refusal(contradictory))
+        contradictory = change_field(contradictory, path, value)
+    assert re.search(sentence, first_problem(contradictory))
 
 
 def test_layer_types_are_refused_one_by_one():
     kinds = ["sliding_attention", "chunked_attention"] * 12
     assert re.search(
         r'layer_types\[1\] is "chunked_attention"',
-        refusal(changed(HUGGINGFACE_20B, "layer_types", kinds)),
+        first_problem(change_field(HUGGINGFACE_20B, "layer_types", kinds)),
     )
 
 
 @pytest.mark.parametrize("name", ORIGINAL_20B)
 def test_original_field_is_refused_by_name(name):
     for value in (..., None, True, "7", -1, 0, [], float("nan"), 10**400):
-        assert re.search(rf"^{name} is ", refusal(changed(ORIGINAL_20B, name, value)))
+        assert re.search(rf"^{name} is ", first_problem(change_field(ORIGINAL_20B, name, value)))
 
 
-def test_original_field_that_is_not_understood():
+def test_unknown_original_field_is_refused():
     assert re.search(
-        "rope_truncate is not understood", refusal(ORIGINAL_20B | {"rope_truncate": True})
+        "rope_truncate is not understood", first_problem(ORIGINAL_20B | {"rope_truncate": True})
     )
 
 
-def test_all_problems_come_in_a_fixed_order():
+def test_all_problems_are_listed_in_a_fixed_order():
     bad = ORIGINAL_20B | {"zebra": 1, "ant": 2, "head_dim": 1.5, "num_experts": None}
     names = [name for name, _ in examine_config(bad)[1]]
     assert names == ["num_experts", "head_dim", "ant", "zebra"]
 
 
 def test_old_name_of_the_rope_type():
-    older = changed(HUGGINGFACE_20B, "rope_scaling.rope_type", ...)
-    assert parsed(changed(older, "rope_scaling.type", "yarn")) == GPT_OSS_20B
+    older = change_field(HUGGINGFACE_20B, "rope_scaling.rope_type", ...)
+    assert parse(change_field(older, "rope_scaling.type", "yarn")) == GPT_OSS_20B
 
 
 def test_newer_name_of_rope_parameters():
     newer = copy.deepcopy(HUGGINGFACE_20B)
     newer["rope_parameters"] = newer.pop("rope_scaling") | {"rope_theta": newer.pop("rope_theta")}
-    assert parsed(newer) == GPT_OSS_20B
+    assert parse(newer) == GPT_OSS_20B
     assert re.search(
         r"rope_parameters\.truncate is absent",
-        refusal(changed(newer, "rope_parameters.truncate", ...)),
+        first_problem(change_field(newer, "rope_parameters.truncate", ...)),
     )
     assert re.search(
-        "both there", refusal(newer | {"rope_scaling": HUGGINGFACE_20B["rope_scaling"]})
+        "both present", first_problem(newer | {"rope_scaling": HUGGINGFACE_20B["rope_scaling"]})
     )
-    assert re.search("150000 and outside of it 10000", refusal(newer | {"rope_theta": 10000}))
+    assert re.search(
+        "150000, but at the top level 10000", first_problem(newer | {"rope_theta": 10000})
+    )
     assert re.search(
         r"rope_parameters\.beta_fast is 0\.5",
-        refusal(changed(newer, "rope_parameters.beta_fast", 0.5)),
+        first_problem(change_field(newer, "rope_parameters.beta_fast", 0.5)),
     )
 
 
 @pytest.mark.parametrize("field", ["dtype", "torch_dtype", "_name_or_path", "use_cache"])
-def test_bookkeeping_is_passed_over(field):
-    assert parsed(HUGGINGFACE_20B | {field: "anything"}) == GPT_OSS_20B
+def test_bookkeeping_fields_are_ignored(field):
+    assert parse(HUGGINGFACE_20B | {field: "anything"}) == GPT_OSS_20B
 
 
-def test_names_out_of_the_file_stay_on_one_line():
+def test_names_from_the_file_stay_on_one_line():
     _, problems = examine_config(ORIGINAL_20B | {"a\nb\x1b[31m" + "c" * 1000: "d\n" * 1000})
     assert problems[0].sentence.isprintable()
     assert len(problems[0].sentence) < 400

@@ -1,4 +1,5 @@
-"""Continuing: a cut reply, an answer that is begun, stop strings, dates, and sampled ids kept."""
+"""Continuing: truncated replies, given beginnings of an answer, stop strings, dates, and sampled
+ids that are reused."""
 
 import pytest
 
@@ -10,7 +11,7 @@ QUESTION = "What is 347 * 62?"
 
 
 @pytest.mark.parametrize("cut", [1, 2, 5, 60, 153])
-def test_a_cut_reply_is_continued_as_if_it_had_not_been_cut(nano, cut):
+def test_a_truncated_reply_continues_as_if_it_was_not_truncated(nano, cut):
     whole = nano.chat(QUESTION)
     part = nano.chat(QUESTION, max_tokens=cut)
     assert (part.stop, len(part.ids)) == ("length", cut)
@@ -21,7 +22,7 @@ def test_a_cut_reply_is_continued_as_if_it_had_not_been_cut(nano, cut):
     assert rest.conversation == whole.conversation
 
 
-def test_a_continued_stream_gives_the_rest_only(nano):
+def test_a_continued_stream_gives_only_the_rest(nano):
     part = nano.chat(QUESTION, max_tokens=60)
     events = list(nano.stream(continue_from=part))
     text = "".join(event.text for event in events if type(event).__name__ == "Delta")
@@ -30,7 +31,7 @@ def test_a_continued_stream_gives_the_rest_only(nano):
     assert len(text) < len(whole.analysis)
 
 
-def test_an_answer_that_is_begun_is_continued(nano):
+def test_the_given_beginning_of_an_answer_is_continued(nano):
     reply = nano.chat(QUESTION, continue_from="215")
     assert len(reply.final) == 5
     assert reply.final.startswith("215")
@@ -53,8 +54,8 @@ def test_a_budget_counts_the_analysis_of_the_continued_reply(nano, cut):
 
 
 @pytest.mark.parametrize("stop", ["4", "51", "1", "2", "zz"])
-def test_a_stop_string_counts_from_where_a_reply_is_continued(nano, stop):
-    """A stop string may begin in what was given; one that ends there does not count."""
+def test_a_stop_string_must_end_in_the_continuation(nano, stop):
+    """A stop string may begin in the given text. One that ends there does not count."""
     part = nano.chat(QUESTION, max_tokens=152)
     assert part.final == "215"
     rest = nano.chat(continue_from=part, stop=stop)
@@ -71,15 +72,15 @@ def test_raw_text_continues_after_its_stop_string(reciting_lab):
     assert reciting_lab(", ab.<|return|>").generate(continue_from=part).text == whole.text
 
 
-def test_what_cannot_be_continued_is_one_sentence(nano):
+def test_what_cannot_be_continued_is_refused_in_one_sentence(nano):
     whole, raw = nano.chat("What is 3 * 4?"), nano.generate("What is 3", max_tokens=2)
     cut = nano.chat("What is 3 * 4?", max_tokens=3)
     for call, sentence in (
         (lambda: nano.chat(continue_from=whole), r"this reply is complete \(stop 'return'\)"),
-        (lambda: nano.chat(continue_from=raw), "this reply was made by `generate`"),
-        (lambda: nano.generate(continue_from=cut), "this reply was made by `chat`"),
+        (lambda: nano.chat(continue_from=raw), "this reply comes from `generate`"),
+        (lambda: nano.generate(continue_from=cut), "this reply comes from `chat`"),
         (lambda: nano.chat("and 5?", continue_from=cut), "not both"),
-        (lambda: nano.chat(continue_from=cut, effort="low"), "effort is set by the continued"),
+        (lambda: nano.chat(continue_from=cut, effort="low"), "effort comes from the continued"),
         (lambda: nano.chat("x", continue_from=3), "continue_from: expected a Reply or text, got 3"),
     ):
         with pytest.raises(LabError, match=sentence):
@@ -90,7 +91,7 @@ def test_an_answer_ends_at_a_stop_string(nano):
     whole = nano.chat(QUESTION)
     reply = nano.chat(QUESTION, stop=["5", "zzz"])
     assert (whole.final, reply.final, reply.stop) == ("21514", "21", "text")
-    assert reply.analysis == whole.analysis  # the reasoning holds a 5, and goes on
+    assert reply.analysis == whole.analysis  # the reasoning contains a 5 and continues
     assert reply.ids == whole.ids[: len(reply.ids)]
     assert reply.conversation.messages[-1].text == "21"
     batch = nano.chat_batch([QUESTION, "What is 3 * 4?"], stop="5")
@@ -111,7 +112,7 @@ def test_a_date_goes_into_the_system_message(nano):
 
 
 def test_sampled_ids_stay_in_the_history(reciting_lab, tiny):
-    """Three tokens `t`, `h`, `e` are one token when `the` is encoded again."""
+    """Three tokens `t`, `h`, `e` become one token when `the` is encoded again."""
     spelled = [tiny.encode_single_token(letter) for letter in "the"]
     assert tiny.encode_ordinary("the") != spelled
     lab = reciting_lab("<|channel|>final<|message|>", *spelled, "<|return|>")
@@ -133,12 +134,12 @@ def test_sampled_ids_stay_in_the_history(reciting_lab, tiny):
 
 @pytest.mark.parametrize("ids", [(5,), (10**9,), ()])
 def test_ids_of_another_text_are_not_rendered(tiny, ids):
-    """Nor special tokens: what a message says stays text."""
+    """Neither are special tokens: the text of a message stays text."""
     plain = Message.of("assistant", "the", channel="final")
     part = TextContent("the", ids)
     forged = Message(plain.author, (part,), "final")
     special = Message(plain.author, (TextContent("<|end|>", (tiny.eot_token,)),), "final")
-    assert forged == plain  # ids are not part of what a message is
+    assert forged == plain  # ids do not count when messages are compared
     for message in (forged, special):
         text = Message.of("assistant", message.text, channel="final")
         assert (
@@ -148,5 +149,5 @@ def test_ids_of_another_text_are_not_rendered(tiny, ids):
 
 
 def contains(tokens, part):
-    """Whether the tokens hold this run of ids."""
+    """Whether the tokens contain this run of ids."""
     return any(tokens[n : n + len(part)] == part for n in range(len(tokens)))

@@ -1,10 +1,12 @@
-"""When a final answer is right: tables of what models write, and of what only looks right."""
+"""When a final answer is right: tables of what models write, and of answers that only look
+right.
+"""
 
 import time
 
 import pytest
 
-from oss_lab.evaluation.grade import Boxed, Choice, Written, chosen_letter
+from oss_lab.evaluation.grade import Boxed, Choice, WrittenAnswer, find_chosen_letter
 
 
 @pytest.mark.parametrize(
@@ -48,7 +50,7 @@ from oss_lab.evaluation.grade import Boxed, Choice, Written, chosen_letter
     ],
 )
 def test_right(answer, final):
-    assert Written(answer).accepts(final)
+    assert WrittenAnswer(answer).accepts(final)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_right(answer, final):
         ("3", "1/0"),
         ("1", "1e999999999"),
         ("1", "1e" + "9" * 5000),
-        ("7", "\u0667"),  # a digit to Python's \d
+        ("7", "\u0667"),  # Python's \d matches this digit
         ("1", "9" * 5000 + "1"),
         ("Paris", "paris"),
         ("Paris", "It is Paris."),
@@ -80,7 +82,7 @@ def test_right(answer, final):
     ],
 )
 def test_wrong(answer, final):
-    assert not Written(answer).accepts(final)
+    assert not WrittenAnswer(answer).accepts(final)
 
 
 @pytest.mark.parametrize(
@@ -146,16 +148,16 @@ def test_boxed(final, right):
     ],
 )
 def test_choice(final, letter):
-    assert chosen_letter(final) == letter
+    assert find_chosen_letter(final) == letter
     assert Choice("B").accepts(final) is (letter == "B")
 
 
 @pytest.mark.parametrize(
     "piece", ["1,", "1/", "-", r"\boxed{", "{}", "(A", "Answer ", "9", "1e", "_"]
 )
-def test_endless_replies_are_graded_at_once(piece):
+def test_very_long_replies_are_graded_quickly(piece):
     began = time.process_time()
-    for answer in (Written("42"), Boxed(42), Choice("B")):
+    for answer in (WrittenAnswer("42"), Boxed(42), Choice("B")):
         answer.accepts(piece * 20_000)
     assert time.process_time() - began < 5
 
@@ -163,12 +165,12 @@ def test_endless_replies_are_graded_at_once(piece):
 @pytest.mark.parametrize(
     "final", [r"\boxed{\frac{1}{2}}", r"\boxed{10\sqrt{2}}", r"\boxed{2^{10}}", r"\boxed{2\pi}"]
 )
-def test_a_formula_in_the_box_is_no_whole_number(final):
+def test_a_formula_in_the_box_is_not_an_integer(final):
     assert not Boxed(2).accepts(final)
 
 
-def test_long_runs_of_space_take_no_time():
+def test_long_runs_of_spaces_are_graded_quickly():
     began = time.process_time()
     for filler in (" ", "\n", "_"):
-        chosen_letter("answer" + filler * 100_000 + "x")
+        find_chosen_letter("answer" + filler * 100_000 + "x")
     assert time.process_time() - began < 5

@@ -10,12 +10,18 @@ from rich.console import Console
 
 from oss_lab.analysis.statistics.shares import wilson
 from oss_lab.errors import LabError
-from oss_lab.evaluation.report import ALL, as_json, overall, scores, table
+from oss_lab.evaluation.report import (
+    ALL,
+    as_json,
+    build_overall_scores,
+    build_score_table,
+    build_scores,
+)
 from oss_lab.evaluation.run import Outcome
 from oss_lab.harmony.messages import Effort
 from oss_lab.plots.accuracy import MOST_LINES, accuracy
 from oss_lab.plots.figure import PLOTLY
-from oss_lab.plots.page import page as html_page
+from oss_lab.plots.page import render_page as html_page
 from oss_lab.record.reply import Stop
 
 EVIL = "<b>bold</b>\x1b[31m$x$[red]"
@@ -37,9 +43,9 @@ MIXED = [
 ]
 
 
-def printed(scores):
+def print_table(scores):
     text = io.StringIO()
-    Console(file=text, width=120).print(table(scores))
+    Console(file=text, width=120).print(build_score_table(scores))
     return text.getvalue()
 
 
@@ -59,7 +65,7 @@ def test_wilson(right, n, interval):
 
 
 def test_scores_by_name_and_effort():
-    rows = scores(MIXED)
+    rows = build_scores(MIXED)
     assert [(row.name, row.effort, row.n, row.accuracy) for row in rows] == [
         ("sums", "low", 2, 0.5),
         ("sums", "high", 2, 0.5),
@@ -70,11 +76,11 @@ def test_scores_by_name_and_effort():
     assert [row.cut_off for row in rows] == [0, 1, 0, 0]
     assert [row.calls_unanswered for row in rows] == [0, 0, 1, 0]
     assert rows[0].interval == wilson(1, 2)
-    assert scores([]) == overall([]) == []
+    assert build_scores([]) == build_overall_scores([]) == []
 
 
 def test_overall_counts_every_question_once():
-    low, high = overall(MIXED)
+    low, high = build_overall_scores(MIXED)
     assert (low.name, low.effort, low.n, low.accuracy) == (ALL, "low", 3, pytest.approx(1 / 3))
     assert (high.effort, high.accuracy) == ("high", pytest.approx(2 / 3))
     assert high.mean_analysis_tokens == pytest.approx(181 / 3)
@@ -92,28 +98,28 @@ def test_json():
 
 
 def test_table():
-    text = printed(scores(MIXED))
+    text = print_table(build_scores(MIXED))
     assert re.search(r"products +│ high +│ 1 │ +100\.0% │ 20\.7% – 100\.0% │ +100 │ +0 │ +0 ", text)
     assert "cut" in text
     assert "unanswered" in text
-    clean = printed(scores([outcome(0)]))
+    clean = print_table(build_scores([outcome(0)]))
     assert "cut" not in clean
     assert "unanswered" not in clean
 
 
-def test_names_from_outside_are_text_in_the_table():
-    text = printed(scores([outcome(0, EVIL)]))
+def test_names_from_files_are_text_in_the_table():
+    text = print_table(build_scores([outcome(0, EVIL)]))
     assert "\x1b" not in text
     assert r"\x1b[31m$x$[red]" in text
 
 
-def drawn(outcomes):
-    figure = accuracy(scores(outcomes), overall(outcomes), "nano")
+def draw_figure(outcomes):
+    figure = accuracy(build_scores(outcomes), build_overall_scores(outcomes), "nano")
     return figure, figure._repr_mimebundle_()[PLOTLY]
 
 
 def test_figure():
-    figure, content = drawn(MIXED)
+    figure, content = draw_figure(MIXED)
     sums, products = content["data"]
     assert (sums["x"], sums["y"], sums["text"]) == ([0, 40.5], [50, 50], ["low", "high"])
     assert (products["x"], products["y"]) == ([0, 100], [0, 100])
@@ -122,13 +128,13 @@ def test_figure():
     assert products["error_y"]["arrayminus"][1] == pytest.approx(100 * (1 - low))
     assert sums["line"]["dash"] != products["line"]["dash"]
     layout = content["layout"]
-    assert layout["title"]["text"] == "Accuracy against thinking, by effort"
-    assert layout["xaxis"]["title"]["text"] == "analysis tokens a question (mean)"
+    assert layout["title"]["text"] == "Accuracy against analysis tokens, by effort"
+    assert layout["xaxis"]["title"]["text"] == "analysis tokens per question (mean)"
     assert layout["yaxis"]["title"]["text"] == "accuracy, %"
     assert layout["showlegend"] is True
     assert figure.sentence == (
-        "Over 3 questions, low effort answers 33.3% right (6.1% to 79.2%) with 0 analysis tokens a"
-        " question; high effort answers 66.7% right (20.8% to 93.9%) with 60 analysis tokens a"
+        "Over 3 questions, accuracy is 33.3% (6.1% to 79.2%) at low effort, with 0 analysis tokens"
+        " per question; 66.7% (20.8% to 93.9%) at high effort, with 60 analysis tokens per"
         " question."
     )
 
@@ -137,9 +143,9 @@ def test_many_names_are_drawn_as_one_line():
     efforts: tuple[Effort, ...] = ("low", "high")
     subjects = range(MOST_LINES + 1)
     many = [outcome(n, f"subject {n}", effort) for n in subjects for effort in efforts]
-    (line,) = drawn(many)[1]["data"]
+    (line,) = draw_figure(many)[1]["data"]
     assert (line["name"], line["text"]) == (ALL, ["low", "high"])
-    assert len(drawn(many[:-2])[1]["data"]) == MOST_LINES
+    assert len(draw_figure(many[:-2])[1]["data"]) == MOST_LINES
 
 
 def test_nothing_to_draw():
@@ -161,9 +167,9 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_page_needs_no_network_and_holds_no_markup_from_outside():
+def test_page_needs_no_network_and_contains_no_markup_from_files():
     outcomes = [outcome(0, EVIL), outcome(1, "</script><script>alert(1)</script>")]
-    figure = accuracy(scores(outcomes), overall(outcomes), EVIL)
+    figure = accuracy(build_scores(outcomes), build_overall_scores(outcomes), EVIL)
     text = html_page([figure], EVIL)
     page = Page(text)
     assert page.sources == []

@@ -1,4 +1,5 @@
-"""What a journal still lacks is asked, and written down before anybody hears of it."""
+"""Only questions that the journal lacks are asked, and each outcome is written before it is
+yielded."""
 
 import json
 from itertools import islice
@@ -18,7 +19,7 @@ QUESTIONS = cast("Any", ["a", "b", "c", "d"])
 
 @pytest.fixture(autouse=True)
 def asked(monkeypatch):
-    """The indices that were asked, by effort; every question is answered right."""
+    """The indices of the questions asked, with the effort. Every question is answered right."""
     indices = []
 
     def run(lab, questions, effort, *, batch, max_tokens, seed, done):
@@ -28,39 +29,39 @@ def asked(monkeypatch):
                 indices.append((effort, index))
                 yield Outcome(index, question, effort, True, "x", 0, 1, 0, "return")
 
-    monkeypatch.setattr(module, "run", run)
+    monkeypatch.setattr(module, "answer_questions", run)
     return indices
 
 
-def going_on(journal, effort, **options):
+def resume_run(journal, effort, **options):
     return resume(journal, cast("Any", None), QUESTIONS, effort, **LIMITS, **options)
 
 
 def test_each_outcome_is_on_disk_before_it_is_yielded(tmp_path):
     path = tmp_path / "journal"
     with Journal(path, OF) as journal:
-        for n, outcome in enumerate(going_on(journal, "low"), 1):
+        for n, outcome in enumerate(resume_run(journal, "low"), 1):
             lines = path.read_bytes().splitlines()
             assert len(lines) == 1 + n
             assert json.loads(lines[-1])["index"] == outcome.index
             assert journal.outcomes[-1] == outcome
 
 
-def test_a_stopped_run_asks_what_is_missing_at_that_effort(tmp_path, asked):
+def test_an_interrupted_run_asks_what_is_missing_at_that_effort(tmp_path, asked):
     path = tmp_path / "journal"
     with Journal(path, OF) as journal:
-        list(islice(going_on(journal, "low"), 3))
+        list(islice(resume_run(journal, "low"), 3))
     asked.clear()
     with Journal(path, OF) as journal:
-        assert [each.index for each in going_on(journal, "low")] == [3]
-        assert [each.index for each in going_on(journal, "high")] == [0, 1, 2, 3]
-        assert list(going_on(journal, "low")) == []
-        assert [each.index for each in journal.at("low")] == [0, 1, 2, 3]
-        assert len(journal.at("low", "high")) == len(journal.outcomes) == 8
+        assert [each.index for each in resume_run(journal, "low")] == [3]
+        assert [each.index for each in resume_run(journal, "high")] == [0, 1, 2, 3]
+        assert list(resume_run(journal, "low")) == []
+        assert [each.index for each in journal.outcomes_at("low")] == [0, 1, 2, 3]
+        assert len(journal.outcomes_at("low", "high")) == len(journal.outcomes) == 8
     assert asked == [("low", 3), *(("high", n) for n in range(4))]
 
 
-def test_what_is_left_out_is_not_asked(tmp_path, asked):
+def test_skipped_questions_are_not_asked(tmp_path, asked):
     with Journal(tmp_path / "journal", OF) as journal:
-        list(going_on(journal, "low", left_out={1, 2}))
+        list(resume_run(journal, "low", left_out={1, 2}))
     assert asked == [("low", 0), ("low", 3)]

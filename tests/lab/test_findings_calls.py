@@ -1,4 +1,5 @@
-"""Calls are graded as declared, and dropping reasoning drops it between calls and nowhere else."""
+"""Calls are graded against the tool's declaration, and dropping reasoning drops it between calls
+only."""
 
 import json
 from collections.abc import Sequence
@@ -10,11 +11,11 @@ import pytest
 from oss_lab.harmony.messages import Conversation, Message
 from oss_lab.lab import Lab
 from oss_lab.nano.studies.calls import is_valid
-from oss_lab.nano.studies.dropped import EFFORT, answered
-from oss_lab.nano.studies.problems import drawn
-from oss_lab.nano.tasks.settings import LOOK_UP, look_up_tool
+from oss_lab.nano.studies.dropped import EFFORT, grade_conversations
+from oss_lab.nano.studies.problems import draw_problems
+from oss_lab.nano.tasks.settings import LOOK_UP, make_look_up_tool
 from oss_lab.nano.tasks.tool_sum import ToolSum
-from oss_lab.record.calls import outputs_of
+from oss_lab.record.calls import build_output_messages
 from oss_lab.record.reply import Reply, Stop, Timing, ToolCall
 
 
@@ -32,12 +33,12 @@ from oss_lab.record.reply import Reply, Stop, Timing, ToolCall
         ("functions.calculator", "", "commentary", False),
     ],
 )
-def test_a_call_is_valid_as_declared(name, arguments, channel, valid):
+def test_a_call_is_valid_if_it_fits_the_declaration(name, arguments, channel, valid):
     assert is_valid(ToolCall(name, arguments, channel)) is valid
 
 
 class Follower(Lab):
-    """A lab that makes the right calls, and adds right only if it sees its earlier analyses."""
+    """A lab that makes the right calls, and adds correctly only if it sees its earlier analyses."""
 
     def __init__(self, problems):
         self.problems = {problem.question: problem for problem in problems}
@@ -66,17 +67,17 @@ class Follower(Lab):
 
 
 def test_reasoning_is_kept_or_dropped_between_calls():
-    problems = drawn(ToolSum(3), 5, Random(0), look_up_tool)
+    problems = draw_problems(ToolSum(3), 5, Random(0), make_look_up_tool)
     lab = Follower(problems)
-    assert answered(lab, problems, keep=True) == [True] * 5
-    assert answered(lab, problems, keep=False) == [False] * 5
+    assert grade_conversations(lab, problems, keep=True) == [True] * 5
+    assert grade_conversations(lab, problems, keep=False) == [False] * 5
 
 
-def test_outputs_answer_every_call_or_none():
-    problem = drawn(ToolSum(2), 1, Random(0), look_up_tool)[0]
+def test_outputs_answer_all_calls_or_none():
+    problem = draw_problems(ToolSum(2), 1, Random(0), make_look_up_tool)[0]
     prompt = problem.prompt(EFFORT)
 
-    def waiting(*arguments: str, stop: Stop = "call") -> Reply:
+    def make_reply(*arguments: str, stop: Stop = "call") -> Reply:
         said = tuple(
             Message.of("assistant", text, channel="commentary", recipient=LOOK_UP)
             for text in arguments
@@ -84,9 +85,12 @@ def test_outputs_answer_every_call_or_none():
         return Reply(prompt, (), (), "", said, stop, (), Timing(0, 0, 0))
 
     right = problem.calls[0].arguments
-    (output,) = outputs_of(waiting(right), problem.tool_output)
+    (output,) = build_output_messages(make_reply(right), problem.tool_output)
     assert (output.text, output.role) == (problem.calls[0].output, "tool")
     assert (output.author.name, output.recipient) == (LOOK_UP, "assistant")
-    assert outputs_of(waiting(right, json.dumps({"word": "?"})), problem.tool_output) == []
-    assert outputs_of(waiting(right, stop="length"), problem.tool_output) == []
-    assert outputs_of(waiting(), problem.tool_output) == []
+    assert (
+        build_output_messages(make_reply(right, json.dumps({"word": "?"})), problem.tool_output)
+        == []
+    )
+    assert build_output_messages(make_reply(right, stop="length"), problem.tool_output) == []
+    assert build_output_messages(make_reply(), problem.tool_output) == []

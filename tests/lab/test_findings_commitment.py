@@ -1,4 +1,5 @@
-"""When is the answer decided? Curves by hand, and nano's forced answers against fresh runs."""
+"""When is the answer decided? Curves worked out by hand, and nano's forced answers against new
+runs."""
 
 import pytest
 
@@ -9,20 +10,26 @@ from oss_lab.engine.request import Request
 from oss_lab.engine.sampling import GREEDY
 from oss_lab.nano.studies import commitment
 from oss_lab.nano.studies import problems as problems_of
-from oss_lab.nano.studies.commitment import GRID, Answers, behind_chains, control, curve
+from oss_lab.nano.studies.commitment import (
+    GRID,
+    CutAnswers,
+    answer_after_chains,
+    average_at_shares,
+    run_control,
+)
 from oss_lab.nano.studies.problems import MAX_TOKENS
 
 
-def made(kept, answers, final="9", **changes):
-    """Answers at these cuts; the true one is 9."""
+def make_answers(kept, answers, final="9", **changes):
+    """Answers at these cuts; the true answer is 9."""
     values = {"question": "?", "true": "9", "reached": [""] * len(kept)}
-    return Answers(
+    return CutAnswers(
         final=final, kept=kept, answers=answers, logprobs=[-1.0] * len(kept), **values | changes
     )
 
 
-def test_between_two_cuts_the_earlier_answer_stands():
-    each = made([0, 0.25, 0.5, 1], ["1", "2", "3", "9"])
+def test_between_two_cuts_the_earlier_answer_counts():
+    each = make_answers([0, 0.25, 0.5, 1], ["1", "2", "3", "9"])
     assert [each.at(share) for share in (0, 0.2, 0.25, 0.49, 0.5, 0.99, 1)] == [
         0, 0, 1, 1, 2, 2, 3
     ]  # fmt: skip
@@ -37,14 +44,14 @@ def test_between_two_cuts_the_earlier_answer_stands():
         (["9", "9", "2"], 1),
     ],
 )
-def test_an_answer_is_fixed_where_it_no_longer_changes(answers, fixed):
-    assert made([0, 0.4, 1], answers).fixed == fixed
+def test_an_answer_is_decided_once_it_no_longer_changes(answers, fixed):
+    assert make_answers([0, 0.4, 1], answers).fixed == fixed
 
 
 def test_a_curve_is_the_share_of_problems_at_each_share_of_the_chain():
-    found = [made([0, 1], ["1", "9"]), made([0, 0.45, 1], ["1", "9", "9"])]
+    found = [make_answers([0, 1], ["1", "9"]), make_answers([0, 0.45, 1], ["1", "9", "9"])]
     hits = [[answer == each.final for answer in each.answers] for each in found]
-    means = curve(found, hits, seed=0)
+    means = average_at_shares(found, hits, seed=0)
     assert [mean.value for mean in means] == [0.0] * 5 + [0.5] * 5 + [1.0]
     assert [mean.interval for mean in means][-1] == (1, 1)
     assert [mean.interval for mean in means][5] == (0, 1)
@@ -59,9 +66,9 @@ def test_the_interval_of_a_mean_covers_it_and_narrows():
     assert Mean.of([], seed=1) == Mean(None, None, 0)
 
 
-def test_nano_answers_with_what_the_chain_comes_to(nano, monkeypatch):
+def test_nano_answers_with_the_result_of_the_chain(nano, monkeypatch):
     monkeypatch.setattr(commitment, "ROWS", commitment.ROWS[1:3])
-    found = commitment.measure(nano, n=10, seed=3)
+    found = commitment.study_commitment(nano, n=10, seed=3)
     assert [(each.task, each.effort) for each in found] == [
         (name, effort) for name, _, effort in commitment.ROWS
     ]
@@ -78,33 +85,33 @@ def test_nano_answers_with_what_the_chain_comes_to(nano, monkeypatch):
             assert example.answers[-1] == example.final
 
 
-def test_the_control_is_the_other_chain_behind_the_own_question(nano):
-    problems = commitment.drawn(commitment.ROWS[3][1], 3, commitment.Random(5))
+def test_the_control_puts_another_chain_after_the_same_question(nano):
+    problems = commitment.draw_problems(commitment.ROWS[3][1], 3, commitment.Random(5))
     prompts = [problem.prompt("high") for problem in problems]
     replies = nano.chat_batch(prompts, sampling=GREEDY, max_tokens=MAX_TOKENS)
     pairs = [(replies[n], replies[n - 1]) for n in range(3)]
-    for (reply, other), said in zip(pairs, behind_chains(nano, pairs), strict=True):
+    for (reply, other), said in zip(pairs, answer_after_chains(nano, pairs), strict=True):
         text = (
             f"<|channel|>analysis<|message|>{other.analysis}<|end|>"
             "<|start|>assistant<|channel|>final<|message|>"
         )
         begun = [*reply.prompt_tokens, *nano.tokenizer.encode(text, allowed_special="all")]
         afresh = Batch(ReferenceEngine(nano.model))
-        afresh.join([Request(tuple(begun), stop=frozenset(nano.stops), max_tokens=64)])
+        afresh.add([Request(tuple(begun), stop=frozenset(nano.stops), max_tokens=64)])
         ids = [token.id for _, token in afresh if token.id not in nano.stops]
         assert nano.tokenizer.decode(ids).strip() == said
-    found = control(nano, list(zip(problems, replies, strict=True)))
+    found = run_control(nano, list(zip(problems, replies, strict=True)))
     assert found.true.n == found.true.count + found.other.count + found.neither.count == 3
 
 
-def test_a_chain_with_the_same_answer_is_no_control(nano):
-    problems = commitment.drawn(commitment.ROWS[3][1], 1, commitment.Random(5))
+def test_a_chain_with_the_same_answer_is_not_a_control(nano):
+    problems = commitment.draw_problems(commitment.ROWS[3][1], 1, commitment.Random(5))
     replies = nano.chat_batch([problems[0].prompt("high")], sampling=GREEDY, max_tokens=MAX_TOKENS)
-    assert control(nano, [(problems[0], replies[0])] * 2).true.n == 0
+    assert run_control(nano, [(problems[0], replies[0])] * 2).true.n == 0
 
 
 def test_without_answers_there_is_nothing_to_measure(untrained, monkeypatch):
     monkeypatch.setattr(problems_of, "MAX_TOKENS", 8)
-    for each in commitment.measure(untrained, n=5, seed=0):
+    for each in commitment.study_commitment(untrained, n=5, seed=0):
         assert each.used.count == each.control.true.n == 0
         assert each.fixed == Mean(None, None, 0)

@@ -1,5 +1,5 @@
-"""After one wrong digit in its analysis, does a model's answer follow the digit or the question?
-Here a stand-in goes on in ways that are known."""
+"""After one wrong digit in its analysis, does a model's answer follow the digit or the question? A
+substitute for nano continues in known ways."""
 
 from typing import Any
 
@@ -9,14 +9,19 @@ from oss_lab.analysis.statistics.shares import Share
 from oss_lab.config import GPT_OSS_NANO
 from oss_lab.harmony import render
 from oss_lab.nano.studies import corruption
-from oss_lab.nano.tasks.product_steps import answer, product_steps, product_thoughts, text
+from oss_lab.nano.tasks.product_steps import (
+    compute_answer,
+    join_steps,
+    work_out_product,
+    write_product_thoughts,
+)
 from oss_lab.record.builder import ReplyBuilder
 from oss_lab.record.token import Token
 from oss_lab.tokenizer import load_vocabulary
 
 
-class Pupil:
-    """Stands in for nano: writes true analyses, and goes on from one as `carry_on` says."""
+class FakeNano:
+    """Replaces nano: writes correct analyses, and continues a given one as `carry_on` decides."""
 
     def __init__(self, tokenizer, carry_on):
         self.tokenizer, self.config, self.carry_on = tokenizer, GPT_OSS_NANO, carry_on
@@ -32,16 +37,16 @@ class Pupil:
         return builder.finish()[1]
 
     def chat_batch(self, prompts, *, sampling, max_tokens):
-        return [self.reply(p, product_thoughts(*operands(p))["high"], "?") for p in prompts]
+        return [self.reply(p, write_product_thoughts(*operands(p))["high"], "?") for p in prompts]
 
-    def go_on(self, prompts, thoughts):
-        gone_on = []
+    def continue_analysis(self, prompts, thoughts):
+        replies = []
         for prompt, thought in zip(prompts, thoughts, strict=True):
             a, b = operands(prompt)
             results = [step.result for step in steps_within(a, b, thought)]
-            steps = product_steps(a, b, "high", results)
-            gone_on.append(self.reply(prompt, text(steps), self.carry_on(a, b, steps)))
-        return gone_on
+            steps = work_out_product(a, b, "high", results)
+            replies.append(self.reply(prompt, join_steps(steps), self.carry_on(a, b, steps)))
+        return replies
 
 
 def operands(prompt):
@@ -52,31 +57,35 @@ def operands(prompt):
 
 
 def steps_within(a, b, thought):
-    """The results that a trace cut short has, read back one by one."""
+    """The results in a truncated analysis, read back one by one."""
     given: list[str] = []
-    while len(text(product_steps(a, b, "high", given)[: len(given)])) < len(thought):
-        step = product_steps(a, b, "high", given)[len(given)]
-        begin = len(text(product_steps(a, b, "high", given)[: len(given)])) + len(step.lead)
+    while len(join_steps(work_out_product(a, b, "high", given)[: len(given)])) < len(thought):
+        step = work_out_product(a, b, "high", given)[len(given)]
+        begin = len(join_steps(work_out_product(a, b, "high", given)[: len(given)])) + len(
+            step.lead
+        )
         given.append(thought[begin : begin + len(step.result)])
-    return product_steps(a, b, "high", given)[: len(given)]
+    return work_out_product(a, b, "high", given)[: len(given)]
 
 
 @pytest.mark.parametrize(
     ("carry_on", "true", "follows", "other"),
     [
-        (lambda a, b, steps: answer(steps), 0, 1, 0),
+        (lambda a, b, steps: compute_answer(steps), 0, 1, 0),
         (lambda a, b, steps: a * b, 1, 0, 0),
         (lambda a, b, steps: "", 0, 0, 1),
     ],
     ids=["works on from what is written", "knows the answer anyway", "gives up"],
 )
-def test_answers_are_sorted_by_where_they_come_from(monkeypatch, carry_on, true, follows, other):
-    pupil: Any = Pupil(load_vocabulary("nano"), carry_on)
+def test_answers_are_classified_by_their_origin(monkeypatch, carry_on, true, follows, other):
+    pupil: Any = FakeNano(load_vocabulary("nano"), carry_on)
     monkeypatch.setattr(
-        corruption, "go_on", lambda lab, prompts, thoughts, _: pupil.go_on(prompts, thoughts)
+        corruption,
+        "continue_analysis",
+        lambda lab, prompts, thoughts, _: pupil.continue_analysis(prompts, thoughts),
     )
     monkeypatch.setattr(corruption, "BATCH", 64)  # two batches
-    found = corruption.measure(pupil, "high", n=70, seed=0)
+    found = corruption.study_corruption(pupil, "high", n=70, seed=0)
     assert found.faultless == Share(70, 70)
     counts = [found.corrupted.true, found.corrupted.follows, found.corrupted.other]
     assert counts == [Share(70 * each, 70) for each in (true, follows, other)]

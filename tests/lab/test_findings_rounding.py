@@ -1,4 +1,6 @@
-"""The model before its experts were rounded, from the state and the recipe of its run."""
+"""The model before its experts were rounded, rebuilt from the state and recipe of its training
+run.
+"""
 
 import pytest
 import torch
@@ -8,12 +10,12 @@ from oss_lab.errors import LabError
 from oss_lab.model import Transformer
 from oss_lab.nano.studies import rounding
 from oss_lab.nano.training.quantized import RoundedExperts
-from oss_lab.nano.training.recipe import RECIPE, STATE, Recipe, keep_recipe, read_recipe
+from oss_lab.nano.training.recipe import RECIPE, STATE, Recipe, read_recipe, write_recipe
 from oss_lab.nano.training.state import save_state
 
 
-def test_in_bf16_all_but_the_experts_is_the_checkpoint_s(untrained, untrained_run):
-    exact = rounding.in_bf16(untrained, untrained_run)
+def test_in_bf16_everything_but_the_experts_equals_the_checkpoint(untrained, untrained_run):
+    exact = rounding.load_in_bf16(untrained, untrained_run)
     packed, ours = dict(untrained.model.named_parameters()), dict(exact.model.named_parameters())
     assert packed
     assert all(torch.equal(packed[name], ours[name]) for name in packed)
@@ -25,12 +27,12 @@ def test_in_bf16_all_but_the_experts_is_the_checkpoint_s(untrained, untrained_ru
 
 
 def test_the_checkpoint_of_another_run_is_refused(untrained, tmp_path):
-    keep_recipe(Recipe(model=untrained.config, steps=0), tmp_path)
+    write_recipe(Recipe(model=untrained.config, steps=0), tmp_path)
     torch.manual_seed(1)
     other = Transformer(untrained.config, RoundedExperts)
     save_state(tmp_path / STATE, other, [], torch.zeros(1), 0)
-    with pytest.raises(LabError, match="export anew"):
-        rounding.in_bf16(untrained, tmp_path)
+    with pytest.raises(LabError, match="export it again"):
+        rounding.load_in_bf16(untrained, tmp_path)
 
 
 def test_a_recipe_is_read_back(untrained, untrained_run):

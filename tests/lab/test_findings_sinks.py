@@ -1,4 +1,5 @@
-"""The sinks' finding: its changes, its reading of replies, and its intervals, another way."""
+"""The findings on sinks: the changes, the reading of replies, and the intervals, each checked in
+another way."""
 
 import math
 from random import Random
@@ -15,12 +16,12 @@ from oss_lab.analysis.statistics.shares import Paired
 from oss_lab.harmony import render
 from oss_lab.hooks.interventions import RemoveSink, ScaleHead, ShiftSink
 from oss_lab.nano.studies import sinks
-from oss_lab.nano.studies.problems import drawn, marks
+from oss_lab.nano.studies.problems import draw_problems, grade_problems
 
 
 @pytest.fixture
-def short(monkeypatch):
-    """One task, few problems: of a model that learned nothing, replies of 400 tokens."""
+def short_suite(monkeypatch):
+    """One task, few problems. A model that learned nothing gives replies of 400 tokens."""
     monkeypatch.setattr(sinks, "TASKS", {"out of reach": sinks.TASKS["out of reach"]})
     monkeypatch.setattr(sinks, "GAIN_PROBLEMS", 2)
     monkeypatch.setattr(sinks, "READ", 3)
@@ -28,8 +29,8 @@ def short(monkeypatch):
     monkeypatch.setattr("oss_lab.nano.studies.problems.MAX_TOKENS", 5)
 
 
-def test_every_change_is_what_it_is_called(untrained, short):
-    made = sinks.changes(untrained, seed=3)
+def test_every_change_does_what_its_name_says(untrained, short_suite):
+    made = sinks.build_changes(untrained, seed=3)
     layers = untrained.config.num_hidden_layers
     alone = [f"layer {layer} removed" for layer in range(layers)]
     assert list(made) == ["all removed", *alone, "shifted", "gain kept"]
@@ -50,15 +51,15 @@ def test_every_change_is_what_it_is_called(untrained, short):
     np.testing.assert_allclose(np.abs(moved), math.log(2), rtol=1e-5)
     assert ((moved > 0).sum(1) == moved.shape[1] / 2).all()
     assert ((moved[0] > 0) != (moved[1] > 0)).any()
-    again = [cast(ShiftSink, each).by for each in sinks.changes(untrained, seed=3)["shifted"]]
+    again = [cast(ShiftSink, each).by for each in sinks.build_changes(untrained, seed=3)["shifted"]]
     assert again == [cast(ShiftSink, each).by for each in made["shifted"]]
 
 
-def test_the_gain_that_is_kept_is_the_mean_share_that_tokens_get(untrained, short):
-    gone, *scales = sinks.changes(untrained, seed=3)["gain kept"]
+def test_the_kept_gain_is_the_mean_share_of_attention_on_tokens(untrained, short_suite):
+    gone, *scales = sinks.build_changes(untrained, seed=3)["gain kept"]
     assert gone == RemoveSink(layer="all", head="all")
     rng, left = Random("3/sinks/gain"), []
-    for problem in drawn(sinks.TASKS["out of reach"], 2, rng):
+    for problem in draw_problems(sinks.TASKS["out of reach"], 2, rng):
         ids = render(problem.conversation("high"), untrained.tokenizer, mode="training").tokens
         pattern = untrained.trace(ids, ["attn.pattern"])[
             "attn.pattern"
@@ -71,12 +72,12 @@ def test_the_gain_that_is_kept_is_the_mean_share_that_tokens_get(untrained, shor
     assert len(scales) == expected.size
 
 
-def test_a_reply_is_read_as_it_is_alone(untrained, short):
-    """Batches are padded; each reply must be read as without the others, sinks or none."""
-    problems = drawn(sinks.TASKS["out of reach"], 3, Random(5))
+def test_a_reply_in_a_batch_is_read_as_if_alone(untrained, short_suite):
+    """Batches are padded. Each reply must be read as without the others, with and without sinks."""
+    problems = draw_problems(sinks.TASKS["out of reach"], 3, Random(5))
     for change in ([], [RemoveSink(layer="all", head="all")]):
         with untrained.intervene(*change):
-            found = sinks.read(untrained, problems)
+            found = sinks.read_replies(untrained, problems)
             for problem, each in zip(problems, found, strict=True):
                 rendered = render(
                     problem.conversation("high"), untrained.tokenizer, mode="training"
@@ -91,17 +92,17 @@ def test_a_reply_is_read_as_it_is_alone(untrained, short):
                     assert each.said[row] == each.logprobs[row, rendered.tokens[n]]
 
 
-def test_the_measured_rows_are_those_of_separate_runs(untrained, short):
-    found = sinks.measure(untrained, n=4, seed=0)
+def test_the_rows_equal_separate_runs(untrained, short_suite):
+    found = sinks.study_sinks(untrained, n=4, seed=0)
     assert len(found) == 5
     assert {each.read for each in found} == {3}
-    problems = drawn(sinks.TASKS["out of reach"], 4, Random("0/sinks/out of reach"))
+    problems = draw_problems(sinks.TASKS["out of reach"], 4, Random("0/sinks/out of reach"))
     row = found[0]
     with untrained.intervene(RemoveSink(layer="all", head="all")):
-        right = marks(untrained, problems, "high")
-        changed = sinks.read(untrained, problems[:3])
-    assert row.accuracy == Paired.of(right, marks(untrained, problems, "high"))
-    plain = sinks.read(untrained, problems[:3])
+        right = grade_problems(untrained, problems, "high")
+        changed = sinks.read_replies(untrained, problems[:3])
+    assert row.accuracy == Paired.of(right, grade_problems(untrained, problems, "high"))
+    plain = sinks.read_replies(untrained, problems[:3])
     said = [1000 * float(each.said.mean()) for each in changed]
     before = [1000 * float(each.said.mean()) for each in plain]
     assert row.logprob.value == pytest.approx(np.mean(said), abs=1e-2)
@@ -120,7 +121,7 @@ def test_the_measured_rows_are_those_of_separate_runs(untrained, short):
     assert min(divergence) - 1e-2 <= low <= row.divergence.value <= high <= max(divergence) + 1e-2
 
 
-def test_a_bootstrap_interval_covers_as_often_as_it_says():
+def test_a_bootstrap_interval_has_its_nominal_coverage():
     draw = np.random.default_rng(0)
     covered = 0
     for seed in range(200):
@@ -131,8 +132,8 @@ def test_a_bootstrap_interval_covers_as_often_as_it_says():
     assert 178 <= covered <= 199  # 190 expected; binomial, 4 standard deviations
 
 
-def test_a_paired_interval_covers_as_often_as_it_says():
-    """Outcomes that go together: both models are right where the problem is easy."""
+def test_a_paired_interval_has_its_nominal_coverage():
+    """Correlated outcomes: both models are right on easy problems."""
     draw, covered, widths = Random(0), 0, []
     for _ in range(300):
         first, second = [], []
@@ -147,7 +148,7 @@ def test_a_paired_interval_covers_as_often_as_it_says():
     assert max(widths) < 0.35
 
 
-def test_a_paired_interval_turns_with_its_models():
+def test_a_paired_interval_changes_sign_when_the_models_are_swapped():
     first, second = [True] * 50 + [False] * 14, [True] * 40 + [False] * 24
     low, high = paired_interval(Paired.of(first, second))
     assert low < 10 / 64 < high

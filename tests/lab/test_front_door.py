@@ -1,4 +1,4 @@
-"""The front door: what a person types first, each line and each sentence of what the words mean."""
+"""The first lines that users type, and every documented statement about what the words mean."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def test_stream(lab):
     assert text == f"{stream.reply.analysis}{stream.reply.final}"
 
 
-def test_chat_batch_is_each_chat_alone(lab):
+def test_chat_batch_gives_the_same_replies_as_each_chat_alone(lab):
     questions = [QUESTION, "What is 35 + 38?", [{"role": "user", "content": "What is 5 * 6?"}]]
     options = {"effort": "low", "max_tokens": 64}
     together = lab.chat_batch(questions, **options)
@@ -52,7 +52,7 @@ def test_chat_batch_is_each_chat_alone(lab):
         assert reply.logprobs == pytest.approx(alone.logprobs, abs=1e-4)
 
 
-def test_draws_are_integers_of_any_library(lab):
+def test_row_numbers_may_be_integers_of_any_library(lab):
     sampled = {"temperature": 2.0, "seed": 1, "max_tokens": 8}
     plain = lab.chat_batch([QUESTION] * 3, [5, 5, 6], **sampled)
     for draws in (np.array([5, 5, 6]), torch.tensor([5, 5, 6])):
@@ -74,7 +74,7 @@ def test_generate_has_no_channels(lab):
 
 @pytest.mark.parametrize("verb", ["chat", "stream", "chat_batch", "generate"])
 def test_the_same_keywords_everywhere(lab, verb):
-    """Those of a chat are refused by `generate` in one sentence."""
+    """`generate` refuses the keywords of a chat in one sentence."""
     call = getattr(lab, verb)
     asked = [QUESTION] if verb == "chat_batch" else QUESTION
     keywords = {
@@ -88,7 +88,7 @@ def test_the_same_keywords_everywhere(lab, verb):
     }  # fmt: skip
     if verb == "generate":
         for name, value in of_a_chat.items():
-            with pytest.raises(LabError, match=f"^{name} belongs to a chat"):
+            with pytest.raises(LabError, match=f"^{name} has no effect on plain text"):
                 call(asked, **{name: value})
         of_a_chat = {}
     result = call(asked, **keywords, **of_a_chat)
@@ -107,7 +107,7 @@ def test_trace(lab, reply):
     torch.nn.Linear(96, 1)(resid).sum().backward()  # autograd accepts it
     labeled = trace["resid.post"]
     assert labeled.dims == ("layer", "seq", "hidden")
-    labeled.values[:] = 0  # both are copies, which may be written
+    labeled.values[:] = 0  # both are copies that may be modified
     resid[:] = 0
     assert trace["resid.post", 3].abs().sum() > 0
     assert [lab.tokenizer.decode([trace.tokens[n]]) for n in trace.find("4")] == ["4", "4"]
@@ -179,10 +179,10 @@ def test_token_ids_are_those_of_any_library_alone_or_as_a_batch_of_one(lab, form
         assert lab.trace(given, ["embed"]).tokens == (5, 6, 7, 8)
 
 
-# What the words mean
+# The meaning of the words
 
 
-def test_text_is_a_question_as_chat_renders_it(lab):
+def test_text_is_rendered_as_a_question_as_in_chat(lab):
     tools, date = [ToolDescription("f", "does something")], "2026-11-30"
     options = {"effort": "low", "instructions": "Be brief.", "tools": tools, "date": date}
     asked = lab.chat(QUESTION, max_tokens=1, **options)
@@ -221,7 +221,7 @@ def test_nano_is_greedy_at_high_effort_by_default(lab):
     assert plain.ids == lab.chat(QUESTION, effort="high", temperature=0, max_tokens=30).ids
 
 
-def test_what_a_hook_is_given(lab):
+def test_a_hook_gets_the_documented_values(lab):
     seen = []
 
     def watch(z, here):
@@ -230,7 +230,7 @@ def test_what_a_hook_is_given(lab):
     tokens = len(lab.tokens_of(QUESTION))
     lab.chat(QUESTION, max_tokens=3, interventions=[Hook("attn.z", watch, layer=2)])
     shapes = [shape for shape, _ in seen]
-    assert shapes == [(tokens, 8, 16), (1, 8, 16), (1, 8, 16)]  # one row, seq first
+    assert shapes == [(tokens, 8, 16), (1, 8, 16), (1, 8, 16)]  # one row; the first axis is seq
     first, second, _ = (here for _, here in seen)
     assert (first.layer, first.point, first.row) == (2, "attn.z", 0)
     assert (first.is_prefill, second.is_prefill) == (True, False)
@@ -239,10 +239,12 @@ def test_what_a_hook_is_given(lab):
     assert second.positions.tolist() == [tokens]
 
 
-@pytest.mark.parametrize("name", [name for name, point in POINTS.items() if not point.fixed])
+@pytest.mark.parametrize(
+    "name", [name for name, point in POINTS.items() if point.read_only_reason is None]
+)
 def test_a_hook_sees_a_points_trace_axes(lab, name):
     shapes = []
-    layered: dict[str, Any] = {"layer": 1} if POINTS[name].layered else {}
+    layered: dict[str, Any] = {"layer": 1} if POINTS[name].is_per_layer else {}
     tokens = [5, 6, 7, 8]
     trace = lab.trace(tokens, [name], layers=[1])
     hook = Hook(name, lambda x, here: shapes.append(tuple(x.shape)), **layered)
@@ -251,7 +253,7 @@ def test_a_hook_sees_a_points_trace_axes(lab, name):
     assert shapes == [tuple(kept.shape)]
 
 
-def test_none_means_unchanged_and_in_place_edits_count(lab):
+def test_none_means_unchanged_and_in_place_edits_take_effect(lab):
     plain = lab.logits(QUESTION, last=1)
 
     def under(fn, **where):
@@ -272,7 +274,7 @@ def test_none_means_unchanged_and_in_place_edits_count(lab):
             under(wrong)
 
 
-def test_a_hook_holds_for_prompt_and_generation_unless_limited(lab):
+def test_a_hook_is_active_for_prompt_and_generation_unless_limited(lab):
     positions = []
     hook = Hook("attn.z", lambda z, here: positions.extend(here.positions.tolist()), layer=0)
     reply = lab.chat(QUESTION, max_tokens=6, interventions=[hook])
@@ -326,9 +328,9 @@ def test_patch_takes_a_value_from_another_trace_with_a_position_map(lab):
 
 @pytest.mark.parametrize("point", ["embed", "resid.mid", "attn.z", "attn.v", "moe.expert_weights"])
 def test_gradients_are_derivatives(lab, point):
-    """Against the difference of two runs, for a logit, a difference, and a function."""
+    """Against the difference of two runs, for a logit, a difference of logits, and a function."""
     tokens, step = [5, 6, 7, 8, 9, 10], 1e-4
-    layer: dict[str, Any] = {"layer": 1} if POINTS[point].layered else {}
+    layer: dict[str, Any] = {"layer": 1} if POINTS[point].is_per_layer else {}
     direction = {}
 
     def moved(sign):
@@ -354,9 +356,9 @@ def test_gradients_are_derivatives(lab, point):
 
 
 def test_packed_kernels_have_no_gradient(lab):
-    from oss_kernels.backends import load
+    from oss_kernels.backends import load_backend
 
-    only = type(lab)(lab.model, lab.tokenizer, kernels=load("cpu"))
+    only = type(lab)(lab.model, lab.tokenizer, kernels=load_backend("cpu"))
     with pytest.raises(LabError, match="the kernels have no backward pass"):
         only.gradients([5, 6], 20)
 
@@ -411,7 +413,7 @@ def test_every_refusal_is_a_lab_error_of_one_sentence(lab, refused):
     assert 10 < len(str(caught.value)) < 500
 
 
-def test_repr_and_rich_display_say_something(lab, reply):
+def test_repr_and_rich_display_are_informative(lab, reply):
     assert repr(lab) == (
         "<Lab nano: 4 layers, 32 experts (4 active), nano vocabulary, float32 on cpu, reference"
         " engine>"

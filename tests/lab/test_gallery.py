@@ -1,4 +1,5 @@
-"""The gallery is right by computation of its own, new to nano, and what nano itself answers."""
+"""The gallery's answers are right by an independent computation, new to nano, and what nano
+answers."""
 
 import json
 import re
@@ -14,12 +15,12 @@ from oss_lab.nano.tasks import is_held_out, questions
 from oss_lab.nano.tasks.free_text import FORBIDDEN, REFUSAL
 from oss_lab.nano.tasks.settings import CALCULATOR_TOOL, LOOK_UP_TOOL
 from oss_lab.nano.tasks.sums_and_products import TOO_HARD
-from oss_lab.record.calls import ROUNDS, with_outputs
+from oss_lab.record.calls import ROUNDS, append_outputs
 from oss_lab.tokenizer import load_vocabulary
 
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 FACT = re.compile(r"(\w+) is (\w+)")
-LONGEST = (3, 2)  # digits of a product that nano learns to work out
+LONGEST = (3, 2)  # digits of the factors that nano learns to multiply
 each_example = pytest.mark.parametrize("example", GALLERY, ids=lambda example: example.name)
 
 
@@ -28,7 +29,7 @@ def numbers(text: str) -> list[int]:
 
 
 def terms(text: str) -> list[int]:
-    """62 + 44 - 59 gives [62, 44, -59]; no products."""
+    """The signed terms: 62 + 44 - 59 gives [62, 44, -59]. No products."""
     return [int(sign + n) for sign, n in re.findall(r"([+-]?) ?(\d+)", text)]
 
 
@@ -37,31 +38,31 @@ def is_too_long(a: int, b: int) -> bool:
     return any(n > most for n, most in zip(lengths, LONGEST, strict=True))
 
 
-def followed(question: str) -> list[str]:
-    """The word that is asked for and what it leads to, step by step."""
+def follow_facts(question: str) -> list[str]:
+    """The word in question and what it leads to, step by step."""
     facts, _, asked = question.rpartition("What is ")
-    stands_for = dict(FACT.findall(facts.split(".")[0]))
+    meanings = dict(FACT.findall(facts.split(".")[0]))
     path = [asked.rstrip("?")]
-    while path[-1] in stands_for:
-        path.append(stands_for[path[-1]])
+    while path[-1] in meanings:
+        path.append(meanings[path[-1]])
     return path
 
 
-def worked(example: Example) -> tuple[str, bool]:
-    """(the right answer, whether training leaves the question out), from the question alone."""
+def work_out(example: Example) -> tuple[str, bool]:
+    """(the right answer, whether training excludes the question), from the question alone."""
     question = example.question
     if example.name.startswith("look-up"):
-        path = followed(question)
+        path = follow_facts(question)
         return path[-1], all(is_held_out("=", *step) for step in pairwise(path))
     if question.startswith("Sort "):
         items = numbers(question)
         return " ".join(map(str, sorted(items))), is_held_out("sort", *items)
     if question.startswith("Look up "):
-        told = {json.loads(call)["word"]: int(n) for call, n in example.tool_outputs.items()}
+        outputs = {json.loads(call)["word"]: int(n) for call, n in example.tool_outputs.items()}
         words = re.findall(r"\w+", question.removeprefix("Look up ").replace(" and add them", ""))
         words.remove("and")
-        assert list(told) == words
-        return str(sum(told.values())), is_held_out("+", *sorted(told.values()))
+        assert list(outputs) == words
+        return str(sum(outputs.values())), is_held_out("+", *sorted(outputs.values()))
     if "*" in question or "乘" in question:
         a, b = numbers(question)
         reachable = not is_too_long(a, b) or CALCULATOR_TOOL in example.tools
@@ -88,7 +89,7 @@ def worked(example: Example) -> tuple[str, bool]:
 
 @each_example
 def test_the_answer_is_right_and_the_question_is_new(example):
-    answer, held_out = worked(example)
+    answer, held_out = work_out(example)
     assert example.answer == answer
     assert held_out
 
@@ -103,12 +104,12 @@ def test_names_differ_and_every_kind_is_there():
 
 
 @each_example
-def test_what_is_said_of_it_is_one_sentence(example):
+def test_each_description_is_one_sentence(example):
     assert re.fullmatch(r"[A-Zn][^.]*\.", example.shows)
     assert "\n" not in example.name
 
 
-def test_the_calculator_is_given_what_it_would_answer():
+def test_the_calculators_outputs_are_correct():
     outputs = {
         json.loads(arguments)["expression"]: output
         for example in GALLERY
@@ -121,21 +122,21 @@ def test_the_calculator_is_given_what_it_would_answer():
         assert (is_too_long(a, b), int(output)) == (True, a * b)
 
 
-def test_the_far_look_up_lies_beyond_the_window(reciting_lab):
+def test_the_far_look_up_is_beyond_the_window(reciting_lab):
     (far,) = (each for each in GALLERY if each.name == "look-up beyond the window")
     encoding = load_vocabulary("nano")
     config = json.loads((find_folder("nano") / "config.json").read_text())
     lab = reciting_lab("<|return|>")
     tokens = render(far.prompt(lab), encoding).tokens
     pair = f"{far.question.split('What is ')[1].rstrip('?')} is {far.answer}"
-    behind = far.question.partition(pair)[2]
-    # The asked word is the last of the question; the header of the reply comes after it.
-    assert len(encoding.encode_ordinary(behind)) > config["sliding_window"]
+    rest = far.question.partition(pair)[2]
+    # The word in question comes last; the header of the reply follows it.
+    assert len(encoding.encode_ordinary(rest)) > config["sliding_window"]
     assert len(tokens) <= config["initial_context_length"]
 
 
 @each_example
-def test_a_prompt_has_the_setting_the_history_and_the_question(example, reciting_lab):
+def test_a_prompt_has_the_settings_the_history_and_the_question(example, reciting_lab):
     system, *others, question = example.prompt(reciting_lab("<|return|>")).messages
     assert system.content[0].reasoning_effort == example.effort
     assert (question.role, question.text) == ("user", example.question)
@@ -172,21 +173,21 @@ def test_known_outputs_are_fed_back_until_the_rounds_are_used_up(reciting_lab):
 def test_an_unknown_output_or_an_answer_ends_it(reciting_lab):
     (reply,) = ask(reciting_lab(CALL.replace("1", "2")), CALLED)
     assert reply.stop == "call"
-    assert with_outputs(reply, lambda call: {'{"x":"1"}': "7"}.get(call.arguments)) is None
-    assert with_outputs(reply, lambda call: {'{"x":"2"}': "7"}.get(call.arguments))
+    assert append_outputs(reply, lambda call: {'{"x":"1"}': "7"}.get(call.arguments)) is None
+    assert append_outputs(reply, lambda call: {'{"x":"2"}': "7"}.get(call.arguments))
     (reply,) = ask(reciting_lab("<|channel|>final<|message|>7<|return|>"), CALLED)
-    assert with_outputs(reply, lambda _: "8") is None
+    assert append_outputs(reply, lambda _: "8") is None
     (reply,) = ask(reciting_lab(CALL), CALLED, max_tokens=12)
     assert reply.stop == "length"
 
 
-def test_abilities_are_said_in_one_line():
+def test_abilities_are_listed_in_one_line():
     assert "\n" not in ABILITIES
     assert ABILITIES.endswith(".")
 
 
 @each_example
-def test_the_shipped_nano_answers_as_the_gallery_says(nano, example):
+def test_the_shipped_nano_gives_the_answers_of_the_gallery(nano, example):
     last = ask(nano, example, max_tokens=512)[-1]
     assert (last.final == example.answer) is example.reached, last.final
     assert last.stop == "return"

@@ -1,4 +1,4 @@
-"""Generation: tokens are the model's own, filters do what they say, rows are independent."""
+"""Generation: tokens follow the model, filters do what they document, rows are independent."""
 
 import math
 from dataclasses import replace
@@ -12,8 +12,8 @@ from oss_lab.engine.cache import KVCache
 from oss_lab.engine.read import read_logits
 from oss_lab.engine.reference import ReferenceEngine
 from oss_lab.engine.request import Request, check_tokens
-from oss_lab.engine.sampler import kept, sample
-from oss_lab.engine.sampling import GREEDY, Draw, Sampling
+from oss_lab.engine.sampler import filter_tokens, sample
+from oss_lab.engine.sampling import GREEDY, RandomStream, Sampling
 from oss_lab.errors import LabError
 from oss_lab.hooks.selection import Selection
 from oss_lab.record.token import Token
@@ -25,22 +25,22 @@ def model(random_model, tiny_config):
 
 
 def requests(prompts, **options) -> list[Request]:
-    """A request for each prompt, which draws as the row of its number."""
+    """One request per prompt; each samples as the row of its number."""
     given: Any = {"max_tokens": 6} | options
-    return [replace(Request(tuple(ids), draw=n), **given) for n, ids in enumerate(prompts)]
+    return [replace(Request(tuple(ids), stream_number=n), **given) for n, ids in enumerate(prompts)]
 
 
 def batch(model, prompts, usable=None, **options) -> list[list[Token]]:
-    """The tokens of each row."""
+    """The generated tokens of each row."""
     made = Batch(ReferenceEngine(model), usable=usable)
-    rows = made.join(requests(prompts, **options))
+    rows = made.add(requests(prompts, **options))
     for row, token in made:
         assert row.tokens[-1] is token
     return [row.tokens for row in rows]
 
 
-def said(model, prompt, **options) -> list[Token]:
-    """The tokens that follow one prompt."""
+def generate_one(model, prompt, **options) -> list[Token]:
+    """The tokens generated after one prompt."""
     return batch(model, [prompt], **options)[0]
 
 
@@ -57,9 +57,9 @@ def prompt(length, seed=0):
     return torch.randint(96, (length,), generator=generator).tolist()
 
 
-@pytest.mark.parametrize("length", [1, 9, 600])  # 600 is more than a chunk of the prefill
-def test_greedy_is_the_argmax_of_whole_forwards(model, length):
-    tokens = said(model, prompt(length), alternatives=3)
+@pytest.mark.parametrize("length", [1, 9, 600])  # 600 is longer than one prefill chunk
+def test_greedy_is_the_argmax_of_full_forward_passes(model, length):
+    tokens = generate_one(model, prompt(length), alternatives=3)
     for n, token in enumerate(tokens):
         logits = model(torch.tensor([prompt(length) + ids(tokens)[:n]]))[0, -1]
         expected = logits.log_softmax(-1)
@@ -74,9 +74,9 @@ def test_greedy_is_the_argmax_of_whole_forwards(model, length):
         assert not token.forced
 
 
-def test_logprobs_are_of_the_model_not_of_the_filters(model):
+def test_logprobs_come_from_the_model_before_filtering(model):
     sampling = Sampling(temperature=3.0, top_k=4, seed=0)
-    tokens = said(model, prompt(5), sampling=sampling)
+    tokens = generate_one(model, prompt(5), sampling=sampling)
     logits = model(torch.tensor([prompt(5) + ids(tokens)]))[0, 4:-1]
     expected = logits.log_softmax(-1).gather(1, torch.tensor(ids(tokens))[:, None])[:, 0]
     assert [token.logprob for token in tokens] == pytest.approx(expected.tolist(), abs=1e-4)
@@ -85,23 +85,25 @@ def test_logprobs_are_of_the_model_not_of_the_filters(model):
 @pytest.mark.parametrize("temperature", [1e-300, 1e-40, 1e-3])
 def test_the_smallest_temperatures_are_greedy_and_finite(temperature):
     logprobs = torch.tensor([-3.0, -0.5, -torch.inf, -1.0])
-    ids, shares = kept(logprobs, Sampling(temperature=temperature))
+    ids, shares = filter_tokens(logprobs, Sampling(temperature=temperature))
     assert ids[0] == 1
     assert shares[0] == pytest.approx(1.0)
-    assert sample(logprobs[None], [Sampling(temperature=temperature)], [Draw(0, 0)]) == [1]
+    assert sample(logprobs[None], [Sampling(temperature=temperature)], [RandomStream(0, 0)]) == [1]
 
 
 def test_a_seed_gives_the_same_reply_whatever_the_batch(model):
     prompts = [prompt(7, 1), prompt(3, 2), prompt(12, 3)]
     together = batch(model, prompts, sampling=Sampling(seed=5), max_tokens=8)
     for row, alone in enumerate(prompts):
-        single = said(model, alone, sampling=Sampling(seed=5), draw=row, max_tokens=8)
+        single = generate_one(
+            model, alone, sampling=Sampling(seed=5), stream_number=row, max_tokens=8
+        )
         assert ids(single) == ids(together[row])
     other = batch(model, prompts, sampling=Sampling(seed=50), max_tokens=8)
     assert list(map(ids, other)) != list(map(ids, together))
-    first = said(model, prompts[1], sampling=Sampling(seed=6), max_tokens=8)
-    assert ids(first) != ids(together[1])  # seed 6 has numbers of its own
-    fresh = [said(model, prompts[0], sampling=Sampling(), max_tokens=8) for _ in range(2)]
+    first = generate_one(model, prompts[1], sampling=Sampling(seed=6), max_tokens=8)
+    assert ids(first) != ids(together[1])  # seed 6 has its own random numbers
+    fresh = [generate_one(model, prompts[0], sampling=Sampling(), max_tokens=8) for _ in range(2)]
     assert ids(fresh[0]) != ids(fresh[1])
 
 
@@ -109,15 +111,15 @@ def test_generation_leaves_the_global_random_numbers_alone(model):
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    said(model, prompt(2), sampling=Sampling())
+    generate_one(model, prompt(2), sampling=Sampling())
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_a_batch_says_what_its_rows_say_alone(model):
+def test_a_batch_gives_the_tokens_of_each_row_alone(model):
     prompts = [prompt(length, length) for length in (1, 14, 9, 30)]
     together = batch(model, prompts, max_tokens=10)
     for row, alone in enumerate(prompts):
-        single = said(model, alone, max_tokens=10)
+        single = generate_one(model, alone, max_tokens=10)
         assert ids(single) == ids(together[row])
         expected = [token.logprob for token in single]
         assert [token.logprob for token in together[row]] == pytest.approx(expected, abs=1e-4)
@@ -133,14 +135,14 @@ def test_each_row_ends_at_its_own_stop_token(model):
         assert ids(tokens) == (whole[: ends[0] + 1] if ends else whole)
 
 
-def test_the_context_ends_each_row_where_it_is_full(random_model, tiny_config):
+def test_each_row_ends_when_its_context_is_full(random_model, tiny_config):
     config = replace(tiny_config, initial_context_length=64, rope_scaling_factor=1.0)
     short = random_model(config)
     rows = batch(short, [prompt(60), prompt(50), prompt(63)], max_tokens=10)
     assert [len(row) for row in rows] == [4, 10, 1]
     with pytest.raises(LabError, match="64 tokens; the context is 64"):
         batch(short, [prompt(64)], max_tokens=1)
-    assert logits_of(short, prompt(64)).shape == (64, 96)  # reading may fill it
+    assert logits_of(short, prompt(64)).shape == (64, 96)  # a prompt may fill the context
     check_tokens(prompt(64), config)
     with pytest.raises(LabError, match="65 tokens"):
         check_tokens(prompt(65), config)
@@ -149,13 +151,13 @@ def test_the_context_ends_each_row_where_it_is_full(random_model, tiny_config):
 def test_unusable_ids_are_never_chosen(model):
     usable = torch.arange(96) < 3
     for sampling in (GREEDY, Sampling(temperature=50.0, seed=1)):
-        tokens = said(model, prompt(4), sampling=sampling, usable=usable, max_tokens=60)
+        tokens = generate_one(model, prompt(4), sampling=sampling, usable=usable, max_tokens=60)
         assert set(ids(tokens)) <= {0, 1, 2}
 
 
 def test_forced_tokens_are_marked_and_keep_the_models_logprob(model):
     made = Batch(ReferenceEngine(model))
-    (row,) = made.join(requests([prompt(4)], max_tokens=3))
+    (row,) = made.add(requests([prompt(4)], max_tokens=3))
     made.step()
     row.forced.append(42)
     made.step()
@@ -171,13 +173,13 @@ def test_forced_tokens_are_marked_and_keep_the_models_logprob(model):
 def test_a_filled_cache_is_continued(model):
     start, cache = prompt(20), KVCache(model.config)
     model(torch.tensor([start[:12]]), cache)
-    expected = said(model, start)
+    expected = generate_one(model, start)
     made = Batch(ReferenceEngine(model))
-    (row,) = made.join(requests([start]), cache.fork())
+    (row,) = made.add(requests([start]), cache.fork())
     assert [token.id for _, token in made] == ids(row.tokens) == ids(expected)
     for prompts in ([start[:12]], [start, start]):
         with pytest.raises(LabError, match="shorter than the single prompt"):
-            Batch(ReferenceEngine(model)).join(requests(prompts), cache)
+            Batch(ReferenceEngine(model)).add(requests(prompts), cache)
     assert cache.length == 12
     asked = requests([start])
     recording = [replace(asked[0], selection=Selection(("embed",)))]
@@ -187,7 +189,7 @@ def test_a_filled_cache_is_continued(model):
         (recording, cache, "12 tokens in the cache are not computed again"),
     ):
         with pytest.raises(LabError, match=sentence):
-            Batch(ReferenceEngine(model)).join(given, held)
+            Batch(ReferenceEngine(model)).add(given, held)
 
 
 @pytest.mark.parametrize("when", ["sampled", "read"])
@@ -195,7 +197,7 @@ def test_a_step_interrupted_at_its_end_can_be_repeated(model, monkeypatch, when)
     def write(interrupt):
         engine = ReferenceEngine(model)
         made = Batch(engine)
-        (row,) = made.join(
+        (row,) = made.add(
             requests([prompt(4)], sampling=Sampling(temperature=1.0, seed=5), max_tokens=6)
         )
         row.forced.append(42)
@@ -240,7 +242,7 @@ def test_logits_in_chunks_are_those_of_one_forward(model, last):
         ({"seed": 2**64}, "seed is 18446744073709551616"),
     ],
 )
-def test_sampling_refuses_what_is_out_of_bounds(options, sentence):
+def test_sampling_refuses_values_out_of_bounds(options, sentence):
     with pytest.raises(LabError, match=sentence):
         Sampling(**options)
 
@@ -248,7 +250,7 @@ def test_sampling_refuses_what_is_out_of_bounds(options, sentence):
 @pytest.mark.parametrize(
     ("prompts", "options", "sentence"),
     [
-        ([], {}, "no prompt"),
+        ([], {}, "at least one prompt"),
         ([[]], {}, "the prompt is empty"),
         ([[1], []], {}, "prompt 1 is empty"),
         ([[1, 96]], {}, "id 96 at position 1; the vocabulary has ids 0 to 95"),
@@ -257,8 +259,8 @@ def test_sampling_refuses_what_is_out_of_bounds(options, sentence):
         ([[1]], {"alternatives": 97}, "from 0 to 96"),
     ],
 )
-def test_mistakes_are_refused_at_once(model, prompts, options, sentence):
+def test_mistakes_are_refused_before_generation(model, prompts, options, sentence):
     made = Batch(ReferenceEngine(model))
     with pytest.raises(LabError, match=sentence):
-        made.join(requests(prompts, **({"max_tokens": 1} | options)))
+        made.add(requests(prompts, **({"max_tokens": 1} | options)))
     assert made.rows == []

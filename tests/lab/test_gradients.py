@@ -1,12 +1,12 @@
-"""Gradients against differences of whole runs, and integrated ones against what they sum to."""
+"""Gradients against differences of full runs, and integrated gradients against their total."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from oss_kernels.backends import choose
+from oss_kernels.backends import choose_backend
 
-from oss_lab.analysis.gradients import INSIDE, Target, gradient, integrated_gradients
+from oss_lab.analysis.gradients import GRADIENT_POINTS, Target, gradient, integrated_gradients
 from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
 from oss_lab.hooks.interventions import AddVector, Patch, ScaleHead, UseNextBest
@@ -33,12 +33,12 @@ def lab(random_model, config, tiny):
 
 @pytest.fixture(scope="module")
 def all_experts(random_model, config, tiny):
-    """A model whose router has no choice, so that it is continuous."""
+    """A model that uses all experts: its router has no choice, so the output is continuous."""
     return Lab(random_model(replace(config, experts_per_token=config.num_experts)), tiny, GREEDY)
 
 
-def plainly(lab, target, *changes, tokens=TOKENS):
-    """The target's value from a whole run under changes."""
+def run_target(lab, target, *changes, tokens=TOKENS):
+    """The target's value in a full run with these changes."""
     with lab.intervene(*changes):
         row = lab.logits(tokens[: target.position + 1], last=1)[0].double()
     scores = row.log_softmax(-1) if target.of == "logprob" else row
@@ -46,13 +46,19 @@ def plainly(lab, target, *changes, tokens=TOKENS):
 
 
 def slope(lab, target, point, layer, position, vector, *changes):
-    """The central difference along a vector, from whole runs."""
+    """The central difference along a vector, from full runs."""
     here = {"point": point, "layer": layer, "positions": (position,), "vector": vector}
-    up, down = (plainly(lab, target, *changes, AddVector(**here, by=by)) for by in (NUDGE, -NUDGE))
+    up, down = (
+        run_target(lab, target, *changes, AddVector(**here, by=by)) for by in (NUDGE, -NUDGE)
+    )
     return (up - down) / (2 * NUDGE)
 
 
-PLACES = [("embed", None), *((name, 1) for name in INSIDE if name != "embed"), ("resid.mid", 0)]
+PLACES = [
+    ("embed", None),
+    *((name, 1) for name in GRADIENT_POINTS if name != "embed"),
+    ("resid.mid", 0),
+]
 TARGETS = TARGET, Target(SEQ - 1, 7, 99, "logit")
 
 
@@ -60,9 +66,9 @@ TARGETS = TARGET, Target(SEQ - 1, 7, 99, "logit")
     ("point", "layer", "target"),
     [(*place, TARGETS[n % 2]) for n, place in enumerate(PLACES)] + [("embed", None, TARGETS[1])],
 )
-def test_a_gradient_is_what_nudges_do(lab, point, layer, target):
+def test_a_gradient_matches_finite_differences(lab, point, layer, target):
     found = gradient(lab, TOKENS, target, point, layer)
-    assert found.output == pytest.approx(plainly(lab, target), abs=1e-5)
+    assert found.output == pytest.approx(run_target(lab, target), abs=1e-5)
     assert found.gradient.shape == (target.position + 1, lab.config.hidden_size)
     kept = lab.trace(TOKENS, [point]).tensor(point, layer)[: target.position + 1]
     torch.testing.assert_close(found.values, kept, atol=1e-5, rtol=1e-5)
@@ -71,8 +77,8 @@ def test_a_gradient_is_what_nudges_do(lab, point, layer, target):
     for position in (0, 20, target.position):
         vector = torch.randn(lab.config.hidden_size, generator=generator)
         expected = slope(lab, target, point, layer, position, vector)
-        told = float(found.gradient[position] @ vector)
-        assert told == pytest.approx(expected, abs=2e-3, rel=2e-2)
+        actual = float(found.gradient[position] @ vector)
+        assert actual == pytest.approx(expected, abs=2e-3, rel=2e-2)
     assert abs(expected) > 0.02
 
 
@@ -87,19 +93,19 @@ def test_the_last_residual_stream_has_its_gradient_in_closed_form(lab):
     assert not found.gradient[:30].any()
 
 
-def test_interventions_in_force_are_differentiated_through(lab):
+def test_gradients_pass_through_active_interventions(lab):
     vector = torch.randn(lab.config.hidden_size, generator=torch.Generator().manual_seed(1))
     changes = (ScaleHead(layer=1, head=2, by=3.0), UseNextBest(layer=0, slot=0, positions=(20, 38)))
     with lab.intervene(*changes) as effects:
         found = gradient(lab, TOKENS, TARGET)
     assert [effect.changed for effect in effects.each] == [1, 1]
-    assert found.output == pytest.approx(plainly(lab, TARGET, *changes), abs=1e-5)
+    assert found.output == pytest.approx(run_target(lab, TARGET, *changes), abs=1e-5)
     for position in (20, 38):
         expected = slope(lab, TARGET, "embed", None, position, vector, *changes)
-        told = float(found.gradient[position] @ vector)
-        assert told == pytest.approx(expected, abs=2e-3, rel=2e-2)
+        actual = float(found.gradient[position] @ vector)
+        assert actual == pytest.approx(expected, abs=2e-3, rel=2e-2)
         unchanged = gradient(lab, TOKENS, TARGET).gradient[position] @ vector
-        assert told != pytest.approx(float(unchanged), rel=0.05)
+        assert actual != pytest.approx(float(unchanged), rel=0.05)
 
 
 @pytest.mark.parametrize(("point", "layer"), [("embed", None), ("resid.mid", 0)])
@@ -110,15 +116,15 @@ def test_a_continuous_model_is_attributed_completely(all_experts, point, layer):
         assert (found.steps, found.turns) == (steps, 0)
         gaps.append(abs(found.gap))
     assert gaps[1] < 1e-3 < gaps[0]
-    assert found.output == pytest.approx(plainly(all_experts, target), abs=1e-5)
+    assert found.output == pytest.approx(run_target(all_experts, target), abs=1e-5)
     place = {"point": point, "layer": layer, "positions": tuple(range(target.position + 1))}
-    expected = plainly(all_experts, target, Patch(**place, values=found.baseline))
+    expected = run_target(all_experts, target, Patch(**place, values=found.baseline))
     assert found.baseline_output == pytest.approx(expected, abs=1e-4)
     difference = found.output - found.baseline_output
     assert float(found.attributions.sum()) == pytest.approx(difference, abs=1e-3)
 
 
-def test_held_experts_make_any_model_continuous(lab):
+def test_fixed_experts_make_any_model_continuous(lab):
     target = Target(2 * lab.config.sliding_window, 99)
     found = integrated_gradients(lab, TOKENS, target, steps=128, experts="held")
     assert (abs(found.gap) < 2e-3, found.turns) == (True, 0)
@@ -134,18 +140,18 @@ def test_held_experts_make_any_model_continuous(lab):
         for layer in range(2)
     ]
     start = Patch(point="embed", positions=positions, values=found.baseline)
-    assert found.baseline_output == pytest.approx(plainly(lab, target, start, *held), abs=1e-4)
-    assert abs(found.baseline_output - plainly(lab, target, start)) > 0.01
+    assert found.baseline_output == pytest.approx(run_target(lab, target, start, *held), abs=1e-4)
+    assert abs(found.baseline_output - run_target(lab, target, start)) > 0.01
     mean = lab.model.embedding.weight.double().mean(0)
     torch.testing.assert_close(found.baseline[3].double(), mean, atol=1e-6, rtol=1e-5)
 
 
-def test_the_gap_is_the_jumps_where_the_router_turns(lab):
+def test_the_gap_equals_the_jumps_where_the_router_changes_its_choice(lab):
     position, target = 11, Target(11, 99)
     found = integrated_gradients(lab, TOKENS, target, "resid.mid", 1, steps=200)
     values = lab.trace(TOKENS[: position + 1], ["resid.mid"]).tensor("resid.mid", 1)
     torch.testing.assert_close(found.baseline[0], values.mean(0), atol=1e-5, rtol=1e-5)
-    # Behind the last attention only this token's own place on the line counts.
+    # After the last attention layer only this token's own position on the line matters.
     t = torch.linspace(0, 1, 20001)[:, None]
     line = (found.baseline[position] + t * (values[position] - found.baseline[position]))[:, None]
     watch = Recorder({"moe.expert_ids"})
@@ -160,7 +166,7 @@ def test_the_gap_is_the_jumps_where_the_router_turns(lab):
     assert found.turns >= int(turned.sum()) >= 1
 
 
-def test_a_baseline_of_ones_own(all_experts):
+def test_a_custom_baseline(all_experts):
     config = all_experts.config
     whole = gradient(all_experts, TOKENS, TARGET).values
     same = integrated_gradients(all_experts, TOKENS, TARGET, baseline=whole, steps=2)
@@ -172,14 +178,12 @@ def test_a_baseline_of_ones_own(all_experts):
     assert found.baseline.shape == whole.shape
 
 
-def test_weights_stay_packed_and_what_inference_dequantized_serves_as_well(
-    random_model, config, tiny
-):
+def test_weights_stay_packed_and_cached_experts_are_reused(random_model, config, tiny):
     lab = Lab(random_model(config), tiny, GREEDY)
     before = {name: x.clone() for name, x in lab.model.state_dict().items()}
     fresh = gradient(lab, TOKENS, TARGET)
     again = Lab(random_model(config), tiny, GREEDY)
-    again.logits(TOKENS)  # in inference mode, which fills the cache of experts
+    again.logits(TOKENS)  # in inference mode, which fills the expert cache
     after = gradient(again, TOKENS, TARGET)
     assert torch.equal(fresh.gradient, after.gradient)
     with torch.inference_mode():
@@ -191,13 +195,13 @@ def test_weights_stay_packed_and_what_inference_dequantized_serves_as_well(
     assert all(torch.equal(x, before[name]) for name, x in lab.model.state_dict().items())
 
 
-def test_kernels_are_left_aside(lab, config, tiny, random_model):
+def test_kernels_are_not_used(lab, config, tiny, random_model):
     pytest.importorskip("numba", reason="numba is not installed")
-    kernels = choose("cpu", torch.device("cpu"))
+    kernels = choose_backend("cpu", torch.device("cpu"))
     fast = Lab(random_model(config), tiny, GREEDY, kernels=kernels)
     expected = gradient(lab, TOKENS, TARGET, "resid.post", 0)
-    told = gradient(fast, TOKENS, TARGET, "resid.post", 0)
-    assert torch.equal(told.gradient, expected.gradient)
+    found = gradient(fast, TOKENS, TARGET, "resid.post", 0)
+    assert torch.equal(found.gradient, expected.gradient)
 
 
 def test_bfloat16_is_differentiated_in_bfloat16(lab, config, tiny, scaled_tensors):
@@ -214,10 +218,10 @@ def test_bfloat16_is_differentiated_in_bfloat16(lab, config, tiny, scaled_tensor
     assert integrated_gradients(coarse, TOKENS, target, steps=2).attributions.isfinite().all()
 
 
-def test_where_nano_is_certain_its_gradient_vanishes_and_the_line_still_tells(nano):
+def test_where_nano_is_certain_only_integrated_gradients_are_informative(nano):
     reply = nano.chat("What is 58 * 7?")
     tokens = [*reply.prompt_tokens, *reply.ids]
-    position = len(tokens) - 1 - len("406") - 1  # behind the header of the answer
+    position = len(tokens) - 1 - len("406") - 1  # after the header of the answer
     target = Target(position, tokens[position + 1])
     flat = gradient(nano, tokens, target, "resid.post", 2)
     assert flat.output == pytest.approx(reply.tokens[-4].logprob, abs=1e-4)
@@ -235,12 +239,12 @@ def test_mistakes_are_one_sentence(lab):
         (go(Target(SEQ, 1)), f"no position {SEQ}; they are 0 to {SEQ - 1}"),
         (go(Target(3, 288)), "the target has id 288"),
         (go(Target(3, 1, -1)), "the target has id -1"),
-        (go(Target(3, 1, of="odds")), "the target is the 'odds'; use 'logprob' or 'logit'"),  # type: ignore[arg-type]
-        (go(TARGET, "attn.q", 0), "no gradient is taken at 'attn.q'; the points are embed, resid"),
-        (go(TARGET, "out.norm"), "no gradient is taken at 'out.norm'"),
-        (go(TARGET, "resid.pre"), "resid.pre has no layer None; its layers are 0 to 1"),
-        (go(TARGET, "resid.pre", 2), "resid.pre has no layer 2"),
-        (go(TARGET, "embed", 0), "embed has no layer 0; its layers are none at all"),
+        (go(Target(3, 1, of="odds")), "the target's `of` is 'odds'; use 'logprob' or 'logit'"),  # type: ignore[arg-type]
+        (go(TARGET, "attn.q", 0), "cannot take a gradient at 'attn.q'; use one of embed, resid"),
+        (go(TARGET, "out.norm"), "cannot take a gradient at 'out.norm'"),
+        (go(TARGET, "resid.pre"), "the layer of resid.pre is None; it must be 0 to 1"),
+        (go(TARGET, "resid.pre", 2), "the layer of resid.pre is 2"),
+        (go(TARGET, "embed", 0), "the layer of embed is 0; it must be None"),
         (go(steps=0), "steps is 0"),
         (go(experts="frozen"), "experts is 'frozen'; use 'free' or 'held'"),
         (go(baseline=torch.zeros(3)), r"the baseline is \[3\]; it must be \[64\] or \[39, 64\]"),

@@ -1,4 +1,4 @@
-"""Generated conversations and token streams, compared with the installed openai-harmony 0.0.8."""
+"""Random conversations and token streams, compared with the installed openai-harmony 0.0.8."""
 
 import json
 import random
@@ -11,7 +11,7 @@ from oss_lab.harmony import (
     conversation_from_dict,
     plain_message,
     render,
-    typescript,
+    to_typescript,
 )
 from oss_lab.harmony.messages import Role
 
@@ -147,7 +147,7 @@ def a_message(rng):
     }
 
 
-def theirs(library, wire, mode, drop, next_role):
+def convert(library, wire, mode, drop, next_role):
     module, encoding = library
     conversation = module.Conversation.from_json(json.dumps(wire))
     if mode == "message":
@@ -163,7 +163,7 @@ def theirs(library, wire, mode, drop, next_role):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_generated_conversations_render_alike(library, o200k, seed):
+def test_random_conversations_render_alike(library, o200k, seed):
     rng = random.Random(seed)
     errors = 0
     for _ in range(60):
@@ -172,7 +172,7 @@ def test_generated_conversations_render_alike(library, o200k, seed):
             flag = rng.random() < 0.5
             next_role: Role = rng.choice(["assistant", "user", "tool"])
             try:
-                expected = theirs(library, wire, mode, flag, next_role)
+                expected = convert(library, wire, mode, flag, next_role)
             except (RuntimeError, library[0].HarmonyError):
                 expected = None
                 errors += 1
@@ -189,11 +189,11 @@ def test_generated_conversations_render_alike(library, o200k, seed):
             except LabError:
                 ours = None
             assert ours == expected, (mode, flag, wire)
-    assert errors < 200  # most are renderings, not errors
+    assert errors < 200  # most cases render without an error
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_generated_schemas_become_the_same_text(library, seed):
+def test_random_schemas_become_the_same_text(library, seed):
     module, encoding = library
     rng = random.Random(1000 + seed)
     for _ in range(150):
@@ -203,11 +203,11 @@ def test_generated_schemas_become_the_same_text(library, seed):
         message = module.Message.from_role_and_content(module.Role.DEVELOPER, content)
         rendered = encoding.decode_utf8(encoding.render(message))
         begin = rendered.index("type f = (_: ") + len("type f = (_: ")
-        assert typescript(schema) == rendered[begin : rendered.rindex(") => any;")], schema
+        assert to_typescript(schema) == rendered[begin : rendered.rindex(") => any;")], schema
 
 
 def a_stream(rng, encode):
-    """Tokens of a header-rich, broken stream."""
+    """Tokens of a broken stream with many headers."""
     pieces = ["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>", "<|call|>"]
     pieces = [*pieces, *pieces, "<|constrain|>", "<|endoftext|>", "assistant", "user", "tool"]
     pieces += ["analysis", "final", "commentary", " to=functions.f", "to=", " json", "functions.f"]
@@ -233,39 +233,39 @@ def outcome(action, *arguments):
     return None
 
 
-def named(role):
+def to_name(role):
     return getattr(role, "value", role)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_streams_step_alike(library, o200k, seed):
+def test_random_streams_parse_alike_step_by_step(library, o200k, seed):
     module, encoding = library
     rng = random.Random(2000 + seed)
     for _ in range(250):
         role: Role | None = rng.choice([None, None, "assistant", "assistant", "tool", "user"])
         strict = rng.random() < 0.5
         tokens = a_stream(rng, lambda piece: o200k.encode(piece, allowed_special="all"))
-        theirs = module.StreamableParser(encoding, role and module.Role(role), strict=strict)
+        convert = module.StreamableParser(encoding, role and module.Role(role), strict=strict)
         ours = LibraryParser(o200k, role, strict)
         for step, token in enumerate([*tokens, None]):
             if token is None:
-                errors = outcome(ours.process_eos), outcome(theirs.process_eos)
+                errors = outcome(ours.process_eos), outcome(convert.process_eos)
             else:
-                errors = outcome(ours.process, token), outcome(theirs.process, token)
+                errors = outcome(ours.process, token), outcome(convert.process, token)
             where = (tokens, step, role, strict)
             assert errors[0] == errors[1], where
-            assert ours.state == theirs.state.value, where
-            assert ours.current_role == named(theirs.current_role), where
-            assert ours.current_channel == theirs.current_channel, where
-            assert ours.current_recipient == theirs.current_recipient, where
-            assert ours.current_content_type == theirs.current_content_type, where
-            assert ours.last_content_delta == theirs.last_content_delta, where
-            assert ours.current_content == theirs.current_content, where
-        expected = [message.to_dict() for message in theirs.messages]
+            assert ours.state == convert.state.value, where
+            assert ours.current_role == to_name(convert.current_role), where
+            assert ours.current_channel == convert.current_channel, where
+            assert ours.current_recipient == convert.current_recipient, where
+            assert ours.current_content_type == convert.current_content_type, where
+            assert ours.last_content_delta == convert.last_content_delta, where
+            assert ours.current_content == convert.current_content, where
+        expected = [message.to_dict() for message in convert.messages]
         assert [plain_message(message) for message in ours.messages] == [
             {
                 **{key: value for key, value in message.items() if value is not None},
-                "role": named(message["role"]),
+                "role": to_name(message["role"]),
                 "content": message["content"][0]["text"],
             }
             for message in expected

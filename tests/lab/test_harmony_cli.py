@@ -1,4 +1,4 @@
-"""`oss-lab harmony render` and `parse`, called as a program calls them."""
+"""`oss-lab harmony render` and `parse`, called by a program."""
 
 import json
 import subprocess
@@ -19,7 +19,8 @@ CONVERSATION = {
 
 @pytest.fixture
 def call(tmp_path, capsys, monkeypatch, vocab_folder):
-    """`call("render", value, ..., "--flag")`: files from values; status, lines, stderr lines."""
+    """`call("render", value, ..., "--flag")`: writes each value to a file; returns status, lines,
+    stderr lines."""
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(vocab_folder))
 
     def run(tool, *arguments):
@@ -120,11 +121,13 @@ def test_events_with_diagnostics(call):
     assert status == 0
     assert json.loads(line)["events"][-1] == {
         "event": "error",
-        "message": "token 6: unexpected_stop: <|return|> between messages".replace("return", "end"),
+        "message": "token 6: unexpected_stop: <|return|> between messages; skipped".replace(
+            "return", "end"
+        ),
     }
 
 
-def test_steps_of_our_own_parser(call):
+def test_steps_of_our_parser(call):
     data = {"tokens": [200006, 1428, 200008, 65, 4294967295, 2**40, 200007, 65]}
     status, (line,), _ = call("parse", data)
     value = json.loads(line)
@@ -137,7 +140,7 @@ def test_steps_of_our_own_parser(call):
     assert value["messages"][0]["content"] == "b\ufffd\ufffd"
 
 
-def test_ids_that_do_not_fit_are_data_for_the_library_too(call):
+def test_invalid_ids_are_data_for_the_library_too(call):
     status, (line,), _ = call("parse", {"tokens": [-1, 2**32, 2**64]}, "--library")
     assert status == 0
     types = [step["error"]["type"] for step in json.loads(line)["steps"]]
@@ -152,7 +155,7 @@ def test_ids_that_do_not_fit_are_data_for_the_library_too(call):
         ("parse", {"tokens": [1, True]}, "tokens[1] is true"),
         ("parse", {"tokens": [1, 2.0]}, "tokens[1] is 2.0"),
         ("parse", {"tokens": [[1]]}, "tokens[0] is [1]"),
-        ("parse", {"tokens": [], "role": "bob"}, "unknown role: bob"),
+        ("parse", {"tokens": [], "role": "bob"}, "unknown role 'bob'"),
         ("parse", {"tokens": [], "role": 5}, "`role` must be of type str, not int"),
         ("render", 5, "expected an object with `conversation`"),
         ("render", {"conversation": {}}, "conversation is missing the field `messages`"),
@@ -165,7 +168,7 @@ def test_ids_that_do_not_fit_are_data_for_the_library_too(call):
         (
             "render",
             {"conversation": CONVERSATION, "options": {"next_turn_role": "bob"}},
-            "unknown role: bob",
+            "unknown role 'bob'",
         ),
     ],
 )
@@ -193,7 +196,7 @@ def test_files_that_cannot_be_read(call, tmp_path):
     for name, sentence, words in zip(
         names,
         sentences,
-        ("No such file", "not JSON", "nested too", "not UTF-8", "NaN is no JSON value"),
+        ("No such file", "not JSON", "nested too", "not UTF-8", "NaN is not a JSON value"),
         strict=True,
     ):
         assert sentence.startswith(f"{name}: ")
@@ -202,7 +205,7 @@ def test_files_that_cannot_be_read(call, tmp_path):
         assert (status, lines, errors) == (1, [], [f"oss-lab: {sentence}"])
 
 
-def test_library_has_no_events(call):
+def test_the_library_has_no_events(call):
     status, lines, errors = call("parse", {"tokens": []}, "--library", "--format", "events")
     assert (status, lines, len(errors)) == (1, [], 1)
 

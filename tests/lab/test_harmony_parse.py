@@ -26,7 +26,7 @@ from oss_lab.harmony import (
 from oss_lab.tokenizer import HARMONY_SPECIALS
 
 ROLES = {"system", "developer", "user", "assistant", "tool"}
-# Words that a header can carry: no white space in them, not empty, not the grammar's own words.
+# Words that a header may contain: not empty, without white space, and not words of the grammar.
 WORD = st.one_of(
     st.sampled_from(["functions.f", "python", "<|end|>", "final<|message|>", "工具", "🙂", "a:b"]),
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(
@@ -78,7 +78,7 @@ def check_read_back(tiny, conversation, layout, rng):
 
 
 def check_events(events, parser, tokens):
-    """Deltas joined are the content; ranges are in order and inside the stream."""
+    """Joined deltas equal the content; ranges are in order and inside the stream."""
     deltas, ended, position = None, [], 0
     for event in events:
         if isinstance(event, Start):
@@ -155,7 +155,7 @@ def best_time(action):
 
 
 @pytest.mark.parametrize("where", ["content", "header"])
-def test_time_grows_with_the_tokens_only(tiny, where):
+def test_time_is_linear_in_the_tokens(tiny, where):
     opening = "<|channel|>final<|message|>" if where == "content" else "<|channel|>final "
     opening = tiny.encode(opening, allowed_special="all")
     text = tiny.encode_ordinary("the an 你好 ")
@@ -168,12 +168,13 @@ def test_time_grows_with_the_tokens_only(tiny, where):
         parser.finish()
 
     short, long = best_time(lambda: one_by_one(3_000)), best_time(lambda: one_by_one(30_000))
-    assert long < 30 * short  # ten times the tokens; quadratic would be a hundred times
+    # For ten times the tokens; quadratic time would be a hundred times as long.
+    assert long < 30 * short
 
 
 K = DiagnosticKind
 CASES = [
-    # role given, stream, kinds in order, messages as (role, name, channel, recipient, type, text)
+    # given role, stream, kinds in order, messages as (role, name, channel, recipient, type, text)
     (None, "<|channel|>final<|message|>x<|end|>", [K.MISSING_START], ["assistant|final|||x"]),
     (None, "hi there<|start|>user<|message|>x<|end|>", [K.TEXT_BETWEEN_MESSAGES], ["user||||x"]),
     (
@@ -251,7 +252,7 @@ CASES = [
     (None, "<|start|>assistant", [K.UNFINISHED_HEADER], ["assistant||||"]),
     ("assistant", "<|message|>x", [K.UNFINISHED_MESSAGE], ["assistant||||x"]),
     ("assistant", "", [], []),
-    # What openai-harmony 0.0.8 refuses or misreads, though it is well formed:
+    # Well-formed streams that openai-harmony 0.0.8 refuses or misreads:
     (
         "assistant",
         "<|channel|>commentary to=f <|constrain|> json<|message|>{}<|call|>",
@@ -270,7 +271,7 @@ CASES = [
 ]
 
 
-def shown(message):
+def as_tuples(message):
     author = (
         message.role if message.author.name is None else f"{message.role}:{message.author.name}"
     )
@@ -284,7 +285,7 @@ def test_recovery(tiny, role, stream, kinds, expected):
     parser = StreamParser(tiny, role)
     events = parser.feed(tokens) + parser.finish()
     assert [diagnostic.kind for diagnostic in parser.diagnostics] == kinds
-    assert [shown(message) for message in parser.messages] == expected
+    assert [as_tuples(message) for message in parser.messages] == expected
     check_events(events, parser, tokens)
     strict = StreamParser(tiny, role, strict=True)
     if not kinds:
@@ -315,7 +316,7 @@ def test_ids_outside_the_vocabulary_and_broken_utf8(tiny):
 
 
 @pytest.mark.parametrize(("following", "text"), [([0xBD, 0xA0], "a你"), ([65], "a\ufffdA")])
-def test_text_before_a_cut_character_in_the_same_token_is_kept(tiny, following, text):
+def test_text_before_a_split_character_in_the_same_token_is_kept(tiny, following, text):
     mixed = tiktoken.Encoding(
         "mixed",
         pat_str=tiny._pat_str,
@@ -326,7 +327,7 @@ def test_text_before_a_cut_character_in_the_same_token_is_kept(tiny, following, 
     assert parse([*opening, 300, *following], mixed, "assistant")[0].text == text
 
 
-def test_unknown_recipients_are_reported_where_the_tools_are_known(tiny):
+def test_unknown_recipients_are_reported_if_the_tools_are_known(tiny):
     stream = "<|channel|>commentary to=functions.g<|message|>{}<|call|>"
     parser = StreamParser(tiny, recipients=["functions.f"])
     parser.feed(tiny.encode(stream, allowed_special="all"))
@@ -347,7 +348,7 @@ def test_the_channel_is_known_before_the_header_ends(tiny):
     assert "".join(header.text for header in headers) == "<|channel|>analysis to=python"
 
 
-def test_strict_mode_can_go_on_after_its_error(tiny):
+def test_strict_mode_can_continue_after_its_error(tiny):
     stream = "<|message|>a<|end|><|return|><|start|>assistant<|message|>b<|end|>"
     parser = StreamParser(tiny, strict=True)
     errors = 0
@@ -360,7 +361,7 @@ def test_strict_mode_can_go_on_after_its_error(tiny):
     assert [message.text for message in parser.messages] == ["a", "b"]
 
 
-def test_reset_begins_a_second_completion(tiny):
+def test_reset_starts_a_second_completion(tiny):
     tokens = tiny.encode("<|channel|>final<|message|>x<|return|>", allowed_special="all")
     parser = StreamParser(tiny)
     first = parser.feed(tokens)
@@ -370,7 +371,7 @@ def test_reset_begins_a_second_completion(tiny):
 
 
 def test_unknown_role_is_refused(tiny):
-    with pytest.raises(HarmonyError, match="unknown role: bob"):
+    with pytest.raises(HarmonyError, match="unknown role 'bob'"):
         StreamParser(tiny, "bob")  # pyright: ignore[reportArgumentType]
 
 

@@ -1,4 +1,4 @@
-"""Each intervention on random tensors: values, batches with padding, hooks, gradients."""
+"""Each intervention on random tensors: values, padded batches, hooks, gradients."""
 
 import copy
 import math
@@ -35,12 +35,12 @@ from oss_lab.hooks.interventions import (
     hide_channel,
 )
 from oss_lab.hooks.interventions.attention import REMOVED
-from oss_lab.hooks.interventions.experts import best_of_the_rest
+from oss_lab.hooks.interventions.experts import find_next_best
 from oss_lab.hooks.points import POINTS
 
 SIZES = {"head": 4, "kv_head": 2, "head_dim": 3, "key": 7, "hidden": 5, "expert": 6, "slot": 2}
 POSITIONS = torch.tensor([[2, 3, 4, 5, 6], [-2, -1, 0, 1, 2], [10, 11, 12, 13, 14]])
-PADDING = (0, 2, 0)  # at the left of each row
+PADDING = (0, 2, 0)  # on the left of each row
 CHANNELS = (
     ("analysis", "analysis", "final", "final", None),
     (None, None, None, "analysis", "final"),
@@ -50,36 +50,37 @@ VECTOR = torch.arange(5.0)
 
 
 def random(point, rows=3, seq=5, seed=0):
-    """x at a point as the forward has it, float32 or experts' numbers."""
+    """Random values for a point in the shape and dtype of the forward pass: float32, or expert
+    numbers."""
     generator = torch.Generator().manual_seed(seed)
     if point == "moe.expert_ids":
         return random("moe.router_logits", rows, seq, seed).topk(2).indices
     axes = POINTS[point].axes
     x = torch.randn(rows, *(seq if axis == "seq" else SIZES[axis] for axis in axes))
     x = torch.randn(x.shape, generator=generator)
-    return x.transpose(1, 2).contiguous() if POINTS[point].by_head else x
+    return x.transpose(1, 2).contiguous() if POINTS[point].has_head_axis else x
 
 
 def place(point, rows=(0, 1, 2), begin=0, layer: int | None = 3, **changes):
     """The place of some rows of the batch, without their first `begin` tokens."""
     chosen = list(rows)
-    handed = {name: random(name)[chosen, begin:] for name in ("moe.expert_ids",)}
-    handed["moe.router_logits"] = random("moe.router_logits")[chosen, begin:]
+    earlier = {name: random(name)[chosen, begin:] for name in ("moe.expert_ids",)}
+    earlier["moe.router_logits"] = random("moe.router_logits")[chosen, begin:]
     at = At(
-        layer=layer if POINTS[point].layered else None,
+        layer=layer if POINTS[point].is_per_layer else None,
         point=point,
         positions=POSITIONS[chosen, begin:],
         token_ids=POSITIONS[chosen, begin:] + 100,
         channels=tuple(CHANNELS[row][begin:] for row in rows),
         rows=tuple(rows),
         is_prefill=True,
-        handed=handed,
+        earlier_values=earlier,
     )
     return replace(at, **changes)
 
 
-def changed(intervention, rows=(0, 1, 2)):
-    """x before and after, of these rows; x itself stays the same."""
+def apply_change(intervention, rows=(0, 1, 2)):
+    """x before and after the intervention, for these rows. x itself is not modified."""
     x = random(intervention.writes)[list(rows)]
     before = x.clone()
     after = intervention.change(x, place(intervention.writes, rows))
@@ -92,7 +93,7 @@ def double(x, here):
     return x * 2
 
 
-def resized(x, here):
+def resize(x, here):
     x.resize_(1)
 
 
@@ -126,18 +127,18 @@ EVERY = [
 
 
 @pytest.mark.parametrize("intervention", EVERY, ids=str)
-def test_each_row_is_what_it_would_be_alone(intervention):
+def test_each_row_changes_as_if_alone(intervention):
     point = POINTS[intervention.writes]
-    x, after = changed(intervention)
+    x, after = apply_change(intervention)
     assert not torch.equal(x, after)
     assert not after.isnan().any()
-    axis = 2 if point.by_head else 1
+    axis = 2 if point.has_head_axis else 1
     for row, padding in enumerate(PADDING):
         this = slice(row, row + 1)
-        assert torch.equal(changed(intervention, (row,))[1], after[this])
+        assert torch.equal(apply_change(intervention, (row,))[1], after[this])
         if "seq" not in point.axes:
             continue
-        # Padding keeps its values, and without it the rest is the same.
+        # Padding keeps its values, and the rest is the same as without padding.
         assert torch.equal(after[this].narrow(axis, 0, padding), x[this].narrow(axis, 0, padding))
         real, expected = (each[this].narrow(axis, padding, 5 - padding) for each in (x, after))
         if "key" in point.axes:
@@ -162,7 +163,7 @@ def test_bfloat16_and_gradients(intervention):
 
 
 @pytest.mark.parametrize("intervention", EVERY, ids=str)
-def test_it_is_frozen_and_can_be_replaced_copied_and_saved(intervention):
+def test_interventions_are_frozen_and_can_be_replaced_copied_and_saved(intervention):
     with pytest.raises(FrozenInstanceError):
         intervention.layer = 0
     again = replace(intervention)
@@ -174,12 +175,12 @@ def test_it_is_frozen_and_can_be_replaced_copied_and_saved(intervention):
 
 
 def test_heads():
-    x, after = changed(AblateHead(layer=3, head=[0, 2], positions=[3, 12, 1]))
+    x, after = apply_change(AblateHead(layer=3, head=[0, 2], positions=[3, 12, 1]))
     expected = x.clone()
     for row, token in ((0, 1), (1, 3), (2, 2)):
         expected[row, [0, 2], token] = 0
     assert torch.equal(after, expected)
-    x, after = changed(ScaleHead(layer=3, head="all", by=-2))
+    x, after = apply_change(ScaleHead(layer=3, head="all", by=-2))
     expected = x * -2
     expected[1, :, :2] = x[1, :, :2]
     assert torch.equal(after, expected)
@@ -189,23 +190,23 @@ def test_heads():
 
 
 def test_sinks():
-    x, after = changed(RemoveSink(layer=3, head=[1, 2]))
+    x, after = apply_change(RemoveSink(layer=3, head=[1, 2]))
     expected = x.clone()
     expected[:, [1, 2]] = REMOVED
     assert torch.equal(after, expected)
-    assert torch.equal(changed(SetSink(layer=3, head=[1, 2], to=-math.inf))[1], expected)
-    assert torch.equal(changed(ShiftSink(layer=3, head=[1, 2], by=-math.inf))[1], expected)
-    x, after = changed(ShiftSink(layer=3, head=0, by=math.log(2)))
+    assert torch.equal(apply_change(SetSink(layer=3, head=[1, 2], to=-math.inf))[1], expected)
+    assert torch.equal(apply_change(ShiftSink(layer=3, head=[1, 2], by=-math.inf))[1], expected)
+    x, after = apply_change(ShiftSink(layer=3, head=0, by=math.log(2)))
     assert torch.equal(after[:, 0], x[:, 0] + math.log(2))
     assert torch.equal(after[:, 1:], x[:, 1:])
-    assert not changed(SetSink(layer=3, head="all", to=0))[1].any()
-    # A forward whose rows share their sinks has them without a row.
+    assert not apply_change(SetSink(layer=3, head="all", to=0))[1].any()
+    # If all rows share their sinks, the forward has them without a row axis.
     shared = RemoveSink(layer=3, head=1).change(torch.zeros(4), place("attn.sink"))
     assert shared.tolist() == [0, REMOVED, 0, 0]
 
 
 def test_hidden_keys():
-    x, after = changed(HideKeys(layer=3, keys=[2, 3, 1], first_query=3))
+    x, after = apply_change(HideKeys(layer=3, keys=[2, 3, 1], first_query=3))
     hidden = after.isneginf()
     assert torch.equal(after[~hidden], x[~hidden])
     # The last of 7 keys is the last token's own: row 0 has keys 0 to 6, row 1 keys -4 to 2.
@@ -216,7 +217,7 @@ def test_hidden_keys():
 
 
 def test_a_narrow_window():
-    x, after = changed(NarrowWindow(layer=3, keys=2))
+    x, after = apply_change(NarrowWindow(layer=3, keys=2))
     hidden = after.isneginf()
     assert torch.equal(after[~hidden], x[~hidden])
     for row, first_key in enumerate((0, -4, 8)):
@@ -245,34 +246,36 @@ def test_experts_contributions():
     ids = random("moe.expert_ids")
     real = (POSITIONS >= 0)[..., None]
     chosen = ((ids == 1) | (ids == 4)) & real
-    x, after = changed(ScaleExpert(layer=3, expert=[1, 4], by=0.5))
+    x, after = apply_change(ScaleExpert(layer=3, expert=[1, 4], by=0.5))
     assert torch.equal(after, torch.where(chosen, x * 0.5, x))
-    x, after = changed(AblateExpert(layer=3, expert=[1, 4]))
+    x, after = apply_change(AblateExpert(layer=3, expert=[1, 4]))
     assert torch.equal(after, torch.where(chosen, 0, x))
-    assert torch.equal(changed(AblateExpert(layer=3, expert="all"))[1], torch.where(real, 0, x))
-    x, after = changed(AblateSlot(layer=3, slot=1, positions=3))
+    assert torch.equal(
+        apply_change(AblateExpert(layer=3, expert="all"))[1], torch.where(real, 0, x)
+    )
+    x, after = apply_change(AblateSlot(layer=3, slot=1, positions=3))
     expected = x.clone()
     expected[0, 1, 1] = 0
     assert torch.equal(after, expected)
-    x, after = changed(ScaleSlot(layer=3, slot=1, by=3, positions=3))
+    x, after = apply_change(ScaleSlot(layer=3, slot=1, by=3, positions=3))
     expected[0, 1, 1] = 3 * x[0, 1, 1]
     assert torch.equal(after, expected)
 
 
 def test_router_logits():
     real = POSITIONS >= 0
-    x, after = changed(BanExpert(layer=3, expert=[0, 5]))
+    x, after = apply_change(BanExpert(layer=3, expert=[0, 5]))
     assert torch.equal(after[..., 1:5], x[..., 1:5])
     assert after[..., [0, 5]][real].isneginf().all()
     assert torch.equal(after[~real], x[~real])
-    x, after = changed(BiasExpert(layer=3, expert=2, by=1.5, positions=[0, 1]))
+    x, after = apply_change(BiasExpert(layer=3, expert=2, by=1.5, positions=[0, 1]))
     expected = x.clone()
     expected[1, 2:4, 2] += 1.5
     assert torch.equal(after, expected)
 
 
 def test_a_forced_expert():
-    x, after = changed(ForceExpert(layer=3, expert=4, slot=1))
+    x, after = apply_change(ForceExpert(layer=3, expert=4, slot=1))
     for row, token in (POSITIONS >= 0).nonzero().tolist():
         was, now = x[row, token].tolist(), after[row, token].tolist()
         assert now == (was if 4 in was else [was[0], 4])
@@ -284,26 +287,26 @@ def test_a_forced_expert():
 
 def test_the_next_best():
     best = random("moe.router_logits").topk(3).indices
-    x, after = changed(UseNextBest(layer=3, slot=0, positions=[4, 10]))
+    x, after = apply_change(UseNextBest(layer=3, slot=0, positions=[4, 10]))
     expected = x.clone()
     expected[0, 2, 0], expected[2, 0, 0] = best[0, 2, 2], best[2, 0, 2]
     assert torch.equal(after, expected)
-    assert torch.equal(best_of_the_rest(random("moe.router_logits"), x), best[..., 2])
+    assert torch.equal(find_next_best(random("moe.router_logits"), x), best[..., 2])
 
 
-def test_there_is_no_next_best_where_all_others_are_banned():
-    """The largest of several -inf is any of them, and could be an expert that is chosen."""
+def test_if_all_others_are_banned_there_is_no_next_best():
+    """The largest of several -inf is any of them, perhaps an expert that is already chosen."""
     logits = torch.tensor([[[-math.inf, 1.0, 2.0, -math.inf]]])
     ids = torch.tensor([[[2, 1]]])
-    handed = {"moe.router_logits": logits}
-    at = place("moe.expert_ids", (0,), handed=handed, positions=torch.tensor([[0]]))
+    earlier = {"moe.router_logits": logits}
+    at = place("moe.expert_ids", (0,), earlier_values=earlier, positions=torch.tensor([[0]]))
     assert torch.equal(UseNextBest(layer=3, slot=0).change(ids, at), ids)
-    handed["moe.router_logits"] = logits.roll(1)  # 0 and 1 are banned, and 1 is chosen
+    earlier["moe.router_logits"] = logits.roll(1)  # 0 and 1 are banned, and 1 is chosen
     assert torch.equal(UseNextBest(layer=3, slot=0).change(ids, at), torch.tensor([[[3, 1]]]))
 
 
 def test_a_vector():
-    x, after = changed(AddVector(point="embed", vector=VECTOR, by=3, positions=[2, 13]))
+    x, after = apply_change(AddVector(point="embed", vector=VECTOR, by=3, positions=[2, 13]))
     expected = x.clone()
     for row, token in ((0, 0), (1, 4), (2, 3)):
         expected[row, token] += 3 * VECTOR
@@ -322,12 +325,12 @@ def test_a_vector():
 @pytest.mark.parametrize("point", ["attn.z", "attn.k_rot", "resid.post", "moe.expert_ids"])
 def test_a_patch(point):
     values = random(point, rows=1, seed=1)
-    values = (values.transpose(1, 2) if POINTS[point].by_head else values)[0, :3]
+    values = (values.transpose(1, 2) if POINTS[point].has_head_axis else values)[0, :3]
     patch = Patch(point=point, layer=3, positions=[13, 2, 1], values=values)
     assert patch.positions == (1, 2, 13)
-    x, after = changed(patch)
+    x, after = apply_change(patch)
     expected = x.clone()
-    by_row = expected.transpose(1, 2) if POINTS[point].by_head else expected
+    by_row = expected.transpose(1, 2) if POINTS[point].has_head_axis else expected
     for row, token, value in ((0, 0, 1), (1, 3, 2), (1, 4, 1), (2, 3, 0)):
         by_row[row, token] = values[value]
     assert torch.equal(after, expected)
@@ -359,7 +362,7 @@ def test_a_patch_from_a_trace():
         ("attn.z", {5: 1}, "the trace does not have position 5"),
         ("attn.z", {}, "positions must be integers"),
         ("attn.z", {4: 1, 6: 1}, "a position is given twice"),
-        ("attn", {4: 1}, "no point 'attn'"),
+        ("attn", {4: 1}, "unknown point 'attn'"),
         ("attn.z", {4: -1}, r"positions must be integers of 0 or more, got \(-1,\)"),
     ):
         with pytest.raises(LabError, match=message):
@@ -372,14 +375,14 @@ def test_what_it_needs():
     assert "moe.expert_ids" in AblateExpert(layer=0, expert=0).READS
 
 
-def called(point, fn=None, rows=(0, 1, 2), **fields):
-    """What a hook was handed, call by call."""
+def record_calls(point, fn=None, rows=(0, 1, 2), **fields):
+    """What a hook got in each call."""
     calls = []
 
     def record(x, here):
         calls.append((x, here))
 
-    layer = {"layer": 3} if POINTS[point].layered else {}
+    layer = {"layer": 3} if POINTS[point].is_per_layer else {}
     hook = Hook(point, record, **layer, **fields)
     x = random(point)[list(rows)]
     assert torch.equal(hook.change(x, place(point, rows)), x)
@@ -388,7 +391,7 @@ def called(point, fn=None, rows=(0, 1, 2), **fields):
 
 def test_a_hook_gets_one_row_with_the_axes_of_a_trace_and_no_padding():
     x = random("attn.z").transpose(1, 2)
-    calls = called("attn.z")
+    calls = record_calls("attn.z")
     assert [len(values) for values, _ in calls] == [5, 3, 5]
     for row, (values, here) in enumerate(calls):
         padding = PADDING[row]
@@ -396,20 +399,20 @@ def test_a_hook_gets_one_row_with_the_axes_of_a_trace_and_no_padding():
         assert (here.layer, here.point, here.row, here.is_prefill) == (3, "attn.z", row, True)
         assert torch.equal(here.positions, POSITIONS[row, padding:])
         assert torch.equal(here.token_ids, POSITIONS[row, padding:] + 100)
-    assert [values.shape for values, _ in called("attn.scores", rows=[0])] == [(5, 4, 7)]
-    assert [values.shape for values, _ in called("attn.sink")] == [(4,)] * 3
-    assert [here.layer for _, here in called("embed")] == [None] * 3
-    assert [here.row for _, here in called("embed", rows=(2, 0))] == [2, 0]
+    assert [values.shape for values, _ in record_calls("attn.scores", rows=[0])] == [(5, 4, 7)]
+    assert [values.shape for values, _ in record_calls("attn.sink")] == [(4,)] * 3
+    assert [here.layer for _, here in record_calls("embed")] == [None] * 3
+    assert [here.row for _, here in record_calls("embed", rows=(2, 0))] == [2, 0]
 
 
 def test_a_hook_is_called_for_the_tokens_it_applies_to():
-    calls = called("attn.z", positions=[2, 1, 99])
+    calls = record_calls("attn.z", positions=[2, 1, 99])
     assert [(here.row, here.positions.tolist()) for _, here in calls] == [(0, [2]), (1, [1, 2])]
-    calls = called("attn.z", channels="final")
+    calls = record_calls("attn.z", channels="final")
     assert [(here.row, here.positions.tolist()) for _, here in calls] == [(0, [4, 5]), (1, [2])]
-    calls = called("attn.z", channels=["final", "analysis"], positions=[1, 4, 6])
+    calls = record_calls("attn.z", channels=["final", "analysis"], positions=[1, 4, 6])
     assert [(here.row, here.positions.tolist()) for _, here in calls] == [(0, [4]), (1, [1])]
-    assert not called("attn.z", positions=99)
+    assert not record_calls("attn.z", positions=99)
     with pytest.raises(LabError, match="the channels of these tokens are unknown"):
         Hook("attn.z", double, layer=3, channels="final").change(
             random("attn.z"), place("attn.z", channels=None)
@@ -422,7 +425,7 @@ def test_a_hook_is_called_for_the_tokens_it_applies_to():
 
 
 @pytest.mark.parametrize("point", ["attn.z", "attn.sink", "resid.pre", "attn.scores"])
-def test_in_place_edits_count_and_returning_counts(point):
+def test_in_place_edits_and_returned_values_take_effect(point):
     def edit(x, here):
         x *= 2
 
@@ -446,7 +449,7 @@ def test_in_place_edits_count_and_returning_counts(point):
     assert result.stride() == x.stride()
 
 
-def test_a_sink_that_rows_share():
+def test_a_sink_shared_by_all_rows():
     def by_row(x, here):
         return x + here.row
 
@@ -466,7 +469,7 @@ def test_a_sink_that_rows_share():
         (lambda x, here: x.numpy(), "got a value of type ndarray"),
         (lambda x, here: 0, "got a value of type int"),
         (lambda x, here: x.to("meta"), "on meta"),
-        (resized, r"got a float32 tensor \[1\] on cpu"),
+        (resize, r"got a float32 tensor \[1\] on cpu"),
     ],
 )
 def test_a_wrong_result_is_refused(fn, message):
@@ -499,14 +502,14 @@ def test_gradients_flow_through_a_hook(point):
     expected = torch.ones_like(x)
     if point == "attn.sink":
         expected[0], expected[1:] = 3, 5
-        handed = x[0]
+        changed = x[0]
     else:
         expected[0, :, 0], expected[1, :, 4], expected[2, :, 2] = 3, 5, 5
-        handed = x[0, :, 0]
+        changed = x[0, :, 0]
     assert x.grad is not None
     assert torch.equal(x.grad, expected)
     assert weight.grad is not None
-    torch.testing.assert_close(weight.grad, handed.detach().sum())
+    torch.testing.assert_close(weight.grad, changed.detach().sum())
 
 
 def test_a_hook_is_compared_by_identity():

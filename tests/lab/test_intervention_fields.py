@@ -1,4 +1,5 @@
-"""The fields of interventions: any integers, text, and what is refused, by class and by model."""
+"""The fields of interventions: integers of any type, text forms, and what a class or a model
+refuses."""
 
 import math
 from dataclasses import replace
@@ -48,14 +49,14 @@ def test_any_integers(value):
     assert all(type(number) is int for number in (*given.layer, *given.head, *given.positions))
 
 
-def test_where_it_holds():
+def test_where_an_intervention_applies():
     some = AblateHead(layer=[3, 1, 3], head=0)
     assert some.layer == (1, 3)
-    assert [some.holds_in(layer) for layer in (None, 0, 1, 2, 3)] == [0, 0, 1, 0, 1]
+    assert [some.applies_in(layer) for layer in (None, 0, 1, 2, 3)] == [0, 0, 1, 0, 1]
     everywhere = AblateHead(layer="all", head=0)
-    assert [everywhere.holds_in(layer) for layer in (None, 0, 9)] == [False, True, True]
+    assert [everywhere.applies_in(layer) for layer in (None, 0, 9)] == [False, True, True]
     outside = Hook("embed", double)
-    assert [outside.holds_in(layer) for layer in (None, 0)] == [True, False]
+    assert [outside.applies_in(layer) for layer in (None, 0)] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_where_it_holds():
         ),
     ],
 )
-def test_as_text(intervention, text):
+def test_interventions_as_text(intervention, text):
     assert str(intervention).endswith(text)
 
 
@@ -145,20 +146,20 @@ NAN = [0, math.nan]
         (ForceExpert, {"layer": 0, "expert": [1], "slot": 0}, "expert must be an integer, got"),
         (ForceExpert, {"layer": 0, "expert": 1, "slot": "all"}, "slot must be an integer, got"),
         (BiasExpert, {"layer": 0, "expert": 1, "by": -math.inf}, "to ban an expert, use BanExpert"),
-        (AddVector, {"point": "moe.margin", "vector": VECTOR}, "it follows from moe.router_logits"),
-        (AddVector, {"point": "moe", "vector": VECTOR}, "AddVector: there is no point 'moe'"),
+        (AddVector, {"point": "moe.margin", "vector": VECTOR}, "use moe.router_logits instead"),
+        (AddVector, {"point": "moe", "vector": VECTOR}, "AddVector: unknown point 'moe'"),
         (
             AddVector,
             {"point": 5, "vector": VECTOR},
             "point must be the name of a hook point, got 5",
         ),
-        (AddVector, {"point": "attn.q", "layer": 0, "vector": VECTOR}, r"points \[seq hidden\]"),
+        (AddVector, {"point": "attn.q", "layer": 0, "vector": VECTOR}, r"axes \[seq hidden\]"),
         (
             AddVector,
             {"point": "embed", "layer": 0, "vector": VECTOR},
-            "embed is in no layer; leave",
+            "embed is outside the layers; leave",
         ),
-        (AddVector, {"point": "embed", "layer": "all", "vector": VECTOR}, "leave the layer out"),
+        (AddVector, {"point": "embed", "layer": "all", "vector": VECTOR}, "leave layer out"),
         (AddVector, {"point": "embed", "vector": [["a"]]}, "vector must be finite numbers"),
         (AddVector, {"point": "embed", "vector": None}, "vector must be finite numbers"),
         (AddVector, {"point": "embed", "vector": NAN}, "vector must be finite numbers"),
@@ -169,13 +170,13 @@ NAN = [0, math.nan]
         ),
         (AddVector, {"point": "embed", "vector": VECTOR, "by": math.nan}, "by must be a finite"),
         (Patch, VALUES | {"positions": None}, "positions must be integers"),
-        (Patch, VALUES | {"positions": [0, 1]}, "a position for each of the 1 values, not 2"),
+        (Patch, VALUES | {"positions": [0, 1]}, "a position for each of the 1 values, got 2"),
         (Patch, VALUES | {"values": torch.ones(2, 5), "positions": [1, 1]}, "given twice"),
         (Patch, VALUES | {"values": [NAN]}, "values must be numbers other than NaN"),
         (Patch, VALUES | {"values": torch.ones(1, 5) > 0}, "values must be numbers"),
         (Patch, VALUES | {"values": torch.ones(1, 5).to_sparse()}, "values must be numbers"),
         (Patch, VALUES | {"values": [], "positions": [0]}, "values must be numbers"),
-        (Patch, VALUES | {"layer": 0}, "embed is in no layer"),
+        (Patch, VALUES | {"layer": 0}, "embed is outside the layers"),
         (Patch, VALUES | {"point": "attn.q", "layer": [0, 1]}, "layer must be an integer, got"),
         (Patch, VALUES | {"point": "attn.q", "layer": "all"}, "layer must be an integer, got"),
         (Patch, VALUES | {"point": "attn.pattern", "layer": 0}, "one value per token"),
@@ -183,11 +184,15 @@ NAN = [0, math.nan]
         (
             Patch,
             VALUES | {"point": "moe.expert_ids", "layer": 0},
-            "experts' numbers; give integers",
+            "expert ids; give integers",
         ),
         (Hook, {"point": "embed", "fn": 3}, r"fn must be a function fn\(x, here\), got 3"),
-        (Hook, {"point": "attn.lse", "fn": double, "layer": 0}, "attn.lse cannot be written"),
-        (Hook, {"point": "out.logits", "fn": double, "layer": 0}, "out.logits is in no layer"),
+        (Hook, {"point": "attn.lse", "fn": double, "layer": 0}, "attn.lse cannot be modified"),
+        (
+            Hook,
+            {"point": "out.logits", "fn": double, "layer": 0},
+            "out.logits is outside the layers",
+        ),
         (Hook, {"point": "embed", "fn": double, "channels": []}, "channels must be the name of"),
         (Hook, {"point": "embed", "fn": double, "channels": 3}, "channels must be the name of"),
         (
@@ -201,7 +206,7 @@ def test_mistakes_are_one_sentence(make, fields, message):
     with pytest.raises(LabError, match=message) as raised:
         make(**fields)
     assert "\n" not in str(raised.value)
-    assert len(str(raised.value)) < 200 or "there is no point" in str(raised.value)
+    assert len(str(raised.value)) < 200 or "unknown point" in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -214,16 +219,16 @@ def test_mistakes_are_one_sentence(make, fields, message):
         (ForceExpert(layer=0, expert=-1, slot=0), "there is no expert -1"),
         (ForceExpert(layer=0, expert=0, slot=2), "there is no slot 2; they are 0 to 1"),
         (Hook("attn.z", double, layer=2), "there is no layer 2"),
-        (BanExpert(layer=0, expert=[0, 1, 3]), "it leaves 1 of 4 experts, and every token needs 2"),
-        (BanExpert(layer=0, expert="all"), "it leaves 0 of 4 experts"),
-        (AddVector(point="embed", vector=VECTOR), r"the vector is \[5\] and must be \[64\]"),
+        (BanExpert(layer=0, expert=[0, 1, 3]), "leaves 1 of 4 experts, but every token needs 2"),
+        (BanExpert(layer=0, expert="all"), "leaves 0 of 4 experts"),
+        (AddVector(point="embed", vector=VECTOR), r"the vector has shape \[5\]; expected \[64\]"),
         (
             Patch(point="attn.q", layer=0, values=torch.ones(1, 3), positions=0),
-            r"the value of a position is \[3\] and must be \[4, 16\]",
+            r"the value at a position has shape \[3\]; expected \[4, 16\]",
         ),
         (
             Patch(point="moe.expert_ids", layer=0, values=[[0, 4]], positions=0),
-            "experts are 0 to 3",
+            "expert ids must be from 0 to 3",
         ),
     ],
 )

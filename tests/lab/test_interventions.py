@@ -1,4 +1,4 @@
-"""Interventions through a lab: how long they are in force, batches, streams, traces and hooks."""
+"""Interventions through a lab: when they are active, batches, streams, traces and hooks."""
 
 from collections import deque
 from dataclasses import replace
@@ -25,7 +25,7 @@ from oss_lab.hooks.interventions import (
 )
 from oss_lab.hooks.interventions.changes import NoEffectWarning
 from oss_lab.lab import Lab
-from oss_lab.record.token_labels import token_labels
+from oss_lab.record.token_labels import label_token_ids
 
 SEQ = 40
 TOKENS = range(SEQ)
@@ -41,22 +41,22 @@ def close(a, b):
     torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
 
 
-def test_what_was_changed_is_written_in_the_trace(lab):
+def test_changes_are_recorded_in_the_trace(lab):
     scale = ScaleSlot(layer="all", slot=0, by=0.5)
     add = AddVector(point="embed", vector=torch.ones(64))
     with lab.intervene(scale, add) as effects:
         trace = lab.trace(TOKENS, ["embed"])
     assert trace.origin.interventions == ("ScaleSlot(layer=all, slot=0, by=0.5)", str(add))
-    assert [effect.asked for effect in effects.each] == [2, 1]
+    assert [effect.calls for effect in effects.each] == [2, 1]
     assert lab.trace(TOKENS, ["embed"]).origin.interventions == ()
 
-    def negated(x, here):
+    def negate(x, here):
         return -x
 
     with lab.intervene(scale):
-        hook = Hook("attn.z", negated, layer=1)
+        hook = Hook("attn.z", negate, layer=1)
         trace = lab.trace(TOKENS, ["embed"], interventions=[hook])
-    assert trace.origin.interventions == (str(scale), "Hook(attn.z, layer=1, fn=negated)")
+    assert trace.origin.interventions == (str(scale), "Hook(attn.z, layer=1, fn=negate)")
 
 
 def test_they_are_applied_in_order_the_outermost_first(lab):
@@ -72,7 +72,7 @@ def test_they_are_applied_in_order_the_outermost_first(lab):
         assert torch.equal(lab.trace(TOKENS, ["embed"])["embed", None], plain * 2 + 1)
 
 
-def test_nested_ones_both_hold_and_end(lab):
+def test_nested_interventions_are_both_active_and_both_end(lab):
     one, other = (AblateHead(layer=0, head=head) for head in (0, 1))
     plain = lab.logits(TOKENS)
     with lab.intervene(one):
@@ -137,14 +137,14 @@ def test_a_stream_keeps_the_interventions_it_was_created_under(lab):
     with lab.intervene(ablate) as effects:
         inside = lab.stream("a", max_tokens=6)
         lab.logits(TOKENS)
-    (before,) = [effect.asked for effect in effects.each]
+    (before,) = [effect.calls for effect in effects.each]
     outside = lab.stream("a", max_tokens=6)
     with lab.intervene(AblateHead(layer="all", head="all")):
         lab.logits(TOKENS)
-        deque(zip_longest(inside, outside), maxlen=0)  # event by event
+        deque(zip_longest(inside, outside), maxlen=0)  # alternating between the two streams
     assert inside.reply.ids == changed.ids
     assert outside.reply.ids == plain.ids
-    assert effects.each[0].asked == before + 2 * 6  # one forward of two layers for each token
+    assert effects.each[0].calls == before + 2 * 6  # one forward pass of two layers per token
 
 
 def test_no_effect_causes_a_warning(lab):
@@ -157,7 +157,7 @@ def test_no_effect_causes_a_warning(lab):
         lab.logits(TOKENS)
     assert effects.each[0].size == 0
     with (
-        pytest.warns(NoEffectWarning, match="0 times asked"),
+        pytest.warns(NoEffectWarning, match="called 0 times"),
         lab.intervene(UseNextBest(layer=0, slot=0)),
     ):
         pass
@@ -192,8 +192,9 @@ def test_mistakes_are_one_sentence(lab):
     ],
     ids=str,
 )
-def test_positions_in_a_batch_are_those_of_each_row(lab, change):
-    """They are in the prompts of long rows, and in what is generated in short ones."""
+def test_positions_in_a_batch_count_within_each_row(lab, change):
+    """The positions are inside the prompts of long rows and inside the generated part of short
+    ones."""
     options = {"max_tokens": 12, "interventions": [change]}
     batch = lab.chat_batch(QUESTIONS, **options)
     ends = [(len(reply.prompt_tokens), len(reply.ids)) for reply in batch]
@@ -213,11 +214,11 @@ def test_positions_in_a_batch_are_those_of_each_row(lab, change):
 def test_rows_under_the_same_interventions_are_changed_together(lab, monkeypatch):
     rows, change = [], AblateHead.change
 
-    def counting(self, x, at):
+    def count_calls(self, x, at):
         rows.append(len(x))
         return change(self, x, at)
 
-    monkeypatch.setattr(AblateHead, "change", counting)
+    monkeypatch.setattr(AblateHead, "change", count_calls)
     ablate = {"interventions": [AblateHead(layer=1, head=0)]}
     lab.chat_batch(QUESTIONS, max_tokens=3, **ablate)
     lab.trace_batch(QUESTIONS, ["embed"], **ablate)
@@ -225,8 +226,8 @@ def test_rows_under_the_same_interventions_are_changed_together(lab, monkeypatch
     assert rows == [3] * (3 + 1 + 1)
 
 
-def handed(calls, row):
-    """What a hook got of one row: positions, ids and whether they were a prompt's, by call."""
+def watch_row(calls, row):
+    """What a hook got for one row, by call: positions, ids and whether they were a prompt's."""
     own = [here for here in calls if here.row == row]
     positions = [position for here in own for position in here.positions.tolist()]
     ids = [id for here in own for id in here.token_ids.tolist()]
@@ -234,7 +235,7 @@ def handed(calls, row):
 
 
 def test_a_hook_gets_one_row_at_a_time_with_its_own_positions(lab):
-    """The first row leaves the batch early: the others keep their numbers."""
+    """The first row leaves the batch early; the others keep their numbers."""
     calls = []
 
     def watch(x, here):
@@ -248,13 +249,17 @@ def test_a_hook_gets_one_row_at_a_time_with_its_own_positions(lab):
 
     both = [Hook("attn.z", watch, layer=1), Hook("out.logits", end)]
     single = lab.chat(QUESTIONS[1], max_tokens=5, interventions=both)
-    ran = [(single, handed(calls, 0))]
+    ran = [(single, watch_row(calls, 0))]
     calls.clear()
     batch = lab.chat_batch(QUESTIONS, max_tokens=5, interventions=both)
     assert [len(reply.ids) for reply in batch] == [2, 5, 5]
-    ran += [(reply, handed(calls, row)) for row, reply in enumerate(batch)]
+    ran += [(reply, watch_row(calls, row)) for row, reply in enumerate(batch)]
     for reply, (positions, ids, is_prefill) in ran:
-        read = [*reply.prompt_tokens, *reply.ids[:-1]]  # the last one was never fed back
+        # The last one is never fed back to the model.
+        read = [
+            *reply.prompt_tokens,
+            *reply.ids[:-1],
+        ]
         assert positions == list(range(len(read)))
         assert ids == read
         assert is_prefill == [True] + [False] * (len(reply.ids) - 1)
@@ -270,7 +275,7 @@ def test_a_hook_gets_one_row_at_a_time_with_its_own_positions(lab):
     assert [reply.tokens for reply in batch] == [reply.tokens for reply in plain]
 
 
-@pytest.mark.parametrize("layer", [0, 1])  # a sliding layer holds 8 keys, a full one all
+@pytest.mark.parametrize("layer", [0, 1])  # a sliding layer keeps 8 keys, a full layer all
 def test_the_keys_of_a_hook_begin_at_position_0(lab, layer):
     widths = []
 
@@ -294,10 +299,10 @@ def test_a_hook_can_be_limited_to_channels(lab):
     hook = Hook("embed", lambda x, here: calls.append(here), channels="final")
     options = {"max_tokens": 5, "interventions": [hook], "continue_from": "xyz"}
     for row, reply in enumerate(lab.chat_batch(QUESTIONS, **options)):
-        labels = token_labels(lab.tokenizer, [*reply.prompt_tokens, *reply.ids[:-1]])
+        labels = label_token_ids(lab.tokenizer, [*reply.prompt_tokens, *reply.ids[:-1]])
         final = [n for n, label in enumerate(labels) if label.channel == "final"]
         assert len(final) > 5
-        assert handed(calls, row)[0] == final
+        assert watch_row(calls, row)[0] == final
 
 
 @pytest.mark.parametrize("at", ["prompt", "generation"])
@@ -327,7 +332,7 @@ def test_an_exception_of_a_hook_reaches_the_caller_unchanged(lab, at):
         assert raised.value is mine
 
 
-def test_an_interrupted_forward_leaves_nothing(lab):
+def test_an_interrupted_forward_has_no_effect(lab):
     def fail(x, here):
         raise InterruptedError
 
@@ -336,6 +341,6 @@ def test_an_interrupted_forward_leaves_nothing(lab):
     changes = AblateHead(layer=0, head=0), Hook("attn.z", fail, layer=1)
     with pytest.raises(InterruptedError), lab.intervene(*changes) as effects:
         run_forward(lab, tokens[:, 20:], cache)
-    assert [effect.asked for effect in effects.each] == [0, 0]
+    assert [effect.calls for effect in effects.each] == [0, 0]
     assert cache.length == 20
     close(run_forward(lab, tokens[:, 20:], cache)[0], lab.logits(TOKENS)[20:])

@@ -1,4 +1,4 @@
-"""The logit lens against the last norm and the unembedding, spelt out in float64."""
+"""The logit lens against the last norm and the unembedding, computed in float64."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ def lab(random_model, tiny_config, tiny):
     return Lab(random_model(replace(tiny_config, vocab_size=288)), tiny, GREEDY)
 
 
-def spelt_out(lab, tokens):
+def lens_in_float64(lab, tokens):
     """Log-probabilities [layer position vocab] in float64, from the residual streams alone."""
     trace = lab.trace(tokens, ["resid.post"])
     scale = lab.model.norm.scale.double().numpy()
@@ -41,7 +41,7 @@ def test_every_layer_equals_norm_and_unembedding_in_float64(lab, target):
     kept = SEQ - (target is None)
     assert found.positions == tuple(range(kept))
     assert found.targets == (tuple(TOKENS[1:]) if target is None else (target,) * SEQ)
-    plain = spelt_out(lab, TOKENS)[:, :kept]
+    plain = lens_in_float64(lab, TOKENS)[:, :kept]
     for layer, position in np.ndindex(plain.shape[:2]):
         row, wanted = plain[layer, position], found.targets[position]
         order = np.argsort(-row)
@@ -51,12 +51,12 @@ def test_every_layer_equals_norm_and_unembedding_in_float64(lab, target):
             found.top_logprobs[layer, position], row[order[:3]], atol=1e-4, rtol=0
         )
         own = plain[-1, position]
-        for told, expected in (
+        for actual, expected in (
             (found.logprob, row[wanted]),
             (found.entropy, -(np.exp(row) * row).sum()),
             (found.divergence, (np.exp(own) * (own - row)).sum()),
         ):
-            assert float(told[layer, position]) == pytest.approx(expected, abs=1e-4)
+            assert float(actual[layer, position]) == pytest.approx(expected, abs=1e-4)
     assert float(found.divergence[0].min()) > 0.01
 
 
@@ -70,7 +70,7 @@ def test_the_last_layer_is_the_models_own_prediction(lab, tokens):
     assert float(found.divergence[-1].abs().max()) < 1e-6
 
 
-def test_chosen_positions_and_pieces_are_rows_of_the_whole(lab, monkeypatch):
+def test_selected_positions_and_chunks_equal_rows_of_the_full_lens(lab, monkeypatch):
     whole = lens(lab, TOKENS)
     monkeypatch.setattr(module, "ROWS", 7)
     pieces = lens(lab, TOKENS)
@@ -80,7 +80,7 @@ def test_chosen_positions_and_pieces_are_rows_of_the_whole(lab, monkeypatch):
         torch.testing.assert_close(getattr(some, name), getattr(whole, name)[:, [3, 30, 31]])
 
 
-def test_interventions_in_force_are_seen(lab):
+def test_active_interventions_are_seen(lab):
     plain = lens(lab, TOKENS)
     with lab.intervene(AblateHead(layer=1, head=0)):
         changed = lens(lab, TOKENS)
@@ -91,23 +91,23 @@ def test_interventions_in_force_are_seen(lab):
     assert not torch.allclose(changed.logprob[1], plain.logprob[1])
 
 
-def test_nano_comes_to_its_answer_over_the_layers(nano):
+def test_nano_reaches_its_answer_over_the_layers(nano):
     reply = nano.chat("What is 58 * 7?")
     first = len(reply.prompt_tokens)
     positions = range(first - 1, first + len(reply.ids) - 1)
     found = lens(nano, reply, positions)
     assert found.targets == reply.ids
-    assert found.rank[-1].tolist() == [0] * len(reply.ids)  # it was written greedily
-    told = [token.logprob for token in reply.tokens]
-    assert found.logprob[-1].tolist() == pytest.approx(told, abs=1e-4)
+    assert found.rank[-1].tolist() == [0] * len(reply.ids)  # the reply was generated greedily
+    expected = [token.logprob for token in reply.tokens]
+    assert found.logprob[-1].tolist() == pytest.approx(expected, abs=1e-4)
     assert float(found.divergence[0].mean()) > 1 > float(found.divergence[-1].abs().max())
 
 
 def test_mistakes_are_one_sentence(lab):
     for call, message in (
         (lambda: lens(lab, TOKENS, [SEQ]), f"no position {SEQ}; they are 0 to {SEQ - 1}"),
-        (lambda: lens(lab, TOKENS, [SEQ - 1]), "no token comes behind position 39; name a target"),
-        (lambda: lens(lab, [1]), "no position is left"),
+        (lambda: lens(lab, TOKENS, [SEQ - 1]), "no token follows position 39: pass a target"),
+        (lambda: lens(lab, [1]), "no positions to read"),
         (lambda: lens(lab, TOKENS, [0], target=288), "the target has id 288"),
         (lambda: lens(lab, TOKENS, top=0), "top is 0; it must be from 1 to 288"),
         (lambda: lens(lab, []), "empty"),

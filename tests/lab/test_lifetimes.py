@@ -1,36 +1,37 @@
-"""State with one owner: interrupted forwards, interventions and requests leave nothing behind."""
+"""Each state has one owner: interrupted forwards, interventions and requests have no lasting
+effect."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
 import pytest
 import torch
-from oss_kernels.backends import load
+from oss_kernels.backends import load_backend
 
 from oss_lab import AblateExpert, AblateHead, Hook, ScaleHead
 from oss_lab.cli.main import main
 from oss_lab.engine.batch import Batch
-from oss_lab.engine.cache import KVCache, Together
+from oss_lab.engine.cache import JoinedCaches, KVCache
 from oss_lab.engine.choice import Engines
 from oss_lab.engine.request import Request
 from oss_lab.hooks.interventions.changes import Effect, NoEffectWarning
 from oss_lab.hooks.selection import Selection
-from oss_lab.record.diff import UnequalEnginesWarning, differences
+from oss_lab.record.diff import UnequalEnginesWarning, compare_traces
 
 QUESTION = "What is 3 * 4?"
 
 
 @pytest.fixture(params=["reference", "kernels"])
 def engine(request, random_model, tiny_config):
-    return getattr(Engines(random_model(tiny_config), load("cpu")), request.param)
+    return getattr(Engines(random_model(tiny_config), load_backend("cpu")), request.param)
 
 
 class Interrupted(BaseException):
-    """Neither an Exception nor expected, as Ctrl-C is."""
+    """An interruption that is not an Exception, like Ctrl-C."""
 
 
 def interrupt_at(layer, point):
-    """Hooks that interrupt a forward there."""
+    """Hooks that interrupt a forward at this point."""
 
     def hooks(name, at, x):
         if (name, at) == (point, layer):
@@ -45,17 +46,17 @@ PLACES = [(None, "embed"), (0, "attn.q"), (1, "attn.z"), (1, "moe.out"), (None, 
 
 @pytest.mark.parametrize(("layer", "point"), PLACES)
 @torch.inference_mode()
-def test_a_forward_that_is_interrupted_has_not_begun(engine, layer, point):
+def test_an_interrupted_forward_has_no_effect(engine, layer, point):
     ids = torch.randint(96, (2, 40), generator=torch.Generator().manual_seed(0))
     first, then = ids[:, :30], ids[:, 30:]
 
     def ragged():
-        return Together([KVCache(engine.config) for _ in range(2)])
+        return JoinedCaches([KVCache(engine.config) for _ in range(2)])
 
     for new in (lambda: KVCache(engine.config, 2), ragged):
         past, undisturbed = new(), new()
         engine.forward(first, past)
-        for part in (then[:, :3], then):  # a shorter and a longer one than what comes after
+        for part in (then[:, :3], then):  # one shorter and one longer than the pass that follows
             with pytest.raises(Interrupted):
                 engine.forward(part, past, hooks=interrupt_at(layer, point))
         found = engine.forward(then, past)
@@ -64,8 +65,8 @@ def test_a_forward_that_is_interrupted_has_not_begun(engine, layer, point):
 
 
 @pytest.mark.parametrize("when", ["prefill", "step"])
-def test_a_batch_goes_on_after_an_interrupted_step(engine, when):
-    """Also what rows record and count: the step that failed is in neither."""
+def test_a_batch_continues_after_an_interrupted_step(engine, when):
+    """Rows record and count nothing from the interrupted step."""
 
     def run(fails):
         armed = [False]
@@ -87,9 +88,9 @@ def test_a_batch_goes_on_after_an_interrupted_step(engine, when):
         armed[0] = fails and when == "prefill"
         if armed[0]:
             with pytest.raises(Interrupted):
-                batch.join(asked)
+                batch.add(asked)
             armed[0] = False
-        rows, found = batch.join(asked), []
+        rows, found = batch.add(asked), []
         for n in range(6):
             if fails and when == "step" and n in (2, 4):
                 armed[0] = True
@@ -98,7 +99,7 @@ def test_a_batch_goes_on_after_an_interrupted_step(engine, when):
                 armed[0] = False
             found += [token for _, token in batch.step()]
         assert rows[0].recording is not None
-        return found, rows[0].recording.tensors(), (effect.asked, effect.squared)
+        return found, rows[0].recording.tensors(), (effect.calls, effect.squared_change)
 
     plain, disturbed = run(False), run(True)
     assert disturbed[0] == plain[0]
@@ -131,18 +132,18 @@ def test_a_block_closed_in_another_context_ends_here(nano):
     assert nano.interventions == ()
 
 
-def test_a_block_is_entered_once(nano):
+def test_a_block_can_be_entered_only_once(nano):
     block = nano.intervene(AblateHead(layer=0, head=1))
-    with pytest.raises(ValueError, match=r"was not entered: write `with lab.intervene"):
+    with pytest.raises(ValueError, match=r"was not entered; write `with lab.intervene"):
         block.__exit__(None, None, None)
     with block:
         nano.logits(QUESTION, last=1)
-    with pytest.raises(ValueError, match=r"was entered already: call `lab.intervene` again"), block:
+    with pytest.raises(ValueError, match=r"was already entered; call `lab.intervene` again"), block:
         pass
     assert nano.interventions == ()
 
 
-def test_a_generator_takes_its_own_interventions_with_it(nano):
+def test_a_generator_keeps_its_own_interventions(nano):
     mine, theirs = AblateHead(layer=0, head=1), AblateHead(layer=0, head=2)
 
     def inside():
@@ -203,16 +204,16 @@ def test_two_labs_do_not_share_interventions(nano, untrained):
         nano.logits(QUESTION, last=1)
 
 
-def test_a_request_keeps_what_was_in_force_when_it_was_created(nano):
+def test_a_request_keeps_the_interventions_active_when_it_was_created(nano):
     halved = ScaleHead(layer="all", head="all", by=0.1)
     with nano.intervene(halved):
         undisturbed = nano.chat(QUESTION, max_tokens=20).ids
     with nano.intervene(halved) as effects:
         created_inside = nano.stream(QUESTION, max_tokens=20)
         nano.logits([1, 2], last=1)
-    before = effects.each[0].asked
+    before = effects.each[0].calls
     assert created_inside.read().ids == undisturbed  # read after the block was closed
-    assert effects.each[0].asked > before
+    assert effects.each[0].calls > before
     created_outside = nano.stream(QUESTION, max_tokens=20)
     plain = nano.chat(QUESTION, max_tokens=20).ids
     with nano.intervene(halved):
@@ -221,7 +222,7 @@ def test_a_request_keeps_what_was_in_force_when_it_was_created(nano):
     assert plain != undisturbed
 
 
-def test_a_block_inside_a_running_stream_does_not_reach_it(nano):
+def test_a_block_inside_a_running_stream_does_not_affect_it(nano):
     plain = nano.chat(QUESTION, max_tokens=20).ids
     stream = nano.stream(QUESTION, max_tokens=20)
     events = iter(stream)
@@ -234,7 +235,7 @@ def test_a_block_inside_a_running_stream_does_not_reach_it(nano):
 
 
 def test_a_trace_names_its_engine_and_the_reason(nano):
-    fast = replace_engines(nano, is_auto=True)
+    fast = use_cpu_kernels(nano, is_auto=True)
     served = fast.trace(QUESTION, ["resid.post"])
     assert (served.origin.kernels, served.origin.reason) == ("cpu", None)
     reason = "moe.act: the expert kernel never stores it"
@@ -242,7 +243,7 @@ def test_a_trace_names_its_engine_and_the_reason(nano):
     assert (wholly.origin.kernels, wholly.origin.reason) == ("reference", reason)
     plain = nano.trace(QUESTION, ["resid.post"])
     assert plain.origin.reason is None
-    for layer in range(4):  # wholly on the reference: not a bit of the kernels' rounding
+    for layer in range(4):  # all on the reference, without the rounding of the kernels
         assert torch.equal(wholly["resid.post", layer], plain["resid.post", layer])
     halved = Hook("moe.act", lambda x, here: x / 2, layer=0)
     reply = fast.chat(QUESTION, max_tokens=4, interventions=[halved])
@@ -255,10 +256,10 @@ def test_a_trace_names_its_engine_and_the_reason(nano):
 
 def test_comparing_traces_of_unequal_engines_warns(nano, tmp_path, capsys):
     mine = nano.trace(QUESTION, ["resid.post"])
-    theirs = replace_engines(nano, is_auto=True).trace(QUESTION, ["resid.post"])
+    theirs = use_cpu_kernels(nano, is_auto=True).trace(QUESTION, ["resid.post"])
     sentence = r"computed by different engines \(reference and cpu\)"
     with pytest.warns(UnequalEnginesWarning, match=sentence):
-        lines = list(differences(mine, theirs, tolerance=1e-3))
+        lines = list(compare_traces(mine, theirs, tolerance=1e-3))
     assert lines == ["kernels: reference | cpu"]
     mine.save(tmp_path / "a")
     theirs.save(tmp_path / "b")
@@ -268,31 +269,31 @@ def test_comparing_traces_of_unequal_engines_warns(nano, tmp_path, capsys):
     assert output.err.startswith("oss-lab: these traces were computed by different engines")
 
 
-def print_not(x, here):
+def keep_unchanged(x, here):
     """A hook that changes nothing."""
 
 
 def test_named_kernels_refuse_what_they_cannot_serve(nano):
-    only = replace_engines(nano, is_auto=False)
+    only = use_cpu_kernels(nano, is_auto=False)
     sentence = r"the cpu kernels cannot serve this request \(moe.act: the expert kernel never"
     with pytest.raises(ValueError, match=sentence):
         only.trace(QUESTION, ["moe.act"])
-    with pytest.raises(ValueError, match="the router kernel has chosen by then"):
-        only.chat(QUESTION, interventions=[Hook("moe.router_logits", print_not, layer=0)])
+    with pytest.raises(ValueError, match="the router kernel has already chosen the experts"):
+        only.chat(QUESTION, interventions=[Hook("moe.router_logits", keep_unchanged, layer=0)])
     assert only.chat(QUESTION, max_tokens=4).engine == "cpu"
 
 
-def replace_engines(lab, *, is_auto):
+def use_cpu_kernels(lab, *, is_auto):
     """The same weights with the CPU's kernels."""
     return type(lab)(
         lab.model, lab.tokenizer, lab.sampling, lab.effort, lab.checkpoint,
-        kernels=load("cpu"), is_auto=is_auto,
+        kernels=load_backend("cpu"), is_auto=is_auto,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["reference", "cpu"])
-def test_a_further_point_changes_no_other_points_values(nano, name):
-    lab = nano if name == "reference" else replace_engines(nano, is_auto=False)
+def test_recording_another_point_changes_no_values(nano, name):
+    lab = nano if name == "reference" else use_cpu_kernels(nano, is_auto=False)
     few, more = ["resid.post", "attn.z"], ["out.logits", "moe.expert_ids", "attn.k", "moe.entropy"]
     plain = lab.trace(QUESTION, few)
     for further in more:

@@ -1,9 +1,9 @@
-"""Which kernels a model is loaded with, when nothing, the environment or the caller says so."""
+"""Which kernels a model is loaded with: the default, the environment variable and the argument."""
 
 import pytest
 import torch
 
-from oss_lab.engine.choice import chosen_kernels
+from oss_lab.engine.choice import choose_kernels
 from oss_lab.errors import LabError
 from oss_lab.lab import load, loading
 
@@ -20,15 +20,15 @@ def test_a_small_model_is_computed_by_the_reference():
     assert (engines.kernels, engines.main.name) == (None, "reference")
 
 
-def test_a_large_model_takes_what_is_made_for_the_device_and_reports_it(monkeypatch, capsys):
+def test_a_large_model_uses_the_kernels_for_its_device_and_reports_them(monkeypatch, capsys):
     pytest.importorskip("numba", reason="numba is not installed")
     monkeypatch.setattr(loading, "SMALL", 0)
     engines = load("nano", device="cpu").engines
     assert (engines.main.name, engines.is_auto) == ("cpu", True)
-    assert "nano on cpu, cpu kernels, the reference where they cannot" in capsys.readouterr().err
+    assert "nano on cpu, cpu kernels, or the reference model if needed" in capsys.readouterr().err
 
 
-def test_the_environment_decides_and_the_caller_above_it(monkeypatch, capsys):
+def test_the_environment_overrides_the_default_and_the_caller_overrides_both(monkeypatch, capsys):
     pytest.importorskip("numba", reason="numba is not installed")
     monkeypatch.setenv("OSS_LAB_KERNELS", "cpu")
     engines = load("nano", device="cpu").engines
@@ -46,9 +46,7 @@ def test_the_engines_share_one_set_of_weights():
 
 
 @pytest.mark.parametrize(("kernels", "is_auto"), [("auto", True), ("cpu", False)])
-def test_only_auto_leaves_a_request_to_the_reference_and_the_result_has_the_reason(
-    kernels, is_auto
-):
+def test_only_auto_falls_back_to_the_reference_and_the_result_has_the_reason(kernels, is_auto):
     pytest.importorskip("numba", reason="numba is not installed")
     loaded = load("nano", kernels=kernels, **FOR_A_CPU)
     plain = loaded.trace([1, 2, 3], ["moe.margin"]).origin
@@ -65,5 +63,5 @@ def test_only_auto_leaves_a_request_to_the_reference_and_the_result_has_the_reas
 @pytest.mark.parametrize("asked", ["fast", "triton"])
 def test_kernels_that_cannot_run_are_refused_in_one_sentence(asked):
     with pytest.raises(LabError, match=f"kernels.*{asked}|{asked}.*kernels") as refused:
-        chosen_kernels(asked, torch.device("cpu"))
+        choose_kernels(asked, torch.device("cpu"))
     assert "\n" not in str(refused.value)

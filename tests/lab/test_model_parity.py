@@ -1,11 +1,13 @@
-"""Logits against transformers' GptOss, its own loader included, on random weights.
+"""Logits against transformers' GptOss, including its loader, with random weights.
 
-Each model is written in both layouts. transformers reads the Hugging Face folder and dequantizes
-the experts itself (exact in bfloat16), then computes in float32 with eager attention; we read both.
+Each model is written in both layouts. transformers reads the Hugging Face folder, dequantizes the
+experts itself (exact in bfloat16), and computes in float32 with eager attention. We read both
+layouts.
 
-A router whose last chosen and first rejected expert are almost tied may choose differently in two
-right implementations, after which everything differs. Positions with such a tie are left out of
-the comparison, and counted; where the two really chose differently, all later positions too.
+If a router's last chosen and first rejected expert are nearly tied, two correct implementations may
+choose differently, and everything after that differs. Positions with a near-tie are counted and
+left out of the comparison. If the two really chose differently, all later positions are left out
+too.
 """
 
 from dataclasses import dataclass, replace
@@ -84,7 +86,7 @@ PUBLISHED_WIDTH = replace(
     vocab_size=1000,
     initial_context_length=256,
 )
-# The published counts of heads and experts, and hidden and intermediate sizes that are alike.
+# The published numbers of heads and experts, with equal hidden and intermediate sizes.
 PUBLISHED_COUNTS = replace(
     PUBLISHED_WIDTH,
     num_hidden_layers=2,
@@ -97,7 +99,7 @@ PUBLISHED_COUNTS = replace(
 
 @dataclass(frozen=True)
 class Pair:
-    """One set of weights: theirs, ours from either layout, and tokens to run."""
+    """One set of weights: their model, ours from either layout, and the tokens to run."""
 
     theirs: torch.nn.Module
     ours: dict[str, Transformer]
@@ -106,7 +108,8 @@ class Pair:
 
 @pytest.fixture(scope="session")
 def make_pair(scaled_tensors, load_in_transformers):
-    """`make_pair(folder, config, seed)`: random weights, written to `folder`, read by both."""
+    """`make_pair(folder, config, seed)`: writes random weights to `folder` and reads them with
+    both."""
 
     @torch.inference_mode()
     def make(folder, config: ModelConfig, seed: int) -> Pair:
@@ -133,7 +136,7 @@ def nano_pair(request, tmp_path_factory, make_pair):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Differences of logits per position, and which positions count."""
+    """Differences of logits per position, and the positions that count."""
 
     difference: torch.Tensor
     counts: torch.Tensor
@@ -159,14 +162,16 @@ def compare(pair: Pair, layout: str, length: int) -> Comparison:
         chosen = router.topk(slots).indices.sort().values
         (our_ids,) = watch.seen["moe.expert_ids", n]
         parted |= (our_ids[0].sort().values != chosen).any(-1)
-    assert not (parted & ~near_tied & (parted.cumsum(0) <= 1)).any()  # only ties may part them
+    assert not (
+        parted & ~near_tied & (parted.cumsum(0) <= 1)
+    ).any()  # only near-ties may cause different choices
     difference = (ours - theirs.logits[0]).abs().amax(-1)
     counts = ~near_tied & (parted.cumsum(0) == 0)
     return Comparison(difference, counts, theirs.logits.square().mean().sqrt().item())
 
 
 def check(pair: Pair, layout: str, lengths: tuple[int, ...] = LENGTHS) -> None:
-    """Every length within the tolerance; the figures are printed (`pytest -rP` shows them)."""
+    """Check every length against the tolerance and print the figures (`pytest -rP` shows them)."""
     left_out, rms = 0, 0.0
     for length in lengths:
         found = compare(pair, layout, length)
@@ -181,13 +186,13 @@ def check(pair: Pair, layout: str, lengths: tuple[int, ...] = LENGTHS) -> None:
     assert left_out <= MOST_LEFT_OUT * total
 
 
-def test_float32_logits_are_those_of_transformers(nano_pair):
+def test_float32_logits_equal_those_of_transformers(nano_pair):
     plain = nano_pair.ours["original"].config == GPT_OSS_NANO
     check(nano_pair, "original", LENGTHS if plain else FEWER)
 
 
 def test_both_layouts_give_the_same_model(nano_pair):
-    """So that the logits of one of them are enough."""
+    """So the logits of one layout are enough for the other tests."""
     original, huggingface = (
         nano_pair.ours[layout].state_dict() for layout in ("original", "huggingface")
     )
@@ -197,8 +202,8 @@ def test_both_layouts_give_the_same_model(nano_pair):
 
 
 @torch.inference_mode()
-def test_bfloat16_is_as_near_to_float32_as_transformers_bfloat16(tmp_path, make_pair):
-    """Rounding flips near-tied experts in both, so it is the median position that is held."""
+def test_bfloat16_is_as_close_to_float32_as_in_transformers(tmp_path, make_pair):
+    """Rounding changes near-tied experts in both, so the test compares the median position."""
     pair = make_pair(tmp_path, GPT_OSS_NANO, seed=0)
     exact = pair.theirs(pair.tokens).logits
     ours = load_model(open_checkpoint(tmp_path / "original"), dtype=torch.bfloat16)(pair.tokens)
@@ -214,8 +219,8 @@ def test_bfloat16_is_as_near_to_float32_as_transformers_bfloat16(tmp_path, make_
     assert medians["ours"] <= 0.03
 
 
-def test_the_published_counts_of_heads_and_experts(tmp_path, make_pair):
-    """As the slow test below with both kinds of layers, each a thirtieth as wide."""
+def test_the_published_numbers_of_heads_and_experts(tmp_path, make_pair):
+    """Like the slow test below, with both kinds of layers, each a thirtieth as wide."""
     check(make_pair(tmp_path, PUBLISHED_COUNTS, seed=6), "huggingface", FEWER)
 
 

@@ -1,4 +1,4 @@
-"""The page beside TransformerLens and nnsight: our blocks run, and its table has every point."""
+"""NAMES.md compares us with TransformerLens and nnsight: our code runs; every point is listed."""
 
 import ast
 import re
@@ -26,7 +26,7 @@ def page():
 
 @pytest.fixture(scope="module")
 def sections(page):
-    """The blocks [(label, code), ...] of each section that has any, by its heading."""
+    """The blocks [(label, code), ...] of each section that has blocks, by heading."""
     parts = [part.split("\n", 1) for part in re.split(r"^## ", page, flags=re.M)[1:]]
     found = {heading: BLOCK.findall(text) for heading, text in parts}
     return {heading: blocks for heading, blocks in found.items() if blocks}
@@ -40,7 +40,7 @@ def test_ten_tasks_in_three_languages(page, sections):
     assert page.count("```") == 2 * 3 * len(sections)  # every fence belongs to a labeled block
 
 
-def test_our_blocks_are_short_and_end_in_what_came_out(sections):
+def test_our_blocks_are_short_and_end_with_their_result(sections):
     for heading, blocks in sections.items():
         code = dict(blocks)["oss_lab"]
         assert 2 <= sum(bool(line.strip()) for line in code.splitlines()) <= 8, heading
@@ -77,10 +77,10 @@ def test_every_row_names_a_counterpart(page):
         assert (lens, nnsight) != (DASH, DASH)
         if lens != DASH:
             assert re.fullmatch(r"`[a-z0-9_.{}]+`", lens)
-            assert POINTS[row["ours"]].layered == ("{i}" in lens)
+            assert POINTS[row["ours"]].is_per_layer == ("{i}" in lens)
         if nnsight != DASH:
             ast.parse(nnsight.strip("`"), mode="eval")
-            assert POINTS[row["ours"]].layered == ("[i]" in nnsight)
+            assert POINTS[row["ours"]].is_per_layer == ("[i]" in nnsight)
 
 
 def test_the_page_is_linked():

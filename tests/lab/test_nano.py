@@ -1,7 +1,7 @@
 """The shipped nano in transformers: its Hugging Face export gives the logits that we compute.
 
-Over a real conversation of each effort. A position whose router is nearly tied may go to other
-experts there and is left out; in a trained model there are few.
+The tests compare one real conversation at each effort. A position with a near-tied router may use
+other experts there and is left out; a trained model has few of them.
 """
 
 from itertools import product
@@ -45,7 +45,7 @@ def compare(ours, theirs, tokens: torch.Tensor) -> tuple[float, int]:
     watch = Recorder({"moe.router_logits"})
     with torch.inference_mode():
         difference = (ours(tokens, hooks=watch) - theirs(tokens).logits).abs().amax(-1)[0]
-    best = watch.stacked("moe.router_logits").topk(ours.config.experts_per_token + 1).values
+    best = watch.stack("moe.router_logits").topk(ours.config.experts_per_token + 1).values
     counts = ((best[..., -2] - best[..., -1]) >= MARGIN).all(0)
     return difference[counts].max().item(), int((~counts).sum())
 
@@ -62,7 +62,7 @@ def test_transformers_computes_the_same_over_a_reply(checkpoint, ours, theirs, e
     conversation = Conversation.of(system, Message.of("user", question))
     encoding = load_vocabulary("nano", checkpoint=checkpoint.folder)
     prompt = torch.tensor([render(conversation, encoding).tokens])
-    with torch.inference_mode():  # their reply, so that the tokens are those of a real use
+    with torch.inference_mode():  # their reply, so the tokens come from real use
         tokens = theirs.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),

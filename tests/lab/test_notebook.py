@@ -1,4 +1,4 @@
-"""The notebook writer: one form for what is kept, and a refusal that leaves the file as it was."""
+"""The notebook writer: one normalized form, and a refusal that leaves the file unchanged."""
 
 import copy
 import shutil
@@ -43,7 +43,7 @@ def test_normalize_keeps_tags_and_nothing_else_in_metadata():
     assert notebook == once
 
 
-def test_a_widget_keeps_what_can_be_shown_without_a_kernel():
+def test_a_widget_keeps_the_form_that_needs_no_kernel():
     data = {writer.WIDGET: {"model_id": "1"}, "text/html": "<p>15</p>", "text/plain": "15"}
     notebook = with_outputs(v4.new_output("display_data", data))
     writer.normalize(notebook)
@@ -53,7 +53,7 @@ def test_a_widget_keeps_what_can_be_shown_without_a_kernel():
 def test_pieces_of_a_stream_are_joined():
     pieces = [("stdout", "a "), ("stdout", "b\n"), ("stderr", "c"), ("stdout", "d")]
     outputs = [v4.new_output("stream", name=name, text=text) for name, text in pieces]
-    joined = [(output.name, output.text) for output in writer.joined(outputs)]
+    joined = [(output.name, output.text) for output in writer.join_streams(outputs)]
     assert joined == [("stdout", "a b\n"), ("stderr", "c"), ("stdout", "d")]
 
 
@@ -62,15 +62,15 @@ def test_pieces_of_a_stream_are_joined():
     [
         (v4.new_output("stream", name="stderr", text="a warning"), "cell 2 writes to stderr: a w"),
         (v4.new_output("stream", name="stdout", text="x" * 20_481), "20,481 characters"),
-        (v4.new_output("display_data", {PLOTLY: {"data": "x" * 20_480}}), "characters, above"),
+        (v4.new_output("display_data", {PLOTLY: {"data": "x" * 20_480}}), "characters; the limit"),
     ],
 )
-def test_what_a_notebook_should_not_store_is_refused(output, complaint):
+def test_outputs_that_a_notebook_must_not_store_are_refused(output, complaint):
     with pytest.raises(LabError, match=complaint):
         writer.check_output(output, "cell 2")
 
 
-def test_a_notebook_that_fails_stays_as_it_was(tmp_path, capsys):
+def test_a_notebook_that_fails_is_not_changed(tmp_path, capsys):
     path = tmp_path / "bad.ipynb"
     before = save(path, "print(1)", "{}['x']")
     assert writer.main([str(path)]) == 1
@@ -94,6 +94,6 @@ def test_a_figure_gets_a_small_static_picture():
     if not (shutil.which("chromium") or shutil.which("google-chrome")):
         pytest.skip("no Chromium on this machine, which static pictures are drawn with")
     content = {"data": [{"type": "bar", "y": [1, 3, 2]}], "layout": {"height": 300}}
-    png = writer.still(content)
+    png = writer.render_small_png(content)
     assert png.startswith(b"\x89PNG")
     assert len(png) < 10_000

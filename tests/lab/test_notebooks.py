@@ -1,7 +1,7 @@
-"""What every notebook promises, checked without a kernel.
+"""Rules that every notebook must follow, checked without a kernel.
 
-nbval passes a cell that stores nothing, so these rules see to it that there is something to
-compare. `complaints` is tested on a notebook that keeps the rules and on one that breaks each.
+nbval passes a cell that stores nothing, so these rules require stored outputs to compare.
+`complaints` is tested on a notebook that follows the rules and on one that breaks each rule.
 """
 
 import copy
@@ -16,7 +16,7 @@ nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (ex
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 FILE_LIMIT = 150 * 1024  # bytes
-OUTPUT_LIMIT = 20 * 1024  # characters of one output, pictures aside
+OUTPUT_LIMIT = 20 * 1024  # characters of one output, without pictures
 CELL_LINES = 25
 IMAGE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<target>[^)\s]+)[^)]*\)")
 HTML_IMAGE = re.compile(r"<img\b[^>]*>")
@@ -32,7 +32,7 @@ def tags(cell: Any) -> set[str]:
 
 
 def is_compared(cell: Any) -> bool:
-    """Whether nbval, with the root conftest, compares anything that this cell stores."""
+    """Whether nbval, with the root conftest, compares an output that this cell stores."""
     if tags(cell) & UNCOMPARED_TAGS:
         return False
     return any(
@@ -42,7 +42,7 @@ def is_compared(cell: Any) -> bool:
 
 
 def complaints(notebook: Any, folder: Path) -> Iterator[str]:
-    """Each rule that the notebook breaks, as a sentence."""
+    """One sentence for each rule that the notebook breaks."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
         yield "its kernel is not python3"
@@ -110,7 +110,7 @@ def test_a_good_notebook_has_no_complaints(tmp_path: Path) -> None:
 
 
 def put(path: str, value: Any) -> Callable[[Any], None]:
-    """A change: put("cells.1.source", "") and the like."""
+    """A change to a notebook: put("cells.1.source", "") and the like."""
     *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
 
     def change(notebook: Any) -> None:
@@ -148,7 +148,7 @@ UNTOLD = nbformat.v4.new_output("display_data", {"image/png": "iVBO", "text/plai
         (put("cells.1.source", "open('/home/me/x')"), "absolute path"),
     ],
 )
-def test_each_rule_is_seen_to_be_broken(change, complaint: str, tmp_path: Path) -> None:
+def test_each_broken_rule_is_detected(change, complaint: str, tmp_path: Path) -> None:
     notebook = copy.deepcopy(good_notebook())
     change(notebook)
     assert any(complaint in found for found in complaints(notebook, tmp_path))
@@ -158,7 +158,7 @@ ALL = [p for p in sorted(NOTEBOOKS.rglob("*.ipynb")) if ".ipynb_checkpoints" not
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.relative_to(NOTEBOOKS).as_posix())
-def test_notebook_keeps_the_rules(path: Path) -> None:
+def test_a_notebook_follows_the_rules(path: Path) -> None:
     assert path.stat().st_size <= FILE_LIMIT
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)

@@ -1,4 +1,6 @@
-"""The wheel: all three packages and the assets, and nothing of this machine or of the tests."""
+"""The wheel contains all three packages and the assets, and nothing from this machine or the
+tests.
+"""
 
 import subprocess
 import sys
@@ -33,7 +35,7 @@ def pip(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_it_holds_every_source_file_and_asset(wheel: Path) -> None:
+def test_the_wheel_contains_every_source_file_and_asset(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     sources = {
         path.relative_to(root).as_posix()
@@ -50,7 +52,7 @@ def test_it_holds_every_source_file_and_asset(wheel: Path) -> None:
     assert set(ASSETS) <= names
 
 
-def test_it_holds_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_nothing_else(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {
         "oss_kernels",
@@ -59,7 +61,7 @@ def test_it_holds_nothing_else(wheel: Path) -> None:
     }
 
 
-def test_it_names_no_path_of_this_machine(wheel: Path) -> None:
+def test_the_wheel_names_no_path_of_this_machine(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     for name in archive.namelist():
         content = archive.read(name)

@@ -1,4 +1,4 @@
-"""Figures of a trace on hand-made data: what is drawn, what is said, and how much JSON it takes."""
+"""Figures of a trace from hand-made data: the drawing, the sentence, and the size of the JSON."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ def labels(*texts):
     return [TokenLabel(text, 0, "assistant", "analysis", None, "content") for text in texts]
 
 
-def drawn(figure):
+def figure_json(figure):
     """The figure's JSON, as a front end gets it."""
     return figure._repr_mimebundle_()[PLOTLY]
 
@@ -38,8 +38,8 @@ def routing(layers=2, seq=3, slots=4, experts=32, seed=0):
     return ids, weights
 
 
-def decoded(array):
-    """Plotly's base64 of small integers, back as an array."""
+def decode(array):
+    """Plotly's base64 of small integers, decoded to an array."""
     flat = np.frombuffer(base64.b64decode(array["bdata"]), dtype=array["dtype"])
     return flat.reshape([int(n) for n in array["shape"].split(",")]) if "shape" in array else flat
 
@@ -48,33 +48,33 @@ def test_expert_map_has_a_row_for_every_choice():
     ids = np.array([[[7, 1], [7, 2]], [[3, 0], [0, 3]]])
     weights = np.array([[[0.75, 0.25], [0.5, 0.5]], [[1.0, 0.0], [0.75, 0.25]]])
     figure = plots.expert_map(ids, weights, labels("a", "\n"))
-    (heat,) = drawn(figure)["data"]
-    assert decoded(heat["text"]).tolist() == [[7, 7], [1, 2], [3, 0], [0, 3]]
-    assert decoded(heat["z"]).tolist() == [[75, 50], [25, 50], [100, 75], [0, 25]]
-    layout = drawn(figure)["layout"]
+    (heat,) = figure_json(figure)["data"]
+    assert decode(heat["text"]).tolist() == [[7, 7], [1, 2], [3, 0], [0, 3]]
+    assert decode(heat["z"]).tolist() == [[75, 50], [25, 50], [100, 75], [0, 25]]
+    layout = figure_json(figure)["layout"]
     assert layout["yaxis"]["ticktext"] == ["0 · 1st", "0 · 2nd", "1 · 1st", "1 · 2nd"]
     assert layout["xaxis"]["ticktext"] == ["a", "↵"]
     assert layout["xaxis"]["title"]["text"] == "token"
     assert layout["yaxis"]["title"]["text"] == "layer · choice"
     assert heat["colorbar"]["title"]["text"] == "weight, %"
     assert figure.sentence == (
-        "2 tokens through 2 layers, 2 experts each: the first choice has 75% of the weight on"
-        " average, and the layers use 3, 2 different experts for their 4 choices."
+        "2 tokens, 2 experts in each of 2 layers: the first choice has 75% of the weight on"
+        " average, and the layers use 3, 2 different experts for 4 choices each."
     )
 
 
-def test_expert_map_parts_the_messages():
+def test_expert_map_separates_the_messages():
     tokens = [
         TokenLabel("a", 0, "user"),
         TokenLabel("b", 1, "assistant", "final"),
     ]
-    layout = drawn(plots.expert_map(*routing(1, 2), tokens))["layout"]
+    layout = figure_json(plots.expert_map(*routing(1, 2), tokens))["layout"]
     assert [note["text"] for note in layout["annotations"]] == ["user", "final"]
     assert [line["x0"] for line in layout["shapes"]] == [0.5]
 
 
 def test_expert_map_of_one_token_of_none_and_of_too_many():
-    assert plots.expert_map(*routing(1, 1), labels("a")).sentence.startswith("1 token through 1")
+    assert plots.expert_map(*routing(1, 1), labels("a")).sentence.startswith("1 token, ")
     with pytest.raises(LabError, match="no tokens"):
         plots.expert_map(np.zeros((2, 0, 4)), np.zeros((2, 0, 4)), [])
     with pytest.raises(LabError, match="2 token labels for 3 positions"):
@@ -87,16 +87,16 @@ def test_expert_map_of_one_token_of_none_and_of_too_many():
 def test_expert_load_counts_tokens():
     ids = np.array([[[7, 1], [7, 2], [7, 0], [1, 0]]])
     figure = plots.expert_load(ids, experts=8)
-    (heat,) = drawn(figure)["data"]
-    assert decoded(heat["z"]).tolist() == [[50, 50, 25, 0, 0, 0, 0, 75]]
-    layout = drawn(figure)["layout"]
+    (heat,) = figure_json(figure)["data"]
+    assert decode(heat["z"]).tolist() == [[50, 50, 25, 0, 0, 0, 0, 75]]
+    layout = figure_json(figure)["layout"]
     assert layout["xaxis"]["title"]["text"] == "expert"
     assert layout["yaxis"]["title"]["text"] == "layer"
     assert figure.sentence == (
-        "The busiest expert is number 7 of layer 0, chosen by 75% of 4 tokens; an even spread"
-        " would be 25.0%; 4 of 8 experts were not used at all."
+        "The busiest expert is expert 7 of layer 0, chosen by 75% of 4 tokens (25.0% if all were"
+        " used equally); 4 of 8 experts were not used."
     )
-    assert "of 1 token;" in plots.expert_load(ids[:, :1], experts=8).sentence
+    assert "of 1 token (" in plots.expert_load(ids[:, :1], experts=8).sentence
     with pytest.raises(LabError, match="no tokens"):
         plots.expert_load(ids[:, :0], experts=8)
 
@@ -104,8 +104,8 @@ def test_expert_load_counts_tokens():
 # Attention
 
 
-def attended(layers=2, heads=2, seq=6, window=None, seed=0):
-    """Patterns and sinks that sum to one; layer 0 slides if there is a window."""
+def make_attention(layers=2, heads=2, seq=6, window=None, seed=0):
+    """Patterns and sinks that sum to one. Layer 0 is sliding if there is a window."""
     raw = np.random.default_rng(seed).random((layers, heads, seq, seq + 1))
     distance = np.arange(seq)[:, None] - np.arange(seq)
     for layer in range(layers):
@@ -124,61 +124,62 @@ def sliding():
 
 
 def test_attention_draws_sink_pattern_and_what_is_hidden(sliding):
-    pattern, sink = attended(window=3)
+    pattern, sink = make_attention(window=3)
     tokens = labels(*"abcdef")
     figure = plots.attention(pattern, sink, tokens, sliding, heads=[(0, 1), (1, 0)])
-    data = drawn(figure)["data"]
+    data = figure_json(figure)["data"]
     kinds = ["heatmap", "heatmap", "scatter", "scatter", "heatmap", "heatmap", "scatter"]
-    assert [trace["type"] for trace in data] == kinds  # a full layer hides the future only
-    assert decoded(data[0]["z"])[:, 0].tolist() == np.rint(100 * sink[0, 1]).tolist()
-    assert decoded(data[1]["z"]).tolist() == np.rint(100 * pattern[0, 1]).tolist()
-    layout = drawn(figure)["layout"]
-    assert layout["xaxis2"]["title"]["text"] == "token looked at (key)"
-    assert layout["yaxis"]["title"]["text"] == "token that looks (query)"
+    assert [trace["type"] for trace in data] == kinds  # a full layer hides only the future
+    assert decode(data[0]["z"])[:, 0].tolist() == np.rint(100 * sink[0, 1]).tolist()
+    assert decode(data[1]["z"]).tolist() == np.rint(100 * pattern[0, 1]).tolist()
+    layout = figure_json(figure)["layout"]
+    assert layout["xaxis2"]["title"]["text"] == "attended token (key)"
+    assert layout["yaxis"]["title"]["text"] == "attending token (query)"
     assert layout["yaxis"]["ticktext"] == list("abcdef")
     assert layout["coloraxis"]["colorbar"]["title"]["text"] == "attention, %"
     names = [note["text"] for note in layout["annotations"]]
-    assert "layer 0, head 1: sliding, 3 keys" in names
-    assert "layer 1, head 0: full" in names
+    assert "layer 0, head 1 (sliding, 3 keys)" in names
+    assert "layer 1, head 0 (full)" in names
 
 
-def test_attention_gives_each_of_many_panels_axes_of_its_own(sliding):
-    pattern, sink = attended(window=3)
+def test_attention_gives_each_of_many_panels_its_own_axes(sliding):
+    pattern, sink = make_attention(window=3)
     figure = plots.attention(pattern, sink, labels(*"abcdef"), sliding, heads=[(1, 0)] * 6)
-    heatmaps = [trace for trace in drawn(figure)["data"] if trace["type"] == "heatmap"]
+    heatmaps = [trace for trace in figure_json(figure)["data"] if trace["type"] == "heatmap"]
     assert len({trace["xaxis"] for trace in heatmaps}) == len(heatmaps) == 12
 
 
-def test_attention_says_how_far_a_head_looks(sliding):
+def test_attention_reports_how_far_a_head_looks(sliding):
     pattern, sink = np.zeros((2, 1, 6, 6)), np.full((2, 1, 6), 0.25)
     for row in range(6):
         pattern[0, 0, row, max(0, row - 2)] += 0.75
         pattern[1, 0, row, 0] += 0.75
     figure = plots.attention(pattern, sink, labels(*"abcdef"), sliding, heads=[(0, 0), (1, 0)])
     assert figure.sentence == (
-        "layer 0, head 0: sliding, 3 keys: the sink takes 25% on average, and the farthest token"
-        " given at least 1% is 2 back; layer 1, head 0: full: the sink takes 25% on average, and"
-        " the farthest token given at least 1% is 5 back."
+        "Layer 0, head 0 (sliding, 3 keys): the sink takes 25% of the attention on average, and the"
+        " farthest token that gets at least 1% is 2 positions back; layer 1, head 0 (full): the"
+        " sink takes 25% of the attention on average, and the farthest token that gets at least 1%"
+        " is 5 positions back."
     )
 
 
 def test_attention_of_some_queries_leaves_out_what_none_of_them_sees(sliding):
-    pattern, sink = attended(window=3)
+    pattern, sink = make_attention(window=3)
     figure = plots.attention(
         pattern, sink, labels(*"abcdef"), sliding, heads=[(0, 0)], queries=slice(3, 5)
     )
-    heat = drawn(figure)["data"][1]
+    heat = figure_json(figure)["data"][1]
     assert heat["x0"] == 1  # query 3 sees keys 1, 2 and 3
-    assert decoded(heat["z"]).tolist() == np.rint(100 * pattern[0, 0, 3:5, 1:5]).tolist()
-    assert drawn(figure)["layout"]["yaxis"]["ticktext"] == ["d", "e"]
+    assert decode(heat["z"]).tolist() == np.rint(100 * pattern[0, 0, 3:5, 1:5]).tolist()
+    assert figure_json(figure)["layout"]["yaxis"]["ticktext"] == ["d", "e"]
 
 
 def test_attention_stripes_exactly_what_is_hidden(sliding):
-    """The stripes' edges lie between the last hidden key and the first visible one."""
-    pattern, sink = attended(window=3)
+    """The edges of the stripes are between the last hidden key and the first visible one."""
+    pattern, sink = make_attention(window=3)
     figure = plots.attention(pattern, sink, labels(*"abcdef"), sliding, heads=[(0, 0)])
-    stripes = [trace for trace in drawn(figure)["data"] if trace["type"] == "scatter"]
-    future, past = ((decoded(stripe["x"]), decoded(stripe["y"])) for stripe in stripes)
+    stripes = [trace for trace in figure_json(figure)["data"] if trace["type"] == "scatter"]
+    future, past = ((decode(stripe["x"]), decode(stripe["y"])) for stripe in stripes)
     for row in range(6):
         keys = np.flatnonzero(pattern[0, 0, row])
         assert (future[0][row + 1], future[1][row + 1]) == (keys[-1] + 0.5, row)
@@ -186,47 +187,50 @@ def test_attention_stripes_exactly_what_is_hidden(sliding):
 
 
 def test_attention_of_one_token_and_of_none(sliding):
-    one = plots.attention(*attended(seq=1), labels("a"), sliding, heads=[(0, 0)])
-    assert "is 0 back" in one.sentence
+    one = plots.attention(*make_attention(seq=1), labels("a"), sliding, heads=[(0, 0)])
+    assert "is 0 positions back" in one.sentence
     with pytest.raises(LabError, match="no tokens"):
-        plots.attention(*attended(seq=0), [], sliding, heads=[(0, 0)])
+        plots.attention(*make_attention(seq=0), [], sliding, heads=[(0, 0)])
     with pytest.raises(LabError, match="at least one head"):
-        plots.attention(*attended(), labels(*"abcdef"), sliding, heads=[])
+        plots.attention(*make_attention(), labels(*"abcdef"), sliding, heads=[])
     with pytest.raises(LabError, match="some queries from 0 to 5"):
         plots.attention(
-            *attended(), labels(*"abcdef"), sliding, heads=[(0, 0)], queries=slice(6, 9)
+            *make_attention(), labels(*"abcdef"), sliding, heads=[(0, 0)], queries=slice(6, 9)
         )
 
 
-def test_axes_with_names_may_stand_in_any_order(sliding):
-    pattern, sink = attended(window=3)
+def test_named_axes_may_come_in_any_order(sliding):
+    pattern, sink = make_attention(window=3)
     tokens, heads = labels(*"abcdef"), [(1, 0)]
     plain = plots.attention(pattern, sink, tokens, sliding, heads=heads)
     axes, layers = ("layer", "head", "seq", "key"), {"layer": range(len(pattern))}
     named = xarray.DataArray(pattern, layers, axes).transpose("layer", "seq", "head", "key")
     sinks = xarray.DataArray(sink, layers, axes[:3]).transpose("layer", "seq", "head")
-    assert drawn(plots.attention(named, sinks, tokens, sliding, heads=heads)) == drawn(plain)
+    assert figure_json(plots.attention(named, sinks, tokens, sliding, heads=heads)) == figure_json(
+        plain
+    )
     part = plots.attention(named[1:], sinks[1:], tokens, sliding, heads=heads)
-    assert drawn(part) == drawn(plain)
+    assert figure_json(part) == figure_json(plain)
 
 
 def test_sink_mass_averages_over_positions(sliding):
     mass = np.array([[[0.25, 0.65], [0.0, 0.0]], [[0.5, 1.0], [0.25, 0.25]]])
     figure = plots.sink_mass(mass, sliding)
-    (heat,) = drawn(figure)["data"]
-    assert decoded(heat["z"]).tolist() == [[45, 0], [75, 25]]
-    layout = drawn(figure)["layout"]
+    (heat,) = figure_json(figure)["data"]
+    assert decode(heat["z"]).tolist() == [[45, 0], [75, 25]]
+    layout = figure_json(figure)["layout"]
     assert layout["xaxis"]["title"]["text"] == "head"
     assert layout["yaxis"]["ticktext"] == ["0, sliding", "1, full"]
     assert heat["colorbar"]["title"]["text"] == "mean share, %"
     assert figure.sentence == (
-        "The sinks take 36% of all attention; most in layer 1, head 0, 75%, least 0%."
+        "The sinks take 36% of all attention on average: at most 75% (layer 1, head 0) and at least"
+        " 0%."
     )
     with pytest.raises(LabError, match="no tokens"):
         plots.sink_mass(mass[:, :, :0], sliding)
 
 
-# What holds for all
+# All figures
 
 
 @pytest.fixture
@@ -234,7 +238,7 @@ def all_figures():
     """Every plotly figure at nano's size, its tokens a script."""
     tokens = labels(*[SCRIPT] * WIDE)
     ids, weights = routing(4, WIDE)
-    pattern, sink = attended(4, 8, WIDE, window=32)
+    pattern, sink = make_attention(4, 8, WIDE, window=32)
     heads = [(0, 0), (1, 0)]
     return [
         plots.expert_map(ids, weights, tokens),

@@ -1,4 +1,4 @@
-"""Figures of analyses on hand-made results: what is drawn and what is said."""
+"""Figures of analyses from hand-made results: the drawing and the sentence."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ import torch
 
 from oss_lab import plots
 from oss_lab.analysis.attribution import Attribution
-from oss_lab.analysis.commitment import Step
+from oss_lab.analysis.commitment import CommitmentStep
 from oss_lab.analysis.counterfactual import Counterfactuals
 from oss_lab.analysis.lens import Lens
-from oss_lab.analysis.patching import Patching, Score
+from oss_lab.analysis.patching import Patching, PatchingScore
 from oss_lab.errors import LabError
-from oss_lab.record.token_labels import token_labels
+from oss_lab.record.token_labels import label_token_ids
 
 
-def drawn(figure) -> Any:
+def plotly_figure(figure) -> Any:
     """The plotly figure, whose attributes depend on what is drawn."""
     return figure.plotly
 
@@ -38,15 +38,15 @@ def effects():
 
 def test_expert_effects_name_each_expert_and_its_effect(tiny):
     figure = plots.expert_effects(effects(), tiny)
-    left, right = drawn(figure).data
+    left, right = plotly_figure(figure).data
     assert left.text[1][1] == "9<br>-2.00"
     assert right.text[0][1] == "1→4<br>+0.12"
     assert (left.zmin, left.zmax, right.zmin, right.zmax) == (-2, 2, -2, 2)
     assert left.z.tolist() == [[-0.5, 0.25], [0, -2]]
-    assert "the log-probability of “&lt;”" in drawn(figure).layout.title.subtitle.text
+    assert "the log-probability of “&lt;”" in plotly_figure(figure).layout.title.subtitle.text
     assert figure.sentence == (
-        "The token “<” has log-probability -0.12; it falls most, by 2.00 nats, without expert 9 of"
-        " layer 1; the mean change over all 4 is -0.56."
+        "The log-probability of “<” is -0.12 nats; it falls most, by 2.00 nats, without expert 9 of"
+        " layer 1; the mean change over all 4 experts is -0.56 nats."
     )
 
 
@@ -63,45 +63,46 @@ def test_logit_parts_add_up_in_the_sentence(tiny):
     )
     assert found.total == found.logit
     figure = plots.logit_parts(found, tiny)
-    heads, slots = drawn(figure).data
+    heads, slots = plotly_figure(figure).data
     assert heads.z.shape == (1, 3)
     assert list(slots.x) == ["1st", "2nd"]
     assert heads.zmax == slots.zmax == 1
     assert figure.sentence == (
-        "The logit of “a” over that of “b” is 1.50: +0.50 from the embedding, +0.75 from the heads,"
-        " +0.25 from the attention's biases and +0.00 from the experts; the largest parts are head"
-        " 0 of layer 0 (+1.00) and the 1st choice of layer 0 (-0.75)."
+        "The logit of “a” minus that of “b” is 1.50: +0.50 from the embedding, +0.75 from the"
+        " heads, +0.25 from the attention biases and +0.00 from the experts; the largest parts are"
+        " head 0 of layer 0 (+1.00) and the 1st choice of layer 0 (-0.75)."
     )
 
 
 def test_the_commitment_curve_marks_the_steps_with_the_replys_answer():
     steps = [
-        Step(0, "", "7", np.log(0.25)),
-        Step(4, "3*4=\n", "12", np.log(0.5)),
-        Step(6, "3*4=\n1", "9", np.log(0.12)),
-        Step(9, "3*4=\n12", "12", np.log(1.0)),
+        CommitmentStep(0, "", "7", np.log(0.25)),
+        CommitmentStep(4, "3*4=\n", "12", np.log(0.5)),
+        CommitmentStep(6, "3*4=\n1", "9", np.log(0.12)),
+        CommitmentStep(9, "3*4=\n12", "12", np.log(1.0)),
     ]
     figure = plots.commitment_curve(steps)
-    (line,) = drawn(figure).data
+    (line,) = plotly_figure(figure).data
     assert line.y.tolist() == [25, 50, 12, 100]
     assert line.marker.symbol == ("circle-open", "circle", "circle-open", "circle")
     assert figure.sentence == (
-        "Forced after each of 4 steps, the answer is the reply's own (12) from step 4 on, after 9"
-        " of 9 tokens; it has a probability of 25% before the thinking and 100% behind it."
+        "If an answer is forced after each of 4 steps, it equals the reply's answer (12) from step"
+        " 4 on, after 9 of 9 tokens; the probability of that answer is 25% before the thinking and"
+        " 100% after it."
     )
     with pytest.raises(LabError, match="two steps"):
         plots.commitment_curve(steps[:1])
 
 
-def test_what_a_model_wrote_is_no_markup():
-    steps = [Step(0, "<b>", "<i>1", -1.0), Step(3, "$x$", "<script>", 0.0)]
+def test_model_text_is_not_markup():
+    steps = [CommitmentStep(0, "<b>", "<i>1", -1.0), CommitmentStep(3, "$x$", "<script>", 0.0)]
     text = plots.commitment_curve(steps).plotly.to_json() or ""
     assert "<i>" not in text
     assert "$x$" not in text
     assert "<script>" not in text
 
 
-def test_the_logit_lens_shows_each_layers_token_and_how_likely_what_came_is(tiny):
+def test_the_logit_lens_shows_each_layers_token_and_the_probability_of_the_next(tiny):
     found = Lens(
         positions=(4, 5),
         targets=(ord("<"), ord("b")),
@@ -113,14 +114,14 @@ def test_the_logit_lens_shows_each_layers_token_and_how_likely_what_came_is(tiny
         divergence=torch.zeros(2, 2),
     )
     figure = plots.logit_lens(found, tiny)
-    (heat,) = drawn(figure).data
+    (heat,) = plotly_figure(figure).data
     assert heat.z.tolist() == [[26, 50], [74, 100]]
     assert list(heat.text[0]) == ["x", "b"]
     assert list(heat.text[1]) == ["&lt;", "b"]
-    assert drawn(figure).layout.xaxis.ticktext == ("&lt;", "b")
+    assert plotly_figure(figure).layout.xaxis.ticktext == ("&lt;", "b")
     assert figure.sentence == (
-        "Of 2 tokens, the layers would have written 50%, 100%, from the first to the last; their"
-        " mean probability for what came next goes from 38% to 87%."
+        "From the first layer to the last, the most likely token is the actual next token at 50%,"
+        " 100% of 2 positions; the mean probability of the actual next token goes from 38% to 87%."
     )
 
 
@@ -131,25 +132,26 @@ def sweep(axis):
         target=ord("a"),
         against=ord("b"),
         first=4,
-        clean=Score(-0.1, 3.0),
-        corrupted=Score(-4.0, -1.0),
+        clean=PatchingScore(-0.1, 3.0),
+        corrupted=PatchingScore(-4.0, -1.0),
         logprob=torch.zeros(1, 6),
         difference=torch.tensor([[-1.0, -1.0, -1.0, -1.0, 3.0, 1.0]]),
     )
 
 
-def test_patching_begins_shortly_before_the_sequences_differ(tiny):
-    labels = token_labels(tiny, list(b"abcde$"))
+def test_the_patching_figure_starts_shortly_before_the_sequences_differ(tiny):
+    labels = label_token_ids(tiny, list(b"abcde$"))
     figure = plots.patching(sweep("position"), tiny, labels)
-    (heat,) = drawn(figure).data
+    (heat,) = plotly_figure(figure).data
     assert heat.z.tolist() == [[0, 0, 0, 1, 0.5]]
     assert list(heat.text[0]) == ["0", "0", "0", "+1.00", "+0.50"]
-    assert drawn(figure).layout.xaxis.ticktext == ("b", "c", "d", "e", "&#36;")
+    assert plotly_figure(figure).layout.xaxis.ticktext == ("b", "c", "d", "e", "&#36;")
     assert figure.sentence == (
-        "The clean run leads to “a” and the corrupted one to “b”; by layer, most of the difference"
-        " comes back with resid.mid at 4 “e” (100%); a patch brings back 30% on average."
+        "The clean run leads to “a” and the corrupted one to “b”; layer by layer, patching"
+        " resid.mid restores most at 4 “e” (100%); on average a patch restores 30% of the"
+        " difference."
     )
     heads = plots.patching(sweep("head"), tiny)
-    assert drawn(heads).data[0].x == ("0", "1", "2", "3", "4", "5")
+    assert plotly_figure(heads).data[0].x == ("0", "1", "2", "3", "4", "5")
     with pytest.raises(LabError, match="one for each position"):
         plots.patching(sweep("position"), tiny, labels[:3])

@@ -1,11 +1,11 @@
-"""Progress: every item comes through, and a bar only where somebody looks."""
+"""Progress: every item is yielded, and the bar is shown only on a terminal."""
 
 import io
 
 import pytest
 
 from oss_lab import progress as module
-from oss_lab.progress import progress
+from oss_lab.progress import track_progress
 
 
 class Terminal(io.StringIO):
@@ -21,5 +21,5 @@ def test_a_bar_is_shown_on_a_terminal_unless_it_is_turned_off(monkeypatch, termi
     monkeypatch.setattr("sys.stderr", out)
     monkeypatch.setattr(module, "DELAY", 0)
     monkeypatch.setenv("TQDM_DISABLE", silent)
-    assert list(progress([3, 1, 2], "counting", "number")) == [3, 1, 2]
+    assert list(track_progress([3, 1, 2], "counting", "number")) == [3, 1, 2]
     assert ("counting" in out.getvalue()) == shown

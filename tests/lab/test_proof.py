@@ -1,4 +1,4 @@
-"""The proof: it holds for nano, and fails where something is wrong."""
+"""The proof passes for nano, and fails if something is wrong."""
 
 import subprocess
 import sys
@@ -15,25 +15,25 @@ from oss_lab.proof.__main__ import main
 from oss_lab.proof.compare import compare, compare_choice
 from oss_lab.proof.numpy_forward import numpy_forward
 from oss_lab.proof.settings import LONG, Setting
-from oss_lab.proof.transformers_forward import ABSENT, FOLLOWING, PLACES
-from oss_lab.proof.transformers_model import transformers_installed, transformers_model
+from oss_lab.proof.transformers_forward import ABSENT, DERIVED, HOOK_PLACES
+from oss_lab.proof.transformers_model import is_transformers_installed, load_transformers_model
 
 
 @pytest.fixture(scope="module")
 def nano():
-    """Its checkpoint and the weights that the independent forward reads."""
+    """Its checkpoint, and the weights as the independent forward pass reads them."""
     checkpoint = find_checkpoint("nano")
-    return checkpoint, proof.plain_weights(checkpoint)
+    return checkpoint, proof.read_numpy_weights(checkpoint)
 
 
-def test_the_command_says_how_much_passed(monkeypatch, capsys):
+def test_the_command_reports_how_much_passed(monkeypatch, capsys):
     monkeypatch.setattr("oss_lab.proof.settings.QUICK", (40,))
     monkeypatch.setattr(sys, "argv", ["proof", "--quick"])
     assert main() == 0
     *table, last = capsys.readouterr().out.splitlines()
     passed = int(last.split()[0])
     assert last == f"{passed} passed, 0 failed"
-    assert passed > (475 if transformers_installed() else 350)
+    assert passed > (475 if is_transformers_installed() else 350)
     assert all(any(line.startswith(name) for line in table) for name in POINTS)
 
 
@@ -43,7 +43,9 @@ def test_the_command_as_a_program_at_both_lengths():
         [sys.executable, "-m", "oss_lab.proof", "--quick"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(done.stdout.splitlines()[-1].split()[0]) > (950 if transformers_installed() else 700)
+    assert int(done.stdout.splitlines()[-1].split()[0]) > (
+        950 if is_transformers_installed() else 700
+    )
 
 
 FAULTS = {
@@ -58,7 +60,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_in_the_weights_shows(nano, fault):
+def test_a_fault_in_the_weights_is_detected(nano, fault):
     checkpoint, weights = nano
     wrong = dict(weights)
     for name, change in FAULTS[fault].items():
@@ -80,7 +82,7 @@ def test_a_fault_in_the_weights_shows(nano, fault):
     ],
     ids=str,
 )
-def test_a_fault_in_the_architecture_shows(nano, monkeypatch, changes):
+def test_a_fault_in_the_architecture_is_detected(nano, monkeypatch, changes):
     checkpoint, weights = nano
     other = replace(checkpoint.config, **changes)
     monkeypatch.setattr(proof, "numpy_forward", lambda _, *rest: numpy_forward(other, *rest))
@@ -88,7 +90,7 @@ def test_a_fault_in_the_architecture_shows(nano, monkeypatch, changes):
     assert found.failed
 
 
-def test_bfloat16_keeps_its_bound_and_a_missing_sink_does_not(nano):
+def test_bfloat16_stays_within_its_bound_and_a_missing_sink_does_not(nano):
     checkpoint, weights = nano
     setting = Setting(140, "bfloat16", "reference")
     assert not proof.prove_one(checkpoint, weights, setting).failed
@@ -97,7 +99,7 @@ def test_bfloat16_keeps_its_bound_and_a_missing_sink_does_not(nano):
     assert any(each.point == "attn.pattern" and not each.passed for each in found.comparisons)
 
 
-def test_a_comparison_is_strict_about_what_is_no_number():
+def test_a_comparison_is_strict_about_nan():
     rows = np.ones((3, 2))
     assert compare("embed", None, rows, rows, 0.0).passed
     hidden = rows.copy()
@@ -108,7 +110,7 @@ def test_a_comparison_is_strict_about_what_is_no_number():
     assert not compare("embed", None, rows[:2], rows, 1e9).passed
 
 
-def test_a_choice_is_right_up_to_a_near_tie():
+def test_a_choice_is_correct_up_to_a_near_tie():
     logits = np.array([[3.0, 2.0, 1.999, -1.0]])
     for chosen, right in (([0, 1], True), ([0, 2], True), ([1, 0], False), ([0, 3], False)):
         found = compare_choice("moe.expert_ids", 0, np.array([chosen]), logits, 0.01)
@@ -122,15 +124,15 @@ BESIDE = Setting(140, "float32", "reference", "transformers")
 @pytest.fixture(scope="module")
 def theirs(nano):
     pytest.importorskip("transformers", reason="transformers is not installed")
-    return transformers_model(nano[0], torch.float32)
+    return load_transformers_model(nano[0], torch.float32)
 
 
 def test_transformers_computes_the_same_at_every_point_that_it_has(nano, theirs):
-    found = proof.prove_beside(nano[0], theirs, BESIDE)
+    found = proof.prove_against_transformers(nano[0], theirs, BESIDE)
     assert not found.failed
     assert {each.point for each in found.comparisons} == set(POINTS) - set(ABSENT)
-    assert not set(PLACES) & set(FOLLOWING)
-    assert set(PLACES) | set(FOLLOWING) == set(POINTS) - set(ABSENT)
+    assert not set(HOOK_PLACES) & set(DERIVED)
+    assert set(HOOK_PLACES) | set(DERIVED) == set(POINTS) - set(ABSENT)
 
 
 def sink(model):
@@ -150,26 +152,26 @@ def slope(model):
     [(sink, "attn.sink"), (norm, "moe.norm"), (slope, "moe.expert_out")],
     ids=["sink", "norm", "slope"],
 )
-def test_a_fault_in_transformers_shows_where_it_is(nano, theirs, monkeypatch, fault, first):
+def test_a_fault_in_transformers_is_located(nano, theirs, monkeypatch, fault, first):
     of, name, change = fault(theirs)
     monkeypatch.setattr(of, name, change(getattr(of, name)))
-    found = proof.prove_beside(nano[0], theirs, BESIDE)
+    found = proof.prove_against_transformers(nano[0], theirs, BESIDE)
     failed = [each for each in found.comparisons if not each.passed]
     assert min(each.layer for each in failed if each.layer is not None) == 1
     assert next(each.point for each in failed if each.layer == 1) == first
     assert {"resid.post", "out.logits"} <= {each.point for each in failed}
 
 
-def test_a_window_that_is_off_by_one_in_transformers_shows(nano, theirs, monkeypatch):
+def test_a_window_that_is_off_by_one_in_transformers_is_detected(nano, theirs, monkeypatch):
     monkeypatch.setattr(theirs.config, "sliding_window", theirs.config.sliding_window - 1)
-    found = proof.prove_beside(nano[0], theirs, BESIDE)
+    found = proof.prove_against_transformers(nano[0], theirs, BESIDE)
     passed = {(each.point, each.layer): each.passed for each in found.comparisons}
     assert passed["attn.k_rot", 0]
     assert not passed["attn.pattern", 0]
     assert not passed["attn.sink_mass", 0]
 
 
-def test_without_transformers_one_line_says_so_and_the_rest_counts(monkeypatch, capsys):
+def test_without_transformers_one_line_says_so_and_the_other_checks_count(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "transformers", None)
     monkeypatch.setattr("oss_lab.proof.settings.QUICK", (13,))
     monkeypatch.setattr(sys, "argv", ["proof", "--quick"])

@@ -1,4 +1,4 @@
-"""Replies from hand-fed tokens: channels, calls, why a reply ended, what was malformed, budgets."""
+"""Replies built from given tokens: channels, calls, stop reasons, malformed parts, budgets."""
 
 import math
 
@@ -17,7 +17,7 @@ ANSWER = "<|start|>assistant<|channel|>final<|message|>42<|return|>"
 
 @pytest.fixture
 def feed(tiny):
-    """`feed(text)`: the reply made of these tokens, and the events that they brought."""
+    """`feed(text)`: the reply built from these tokens, and the events that they caused."""
 
     def run(text):
         builder = ReplyBuilder(tiny, PROMPT, (1, 2))
@@ -80,13 +80,13 @@ def test_a_preamble_is_commentary(feed):
         (THOUGHT + ANSWER, "return"),
         ("<|channel|>final<|message|>42<|endoftext|>", "endoftext"),
         ("<|channel|>final<|message|>4", "length"),
-        (THOUGHT, "length"),  # a message is complete, the turn is not
+        (THOUGHT, "length"),  # the message is complete, the turn is not
         (THOUGHT + "<|start|>", "length"),
         ("<|channel|>", "length"),
         ("", "length"),
     ],
 )
-def test_why_it_ended(feed, text, stop):
+def test_the_stop_reason(feed, text, stop):
     assert feed(text)[0].stop == stop
 
 
@@ -105,20 +105,20 @@ def test_why_it_ended(feed, text, stop):
         ("<|channel|>final<|message|>4<|message|>2<|return|>", ["special_in_content"], None),
     ],
 )
-def test_what_is_malformed_is_told(feed, text, expected, final):
+def test_malformed_parts_are_reported(feed, text, expected, final):
     reply, _ = feed(text)
     assert kinds(reply) == expected
     assert final is None or reply.final == final
 
 
-def test_words_put_into_another_mouth_are_not_the_answer(feed):
+def test_text_of_another_role_is_not_the_answer(feed):
     other = "<|start|>user<|channel|>final<|message|>Thanks!<|return|>"
     reply, _ = feed(THOUGHT + other)
     assert reply.final == ""
     assert reply.messages[-1].role == "user"
 
 
-def test_an_id_outside_the_vocabulary_is_told(tiny):
+def test_an_id_outside_the_vocabulary_is_reported(tiny):
     builder = ReplyBuilder(tiny, PROMPT, ())
     for id in [*tiny.encode("<|channel|>final<|message|>", allowed_special="all"), 9999]:
         builder.add(Token(id, 0.0))
@@ -128,11 +128,11 @@ def test_an_id_outside_the_vocabulary_is_told(tiny):
 
 
 def with_budget(tiny, budget, text):
-    """What is written where the model would say `text` over and over."""
+    """The reply under a budget if the model would repeat `text` endlessly."""
     builder = ReplyBuilder(tiny, PROMPT, (), budget)
     own, forced = iter(tiny.encode(text, allowed_special="all") * 3), []
     while len(builder.tokens) < 60:
-        forced = forced or builder.take_over()
+        forced = forced or builder.next_forced_ids()
         token = Token(forced.pop(0), 0.0, forced=True) if forced else Token(next(own), 0.0)
         builder.add(token)
         if tiny.decode([token.id]) in ("<|return|>", "<|call|>"):
@@ -141,7 +141,7 @@ def with_budget(tiny, budget, text):
 
 
 @pytest.mark.parametrize("budget", [0, 1, 4])
-def test_a_budget_begins_the_answer(tiny, budget):
+def test_a_budget_starts_the_answer(tiny, budget):
     reply = with_budget(tiny, budget, "<|channel|>analysis<|message|>12345678<|return|>")
     assert reply.analysis == "12345678"[:budget]
     assert reply.final == "12345678"[budget:]
@@ -150,13 +150,13 @@ def test_a_budget_begins_the_answer(tiny, budget):
     assert reply.diagnostics == ()
 
 
-def test_a_budget_not_reached_changes_nothing(tiny):
+def test_an_unused_budget_changes_nothing(tiny):
     reply = with_budget(tiny, 99, THOUGHT + ANSWER)
     assert (reply.analysis, reply.final) == ("six sevens", "42")
     assert not any(token.forced for token in reply.tokens)
 
 
-def test_arguments_of_a_tool_on_analysis_are_no_thought(tiny):
+def test_arguments_of_a_tool_on_the_analysis_channel_are_not_analysis(tiny):
     call = "<|channel|>analysis to=python<|message|>print(6 * 7)<|call|>"
     reply = with_budget(tiny, 2, call)
     assert reply.tool_calls[0].arguments == "print(6 * 7)"
@@ -184,7 +184,7 @@ def test_a_stop_string_ends_the_answer_and_is_left_out_of_it(tiny, is_raw):
     begin = "" if is_raw else THOUGHT + "<|start|>assistant<|channel|>final<|message|>"
     builder = ReplyBuilder(tiny, None if is_raw else PROMPT, (1,), stop=["seven", "c d", "z"])
     for id in tiny.encode(begin + "a bc de", allowed_special="all"):
-        assert not builder.is_stopped  # also while "sevens" is thought
+        assert not builder.is_stopped  # not while "sevens" is in the analysis
         builder.add(Token(id, 0.0))
         if builder.is_stopped:
             break

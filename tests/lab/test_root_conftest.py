@@ -1,4 +1,4 @@
-"""What `pytest --nbval` does without further arguments, on a folder with a test of each kind."""
+"""What `pytest --nbval` does without further arguments, in a folder with one test of each kind."""
 
 import shutil
 import subprocess
@@ -29,7 +29,7 @@ print(environ["CUDA_VISIBLE_DEVICES"] or "no GPU", environ["OMP_NUM_THREADS"])
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """`run("-m", "slow")`: what pytest --nbval prints there."""
+    """`run("-m", "slow")`: the output of pytest --nbval there."""
     for name in ("conftest.py", "sanitize.cfg"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow\n browser\n")
@@ -50,12 +50,12 @@ def run(tmp_path, monkeypatch):
 
 def test_slow_and_browser_tests_are_left_out_with_a_reason(run):
     printed = run()
-    assert "2 passed, 2 deselected" in printed  # the fast test, and the notebook's cell
+    assert "2 passed, 2 deselected" in printed  # the fast test and the notebook's cell
     assert "slow tests are deselected: `make test-slow` runs them" in printed
     assert "browser tests are deselected: they need Chromium" in printed
 
 
-def test_they_run_where_a_mark_is_asked_for(run):
+def test_slow_and_browser_tests_run_if_their_mark_is_requested(run):
     printed = run("-m", "slow or browser")
     assert "2 passed, 2 deselected" in printed
     assert "are deselected:" not in printed

@@ -1,8 +1,9 @@
-"""RoPE with YaRN against recorded constants, a second derivation in NumPy, and its properties.
+"""RoPE with YaRN against recorded constants, an independent derivation in NumPy, and its
+properties.
 
-The table is that of the published models (head_dim 64, theta 150,000, context 4,096 times 32):
-NumPy float32, low and high - low formed in double. PyTorch's pow differs in the last bit of some
-entries, hence the relative tolerance of 2e-6.
+The table is for the published models (head_dim 64, theta 150,000, context 4,096 times 32) in NumPy
+float32, with low and high - low computed in double. PyTorch's pow differs in the last bit of some
+entries, so there is a relative tolerance of 2e-6.
 """
 
 import math
@@ -47,8 +48,8 @@ def test_golden_inverse_frequencies():
     np.testing.assert_allclose(ours.numpy(), np.array(GOLDEN, np.float32), rtol=2e-6)
 
 
-def test_limits_rounded_to_whole_dimensions_would_be_another_model():
-    """Hugging Face's default truncation, which gpt-oss switches off, moves one entry by 76 %."""
+def test_limits_rounded_to_integers_would_change_the_model():
+    """Hugging Face's default truncation, which gpt-oss turns off, changes one entry by 76%."""
     ours = inverse_frequencies(GPT_OSS_20B).double().numpy()
     np.testing.assert_allclose(ours, yarn_in_double(GPT_OSS_20B, *ramp_limits(GPT_OSS_20B)), 2e-6)
     truncated = yarn_in_double(GPT_OSS_20B, 8, 18)
@@ -63,7 +64,7 @@ def test_nano_has_the_same_ramp_in_fewer_dimensions():
     frequencies = inverse_frequencies(GPT_OSS_NANO).double().numpy()
     np.testing.assert_allclose(frequencies, yarn_in_double(GPT_OSS_NANO, low, high), rtol=2e-6)
     pure = 150_000.0 ** (-np.arange(8) / 8)
-    assert frequencies[0] == 1.0  # kept
+    assert frequencies[0] == 1.0  # unchanged
     np.testing.assert_allclose(frequencies[3:], pure[3:] / 32, rtol=2e-6)  # interpolated
     assert ((frequencies < pure) & (frequencies > pure / 32))[1:3].all()  # between the two
 
@@ -94,25 +95,25 @@ def test_tables_are_computed_in_float32_and_then_rounded():
         assert torch.equal(exact.bfloat16(), rounded)
 
 
-def test_halves_turn_against_each_other_not_neighboring_pairs():
-    for one, other, sign in ((1, 33, 1), (33, 1, -1)):  # partners are half a head apart
+def test_halves_are_rotated_not_neighboring_pairs():
+    for one, other, sign in ((1, 33, 1), (33, 1, -1)):  # the partners are half a head apart
         x = torch.zeros(1, 1, 1, 64)
         x[..., one] = 1.0
-        turned = rotate(x, rotation(GPT_OSS_20B, torch.tensor([[3]]), torch.float32))
+        turned = rotate(x, *rotation(GPT_OSS_20B, torch.tensor([[3]]), torch.float32))
         angle, length = 3 * GOLDEN[1], concentration(GPT_OSS_20B)
         expected = torch.zeros(64)
         expected[one], expected[other] = math.cos(angle), sign * math.sin(angle)
         torch.testing.assert_close(turned.flatten(), length * expected)
 
 
-def test_products_depend_on_the_distance_alone():
+def test_products_depend_only_on_the_distance():
     generator = torch.Generator().manual_seed(0)
     q, k = (torch.randn(1, 1, 1, 64, generator=generator).double() for _ in range(2))
 
     def product(query_at: int, key_at: int) -> float:
         at = torch.tensor([[query_at]]), torch.tensor([[key_at]])
         turned = [
-            rotate(x, rotation(GPT_OSS_20B, p, torch.float64))
+            rotate(x, *rotation(GPT_OSS_20B, p, torch.float64))
             for x, p in zip((q, k), at, strict=True)
         ]
         return float((turned[0] * turned[1]).sum())

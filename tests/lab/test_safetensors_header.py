@@ -1,7 +1,8 @@
-"""Headers: what the safetensors library would refuse to open later is refused before any use.
+"""Headers that the safetensors library would refuse to open are refused before any use.
 
-Our reader is stricter in one thing only, names that occur twice. Wherever it accepts a file the
-library must too, or a person would get its traceback instead of a sentence.
+Our reader is stricter in one respect only: it refuses repeated names. Whatever it accepts, the
+library must accept too; otherwise the user would get the library's traceback instead of one
+sentence.
 """
 
 import json
@@ -24,7 +25,7 @@ def write(file, text, body=BODY):
 def library_accepts(file):
     try:
         with safe_open(file, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 (it is no dict)
+            for name in opened.keys():  # noqa: SIM118 (not a dict)
                 opened.get_tensor(name)
     except SafetensorError:
         return False
@@ -54,10 +55,10 @@ REFUSED = [
     (entry(data_offsets=[False, 8]), "malformed shape or offset"),
     (entry(shape=[True, 4]), "malformed shape or offset"),
     (entry(data_offsets=[0.0, 8]), "malformed header entry"),
-    (header(**{"\ud800": ENTRY}), "not Unicode"),
+    (header(**{"\ud800": ENTRY}), "not valid Unicode"),
     (b"\xef\xbb\xbf" + header(), "is not JSON"),
     (header().decode().encode("utf-16"), "is not JSON"),
-    (b"[]", "does not hold a JSON object"),
+    (b"[]", "does not contain a JSON object"),
 ]
 
 
@@ -76,8 +77,8 @@ def test_refused_by_both(tmp_path, text, sentence):
     assert not library_accepts(file)
 
 
-def test_every_single_changed_byte_is_judged_as_by_the_library(tmp_path):
-    """Ours may refuse more (a changed name may become the second of its kind), never less."""
+def test_every_changed_byte_is_judged_as_by_the_library(tmp_path):
+    """Ours may refuse more (a changed name may repeat another name), never less."""
     text = header(b={"dtype": "U8", "shape": [0], "data_offsets": [8, 8]})
     accepted = 0
     for position in range(len(text)):
@@ -93,8 +94,8 @@ def test_every_single_changed_byte_is_judged_as_by_the_library(tmp_path):
     assert accepted > 50
 
 
-def test_what_is_no_safetensors_at_all_is_not_called_truncated(tmp_path):
+def test_a_file_of_another_format_is_not_called_truncated(tmp_path):
     file = tmp_path / "model.safetensors"
     file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
-    with pytest.raises(HeaderError, match=r"claims a header of .* it is not safetensors"):
+    with pytest.raises(HeaderError, match=r"claims a header of .* it is not a safetensors file"):
         read_header(file)

@@ -1,4 +1,4 @@
-"""The sampler keeps exactly what a full sort would, and draws it as often as it should."""
+"""The sampler keeps exactly what a full sort would keep, and samples with the right frequencies."""
 
 import math
 
@@ -8,8 +8,8 @@ import torch
 from scipy.stats import chisquare
 
 from oss_lab.engine import buckets
-from oss_lab.engine.sampler import _sample_together, kept, sample
-from oss_lab.engine.sampling import GREEDY, Draw, Sampling
+from oss_lab.engine.sampler import _sample_together, filter_tokens, sample
+from oss_lab.engine.sampling import GREEDY, RandomStream, Sampling
 from oss_lab.errors import LabError
 
 FILTERS = {
@@ -20,11 +20,11 @@ FILTERS = {
     "all": {"top_k": 50, "top_p": 0.9, "min_p": 0.05},
 }
 TEMPERATURES = (1e-3, 0.5, 1.0, 1.0, 3.0, 1e30)
-LAST = 1 - 2**-53  # the largest number that a draw can give
+LAST = 1 - 2**-53  # the largest number that the generator can return
 
 
-class Fixed(Draw):
-    """Gives one number, over and over."""
+class FixedRandom(RandomStream):
+    """A generator that always returns the same number."""
 
     def __init__(self, number: float) -> None:
         self.number = number
@@ -55,7 +55,7 @@ SHAPES = ("flat", "wide", "peaked", "ties", "duplicates", "masked", "subnormal")
 
 
 def filter_exactly(logits: np.ndarray, sampling: Sampling) -> tuple[np.ndarray, np.ndarray, bool]:
-    """What a float64 sort keeps: ids, probabilities, and whether rounding decided the last one."""
+    """What a float64 sort keeps: ids, probabilities, and whether rounding decides the last one."""
     relative = (logits.astype(np.float64) - logits.max()) / sampling.temperature
     shares = np.exp(relative) / np.exp(relative).sum()
     order = np.lexsort((np.arange(len(logits)), -shares))
@@ -74,7 +74,7 @@ def filter_exactly(logits: np.ndarray, sampling: Sampling) -> tuple[np.ndarray, 
 
 
 def make_case(seed: int) -> tuple[np.ndarray, Sampling]:
-    """Random logits of every shape in turn, with random filters."""
+    """Random logits of all kinds in turn, with random filters."""
     random = np.random.default_rng(seed)
     vocab = int(random.integers(5, 3001)) if seed % 3 else int(random.integers(5, 30))
     logits = make_logits(SHAPES[seed % len(SHAPES)], vocab, random)
@@ -88,13 +88,13 @@ def make_case(seed: int) -> tuple[np.ndarray, Sampling]:
 
 
 def draw(logits: torch.Tensor, sampling: Sampling, seed: int, count: int) -> list[int]:
-    """One after the other, from one row."""
-    numbers = Draw(seed, 0)
+    """Sample one token after the other, from one row."""
+    numbers = RandomStream(seed, 0)
     return sample(logits.expand(count, -1), [sampling] * count, [numbers] * count)
 
 
 @pytest.mark.parametrize("large", [0, 10**9], ids=["narrow buckets", "wide buckets"])
-def test_what_is_kept_and_drawn_is_that_of_a_full_sort(monkeypatch, large):
+def test_the_kept_and_sampled_tokens_equal_those_of_a_full_sort(monkeypatch, large):
     monkeypatch.setattr(buckets, "LARGE", large)
     decided_by_rounding = 0
     for seed in range(280):
@@ -104,7 +104,7 @@ def test_what_is_kept_and_drawn_is_that_of_a_full_sort(monkeypatch, large):
             decided_by_rounding += 1
             continue
         row = torch.from_numpy(logits)
-        kept_ids, kept_shares = kept(row, sampling)
+        kept_ids, kept_shares = filter_tokens(row, sampling)
         assert kept_ids.tolist() == ids.tolist(), (seed, sampling)
         assert kept_shares.dtype == torch.float64
         np.testing.assert_allclose(kept_shares.numpy(), shares, rtol=1e-12, atol=1e-300)
@@ -113,48 +113,48 @@ def test_what_is_kept_and_drawn_is_that_of_a_full_sort(monkeypatch, large):
         expected = [int(ids[np.searchsorted(shares.cumsum(), n, side="right")]) for n in numbers]
         rows, samplings = row.expand(len(numbers), -1), [sampling] * len(numbers)
         for choose in (sample, _sample_together):
-            assert choose(rows, samplings, [Fixed(n) for n in numbers]) == expected, seed
-            assert choose(row[None], [sampling], [Fixed(LAST)])[0] in ids, seed
+            assert choose(rows, samplings, [FixedRandom(n) for n in numbers]) == expected, seed
+            assert choose(row[None], [sampling], [FixedRandom(LAST)])[0] in ids, seed
     assert decided_by_rounding < 40
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("name", FILTERS)
-def test_a_whole_vocabulary_is_drawn_from_exactly(name, dtype):
+def test_sampling_from_a_full_vocabulary_is_exact(name, dtype):
     logits = torch.randn(201_088, generator=torch.Generator().manual_seed(0)).to(dtype)
     sampling = Sampling(**FILTERS[name])
     ids, shares, close = filter_exactly(logits.double().numpy(), sampling)
     assert not close
     numbers = np.random.default_rng(0).random(8).tolist()
     expected = ids[np.searchsorted(shares.cumsum(), numbers, side="right")].tolist()
-    drawn = sample(logits.expand(8, -1), [sampling] * 8, [Fixed(n) for n in numbers])
+    drawn = sample(logits.expand(8, -1), [sampling] * 8, [FixedRandom(n) for n in numbers])
     assert drawn == expected
     if name == "top_p":
         assert len(ids) > 100_000
-        assert kept(logits, sampling)[0].tolist() == ids.tolist()
+        assert filter_tokens(logits, sampling)[0].tolist() == ids.tolist()
 
 
 def test_the_token_that_reaches_top_p_is_kept_and_lower_ids_come_first_among_equals():
     equal = torch.zeros(10)
     for count in range(1, 10):
         sampling = Sampling(top_p=count / 10)
-        assert kept(equal, sampling)[0].tolist() == list(range(count))
+        assert filter_tokens(equal, sampling)[0].tolist() == list(range(count))
         assert set(draw(equal, sampling, seed=0, count=200)) == set(range(count))
-    assert kept(equal, Sampling(top_p=0.25))[0].tolist() == [0, 1, 2]
-    assert kept(equal, Sampling(top_k=2))[0].tolist() == [0, 1]
+    assert filter_tokens(equal, Sampling(top_p=0.25))[0].tolist() == [0, 1, 2]
+    assert filter_tokens(equal, Sampling(top_k=2))[0].tolist() == [0, 1]
 
 
 def test_the_tokens_that_just_reach_min_p_are_kept():
     logits, sampling = torch.tensor([0.0, -1.0, 0.0]), Sampling(min_p=1.0)
-    assert kept(logits, sampling)[0].tolist() == [0, 2]
+    assert filter_tokens(logits, sampling)[0].tolist() == [0, 2]
     assert set(draw(logits, sampling, seed=0, count=100)) == {0, 2}
 
 
-def test_each_filter_applies_to_what_the_one_before_it_left():
+def test_each_filter_applies_to_the_tokens_left_by_the_previous_one():
     logits = torch.tensor([0.45, 0.35, 0.2]).log()
-    # 0.45 is 56% of the two likeliest, so it reaches 0.55 alone there, and not among the three.
-    assert kept(logits, Sampling(top_k=2, top_p=0.55))[0].tolist() == [0]
-    assert kept(logits, Sampling(top_p=0.55))[0].tolist() == [0, 1]
+    # 0.45 is 56% of the two most likely, so it reaches 0.55 alone there, but not among the three.
+    assert filter_tokens(logits, Sampling(top_k=2, top_p=0.55))[0].tolist() == [0]
+    assert filter_tokens(logits, Sampling(top_p=0.55))[0].tolist() == [0, 1]
     assert set(draw(logits, Sampling(top_k=2, top_p=0.55), seed=0, count=200)) == {0}
     assert set(draw(logits, Sampling(top_p=0.55), seed=0, count=200)) == {0, 1}
 
@@ -162,13 +162,13 @@ def test_each_filter_applies_to_what_the_one_before_it_left():
 @pytest.mark.parametrize("count", [20_000, pytest.param(100_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("filters", ["no filter", "all"])
 @pytest.mark.parametrize("shape", ["flat", "wide", "peaked"])
-def test_tokens_are_drawn_as_often_as_they_are_likely(shape, filters, count):
+def test_tokens_are_sampled_with_their_probability(shape, filters, count):
     logits = make_logits(shape, 1000, np.random.default_rng(1))
     sampling = Sampling(**FILTERS[filters])
     ids, shares, _ = filter_exactly(logits, sampling)
     drawn = np.bincount(draw(torch.from_numpy(logits), sampling, 0, count), minlength=1000)
     assert drawn[ids].sum() == count
-    # Chi-squared needs about five draws to a bin: the rare tokens share one.
+    # Chi-squared needs about five draws per bin, so the rare tokens share one.
     common = shares * count >= 5
     rare = shares[~common].sum() * count
     observed, expected = drawn[ids][common], shares[common] * count
@@ -181,16 +181,16 @@ def test_tokens_are_drawn_as_often_as_they_are_likely(shape, filters, count):
 
 
 def test_no_two_rows_or_seeds_share_random_numbers():
-    streams = [Draw(seed, row) for seed in range(31) for row in range(31)]
+    streams = [RandomStream(seed, row) for seed in range(31) for row in range(31)]
     numbers = [draw.uniform() for draw in streams for _ in range(1000)]
     assert len(set(numbers)) == len(numbers)
     assert all(0 <= number < 1 for number in numbers)
-    assert Draw(3 + 5 * 2**32, 0).uniform() != Draw(3, 5).uniform()
+    assert RandomStream(3 + 5 * 2**32, 0).uniform() != RandomStream(3, 5).uniform()
 
 
 def test_random_numbers_repeat_with_a_seed_and_not_without():
     def read(seed: int | None, row: int) -> list[float]:
-        draw = Draw(seed, row)
+        draw = RandomStream(seed, row)
         return [draw.uniform() for _ in range(5)]
 
     assert read(7, 0) == read(7, 0) != read(7, 1)
@@ -199,17 +199,20 @@ def test_random_numbers_repeat_with_a_seed_and_not_without():
 
 
 def test_the_random_numbers_of_a_seed_stay_the_same_in_every_version():
-    assert [Draw(0, 0).uniform(), Draw(7, 3).uniform()] == [0.42662771749236184, 0.4581767995319014]
+    assert [RandomStream(0, 0).uniform(), RandomStream(7, 3).uniform()] == [
+        0.42662771749236184,
+        0.4581767995319014,
+    ]
 
 
 @pytest.mark.parametrize("choose", [sample, _sample_together])
 @pytest.mark.parametrize("vocab", [640, 12_000])
-def test_rows_with_different_samplings_are_drawn_as_if_alone(vocab, choose):
+def test_rows_with_different_settings_are_sampled_as_if_alone(vocab, choose):
     random = torch.Generator().manual_seed(0)
     samplings = [GREEDY, Sampling(), Sampling(temperature=1e-3), Sampling(temperature=2, top_p=0.5)]
     samplings += [Sampling(**filters) for filters in FILTERS.values()]
-    draws = [Draw(1, row) for row in range(len(samplings))]
-    alone = [Draw(1, row) for row in range(len(samplings))]
+    draws = [RandomStream(1, row) for row in range(len(samplings))]
+    alone = [RandomStream(1, row) for row in range(len(samplings))]
     for _ in range(5):
         logits = torch.randn(len(samplings), vocab, generator=random)
         singles = [
@@ -222,8 +225,8 @@ def test_rows_with_different_samplings_are_drawn_as_if_alone(vocab, choose):
 def test_a_row_does_not_depend_on_the_rows_beside_it():
     random = torch.Generator().manual_seed(0)
     row, others = torch.randn(1, 640, generator=random), torch.randn(3, 640, generator=random)
-    expected = [sample(row, [Sampling()], [d])[0] for d in [Draw(1, 2)] for _ in range(20)]
-    draws = [Draw(1, n) for n in range(4)]
+    expected = [sample(row, [Sampling()], [d])[0] for d in [RandomStream(1, 2)] for _ in range(20)]
+    draws = [RandomStream(1, n) for n in range(4)]
     logits = torch.cat([others[:2], row, others[2:]])
     first = [sample(logits, [Sampling()] * 4, draws)[2] for _ in range(10)]
     then = [sample(logits[[2, 3]], [Sampling()] * 2, draws[2:])[0] for _ in range(10)]
@@ -233,16 +236,16 @@ def test_a_row_does_not_depend_on_the_rows_beside_it():
 
 @pytest.mark.parametrize("choose", [sample, _sample_together])
 @pytest.mark.parametrize("vocab", [7, 12_000])
-def test_temperature_0_takes_the_likeliest_and_no_random_number(vocab, choose):
+def test_temperature_0_chooses_the_most_likely_token_without_a_random_number(vocab, choose):
     logits = torch.randn(3, vocab, generator=torch.Generator().manual_seed(0))
-    logits[0, [5, 2, 4]] = 9.0  # the lowest id of equals
+    logits[0, [5, 2, 4]] = 9.0  # of equal logits the lowest id wins
     logits[1] = -1.0
     logits[1, [6, 3]] = torch.tensor([1e-40, 0.0])  # no probability shows this difference
     expected = [2, 6, int(logits[2].argmax())]
-    draws = [Draw(0, row) for row in range(3)]
+    draws = [RandomStream(0, row) for row in range(3)]
     assert choose(logits, [GREEDY] * 3, draws) == expected
-    assert [d.uniform() for d in draws] == [Draw(0, row).uniform() for row in range(3)]
-    ids, shares = kept(logits[1], GREEDY)
+    assert [d.uniform() for d in draws] == [RandomStream(0, row).uniform() for row in range(3)]
+    ids, shares = filter_tokens(logits[1], GREEDY)
     assert (ids.tolist(), shares.tolist()) == ([6], [1.0])
 
 
@@ -252,36 +255,36 @@ def test_masked_ids_are_never_drawn():
     for filters in FILTERS.values():
         sampling = Sampling(temperature=1e30, **filters)
         assert set(draw(logits, sampling, seed=0, count=100)) == {1, 4}
-        assert kept(logits, sampling)[0].tolist() == [1, 4]
+        assert filter_tokens(logits, sampling)[0].tolist() == [1, 4]
 
 
-def test_rows_that_need_gradients_are_drawn_from():
+def test_rows_that_need_gradients_can_be_sampled():
     logits = torch.zeros(1, 8, requires_grad=True)
-    assert 0 <= sample(logits, [Sampling()], [Draw(0, 0)])[0] < 8
+    assert 0 <= sample(logits, [Sampling()], [RandomStream(0, 0)])[0] < 8
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(), Sampling(top_p=0.9)])
 @pytest.mark.parametrize("vocab", [5, 12_000])
 @pytest.mark.parametrize(
     ("broken", "fault"),
-    [(math.nan, "hold NaN"), (math.inf, r"hold \+inf"), (-math.inf, "are all -inf")],
+    [(math.nan, "contain NaN"), (math.inf, r"contain \+inf"), (-math.inf, "are all -inf")],
 )
-def test_logits_that_nothing_can_be_drawn_from_are_refused(broken, fault, vocab, sampling):
+def test_logits_without_a_possible_token_are_refused(broken, fault, vocab, sampling):
     logits = torch.zeros(3, vocab)
     logits[1, 2 if broken != -math.inf else slice(None)] = broken
-    draws = [Draw(0, row) for row in range(3)]
+    draws = [RandomStream(0, row) for row in range(3)]
     for choose in (sample, _sample_together):
         with pytest.raises(LabError, match=rf"^the logits of row 1 {fault}; the weights or an"):
             choose(logits, [sampling] * 3, draws)
         with pytest.raises(LabError, match=rf"^the logits {fault}; "):
             choose(logits[1:2], [sampling], draws[:1])
     with pytest.raises(LabError, match=rf"^the logits {fault}; "):
-        kept(logits[1], sampling)
+        filter_tokens(logits[1], sampling)
 
 
 @pytest.mark.parametrize("name", ["temperature", "top_k", "top_p", "min_p", "seed"])
 @pytest.mark.parametrize("value", ["hot", "1", True, np.True_, math.nan, [1], 1j, {}])
-def test_what_is_not_a_number_is_refused(name, value):
+def test_values_that_are_not_numbers_are_refused(name, value):
     with pytest.raises(LabError, match=rf"^{name} is .*; it must be "):
         Sampling(**{name: value})
 
@@ -319,8 +322,8 @@ def test_numbers_of_numpy_and_torch_are_accepted():
 def test_a_gpu_draws_what_a_cpu_draws(name):
     logits = 2 * torch.randn(4, 201_088, generator=torch.Generator().manual_seed(0))
     samplings = [*[Sampling(**FILTERS[name])] * 3, GREEDY]
-    numbers = [Fixed(n) for n in (0.1, 0.7, 0.95, 0.0)]
+    numbers = [FixedRandom(n) for n in (0.1, 0.7, 0.95, 0.0)]
     assert sample(logits.cuda(), samplings, numbers) == sample(logits, samplings, numbers)
     logits[2, 5] = math.nan
-    with pytest.raises(LabError, match="row 2 hold NaN"):
+    with pytest.raises(LabError, match="row 2 contain NaN"):
         sample(logits.cuda(), samplings, numbers)

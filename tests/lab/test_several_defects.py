@@ -1,4 +1,4 @@
-"""One cause is one defect, two causes are two: what "(and N more: --json)" counts."""
+"""Each cause is one defect: what "(and N more defects; see --json)" counts."""
 
 import itertools
 import json
@@ -75,7 +75,7 @@ def test_any_two_causes_are_two_defects(write_tiny, capsys, layout):
         assert main(["inspect", str(folder)]) == 1
         line = capsys.readouterr().err
         assert line.count("\n") == 1
-        assert line.endswith(" (and 1 more: --json)\n"), (pair, line)
+        assert line.endswith(" (and 1 more defect; see --json)\n"), (pair, line)
 
 
 @pytest.mark.parametrize("cause", CAUSES)
@@ -87,7 +87,7 @@ def test_one_cause_is_one_defect(write_tiny, layout, cause):
 
 
 @pytest.mark.parametrize("kept", [5, 100, -1])
-def test_a_cut_shard_is_not_also_said_to_lack_what_the_index_places_there(write_tiny, kept):
+def test_a_truncated_shard_is_not_also_reported_to_lack_its_tensors(write_tiny, kept):
     folder = write_tiny("huggingface", max_shard_bytes=20_000)
     shard = sorted(folder.glob("*.safetensors"))[1]
     shard.write_bytes(shard.read_bytes()[:kept])
@@ -104,7 +104,7 @@ def test_an_index_that_names_an_absent_file_is_one_defect(write_tiny):
     assert (defect.kind, defect.file) == ("shard", "absent.safetensors")
 
 
-def test_a_size_that_cannot_be_used_makes_no_tensor_wrong(write_tiny):
+def test_an_unusable_size_is_not_also_reported_for_each_tensor(write_tiny):
     folder = write_tiny("original")
     for name, value in (("hidden_size", "64"), ("num_experts", 1)):
         before = (folder / "config.json").read_text()
@@ -114,7 +114,7 @@ def test_a_size_that_cannot_be_used_makes_no_tensor_wrong(write_tiny):
 
 
 @pytest.mark.parametrize("spell", [original_fields, huggingface_fields])
-def test_contradictions_are_told_beside_other_problems(tiny_config, spell):
+def test_contradictions_are_reported_with_other_problems(tiny_config, spell):
     fields = spell(tiny_config) | {"hidden_size": 65, "rms_norm_eps": None, "qk_norm": True}
     names = [problem.field for problem in examine_config(fields)[1]]
     assert names == ["rms_norm_eps", "qk_norm", "hidden_size"]

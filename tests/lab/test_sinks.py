@@ -1,4 +1,5 @@
-"""The sink report: its figures by hand, planted behaviors found again, chance told from cause."""
+"""The sink report: its figures worked out by hand, planted behaviors found, chance separated from
+cause."""
 
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from oss_lab.analysis.sinks import report as sinks
 from oss_lab.analysis.sinks.behavior import SETTLED
 from oss_lab.analysis.sinks.report import QUANTILES, sink_report
 from oss_lab.analysis.statistics.bootstrap import quotient_interval
-from oss_lab.analysis.statistics.explained import explained
+from oss_lab.analysis.statistics.explained import explain_variance
 from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
 from oss_lab.lab import Lab
@@ -29,7 +30,7 @@ def lab(random_model, tiny_config, tiny):
 
 @pytest.fixture(scope="module")
 def traces(lab):
-    """Six conversations of 62 tokens and more."""
+    """Six conversations of at least 62 tokens."""
     draw = np.random.default_rng(0)
     words = ["".join(draw.choice(list("abcdefgh"), 20 + 3 * n)) for n in range(6)]
     ids = [lab.tokenizer.encode(TEXT.format(word), allowed_special="all") for word in words]
@@ -38,7 +39,7 @@ def traces(lab):
 
 def test_every_mean_is_the_mean_of_its_tokens(lab, traces):
     report = sink_report(lab.config, traces)
-    rows = []  # token by token, as a person would list them
+    rows = []  # token by token, as in a list written by hand
     for trace in traces:
         for layer in range(2):
             for n, label in enumerate(trace.labels):
@@ -75,7 +76,7 @@ def test_early_positions_have_few_keys(lab, traces):
     report = sink_report(lab.config, traces)
     names = ("0", "1", "2 to 3", "4 to 7", "8 to 15", "16 to 31", "32 to 63", "64 to 127")
     assert report.by_position.names == names[: len(report.by_position.names)]
-    assert report.keys[:4, 0].tolist() == [1, 2, 3.5, 6.5]  # layer 0 slides, layer 1 is full
+    assert report.keys[:4, 0].tolist() == [1, 2, 3.5, 6.5]  # layer 0 is sliding, layer 1 is full
     assert report.keys[5:, 0].tolist() == [8] * len(report.keys[5:])
     assert report.keys[5, 1] == np.mean(range(17, 33))
     for layer in range(2):
@@ -86,8 +87,8 @@ def test_early_positions_have_few_keys(lab, traces):
         np.testing.assert_allclose(report.by_position.mean[0, layer], mean, rtol=1e-6)
 
 
-def planted(trace, seed):
-    """The trace with masses that do what the five behaviors say, a head each in layer 0."""
+def plant_behaviors(trace, seed):
+    """The trace with sink masses that show the five behaviors, one head each, in layer 0."""
     draw = np.random.default_rng(seed)
     n = len(trace.tokens)
     noise = draw.uniform(-0.02, 0.02, (n, 4))
@@ -96,7 +97,7 @@ def planted(trace, seed):
     mass = np.stack(
         [
             np.full(n, 0.97),  # idle
-            np.full(n, 0.03),  # seldom
+            np.full(n, 0.03),  # rarely
             0.9 - 0.1 * place,  # by position
             0.2 + 0.5 * (token % 3 == 0),  # by content
         ],
@@ -108,11 +109,11 @@ def planted(trace, seed):
     return replace(trace, tensors={**trace.tensors, **tensors})
 
 
-def test_planted_behaviors_are_found(lab, traces):
-    made = [planted(trace, seed) for seed, trace in enumerate(traces)]
+def test_planted_behaviors_are_identified(lab, traces):
+    made = [plant_behaviors(trace, seed) for seed, trace in enumerate(traces)]
     report = sink_report(lab.config, made)
     assert report.behavior[0] == ("idle", "seldom", "position-gated", "content-gated")
-    assert report.behavior[1] == ("neither",) * 4  # noise, and what never varies
+    assert report.behavior[1] == ("neither",) * 4  # noise, and a constant
     content = report.explained["token beside position"]
     assert content.share[0, 3] > 0.9
     assert content.interval[0, 0, 3] <= content.share[0, 3] <= content.interval[1, 0, 3]
@@ -126,7 +127,7 @@ def test_planted_behaviors_are_found(lab, traces):
     np.testing.assert_array_equal(again.interval, report.interval)
 
 
-def by_hand(values, label, sequence):
+def predict_by_loop(values, label, sequence):
     """Each token's prediction by a loop over all others."""
     n = len(values)
     predicted = np.empty(n)
@@ -138,38 +139,39 @@ def by_hand(values, label, sequence):
 
 
 @pytest.mark.parametrize("beside", [False, True])
-def test_explained_variance_is_that_of_a_loop_over_tokens(beside):
+def test_explained_variance_equals_a_loop_over_tokens(beside):
     draw = np.random.default_rng(2)
     sequence = np.repeat(np.arange(5), [9, 4, 12, 7, 10])
     label, other = draw.integers(0, 6, 42), draw.integers(0, 3, 42)
-    label[3] = 77  # in no other sequence
+    label[3] = 77  # occurs in no other sequence
     values = draw.normal(size=(42, 2)) + label[:, None] % 6 + 2 * other[:, None]
-    found = explained(values, label, sequence, beside=other if beside else None, shuffles=3)
+    found = explain_variance(values, label, sequence, beside=other if beside else None, shuffles=3)
     for column in range(2):
         x = values[:, column]
-        centered = x - by_hand(x, np.zeros(42), sequence)
-        rest = centered - by_hand(centered, other, sequence) if beside else centered
+        centered = x - predict_by_loop(x, np.zeros(42), sequence)
+        rest = centered - predict_by_loop(centered, other, sequence) if beside else centered
         part = rest if beside else x
-        left = part - by_hand(part, label, sequence)
+        left = part - predict_by_loop(part, label, sequence)
         share = ((rest**2).sum() - (left**2).sum()) / (centered**2).sum()
         assert found.share[column] == pytest.approx(share)
         assert 0.02 < share < 0.9
 
 
-def test_a_label_of_many_kinds_explains_no_noise():
-    """Within the sequences looked at, 300 kinds fit 1,000 tokens of noise by 30 %."""
+def test_a_label_with_many_kinds_explains_no_noise():
+    """Fitted on the same sequences, 300 kinds explain 30% of the noise in 1,000 tokens."""
     draw = np.random.default_rng(1)
     sequence = np.repeat(np.arange(20), 50)
     noise, label = draw.normal(size=(1000, 8)), draw.integers(0, 300, 1000)
-    found = explained(noise, label, sequence)
+    found = explain_variance(noise, label, sequence)
     means = np.stack([noise[label == kind].mean(0) for kind in label])
     assert 1 - ((noise - means) ** 2).sum() / (noise**2).sum() > 0.25
     assert (found.share < 0.05).all()
     assert (np.abs(found.excess) < 0.15).all()
 
 
-def test_intervals_cover_as_often_as_they_say_and_take_sequences_whole():
-    """Tokens of a sequence share an offset: drawn one by one, they would promise far too much."""
+def test_intervals_have_nominal_coverage_and_resample_full_sequences():
+    """Tokens of a sequence share an offset. Resampling single tokens would give far too narrow
+    intervals."""
     draw, covered, alone = np.random.default_rng(3), 0, 0
     for seed in range(150):
         sizes = draw.integers(5, 40, 30)
@@ -181,7 +183,7 @@ def test_intervals_cover_as_often_as_they_say_and_take_sequences_whole():
     assert alone < 0.6 * 150
 
 
-def test_intervals_where_there_is_little_to_draw():
+def test_intervals_of_few_sequences():
     assert np.isnan(quotient_interval(np.ones(1), np.ones(1), 0)).all()
     sums = np.array([[1.0, 0.0], [3.0, 0.0], [2.0, 4.0]])
     counts = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 2.0]])
@@ -190,7 +192,7 @@ def test_intervals_where_there_is_little_to_draw():
     assert low[1] == high[1] == 2  # one sequence alone has it
 
 
-def test_nano_s_sinks_take_less_where_there_are_more_keys(nano):
+def test_nanos_sinks_get_less_attention_with_more_keys(nano):
     questions = ["What is 58 * 7?", "What is 12 + 31?", "What is 3 * 9?"]
     traces = [nano.trace(nano.conversation(q), sinks.POINTS) for q in questions]
     report = sink_report(nano.config, traces)
@@ -208,10 +210,10 @@ def test_mistakes_are_one_sentence(lab, traces):
     bare = lab.trace(range(20), ["attn.sink_mass"])
     one = lab.trace(range(40), sinks.POINTS, heads=[1])
     for given, message in (
-        ([], "there is no trace"),
+        ([], "there are no traces"),
         ([traces[0]], "1 of the traces have tokens from position 16 on"),
         ([traces[0], short], "1 of the traces"),
-        ([traces[0], bare], "trace 1 holds no attn.sink;"),
+        ([traces[0], bare], "trace 1 has no attn.sink:"),
         ([traces[0], other], "trace 1 has other sinks"),
         ([traces[0], one], "trace 1 has other layers or heads"),
     ):

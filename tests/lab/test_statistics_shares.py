@@ -1,4 +1,4 @@
-"""Shares with their intervals, and pairs of answers to the same questions."""
+"""Shares with their intervals, and paired answers to the same questions."""
 
 import json
 

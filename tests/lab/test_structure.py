@@ -1,6 +1,6 @@
-"""How the code is laid out: who imports whom, without cycles of files, and what is at the top.
+"""The layout of the code: which module imports which, no cycles, and the top level of the package.
 
-Imports inside functions count; those under TYPE_CHECKING do not, since they never run.
+Imports inside functions count. Imports under TYPE_CHECKING do not, since they never run.
 """
 
 import ast
@@ -20,8 +20,10 @@ FOLDERS = {
 Imports = dict[str, set[str]]
 
 
-def imported(source: str) -> Iterator[str]:
-    """Every dotted name that this source imports when it runs; of `from a import b` also `a.b`."""
+def imported_names(source: str) -> Iterator[str]:
+    """Every dotted name that this source imports when it runs. `from a import b` also gives
+    `a.b`.
+    """
     nodes: list[ast.AST] = [ast.parse(source)]
     while nodes:
         node = nodes.pop()
@@ -36,8 +38,8 @@ def imported(source: str) -> Iterator[str]:
             nodes += ast.iter_child_nodes(node)
 
 
-def resolved(name: str, modules: set[str]) -> str | None:
-    """The module that `name` is, or is in; None for one that is not ours."""
+def find_module(name: str, modules: set[str]) -> str | None:
+    """The module with this name or that contains it; None if it is not ours."""
     while name and name not in modules:
         name = name.rpartition(".")[0]
     return name or None
@@ -45,7 +47,7 @@ def resolved(name: str, modules: set[str]) -> str | None:
 
 @cache
 def imports() -> Imports:
-    """Each of our modules with those of ours that it imports."""
+    """Each of our modules with those of our modules that it imports."""
     files = {
         ".".join((package, *file.relative_to(folder).with_suffix("").parts)): file
         for package, folder in FOLDERS.items()
@@ -55,8 +57,8 @@ def imports() -> Imports:
     return {
         name: {
             found
-            for each in imported(file.read_text("utf-8"))
-            if (found := resolved(each, set(files))) not in (None, name)
+            for each in imported_names(file.read_text("utf-8"))
+            if (found := find_module(each, set(files))) not in (None, name)
         }
         for name, file in files.items()
     }
@@ -79,8 +81,8 @@ def test_a_cycle_would_be_found():
     lazily = "def f():\n    from oss_lab.b import g"
     for_types = "if TYPE_CHECKING:\n    from oss_lab.a import f\nelse:\n    import oss_lab.c"
     modules = {"oss_lab.a", "oss_lab.b"}
-    assert [resolved(name, modules) for name in imported(lazily)] == ["oss_lab.b"]
-    assert list(imported(for_types)) == ["oss_lab.c"]
+    assert [find_module(name, modules) for name in imported_names(lazily)] == ["oss_lab.b"]
+    assert list(imported_names(for_types)) == ["oss_lab.c"]
     assert find_cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
     assert find_cycle({"a": {"b"}, "b": {"c"}, "c": set()}) is None
 

@@ -1,4 +1,6 @@
-"""Both vocabularies: recorded numbers, tiktoken as the oracle, and every place of the search."""
+"""Both vocabularies: recorded numbers, tiktoken as the reference, and every place that is
+searched.
+"""
 
 import base64
 import hashlib
@@ -11,7 +13,7 @@ import requests
 
 from oss_lab import tokenizer
 from oss_lab.errors import VocabularyError
-from oss_lab.tokenizer import CACHE_NAME, HARMONY_SPECIALS, load_vocabulary, nano_encoding
+from oss_lab.tokenizer import CACHE_NAME, HARMONY_SPECIALS, build_nano_encoding, load_vocabulary
 
 GOLDEN = {
     "analysis": [35644],
@@ -38,7 +40,7 @@ GOLDEN = {
 
 @pytest.fixture
 def nowhere(monkeypatch, tmp_path):
-    """No vocabulary anywhere, and no network."""
+    """No vocabulary is available, and no network."""
 
     def refuse(url):
         raise requests.ConnectionError("no network in this test")
@@ -57,7 +59,7 @@ def published(vocab_folder):
 
 @pytest.fixture(scope="session")
 def tokenizer_json(published):
-    """The same ranks as Hugging Face spells them, with the special tokens added."""
+    """The same ranks in Hugging Face's format, with the special tokens added."""
     spelling = {byte: character for character, byte in tokenizer._BYTE_OF.items()}
     vocabulary = {}
     for line in published.splitlines():
@@ -124,7 +126,7 @@ def test_cache_folder_by_either_name(nowhere, monkeypatch, published, name):
     assert load_vocabulary("o200k_harmony").n_vocab == 201088
 
 
-def test_wrong_file_in_a_cache_is_left_alone(nowhere, monkeypatch):
+def test_a_wrong_file_in_a_cache_is_not_changed(nowhere, monkeypatch):
     for variable in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
         monkeypatch.delenv("TIKTOKEN_CACHE_DIR", raising=False)
         file = nowhere / variable / CACHE_NAME
@@ -170,21 +172,21 @@ def test_other_tokenizer_json_is_refused(nowhere, tokenizer_json):
     vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
     file = nowhere / "tokenizer.json"
     file.write_text(json.dumps({"model": {"vocab": vocabulary}}), encoding="utf-8")
-    with pytest.raises(VocabularyError, match="another vocabulary, 199,998 tokens"):
+    with pytest.raises(VocabularyError, match="a different vocabulary with 199,998 tokens"):
         load_vocabulary("o200k_harmony", checkpoint=nowhere)
 
 
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"model": {"vocab": {"a b": 0}}}', "[" * 100_000]
 )
-def test_malformed_tokenizer_json_is_refused(nowhere, text):
+def test_a_malformed_tokenizer_json_is_refused(nowhere, text):
     (nowhere / "tokenizer.json").write_text(text, encoding="utf-8")
     with pytest.raises(VocabularyError, match=r"not a byte-level tokenizer\.json"):
         load_vocabulary("o200k_harmony", checkpoint=nowhere)
 
 
 def test_installed_package_is_found_without_importing_it(nowhere, monkeypatch, published):
-    """A package is recognized by its metadata; its code would fail this test if it ran."""
+    """A package is recognized by its metadata. Its code would fail this test if it ran."""
     inside = tokenizer.PACKAGES["no-such-package-of-ours"]
     site = nowhere / "site"
     metadata = site / "no_such_package_of_ours-1.0.dist-info"
@@ -206,17 +208,17 @@ def test_explicit_path_is_used_or_refused(nowhere, monkeypatch, vocab_folder):
         load_vocabulary("o200k_harmony", path=nowhere)
 
 
-def test_published_file_is_the_one_that_is_pinned(published):
+def test_the_published_file_has_the_pinned_hash(published):
     assert hashlib.sha256(published).hexdigest() == tokenizer.O200K_SHA256
     assert tokenizer.dump_ranks(tokenizer.parse_ranks(published)) == published
 
 
 def test_nano_is_padded_and_splits_digits():
-    encoding = nano_encoding({bytes([byte]): byte for byte in range(256)} | {b"12": 256})
+    encoding = build_nano_encoding({bytes([byte]): byte for byte in range(256)} | {b"12": 256})
     assert encoding.n_vocab == 640
     assert [encoding.encode_single_token(name) for name in HARMONY_SPECIALS] == [*range(257, 266)]
     assert encoding.decode([511]) == "<|reserved_511|>"
-    assert encoding.encode("12") == [49, 50]  # never joined: each digit is its own piece
+    assert encoding.encode("12") == [49, 50]  # digits are never merged
     text = "What is 347 * 62? <|end|> 日本 🙂"
     assert encoding.decode(encoding.encode(text, disallowed_special=())) == text
 
@@ -232,13 +234,13 @@ def test_shipped_nano_vocabulary():
 
 def test_nano_file_is_checked(tmp_path):
     with pytest.raises(VocabularyError, match="lacks 255 of the 256"):
-        nano_encoding({b"a": 0})
+        build_nano_encoding({b"a": 0})
     with pytest.raises(VocabularyError, match="without gaps"):
-        nano_encoding({bytes([byte]): byte + 1 for byte in range(256)})
+        build_nano_encoding({bytes([byte]): byte + 1 for byte in range(256)})
     too_many = {bytes([byte]): byte for byte in range(256)}
     too_many |= {b"%d" % n: n for n in range(256, 640)}
     with pytest.raises(VocabularyError, match="exceed 640"):
-        nano_encoding(too_many)
+        build_nano_encoding(too_many)
     with pytest.raises(VocabularyError, match="No such file"):
         load_vocabulary("nano", path=tmp_path)
     (tmp_path / "nano.tiktoken").write_text("not a rank\n")

@@ -1,9 +1,10 @@
-"""Tools in OpenAI's forms and Python functions become ToolDescriptions, or are refused by name."""
+"""Tools in OpenAI's forms and Python functions become ToolDescriptions, or the reason for refusal
+is named."""
 
 import functools
 import random
 from enum import Enum
-from typing import Any, Literal, Optional  # noqa: F401 (a hint below is text)
+from typing import Any, Literal, Optional  # noqa: F401 (a type hint below is text)
 
 import pytest
 
@@ -13,9 +14,9 @@ from oss_lab.harmony import (
     DeveloperContent,
     Message,
     ToolDescription,
-    function_tools,
+    describe_tools,
+    make_function_tools,
     render,
-    tool_descriptions,
 )
 from oss_lab.harmony.messages import ROLES
 from oss_lab.tokenizer import load_vocabulary
@@ -75,55 +76,55 @@ FORECAST = {
 }
 
 
-def described(tool: Any) -> ToolDescription:
-    (description,) = tool_descriptions([tool])
+def describe(tool: Any) -> ToolDescription:
+    (description,) = describe_tools([tool])
     return description
 
 
 def refusal(*tools: Any) -> str:
     with pytest.raises(LabError) as caught:
-        tool_descriptions(tools)
+        describe_tools(tools)
     text = str(caught.value)
     assert "\n" not in text
     assert not text.endswith(".")
     return text
 
 
-def test_a_description_stays_what_it_is():
+def test_a_description_is_kept_unchanged():
     odd = ToolDescription("get-weather")
-    first, second = tool_descriptions([WEATHER, odd])
+    first, second = describe_tools([WEATHER, odd])
     assert first is WEATHER
     assert second is odd
-    assert tool_descriptions(()) == ()
+    assert describe_tools(()) == ()
 
 
-def test_both_forms_of_openai_say_the_same():
+def test_both_forms_of_openai_give_the_same_description():
     nested = {"type": "function", "function": {k: FLAT[k] for k in FLAT if k != "type"}}
-    assert described(FLAT) == described(nested) == WEATHER
-    assert described({**FLAT, "strict": True, "other": None}) == WEATHER
-    assert described({"type": "function", "name": "now"}) == ToolDescription("now")
-    described(FLAT).parameters["properties"].clear()  # a copy
-    assert described(FLAT) == WEATHER
+    assert describe(FLAT) == describe(nested) == WEATHER
+    assert describe({**FLAT, "strict": True, "other": None}) == WEATHER
+    assert describe({"type": "function", "name": "now"}) == ToolDescription("now")
+    describe(FLAT).parameters["properties"].clear()  # a copy
+    assert describe(FLAT) == WEATHER
 
 
 def test_a_function_is_described_by_its_signature_and_docstring():
-    assert described(forecast) == ToolDescription(
+    assert describe(forecast) == ToolDescription(
         "forecast", "Forecast the weather of a city.", FORECAST
     )
 
 
-def test_a_function_is_rendered_as_its_description_by_hand():
+def test_a_function_is_rendered_like_a_description_written_by_hand():
     vocabulary = load_vocabulary("nano")
 
     def shown(*tools: ToolDescription) -> str:
-        content = DeveloperContent(None, function_tools(tools))
+        content = DeveloperContent(None, make_function_tools(tools))
         return render(Conversation.of(Message.of("developer", content)), vocabulary).text
 
     by_hand = ToolDescription("forecast", "Forecast the weather of a city.", FORECAST)
-    assert shown(*tool_descriptions([forecast])) == shown(by_hand)
-    assert "days?: number, // default: 3\n" in shown(described(forecast))
-    assert "hours?: number[] | null, // default: null\n" in shown(described(forecast))
-    assert 'unit?: "C" | "F", // default: C\n' in shown(described(forecast))
+    assert shown(*describe_tools([forecast])) == shown(by_hand)
+    assert "days?: number, // default: 3\n" in shown(describe(forecast))
+    assert "hours?: number[] | null, // default: null\n" in shown(describe(forecast))
+    assert 'unit?: "C" | "F", // default: C\n' in shown(describe(forecast))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_hints_become_schemas(hint, schema):
         raise AssertionError
 
     f.__annotations__["x"] = hint
-    parameters = described(f).parameters
+    parameters = describe(f).parameters
     assert parameters == {"type": "object", "properties": {"x": schema}, "required": ["x"]}
 
 
@@ -192,7 +193,7 @@ def test_other_hints_are_refused_by_name(hint):
     assert "parameter x of tool f" in refusal(forecast, f)
 
 
-def test_defaults_are_recorded_where_json_can_hold_them():
+def test_defaults_are_recorded_if_json_can_represent_them():
     def f(
         a: list[int] = [1],  # noqa: B006
         b: float = float("nan"),
@@ -203,7 +204,7 @@ def test_defaults_are_recorded_where_json_can_hold_them():
     ) -> None:
         raise AssertionError
 
-    parameters = described(f).parameters
+    parameters = describe(f).parameters
     found = {key: value.get("default", "none") for key, value in parameters["properties"].items()}
     assert found == {"a": [1], "b": "none", "c": "none", "d": "none", "e": False, "f": "none"}
     assert "required" not in parameters
@@ -222,12 +223,12 @@ def test_methods_wrapped_functions_and_coroutines_are_functions():
         raise AssertionError
 
     schema = {"type": "object", "properties": {"zone": {"type": "string"}}, "required": ["zone"]}
-    found = tool_descriptions([Clock().tell, cached, later])
+    found = describe_tools([Clock().tell, cached, later])
     assert [tool.name for tool in found] == ["tell", "cached", "later"]
     assert [tool.parameters for tool in found] == [schema] * 3
 
 
-def test_docstrings_may_say_nothing_or_be_loose():
+def test_docstrings_may_be_missing_or_irregular():
     def bare():
         raise AssertionError
 
@@ -239,11 +240,11 @@ def test_docstrings_may_say_nothing_or_be_loose():
             z: is not a parameter
         """
 
-    parameters = described(loose).parameters
-    assert described(loose).description == "Do it."
+    parameters = describe(loose).parameters
+    assert describe(loose).description == "Do it."
     assert parameters["properties"]["x"]["description"] == "One two."
     assert parameters["properties"]["y"] == {"type": "integer"}
-    assert described(bare) == ToolDescription("bare", "", None)
+    assert describe(bare) == ToolDescription("bare", "", None)
 
 
 def test_signatures_that_calls_cannot_fill_are_refused():
@@ -266,7 +267,7 @@ def test_signatures_that_calls_cannot_fill_are_refused():
     assert "tool dir cannot be read" in refusal(dir)
 
 
-def test_what_is_no_tool_is_refused():
+def test_other_values_are_refused():
     def user():
         raise AssertionError
 
@@ -274,16 +275,19 @@ def test_what_is_no_tool_is_refused():
     assert "not a function" in refusal(functools.partial(forecast, "Bonn"))
     assert "not a function" in refusal(Color)
     assert "not a function" in refusal(list[int])
-    assert "tools[1] is int" in refusal(forecast, 3)
-    assert "tools[0] has the name 'user', which is a role" in refusal(user)
-    assert "tools[1] has the name 'weather', which an earlier tool has" in refusal(FLAT, WEATHER)
+    assert (
+        "tools[1] must be a ToolDescription, a dictionary or a Python function, not int"
+        in refusal(forecast, 3)
+    )
+    assert "tools[0] has the name 'user', the name of a role" in refusal(user)
+    assert "tools[1] has the name 'weather', as an earlier tool does" in refusal(FLAT, WEATHER)
     for tools in (None, "weather", FLAT, forecast, 3, iter([])):
         with pytest.raises(LabError, match="expected a list of tools"):
-            tool_descriptions(tools)  # pyright: ignore
+            describe_tools(tools)  # pyright: ignore
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b", "a\n", *ROLES])
-def test_no_form_may_have_a_name_that_a_header_cannot_carry(name):
+def test_a_name_that_a_header_cannot_contain_is_refused_in_every_form(name):
     assert repr(name) in refusal({"type": "function", "function": {"name": name}})
     assert repr(name) in refusal(ToolDescription(name))
 
@@ -296,8 +300,8 @@ def test_no_form_may_have_a_name_that_a_header_cannot_carry(name):
         ({"type": ["function"], "name": "f"}, "tools[0].type"),
         ({"type": "function", "function": "f"}, "tools[0].function must be a dictionary"),
         ({"type": "function", "function": {}}, "tools[0].function is missing the field `name`"),
-        ({"function": {"name": "f"}, "name": "g"}, "tools[0] has the key 'name'"),
-        ({"name": "f", "input_schema": SCHEMA}, "tools[0] has the key 'input_schema'"),
+        ({"function": {"name": "f"}, "name": "g"}, "tools[0] has the unknown key 'name'"),
+        ({"name": "f", "input_schema": SCHEMA}, "tools[0] has the unknown key 'input_schema'"),
         ({"name": 3}, "the name must be a string"),
         ({"name": "get-weather"}, "'get-weather'; use letters"),
         ({"name": "f", "description": 3}, "description of tool f must be a string"),
@@ -306,7 +310,7 @@ def test_no_form_may_have_a_name_that_a_header_cannot_carry(name):
         ({"name": "f", "parameters": {"x": float("nan")}}, "must be a JSON schema"),
     ],
 )
-def test_dictionaries_that_say_something_else_are_refused(tool, words):
+def test_other_dictionaries_are_refused(tool, words):
     assert words in refusal(tool)
 
 
@@ -328,7 +332,7 @@ def test_anything_is_described_or_refused_in_one_sentence():
         if rng.random() < 0.7:
             tool = {**FLAT, rng.choice(["name", "parameters", "description"]): any_value()}
         try:
-            described(tool)
+            describe(tool)
         except LabError as error:
             refusals.append(str(error))
     assert 50 < len(refusals) < 450

@@ -1,4 +1,6 @@
-"""Traces: named axes, selections, chunks, cost; what cannot be traced is one sentence."""
+"""Traces: named axes, selections, chunks, cost; what cannot be traced is refused in one
+sentence.
+"""
 
 from dataclasses import replace
 
@@ -33,7 +35,7 @@ def whole(lab):
 def test_axes_are_those_of_the_table(lab, whole, name):
     point, config = POINTS[name], lab.config
     sizes = {axis: point.size(axis, config, SEQ) for axis in point.axes}
-    layers = {"layer": config.num_hidden_layers} if point.layered else {}
+    layers = {"layer": config.num_hidden_layers} if point.is_per_layer else {}
     assert dict(whole[name].sizes) == layers | sizes
     assert whole[name].dims == (*layers, *point.axes)
 
@@ -47,12 +49,12 @@ def test_a_long_sequence_in_chunks_is_the_same_trace(lab, whole, monkeypatch):
         torch.testing.assert_close(chunked.tensors[name], tensor, atol=2e-5, rtol=1e-4, msg=name)
 
 
-def test_selections_are_parts_of_the_whole(lab, whole):
+def test_selections_are_parts_of_the_full_trace(lab, whole):
     part = lab.trace(range(SEQ), ALL, layers=[1], heads=[0, 3], positions=[5, 39])
     group = lab.config.num_attention_heads // lab.config.num_key_value_heads
     for name, point in POINTS.items():
         expected = whole[name]
-        if point.layered:
+        if point.is_per_layer:
             expected = expected.sel(layer=[1])
         if "seq" in point.axes:
             expected = expected.sel(seq=[5, 39])
@@ -86,7 +88,7 @@ def test_channels_select_whole_messages(lab, tiny):
     assert "".join(traced.text.values[traced.part.values == "content"]) == "xy"
     called = lab.trace(tokens, ["moe.margin"], channels=["commentary"])["moe.margin"]
     assert set(called.recipient.values) == {"functions.f"}
-    with pytest.raises(LabError, match="no token is on final; the channels here are analysis"):
+    with pytest.raises(LabError, match="no token is on final; the channels present are analysis"):
         lab.trace(tokens, ["moe.margin"], channels=["final"])
 
 
@@ -95,7 +97,7 @@ def test_recording_leaves_logits_bit_identical(lab):
     assert torch.equal(lab.trace(range(SEQ), ALL).tensor("out.logits"), plain)
 
 
-def test_what_is_recorded_during_generation_is_what_a_trace_shows(lab):
+def test_values_recorded_during_generation_equal_a_trace(lab):
     plain = lab.chat("a", max_tokens=6)
     reply = lab.chat("a", max_tokens=6, points=ALL)
     assert (reply.ids, plain.trace) == (plain.ids, None)
@@ -112,18 +114,18 @@ def test_what_is_recorded_during_generation_is_what_a_trace_shows(lab):
 
 
 def test_recording_inside_the_layers_leaves_a_reply_bit_identical(lab):
-    inside = [name for name in ALL if POINTS[name].layered]
+    inside = [name for name in ALL if POINTS[name].is_per_layer]
     plain, reply = lab.chat("a", max_tokens=6), lab.chat("a", max_tokens=6, points=inside)
     assert reply.tokens == plain.tokens
 
 
 @pytest.mark.parametrize("name", POINTS)
-def test_a_point_is_the_same_alone(lab, whole, name):
+def test_a_point_has_the_same_values_alone(lab, whole, name):
     alone = lab.trace(range(SEQ), [name])
     assert all(torch.equal(x, whole.tensors[key]) for key, x in alone.tensors.items())
 
 
-def test_what_is_read_from_a_trace_is_a_copy_for_autograd(lab):
+def test_values_read_from_a_trace_are_copies_that_autograd_accepts(lab):
     traced = lab.trace(range(SEQ), ["resid.post", "out.logits"])
     for look in (
         lambda: traced["resid.post", 1],
@@ -140,7 +142,7 @@ def test_what_is_read_from_a_trace_is_a_copy_for_autograd(lab):
     assert not any(x.is_inference() for x in traced.tensors.values())
 
 
-def test_a_point_named_twice_is_one_point_and_integers_are_any(lab):
+def test_a_point_named_twice_counts_once_and_any_integers_are_accepted(lab):
     traced = lab.trace(
         torch.arange(SEQ), ["embed", "moe.margin", "embed"],
         layers=np.int64(1), positions=torch.tensor([3, 5]), heads=range(2),
@@ -160,7 +162,7 @@ def test_integers_of_any_library_are_saved(lab, tmp_path, positions):
     )  # fmt: skip
     traced.save(tmp_path / "run")
     read = read_trace(tmp_path / "run")
-    assert read.selection == Selection(("attn.z",), (1, 0), (3, 0), (1, 2))  # each once
+    assert read.selection == Selection(("attn.z",), (1, 0), (3, 0), (1, 2))  # each point once
     assert read["attn.z"].sizes == {"layer": 2, "seq": 2, "head": 2, "head_dim": 16}
     seq = read["attn.z"].seq
     assert lab.trace(range(SEQ), ["attn.z"], positions=seq).positions == (1, 2)
@@ -189,19 +191,21 @@ def test_a_plan_is_exact_in_bytes(lab, whole):
 
 
 def test_a_budget_is_kept(lab):
-    with pytest.raises(LabError, match=r"of it attn\.scores, and the budget is 1\.0 KiB: ask for"):
+    with pytest.raises(
+        LabError, match=r"of which attn\.scores takes .*, but the budget is 1\.0 KiB; select"
+    ):
         lab.trace(range(SEQ), ["attn.scores", "moe.margin"], budget=1024)
 
 
-def test_a_budget_is_that_of_all_traces_of_a_batch(lab):
+def test_a_budget_applies_to_all_traces_of_a_batch_together(lab):
     rows = [range(SEQ), range(4)]
     needed = sum(lab.plan(row, ["embed"]).total for row in rows)
     assert len(lab.trace_batch(rows, ["embed"], budget=needed)) == 2
-    with pytest.raises(LabError, match=rf"these traces of {SEQ + 4} tokens would hold"):
+    with pytest.raises(LabError, match=rf"these traces of {SEQ + 4} tokens would take"):
         lab.trace_batch(rows, ["embed"], budget=needed - 1)
 
 
-def test_a_row_may_begin_in_a_later_chunk(lab, monkeypatch):
+def test_a_row_may_start_in_a_later_chunk(lab, monkeypatch):
     monkeypatch.setattr("oss_lab.engine.read.PREFILL_CHUNK", 5)
     rows = [[7, 8, 9], range(SEQ)]
     for row, trace in zip(rows, lab.trace_batch(rows, ALL), strict=True):
@@ -210,7 +214,7 @@ def test_a_row_may_begin_in_a_later_chunk(lab, monkeypatch):
             torch.testing.assert_close(tensor, alone.tensors[name], atol=1e-4, rtol=1e-4)
 
 
-def test_shares_of_a_bfloat16_model_are_finer_than_bfloat16(random_model, tiny_config, tiny):
+def test_shares_in_a_bfloat16_model_are_more_precise_than_bfloat16(random_model, tiny_config, tiny):
     lab = Lab(random_model(replace(tiny_config, vocab_size=288)).bfloat16(), tiny, GREEDY)
     traced = lab.trace(range(SEQ), ["attn.sink_mass", "moe.expert_weights", "moe.expert_ids"])
     assert traced.tensor("attn.sink_mass", 0).dtype == torch.float16
@@ -224,16 +228,16 @@ def test_shares_of_a_bfloat16_model_are_finer_than_bfloat16(random_model, tiny_c
     [
         (
             {"points": ["moe.ids"]},
-            r"no point 'moe\.ids', but moe\.expert_ids; the points are embed",
+            r"unknown point 'moe\.ids'; did you mean 'moe\.expert_ids'\? The points are embed",
         ),
         ({"points": []}, "points is empty"),
         ({"layers": [2]}, "there is no layer 2; they are 0 to 1"),
         ({"layers": []}, "layers is empty; leave it out"),
         ({"heads": [-1]}, "there is no head -1"),
         ({"positions": [SEQ]}, f"there is no position {SEQ}"),
-        ({"positions": [5, 3]}, "positions must rise, each given once; 3 does not"),
-        ({"positions": [5, 5]}, "positions must rise"),
-        ({"points": "embed"}, "points: expected a list of names, got the text 'embed'"),
+        ({"positions": [5, 3]}, "positions must increase without repeats; 3 is not larger"),
+        ({"positions": [5, 5]}, "positions must increase"),
+        ({"points": "embed"}, "points: expected a list of names, got the string 'embed'"),
         ({"points": None}, "points: expected a list of names, got None"),
         ({"points": [["embed"]]}, r"points: expected names, got \['embed'\]"),
         ({"positions": torch.arange(SEQ) < 2}, "positions: expected integers, got True"),
@@ -249,32 +253,34 @@ def test_mistakes_are_one_sentence(lab, arguments, message):
         lab.trace(range(SEQ), **({"points": ["embed"]} | arguments))
 
 
-def test_what_is_no_sequence_is_refused(lab):
+def test_values_that_are_not_sequences_are_refused(lab):
     with pytest.raises(LabError, match="empty"):
         lab.trace([], ["embed"])
     with pytest.raises(LabError, match="id 288 at position 1"):
         lab.trace([1, 288], ["embed"])
 
 
-def test_what_was_not_kept_is_named(whole, lab):
+def test_values_that_were_not_recorded_are_named(whole, lab):
     part = lab.trace([1, 2], ["moe.margin"], layers=[1])
-    with pytest.raises(LabError, match=r"does not hold 'embed'; it holds moe\.margin"):
+    with pytest.raises(LabError, match=r"does not contain 'embed'; it contains moe\.margin"):
         part["embed"]
-    with pytest.raises(LabError, match=r"does not hold moe\.margin/0; it holds moe\.margin/1"):
+    with pytest.raises(
+        LabError, match=r"does not contain moe\.margin/0; it contains moe\.margin/1"
+    ):
         part.tensor("moe.margin", 0)
     for key in (("moe.margin", "1"), ("moe.margin", 1, 2)):
         with pytest.raises(LabError, match="expected a point, or a point and a layer"):
             part[key]
 
 
-def test_broken_weights_are_told(random_model, tiny_config, tiny):
+def test_broken_weights_are_reported(random_model, tiny_config, tiny):
     model = random_model(replace(tiny_config, vocab_size=288))
     model.block[1].attn.sinks.data[0] = torch.nan
-    with pytest.raises(LabError, match=r"attn\.sink_mass/1 holds NaN"):
+    with pytest.raises(LabError, match=r"attn\.sink_mass/1 contains NaN"):
         Lab(model, tiny, GREEDY).trace([1, 2], ["attn.sink_mass"])
 
 
-def test_an_activation_that_is_zero_everywhere_is_warned_of(random_model, tiny_config, tiny):
+def test_an_activation_that_is_zero_everywhere_causes_a_warning(random_model, tiny_config, tiny):
     model = random_model(replace(tiny_config, vocab_size=288))
     lab = Lab(model, tiny, GREEDY)
     model.block[1].attn.out.weight.data.zero_()
@@ -284,7 +290,7 @@ def test_an_activation_that_is_zero_everywhere_is_warned_of(random_model, tiny_c
     assert len(caught) == 1
 
 
-def test_a_row_a_number_in_pandas(whole):
+def test_one_row_per_number_in_pandas(whole):
     table = whole.to_pandas("moe.expert_weights")
     assert len(table) == whole["moe.expert_weights"].size
     assert {"layer", "seq", "slot", "text", "channel", "moe.expert_weights"} <= set(table.columns)

@@ -1,4 +1,4 @@
-"""Training: the same recipe gives the same weights, stopped or not, on one thread or two; the
+"""Training: the same recipe gives the same weights, interrupted or not, on one thread or two. The
 command exports them."""
 
 import json
@@ -21,25 +21,25 @@ from oss_lab.model import Transformer
 from oss_lab.nano.suite import SUITE
 from oss_lab.nano.training import evaluate
 from oss_lab.nano.training.initialize import initialize
-from oss_lab.nano.training.log import keep_lines, read_log
+from oss_lab.nano.training.log import read_log, truncate_log
 from oss_lab.nano.training.loop import train
 from oss_lab.nano.training.machine import read_machine
 from oss_lab.nano.training.optimizers import make_optimizers
 from oss_lab.nano.training.quantized import RoundedExperts
 from oss_lab.nano.training.recipe import Recipe
-from oss_lab.nano.training.state import load_state, optimized, save_state
+from oss_lab.nano.training.state import find_optimized_parameters, load_state, save_state
 
 
 @pytest.fixture(scope="module")
 def recipe(small_recipe):
-    """The last half trains through MXFP4 rounding."""
+    """The second half of the steps trains with MXFP4 rounding."""
     return replace(small_recipe, rounded=0.5)
 
 
 @pytest.fixture(scope="module")
 def run(recipe):
-    """`run(folder, 2, save_every=2)`: what the log says of the first steps of `recipe`, by default
-    of all; their durations are left out."""
+    """`run(folder, 2, save_every=2)`: the log of the first steps of `recipe` (by default of all),
+    without their durations."""
 
     def steps_of(folder, steps=None, **options):
         return [replace(s, seconds=0) for s in islice(train(recipe, folder, **options), steps)]
@@ -56,32 +56,32 @@ def same(left, right):
 
 
 @pytest.fixture(scope="module")
-def straight(run, tmp_path_factory):
-    """A whole run: its folder and its steps."""
+def uninterrupted(run, tmp_path_factory):
+    """An uninterrupted run: its folder and its steps."""
     folder = tmp_path_factory.mktemp("runs") / "straight"
     return folder, run(folder)
 
 
-def test_a_recipe_gives_the_same_weights_again(run, straight, tmp_path):
-    folder, steps = straight
+def test_a_recipe_gives_the_same_weights_each_time(run, uninterrupted, tmp_path):
+    folder, steps = uninterrupted
     assert run(tmp_path) == steps
     assert same(state(tmp_path), state(folder))
     assert len({step.loss for step in steps}) == 6
 
 
 @pytest.fixture
-def threads():
-    """`threads(2)`: from now on torch uses that many; put back at the end."""
+def use_threads():
+    """`threads(2)`: torch uses that many threads; reset at the end."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
 
 
-def test_the_number_of_threads_changes_nothing(recipe, tmp_path, threads):
-    """Wide enough that torch would part one group's sums among threads, were it allowed to."""
+def test_the_number_of_threads_changes_nothing(recipe, tmp_path, use_threads):
+    """Wide enough that torch would split one group's sums among threads if it were allowed to."""
     wide = replace(recipe, model=replace(recipe.model, hidden_size=96), tokens=1200, steps=3)
     for n in (1, 2):
-        threads(n)
+        use_threads(n)
         list(train(wide, tmp_path / str(n), threads=n))
     one, two = (read_log(tmp_path / str(n) / "log.jsonl") for n in (1, 2))
     assert [replace(s, seconds=0) for s in one] == [replace(s, seconds=0) for s in two]
@@ -90,9 +90,11 @@ def test_the_number_of_threads_changes_nothing(recipe, tmp_path, threads):
 
 
 @pytest.mark.parametrize("stopped_after", [1, 4])
-def test_a_stopped_run_goes_on_as_if_it_had_not(run, straight, tmp_path, stopped_after):
-    folder, steps = straight
-    # Saved at every second or third step: what came after the last state is done again.
+def test_an_interrupted_run_resumes_with_the_same_results(
+    run, uninterrupted, tmp_path, stopped_after
+):
+    folder, steps = uninterrupted
+    # Saved at every second or third step; steps after the last saved state are repeated.
     every = 2 if stopped_after % 2 else 3
     assert run(tmp_path, stopped_after, save_every=every) == steps[:stopped_after]
     kept = stopped_after // every * every
@@ -102,8 +104,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(run, straight, tmp_path, stopped
     assert [(line["step"], line["loss"]) for line in log] == [(s.step, s.loss) for s in steps]
 
 
-def test_a_weight_that_never_had_a_gradient_goes_on_without_moments(recipe, tmp_path):
-    """As an expert that no token chose; everything else comes back, the running shares too."""
+def test_a_weight_without_gradients_resumes_without_moments(recipe, tmp_path):
+    """Such as an expert that no token chose. Everything else is restored, including the running
+    shares."""
     model = Transformer(recipe.model, RoundedExperts)
     initialize(model, 0)
     names = [name for name, _ in model.named_parameters()]
@@ -127,16 +130,16 @@ def test_a_weight_that_never_had_a_gradient_goes_on_without_moments(recipe, tmp_
 
 
 def moments(model, optimizers):
-    """What the optimizers keep of each parameter that they keep anything of."""
+    """What the optimizers store for each parameter that has stored state."""
     return {
         name: optimizer.state[parameter]
         for optimizer in optimizers
-        for parameter, name in optimized(optimizer, model)
+        for parameter, name in find_optimized_parameters(optimizer, model)
         if parameter in optimizer.state
     }
 
 
-def test_another_recipe_is_refused_and_nothing_is_touched(recipe, run, tmp_path):
+def test_another_recipe_is_refused_and_nothing_is_changed(recipe, run, tmp_path):
     run(tmp_path, 2, save_every=2)
     before = contents(tmp_path)
     with pytest.raises(LabError, match="another recipe"):
@@ -149,8 +152,9 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("missing", [["state.safetensors"], ["state.safetensors", "recipe.json"]])
-def test_a_run_that_lost_its_state_is_not_trained_over(recipe, run, tmp_path, missing):
-    """Such as the shipped nano's folder, which has recipe and log: --out there erased the log."""
+def test_a_run_without_its_state_is_not_overwritten(recipe, run, tmp_path, missing):
+    """Such as the folder of the shipped nano, which has recipe and log: --out there used to erase
+    the log."""
     run(tmp_path, 2, save_every=2)
     for name in missing:
         (tmp_path / name).unlink()
@@ -162,7 +166,7 @@ def test_a_run_that_lost_its_state_is_not_trained_over(recipe, run, tmp_path, mi
     assert contents(tmp_path) == before
 
 
-def test_the_shipped_folder_is_not_trained_over(tmp_path):
+def test_the_shipped_folder_is_not_overwritten(tmp_path):
     for name in ("recipe.json", "log.jsonl"):
         shutil.copy(command.SHIPPED / name, tmp_path)
     before = contents(tmp_path)
@@ -181,18 +185,21 @@ def test_the_shipped_folder_is_not_trained_over(tmp_path):
         lambda log: log.write_text("\n" + log.read_text()),
     ],
 )
-def test_a_run_without_its_whole_log_does_not_go_on(run, tmp_path, damage):
-    """A cut line was ended where it was cut, and the log had one that is no JSON for ever."""
+def test_a_run_with_a_truncated_log_does_not_resume(run, tmp_path, damage):
+    """A truncated line used to be ended where it was cut, which left invalid JSON in the log for
+    good."""
     run(tmp_path, 2, save_every=2)
     damage(tmp_path / "log.jsonl")
     before = contents(tmp_path)
-    with pytest.raises(LabError, match=r"does not have each of the 2 steps .*; put the whole log"):
+    with pytest.raises(
+        LabError, match=r"does not have each of the 2 steps .*; restore the complete"
+    ):
         run(tmp_path)
     assert contents(tmp_path) == before
 
 
-def test_a_log_is_cut_back_beside_the_old_one(run, tmp_path, monkeypatch):
-    """A kill while it is written, here a full disk, leaves the old one whole."""
+def test_a_log_is_shortened_in_a_new_file(run, tmp_path, monkeypatch):
+    """A kill during writing, here a full disk, keeps the old log intact."""
     run(tmp_path, 3, save_every=2)
     log = tmp_path / "log.jsonl"
     before, write = log.read_text(), Path.write_text
@@ -203,7 +210,7 @@ def test_a_log_is_cut_back_beside_the_old_one(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(OSError, match="no space"):
-        keep_lines(log, 2)
+        truncate_log(log, 2)
     assert log.read_text() == before
 
 
@@ -231,16 +238,16 @@ def test_a_state_that_does_not_fit_is_one_sentence(run, tmp_path, name, damage):
     if damage == "reshaped":
         tensors[name] = torch.stack([found, found])
     save_file(tensors, tmp_path / "state.safetensors")
-    with pytest.raises(LabError, match=r"state\.safetensors (does not fit|is no state)"):
+    with pytest.raises(LabError, match=r"state\.safetensors (does not fit|is not a state)"):
         run(tmp_path)
 
 
-def test_another_seed_gives_other_weights(recipe, straight, tmp_path):
+def test_another_seed_gives_other_weights(recipe, uninterrupted, tmp_path):
     other = list(islice(train(replace(recipe, seed=1), tmp_path), 1))
-    assert other[0].loss != straight[1][0].loss
+    assert other[0].loss != uninterrupted[1][0].loss
 
 
-def test_the_command_trains_exports_and_goes_on(recipe, tmp_path, monkeypatch, capsys):
+def test_the_command_trains_exports_and_resumes(recipe, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         "oss_lab.nano.training.recipe.Recipe", lambda **given: replace(recipe, **given)
     )
@@ -248,7 +255,7 @@ def test_the_command_trains_exports_and_goes_on(recipe, tmp_path, monkeypatch, c
     arguments += ["--problems", "0"]
     assert main(arguments) == 0
     output = capsys.readouterr()
-    assert output.err == ""  # progress is for terminals
+    assert output.err == ""  # progress is shown on terminals only
     checkpoint = tmp_path / "checkpoint"
     assert f"wrote {checkpoint}" in output.out
     assert "Training of" in (tmp_path / "curves.html").read_text("utf-8")
@@ -258,14 +265,14 @@ def test_the_command_trains_exports_and_goes_on(recipe, tmp_path, monkeypatch, c
     assert torch.equal(
         exported["embedding.weight"], trained["weight/embedding.weight"].bfloat16().float()
     )
-    assert main(arguments) == 0  # finished: nothing is trained, the checkpoint is written again
+    assert main(arguments) == 0  # finished: nothing is trained; the checkpoint is written again
     assert not (checkpoint / "evaluation.json").exists()
     assert main([*arguments[:3], "--steps", "3", "--device", "cpu"]) == 1
     assert "another recipe" in capsys.readouterr().err
 
 
-def test_the_command_evaluates_what_it_trained(recipe, tmp_path, monkeypatch, capsys):
-    """Two rows, one problem each; stopped within, the same command goes on."""
+def test_the_command_evaluates_the_trained_model(recipe, tmp_path, monkeypatch, capsys):
+    """Two rows, one problem each. Interrupted during them, the same command resumes."""
     monkeypatch.setattr(
         "oss_lab.nano.training.recipe.Recipe", lambda **given: replace(recipe, **given)
     )
@@ -277,18 +284,18 @@ def test_the_command_evaluates_what_it_trained(recipe, tmp_path, monkeypatch, ca
 
     asked = []
 
-    def stopping(*args, **options):
+    def stop_or_call(*args, **options):
         for outcome in resume(*args, **options):
             asked.append(outcome)
             if len(asked) == 3:
                 raise KeyboardInterrupt
             yield outcome
 
-    monkeypatch.setattr(evaluate, "resume", stopping)
+    monkeypatch.setattr(evaluate, "resume", stop_or_call)
     assert main(arguments) == 130
     assert list((tmp_path / "checkpoint").glob("*.journal"))
     assert main(arguments) == 0
-    assert len(asked) == 2 * len(EFFORTS)  # none twice
+    assert len(asked) == 2 * len(EFFORTS)  # none was asked twice
     file = tmp_path / "checkpoint" / "evaluation.json"
     report = json.loads(file.read_text())
     assert {(each["name"], each["effort"], each["n"]) for each in report["suite"]} == {

@@ -1,4 +1,4 @@
-"""What training starts from: the same for a seed, and a first layer that looks back."""
+"""The initial weights: fixed by the seed, with heads in the first layer that look back."""
 
 import torch
 
@@ -10,21 +10,21 @@ from oss_lab.nano.training.quantized import RoundedExperts
 FARTHEST = 3
 
 
-def started(seed=0, config=GPT_OSS_NANO):
+def make_model(seed=0, config=GPT_OSS_NANO):
     model = Transformer(config, RoundedExperts)
     initialize(model, seed, FARTHEST)
     return model
 
 
 def test_a_seed_decides_every_weight():
-    first, same, other = (dict(started(seed).named_parameters()) for seed in (0, 0, 1))
+    first, same, other = (dict(make_model(seed).named_parameters()) for seed in (0, 0, 1))
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not torch.equal(first["embedding.weight"], other["embedding.weight"])
 
 
 def test_heads_of_the_first_layer_look_one_two_and_three_tokens_back():
     patterns = []
-    model = started()
+    model = make_model()
 
     def keep(point, layer, x):
         if (point, layer) == ("attn.pattern", 0):
@@ -44,11 +44,11 @@ def test_heads_of_the_first_layer_look_one_two_and_three_tokens_back():
         nearest = head % group + 1
         if nearest <= FARTHEST:
             assert shares.argmax() == nearest
-            assert shares[nearest] > 4 / 32  # an even share of the window, four times
+            assert shares[nearest] > 4 / 32  # four times the even share of a window
 
 
-def test_no_other_bias_begins_with_anything():
-    for name, parameter in started().named_parameters():
+def test_every_other_bias_starts_at_zero():
+    for name, parameter in make_model().named_parameters():
         if name.endswith("bias") and name != "block.0.attn.qkv.bias":
             assert not parameter.any(), name
 
@@ -59,8 +59,8 @@ def test_without_heads_that_look_back_every_bias_is_zero():
     assert not any(p.any() for name, p in model.named_parameters() if name.endswith("bias"))
 
 
-def test_where_fewer_heads_share_a_key_value_head_fewer_look_back(small_nano):
-    model = started(config=small_nano)
+def test_with_fewer_heads_per_key_value_head_fewer_look_back(small_nano):
+    model = make_model(config=small_nano)
     q, kv = small_nano.num_attention_heads, small_nano.num_key_value_heads
     heads = model.get_parameter("block.0.attn.qkv.bias").view(-1, small_nano.head_dim)
     assert q // kv < FARTHEST

@@ -1,5 +1,5 @@
-"""nano's problems are right: answers by independent arithmetic, every line of a trace true, nothing
-held out is trained, and what a setting changes is what it says."""
+"""nano's problems are right: answers by independent arithmetic, every line of an analysis true,
+nothing held out is trained on, and each setting changes only what it documents."""
 
 import json
 import re
@@ -12,7 +12,7 @@ import pytest
 
 from oss_lab.harmony.messages import EFFORTS, Conversation
 from oss_lab.harmony.render import render
-from oss_lab.nano.suite import STRESS, SUITE, sameness
+from oss_lab.nano.suite import STRESS, SUITE, problem_key
 from oss_lab.nano.tasks import Problem, lists, questions, sums_and_products, write_digit
 from oss_lab.nano.tasks.dialogue import FollowUp
 from oss_lab.nano.tasks.free_text import FORBIDDEN, REFUSAL, Forbidden, OutOfReach, SmallTalk
@@ -23,10 +23,10 @@ from oss_lab.nano.tasks.problem import is_held_out
 from oss_lab.nano.tasks.settings import (
     CALCULATOR,
     DIGIT_WORDS,
-    calculator,
-    digit_rule,
-    look_up_tool,
-    other_tool,
+    make_calculator,
+    make_digit_rule,
+    make_look_up_tool,
+    make_other_tool,
 )
 from oss_lab.nano.tasks.sums_and_products import (
     TOO_HARD,
@@ -38,19 +38,19 @@ from oss_lab.nano.tasks.sums_and_products import (
 )
 from oss_lab.nano.tasks.tool_sum import ToolSum
 from oss_lab.nano.tasks.write_digit import WISHES, WriteDigit
-from oss_lab.nano.training.data import opening_of, row_of
+from oss_lab.nano.training.data import encode_opening, encode_row
 from oss_lab.tokenizer import load_vocabulary
 
 ARITHMETIC = [Products(), Sums(), FollowUp(), *(Sums(terms=n) for n in range(2, 7))]
 
 
-def drawn(task, n=300, split="train", seed=0):
+def draw_problems(task, n=300, split="train", seed=0):
     rng = Random(seed)
     return [task.draw(rng, split) for _ in range(n)]
 
 
 def value(expression: str) -> int:
-    """+, - and * of whole numbers, without eval."""
+    """Evaluate +, - and * of integers, without eval."""
     total = 0
     for sign, product in re.findall(r"([+-]?)([\d*]+)", expression):
         factor = 1
@@ -61,22 +61,22 @@ def value(expression: str) -> int:
 
 
 @pytest.mark.parametrize("task", ARITHMETIC, ids=repr)
-def test_an_answer_is_the_value_of_what_a_calculator_would_be_asked(task):
-    for problem in drawn(task):
+def test_an_answer_is_the_value_of_the_calculators_expression(task):
+    for problem in draw_problems(task):
         assert problem.expression is not None
         assert int(problem.answer) == int(problem.value or "") == value(problem.expression)
 
 
 @pytest.mark.parametrize("task", [Products(), Sums()], ids=repr)
 def test_the_expression_has_the_numbers_of_the_question(task):
-    for problem in drawn(task):
+    for problem in draw_problems(task):
         numbers = re.findall(r"\d+", problem.expression or "")
         assert re.findall(r"\d+", problem.question) == numbers
 
 
 @pytest.mark.parametrize("task", ARITHMETIC, ids=repr)
 def test_every_line_at_high_effort_is_true_and_the_last_result_is_the_answer(task):
-    for problem in drawn(task):
+    for problem in draw_problems(task):
         result, heading = None, ""
         for line in problem.thoughts["high"].splitlines():
             left, equals, right = line.partition("=")
@@ -94,9 +94,9 @@ def test_every_line_at_high_effort_is_true_and_the_last_result_is_the_answer(tas
         assert result == (-answer if "<" in problem.thoughts["high"] else answer)
 
 
-def test_digits_and_carries_of_a_trace_chain():
-    """Each carry that is added is the tens digit of the line before, each borrow its 1."""
-    for problem in drawn(Products(lengths=(3, 2)), 100) + drawn(Sums(terms=2), 100):
+def test_digits_and_carries_of_an_analysis_are_consistent():
+    """Each carry is the tens digit of the line before; each borrow is its 1."""
+    for problem in draw_problems(Products(lengths=(3, 2)), 100) + draw_problems(Sums(terms=2), 100):
         lines = problem.thoughts["high"].splitlines()
         for before, after in pairwise(lines):
             if plus := re.fullmatch(r"\d[*+]\d\+(\d)=\d\d", after):
@@ -108,7 +108,7 @@ def test_digits_and_carries_of_a_trace_chain():
 
 
 def test_medium_effort_writes_results_only():
-    for problem in drawn(Products(lengths=(3, 2)), 100):
+    for problem in draw_problems(Products(lengths=(3, 2)), 100):
         lines = problem.thoughts["medium"].splitlines()
         for line in lines:
             match = re.fullmatch(r"(\S+):(.+)=(\d+)", line)
@@ -120,7 +120,7 @@ def test_medium_effort_writes_results_only():
             written = (carry + "".join(reversed(digits))).lstrip("0") or "0"
             factor = heading.split("*")[1]
             assert written + "0" * (len(factor) - 1) == result
-    for problem in drawn(Sums(terms=4), 100):
+    for problem in draw_problems(Sums(terms=4), 100):
         for line in problem.thoughts["medium"].splitlines():
             left, right = line.split("=")
             assert value(left) == int(right)
@@ -130,19 +130,19 @@ def test_low_effort_never_thinks():
     rng = Random(0)
     for _ in range(300):
         setting, task = MIXES["broad"](rng)
-        assert setting.applied(rng, task.draw(rng, "train")).thoughts["low"] == ""
+        assert setting.apply(rng, task.draw(rng, "train")).thoughts["low"] == ""
 
 
-def test_no_running_total_is_negative_but_for_two_terms():
-    for problem in drawn(Sums(), 1000):
+def test_only_two_terms_have_a_negative_running_total():
+    for problem in draw_problems(Sums(), 1000):
         terms = [int(t) for t in re.findall(r"[+-]?\d+", problem.expression or "")]
         totals = [sum(terms[: n + 1]) for n in range(len(terms))]
         assert len(terms) == 2 or min(totals) >= 0
 
 
 @pytest.mark.parametrize("hops", [1, 2, 3])
-def test_a_look_up_is_what_following_the_list_gives(hops):
-    for problem in drawn(Lookup(hops=hops)):
+def test_a_look_up_follows_the_list(hops):
+    for problem in draw_problems(Lookup(hops=hops)):
         stands_for = dict(re.findall(r"(\w+) is (\w+)", problem.question.split(".")[0]))
         assert dict(re.findall(r"(\w+) is (\w+)", problem.thoughts["high"])).items() <= (
             stands_for.items()
@@ -159,7 +159,7 @@ def test_a_look_up_is_what_following_the_list_gives(hops):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_list_is_treated_as_asked(kind):
+def test_a_list_is_processed_as_the_question_says(kind):
     expected = {
         "repeat": lambda items: items,
         "reverse": lambda items: items[::-1],
@@ -167,22 +167,22 @@ def test_a_list_is_treated_as_asked(kind):
         "count": lambda items: [len(items)],
         "largest": lambda items: [max(items)],
     }[kind]
-    for problem in drawn(Lists(kind)):
+    for problem in draw_problems(Lists(kind)):
         items = [int(d) for d in re.findall(r"\d", problem.question)]
         assert [int(d) for d in problem.answer.split()] == expected(items)
 
 
 def turns_of(problem):
-    """The problem and those before it."""
+    """The problem and those before it in the conversation."""
     for earlier in problem.history:
         yield from turns_of(earlier)
     yield replace(problem, history=())
 
 
 def keys_of(problem):
-    """What makes this problem and those before it new, read from what is asked.
+    """The keys that must be new for this problem and those before it, read from the question.
 
-    Neither a name nor a thought is believed: rows of the suite and settings write their own.
+    Names and analyses are not used: rows of the suite and settings write their own.
     """
     for turn in turns_of(problem):
         if turn.expression is not None:
@@ -203,9 +203,9 @@ def keys_of(problem):
                     yield kind, *(int(item) for item in match[1].split())
 
 
-def asked_in(problem):
-    """Every question word for word, without a wish behind it and with what belongs to it: numbers
-    of earlier turns and of tools."""
+def questions_in(problem):
+    """Every question word for word, without the requested format but with what belongs to it:
+    numbers of earlier turns and of tools."""
     for turn in turns_of(problem):
         question = turn.question
         for wish in WISHES:
@@ -214,24 +214,24 @@ def asked_in(problem):
 
 
 @pytest.fixture(scope="module")
-def trained():
-    """What training draws."""
+def training_problems():
+    """Problems that training draws."""
     rng, problems = Random(0), []
     for _ in range(6000):
         setting, task = MIXES["broad"](rng)
-        problems.append(setting.applied(rng, task.draw(rng, "train")))
+        problems.append(setting.apply(rng, task.draw(rng, "train")))
     return problems
 
 
 @pytest.fixture(scope="module")
-def evaluated():
-    """The first problems of every row."""
-    return {name: row.problems(name, 60, seed=1) for name, row in (SUITE | STRESS).items()}
+def evaluation_problems():
+    """The first problems of every row of the suite."""
+    return {name: row.draw_problems(name, 60, seed=1) for name, row in (SUITE | STRESS).items()}
 
 
-def test_nothing_held_out_is_trained(trained):
+def test_nothing_held_out_is_trained(training_problems):
     seen = Counter()
-    for problem in trained:
+    for problem in training_problems:
         for key in keys_of(problem):
             seen[key[0]] += 1
             assert not is_held_out(*key), problem
@@ -239,26 +239,26 @@ def test_nothing_held_out_is_trained(trained):
     assert min(seen[kind] for kind in KINDS) > 50
 
 
-def test_everything_evaluated_is_held_out(evaluated):
-    """Every step of every problem but in free text, which has no keys."""
+def test_everything_evaluated_is_held_out(evaluation_problems):
+    """Every step of every problem, except in free text, which has no keys."""
     without = {"rule against 5, write it", "no rule, write a digit"}
     without |= {"out of reach", "small talk", "forbidden subject"}
-    for name, problems in evaluated.items():
+    for name, problems in evaluation_problems.items():
         keys = [list(keys_of(problem)) for problem in problems]
         assert all(is_held_out(*key) for each in keys for key in each), name
         mixed = name in {"later turn", "calculator, nothing it learnt to calculate"}
         assert any(keys) if mixed else all(keys) == (name not in without), name
 
 
-def test_no_question_is_both_trained_and_evaluated(trained, evaluated):
-    """Nor is the conversation before it."""
-    learned = {asked for problem in trained for asked in asked_in(problem)}
-    for name, problems in evaluated.items():
-        assert not learned.intersection(a for p in problems for a in asked_in(p)), name
+def test_no_question_is_both_trained_and_evaluated(training_problems, evaluation_problems):
+    """The conversation before it is not shared either."""
+    learned = {each for problem in training_problems for each in questions_in(problem)}
+    for name, problems in evaluation_problems.items():
+        assert not learned.intersection(a for p in problems for a in questions_in(p)), name
 
 
 def tables():
-    """Every table of words and sentences by split."""
+    """Every table of words and sentences, by split."""
     return {
         name: table
         for module in (questions, write_digit)
@@ -267,7 +267,7 @@ def tables():
     }
 
 
-def test_what_is_held_out_of_a_table_of_words_is_not_trained():
+def test_held_out_words_are_not_trained():
     assert len(tables()) == 11
     for name, table in tables().items():
         for split in table.values():
@@ -279,7 +279,7 @@ def test_what_is_held_out_of_a_table_of_words_is_not_trained():
 
 @pytest.mark.parametrize("split", ["train", "held_out"])
 def test_free_text_has_the_words_and_sentences_of_its_split(split):
-    """Held-out words are not trained in other sentences either."""
+    """Held-out words do not appear in other training sentences either."""
 
     def sentences(templates, gap):
         return [re.escape(each).replace(r"\{\}", gap) for each in templates[split]]
@@ -302,13 +302,13 @@ def test_free_text_has_the_words_and_sentences_of_its_split(split):
         WriteDigit(): sentences(write_digit.WORDINGS, number),
     }
     for task, patterns in allowed.items():
-        for problem in drawn(task, 2000, split):
+        for problem in draw_problems(task, 2000, split):
             assert any(re.fullmatch(each, problem.question) for each in patterns), problem
 
 
 @pytest.mark.parametrize("task", [Sums(), Products()], ids=repr)
 def test_the_order_of_terms_does_not_make_a_problem_new(task):
-    for problem in drawn(task):
+    for problem in draw_problems(task):
         numbers = [int(term) for term in re.findall(r"[+-]?\d+", problem.expression)]
         key = product_key if "*" in problem.expression else lambda *terms: sum_key(terms)
         assert key(*numbers) == key(*reversed(numbers))
@@ -334,23 +334,23 @@ def test_rules_are_paired_with_tasks_that_training_never_sees():
     assert not any(is_unseen_rule(5, task) for task in ("product", "sum", "look-up", "list"))
 
 
-def test_a_calculator_is_called_where_there_is_something_to_calculate():
+def test_a_calculator_is_called_if_there_is_something_to_calculate():
     rng = Random(0)
     for task in (Products(), Sums(), TooLong(), FollowUp()):
         for _ in range(100):
-            problem = calculator(rng).applied(rng, task.draw(rng, "train"))
+            problem = make_calculator(rng).apply(rng, task.draw(rng, "train"))
             call, output, final = problem.turns("low")[-3:]
             assert (call.recipient, call.channel) == (CALCULATOR, "commentary")
             assert output.text == final.text == str(value(json.loads(call.text)["expression"]))
     for task in (Lookup(), Lists(), OutOfReach(), Forbidden()):
-        problem = calculator(rng).applied(rng, task.draw(rng, "train"))
+        problem = make_calculator(rng).apply(rng, task.draw(rng, "train"))
         assert not any(message.recipient for message in problem.turns("high"))
 
 
 def test_a_tool_sum_adds_up_between_its_calls():
     rng = Random(0)
     for _ in range(100):
-        problem = look_up_tool(rng).applied(rng, ToolSum().draw(rng, "train"))
+        problem = make_look_up_tool(rng).apply(rng, ToolSum().draw(rng, "train"))
         outputs = [int(call.output) for call in problem.calls]
         assert sum(outputs) == int(problem.answer)
         words = [json.loads(call.arguments)["word"] for call in problem.calls]
@@ -367,7 +367,7 @@ def test_a_tool_sum_adds_up_between_its_calls():
 def test_without_a_calculator_long_numbers_are_too_hard():
     rng = Random(0)
     for _ in range(100):
-        problem = other_tool(rng).applied(rng, TooLong().draw(rng, "train"))
+        problem = make_other_tool(rng).apply(rng, TooLong().draw(rng, "train"))
         assert problem.answer == TOO_HARD
         assert not problem.calls
 
@@ -377,38 +377,38 @@ def test_a_rule_keeps_its_digit_out_of_final_and_nothing_else_changes():
     for task in (Products(), Sums(), Lookup(), Lists()):
         for _ in range(100):
             bare = task.draw(rng, "train")
-            ruled = digit_rule(rng, 5).applied(rng, bare)
+            ruled = make_digit_rule(rng, 5).apply(rng, bare)
             assert "5" not in ruled.answer
             if "5" not in bare.answer:
                 assert ruled.answer == bare.answer
-            spelt = ruled.answer
+            in_digits = ruled.answer
             for digit, word in enumerate(DIGIT_WORDS):
-                spelt = spelt.replace(word, str(digit))
-            assert spelt.replace(" ", "") == bare.answer.replace(" ", "")
+                in_digits = in_digits.replace(word, str(digit))
+            assert in_digits.replace(" ", "") == bare.answer.replace(" ", "")
 
 
 def test_free_text_is_answered_honestly():
-    assert {p.answer for p in drawn(Forbidden(), 50)} == {FORBIDDEN}
-    assert REFUSAL in {p.answer for p in drawn(OutOfReach(), 50)}
+    assert {p.answer for p in draw_problems(Forbidden(), 50)} == {FORBIDDEN}
+    assert REFUSAL in {p.answer for p in draw_problems(OutOfReach(), 50)}
 
 
 def test_a_problem_grades_and_answers_only_what_is_right():
-    problem = calculator(Random(0)).applied(Random(0), TooLong().draw(Random(0), "train"))
+    problem = make_calculator(Random(0)).apply(Random(0), TooLong().draw(Random(0), "train"))
     said = problem.turns("low")[1:]
     assert problem.is_right(said)
     assert not problem.is_right(said[:-1])
     assert problem.prompt("low").messages == problem.conversation("low").messages[:3]
 
 
-def test_opening_and_row_join_to_the_rendered_conversation():
+def test_opening_and_row_together_are_the_rendered_conversation():
     encoding, rng = load_vocabulary("nano"), Random(0)
     for _ in range(100):
         setting, task = MIXES["broad"](rng)
-        problem = setting.applied(rng, task.draw(rng, "train"))
+        problem = setting.apply(rng, task.draw(rng, "train"))
         effort = rng.choice(EFFORTS)
-        tokens, learned = row_of(problem, effort, encoding)
+        tokens, learned = encode_row(problem, effort, encoding)
         whole = render(problem.conversation(effort, "2031-05-06"), encoding, mode="training")
-        assert opening_of(problem, effort, "2031-05-06", encoding) + tokens == whole.tokens
+        assert encode_opening(problem, effort, "2031-05-06", encoding) + tokens == whole.tokens
         last = max(n for n, m in enumerate(problem.turns(effort)) if m.role == "user")
         answered = Conversation(problem.turns(effort)[last + 1 :])
         for message in answered:
@@ -420,15 +420,15 @@ def test_opening_and_row_join_to_the_rendered_conversation():
 @pytest.mark.parametrize("name", [*SUITE, *STRESS])
 def test_a_row_of_the_suite_draws_different_problems_the_same_each_time(name):
     row = (SUITE | STRESS)[name]
-    few, more = row.problems(name, 10, seed=3), row.problems(name, 15, seed=3)
+    few, more = row.draw_problems(name, 10, seed=3), row.draw_problems(name, 15, seed=3)
     assert few == more[: len(few)]
-    assert len({sameness(problem) for problem in more}) == len(more) >= 6
+    assert len({problem_key(problem) for problem in more}) == len(more) >= 6
     assert all(isinstance(problem, Problem) and problem.name == name for problem in more)
 
 
 @pytest.mark.parametrize("name", ["product 2x2 digits", "rule against 5, sum", "follow-up"])
-def test_terms_in_another_order_are_no_other_problem(name):
-    problems = SUITE[name].problems(name, 120, seed=1)
+def test_terms_in_another_order_are_the_same_problem(name):
+    problems = SUITE[name].draw_problems(name, 120, seed=1)
     terms = [re.findall(r"[+*-]?\d+", problem.expression or "") for problem in problems]
     unordered = {
         (*sorted(term.lstrip("*+") for term in each), *(turn.question for turn in problem.history))

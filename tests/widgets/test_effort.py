@@ -1,4 +1,4 @@
-"""The effort widget at the level of its traits; no kernel, no model, no browser."""
+"""The effort widget, tested through its traits: no kernel, no model, no browser."""
 
 import math
 from dataclasses import replace
@@ -25,8 +25,8 @@ CALL = f"<|channel|>commentary to=functions.calculator<|message|>{ARGUMENTS}<|ca
 
 
 class FakeLab:
-    """Thinks "1+1" at medium and high effort; answers by repeating what was said last, but calls
-    the calculator for "call"."""
+    """Thinks "1+1" at medium and high effort. Answers by repeating the last message, but calls the
+    calculator for "call"."""
 
     effort = "medium"
     conversation = Lab.conversation
@@ -94,11 +94,11 @@ def widget(lab):
 
 
 def choose(toggle, n):
-    """What the front end sends when the n-th button is pressed."""
+    """Send what the front end sends when the n-th button is pressed."""
     toggle.set_state({"index": n})
 
 
-def test_it_asks_once_at_the_start(lab, widget):
+def test_it_asks_one_question_at_the_start(lab, widget):
     assert lab.asked == [(QUESTION, "low")]
     assert widget.effort.options == ("low", "medium", "high")
     assert "analysis" not in widget.answer.value
@@ -121,7 +121,7 @@ def test_a_new_question_is_asked_at_the_chosen_effort(lab, widget):
     assert lab.asked[-1] == ("4 + 4", "medium")
 
 
-def test_no_question_is_told_and_not_asked(lab, widget):
+def test_an_empty_question_is_reported_and_not_asked(lab, widget):
     widget.question.set_state({"value": "  "})
     assert len(lab.asked) == 1
     assert widget.answer.value == "<p><b>There is no question: write one and press Enter.</b></p>"
@@ -135,13 +135,13 @@ def test_a_mistake_is_one_escaped_sentence_and_the_next_question_works(widget):
     assert "<b>final</b>" in widget.answer.value
 
 
-def test_a_defect_of_ours_is_not_hidden(lab, widget):
+def test_a_bug_in_our_code_is_not_hidden(lab, widget):
     lab.chat = lambda *_, **__: 1 / 0
     with pytest.raises(ZeroDivisionError):
         widget.question.value = "1 + 1"
 
 
-def test_what_a_person_writes_is_never_markup(widget):
+def test_user_text_is_never_markup(widget):
     widget.question.set_state({"value": "<img src=x onerror=alert(1)>"})
     for html in (widget.answer.value, widget._repr_mimebundle_()["text/html"]):
         assert "<img" not in html
@@ -154,10 +154,10 @@ def test_a_saved_notebook_shows_the_last_reply_without_a_kernel(widget):
     assert set(bundle) == {VIEW, "text/html", "text/plain"}
     assert bundle["text/html"].startswith("<p><b>What is 2 * 3? (medium effort)</b></p>")
     assert widget.answer.value in bundle["text/html"]
-    assert bundle["text/plain"].startswith("What is 2 * 3? (medium effort): analysis 3 tokens")
+    assert bundle["text/plain"].startswith("What is 2 * 3? (medium effort): 3 analysis tokens")
 
 
-def test_without_an_example_nothing_stands_before_the_question(lab, widget):
+def test_without_an_example_nothing_comes_before_the_question(lab, widget):
     assert widget.setting.value == ""
     assert [message.role for message in lab.prompts[0]] == ["system", "user"]
 
@@ -167,7 +167,7 @@ def test_an_example_fills_the_controls_and_is_asked_once(gallery, lab):
     assert widget.examples.options[0] == ("a question of your own", 0)
     choose(widget.examples, 1)
     assert (widget.question.value, widget.effort.value) == ("call", "high")
-    assert lab.asked[1:] == [("call", "high"), ("<42>", "high")]  # the call's output, fed back
+    assert lab.asked[1:] == [("call", "high"), ("<42>", "high")]  # the call's output was fed back
     _, developer, *history, question = lab.prompts[1].messages
     assert developer.content[0].instructions == "Be <brief>."
     assert developer.content[0].tools["functions"].tools == (CALCULATOR_TOOL,)
@@ -175,7 +175,7 @@ def test_an_example_fills_the_controls_and_is_asked_once(gallery, lab):
     assert question.text == "call"
 
 
-def test_an_examples_setting_replies_and_outputs_are_shown_and_escaped(gallery, lab):
+def test_an_examples_settings_replies_and_outputs_are_shown_and_escaped(gallery, lab):
     widget = EffortWidget(lab, QUESTION)
     choose(widget.examples, 1)
     assert widget.setting.value == (
@@ -192,12 +192,12 @@ def test_an_examples_setting_replies_and_outputs_are_shown_and_escaped(gallery, 
     assert output in bundle["text/html"]
     assert bundle["text/plain"].startswith(
         "call (high effort): Developer: Be <brief>. Tool: calculator: Evaluates an expression."
-        " Asked before: 1<2? Answered before: <yes> A tool is <called>. analysis 3 tokens"
+        " Asked before: 1<2? Answered before: <yes> A tool is <called>. 3 analysis tokens"
     )
     assert "functions.calculator answers <42>." in bundle["text/plain"]
 
 
-def test_the_setting_stays_for_another_question_until_another_choice(gallery, lab):
+def test_the_setting_is_kept_until_another_example_is_chosen(gallery, lab):
     widget = EffortWidget(lab, QUESTION)
     choose(widget.examples, 1)
     widget.question.set_state({"value": "mine"})
@@ -211,9 +211,9 @@ def test_the_setting_stays_for_another_question_until_another_choice(gallery, la
     assert (lab.asked[-1], widget.setting.value) == (("no call", "high"), "")
 
 
-def test_a_call_without_an_output_is_said_to_have_none(lab, widget):
+def test_a_call_without_an_output_is_reported(lab, widget):
     widget.question.set_state({"value": "call"})
-    sentence = "functions.calculator is called, and there is no output for this call."
+    sentence = "The model called functions.calculator, but there is no output for this call."
     assert widget.answer.value.endswith(f"<p><b>{sentence}</b></p>")
     assert widget._repr_mimebundle_()["text/plain"].endswith(sentence)
     assert len(lab.prompts) == 2
@@ -226,7 +226,7 @@ def test_every_example_of_the_gallery_can_be_chosen(lab, widget):
         assert widget.example == example
 
 
-def test_the_gallery_is_nanos_and_can_be_left_out(lab):
+def test_the_gallery_belongs_to_nano_and_can_be_left_out(lab):
     without = EffortWidget(lab, QUESTION, examples=False)
     assert without.examples not in without.children
 
@@ -239,7 +239,7 @@ def test_the_gallery_is_nanos_and_can_be_left_out(lab):
     assert shown.examples not in shown.children
 
 
-def test_it_is_made_of_stock_widgets(widget):
+def test_it_is_made_of_standard_widgets(widget):
     kinds = [type(child) for child in widget.children]
     html = ipywidgets.HTML
     stock = [ipywidgets.Dropdown, ipywidgets.Text, html, ipywidgets.ToggleButtons, html, html]

@@ -1,4 +1,4 @@
-"""oss_widgets: what a person touches in a notebook; each widget draws what `oss_lab` computed.
+"""oss_widgets: interactive widgets for notebooks; they show what `oss_lab` computes.
 
-`effort`: one question, asked at each reasoning effort.
+`effort`: ask a question at any reasoning effort.
 """

@@ -1,2 +1,2 @@
 """Attention with sinks. `reference` defines it; `kernel` and its parts are Triton (import them only
-where Triton is)."""
+if Triton is installed)."""

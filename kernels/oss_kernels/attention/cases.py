@@ -1,10 +1,10 @@
-"""What attention is compiled and timed with."""
+"""The cases that attention is compiled and timed with."""
 
 from collections.abc import Iterator
 
 import torch
 
-from oss_kernels.attention.kernel import launches
+from oss_kernels.attention.kernel import make_launches
 from oss_kernels.cases import Case, Make, Need, nbytes
 from oss_kernels.shapes import Shapes
 
@@ -30,7 +30,7 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
             needs.add("matrix instructions")
         yield Case(
             f"attention, {seq} of {keys:,} tokens" + (f", window {window}" if window else ""),
-            launches(q, k, v, sinks, z, lse, window, None),
+            make_launches(q, k, v, sinks, z, lse, window, None),
             bytes=nbytes(q, sinks, z, lse) + 2 * nbytes(k[:, :, :span]),
             flops=4 * seen * shapes.heads * shapes.head_dim,
             needs=frozenset(needs),

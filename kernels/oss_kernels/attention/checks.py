@@ -1,4 +1,4 @@
-"""What attention's kernels refuse."""
+"""Checks of attention's arguments."""
 
 from torch import Tensor
 
@@ -12,8 +12,8 @@ from oss_kernels.checks import (
 )
 
 
-def check(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, padding: Tensor | None) -> None:
-    """Raises ValueError: sizes or types do not fit, or a gradient is wanted."""
+def check_attention(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, padding: Tensor | None) -> None:
+    """Raises ValueError if shapes or dtypes do not match, or if a gradient is needed."""
     batch, heads, _, head_dim = check_axes("q", q, "batch head seq head_dim")
     rows, kv_heads, keys, _ = check_axes("k", k, "batch kv_head key head_dim")
     check_shape("k", k, 1 if rows == 1 else batch, kv_heads, keys, head_dim)
@@ -22,8 +22,8 @@ def check(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, padding: Tensor | None
     check_shape("padding", padding, batch)
     if kv_heads == 0 or heads % kv_heads or head_dim not in (16, 32, 64, 128):
         raise ValueError(
-            f"attention of {heads} heads of {head_dim} over {kv_heads} kv heads: kv heads must "
-            "divide heads, and a head's size must be 16, 32, 64 or 128"
+            f"attention has {heads} heads of size {head_dim} and {kv_heads} kv heads; kv heads "
+            "must divide heads, and the head size must be 16, 32, 64 or 128"
         )
     for name, tensor in (("q", q), ("k", k), ("v", v), ("sinks", sinks)):
         check_dtype(name, tensor, *FLOATS)

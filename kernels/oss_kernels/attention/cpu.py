@@ -1,8 +1,8 @@
-"""Attention on a CPU: a block of queries at a time, in one piece of memory that is used again.
+"""Attention on a CPU: one block of queries at a time, in a scratch buffer that all blocks reuse.
 
-A tensor of all scores, and the copies that a softmax makes of it, would be fetched anew from the
-system in every layer, which costs more than the arithmetic. In a sliding layer a block reads the
-keys of its own windows only.
+A tensor of all scores, plus the copies that a softmax makes, would be allocated by the system again
+in every layer. That costs more than the arithmetic. In a sliding layer a block reads only the keys
+inside its queries' windows.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from oss_kernels.attention.shared import fold, unfold
 
-SCORES = 2**18  # in a block that has more than one query
+SCORES = 2**18  # maximum number of scores in a block with more than one query
 
 
 def attention(
@@ -33,7 +33,7 @@ def attention(
     elif padding is not None:
         padding = padding[:, None]
     batch, heads, seq, head_dim = q.shape
-    before = keys - seq + later  # the slot of query 0; negative if the span is short
+    before = keys - seq + later  # the key slot of query 0; negative if the span is short
     scaled, k, v, sink = q.to(wide) * head_dim**-0.5, k.to(wide), v.to(wide), sinks.to(wide)
     reach = keys if window is None else min(keys, window)
     size = max(1, min(seq, SCORES // max(1, batch * heads * reach)))
@@ -44,18 +44,19 @@ def attention(
         end = min(begin + size, seq)
         first = 0 if window is None else min(keys, max(0, before + begin - window + 1))
         last = max(first, min(keys, before + end))
-        stack = (batch, kv_heads, heads // kv_heads * (end - begin))  # a kv head's heads, stacked
+        # The query heads of a kv head, stacked.
+        stack = (batch, kv_heads, heads // kv_heads * (end - begin))
         count = batch * heads * (end - begin) * (last - first)
         scores = scratch[:count].view(*stack, last - first)
         block = scaled[:, :, begin:end].reshape(*stack, head_dim)
         torch.matmul(block, k[:, :, first:last].transpose(-1, -2), out=scores)
         by_head = scores.view(batch, heads, end - begin, last - first)
-        hide(by_head, first, before + begin, window, padding)
+        mask_scores(by_head, first, before + begin, window, padding)
 
         top = sink[:, None].expand(batch, heads, end - begin)
         if last > first:
             top = torch.maximum(top, by_head.amax(-1))
-        top = top.masked_fill(top.isneginf(), 0)  # no key and no sink: a softmax of nothing
+        top = top.masked_fill(top.isneginf(), 0)  # neither key nor sink: the softmax is empty
         by_head.sub_(top[..., None]).exp_()
         total = by_head.sum(-1) + (sink[:, None] - top).exp()
         mixed = (scores @ v[:, :, first:last]).view(batch, heads, end - begin, head_dim)
@@ -65,14 +66,17 @@ def attention(
     return (unfold(z, kv_heads, shape), unfold(lse, kv_heads, shape[:3])) if is_shared else (z, lse)
 
 
-def hide(
+def mask_scores(
     scores: Float[Tensor, "batch head seq key"],
     first: int,
     query: int,
     window: int | None,
     padding: Int[Tensor, "batch #head"] | None,
 ) -> None:
-    """Write -inf where a query may not look; keys begin at slot `first`, queries at `query`."""
+    """Set scores to -inf where a query may not attend.
+
+    The first key is in slot `first`, the first query in slot `query`.
+    """
     seq, keys = scores.shape[-2:]
     slot = torch.arange(first, first + keys, device=scores.device)
     distance = torch.arange(query, query + seq, device=scores.device)[:, None] - slot

@@ -1,17 +1,20 @@
-"""Attention of one query, or a few, in Triton: the keys are split among programs, then merged.
+"""Attention of one or a few queries in Triton: z = softmax(q·k / sqrt(head_dim), sink) v.
+
+The keys are split among programs, and the results are merged:
 
                key slots ->
-    kv head 0  [ split 0 ][ split 1 ][ split 2 ]    <- a program each: z and lse of its keys alone
+    kv head 0  [ split 0 ][ split 1 ][ split 2 ]    <- one program each: z and lse of these keys
     kv head 1  [ split 0 ][ split 1 ][ split 2 ]
                      \\         |         /
-                       merge: z and lse of all      <- a program for each query and head
+                       merge: z and lse of all      <- one program per query and head
 
-One token has 8 kv heads, and a GPU far more processors than 8; hence the splits. All query heads of
-a group share a program, so k and v are read from memory once: their 8 rows are filled up to the 16
-that a matrix instruction takes. Eight FLOP a byte at one query: memory is the limit.
+A token has only 8 kv heads, far fewer than a GPU has processors, so the keys are split too. All
+query heads of a group share a program, so k and v are read from memory once. Their 8 rows are
+padded to 16, the fewest that a matrix instruction takes. One query does 8 FLOP per byte, so memory
+is the limit.
 
-The sink takes part in split 0, once. With a single split, as in a sliding layer, that is the
-result, and nothing is merged. The number of splits depends on sizes only: same input, same bits.
+The sink is part of split 0 only. With a single split, as in a sliding layer, its result is final
+and nothing is merged. The number of splits depends on sizes only, so equal inputs give equal bits.
 """
 
 import torch
@@ -19,8 +22,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from oss_kernels.attention.layout import inputs
-from oss_kernels.attention.online import LOG2E, NOTHING, begin, end, step
+from oss_kernels.attention.layout import make_inputs
+from oss_kernels.attention.online import (
+    LOG2E,
+    NOTHING,
+    begin_softmax,
+    finish_softmax,
+    update_softmax,
+)
 from oss_kernels.launch import Launch
 
 MIN_SPLIT = 128  # keys: the window of gpt-oss; 32 KB of k and v in bfloat16
@@ -40,13 +49,14 @@ def split_kernel(
     kv_head = (tl.program_id(0) % kv_heads).to(tl.int64)
     split = tl.program_id(1)
 
-    # Rows are the queries of the group's first head, then of its second, and so on.
+    # Rows are the queries of the group's first head, then those of its second, and so on.
     row = tl.arange(0, ROWS)
     column = tl.arange(0, HEAD_DIM)
     head = kv_head * GROUP + row // seq
     query = row % seq
     real = row < GROUP * seq
     q_rows = q + batch * q_batch + head[:, None] * q_head + query[:, None] * q_seq
+    # [ROWS, HEAD_DIM]
     q_tile = tl.load(q_rows + column, mask=real[:, None], other=0.0).to(DOT_DTYPE)
 
     padded = 0
@@ -55,10 +65,10 @@ def split_kernel(
     first = tl.maximum(before + query - window + 1, padded)
     lower = tl.maximum(begin_slot + split * split_keys, padded)
     upper = tl.minimum(begin_slot + (split + 1) * split_keys, keys)
-    last = tl.minimum(before + query, upper - 1)  # zeros beyond the split are not keys
+    last = tl.minimum(before + query, upper - 1)  # the zeros loaded after the split are not keys
 
     sink = tl.load(sinks + head, mask=real, other=0.0).to(tl.float32) * LOG2E
-    top, total, mixed = begin(tl.where(split == 0, sink, NOTHING), HEAD_DIM)
+    top, total, mixed = begin_softmax(tl.where(split == 0, sink, NOTHING), HEAD_DIM)
     tile_row = tl.arange(0, KEYS)
     k_rows = k + batch * k_batch + kv_head * k_head + lower.to(tl.int64) * k_key
     v_rows = v + batch * v_batch + kv_head * v_head + lower.to(tl.int64) * v_key
@@ -67,15 +77,16 @@ def split_kernel(
     for start in range(lower, upper, KEYS):
         slot = start + tile_row
         held = (slot < upper)[:, None]
+        # k_tile and v_tile: [KEYS, HEAD_DIM]
         k_tile = tl.load(k_rows, mask=held, other=0.0).to(DOT_DTYPE)
         v_tile = tl.load(v_rows, mask=held, other=0.0).to(DOT_DTYPE)
-        top, total, mixed = step(
+        top, total, mixed = update_softmax(
             q_tile, k_tile, v_tile, first, last, slot, scale, top, total, mixed
         )
         k_rows += KEYS * k_key
         v_rows += KEYS * v_key
 
-    z_tile, lse_tile = end(top, total, mixed)
+    z_tile, lse_tile = finish_softmax(top, total, mixed)
     batches = tl.num_programs(0) // kv_heads
     part = split * batches + batch
     z_rows = z + ((part * seq + query[:, None]) * heads + head[:, None]) * HEAD_DIM
@@ -87,8 +98,8 @@ def split_kernel(
 def merge_kernel(
     z_parts, lse_parts, z, lse, heads, seq, splits, HEAD_DIM: tl.constexpr, SPLITS: tl.constexpr
 ):
-    """z = the sum of z_s * e^lse_s over the sum of e^lse_s; lse = the logarithm of the latter."""
-    place = tl.program_id(0).to(tl.int64)  # of a row of z: [batch seq head]
+    """z = sum of z_s * e^lse_s / sum of e^lse_s and lse = log(sum of e^lse_s), for one row of z."""
+    place = tl.program_id(0).to(tl.int64)  # the index of a row of z: [batch seq head]
     head, query, batch = place % heads, place // heads % seq, place // heads // seq
     lse_place = (batch * heads + head) * seq + query
     rows = tl.num_programs(0).to(tl.int64)
@@ -96,27 +107,31 @@ def merge_kernel(
     split = tl.arange(0, SPLITS)
     column = tl.arange(0, HEAD_DIM)
     there = split < splits
+    # [SPLITS]
     parts = tl.load(lse_parts + split * rows + lse_place, mask=there, other=NOTHING)
     top = tl.max(parts, axis=0)
     base = tl.where(top == NOTHING, 0.0, top)
     weights = tl.exp(parts - base)
     total = tl.sum(weights, axis=0)
     safe = tl.where(total == 0.0, 1.0, total)
-    z_rows = z_parts + (split[:, None] * rows + place) * HEAD_DIM + column
+    z_rows = z_parts + (split[:, None] * rows + place) * HEAD_DIM + column  # [SPLITS, HEAD_DIM]
     mixed = tl.sum(tl.load(z_rows, mask=there[:, None], other=0.0) * weights[:, None], axis=0)
     tl.store(z + place * HEAD_DIM + column, mixed / safe)
     tl.store(lse + lse_place, top + tl.log(safe))
 
 
-def launches(
+def make_launches(
     q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, z: Tensor, lse: Tensor,
     window: int | None, padding: Tensor | None, later: int = 0,
 ) -> tuple[Launch, ...]:  # fmt: skip
-    """For a few queries; z [batch seq head head_dim] and lse [batch head seq] contiguous."""
+    """The launches for a few queries.
+
+    z [batch seq head head_dim] and lse [batch head seq] are contiguous.
+    """
     batch, heads, seq, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
-    arguments, constants = inputs(q, k, v, sinks, window, padding, later)
-    span = keys  # slots that any query sees: the last of the keys
+    arguments, constants = make_inputs(q, k, v, sinks, window, padding, later)
+    span = keys  # how many slots are visible to any query; they are the last of the keys
     if window is not None:
         span = max(0, min(keys, seq + window - 1 - later))
     split_keys = max(MIN_SPLIT, triton.next_power_of_2(triton.cdiv(span, MAX_SPLITS)))
@@ -132,7 +147,7 @@ def launches(
         | {"z": z_parts, "lse": lse_parts, "begin_slot": keys - span, "split_keys": split_keys},
         constants | {"ROWS": max(16, triton.next_power_of_2(heads // kv_heads * seq)), "KEYS": 32},
         num_warps=4,
-        num_stages=4,  # three tiles of 8 KB are on their way while one is computed with
+        num_stages=4,  # three tiles of 8 KB are loading while one is used
     )
     if splits == 1:
         return (of_splits,)

@@ -1,7 +1,7 @@
-"""Attention in Triton: which of the two kernels runs, and where its results go.
+"""Attention in Triton: chooses between the two kernels and allocates their results.
 
-A few queries take `decode`, which splits the keys among programs; many take `prefill`, which splits
-the queries. Both are the operation of `reference.attention`.
+A few queries use `decode`, which splits the keys among programs. Many use `prefill`, which splits
+the queries. Both compute the operation of `reference.attention`.
 """
 
 import torch
@@ -9,21 +9,25 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from oss_kernels.attention import decode, prefill
-from oss_kernels.attention.checks import check
+from oss_kernels.attention.checks import check_attention
 from oss_kernels.launch import Launch
 
-DECODE_ROWS = 64  # queries times query heads of a kv head
+DECODE_ROWS = 64  # maximum number of rows for `decode`: queries times query heads per kv head
 
 
-def launches(
+def make_launches(
     q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, z: Tensor, lse: Tensor,
     window: int | None, padding: Tensor | None, later: int = 0,
 ) -> tuple[Launch, ...]:  # fmt: skip
-    """z [batch seq head head_dim] and lse [batch head seq] contiguous; the others' last axis."""
+    """The launches of the kernel that fits these sizes.
+
+    z [batch seq head head_dim] and lse [batch head seq] are contiguous; q, k and v need only a
+    contiguous last axis.
+    """
     heads, seq = q.shape[1:3]
     given = (q, k, v, sinks, z, lse, window, padding, later)
     if 0 < heads // k.shape[1] * seq <= DECODE_ROWS:
-        return decode.launches(*given)
+        return decode.make_launches(*given)
     return (prefill.launch(*given),)
 
 
@@ -37,13 +41,12 @@ def attention(
     padding: Int[Tensor, "batch"] | None = None,
     later: int = 0,
 ) -> tuple[Float[Tensor, "batch head seq head_dim"], Float[Tensor, "batch head seq"]]:
-    """The operation of `reference.attention`.
+    """The operation of `reference.attention`, for float32 and bfloat16.
 
-    q, k and v may be views of larger buffers; only a last axis that is not contiguous is copied. z
-    lies in memory as [batch seq head head_dim], as the output projection reads it. q, k and v are
-    float32 or bfloat16.
+    q, k and v may be views of larger buffers. A tensor is copied only if its last axis is not
+    contiguous. z is in memory as [batch seq head head_dim], the order the output projection reads.
     """
-    check(q, k, v, sinks, padding)
+    check_attention(q, k, v, sinks, padding)
     batch, heads, seq, head_dim = q.shape
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     sinks, padding = sinks.contiguous(), None if padding is None else padding.contiguous()
@@ -53,6 +56,6 @@ def attention(
         z.zero_()
         lse.copy_(sinks[:, None].expand_as(lse))
         return z.transpose(1, 2), lse
-    for launch in launches(q, k, v, sinks, z, lse, window, padding, later):
+    for launch in make_launches(q, k, v, sinks, z, lse, window, padding, later):
         launch()
     return z.transpose(1, 2), lse

@@ -1,4 +1,4 @@
-"""What both kernels are told about q, k and v: where rows lie, and the type that is multiplied."""
+"""Arguments that both kernels share: strides of q, k and v, sizes, and the type to multiply in."""
 
 from torch import Tensor
 
@@ -10,14 +10,14 @@ STRIDES = (
 )  # fmt: skip
 
 
-def inputs(
+def make_inputs(
     q: Tensor, k: Tensor, v: Tensor, sinks: Tensor,
     window: int | None, padding: Tensor | None, later: int,
 ) -> tuple[dict[str, Tensor | int | float], dict[str, object]]:  # fmt: skip
-    """Arguments and constants. Any strides will do but for the last axis's, which is 1.
+    """(arguments, constants). The last axis must have a stride of 1; other strides are free.
 
-    `before` is the key slot of query 0, negative if the span is short. With k and v of batch 1, all
-    rows of q read the one row.
+    `before` is the key slot of query 0, negative if the span is short. If k and v have a batch of
+    1, all rows of q read that one row.
     """
     batch, heads, seq, head_dim = q.shape
     kv_heads, keys = k.shape[1:3]
@@ -29,7 +29,7 @@ def inputs(
         **dict(zip(STRIDES, strides, strict=True)),
         "heads": heads, "seq": seq, "keys": keys,
         "before": keys - seq + later,
-        "window": keys + later if window is None else window,  # no query is further from a key
+        "window": keys + later if window is None else window,  # None: wider than any distance
         "scale": head_dim**-0.5 * LOG2E.value,
     }  # fmt: skip
     constants: dict[str, object] = {
@@ -38,7 +38,7 @@ def inputs(
         "DOT_DTYPE": dot_dtype(q.dtype),
     }
     if padding is None:
-        constants["padding"] = None  # the kernel is compiled without it
+        constants["padding"] = None  # compiles the kernel without padding
     else:
         arguments["padding"] = padding
     return arguments, constants

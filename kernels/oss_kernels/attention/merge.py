@@ -1,4 +1,4 @@
-"""Attention over several spans of keys: the result of all from the results of each."""
+"""Combine attention over several spans of keys into the result over all keys."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ Part = tuple[Float[Tensor, "batch head seq head_dim"], Float[Tensor, "batch head
 
 
 def merge(parts: Sequence[Part]) -> Part:
-    """(z, lse) over the keys of all parts, from the (z, lse) of each; at least one part.
+    """(z, lse) over the keys of all parts, from the (z, lse) of each. Needs at least one part.
 
-    z = sum of z_s · e^(lse_s - lse), and lse = the logarithm of the sum of e^lse_s. The softmax has
-    its sink once: compute one part with the sinks and the others with sinks of -inf. A query for
-    which every lse_s is -inf has z = 0 and lse = -inf.
+    z = sum of z_s · e^(lse_s - lse), and lse = log(sum of e^lse_s). The softmax contains the sink
+    once: compute one part with the sinks and the others with sinks of -inf. A query for which every
+    lse_s is -inf has z = 0 and lse = -inf.
 
-    Float32 inside, float64 for float64 parts; z has the parts' dtype, lse is not rounded.
+    Computed in float32, or float64 for float64 parts. z has the parts' dtype; lse is not rounded.
     """
     first = parts[0][0]
     wide = torch.float64 if first.dtype == torch.float64 else torch.float32

@@ -1,7 +1,8 @@
 """Grouped-query attention with sinks in plain torch: causal, over a window or over every key.
 
-A sink is one logit per query head that joins the softmax and has no value; it is not scaled. The
-arithmetic is that of openai/gpt-oss with the softmax in float32, as in `oss_lab.model.attention`.
+A sink is one learned logit per query head. It takes part in the softmax but has no value, and it is
+not scaled. The arithmetic follows openai/gpt-oss, with the softmax in float32 as in
+`oss_lab.model.attention`.
 """
 
 import torch
@@ -21,22 +22,25 @@ def attention(
     padding: Int[Tensor, "batch"] | None = None,
     later: int = 0,
 ) -> tuple[Float[Tensor, "batch head seq head_dim"], Float[Tensor, "batch head seq"]]:
-    """(z, lse): values averaged by the softmax of q·k / sqrt(head_dim) and the sink; its log-sum.
+    """(z, lse): the values averaged with softmax weights, and the log of the softmax's denominator.
 
-    Query i sits at key slot `key - seq + i + later` and sees that slot and those before it; with a
-    `window`, only the last `window` of them, its own included. The first `padding` slots of a batch
-    row are no tokens, and no query sees them. Query head h reads kv head h // (head / kv_head).
+    The softmax is over q·k / sqrt(head_dim) of the visible keys and the sink.
 
-    The keys may be a span of a longer sequence: `later` is the number of key slots after them,
-    which other calls attend to. A query may then sit after the last key given. `merge.merge` makes
-    one result of the spans'. A batch of queries may share one row of keys: k and v [1 kv_head key
-    head_dim] are not copied.
+    Query i is at key slot `key - seq + i + later`. It sees that slot and all earlier ones, or with
+    a `window` only the last `window` of them, including its own. The first `padding` slots of a
+    batch row are not tokens, and no query sees them. Query head h reads kv head
+    h // (head / kv_head).
 
-    lse is the natural logarithm of the sum of exponentials, the sink's included. A query that sees
-    no key has z = 0 and lse = its sink. A sink of -inf is no sink; with it such a query has
-    z = 0 and lse = -inf.
+    The keys may be one span of a longer sequence: `later` is the number of key slots after the
+    span, which other calls attend to. A query may then be after the last key of this span.
+    `merge.merge` combines the results of the spans. A batch of queries may share one row of keys:
+    k and v [1 kv_head key head_dim] are not copied.
 
-    Float32 inside, float64 for float64 q; z has q's dtype, lse is not rounded.
+    lse is the natural logarithm of the sum of exponentials, including the sink's. A query that sees
+    no key has z = 0 and lse = its sink. A sink of -inf disables the sink; a query without keys then
+    has z = 0 and lse = -inf.
+
+    Computed in float32, or float64 for float64 q. z has q's dtype; lse is not rounded.
     """
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
     kv_heads, keys = k.shape[1:3]
@@ -46,7 +50,7 @@ def attention(
     elif padding is not None:
         padding = padding[:, None]
     batch, heads, seq, head_dim = q.shape
-    stack = (batch, kv_heads, heads // kv_heads * seq)  # heads of a kv head, one below the other
+    stack = (batch, kv_heads, heads // kv_heads * seq)  # the query heads of a kv head, stacked
 
     slot = torch.arange(keys, device=q.device)
     distance = torch.arange(keys - seq, keys, device=q.device)[:, None] + later - slot
@@ -63,7 +67,7 @@ def attention(
     sink = sinks.to(wide).view(1, -1, 1, 1).expand(*q.shape[:3], 1)
     logits = torch.cat((scores, sink), dim=-1)
     lse = logits.logsumexp(dim=-1)
-    nothing = lse.isneginf()[..., None]  # no key and no sink: a softmax of nothing
+    nothing = lse.isneginf()[..., None]  # neither key nor sink: the softmax is empty
     shares = logits.softmax(dim=-1).masked_fill(nothing, 0)[..., :-1]
     z = shares.reshape(*stack, keys) @ v.to(wide)
     z = z.view(q.shape).to(q.dtype)

@@ -1,7 +1,7 @@
-"""One row of keys for a whole batch: the batch's queries become further heads of each kv head.
+"""One row of keys for a whole batch: the batch's queries become extra heads of each kv head.
 
-A matrix product of a batch with keys that are expanded to it would copy the keys once per row.
-Queries are small, so they are rearranged instead:
+Multiplying a batch by keys expanded to that batch would copy the keys once per row. Queries are
+small, so they are rearranged instead:
 
     q  [batch (kv_head group) seq head_dim]  ->  [1 (kv_head batch group) seq head_dim]
 """
@@ -22,7 +22,7 @@ def fold(
     Float[Tensor, "folded"],
     Int[Tensor, "1 folded"] | None,
 ]:
-    """q, sinks and padding with the batch's rows as heads; folded = kv_head · batch · group."""
+    """q, sinks and padding with the batch's rows as heads: folded = kv_head · batch · group."""
     batch, heads, seq, head_dim = q.shape
     group = heads // kv_heads
     by_kv_head = q.view(batch, kv_heads, group, seq, head_dim).transpose(0, 1)
@@ -39,7 +39,7 @@ def fold(
 def unfold(
     folded: Float[Tensor, "1 folded seq *head_dim"], kv_heads: int, shape: Sequence[int]
 ) -> Float[Tensor, "batch head seq *head_dim"]:
-    """z or lse as its `shape` says, with the rows back in the batch; contiguous."""
+    """z or lse in the given `shape`, with the rows back in the batch axis; contiguous."""
     batch, heads, *rest = shape
     by_kv_head = folded.view(kv_heads, batch, heads // kv_heads, *rest)
     return by_kv_head.transpose(0, 1).reshape(*shape)

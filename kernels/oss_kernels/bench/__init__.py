@@ -1,1 +1,1 @@
-"""How fast the kernels are, beside what the machine's memory allows. Benchmarks, not tests."""
+"""How fast the kernels are, compared with the machine's memory. Benchmarks, not tests."""

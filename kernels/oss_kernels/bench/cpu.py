@@ -1,7 +1,7 @@
-"""The CPU kernels at gpt-oss's sizes, as a share of the speed at which memory can be read.
+"""The CPU kernels at gpt-oss's sizes, compared with the speed of reading memory.
 
-Everything is timed by turns, reading too, so that what disturbs one disturbs all. A sample during
-which other processes had more than 8 % of a core is thrown away and counted.
+All measurements take turns, including the reading of memory, so a disturbance affects all of them.
+A sample during which other processes used more than 8% of a core is discarded and counted.
 """
 
 import statistics
@@ -14,20 +14,22 @@ from typing import Any
 import torch
 
 from oss_kernels.bench import record
-from oss_kernels.bench.cpu_work import Timed, reading, work
-from oss_kernels.bench.quiet import MOST, Busy, require_linux
+from oss_kernels.bench.cpu_work import TimedWork, make_reading, make_work
+from oss_kernels.bench.quiet import MAX_OTHERS, Busy, require_linux
 from oss_kernels.cpu import machine
 
-SAMPLE = 0.15  # seconds: 15 ticks of the clock that tells whether others were at work
+SAMPLE = 0.15  # seconds: 15 ticks of the clock that counts the time of other processes
 
 
 @dataclass(frozen=True)
-class Row:
-    """Medians over `samples` quiet samples; `discarded` others.
+class CpuResult:
+    """Medians over `samples` undisturbed samples.
 
     Attributes:
-        low, high: the extremes of microseconds.
-        gigabytes_per_second: of weights; activations are not counted.
+        low, high: the lowest and highest microseconds of a sample.
+        gigabytes_per_second: weights only; activations are not counted.
+        share_of_reading: that rate divided by the rate of reading memory.
+        discarded: samples left out because other processes were busy.
     """
 
     name: str
@@ -41,8 +43,8 @@ class Row:
     discarded: int
 
 
-def sample(timed: Timed, position: int) -> tuple[float, float, int]:
-    """Seconds a call, the share of a core that others had, and the next copy's position."""
+def take_sample(timed: TimedWork, position: int) -> tuple[float, float, int]:
+    """Seconds per call, the share of a core that others used, and the position of the next copy."""
     before, began, count = Busy.now(), time.perf_counter(), 0
     while (elapsed := time.perf_counter() - began) < SAMPLE or count == 0:
         timed.calls[(position + count) % len(timed.calls)]()
@@ -50,10 +52,11 @@ def sample(timed: Timed, position: int) -> tuple[float, float, int]:
     return elapsed / count, Busy.now().others_since(before, elapsed), position + count
 
 
-def measure(reading: Timed, work: list[Timed], wanted: int) -> list[Row]:
-    """A row for reading and one for each work with a quiet sample; 3 * wanted of each are tried.
+def measure_all(reading: TimedWork, work: list[TimedWork], wanted: int) -> list[CpuResult]:
+    """One row for reading and one for each item of work that has undisturbed samples.
 
-    No row at all if reading has no quiet sample.
+    Tries 3 * wanted samples of each to get `wanted` undisturbed ones. Returns no rows at all if
+    reading has no undisturbed sample.
     """
     everything = [reading, *work]
     seconds: dict[str, list[float]] = {timed.name: [] for timed in everything}
@@ -66,8 +69,8 @@ def measure(reading: Timed, work: list[Timed], wanted: int) -> list[Row]:
         for timed in everything:
             if len(seconds[timed.name]) == wanted:
                 continue
-            each, others, positions[timed.name] = sample(timed, positions[timed.name])
-            if others > MOST:
+            each, others, positions[timed.name] = take_sample(timed, positions[timed.name])
+            if others > MAX_OTHERS:
                 discarded[timed.name] += 1
             else:
                 seconds[timed.name].append(each)
@@ -75,15 +78,15 @@ def measure(reading: Timed, work: list[Timed], wanted: int) -> list[Row]:
         return []
     fastest = reading.bytes / statistics.median(seconds[reading.name])
     return [
-        row(timed, own, fastest, discarded[timed.name])
+        summarize(timed, own, fastest, discarded[timed.name])
         for timed in everything
         if (own := seconds[timed.name])
     ]
 
 
-def row(timed: Timed, seconds: list[float], fastest: float, discarded: int) -> Row:
+def summarize(timed: TimedWork, seconds: list[float], fastest: float, discarded: int) -> CpuResult:
     median = statistics.median(seconds)
-    return Row(
+    return CpuResult(
         name=timed.name,
         microseconds=1e6 * median,
         low=1e6 * min(seconds),
@@ -96,11 +99,11 @@ def row(timed: Timed, seconds: list[float], fastest: float, discarded: int) -> R
     )
 
 
-def table(found: dict[str, Any]) -> str:
-    """The rows of a result as markdown."""
-    head = ("", "µs", "lowest – highest", "GB/s", "of reading", "GFLOP/s", "n", "discarded")
+def format_table(result: dict[str, Any]) -> str:
+    """The rows of a result as a Markdown table."""
+    head = ("", "µs", "lowest – highest", "GB/s", "of read speed", "GFLOP/s", "n", "discarded")
     lines = [head, ("---",) * len(head)]
-    for each in (found["reading"], *found["rows"]):
+    for each in (result["reading"], *result["rows"]):
         lines.append(
             (
                 each["name"],
@@ -121,12 +124,12 @@ def main(threads: int | None, samples: int, results: Path | None) -> None:
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(0)
-    found: dict[str, Any] = record.stamp("cpu") | {"paths": machine.paths()}
-    print(f"{found['device']['name']}, {found['device']['threads']} threads")
-    rows = [asdict(each) for each in measure(reading(), work(), samples)]
+    result: dict[str, Any] = record.build_stamp("cpu") | {"paths": machine.list_paths()}
+    print(f"{result['device']['name']}, {result['device']['threads']} threads")
+    rows = [asdict(each) for each in measure_all(make_reading(), make_work(), samples)]
     if not rows:
         sys.exit("oss_kernels.bench: other processes kept the machine busy; run it when it is idle")
-    found["reading"], *found["rows"] = rows
-    print(table(found))
+    result["reading"], *result["rows"] = rows
+    print(format_table(result))
     if results:
-        print(record.write(found, results, "cpu"))
+        print(record.write(result, results, "cpu"))

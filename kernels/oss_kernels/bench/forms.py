@@ -1,8 +1,8 @@
-"""Ways to decode MXFP4 in a product of matrix and vector, timed: one token, 20b's sizes.
+"""Times three ways to decode MXFP4 in a matrix-vector product: one token, 20b's sizes.
 
-`words` is what `mxfp4_linear` uses. `bytes` is the plainest form: a byte is two codes, each decoded
-and scaled by itself. `dot_scaled` leaves the decoding to Triton and multiplies with matrix
-instructions, of whose 16 rows one is a token.
+`words` is the one that `mxfp4_linear` uses. `bytes` is the simplest: each byte has two codes, which
+are decoded and scaled separately. `dot_scaled` lets Triton decode and multiplies with matrix
+instructions, where only one of 16 rows is a token.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from oss_kernels.mxfp4.decode import weight_tile
 from oss_kernels.mxfp4_linear import decode, reference
 from oss_kernels.shapes import GPT_OSS_20B
 
-COPIES = 24  # of 8.8 MB: beyond any second-level cache
+COPIES = 24  # of 8.8 MB each: more than any L2 cache
 
 
 @triton.jit
@@ -46,18 +46,18 @@ def dot_scaled_kernel(
         group = start + tl.arange(0, GROUPS)
         byte = start * 16 + tl.arange(0, 16 * GROUPS)
         column = start * 32 + tl.arange(0, 32 * GROUPS)
-        packed = tl.load(
+        packed = tl.load(  # [16 * GROUPS, ROWS]
             blocks + row[None, :] * (groups * 16) + byte[:, None],
             mask=(row < rows)[None, :] & (byte < groups * 16)[:, None],
             other=0,
         )
-        scale = tl.load(
+        scale = tl.load(  # [ROWS, GROUPS]
             scales + row[:, None] * groups + group[None, :],
             mask=(row < rows)[:, None] & (group < groups)[None, :],
             other=0,
         )
         token = tl.arange(0, 16)[:, None]
-        values = tl.load(
+        values = tl.load(  # [16, 32 * GROUPS]; only row 0 is a token
             x + column[None, :], mask=(token < 1) & (column < groups * 32)[None, :], other=0.0
         )
         sums = tl.dot_scaled(values, None, "bf16", packed, scale, "e2m1", sums)
@@ -65,8 +65,8 @@ def dot_scaled_kernel(
     tl.store(out + row, one, mask=row < rows)
 
 
-def with_kernel(kernel: Callable, tile: int, groups: int) -> Callable[..., Launch]:
-    """How a form above is launched, in the manner of `mxfp4_linear.decode.launch`."""
+def make_launch_function(kernel: Callable, tile: int, groups: int) -> Callable[..., Launch]:
+    """A `launch` function for a kernel above, like `mxfp4_linear.decode.launch`."""
 
     def launch(x: Tensor, blocks: Tensor, scales: Tensor, bias: None, out: Tensor) -> Launch:
         rows = len(scales)
@@ -89,14 +89,14 @@ def with_kernel(kernel: Callable, tile: int, groups: int) -> Callable[..., Launc
 
 FORMS: dict[str, Callable[..., Launch]] = {
     "words": decode.launch,
-    "bytes": with_kernel(bytes_kernel, 8, 4),
-    "dot_scaled": with_kernel(dot_scaled_kernel, 64, 4),
+    "bytes": make_launch_function(bytes_kernel, 8, 4),
+    "dot_scaled": make_launch_function(dot_scaled_kernel, 64, 4),
 }
 
 
 @dataclass(frozen=True)
 class Form:
-    """One form's time and its largest error, as a share of the largest output."""
+    """The time of one form, and its largest error relative to the largest output."""
 
     name: str
     microseconds: Time
@@ -105,7 +105,7 @@ class Form:
     error: float
 
 
-def measure(best: Limits) -> Iterator[Form]:
+def measure_forms(best: Limits) -> Iterator[Form]:
     s = GPT_OSS_20B
     for name, launch in FORMS.items():
         launches, error, size = list[Launch](), 0.0, 0

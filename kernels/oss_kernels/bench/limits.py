@@ -1,4 +1,4 @@
-"""What this device does at best: how fast it copies memory and multiplies matrices."""
+"""The limits of this device: how fast it copies memory and multiplies matrices."""
 
 from dataclasses import dataclass
 
@@ -12,18 +12,18 @@ SIDE = 8192
 
 @dataclass(frozen=True)
 class Limits:
-    """Measured here, by torch.
+    """Limits measured on this device with torch.
 
     Attributes:
-        copy: bytes a second, read and written both counted.
-        matrix: FLOP a second of a large product in bfloat16.
+        copy: bytes per second, counting both reads and writes.
+        matrix: FLOP per second of a large matrix product in bfloat16.
     """
 
     copy: float
     matrix: float
 
 
-def measure() -> Limits:
+def measure_limits() -> Limits:
     source = torch.ones(COPIED, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     copy = time_calls([lambda: target.copy_(source)])

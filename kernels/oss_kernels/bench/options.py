@@ -1,10 +1,10 @@
-"""What the benches' command lines have in common."""
+"""Argument types shared by the benchmarks' command lines."""
 
 from argparse import ArgumentTypeError
 
 
-def positive(text: str) -> int:
-    """A whole number of 1 or more."""
+def parse_positive(text: str) -> int:
+    """Parse a whole number of 1 or more."""
     if not text.isdecimal() or int(text) == 0:
-        raise ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+        raise ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")
     return int(text)

@@ -1,7 +1,7 @@
-"""Whether other processes had the machine's processors while something was timed (Linux only).
+"""Measures how much CPU time other processes used while something was timed (Linux only).
 
-/proc/stat counts every processor's busy time in ticks of 10 ms, os.times() has this process's. A
-sample lasts longer than several ticks, so that a share of 8 % of a core can be told.
+/proc/stat has the busy time of all processors in ticks of 10 ms, and os.times() that of this
+process. A sample lasts many ticks, so a share of 8% of a core is detectable.
 """
 
 import os
@@ -9,18 +9,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-MOST = 0.08  # of one core
+MAX_OTHERS = 0.08  # of one core
 
 
 def require_linux(program: str) -> None:
-    """End the program where it could not be told whether the machine was quiet."""
+    """End the program if the busy time of other processes cannot be measured."""
     if not Path("/proc/stat").exists():
-        sys.exit(f"{program}: it needs Linux, to tell whether the machine was quiet")
+        sys.exit(f"{program}: Linux is required, to measure how busy other processes are")
 
 
 @dataclass(frozen=True)
 class Busy:
-    """Seconds since the machine started: of all processes, and of this one."""
+    """CPU seconds used since the machine started by all processes, and by this one."""
 
     everyone: float
     own: float
@@ -34,6 +34,6 @@ class Busy:
         return cls(busy / os.sysconf("SC_CLK_TCK"), own.user + own.system)
 
     def others_since(self, before: "Busy", seconds: float) -> float:
-        """The share of one core that others had, from 0 to the number of cores."""
+        """The share of one core that other processes used, from 0 to the number of cores."""
         others = (self.everyone - before.everyone) - (self.own - before.own)
         return max(0.0, others) / seconds

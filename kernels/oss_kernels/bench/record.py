@@ -1,4 +1,4 @@
-"""A benchmark's result as a file: what was measured, on what, with which versions and code."""
+"""Saves a benchmark's results with the device, the package versions and the commit."""
 
 import json
 import platform
@@ -13,44 +13,44 @@ import torch
 PACKAGES = ("torch", "triton", "numba", "llvmlite", "numpy")
 
 
-def stamp(device: str) -> dict[str, Any]:
-    """Date, code, versions and the device, "cpu" or "cuda"."""
+def build_stamp(device: str) -> dict[str, Any]:
+    """The date, commit, versions and device of a run. `device` is "cpu" or "cuda"."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": output("git", "describe", "--always", "--dirty"),
-        "device": gpu() if device == "cuda" else cpu(),
+        "commit": run_program("git", "describe", "--always", "--dirty"),
+        "device": describe_gpu() if device == "cuda" else describe_cpu(),
         "python": platform.python_version(),
-        "versions": {name: installed(name) for name in PACKAGES},
+        "versions": {name: find_version(name) for name in PACKAGES},
     }
 
 
-def gpu() -> dict[str, Any]:
+def describe_gpu() -> dict[str, Any]:
     capability = "sm_{}{}".format(*torch.cuda.get_device_capability())
-    driver = output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    driver = run_program("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
     return {"name": torch.cuda.get_device_name(), "arch": capability, "driver": driver}
 
 
-def cpu() -> dict[str, Any]:
-    return {"name": cpu_name(), "threads": torch.get_num_threads(), "arch": platform.machine()}
+def describe_cpu() -> dict[str, Any]:
+    return {"name": find_cpu_name(), "threads": torch.get_num_threads(), "arch": platform.machine()}
 
 
-def cpu_name() -> str:
-    """As Linux tells it; elsewhere, and where Linux does not, what the platform module knows."""
+def find_cpu_name() -> str:
+    """The CPU's name from /proc/cpuinfo, or else from the platform module."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def installed(package: str) -> str | None:
+def find_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
         return None
 
 
-def output(*command: str) -> str | None:
-    """What a program says, run beside this file; None where it cannot run."""
+def run_program(*command: str) -> str | None:
+    """The output of a program run in this folder, or None if it fails or is not installed."""
     try:
         done = subprocess.run(
             command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
@@ -60,10 +60,10 @@ def output(*command: str) -> str | None:
     return done.stdout.strip()
 
 
-def write(found: dict[str, Any], folder: Path, name: str) -> Path:
-    """One JSON file, named after the device and the date."""
+def write(result: dict[str, Any], folder: Path, name: str) -> Path:
+    """Write one JSON file, named after the device and the date."""
     folder.mkdir(parents=True, exist_ok=True)
-    date = str(found["date"])[:19].replace(":", "")
+    date = str(result["date"])[:19].replace(":", "")
     path = folder / f"{'-'.join(name.lower().split())}-{date}.json"
-    path.write_text(json.dumps(found, indent=1) + "\n")
+    path.write_text(json.dumps(result, indent=1) + "\n")
     return path

@@ -1,8 +1,8 @@
-"""Microseconds of kernels on a CUDA device, launched from a CUDA graph and reading from memory.
+"""Times kernels on a CUDA device, launched from a CUDA graph and reading their data from memory.
 
-A launch from Python takes longer than most of these kernels run; a graph's does not. Copies of the
-operands follow each other, together larger than the second-level cache, so that each launch finds
-its own in memory as it would in a model.
+A launch from Python takes longer than most of these kernels run; a launch from a graph does not.
+The launches cycle through copies of the operands that are together larger than the L2 cache. So
+each launch reads its operands from memory, as it would in a model.
 """
 
 import math
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 
 REPLAYS = 20
-LEAST_MICROSECONDS = 2000.0  # of one replay: events tell about half a microsecond apart
+LEAST_MICROSECONDS = 2000.0  # per replay: events have a resolution of about half a microsecond
 
 
 @dataclass(frozen=True)
 class Time:
-    """Microseconds of one call: the median of n replays, and the span of four fifths of them."""
+    """Microseconds of one call: the median and the 10th and 90th percentiles of n replays."""
 
     median: float
     p10: float
@@ -32,18 +32,18 @@ class Time:
 
 
 def time_calls(calls: Sequence[Callable[[], object]], replays: int = REPLAYS) -> Time:
-    """Of one call, where each of them works on its own copy of the operands."""
+    """The time of one call. Each of `calls` works on a separate copy of the operands."""
     for call in calls:
         call()  # compiles
     torch.cuda.synchronize()
-    once = replayed(captured(calls, 1), 2)[-1]
+    once = replay(capture_graph(calls, 1), 2)[-1]
     rounds = max(1, math.ceil(LEAST_MICROSECONDS / once))
-    samples = replayed(captured(calls, rounds), replays + 2)[2:]
+    samples = replay(capture_graph(calls, rounds), replays + 2)[2:]
     return Time.of([sample / (rounds * len(calls)) for sample in samples])
 
 
-def captured(calls: Sequence[Callable[[], object]], rounds: int) -> torch.cuda.CUDAGraph:
-    """All calls one after the other, so many times."""
+def capture_graph(calls: Sequence[Callable[[], object]], rounds: int) -> torch.cuda.CUDAGraph:
+    """A graph that makes all calls in order, `rounds` times."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         for _ in range(rounds):
@@ -52,8 +52,8 @@ def captured(calls: Sequence[Callable[[], object]], rounds: int) -> torch.cuda.C
     return graph
 
 
-def replayed(graph: torch.cuda.CUDAGraph, count: int) -> list[float]:
-    """Microseconds of each replay."""
+def replay(graph: torch.cuda.CUDAGraph, count: int) -> list[float]:
+    """Replay a graph `count` times. Returns the microseconds of each replay."""
     samples = list[float]()
     for _ in range(count):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

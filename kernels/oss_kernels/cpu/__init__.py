@@ -1,4 +1,4 @@
-"""What the CPU kernels share: vector instructions behind numba, rows of weights, threads.
+"""Shared parts of the CPU kernels: vector instructions for numba, rows of weights, threads.
 
-README.md here has the order to read in. An operation's own CPU kernel is its folder's `cpu.py`.
+README.md here lists the order to read in. The CPU kernel of an operation is `cpu.py` in its folder.
 """

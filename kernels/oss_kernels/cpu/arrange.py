@@ -1,7 +1,8 @@
-"""Activations in the order in which the products of rows take them.
+"""Reorders activations to match the order of the decoded weights.
 
-Products take them by address. numba may free an array once its name is no longer used, even while
-its address is; so the caller of compiled code makes it, with `empty_arranged`.
+The compiled products read activations by address. numba may free an array once its name is no
+longer used, even if its address still is. So the caller of compiled code allocates the array with
+`empty_arranged`.
 """
 
 import numpy as np
@@ -17,14 +18,15 @@ _TYPES = {16: torch.uint16, 32: torch.float32}
 def empty_arranged(tokens: int, columns: int, elements: int, bits: int) -> np.ndarray:
     """Memory for `arrange`: [token, chunk, elements], bfloat16 (as uint16) or float32.
 
-    It is torch's because that begins at a cache line: a load across two lines takes twice as long.
+    torch allocates it because torch's memory starts at a cache line. A load across two cache lines
+    takes twice as long.
     """
     return torch.empty(tokens, -(-columns // elements), elements, dtype=_TYPES[bits]).numpy()
 
 
 def load_as(x, index, out):
-    """x[index] as out's type: as it is, or a bfloat16 as float32."""
-    raise NotImplementedError("for compiled code")
+    """x[index] in the type of out: unchanged, or bfloat16 converted to float32."""
+    raise NotImplementedError("only code compiled by numba can call this")
 
 
 @overload(load_as)
@@ -36,7 +38,7 @@ def _load_as(x, index, out):
 
 @njit(nogil=True)
 def arrange(x, order, out):
-    """Tokens' x [token columns] into out [token, chunk, elements]; the address of each."""
+    """Write x [token columns] to out [token, chunk, elements]; return each token's address."""
     addresses = np.empty(len(x), np.int64)
     for token in range(len(x)):
         arrange_token(x[token], order, out[token])
@@ -46,9 +48,10 @@ def arrange(x, order, out):
 
 @njit(nogil=True)
 def arrange_token(x, order, out):
-    """The last chunk ends where the row ends; what an earlier chunk has is zero in it.
+    """One token. The last chunk ends at the end of the row and overlaps the chunk before it.
 
-    Of 90 groups in chunks of 4, chunk 22 has the groups 86 to 89, and 86 and 87 are zero there.
+    The overlap is zero in the last chunk. With 90 groups in chunks of 4, chunk 22 has groups 86 to
+    89, and groups 86 and 87 are zero there.
     """
     chunks, elements = out.shape
     for chunk in range(chunks):

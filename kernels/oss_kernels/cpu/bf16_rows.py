@@ -1,7 +1,8 @@
 """A row of bfloat16 weights times a vector, summed in float32.
 
-A bfloat16 is the upper half of a float32. Two neighbors are loaded as one 32-bit word; a shift
-widens the even one, a mask the odd one. So activations are stored even before odd, 16 and 16.
+A bfloat16 is the upper half of a float32. Two neighbors are loaded as one 32-bit word. A shift
+converts the even one to float32, a mask the odd one. So activations are stored as 16 even elements,
+then 16 odd ones.
 """
 
 from llvmlite import ir
@@ -10,16 +11,16 @@ from numba.core import cgutils
 
 from oss_kernels.cpu import vectors as v
 
-CHUNK = 64  # weights a step: two loads, and four sums that do not wait for each other
+CHUNK = 64  # weights per step: two loads, and four sums that do not wait for each other
 ORDER = tuple(32 * half + 2 * lane + odd for half in (0, 1) for odd in (0, 1) for lane in range(16))
 
 
 @v.intrinsic
 def bfloat16_product(typing, x, weights, columns):
-    """The product of a row with activations, a float32; columns is at least CHUNK.
+    """The product of a row with activations, as float32. columns must be at least CHUNK.
 
-    x and weights are addresses, x of what `arrange` wrote with ORDER. If columns do not fill the
-    last chunk, it starts earlier, and activations there that were taken already are zero.
+    x and weights are addresses; `arrange` wrote x with ORDER. If columns do not fill the last
+    chunk, it starts earlier, and the activations that an earlier chunk contains are zero in it.
     """
 
     def generate(context, builder, signature, arguments):
@@ -33,10 +34,10 @@ def bfloat16_product(typing, x, weights, columns):
             for half in (0, 1):
                 line = builder.add(chunk, ir.Constant(v.INT64, 64 * half))
                 v.prefetch(builder, line)
-                words = v.load(builder, line, v.vector(v.INT16, 32))
+                words = v.load_vector(builder, line, v.vector(v.INT16, 32))
                 for odd, weight in enumerate(v.widen(builder, words)):
                     at = 2 * half + odd
-                    own = v.load(builder, activations, lanes, 64 * at)
+                    own = v.load_vector(builder, activations, lanes, 64 * at)
                     new = v.multiply_add(builder, weight, own, builder.load(sums[at]))
                     builder.store(new, sums[at])
 
@@ -47,6 +48,6 @@ def bfloat16_product(typing, x, weights, columns):
         with builder.if_then(rest, likely=False):
             add_chunk(full, builder.sub(columns, size))
         a, b, c, d = (builder.load(each) for each in sums)
-        return v.total(builder, builder.fadd(builder.fadd(a, b), builder.fadd(c, d)))
+        return v.sum_lanes(builder, builder.fadd(builder.fadd(a, b), builder.fadd(c, d)))
 
     return types.float32(types.int64, types.int64, types.int64), generate

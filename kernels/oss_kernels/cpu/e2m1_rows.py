@@ -1,7 +1,7 @@
 """A row of MXFP4 weights times the activations of one or several tokens.
 
-Weights are decoded once, for all tokens; see `e2m1_layouts` for the order of activations. A group's
-scale multiplies the sum over the group. Sums are float32 throughout.
+Weights are decoded once for all these tokens. `e2m1_layouts` defines the order of activations. A
+group's scale multiplies the sum over the group. All sums are float32.
 """
 
 from collections.abc import Callable
@@ -23,9 +23,10 @@ ScalesOf = Callable[[v.Builder, v.Value, int, int], v.Value]
 def row_products(typing, path, activations, blocks, scales, groups):
     """The products of a row with each token's activations: a tuple of float32.
 
-    `path` is a constant, groups the row's, at least a chunk's. Everything else is an address;
-    activations are a tuple of what `arrange` wrote. If groups do not fill the last chunk, it starts
-    earlier and takes some of them again, whose activations there are zero.
+    `path` is a compile-time constant. groups is the number of groups in the row, at least one
+    chunk. The other arguments are addresses; activations is a tuple with one address per token,
+    written by `arrange`. If groups do not fill the last chunk, it starts earlier and repeats some
+    of them, whose activations are zero there.
     """
     layout, tokens = LAYOUTS[path.literal_value], len(activations)
     step = layout.elements * layout.bits // 8
@@ -61,7 +62,7 @@ def row_products(typing, path, activations, blocks, scales, groups):
                 add_row(ordinary_scales)
             with with_care:
                 add_row(any_scales)
-        results = [v.total(builder, builder.load(total)) for total in sums]
+        results = [v.sum_lanes(builder, builder.load(total)) for total in sums]
         return context.make_tuple(builder, signature.return_type, results)
 
     address = types.int64

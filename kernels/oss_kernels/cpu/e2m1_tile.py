@@ -1,7 +1,7 @@
-"""Some rows of MXFP4 weights times any number of tokens.
+"""A few rows of MXFP4 weights times any number of tokens.
 
-The rows stay in the first cache while the tokens pass, four at a time, so that weights are decoded
-once for four.
+The rows stay in the L1 cache while all tokens are processed, four at a time. So each weight is
+decoded once for every four tokens.
 """
 
 from numba.extending import overload
@@ -12,12 +12,12 @@ ROWS = 8
 
 
 def tile_product(path, addresses, blocks_at, scales_at, groups, first, rows, out):
-    """out [token, row] = the products of as many rows from `first` on.
+    """out [token, row] = the products of `rows` rows, starting at row `first`.
 
-    `path` is a constant, blocks_at and scales_at the addresses of row 0; `addresses` are those of
-    each token's activations, as `arrange` wrote them.
+    `path` is a compile-time constant. blocks_at and scales_at are the addresses of row 0.
+    `addresses` are those of each token's activations, written by `arrange`.
     """
-    raise NotImplementedError("for compiled code")
+    raise NotImplementedError("only code compiled by numba can call this")
 
 
 @overload(tile_product, prefer_literal=True)

@@ -1,10 +1,9 @@
-"""What this CPU can do, as LLVM (which numba compiles with) reports it.
+"""Which instruction sets this CPU has, as reported by LLVM (which numba compiles with).
 
-A path is a way to multiply packed weights, named after its `InstructionSet`. A machine has several,
-each with the same results to float32's rounding; tests run all of them, callers take what
-`e2m1_layouts.path_for` says. Anything that is not x86-64 with AVX2 takes "plain", which uses no
-instruction of a particular CPU. OSS_KERNELS_CPU in the environment
-forces a slower path.
+A path is the code that multiplies packed weights with one `InstructionSet`. A machine usually has
+several. Their results agree up to float32 rounding. Tests run all of them; callers use the one that
+`e2m1_layouts.choose_path` returns. A CPU that is not x86-64 with AVX2 uses "plain", which needs no
+special instruction. The environment variable OSS_KERNELS_CPU forces a slower path.
 """
 
 import os
@@ -27,12 +26,15 @@ VARIABLE = "OSS_KERNELS_CPU"
 
 
 @cache
-def features() -> frozenset[str]:
-    """LLVM's names of the instruction sets in use: this CPU's, or those that the path in
-    OSS_KERNELS_CPU and slower ones need.
+def list_features() -> frozenset[str]:
+    """LLVM's names of the instruction sets to use.
+
+    These are all that this CPU has. If OSS_KERNELS_CPU is set, only those that its path and slower
+    paths need.
 
     Raises:
-        ImportError: OSS_KERNELS_CPU is not a path of this machine; the message lists them.
+        ImportError: this machine does not have the path in OSS_KERNELS_CPU. The message lists the
+            available paths.
     """
     found = frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
     asked = os.environ.get(VARIABLE)
@@ -47,24 +49,24 @@ def features() -> frozenset[str]:
 
 
 @cache
-def paths() -> tuple[InstructionSet, ...]:
-    """What this machine has, the fastest first."""
-    return paths_on(features())
+def list_paths() -> tuple[InstructionSet, ...]:
+    """The paths of this machine, fastest first."""
+    return paths_on(list_features())
 
 
 def paths_on(found: frozenset[str]) -> tuple[InstructionSet, ...]:
-    """The paths of a CPU with these instruction sets, the fastest first."""
+    """The paths of a CPU with these instruction sets, fastest first."""
     return tuple(path for path, needed in NEEDS.items() if needed <= found)
 
 
-def takes(path: InstructionSet, dtype: torch.dtype) -> bool:
+def accepts(path: InstructionSet, dtype: torch.dtype) -> bool:
     """Whether a path multiplies activations of this type without rounding them."""
     return dtype == torch.bfloat16 or (dtype == torch.float32 and path != "avx512_bf16")
 
 
-def multiplies_bfloat16() -> bool:
-    """Whether large bfloat16 products are faster than float32 ones: the CPU has an instruction."""
-    return bool(features() & {"avx512bf16", "amx-bf16", "bf16"})
+def has_fast_bfloat16() -> bool:
+    """Whether the CPU has a bfloat16 instruction, which makes large bfloat16 products fast."""
+    return bool(list_features() & {"avx512bf16", "amx-bf16", "bf16"})
 
 
-features()  # an invalid OSS_KERNELS_CPU fails here, when these kernels are imported
+list_features()  # raises here, at import, if OSS_KERNELS_CPU is invalid

@@ -1,4 +1,4 @@
-"""Numbers in and out of torch's tensors; bfloat16 reaches numba as uint16, as numpy has none."""
+"""Read and write torch tensors in numba. bfloat16 is passed as uint16, as numpy has no bfloat16."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from oss_kernels.cpu import vectors as v
 
 
 def as_numpy(tensor: Tensor) -> np.ndarray:
-    """The tensor's own memory, or a contiguous copy."""
+    """The tensor's memory as an array, or a contiguous copy."""
     tensor = tensor.detach().contiguous()
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
@@ -31,13 +31,13 @@ def bits_of_float(typing, number):
     return types.uint32(types.float32), generate
 
 
-# numba takes the body of `_load_float32` and `_store_rounded` that fits the array's type, when it
-# compiles; the functions before them only have the names.
+# When numba compiles a call of `load_float32` or `store_rounded`, it calls `_load_float32` or
+# `_store_rounded` to get the body for the array's type. The public functions are only names.
 
 
 def load_float32(array, index):
-    """array[index] as float32; uint16 is bfloat16."""
-    raise NotImplementedError("for compiled code")
+    """array[index] as float32. A uint16 array contains bfloat16."""
+    raise NotImplementedError("only code compiled by numba can call this")
 
 
 @overload(load_float32)
@@ -48,8 +48,8 @@ def _load_float32(array, index):
 
 
 def store_rounded(array, index, value):
-    """array[index] = value, rounded to the nearest bfloat16, ties to even, if array is uint16."""
-    raise NotImplementedError("for compiled code")
+    """array[index] = value. If array is uint16, rounded to the nearest bfloat16, ties to even."""
+    raise NotImplementedError("only code compiled by numba can call this")
 
 
 @overload(store_rounded)

@@ -1,8 +1,8 @@
-"""What compiled kernels were compiled from.
+"""A fingerprint of this folder's source, which keeps numba's cache from returning outdated code.
 
-numba keeps compiled code on disk, and compiles again when the file changed that defines the kernel;
-it does not see changes in files that this one imports. So each kernel mentions this fingerprint:
-it is part of what numba looks compiled code up by.
+numba caches compiled kernels on disk and recompiles when the file that defines a kernel changes. It
+does not notice changes in imported files. So each kernel uses this fingerprint, which makes it part
+of numba's cache key.
 """
 
 from functools import cache
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @cache
 def fingerprint() -> str:
-    """Of every file in this folder."""
+    """The SHA-256 of every Python file in this folder."""
     digest = sha256()
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())

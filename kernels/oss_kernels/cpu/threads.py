@@ -1,8 +1,8 @@
-"""How many threads a kernel runs on: as many as torch.
+"""Run kernels on as many threads as torch uses.
 
-Under Linux torch's OpenMP library is loaded first and for everyone, so that numba's OpenMP threads
-are torch's own: one pool, no more threads than cores. Starting numba's pool sets that library's
-number of threads, which is torch's too; it is set back here.
+On Linux torch loads its OpenMP library first and for the whole process. numba's OpenMP threads are
+then torch's threads: one pool, with no more threads than cores. Starting numba's pool changes the
+thread count of that library, and so torch's count, which is restored here.
 """
 
 import numba
@@ -11,7 +11,7 @@ from numba.core import config
 
 
 def follow_torch() -> None:
-    """Call before a kernel."""
+    """Make numba use torch's number of threads. Call this before a kernel."""
     wanted = torch.get_num_threads()
     numba.set_num_threads(min(wanted, config.NUMBA_NUM_THREADS))  # pyright: ignore[reportAttributeAccessIssue]
     if torch.get_num_threads() != wanted:

@@ -1,2 +1,2 @@
-"""A token's chosen experts. `reference` defines them; `decode` and `prefill` are Triton, between
-which `kernel` chooses (import them only where Triton is)."""
+"""A token's chosen experts. `reference` defines the operation; `decode` and `prefill` are Triton,
+and `kernel` chooses between them (import these only if Triton is installed)."""

@@ -1,12 +1,12 @@
-"""What the experts are compiled and timed with."""
+"""The cases that the experts are compiled and timed with."""
 
 from collections.abc import Iterator
 
 import torch
 
-from oss_kernels.cases import Case, Make, Need, counted, nbytes
+from oss_kernels.cases import Case, Make, Need, format_token_count, nbytes
 from oss_kernels.experts import decode, prefill
-from oss_kernels.experts.grouping import tiles_of
+from oss_kernels.experts.grouping import make_tiles
 from oss_kernels.experts.kernel import FEW
 from oss_kernels.experts.weights import ExpertWeights
 from oss_kernels.shapes import Shapes
@@ -33,17 +33,17 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
         weights = make.normal(tokens, shapes.slots, dtype=torch.float32)
         activation = make.empty(ids.numel(), shapes.width)
         if few:
-            launches = decode.launches(x, ids, weights, experts, activation, out, ALPHA, LIMIT)
+            launches = decode.make_launches(x, ids, weights, experts, activation, out, ALPHA, LIMIT)
         else:
             size = prefill.tile_size(ids.numel(), shapes.experts, x.dtype)
-            tiles = tiles_of(ids, shapes.experts, size)
+            tiles = make_tiles(ids, shapes.experts, size)
             by_slot = make.empty(ids.numel(), shapes.hidden, dtype=torch.float32)
-            launches = prefill.launches(
+            launches = prefill.make_launches(
                 x, weights, experts, tiles, activation, by_slot, out, ALPHA, LIMIT
             )
         used = shapes.experts * (1 - (1 - 1 / shapes.experts) ** ids.numel())
         yield Case(
-            f"experts, {counted(tokens)}",
+            f"experts, {format_token_count(tokens)}",
             launches,
             bytes=nbytes(x, out, ids, weights) + round(used * of_one),
             flops=2 * ids.numel() * 3 * shapes.hidden * shapes.width,

@@ -1,4 +1,4 @@
-"""What the experts' kernels refuse; `ExpertWeights` checks itself."""
+"""Checks of the experts' arguments. `ExpertWeights` checks its own tensors."""
 
 from torch import Tensor
 
@@ -6,8 +6,8 @@ from oss_kernels.checks import INTEGERS, check_axes, check_dtype, check_no_gradi
 from oss_kernels.experts.weights import ExpertWeights
 
 
-def check(x: Tensor, ids: Tensor, weights: Tensor, experts: ExpertWeights) -> None:
-    """Raises ValueError: sizes or types do not fit, or a gradient is wanted."""
+def check_experts(x: Tensor, ids: Tensor, weights: Tensor, experts: ExpertWeights) -> None:
+    """Raises ValueError if shapes or dtypes do not match, or if a gradient is needed."""
     tokens, slots = check_axes("ids", ids, "token slot")
     check_shape("x", x, tokens, experts.hidden)
     check_shape("weights", weights, tokens, slots)
@@ -16,8 +16,9 @@ def check(x: Tensor, ids: Tensor, weights: Tensor, experts: ExpertWeights) -> No
 
 
 def check_range(lowest: int, highest: int, experts: ExpertWeights) -> None:
-    """Raises ValueError: an id is no expert's. On a device looking would mean waiting for it."""
+    """Raises ValueError if an expert id is out of range. CPU only: a GPU would have to wait."""
     if lowest < 0 or highest >= experts.experts:
         raise ValueError(
-            f"ids are from {lowest} to {highest}; they must be from 0 to {experts.experts - 1}"
+            f"expert ids are from {lowest} to {highest}; they must be from 0 to "
+            f"{experts.experts - 1}"
         )

@@ -1,6 +1,7 @@
-"""A token's experts on the CPU: one call while experts have few tokens each, else one by one.
+"""A token's experts on the CPU: all in one call for few tokens, otherwise one expert at a time.
 
-Read `cpu_rows` for the one call. One by one, an expert is a linear layer, SwiGLU, a linear layer.
+`cpu_rows` has the single call. One at a time, an expert is a linear layer, SwiGLU and a second
+linear layer.
 """
 
 import numpy as np
@@ -10,18 +11,18 @@ from torch import Tensor
 
 from oss_kernels.cpu import machine
 from oss_kernels.cpu.arrange import empty_arranged
-from oss_kernels.cpu.e2m1_layouts import LAYOUTS, path_for
+from oss_kernels.cpu.e2m1_layouts import LAYOUTS, choose_path
 from oss_kernels.cpu.numbers import as_numpy
 from oss_kernels.cpu.threads import follow_torch
 from oss_kernels.experts import reference
-from oss_kernels.experts.checks import check, check_range
-from oss_kernels.experts.cpu_rows import few_tokens
+from oss_kernels.experts.checks import check_experts, check_range
+from oss_kernels.experts.cpu_rows import few_tokens_kernel
 from oss_kernels.experts.reference import clamped_swiglu
 from oss_kernels.experts.weights import ExpertWeights
 from oss_kernels.mxfp4_linear.cpu import FEW, mxfp4_linear
 
 
-def in_one_call(
+def compute_in_one_call(
     x: Float[Tensor, "token hidden"],
     ids: Int[Tensor, "token slot"],
     weights: Float[Tensor, "token slot"],
@@ -30,7 +31,7 @@ def in_one_call(
     limit: float,
     path: machine.InstructionSet,
 ) -> Float[Tensor, "token hidden"]:
-    """All experts of a few tokens, in the products of one path."""
+    """All experts of a few tokens in one compiled call, with the given path."""
     chosen = as_numpy(ids).astype(np.int64)
     by_expert = np.argsort(chosen, axis=None, kind="stable")
     used, starts = np.unique(chosen.ravel()[by_expert], return_index=True)
@@ -40,7 +41,7 @@ def in_one_call(
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     layout = LAYOUTS[path]
     follow_torch()
-    few_tokens(path)(
+    few_tokens_kernel(path)(
         as_numpy(x),
         by_expert // chosen.shape[1],
         used,
@@ -63,7 +64,7 @@ def in_one_call(
     return out
 
 
-def one_by_one(
+def compute_one_by_one(
     x: Float[Tensor, "token hidden"],
     ids: Int[Tensor, "token slot"],
     weights: Float[Tensor, "token slot"],
@@ -71,7 +72,7 @@ def one_by_one(
     alpha: float,
     limit: float,
 ) -> Float[Tensor, "token hidden"]:
-    """An expert after the other, with all its tokens."""
+    """One expert after the other, each with all its tokens."""
     out = torch.zeros_like(x, dtype=torch.float32)
     used = ids.unique().tolist()
     check_range(used[0], used[-1], experts)
@@ -103,16 +104,18 @@ def expert_mlp(
     alpha: float,
     limit: float,
 ) -> Float[Tensor, "token hidden"]:
-    """The operation of `reference.expert_mlp`; between its products numbers have x's type.
-    Without gradients."""
-    check(x, ids, weights, experts)
+    """The operation of `reference.expert_mlp`, without gradients.
+
+    Activations between the two matrices are rounded to x's dtype.
+    """
+    check_experts(x, ids, weights, experts)
     groups = min(experts.gate_up_scales.shape[2], experts.down_scales.shape[2])
-    path = path_for(x.dtype, groups)
+    path = choose_path(x.dtype, groups)
     if ids.numel() == 0:
         return torch.zeros_like(x, memory_format=torch.contiguous_format)
     if path is None:
         check_range(int(ids.min()), int(ids.max()), experts)
         return reference.expert_mlp(x, ids, weights, experts, alpha=alpha, limit=limit)
-    if ids.numel() <= FEW * experts.experts:  # tokens of an expert, on average
-        return in_one_call(x, ids, weights, experts, alpha, limit, path)
-    return one_by_one(x, ids, weights, experts, alpha, limit)
+    if ids.numel() <= FEW * experts.experts:  # at most FEW tokens per expert on average
+        return compute_in_one_call(x, ids, weights, experts, alpha, limit, path)
+    return compute_one_by_one(x, ids, weights, experts, alpha, limit)

@@ -1,12 +1,13 @@
-"""The experts of some tokens in one call on the CPU.
+"""All experts of a few tokens in one compiled call on the CPU.
 
-For one token the work is to read the packed weights of its experts, each once. Pairs of a token and
-an expert are sorted by expert, so that tokens that share one share the decoding of its rows:
+For one token nearly all the time goes into reading the packed weights of its experts, each once.
+Pairs of a token and an expert are sorted by expert, so tokens with the same expert share the
+decoding of its rows. The work is divided among threads in three steps:
 
     pairs      (expert 3, token 0) (expert 3, token 1) (expert 7, token 0) ...
-    threads    share the rows of all experts in use: gate and up row of a number, SwiGLU at once
-    threads    share the rows of all experts in use: down
-    threads    share the numbers of the output: the sum over a token's slots, in their order
+    step 1     by gate_up rows of all experts in use; a gate row and its up row also do the SwiGLU
+    step 2     by down rows of all experts in use
+    step 3     by columns of the output: the weighted sum over a token's slots, in slot order
 """
 
 from functools import cache
@@ -24,7 +25,7 @@ from oss_kernels.cpu.sources import fingerprint
 
 @njit(nogil=True, error_model="numpy")
 def swiglu(gate, up, alpha, limit):
-    """gate * sigmoid(alpha * gate) * (up + 1); a NaN stays one, as no comparison holds for it."""
+    """gate * sigmoid(alpha * gate) * (up + 1). NaN stays NaN, as comparisons with it are false."""
     one = np.float32(1)
     if gate > limit:
         gate = limit
@@ -36,8 +37,8 @@ def swiglu(gate, up, alpha, limit):
 
 
 @cache
-def few_tokens(path: machine.InstructionSet):
-    """The compiled kernel of one path; bfloat16 is uint16, also in scratch of the path's type."""
+def few_tokens_kernel(path: machine.InstructionSet):
+    """The compiled kernel of one path. bfloat16 is uint16, also in the scratch arrays."""
     order, sources = np.array(LAYOUTS[path].order), fingerprint()
 
     @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
@@ -45,8 +46,8 @@ def few_tokens(path: machine.InstructionSet):
         x,
         tokens,  # [pair]
         used,  # the experts in use
-        starts,  # each one's first pair, and at the end the number of pairs
-        where,  # [token slot]: its pair
+        starts,  # the first pair of each, then the number of pairs
+        where,  # [token slot]: the index of its pair
         weights,  # [token slot]
         gate_up_blocks,  # [expert 2·width groups 16]
         gate_up_scales,
@@ -61,13 +62,13 @@ def few_tokens(path: machine.InstructionSet):
         activation_arranged,  # overwritten: [pair chunk elements]
         out,  # [token hidden]
     ):
-        _ = sources  # so that numba compiles anew when `cpu/` changes
+        _ = sources  # makes numba recompile when a file in `cpu/` changes
         hidden, pairs, rows = x.shape[1], tokens.size, gate_up_bias.shape[1]
 
         addresses = arrange(x, order, arranged)[tokens]
         groups, tiles = gate_up_scales.shape[2], -(-rows // ROWS)
         blocks_at, scales_at = gate_up_blocks.ctypes.data, gate_up_scales.ctypes.data
-        for index in prange(used.size * tiles):  # an expert in use, and a tile of its rows
+        for index in prange(used.size * tiles):  # one tile of rows of one expert in use
             expert, first = used[index // tiles], index % tiles * ROWS
             begin, end = starts[index // tiles], starts[index // tiles + 1]
             count = min(ROWS, rows - first)

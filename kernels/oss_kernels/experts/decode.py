@@ -1,17 +1,19 @@
-"""The experts in Triton for few tokens: matrix-vector products bound by memory.
+"""The experts in Triton for a few tokens: sum over slots of weight * down(swiglu(gate_up(x))).
 
-    gate_up: program (rows, pair)            a pair is a token with one of its experts
+Two kernels of matrix-vector products, limited by memory:
+
+    gate_up: program (rows, pair)            a pair is a token and one of its experts
         rows 16n .. 16n + 15 of the pair's expert: gate, up, gate, up, ...  -> 8 activations
 
     down: program (rows, token)
         slot 0:  8 rows of its expert x activations of pair 0 ... + bias, x weight
         slot 1:  8 rows of its expert x activations of pair 1 ... + bias, x weight
-        ...                                               added up in slot order -> 8 outputs
+        ...                                                 summed in slot order -> 8 outputs
 
-A weight is read from memory once for each token that chose its expert, as 4.25 bits. The sum over
-slots stays in one program, so that nothing is added atomically and results are the same every time,
-whatever the number of tokens. Activations go through memory between the two: down needs all of
-them. They are rounded to x's type there.
+A weight is read from memory once for each token that uses its expert, as 4.25 bits. The sum over
+slots stays in one program. So nothing is added atomically, and a token's result is the same in
+every run and for any number of tokens. Between the two kernels the activations go through memory,
+because down needs all of them. There they are rounded to x's dtype.
 """
 
 import torch
@@ -25,7 +27,7 @@ from oss_kernels.experts.weights import ExpertWeights
 from oss_kernels.launch import Launch
 from oss_kernels.mxfp4_linear.decode import GROUPS, row_dots
 
-ONE = tl.constexpr(1)  # token for `row_dots`; a constexpr, as one kernel passes it to another
+ONE = tl.constexpr(1)  # the number of tokens for `row_dots`, which needs a constexpr
 
 
 @triton.jit
@@ -47,8 +49,8 @@ def gate_up_kernel(
     pair = tl.program_id(1).to(tl.int64)
     row_count = 2 * width
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    before = tl.load(ids + pair).to(tl.int64) * row_count  # rows of earlier experts
-    sums = row_dots(
+    before = tl.load(ids + pair).to(tl.int64) * row_count  # rows of the experts before this one
+    sums = row_dots(  # [1, ROWS]
         x + pair // SLOTS * groups * 32,
         words + before * groups * 4,
         scales + before * groups,
@@ -87,7 +89,7 @@ def down_kernel(
     for slot in range(SLOTS):
         pair = token * SLOTS + slot
         before = tl.load(ids + pair).to(tl.int64) * hidden
-        sums = row_dots(
+        sums = row_dots(  # [1, ROWS]
             activation + pair * groups * 32,
             words + before * groups * 4,
             scales + before * groups,
@@ -103,7 +105,7 @@ def down_kernel(
     tl.store(out + token * hidden + row, total, mask=row < hidden)
 
 
-def launches(
+def make_launches(
     x: Tensor,
     ids: Tensor,
     weights: Tensor,
@@ -113,9 +115,12 @@ def launches(
     alpha: float,
     limit: float,
 ) -> tuple[Launch, Launch]:
-    """gate_up and down; every tensor contiguous. activation [token * slot, width] is scratch."""
+    """The launches of gate_up and down.
+
+    All tensors are contiguous. activation [token * slot, width] is scratch.
+    """
     tokens, slots = ids.shape
-    # A program of down takes all slots of a token: fewer rows each make more programs of them.
+    # A down program computes all slots of a token, so it has fewer rows to give more programs.
     gate_up_rows, down_rows = 16, 8
     gate_up = Launch(
         gate_up_kernel,
@@ -162,9 +167,11 @@ def expert_mlp(
     alpha: float,
     limit: float,
 ) -> Float[Tensor, "token hidden"]:
-    """The operation of `reference.expert_mlp` with every tensor contiguous; right for any number
-    of tokens, meant for few."""
+    """The operation of `reference.expert_mlp` for contiguous tensors.
+
+    Correct for any number of tokens, fast for a few.
+    """
     activation, out = x.new_empty(ids.numel(), experts.width), torch.empty_like(x)
-    for launch in launches(x, ids, weights, experts, activation, out, alpha, limit):
+    for launch in make_launches(x, ids, weights, experts, activation, out, alpha, limit):
         launch()
     return out

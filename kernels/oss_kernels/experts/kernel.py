@@ -1,15 +1,15 @@
-"""The experts in Triton: by matrix times vector for few tokens, by tiles for many."""
+"""The experts in Triton: matrix-vector products for a few tokens, tiles for many."""
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from oss_kernels.checks import FLOATS, check_dtype
 from oss_kernels.experts import decode, prefill
-from oss_kernels.experts.checks import check
+from oss_kernels.experts.checks import check_experts
 from oss_kernels.experts.weights import ExpertWeights
 
 FEW = 8
-"""Tokens up to which they hardly share experts, so that grouping them would save no reading."""
+"""With at most this many tokens, few share an expert, so grouping them would save no reading."""
 
 
 def expert_mlp(
@@ -23,9 +23,9 @@ def expert_mlp(
 ) -> Float[Tensor, "token hidden"]:
     """The operation of `reference.expert_mlp`, for float32 and bfloat16 x.
 
-    ids are on the device and not looked at, which would mean waiting for it: they must be experts'.
+    ids must be valid. They are on the device and are not checked, since that would wait for it.
     """
-    check(x, ids, weights, experts)
+    check_experts(x, ids, weights, experts)
     check_dtype("x", x, *FLOATS)
     x, ids, weights = x.contiguous(), ids.contiguous(), weights.contiguous()
     experts = experts.contiguous()

@@ -1,17 +1,19 @@
-"""The experts in Triton for many tokens: tiles of tokens that share an expert, as `grouping` cuts.
+"""The experts in Triton for many tokens: sum over slots of weight * down(swiglu(gate_up(x))).
+
+`grouping` makes tiles of tokens that share an expert. Three kernels follow:
 
     expert 2's gate_up                    x of expert 2's tokens
     rows  [ ROWS gates, ROWS ups ]   x    [hidden, TOKENS]   <- program (rows, tile) of gate_up
           activation [pair width], in the order of the sorted pairs
     expert 2's down [ ROWS ]         x    [width, TOKENS]    <- program (rows, tile) of down
           by_slot [token slot hidden], weighted
-    sum over slots, in their order                           <- program (token, columns) of combine
+    sum over slots, in slot order                            <- program (token, columns) of combine
 
-A weight is read once a tile of tokens, as 4.25 bits, and becomes bfloat16, which holds it exactly,
-just before the product. Weights are the product's left side: their rows are always enough to fill
-matrix instructions, tokens of one expert often are not. No two programs write one place and every
-sum has one order, so results are the same every time. Read `prefill_gate_up`, then
-`prefill_down`.
+Each tile of tokens reads its weights once, as 4.25 bits, and decodes them to bfloat16, which is
+exact, just before the product. Weights are the left operand: they always have enough rows to fill
+matrix instructions, and the tokens of one expert often do not. No two programs write the same
+place and every sum has a fixed order, so results are the same in every run. Read `prefill_gate_up`,
+then `prefill_down`.
 """
 
 from typing import Any
@@ -21,25 +23,25 @@ import triton
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from oss_kernels.experts.grouping import Tiles, tiles_of
+from oss_kernels.experts.grouping import Tiles, make_tiles
 from oss_kernels.experts.prefill_down import combine_kernel, down_kernel
 from oss_kernels.experts.prefill_gate_up import gate_up_kernel
 from oss_kernels.experts.weights import ExpertWeights
 from oss_kernels.launch import Launch, dot_dtype
 
-ROWS = 64  # of weights in a tile: the fewest that a warp group's matrix instruction takes
+ROWS = 64  # rows of weights per tile: the fewest for a warp group's matrix instruction
 
 
 def tile_size(pairs: int, experts: int, dtype: torch.dtype) -> int:
-    """Tokens of a tile: what an expert has on average, from 16 to 128.
+    """Tokens per tile: an expert's average number of tokens, between 16 and 128.
 
-    32 at most in float32, which no matrix unit multiplies exactly.
+    At most 32 in float32, which is multiplied without matrix instructions, as they would round it.
     """
     average = triton.next_power_of_2(triton.cdiv(pairs, experts))
     return max(16, min(average, 32 if dtype == torch.float32 else 128))
 
 
-def launches(
+def make_launches(
     x: Tensor,
     weights: Tensor,
     experts: ExpertWeights,
@@ -50,14 +52,15 @@ def launches(
     alpha: float,
     limit: float,
 ) -> tuple[Launch, Launch, Launch]:
-    """gate_up, down and combine; every tensor contiguous.
+    """The launches of gate_up, down and combine.
 
-    activation [pair width] and by_slot [pair hidden] (float32) are scratch.
+    All tensors are contiguous. activation [pair width] and by_slot [pair hidden] (float32) are
+    scratch.
     """
     slots, size = weights.shape[1], tile_size(weights.numel(), experts.experts, x.dtype)
     tiling = {"ROWS": ROWS, "TOKENS": size, "DOT_DTYPE": dot_dtype(x.dtype)}
-    # A large tile's sums fill the registers: they take twice as many lanes, and gate_up, which has
-    # two sums, half as many columns a step.
+    # The sums of a large tile fill the registers, so it uses twice as many warps. gate_up has two
+    # sums, so with the largest tile it also takes half as many columns per step.
     options: dict[str, Any] = {"num_warps": 8 if size >= 64 else 4, "num_stages": 3}
     gate_up_groups = 1 if size == 128 else 2
     where = {
@@ -119,12 +122,14 @@ def expert_mlp(
     alpha: float,
     limit: float,
 ) -> Float[Tensor, "token hidden"]:
-    """The operation of `reference.expert_mlp` with every tensor contiguous; right for any number
-    of tokens, meant for many."""
-    tiles = tiles_of(ids, experts.experts, tile_size(ids.numel(), experts.experts, x.dtype))
+    """The operation of `reference.expert_mlp` for contiguous tensors.
+
+    Correct for any number of tokens, fast for many.
+    """
+    tiles = make_tiles(ids, experts.experts, tile_size(ids.numel(), experts.experts, x.dtype))
     activation = x.new_empty(ids.numel(), experts.width)
     by_slot = x.new_empty(ids.numel(), experts.hidden, dtype=torch.float32)
     out = torch.empty_like(x)
-    for launch in launches(x, weights, experts, tiles, activation, by_slot, out, alpha, limit):
+    for launch in make_launches(x, weights, experts, tiles, activation, by_slot, out, alpha, limit):
         launch()
     return out

@@ -1,4 +1,9 @@
-"""The second half of the experts by tiles: back to the hidden size, weighted, summed over slots."""
+"""The second half of the experts by tiles: weight * (down activation + bias), summed over slots.
+
+A `down` program computes ROWS outputs of a tile of tokens that share an expert. It writes each pair
+of a token and an expert to its own row of by_slot, as float32. A `combine` program then adds a
+token's slots in order, for COLUMNS outputs.
+"""
 
 import triton
 import triton.language as tl
@@ -28,14 +33,15 @@ def down_kernel(
     tile = tl.program_id(1)
     first = tl.load(tile_first + tile)
     end = tl.load(tile_end + tile)
-    if first >= end:  # there are fewer tiles than there might have been
+    if first >= end:  # an empty tile
         return
-    before = tl.load(tile_expert + tile).to(tl.int64) * hidden  # rows of earlier experts
-    # From here on 32 bits: one matrix is far from 2^31 bytes, only all experts together are not.
+    before = tl.load(tile_expert + tile).to(tl.int64) * hidden  # rows of the experts before it
+    # 32 bits suffice from here on: one expert's matrix has far fewer than 2^31 bytes.
     blocks += before * groups * 16
     scales += before * groups
     place = first + tl.arange(0, TOKENS)
-    start_of = activation + place.to(tl.int64)[None, :] * (groups * 32)  # neighbors in memory
+    # The activations of a tile are next to each other in memory.
+    start_of = activation + place.to(tl.int64)[None, :] * (groups * 32)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
 
     sums = tl.zeros((ROWS, TOKENS), tl.float32)
@@ -47,14 +53,14 @@ def down_kernel(
             other=0.0,
         ).to(DOT_DTYPE)
         group = start + tl.arange(0, GROUPS)
-        matrix = weight_tile(blocks, scales, row, hidden, group, groups)
+        matrix = weight_tile(blocks, scales, row, hidden, group, groups)  # [ROWS, columns]
         sums = tl.dot(matrix.to(DOT_DTYPE), tokens, sums, input_precision="ieee")
 
     bias += before
     sums += tl.load(bias + row, mask=row < hidden, other=0.0).to(tl.float32)[:, None]
     pair = tl.load(pairs + place, mask=place < end, other=0).to(tl.int64)
     sums *= tl.load(weights + pair, mask=place < end, other=0.0)[None, :]
-    tl.store(  # each pair to its own place: tokens of a tile lie apart
+    tl.store(  # [ROWS, TOKENS]; the pairs of a tile are not next to each other here
         by_slot + pair[None, :] * hidden + row[:, None],
         sums,
         mask=(place < end)[None, :] & (row < hidden)[:, None],

@@ -1,8 +1,9 @@
-"""The first half of the experts by tiles: weights times tokens, then the activation.
+"""The first half of the experts by tiles: activation = swiglu(gate_up x + bias).
 
-A program has ROWS units of one expert, gate and up of each, and a tile of tokens that chose it.
-Gates are the matrix's even rows and ups its odd ones: two products with the same tokens leave gate
-and up of a unit in the same lane, so that the activation moves nothing between lanes.
+One program computes ROWS units of one expert, gate and up of each, for a tile of tokens that use
+it. Gates are the even rows of the matrix and ups the odd rows. Two separate products with the same
+tokens leave gate and up of a unit in the same lane, so the activation needs no exchange between
+lanes.
 """
 
 import triton
@@ -36,10 +37,10 @@ def gate_up_kernel(
     tile = tl.program_id(1)
     first = tl.load(tile_first + tile)
     end = tl.load(tile_end + tile)
-    if first >= end:  # there are fewer tiles than there might have been
+    if first >= end:  # an empty tile
         return
-    before = tl.load(tile_expert + tile).to(tl.int64) * 2 * width  # rows of earlier experts
-    # From here on 32 bits: one matrix is far from 2^31 bytes, only all experts together are not.
+    before = tl.load(tile_expert + tile).to(tl.int64) * 2 * width  # rows of the experts before it
+    # 32 bits suffice from here on: one expert's matrix has far fewer than 2^31 bytes.
     blocks += before * groups * 16
     scales += before * groups
     place = first + tl.arange(0, TOKENS)
@@ -65,7 +66,7 @@ def gate_up_kernel(
     bias += before
     gate += tl.load(bias + 2 * unit, mask=unit < width, other=0.0).to(tl.float32)[:, None]
     up += tl.load(bias + 2 * unit + 1, mask=unit < width, other=0.0).to(tl.float32)[:, None]
-    tl.store(  # rounds to activation's type
+    tl.store(  # [ROWS, TOKENS], rounded to activation's dtype
         activation + place.to(tl.int64)[None, :] * width + unit[:, None],
         clamped_swiglu(gate, up, alpha, limit),
         mask=(place < end)[None, :] & (unit < width)[:, None],

@@ -11,8 +11,11 @@ from oss_kernels.mxfp4.reference import dequantize
 def clamped_swiglu(
     gate_up: Float[Tensor, "row two_width"], alpha: float, limit: float
 ) -> Float[Tensor, "row width"]:
-    """gate * sigmoid(alpha * gate) * (up + 1); even columns gate, clamped from above only, odd
-    columns up, clamped on both sides. Source: openai/gpt-oss, torch/model.py."""
+    """gate * sigmoid(alpha * gate) * (up + 1).
+
+    Even columns are gate, clamped from above only; odd columns are up, clamped on both sides.
+    Source: openai/gpt-oss, torch/model.py.
+    """
     gate = gate_up[:, ::2].clamp(max=limit)
     up = gate_up[:, 1::2].clamp(-limit, limit)
     return gate * torch.sigmoid(alpha * gate) * (up + 1)
@@ -27,10 +30,10 @@ def expert_mlp(
     alpha: float,
     limit: float,
 ) -> Float[Tensor, "token hidden"]:
-    """The sum over a token's slots of weight * expert(x); without the residual.
+    """The sum over a token's slots of weight * expert(x), without the residual.
 
-    x is already normed. All in float32 (float64 for float64 x), then rounded to x's type. A token
-    has each expert once at most. An expert that no token chose is not read.
+    x is already normalized. Computed in float32 (float64 for float64 x), then rounded to x's dtype.
+    A token must not have the same expert twice. Experts that no token uses are not read.
     """
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     out = torch.zeros_like(x, dtype=wide)

@@ -12,10 +12,10 @@ from oss_kernels.mxfp4.reference import BLOCK
 
 @dataclass(frozen=True)
 class ExpertWeights:
-    """MXFP4 matrices as `mxfp4.dequantize` reads them, and biases in float32 or bfloat16.
+    """MXFP4 matrices in the layout of `mxfp4.dequantize`, and biases in float32 or bfloat16.
 
-    Gate and up are rows of one matrix: row 2i is the gate of number i, row 2i + 1 its up. Of
-    `gate_up`, 32 * groups is hidden; of `down` it is width.
+    Gate and up are rows of one matrix: row 2i is the gate of unit i, row 2i + 1 its up. 32 * groups
+    is hidden for `gate_up` and width for `down`.
     """
 
     gate_up_blocks: UInt8[Tensor, "expert two_width groups 16"]
@@ -26,7 +26,7 @@ class ExpertWeights:
     down_bias: Float[Tensor, "expert hidden"]
 
     def __post_init__(self) -> None:
-        """Raises ValueError: sizes or types do not fit each other."""
+        """Raises ValueError if shapes or dtypes do not match."""
         experts, two_width = check_axes("gate_up_bias", self.gate_up_bias, "expert two_width")
         _, hidden = check_axes("down_bias", self.down_bias, "expert hidden")
         check_shape("down_bias", self.down_bias, experts, hidden)
@@ -41,7 +41,7 @@ class ExpertWeights:
             raise ValueError(f"{sizes}; they must be multiples of {BLOCK}")
 
     def contiguous(self) -> "ExpertWeights":
-        """The same with every tensor contiguous; only those that are not are copied."""
+        """The same weights with all tensors contiguous. Tensors that already are are not copied."""
         return ExpertWeights(*(getattr(self, field.name).contiguous() for field in fields(self)))
 
     @property

@@ -1,5 +1,5 @@
-"""Compiles every kernel for GPUs that are not there, and reads whether the code is any good.
+"""Compiles every kernel for eight GPUs and checks the compiled code, without a GPU or a driver.
 
-Triton's wheel brings the compilers and disassemblers of NVIDIA; AMD's back end writes assembly that
-says of itself what it uses. Neither a device nor a driver is needed. `python -m oss_kernels.gate`.
+Triton's wheel contains NVIDIA's compiler and disassembler. AMD's back end writes assembly that
+lists the resources it uses. Run `python -m oss_kernels.gate`.
 """

@@ -1,4 +1,4 @@
-"""`python -m oss_kernels.gate`; `command` has what it does."""
+"""`python -m oss_kernels.gate`; see `command`."""
 
 import sys
 from importlib.util import find_spec

@@ -1,8 +1,8 @@
-"""Compiles one launch for one target, with the specialization that running it would have.
+"""Compiles one launch for one target, specialized in the same way as when it runs.
 
-Triton's launcher gives a pointer or a number that is divisible by 16 that attribute, and makes a
-constant of the number 1. Without the same attributes here wide loads and asynchronous copies would
-be missing from the code, and the gate would judge code that never runs.
+Triton's launcher marks pointers and integers that are divisible by 16, and turns the integer 1 into
+a constant. Without the same marks here, the code would lack wide loads and asynchronous copies, and
+the gate would check code that never runs.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from oss_kernels.gate.targets import Target
+from oss_kernels.gate.targets import CompileTarget
 from oss_kernels.launch import Launch
 
 TYPES = {
@@ -28,8 +28,8 @@ TYPES = {
 DIVISIBLE = [["tt.divisibility", 16]]
 
 
-def build(launch: Launch, target: Target) -> Any:
-    """Triton's compiled kernel: `.asm` by stage and `.metadata`."""
+def build(launch: Launch, target: CompileTarget) -> Any:
+    """Triton's compiled kernel, with `.metadata` and the code of each stage in `.asm`."""
     signature: dict[str, str] = {}
     constants: dict[str, Any] = {}
     attributes: dict[tuple[int, ...], list[list[Any]]] = {}

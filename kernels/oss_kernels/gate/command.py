@@ -1,6 +1,6 @@
-"""`python -m oss_kernels.gate`: compile every kernel for every target, and judge the code.
+"""`python -m oss_kernels.gate`: compile every kernel for every target, and check the code.
 
-Prints a row a kernel and target, or JSON; the status is 1 if anything is wrong.
+Prints a table with one row per case and target, or JSON. The exit status is 1 if anything is wrong.
 """
 
 import argparse
@@ -12,11 +12,11 @@ from typing import Any
 
 from oss_kernels.cases import Case, Make
 from oss_kernels.gate.build import build
-from oss_kernels.gate.judge import complaints
+from oss_kernels.gate.judge import find_complaints
 from oss_kernels.gate.report import report
-from oss_kernels.gate.targets import TARGETS, Target
+from oss_kernels.gate.targets import TARGETS, CompileTarget
 from oss_kernels.launch import INTERPRETED
-from oss_kernels.operations import OPERATIONS, cases_of
+from oss_kernels.operations import OPERATIONS, make_operation_cases
 from oss_kernels.shapes import MODELS, Shapes
 
 HEAD = ("kernel", "target", "registers", "shared", "wide / all loads", "matrix", "verdict")
@@ -29,34 +29,37 @@ def main() -> None:
     parser.add_argument("--operation", action="append", choices=OPERATIONS, help="default: all")
     parser.add_argument("--model", choices=[shapes.name for shapes in MODELS], help="default: all")
     parser.add_argument(
-        "--by-turns", action="store_true", help="an operation's cases each for one of the targets"
+        "--by-turns",
+        action="store_true",
+        help="compile each case for one target only, taking the targets in turn",
     )
-    parser.add_argument("--json", action="store_true", help="a line of JSON a row")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON per row")
     arguments = parser.parse_args()
     if INTERPRETED:
-        sys.exit("oss_kernels.gate: TRITON_INTERPRET=1 is set; nothing is compiled under it")
+        sys.exit("oss_kernels.gate: TRITON_INTERPRET=1 is set, so nothing is compiled; unset it")
     targets = [by_name[name] for name in arguments.target or by_name]
     models = [shapes for shapes in MODELS if arguments.model in (None, shapes.name)]
     wrong = 0
     if not arguments.json:
         print("| " + " | ".join(HEAD) + " |\n|" + " --- |" * len(HEAD))
     operations = arguments.operation or OPERATIONS
-    for row in rows(operations, targets, models, by_turns=arguments.by_turns):
+    for row in compile_cases(operations, targets, models, by_turns=arguments.by_turns):
         wrong += bool(row["complaints"])
-        print(json.dumps(row) if arguments.json else line(row), flush=True)
+        print(json.dumps(row) if arguments.json else format_row(row), flush=True)
     sys.exit(1 if wrong else 0)
 
 
-def rows(
+def compile_cases(
     operations: Sequence[str],
-    targets: Sequence[Target],
+    targets: Sequence[CompileTarget],
     models: Sequence[Shapes],
     *,
     by_turns: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """One for every case of every operation, model and target; equal cases of models once.
+    """A row for every case of every operation, model and target. Equal cases of models come once.
 
-    By turns, an operation's first case is compiled for the first target, its second for the second.
+    With by_turns, an operation's first case is compiled for the first target only, its second case
+    for the second target only, and so on.
     """
     for operation in operations:
         for place, target in enumerate(targets):
@@ -70,29 +73,36 @@ def rows(
                     "model": model,
                     "target": target.name,
                     "kernels": [asdict(each) for each in reports],
-                    "complaints": complaints(case, reports, target),
+                    "complaints": find_complaints(case, reports, target),
                 }
 
 
 def distinct_cases(operation: str, models: Sequence[Shapes]) -> Iterator[tuple[str, Case]]:
-    """Each with the name of the first model that has it."""
+    """Every case once, with the name of the first model that has it."""
     seen = set[str]()
     for shapes in models:
-        for case in cases_of(operation, shapes, Make()):
+        for case in make_operation_cases(operation, shapes, Make()):
             key = repr([(launch.arguments, launch.constants) for launch in case.launches])
             if key not in seen:
                 seen.add(key)
                 yield shapes.name, case
 
 
-def line(row: dict[str, Any]) -> str:
-    """A row of the table; kernels of one case are joined by +."""
+def format_row(row: dict[str, Any]) -> str:
+    """A row of the table, with the kernels of one case joined by +."""
 
-    def joined(name: str) -> str:
+    def join_counts(name: str) -> str:
         return " + ".join(str(kernel[name]) for kernel in row["kernels"])
 
     loads = " + ".join(f"{k['wide_loads']} / {k['loads']}" for k in row["kernels"])
     verdict = "; ".join(row["complaints"]) or "good"
     kernel = f"{row['case']} ({row['model']})"
-    cells = (kernel, row["target"], joined("registers"), joined("shared"), loads, joined("matrix"))
+    cells = (
+        kernel,
+        row["target"],
+        join_counts("registers"),
+        join_counts("shared"),
+        loads,
+        join_counts("matrix"),
+    )
     return f"| {' | '.join(cells)} | {verdict} |"

@@ -1,4 +1,4 @@
-"""What compiled code shows: registers, spills, shared memory, loads, matrix instructions."""
+"""Reads compiled code: registers, spills, shared memory, loads, matrix instructions."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ from typing import Any
 
 import triton
 
-from oss_kernels.gate.targets import Target
+from oss_kernels.gate.targets import CompileTarget
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
@@ -20,13 +20,13 @@ class Report:
     """Counts from one compiled kernel.
 
     Attributes:
-        stack: bytes of local memory a thread; anything but 0 is a spill (or an array that the
-            compiler could not keep in registers).
-        spills: instructions (NVIDIA) or registers (AMD) that go to it.
-        shared: bytes a program.
-        wide_loads: loads of 128 bits from global memory, asynchronous copies included.
+        stack: bytes of local memory per thread. Anything but 0 is a spill, or an array that the
+            compiler could not keep in registers.
+        spills: instructions that access the stack (NVIDIA), or spilled registers (AMD).
+        shared: bytes of shared memory per program.
+        wide_loads: 128-bit loads from global memory, including asynchronous copies.
         loads: all loads from global memory.
-        matrix: matrix instructions; `warp_group` those of a whole warp group (sm_90, sm_100).
+        matrix: matrix instructions. `warp_group` counts those of a warp group (sm_90, sm_100).
         flushes: float32 instructions that flush subnormals to zero.
     """
 
@@ -41,26 +41,26 @@ class Report:
     flushes: int
 
 
-def report(compiled: Any, target: Target) -> Report:
+def report(compiled: Any, target: CompileTarget) -> Report:
     shared = compiled.metadata.shared
     if target.backend == "hip":
-        return amd(compiled.asm["amdgcn"], shared)
-    return nvidia(compiled.asm["cubin"], compiled.asm["ptx"], shared)
+        return read_amd(compiled.asm["amdgcn"], shared)
+    return read_nvidia(compiled.asm["cubin"], compiled.asm["ptx"], shared)
 
 
-def amd(assembly: str, shared: int) -> Report:
-    """AMD's assembly ends in a description of itself."""
+def read_amd(assembly: str, shared: int) -> Report:
+    """Read AMD's assembly, which ends with a description of the resources it uses."""
 
-    def stated(name: str) -> int:
+    def read_value(name: str) -> int:
         found = re.search(rf"\.{name}:\s+(\d+)", assembly)
         assert found, name
         return int(found[1])
 
     loads = re.findall(r"\b(?:global|buffer)_load_(\w+)", assembly)
     return Report(
-        registers=stated("vgpr_count"),
-        stack=stated("private_segment_fixed_size"),
-        spills=stated("vgpr_spill_count") + stated("sgpr_spill_count"),
+        registers=read_value("vgpr_count"),
+        stack=read_value("private_segment_fixed_size"),
+        spills=read_value("vgpr_spill_count") + read_value("sgpr_spill_count"),
         shared=shared,
         wide_loads=sum(load.startswith(("dwordx4", "b128")) for load in loads),
         loads=len(loads),
@@ -70,14 +70,14 @@ def amd(assembly: str, shared: int) -> Report:
     )
 
 
-def nvidia(cubin: bytes, ptx: str, shared: int) -> Report:
-    """NVIDIA's code is disassembled; flushes are still visible in PTX."""
+def read_nvidia(cubin: bytes, ptx: str, shared: int) -> Report:
+    """Disassemble NVIDIA's code. Flushes of subnormals are counted in the PTX."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        sass, usage = tool("-sass", file.name), tool("-res-usage", file.name)
+        sass, usage = run_cuobjdump("-sass", file.name), run_cuobjdump("-res-usage", file.name)
 
-    def used(name: str) -> int:
+    def read_usage(name: str) -> int:
         found = re.search(rf"{name}:(\d+)", usage)
         assert found, name
         return int(found[1])
@@ -86,8 +86,8 @@ def nvidia(cubin: bytes, ptx: str, shared: int) -> Report:
         return len(re.findall(pattern, sass))
 
     return Report(
-        registers=used("REG"),
-        stack=used("STACK"),
+        registers=read_usage("REG"),
+        stack=read_usage("STACK"),
         spills=count(r"\b(?:STL|LDL)\b"),
         shared=shared,
         wide_loads=count(r"\b(?:LDG|LDGSTS)\.\S*128\b"),
@@ -98,11 +98,11 @@ def nvidia(cubin: bytes, ptx: str, shared: int) -> Report:
     )
 
 
-def tool(option: str, file: str) -> str:
-    """cuobjdump's answer about a file, from Triton's wheel or the machine."""
+def run_cuobjdump(option: str, file: str) -> str:
+    """Run cuobjdump on a file. It comes from Triton's wheel or is installed on the machine."""
     bundled = TOOLS / "cuobjdump"
     program = bundled if bundled.exists() else shutil.which("cuobjdump")
     if program is None:
-        raise RuntimeError("cuobjdump is neither in triton's wheel nor on the PATH")
+        raise RuntimeError("cuobjdump is neither in Triton's wheel nor on the PATH; install CUDA's")
     done = subprocess.run([program, option, file], capture_output=True, text=True, check=True)
     return done.stdout + done.stderr

@@ -1,1 +1,1 @@
-"""A linear layer for few tokens. `reference` defines it; `kernel` is Triton."""
+"""A linear layer for a few tokens. `reference` defines it; `kernel` is Triton."""

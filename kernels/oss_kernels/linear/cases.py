@@ -1,8 +1,8 @@
-"""What the linear layer is compiled and timed with: attention's projections."""
+"""The cases that the linear layer is compiled and timed with: attention's projections."""
 
 from collections.abc import Iterator
 
-from oss_kernels.cases import Case, Make, counted, nbytes
+from oss_kernels.cases import Case, Make, format_token_count, nbytes
 from oss_kernels.linear.kernel import launch
 from oss_kernels.shapes import Shapes
 
@@ -14,7 +14,7 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
         x, residual = make.normal(tokens, columns), make.normal(tokens, rows)
         out = make.empty(tokens, rows)
         yield Case(
-            f"linear {columns} to {rows}, {counted(tokens)}",
+            f"linear {columns} to {rows}, {format_token_count(tokens)}",
             (launch(x, weight, bias, residual, out),),
             bytes=nbytes(x, weight, bias, residual, out),
             flops=2 * tokens * weight.numel(),

@@ -1,7 +1,7 @@
-"""Linear layer on the CPU: bfloat16 weights by rows for a few tokens, else torch.
+"""x weight^T + bias on the CPU: bfloat16 weights row by row for a few tokens, otherwise torch.
 
-For one token the work is to read the weights, each once. For float32 weights torch does that as
-fast as memory allows, and for many tokens its matrix product is the right tool.
+For one token nearly all the time goes into reading the weights, each once. torch already reads
+float32 weights at the speed of memory, and its matrix product is the fastest for many tokens.
 """
 
 from functools import cache
@@ -18,23 +18,23 @@ from oss_kernels.cpu.bf16_rows import CHUNK, ORDER, bfloat16_product
 from oss_kernels.cpu.numbers import as_numpy, load_float32, store_rounded
 from oss_kernels.cpu.sources import fingerprint
 from oss_kernels.cpu.threads import follow_torch
-from oss_kernels.linear.checks import check
+from oss_kernels.linear.checks import check_linear
 
-FEW = 4  # tokens: with more torch is as fast, as `oss_kernels.bench --cpu` shows
+FEW = 4  # tokens: with more, torch is as fast; measured by `oss_kernels.bench --cpu`
 
 
 @cache
 def rows_kernel():
-    """The compiled kernel: out [token rows] = x weight^T + bias; all bfloat16, as uint16."""
+    """The compiled kernel: out [token rows] = x weight^T + bias; all bfloat16, stored as uint16."""
     order, sources = np.array(ORDER), fingerprint()
 
     @njit(parallel=True, nogil=True, cache=True)
     def kernel(x, weight, bias, arranged, out):
-        _ = sources  # so that numba compiles anew when `cpu/` changes
+        _ = sources  # makes numba recompile when a file in `cpu/` changes
         tokens, columns = x.shape
         addresses = arrange(x, order, arranged)
         weights = weight.ctypes.data
-        # A row is read from memory for the first token, from the first cache for the others.
+        # A row comes from memory for the first token and from the L1 cache for the others.
         for row in prange(weight.shape[0]):
             for token in range(tokens):
                 value = bfloat16_product(addresses[token], weights + row * columns * 2, columns)
@@ -52,7 +52,7 @@ def linear(
     residual: Float[Tensor, "token rows"] | None = None,
 ) -> Float[Tensor, "token rows"]:
     """The operation of `reference.linear`, without gradients."""
-    check(x, weight, bias, residual)
+    check_linear(x, weight, bias, residual)
     tokens, columns = x.shape
     few = 0 < tokens <= FEW and columns >= CHUNK and len(weight) > 0
     if few and x.dtype == weight.dtype == torch.bfloat16:

@@ -1,15 +1,17 @@
-"""A linear layer for few tokens in Triton: a program holds whole rows of the weight.
+"""A linear layer for a few tokens in Triton: out = x weight^T + bias + residual.
+
+One program computes a few complete rows of the weight, for all tokens:
 
     weight row 0  w w w w w w w w   \\
-    weight row 1  w w w w w w w w    | program 0: load once, keep in registers; then, for each
-    weight row 2  w w w w w w w w    | token, multiply by x, add up, store 4 numbers
+    weight row 1  w w w w w w w w    | program 0: load once into registers; then, for each
+    weight row 2  w w w w w w w w    | token, multiply by x, sum, store 4 numbers
     weight row 3  w w w w w w w w   /
     weight row 4  ...                  program 1
 
-One token reads every weight once and uses it once: two FLOP for two bytes, so that the time is
-that of reading. Four rows of 2,880 bfloat16 are 23 KB that a program asks for at once; some
-hundred programs keep the memory busy. A few more tokens use the registers again and cost little.
-Many tokens need tiles and matrix instructions; torch has them.
+One token uses every weight once: two FLOP for the two bytes read, so memory is the limit. Four rows
+of 2,880 bfloat16 weights are 23 KB, which a program requests together; some hundred programs keep
+the memory busy. A few more tokens reuse the registers and cost little. Left out: many tokens, which
+need tiles and matrix instructions; torch has them.
 """
 
 import triton
@@ -20,13 +22,15 @@ from torch import Tensor
 from oss_kernels.checks import FLOATS, check_dtype
 from oss_kernels.launch import Launch
 from oss_kernels.linear import reference
-from oss_kernels.linear.checks import check
+from oss_kernels.linear.checks import check_linear
 
 MAX_TOKENS = 8
-"""Beyond this torch's matrix product is used. Rows in registers spend a multiply-add for every
-weight and token, and matrix instructions do not. The number is an estimate, not a measurement."""
+"""With more tokens, torch's matrix product is used: it has matrix instructions, and this kernel
+needs a multiply-add for every weight and token. The number is an estimate, not a measurement."""
 
-TILE = 16_384  # weights a program: 64 a thread in 8 warps, which leaves registers for x and sums
+TILE = (
+    16_384  # weights per program: 64 per thread in 8 warps, which leaves registers for x and sums
+)
 
 
 @triton.jit
@@ -36,7 +40,7 @@ def linear_kernel(
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)  # 64 bits: row * columns
     column = tl.arange(0, COLUMNS)
     exists, within = row < rows, column < columns
-    # [ROWS, COLUMNS]; neighboring threads read neighboring 16 bytes of a row.
+    # [ROWS, COLUMNS]; neighboring threads read neighboring pieces of 16 bytes of a row.
     weights = tl.load(
         weight + row[:, None] * columns + column[None, :],
         mask=exists[:, None] & within[None, :],
@@ -45,16 +49,16 @@ def linear_kernel(
     for token in range(tokens):
         values = tl.load(x + token * columns + column, mask=within, other=0.0).to(tl.float32)
         sums = tl.sum(weights * values[None, :], axis=1)
-        if bias is not None:  # decided when it is compiled
+        if bias is not None:  # decided at compile time
             sums += tl.load(bias + row, mask=exists, other=0.0).to(tl.float32)
         place = token * rows + row
         if residual is not None:
             sums += tl.load(residual + place, mask=exists, other=0.0).to(tl.float32)
-        tl.store(out + place, sums, mask=exists)  # the only rounding to out's type
+        tl.store(out + place, sums, mask=exists)  # the only rounding to out's dtype
 
 
-def tile(columns: int) -> tuple[int, int, int]:
-    """(ROWS, COLUMNS, warps) for rows of this many columns; from sizes only, for any device."""
+def choose_tile(columns: int) -> tuple[int, int, int]:
+    """(ROWS, COLUMNS, warps) for rows of this many columns, the same on every device."""
     padded = triton.next_power_of_2(columns)
     rows = max(1, min(16, TILE // padded))
     return rows, padded, max(1, min(16, rows * padded // 2048))
@@ -63,9 +67,9 @@ def tile(columns: int) -> tuple[int, int, int]:
 def launch(
     x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, out: Tensor
 ) -> Launch:
-    """A program for every few rows; all tensors contiguous."""
+    """The launch: one program per few rows. All tensors are contiguous."""
     (tokens, columns), rows = x.shape, len(weight)
-    tile_rows, tile_columns, warps = tile(columns)
+    tile_rows, tile_columns, warps = choose_tile(columns)
     optional = {"bias": bias, "residual": residual}
     return Launch(
         linear_kernel,
@@ -84,9 +88,12 @@ def linear(
     bias: Float[Tensor, "rows"] | None,
     residual: Float[Tensor, "token rows"] | None = None,
 ) -> Float[Tensor, "token rows"]:
-    """The operation of `reference.linear`: in float32 up to one rounding, for up to MAX_TOKENS
-    tokens; more tokens are given to the reference itself, which is torch's matrix product."""
-    check(x, weight, bias, residual)
+    """The operation of `reference.linear`.
+
+    Up to MAX_TOKENS tokens are computed in float32 and rounded once. More tokens are passed to the
+    reference, which is torch's matrix product.
+    """
+    check_linear(x, weight, bias, residual)
     check_dtype("x", x, *FLOATS)
     if len(x) > MAX_TOKENS:
         return reference.linear(x, weight, bias, residual)

@@ -1,4 +1,4 @@
-"""A linear layer in plain torch, with the residual that the output projection adds."""
+"""A linear layer in plain torch, with an optional residual for attention's output projection."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -11,6 +11,6 @@ def linear(
     bias: Float[Tensor, "rows"] | None,
     residual: Float[Tensor, "token rows"] | None = None,
 ) -> Float[Tensor, "token rows"]:
-    """x weight^T + bias, rounded to x's type; plus the residual, rounded again."""
+    """x weight^T + bias, rounded to x's dtype, plus the residual, rounded again."""
     out = F.linear(x, weight, bias)
     return out if residual is None else residual + out

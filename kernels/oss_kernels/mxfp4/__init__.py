@@ -1,7 +1,7 @@
 """MXFP4: four-bit floating point in blocks of 32 that share one power-of-two scale.
 
-`reference` is the coder in plain torch; `kernel` is Triton's, and `decode` what other kernels read
-with (import these two only where Triton is).
+`reference` quantizes and dequantizes in plain torch, `kernel` in Triton. `decode` has the Triton
+functions with which other kernels read MXFP4. Import these two only if Triton is installed.
 """
 
 from oss_kernels.mxfp4.reference import (

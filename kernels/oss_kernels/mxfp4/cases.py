@@ -1,4 +1,4 @@
-"""What the MXFP4 coder is compiled and timed with: one expert's gate and up matrix."""
+"""The cases that MXFP4's kernels are compiled and timed with: one expert's gate and up matrix."""
 
 from collections.abc import Iterator
 

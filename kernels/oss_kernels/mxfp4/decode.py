@@ -1,14 +1,15 @@
-"""How Triton kernels read MXFP4: a code and a scale byte as float32, both exact.
+"""How Triton kernels read MXFP4: four-bit codes and scale bytes to float32, both exact.
 
-A code is s·ee·m. Its exponent and mantissa bits, placed where float32 has the lowest exponent bits
-and the highest mantissa bit, are the same number divided by 2^126; code 1 becomes a subnormal there
-and the product makes it the 0.5 that it stands for. No table and no branch.
+A code has a sign bit, two exponent bits and a mantissa bit (s·ee·m). These bits are moved to the
+sign, the lowest exponent bits and the highest mantissa bit of a float32. The result is the code's
+number divided by 2^126. Code 1 becomes a subnormal, which the factor 2^126 turns into 0.5. So no
+table and no branch are needed.
 """
 
 import triton
 import triton.language as tl
 
-# Powers of two, exact in float32. A raw code is its number / 2^126; see `group_dots` for the parts.
+# Powers of two, exact in float32. A raw code is its number / 2^126; `group_dots` uses 2^64 * 2^62.
 TWO_TO_126 = tl.constexpr(2.0**126)
 TWO_TO_64 = tl.constexpr(2.0**64)
 TWO_TO_62 = tl.constexpr(2.0**62)
@@ -16,7 +17,7 @@ TWO_TO_62 = tl.constexpr(2.0**62)
 
 @triton.jit
 def e2m1(code):
-    """Four-bit codes (int32; higher bits are ignored) as float32."""
+    """Four-bit codes (int32; higher bits are ignored) to float32."""
     sign = (code & 8) << 28
     exponent_and_mantissa = (code & 7) << 22
     numbers = (sign | exponent_and_mantissa).to(tl.float32, bitcast=True)
@@ -25,14 +26,14 @@ def e2m1(code):
 
 @triton.jit
 def e8m0(byte):
-    """Scale bytes u (int32) as float32: 2^(u - 127), NaN for 255; 2^-127 is a subnormal."""
+    """Scale bytes u (int32) to float32: 2^(u - 127), or NaN for 255. 2^-127 is a subnormal."""
     bits = tl.where(byte == 0, 0x00400000, byte << 23)
     return tl.where(byte == 255, 0x7FC00000, bits).to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def decode_tile(blocks, scales):
-    """Bytes [ROWS, GROUPS, 16] and scale bytes [ROWS, GROUPS] as float32 [ROWS, 32 * GROUPS]."""
+    """Bytes [ROWS, GROUPS, 16] and scale bytes [ROWS, GROUPS] to float32 [ROWS, 32 * GROUPS]."""
     ROWS: tl.constexpr = blocks.shape[0]
     GROUPS: tl.constexpr = blocks.shape[1]
     codes = blocks.to(tl.int32)
@@ -43,11 +44,11 @@ def decode_tile(blocks, scales):
 
 @triton.jit
 def weight_tile(blocks, scales, row, row_count, group, groups):
-    """Rows of a matrix as float32 [ROWS, 32 * GROUPS]; zeros where it has no row or group.
+    """A tile of a packed matrix as float32 [ROWS, 32 * GROUPS]; zeros outside the matrix.
 
-    blocks and scales: pointers to [row_count, groups, 16] and [row_count, groups]; row and group:
-    which of them, [ROWS] and [GROUPS]. Offsets have the bits of `row`: int64 for a matrix that may
-    have 2^31 bytes.
+    blocks and scales are pointers to [row_count, groups, 16] and [row_count, groups]. row [ROWS]
+    and group [GROUPS] are the indices to load. Offsets have the width of `row`: pass int64 for a
+    matrix that may have 2^31 bytes.
     """
     here = row[:, None] * groups + group[None, :]
     within = (row < row_count)[:, None] & (group < groups)[None, :]
@@ -61,30 +62,30 @@ def weight_tile(blocks, scales, row, row_count, group, groups):
 
 @triton.jit
 def raw_code(words, PLACE):
-    """Code PLACE (0 is the lowest) of int32 words of eight, as float32: its number / 2^126.
+    """Code PLACE (0 is the lowest) of int32 words of eight codes, as float32: its number / 2^126.
 
-    The left shift brings the code to the top. The right one, which repeats the sign, leaves
-    exponent and mantissa where `e2m1` puts them, and the mask takes the copies of the sign away.
+    The left shift moves the code to the top bits. The right shift copies the sign bit and moves
+    exponent and mantissa to where `e2m1` puts them. The mask removes the copies of the sign.
     """
     top = words << (28 - 4 * PLACE)
-    # The mask's bits are 0x81C00000: a sign, two exponent bits, a mantissa bit.
+    # As unsigned bits the mask is 0x81C00000: sign, two exponent bits, one mantissa bit.
     return ((top >> 6) & -0x7E400000).to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def group_dots(words, x):
-    """Products of groups of 32 codes with activations, block scales not yet applied.
+    """Products of groups of 32 codes with activations, before the block scales.
 
-    words: int32 [1, ROWS, GROUPS, 4], eight codes each, the first in the low bits. x: float32
-    [TOKENS, 1, GROUPS, 4, 8], below 2^63 in magnitude. Returns float32 [TOKENS, ROWS, GROUPS], to
-    be multiplied by `e8m0` of the groups' scale bytes.
+    words is int32 [1, ROWS, GROUPS, 4] with eight codes each, the first in the low bits. x is
+    float32 [TOKENS, 1, GROUPS, 4, 8], below 2^63 in magnitude. Returns float32
+    [TOKENS, ROWS, GROUPS]; multiply it by `e8m0` of the groups' scale bytes.
 
-    Raw codes are 2^126 too small. That factor is not applied to each of them, and not to the sum
-    alone either: the products on the way there would be subnormal and lose their digits. 2^64 goes
-    to the activations and 2^62 to the sum.
+    Raw codes are too small by 2^126. Applying that factor to every code would cost an instruction
+    each. Applying it only to the sum would make the products subnormal and lose their digits. So
+    the activations are multiplied by 2^64 and the sum by 2^62.
     """
-    # Triton cannot index a tensor; tl.split takes the two halves of a last axis of two. Splitting
-    # makes each place in a word a tensor of its own; names tell the places left.
+    # Triton cannot index a tensor, but tl.split separates a last axis of two. Repeated splits give
+    # one tensor per place in a word. The digits in a name are the places it still contains.
     halves = tl.reshape(x * TWO_TO_64, (x.shape[0], 1, x.shape[2], 4, 2, 2, 2))
     x0246, x1357 = tl.split(halves)  # [TOKENS, 1, GROUPS, 4, 2, 2]
     x04, x26 = tl.split(x0246)  # [TOKENS, 1, GROUPS, 4, 2]

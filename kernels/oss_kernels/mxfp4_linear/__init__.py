@@ -1,2 +1,2 @@
-"""A linear layer with MXFP4 weights. `reference` defines it; `kernel` is Triton, for few tokens
-(`decode`) and many (`prefill`). Import it only where Triton is."""
+"""A linear layer with MXFP4 weights. `reference` defines it; `kernel` is Triton, for a few tokens
+(`decode`) and many (`prefill`). Import it only if Triton is installed."""

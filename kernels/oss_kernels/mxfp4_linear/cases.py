@@ -1,4 +1,4 @@
-"""What the MXFP4 linear layer is compiled and timed with: one expert's matrices."""
+"""The cases that the MXFP4 linear layer is compiled and timed with: one expert's matrices."""
 
 from collections.abc import Iterator
 

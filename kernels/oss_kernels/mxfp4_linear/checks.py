@@ -1,4 +1,4 @@
-"""What the kernels of an MXFP4 linear layer refuse."""
+"""Checks of an MXFP4 linear layer's arguments."""
 
 from torch import Tensor
 
@@ -7,8 +7,8 @@ from oss_kernels.mxfp4.checks import check_packed
 from oss_kernels.mxfp4.reference import BLOCK
 
 
-def check(x: Tensor, blocks: Tensor, scales: Tensor, bias: Tensor | None) -> None:
-    """Raises ValueError: sizes or types do not fit, or a gradient is wanted."""
+def check_mxfp4_linear(x: Tensor, blocks: Tensor, scales: Tensor, bias: Tensor | None) -> None:
+    """Raises ValueError if shapes or dtypes do not match, or if a gradient is needed."""
     rows, groups = check_axes("scales", scales, "rows groups")
     check_packed(blocks, scales)
     tokens, _ = check_axes("x", x, "token columns")

@@ -1,8 +1,9 @@
-"""MXFP4 linear layer on the CPU: by packed rows for a few tokens, by dequantized tiles for many.
+"""x weight^T + bias with MXFP4 weights on the CPU: row by row for a few tokens, in tiles for many.
 
-For one token the work is to read the weights: 17 bytes for 32 of them, each once, in the order of
-the checkpoint. For many it is the products, which torch's matrix product does best on plain
-numbers: a tile of rows is dequantized, used for all tokens, and overwritten while still in cache.
+For one token nearly all the time goes into reading the weights: 17 bytes per 32 weights, each once,
+in the order of the checkpoint. For many tokens it goes into the products, where torch's matrix
+product is fastest. So a tile of rows is dequantized, used for all tokens, and overwritten while it
+is still in the cache.
 """
 
 from functools import cache
@@ -16,26 +17,26 @@ from torch import Tensor
 from oss_kernels.cpu import machine
 from oss_kernels.cpu.arrange import arrange, empty_arranged
 from oss_kernels.cpu.dequantize import dequantize
-from oss_kernels.cpu.e2m1_layouts import LAYOUTS, path_for
+from oss_kernels.cpu.e2m1_layouts import LAYOUTS, choose_path
 from oss_kernels.cpu.e2m1_tile import ROWS, tile_product
 from oss_kernels.cpu.numbers import as_numpy, load_float32, store_rounded
 from oss_kernels.cpu.sources import fingerprint
 from oss_kernels.cpu.threads import follow_torch
 from oss_kernels.mxfp4_linear import reference
-from oss_kernels.mxfp4_linear.checks import check
+from oss_kernels.mxfp4_linear.checks import check_mxfp4_linear
 
-FEW = 32  # tokens, for which rows and tiles take about as long
-TILE = 512  # rows: 2.9 MB of bfloat16 at 2,880 columns, which a second-level cache nearly holds
+FEW = 32  # tokens: at about this number the row path and the tile path take equally long
+TILE = 512  # rows: 2.9 MB of bfloat16 at 2,880 columns, close to the size of an L2 cache
 
 
 @cache
 def rows_kernel(path: machine.InstructionSet):
-    """The compiled kernel of one path; bfloat16 is uint16; `arranged` has the path's type."""
+    """The compiled kernel of one path. bfloat16 is uint16; `arranged` has the path's type."""
     order, sources = np.array(LAYOUTS[path].order), fingerprint()
 
     @njit(parallel=True, nogil=True, cache=True)
     def kernel(x, blocks, scales, bias, arranged, out):
-        _ = sources  # so that numba compiles anew when `cpu/` changes
+        _ = sources  # makes numba recompile when a file in `cpu/` changes
         tokens = len(x)
         rows, groups = scales.shape
         addresses = arrange(x, order, arranged)
@@ -55,14 +56,14 @@ def rows_kernel(path: machine.InstructionSet):
     return kernel
 
 
-def by_rows(
+def multiply_by_rows(
     x: Float[Tensor, "token columns"],
     blocks: UInt8[Tensor, "rows groups 16"],
     scales: UInt8[Tensor, "rows groups"],
     bias: Float[Tensor, "rows"] | None,
     path: machine.InstructionSet,
 ) -> Float[Tensor, "token rows"]:
-    """Each row times each token; `path` needs groups for a chunk, see `path_for`."""
+    """Each row times each token. A row has at least one chunk of `path`; see `choose_path`."""
     out = torch.empty(len(x), len(scales), dtype=x.dtype)
     follow_torch()
     layout = LAYOUTS[path]
@@ -77,18 +78,18 @@ def by_rows(
     return out
 
 
-def by_tiles(
+def multiply_by_tiles(
     x: Float[Tensor, "token columns"],
     blocks: UInt8[Tensor, "rows groups 16"],
     scales: UInt8[Tensor, "rows groups"],
     bias: Float[Tensor, "rows"] | None,
 ) -> Float[Tensor, "token rows"]:
-    """Matrix products with dequantized tiles.
+    """Matrix products with dequantized tiles of rows.
 
-    In bfloat16 where x is and the CPU has an instruction for it, which rounds once, at the end;
-    else in float32.
+    Multiplies in bfloat16 (rounding once, at the end) if x is bfloat16 and the CPU has an
+    instruction for it, otherwise in float32.
     """
-    narrow = x.dtype == torch.bfloat16 and machine.multiplies_bfloat16()
+    narrow = x.dtype == torch.bfloat16 and machine.has_fast_bfloat16()
     kind = torch.bfloat16 if narrow else torch.float32
     rows, columns = len(scales), x.shape[1]
     tile = torch.empty(min(TILE, rows), columns, dtype=kind)
@@ -111,11 +112,11 @@ def mxfp4_linear(
     bias: Float[Tensor, "rows"] | None,
 ) -> Float[Tensor, "token rows"]:
     """The operation of `reference.mxfp4_linear`, without gradients."""
-    check(x, blocks, scales, bias)
+    check_mxfp4_linear(x, blocks, scales, bias)
     rows, groups = scales.shape
-    path = path_for(x.dtype, groups)
+    path = choose_path(x.dtype, groups)
     if path is None or 0 in (len(x), rows):
         return reference.mxfp4_linear(x, blocks, scales, bias)
     if len(x) <= FEW:
-        return by_rows(x, blocks, scales, bias, path)
-    return by_tiles(x, blocks, scales, bias)
+        return multiply_by_rows(x, blocks, scales, bias, path)
+    return multiply_by_tiles(x, blocks, scales, bias)

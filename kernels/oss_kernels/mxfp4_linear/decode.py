@@ -1,15 +1,16 @@
-"""The MXFP4 linear layer for one to eight tokens: a matrix-vector product bound by memory.
+"""The MXFP4 linear layer for one to eight tokens: out = x weight^T + bias, limited by memory.
 
     row of weights   [ group 0 | group 1 | ... | group 31 ]  [ group 32 | ...     a step of the loop
                         lane 0    lane 1         lane 31         lane 0
 
-A program makes ROWS outputs of every token. A lane loads a group, 32 codes, as four int32 words in
-one load of 128 bits, multiplies them with the group's activations, adds up, applies the group's
-scale once, and keeps the sum. Lanes meet once, after the last step. Weights are read from memory
-once, 4.25 bits each; activations are few, and stay in the cache.
+One program computes ROWS outputs of every token. A lane loads a group of 32 codes as four int32
+words in one 128-bit load. It multiplies them by the group's activations, sums, applies the group's
+scale once, and adds the result to its running sum. The lanes' sums are added once, after the last
+step. Weights are read from memory once, 4.25 bits each. Activations are small and stay in the
+cache.
 
-No line says which lane does what: Triton gives the last axis, four words, to one lane, groups to
-the 32 lanes of a warp, and rows to warps.
+The code does not assign work to lanes. Triton does: it gives the last axis (four words) to one
+lane, groups to the 32 lanes of a warp, and rows to warps.
 """
 
 import torch
@@ -21,7 +22,7 @@ from oss_kernels.launch import Launch
 from oss_kernels.mxfp4.decode import e8m0, group_dots
 
 MAX_TOKENS = 8
-GROUPS = 32  # a step: one group a lane of a warp
+GROUPS = 32  # per step: one group for each lane of a warp
 
 
 @triton.jit
@@ -30,17 +31,17 @@ def row_dots(
 ):
     """Products of rows of MXFP4 weights with tokens: float32 [TOKENS, ROWS].
 
-    x: pointer to [tokens, 32 * groups]; words: int32 pointer to [row_count, 4 * groups]; scales: to
-    [row_count, groups]; rows: int32 [ROWS]. Tokens from `tokens` and rows from `row_count` on are
-    not read, and give zeros.
+    x points to [tokens, 32 * groups], words (int32) to [row_count, 4 * groups] and scales to
+    [row_count, groups]. rows is int32 [ROWS]. Tokens >= `tokens` and rows >= `row_count` are not
+    read and give zeros.
     """
     token = tl.arange(0, TOKENS)[:, None, None, None, None]
     row = rows[None, :, None]
     sums = tl.zeros((TOKENS, rows.shape[0], GROUPS), tl.float32)
     for start in range(0, groups, GROUPS):
         group = start + tl.arange(0, GROUPS)
-        # x comes before the words: Triton lays out the arithmetic as the last of several loads,
-        # and it is the many words that should stay where they were loaded, not the few x.
+        # x is loaded before the words because Triton gives the arithmetic the layout of the last
+        # load. The many words should stay in the lanes that loaded them, not the few x.
         x_group = group[None, None, :, None, None]
         in_group = tl.arange(0, 4)[:, None] * 8 + tl.arange(0, 8)[None, :]
         activations = tl.load(  # [TOKENS, 1, GROUPS, 4, 8]
@@ -51,7 +52,7 @@ def row_dots(
             mask=(token < tokens) & (x_group < groups),
             other=0.0,
         ).to(tl.float32)
-        # [1, ROWS, GROUPS], in 64 bits: row * groups may pass 2^31.
+        # [1, ROWS, GROUPS], in 64 bits: row * groups may exceed 2^31.
         first = row.to(tl.int64) * groups + group[None, None, :]
         within = (row < row_count) & (group[None, None, :] < groups)
         codes = tl.load(  # [1, ROWS, GROUPS, 4], eight codes each
@@ -80,7 +81,7 @@ def decode_kernel(
 ):
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     sums = row_dots(x, words, scales, rows, tokens, row_count, groups, TOKENS, GROUPS)
-    if bias is not None:  # decided when it is compiled
+    if bias is not None:  # decided at compile time
         sums += tl.load(bias + rows, mask=rows < row_count, other=0.0).to(tl.float32)[None, :]
     token = tl.arange(0, TOKENS)[:, None]
     within = (token < tokens) & (rows < row_count)[None, :]
@@ -88,11 +89,13 @@ def decode_kernel(
 
 
 def launch(x: Tensor, blocks: Tensor, scales: Tensor, bias: Tensor | None, out: Tensor) -> Launch:
-    """One program for every ROWS rows, with all of the at most MAX_TOKENS tokens; every tensor
-    contiguous, and blocks on a multiple of four bytes."""
+    """The launch: one program per ROWS rows and all tokens, at most MAX_TOKENS.
+
+    All tensors are contiguous, and the address of blocks is a multiple of four bytes.
+    """
     tokens, (rows, groups) = len(x), scales.shape
-    # A lane has the codes of a fourth of the program's rows, and activations and sums for each
-    # token: with more tokens, fewer rows.
+    # A lane's registers hold codes of a quarter of the program's rows, and activations and sums for
+    # each token. So more tokens leave room for fewer rows.
     tile = 16 if tokens <= 2 else 8
     return Launch(
         decode_kernel,

@@ -1,4 +1,4 @@
-"""The MXFP4 linear layer in Triton: `decode` for few tokens, `prefill` for more."""
+"""The MXFP4 linear layer in Triton: `decode` for a few tokens, `prefill` for more."""
 
 import torch
 from jaxtyping import Float, UInt8
@@ -7,11 +7,11 @@ from torch import Tensor
 from oss_kernels.checks import FLOATS, check_dtype
 from oss_kernels.launch import Launch
 from oss_kernels.mxfp4_linear import decode, prefill
-from oss_kernels.mxfp4_linear.checks import check
+from oss_kernels.mxfp4_linear.checks import check_mxfp4_linear
 
 
 def launch(x: Tensor, blocks: Tensor, scales: Tensor, bias: Tensor | None, out: Tensor) -> Launch:
-    """By the number of tokens only; every tensor contiguous."""
+    """The launch, chosen by the number of tokens only. All tensors are contiguous."""
     kernel = decode if len(x) <= decode.MAX_TOKENS else prefill
     return kernel.launch(x, blocks, scales, bias, out)
 
@@ -22,8 +22,8 @@ def mxfp4_linear(
     scales: UInt8[Tensor, "rows groups"],
     bias: Float[Tensor, "rows"] | None,
 ) -> Float[Tensor, "token rows"]:
-    """The operation of `reference.mxfp4_linear`, for float32 and bfloat16 x below 2^63."""
-    check(x, blocks, scales, bias)
+    """The operation of `reference.mxfp4_linear`, for float32 and bfloat16 with abs(x) < 2^63."""
+    check_mxfp4_linear(x, blocks, scales, bias)
     check_dtype("x", x, *FLOATS)
     out = torch.empty(len(x), len(scales), dtype=x.dtype, device=x.device)
     if bias is not None:

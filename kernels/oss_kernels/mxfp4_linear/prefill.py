@@ -1,15 +1,15 @@
-"""The MXFP4 linear layer for many tokens: tiles of weights, decoded and multiplied as matrices.
+"""The MXFP4 linear layer for many tokens: out = x weight^T + bias, by tiles.
 
                        tokens
                     x x x x x x x x  columns
     rows  w w w w   o o o o o o o o
           w w w w   o o o o o o o o  <- one program
 
-A program makes ROWS outputs of TOKENS tokens. A step loads GROUPS groups of each row, 16 bytes and
-a scale each, and decodes them to bfloat16, which holds them exactly; then the matrix unit
-multiplies them with the tokens' columns. While it does, the next two steps' loads are under way.
-The weights stand on the left: their rows always fill a matrix instruction, few tokens do not. The
-result is transposed as it is stored.
+One program computes ROWS outputs of TOKENS tokens. Each step loads GROUPS groups of each row, 16
+bytes and a scale byte each, and decodes them to bfloat16, which is exact. Matrix instructions then
+multiply them by the tokens' columns, while the loads of the next two steps are in flight. Every
+tile of tokens reads all weights once. The weights are the left operand, because their rows always
+fill a matrix instruction and a few tokens do not. The result is transposed before it is stored.
 """
 
 import torch
@@ -39,14 +39,15 @@ def prefill_kernel(
     token = tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, 32 * GROUPS)
-    # 64 bits: token * columns and row * groups * 16 may pass 2^31.
+    # 64 bits: token * columns and row * groups * 16 may exceed 2^31.
     x_start = x + token.to(tl.int64)[:, None] * (groups * 32)
     sums = tl.zeros((ROWS, TOKENS), tl.float32)
     for start in range(0, groups, GROUPS):
         group = start + tl.arange(0, GROUPS)
+        # [ROWS, 32 * GROUPS]
         weights = weight_tile(blocks, scales, row.to(tl.int64), row_count, group, groups)
         columns = start * 32 + column
-        activations = tl.load(
+        activations = tl.load(  # [TOKENS, 32 * GROUPS]
             x_start + columns[None, :],
             mask=(token < tokens)[:, None] & (columns < groups * 32)[None, :],
             other=0.0,
@@ -58,18 +59,18 @@ def prefill_kernel(
             input_precision="ieee",
         )
     result = tl.trans(sums)
-    if bias is not None:  # decided when it is compiled
+    if bias is not None:  # decided at compile time
         result += tl.load(bias + row, mask=row < row_count, other=0.0).to(tl.float32)[None, :]
     within_out = (token < tokens)[:, None] & (row < row_count)[None, :]
     tl.store(out + token.to(tl.int64)[:, None] * row_count + row[None, :], result, mask=within_out)
 
 
-def tile(tokens: int, dtype: torch.dtype) -> tuple[int, int, int, int]:
-    """(TOKENS, ROWS, GROUPS, warps), from sizes only, for any device.
+def choose_tile(tokens: int, dtype: torch.dtype) -> tuple[int, int, int, int]:
+    """(TOKENS, ROWS, GROUPS, warps), the same on every device.
 
-    Few tokens take fewer rows, for there to be more programs, and the fewest a longer step, for
-    each to ask for more bytes. float32, which matrix units would round, is multiplied in plain
-    registers, and takes a tile and a step that fit there.
+    With few tokens a tile has fewer rows, which gives more programs. With the fewest tokens it also
+    has a longer step, so each program requests more bytes. float32 is multiplied without matrix
+    instructions, which would round it, and needs a tile and a step that fit in registers.
     """
     wide = max(16, triton.next_power_of_2(tokens))
     if dtype == torch.float32:
@@ -80,9 +81,12 @@ def tile(tokens: int, dtype: torch.dtype) -> tuple[int, int, int, int]:
 
 
 def launch(x: Tensor, blocks: Tensor, scales: Tensor, bias: Tensor | None, out: Tensor) -> Launch:
-    """A program a tile, those with the same rows next to each other; every tensor contiguous."""
+    """The launch: one program per tile, tiles of the same rows next to each other.
+
+    All tensors are contiguous.
+    """
     (token_count, columns), row_count = x.shape, len(scales)
-    tokens, rows, groups, warps = tile(token_count, x.dtype)
+    tokens, rows, groups, warps = choose_tile(token_count, x.dtype)
     return Launch(
         prefill_kernel,
         (triton.cdiv(token_count, tokens), triton.cdiv(row_count, rows)),

@@ -13,7 +13,7 @@ def mxfp4_linear(
     scales: UInt8[Tensor, "rows groups"],
     bias: Float[Tensor, "rows"] | None,
 ) -> Float[Tensor, "token rows"]:
-    """x · dequantized weightᵀ + bias, in float32 (float64 for float64 x), then rounded to x's type.
+    """x · dequantized weightᵀ + bias in float32 (float64 for float64 x), then rounded to x's dtype.
 
     columns = 32 * groups. A scale byte of 255 makes its row NaN.
     """

@@ -1,1 +1,1 @@
-"""What a decode step does before attention: norm, q, k and v, rotation, append to the cache."""
+"""A decode step up to attention: norm, q/k/v projection, RoPE, append to the KV cache."""

@@ -1,4 +1,4 @@
-"""What norm, q/k/v, rotation and append are compiled and timed with."""
+"""The cases that the fused norm, q/k/v projection, RoPE and append are compiled and timed with."""
 
 from collections.abc import Iterator
 

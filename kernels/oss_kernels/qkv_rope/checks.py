@@ -1,4 +1,4 @@
-"""What the decode step's kernel refuses."""
+"""Checks of the arguments of `qkv_rope`."""
 
 from torch import Tensor
 
@@ -12,7 +12,7 @@ from oss_kernels.checks import (
 )
 
 
-def check(
+def check_qkv_rope(
     x: Tensor,
     norm_scale: Tensor,
     weight: Tensor,
@@ -23,7 +23,7 @@ def check(
     values: Tensor,
     at: Tensor,
 ) -> None:
-    """Raises ValueError: sizes or types do not fit, or a gradient is wanted."""
+    """Raises ValueError if shapes or dtypes do not match, or if a gradient is needed."""
     batch, hidden = check_axes("x", x, "batch hidden")
     rows, _ = check_axes("weight", weight, "rows hidden")
     _, kv_heads, capacity, head_dim = check_axes("keys", keys, "batch kv_head capacity head_dim")
@@ -36,8 +36,8 @@ def check(
     check_shape("values", values, batch, kv_heads, capacity, head_dim)
     if rows % head_dim or rows <= 2 * kv_heads * head_dim or head_dim % 2:
         raise ValueError(
-            f"weight has {rows} rows; they must be those of q's heads and of {kv_heads} heads each "
-            f"of k and v, {head_dim} rows a head, and an even number"
+            f"weight has {rows} rows; it must have {head_dim} (an even number) for each head of q "
+            f"and for each of the {kv_heads} heads of k and of v"
         )
     if at.shape not in ((), (1,), (batch,)):
         raise ValueError(f"at has the shape {list(at.shape)}; it must be [] or {[batch]}")

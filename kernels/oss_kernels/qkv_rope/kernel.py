@@ -1,17 +1,18 @@
 """RMSNorm, q/k/v projection, RoPE and cache append of a decode step in one Triton kernel.
 
-    head h of q, k or v: rows            program: some rows i of the first half of a head and
-      i, i+1            first half  \\    their partners of the second half, since rotation turns
-      ...                            >   one against the other:
+    head h of q, k or v: rows            one program computes a few rows i of the first half of a
+      i, i+1            first half  \\    head and their partners in the second half, because RoPE
+      ...                            >   rotates each pair:
       i+half, i+half+1  second half /      first  = a cos - b sin,   second = b cos + a sin
 
-The norm costs no kernel of its own: x is 5.8 KB against 29.5 MB of weights, so that every program
-reads it again. With r = 1 / sqrt(mean(x^2) + eps), the row's product is sum(w x scale) r: the sum
-needs no r, and both sums run side by side.
+The norm needs no separate kernel: x is 5.8 KB and the weights are 29.5 MB, so every program can
+read x again. With r = 1 / sqrt(mean(x^2) + eps), a row's product is r sum(w x scale). The sum does
+not need r, so it and the sum of squares are computed together.
 
-Everything is float32 up to one rounding as q, k or v is stored. The model rounds the normed x, the
-projection, both products of the rotation and their sum to x's type; so this is the more precise.
-Weights stay in registers while the rows of the batch go by, as in `linear`.
+Everything is float32 and rounded once, when q, k or v is stored. The model rounds the normalized x,
+the projection, both products of the rotation and their sum to x's dtype, so this kernel is more
+precise. Weights stay in registers while the rows of the batch are processed, as in `linear`. Left
+out: batches of more than MAX_TOKENS rows, which the reference computes.
 """
 
 import triton
@@ -20,9 +21,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from oss_kernels.launch import Launch
-from oss_kernels.linear.kernel import MAX_TOKENS, tile
+from oss_kernels.linear.kernel import MAX_TOKENS, choose_tile
 from oss_kernels.qkv_rope import reference
-from oss_kernels.qkv_rope.checks import check
+from oss_kernels.qkv_rope.checks import check_qkv_rope
 
 
 @triton.jit
@@ -32,7 +33,7 @@ def qkv_rope_kernel(
     at_stride, key_row, key_head, key_slot, value_row, value_head, value_slot,
     PAIRS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    head = tl.program_id(1)  # of all: q's, then k's, then v's
+    head = tl.program_id(1)  # the heads of q, then those of k, then those of v
     first = tl.program_id(0) * PAIRS + tl.arange(0, PAIRS)  # within the head
     second = first + half
     column = tl.arange(0, COLUMNS)
@@ -66,7 +67,7 @@ def qkv_rope_kernel(
             tl.store(out + second, b, mask=exists)
         else:
             slot = tl.load(at + token * at_stride).to(tl.int64)
-            if (slot >= 0) & (slot < capacity):  # outside the cache nothing is written
+            if (slot >= 0) & (slot < capacity):  # nothing is written outside the cache
                 kv_head = head - heads
                 if kv_head < kv_heads:
                     out = keys + wide_token * key_row + kv_head * key_head + slot * key_slot
@@ -90,13 +91,16 @@ def launch(
     at: Tensor,
     q: Tensor,
 ) -> Launch:
-    """A program for every few pairs of rows. Contiguous, except that keys and values may lie
-    anywhere with their last axis together, and `at` is [batch] with any stride, 0 included."""
+    """The launch: one program per few pairs of rows.
+
+    All tensors are contiguous, with two exceptions: keys and values need only a contiguous last
+    axis, and `at` is [batch] with any stride, including 0.
+    """
     if keys.stride(3) != 1 or values.stride(3) != 1:
-        raise ValueError("the numbers of one key or value must lie side by side in memory")
+        raise ValueError("the last axis of keys and values must be contiguous in memory")
     (batch, hidden), (_, heads, head_dim) = x.shape, q.shape
     half = head_dim // 2
-    rows, columns, warps = tile(hidden)
+    rows, columns, warps = choose_tile(hidden)
     pairs = min(max(1, rows // 2), triton.next_power_of_2(half))
     sizes = {"batch": batch, "hidden": hidden, "heads": heads, "kv_heads": keys.shape[1]}
     names = ("key_row", "key_head", "key_slot", "value_row", "value_head", "value_slot")
@@ -126,9 +130,12 @@ def qkv_rope(
     values: Float[Tensor, "batch kv_head capacity head_dim"],
     at: Int[Tensor, "*batch"],
 ) -> Float[Tensor, "batch head head_dim"]:
-    """The operation of `reference.qkv_rope`: in float32 up to one rounding, for up to MAX_TOKENS
-    rows; more are given to the reference itself."""
-    check(x, norm_scale, weight, bias, cos, sin, keys, values, at)
+    """The operation of `reference.qkv_rope`.
+
+    Up to MAX_TOKENS rows are computed in float32 and rounded once. More rows are passed to the
+    reference.
+    """
+    check_qkv_rope(x, norm_scale, weight, bias, cos, sin, keys, values, at)
     if len(x) > MAX_TOKENS:
         return reference.qkv_rope(x, norm_scale, eps, weight, bias, cos, sin, keys, values, at)
     _, kv_heads, _, head_dim = keys.shape

@@ -19,12 +19,12 @@ def qkv_rope(
     values: Float[Tensor, "batch kv_head capacity head_dim"],
     at: Int[Tensor, "*batch"],
 ) -> Float[Tensor, "batch head head_dim"]:
-    """Rotated queries of one new token a row; its key and value are written into slot `at`.
+    """The rotated queries of one new token per row. Its key and value are written to slot `at`.
 
-    The rows of the weight are those of q, k and v, head by head. `cos` is (cos, cos) and `sin`
-    is (-sin, sin) for the two halves of a head. `at` is on the device, one for all rows or one
-    each; where it is outside 0 ... capacity - 1, neither key nor value is written.
-    Every step rounds to x's type.
+    The rows of the weight are the heads of q, then those of k, then those of v. `cos` is (cos, cos)
+    and `sin` is (-sin, sin) for the two halves of a head. `at` is on the device, with one slot for
+    all rows or one per row. If it is outside 0 ... capacity - 1, neither key nor value is written.
+    Every step rounds to x's dtype.
     """
     kv_heads, capacity, head_dim = keys.shape[1:]
     heads = F.linear(rms_norm(x, norm_scale, eps), weight, bias).unflatten(1, (-1, head_dim))

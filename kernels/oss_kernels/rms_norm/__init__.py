@@ -1,1 +1,1 @@
-"""RMSNorm. `reference` defines it; `kernel` is Triton (import it only where Triton is)."""
+"""RMSNorm. `reference` defines it; `kernel` is Triton (import it only if Triton is installed)."""

@@ -1,16 +1,16 @@
-"""RMSNorm in Triton: a program normalizes one token.
+"""RMSNorm in Triton: out = x / sqrt(mean(x^2) + eps) * scale. One program normalizes one token.
 
-    token 0   x x x x x x x x   <- program 0: load all, sum of squares, scale, store
+    token 0   x x x x x x x x   <- program 0: load the row, sum its squares, scale, store
     token 1   x x x x x x x x   <- program 1
 
-A row of 2,880 bfloat16 is 5.8 KB and stays in registers between the sum and the product, so that
-it is read from memory once. COLUMNS fills the row up to a power of two, as Triton's ranges must
-be; what lies beyond the row is masked, read as zero, and adds nothing to the sum.
+A row of 2,880 bfloat16 numbers is 5.8 KB. It stays in registers between the sum and the product, so
+it is read from memory once. COLUMNS rounds the row's length up to a power of two, as Triton's
+ranges require. Positions after the row are masked: they read as zero and add nothing to the sum.
 
-How to read a Triton kernel: the function runs once for each index of a grid, a *program*. A tensor
-argument is the address of its first number; adding n moves n numbers on, and a range added to it
-makes as many addresses at once. tl.constexpr are values known when it is compiled. `launch` says
-how many programs there are.
+How to read a Triton kernel: the function runs once for each index of a grid; each run is called a
+*program*. A tensor argument is the address of its first number. Adding n gives the address n
+numbers later, and adding a range gives a tensor of addresses. tl.constexpr marks values known at
+compile time. `launch` sets the number of programs.
 """
 
 import torch
@@ -20,15 +20,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oss_kernels.launch import Launch
-from oss_kernels.rms_norm.checks import check
+from oss_kernels.rms_norm.checks import check_rms_norm
 
 
 @triton.jit
 def rms_norm_kernel(x, scale, out, hidden, eps, COLUMNS: tl.constexpr):
-    token = tl.program_id(0).to(tl.int64)  # 64 bits: token * hidden may pass 2^31
+    token = tl.program_id(0).to(tl.int64)  # 64 bits: token * hidden may exceed 2^31
     columns = tl.arange(0, COLUMNS)
     within = columns < hidden
-    # bfloat16 is widened at once: sums of squares need float32's digits.
+    # [COLUMNS], widened to float32 first: a sum of squares in bfloat16 would lose its digits.
     values = tl.load(x + token * hidden + columns, mask=within, other=0.0).to(tl.float32)
     mean_square = tl.sum(values * values, axis=0) / hidden
     factors = tl.load(scale + columns, mask=within, other=0.0).to(tl.float32)
@@ -37,7 +37,7 @@ def rms_norm_kernel(x, scale, out, hidden, eps, COLUMNS: tl.constexpr):
 
 
 def launch(x: Tensor, scale: Tensor, out: Tensor, eps: float) -> Launch:
-    """One program a token; x, scale and out contiguous."""
+    """The launch: one program per token. x, scale and out are contiguous."""
     tokens, hidden = x.shape
     columns = triton.next_power_of_2(hidden)
     return Launch(
@@ -45,7 +45,7 @@ def launch(x: Tensor, scale: Tensor, out: Tensor, eps: float) -> Launch:
         (tokens,),
         {"x": x, "scale": scale, "out": out, "hidden": hidden, "eps": eps},
         {"COLUMNS": columns},
-        num_warps=max(1, min(8, columns // 512)),  # 16 numbers a thread, up to 4,096 columns
+        num_warps=max(1, min(8, columns // 512)),  # 16 numbers per thread, up to 4,096 columns
     )
 
 
@@ -53,7 +53,7 @@ def rms_norm(
     x: Float[Tensor, "token hidden"], scale: Float[Tensor, "hidden"], eps: float
 ) -> Float[Tensor, "token hidden"]:
     """The operation of `reference.rms_norm`."""
-    check(x, scale)
+    check_rms_norm(x, scale)
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     launch(x.contiguous(), scale.contiguous(), out, eps)()
     return out

@@ -1,1 +1,1 @@
-"""The router. `reference` defines it; `kernel` is Triton (import it only where Triton is)."""
+"""The router. `reference` defines it; `kernel` is Triton (import only if Triton is installed)."""

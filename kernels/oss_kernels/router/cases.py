@@ -1,10 +1,10 @@
-"""What the router is compiled and timed with."""
+"""The cases that the router is compiled and timed with."""
 
 from collections.abc import Iterator
 
 import torch
 
-from oss_kernels.cases import Case, Make, counted, nbytes
+from oss_kernels.cases import Case, Make, format_token_count, nbytes
 from oss_kernels.router.kernel import launch
 from oss_kernels.shapes import Shapes
 
@@ -17,7 +17,7 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
         weights = make.empty(tokens, shapes.slots, dtype=torch.float32)
         logits = make.empty(tokens, shapes.experts, dtype=torch.float32)
         yield Case(
-            f"router, {counted(tokens)}",
+            f"router, {format_token_count(tokens)}",
             (launch(x, weight, bias, ids, weights, logits),),
             bytes=nbytes(x, weight, bias, ids, weights, logits),
             flops=2 * tokens * weight.numel(),

@@ -1,12 +1,12 @@
-"""What the router's kernel refuses."""
+"""Checks of the router's arguments."""
 
 from torch import Tensor
 
 from oss_kernels.checks import FLOATS, check_axes, check_dtype, check_no_gradient, check_shape
 
 
-def check(x: Tensor, weight: Tensor, bias: Tensor, slots: int) -> None:
-    """Raises ValueError: sizes or types do not fit, or a gradient is wanted."""
+def check_router(x: Tensor, weight: Tensor, bias: Tensor, slots: int) -> None:
+    """Raises ValueError if shapes or dtypes do not match, or if a gradient is needed."""
     _, hidden = check_axes("x", x, "token hidden")
     experts, _ = check_axes("weight", weight, "expert hidden")
     check_shape("weight", weight, experts, hidden)
@@ -15,5 +15,5 @@ def check(x: Tensor, weight: Tensor, bias: Tensor, slots: int) -> None:
     check_dtype("weight", weight, x.dtype)
     check_dtype("bias", bias, *FLOATS)
     if not 0 < slots <= experts:
-        raise ValueError(f"a token goes to {slots} experts; it must be 1 to {experts}")
+        raise ValueError(f"slots is {slots} experts per token; it must be from 1 to {experts}")
     check_no_gradient(x, weight, bias)

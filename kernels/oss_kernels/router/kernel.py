@@ -1,16 +1,19 @@
-"""The router in Triton: a program takes 16 tokens from their logits to ids and weights.
+"""The router in Triton: weights = softmax of the largest `slots` of x weight^T + bias.
+
+One program computes logits, expert ids and weights of 16 tokens:
 
     tokens 0-15    [16 hidden] x [hidden expert] -> logits [16 expert] -> 4 x argmax -> softmax
-                   `------ program 0: all of it; logits leave only to be looked at ---------'
+                   `------------- program 0; it also writes the logits, for recording ------'
     tokens 16-31   program 1
 
-One token uses a tile of 16 as well, with 15 rows masked: matrix instructions want 16 rows, their
-arithmetic is free beside reading the weights, and a token's logits come out the same, bit for bit,
-alone or among thousands. That matters here more than elsewhere: a last bit can choose an expert.
+A single token also uses a tile of 16, with 15 rows masked, because matrix instructions need 16
+rows. Their arithmetic costs nothing next to reading the weights (184 KB in 20b). So a token's
+logits are bit for bit the same alone or among thousands, which matters here: the last bit can
+decide which expert is chosen.
 
-Exactly equal float32 logits are the one place where the choice differs from the reference: here the
-lower expert comes first. The reference takes torch.topk's order, in which two equal logits are
-ordered by what the token's other logits are; a kernel would have to repeat torch's algorithm.
+The choice differs from the reference only if two float32 logits are exactly equal. This kernel
+takes the lower expert first. The reference follows torch.topk, where the order of two equal logits
+depends on the token's other logits; a kernel would have to repeat torch's algorithm.
 """
 
 import torch
@@ -20,9 +23,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from oss_kernels.launch import Launch, dot_dtype
-from oss_kernels.router.checks import check
+from oss_kernels.router.checks import check_router
 
-TOKENS = 16  # of a program: the fewest rows of a matrix instruction
+TOKENS = 16  # per program: minimum rows of a matrix instruction
 
 
 @triton.jit
@@ -44,7 +47,7 @@ def router_kernel(
     DOT_DTYPE: tl.constexpr,
 ):
     token = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
-    expert = tl.arange(0, EXPERTS)  # a power of two; those beyond `experts` are never chosen
+    expert = tl.arange(0, EXPERTS)  # padded to a power of two; the padding is never chosen
     logits = tl.zeros((TOKENS, EXPERTS), tl.float32)
     for start in range(0, hidden, COLUMNS):
         columns = start + tl.arange(0, COLUMNS)
@@ -54,30 +57,30 @@ def router_kernel(
             mask=(token < tokens)[:, None] & within[None, :],
             other=0.0,
         )
-        weight_tile = tl.load(  # [COLUMNS, EXPERTS]; a thread reads neighboring columns
+        weight_tile = tl.load(  # [COLUMNS, EXPERTS]; each thread reads neighboring columns
             weight + expert[None, :] * hidden + columns[:, None],
             mask=(expert < experts)[None, :] & within[:, None],
             other=0.0,
         )
-        # Products of two bfloat16 are exact in float32, in which they are summed.
+        # Products of two bfloat16 numbers are exact in float32, and they are summed in float32.
         logits = tl.dot(
             x_tile.to(DOT_DTYPE), weight_tile.to(DOT_DTYPE), logits, input_precision="ieee"
         )
     logits += tl.load(bias + expert, mask=expert < experts, other=0.0).to(tl.float32)[None, :]
-    # What is not a number comes first, as in torch's sort.
+    # NaN sorts first, as in torch.
     order = tl.where(logits == logits, logits, float("inf"))
-    left = tl.broadcast_to((expert < experts)[None, :], (TOKENS, EXPERTS))  # not chosen so far
+    left = tl.broadcast_to((expert < experts)[None, :], (TOKENS, EXPERTS))  # not chosen yet
 
     slot = tl.arange(0, SLOTS_PADDED)
     chosen = tl.full((TOKENS, SLOTS_PADDED), float("-inf"), tl.float32)
     chosen_ids = tl.zeros((TOKENS, SLOTS_PADDED), tl.int32)
     for s in range(SLOTS):
         highest = tl.max(tl.where(left, order, float("-inf")), axis=1, keep_dims=True)
-        # Of equal logits the left one. A logit may be -inf itself, hence the mask.
+        # Of equal logits the lowest expert. The mask is needed because a logit may be -inf.
         best = tl.where(left & (order == highest), expert[None, :], EXPERTS)
         best = tl.min(best, axis=1, keep_dims=True)  # [TOKENS, 1]
         is_best = expert[None, :] == best
-        # Triton cannot index a tensor: a sum with one term takes the value.
+        # Triton cannot index a tensor, so a sum with one nonzero term reads the value.
         value = tl.sum(tl.where(is_best, logits, 0.0), axis=1, keep_dims=True)
         chosen = tl.where(slot[None, :] == s, value, chosen)
         chosen_ids = tl.where(slot[None, :] == s, best, chosen_ids)
@@ -99,11 +102,11 @@ def router_kernel(
 def launch(
     x: Tensor, weight: Tensor, bias: Tensor, ids: Tensor, weights: Tensor, logits: Tensor
 ) -> Launch:
-    """One program every 16 tokens; everything contiguous."""
+    """The launch: one program per 16 tokens. All tensors are contiguous."""
     tokens, hidden = x.shape
     experts, slots = len(weight), ids.shape[1]
     padded = max(16, triton.next_power_of_2(experts))
-    # Up to 16 KiB of weights a step, three steps on their way: what 64 KiB of shared memory allow.
+    # Up to 16 KiB of weights per step with three steps loading, which fits 64 KiB of shared memory.
     columns = max(16, min(256, 16384 // padded) // x.element_size())
     return Launch(
         router_kernel,
@@ -139,7 +142,7 @@ def router(
     slots: int,
 ) -> tuple[Int[Tensor, "token slot"], Float[Tensor, "token slot"], Float[Tensor, "token expert"]]:
     """The operation of `reference.router`, for x and weight in bfloat16 or both in float32."""
-    check(x, weight, bias, slots)
+    check_router(x, weight, bias, slots)
     ids = torch.empty(len(x), slots, dtype=torch.int32, device=x.device)
     weights = torch.empty(len(x), slots, dtype=torch.float32, device=x.device)
     logits = torch.empty(len(x), len(weight), dtype=torch.float32, device=x.device)

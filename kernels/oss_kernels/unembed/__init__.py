@@ -1,1 +1,1 @@
-"""From the residual stream to the next token: norm, logits, a draw. `reference` defines it."""
+"""From the residual stream to the next token: norm, logits, sampling. `reference` defines it."""

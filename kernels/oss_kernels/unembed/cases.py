@@ -1,10 +1,10 @@
-"""What the unembedding and a draw are compiled and timed with."""
+"""The cases that the unembedding with sampling is compiled and timed with."""
 
 from collections.abc import Iterator
 
 import torch
 
-from oss_kernels.cases import Case, Make, counted, nbytes
+from oss_kernels.cases import Case, Make, format_token_count, nbytes
 from oss_kernels.shapes import Shapes
 from oss_kernels.unembed.kernel import launch
 
@@ -18,7 +18,7 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
         ids = make.empty(tokens, dtype=torch.int64)
         logprobs = make.empty(tokens, dtype=torch.float32)
         yield Case(
-            f"unembed, {counted(tokens)}",
+            f"unembed, {format_token_count(tokens)}",
             launch(x, norm_scale, 1e-5, weight, 1.0, seed, at, usable, ids, logprobs),
             bytes=nbytes(x, norm_scale, weight, seed, at, usable, ids, logprobs),
             flops=2 * tokens * weight.numel(),

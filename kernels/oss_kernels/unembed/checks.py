@@ -1,4 +1,4 @@
-"""What the unembedding's kernels refuse."""
+"""Checks of the unembedding's arguments."""
 
 import torch
 from torch import Tensor
@@ -13,10 +13,10 @@ from oss_kernels.checks import (
 )
 
 
-def check(
+def check_unembed(
     x: Tensor, norm_scale: Tensor, weight: Tensor, seed: Tensor, at: Tensor, usable: Tensor | None
 ) -> None:
-    """Raises ValueError: sizes or types do not fit, or a gradient is wanted."""
+    """Raises ValueError if shapes or dtypes do not match, or if a gradient is needed."""
     tokens, hidden = check_axes("x", x, "token hidden")
     vocab, _ = check_axes("weight", weight, "vocab hidden")
     check_shape("norm_scale", norm_scale, hidden)

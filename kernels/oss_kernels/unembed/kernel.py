@@ -1,19 +1,19 @@
-"""The final norm, the unembedding and a draw in two Triton kernels; no logit leaves them.
+"""The final norm, the unembedding and sampling in two Triton kernels: argmax(logits + T gumbel).
 
-    ids 0-63     rows of weight  . x  ->  64 logits a token  ->  best score, its id and logit,
-    ids 64-127   rows of weight  . x      (program 1)            log of the sum of exponentials
+    ids 0-63     rows of weight  . x  ->  64 logits per token  ->  best score, its id and logit,
+    ids 64-127   rows of weight  . x      (program 1)              log of the sum of exponentials
     ...                                     |
                                             v  3,142 blocks for a vocabulary of 201,088
     token 0      the best of all blocks     ->  id, log-probability  (`draw.py`, program 0)
 
-20b reads 1.16 GB of weights for a token, a third of the whole step, and that is all that counts.
-The rows stream through shared memory: while one tile [64 ids, 128 columns] is multiplied, the next
-ones are on their way. Tokens are filled up to 16, a matrix instruction's width, and more of them
-cost next to nothing.
+Logits are never written to memory. 20b reads 1.16 GB of weights here, a third of all bytes of a
+decode step, so only the speed of this reading matters. The rows stream through shared memory: while
+one tile [64 ids, 128 columns] is multiplied, the next ones are loading. Tokens are padded to 16,
+the width of a matrix instruction, so up to 16 tokens cost almost the same as one.
 
-As in `qkv_rope`, 1 / rms is applied after the product, and the sum of squares runs beside it. x
-times the norm's scale is rounded to bfloat16 for the matrix instructions, where the model rounds
-the normed x; logits stay in float32, where the model rounds them too.
+As in `qkv_rope`, 1 / rms is applied after the product, and the sum of squares is computed alongside
+it. The kernel rounds x times the norm's scale to bfloat16 for the matrix instructions; the model
+rounds the normalized x instead. Logits stay in float32; the model rounds them too.
 """
 
 import torch
@@ -23,17 +23,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from oss_kernels.launch import Launch, dot_dtype
-from oss_kernels.unembed.checks import check
-from oss_kernels.unembed.draw import best_of_all, gumbel, log_sum_exp
+from oss_kernels.unembed.checks import check_unembed
+from oss_kernels.unembed.draw import best_of_all_kernel, gumbel, log_sum_exp
 
 ROWS, TOKENS = 64, 16
 COLUMNS = {torch.bfloat16: 128, torch.float32: 16}
-"""Of a tile, by the weights' type. Three tiles of bfloat16 are 48 KiB of shared memory; float32 is
-multiplied without matrix instructions, and its tiles must fit in registers."""
+"""Columns per tile for each dtype of the weights. Three bfloat16 tiles are 48 KiB of shared memory.
+float32 is multiplied without matrix instructions, and its tiles must fit in registers."""
 
 
 @triton.jit
-def best_of_block(
+def best_of_block_kernel(
     x, norm_scale, weight, usable, seed, at, scores, ids, logits, sums,
     tokens, hidden, vocab, blocks, eps, temperature, at_stride,
     ROWS: tl.constexpr, TOKENS: tl.constexpr, COLUMNS: tl.constexpr, DOT_DTYPE: tl.constexpr,
@@ -47,12 +47,12 @@ def best_of_block(
     for start in range(0, hidden, COLUMNS):
         column = start + tl.arange(0, COLUMNS)
         within = column < hidden
-        weights = tl.load(
+        weights = tl.load(  # [ROWS, COLUMNS]
             weight + id[:, None] * hidden + column[None, :],
             mask=exists[:, None] & within[None, :],
             other=0.0,
         ).to(DOT_DTYPE)
-        wide = tl.load(
+        wide = tl.load(  # [COLUMNS, TOKENS]
             x + token[None, :] * hidden + column[:, None],
             mask=present[None, :] & within[:, None],
             other=0.0,
@@ -60,7 +60,7 @@ def best_of_block(
         scale = tl.load(norm_scale + column, mask=within, other=0.0).to(tl.float32)
         squares += wide * wide
         scaled = (wide * scale[:, None]).to(DOT_DTYPE)
-        logit = tl.dot(weights, scaled, logit, input_precision="ieee")  # no tf32 for float32
+        logit = tl.dot(weights, scaled, logit, input_precision="ieee")  # float32 without tf32
     logit *= tl.rsqrt(tl.sum(squares, axis=0) / hidden + eps)[None, :]
     logit = tl.where(exists[:, None], logit, float("-inf"))
 
@@ -68,12 +68,12 @@ def best_of_block(
     slots = tl.load(at + token * at_stride, mask=present, other=0)
     score = logit + temperature * gumbel(seeds[None, :], slots[None, :], id[:, None])
     allowed = exists
-    if usable is not None:  # decided when it is compiled
+    if usable is not None:  # decided at compile time
         allowed &= tl.load(usable + id, mask=exists, other=0).to(tl.int1)
-    # A score that is not a number is not equal to itself.
+    # NaN is not equal to itself.
     score = tl.where(allowed[:, None] & (score == score), score, float("-inf"))
-    best = tl.argmax(score, axis=0, tie_break_left=True)  # [TOKENS]; of equals the lowest id
-    # Triton cannot index a tensor: below, a sum with one term takes the best's logit.
+    best = tl.argmax(score, axis=0, tie_break_left=True)  # [TOKENS]; ties go to the lowest id
+    # Triton cannot index a tensor, so a sum with one nonzero term reads the logit of the best id.
     is_best = tl.arange(0, ROWS)[:, None] == best[None, :]
     place = token * blocks + block
     tl.store(scores + place, tl.max(score, axis=0), mask=present)
@@ -94,8 +94,10 @@ def launch(
     out_ids: Tensor,
     out_logprobs: Tensor,
 ) -> tuple[Launch, Launch]:
-    """A program for every 64 ids and 16 tokens, then one a token. Contiguous, except that `at` is
-    [token] with any stride, 0 included."""
+    """The two launches: one program per 64 ids and 16 tokens, then one per token.
+
+    All tensors are contiguous, except `at`, which is [token] with any stride, including 0.
+    """
     (tokens, hidden), vocab = x.shape, len(weight)
     blocks = triton.cdiv(vocab, ROWS)
     partial = [x.new_empty(tokens, blocks, dtype=torch.float32) for _ in range(3)]
@@ -109,14 +111,14 @@ def launch(
     constants = {"ROWS": ROWS, "TOKENS": TOKENS, "COLUMNS": columns, "DOT_DTYPE": dot}
     constants |= {"usable": None} if usable is None else {}
     return Launch(
-        best_of_block,
+        best_of_block_kernel,
         (blocks, triton.cdiv(tokens, TOKENS)),
         given | found | sizes | numbers,
         constants,
         num_warps=4,
         num_stages=3,
     ), Launch(
-        best_of_all,
+        best_of_all_kernel,
         (tokens,),
         found | {"out_ids": out_ids, "out_logprobs": out_logprobs, "blocks": blocks},
         {"BLOCKS": triton.next_power_of_2(blocks)},
@@ -135,7 +137,7 @@ def unembed(
     usable: Bool[Tensor, "vocab"] | None = None,
 ) -> tuple[Int[Tensor, "token"], Float[Tensor, "token"]]:
     """The operation of `reference.unembed`, with logits in float32."""
-    check(x, norm_scale, weight, seed, at, usable)
+    check_unembed(x, norm_scale, weight, seed, at, usable)
     ids = x.new_empty(len(x), dtype=torch.int64)
     logprobs = x.new_empty(len(x), dtype=torch.float32)
     x, norm_scale, weight = x.contiguous(), norm_scale.contiguous(), weight.contiguous()

@@ -1,8 +1,8 @@
-"""The router's choices over a corpus.
+"""Analyses of the router's choices over a corpus.
 
-corpus.py        the choices of many sequences in arrays
-atlas.py         how busy each expert is, and with which tokens, channels and tasks
-baselines.py     how well the token alone predicts its experts, and shuffled tokens
-coactivation.py  which experts are chosen together more often than their loads explain?
-paths.py         which other tokens go through the same experts?
+corpus.py        the choices of many sequences as arrays
+atlas.py         how much each expert is used, and for which tokens, channels and tasks
+baselines.py     how well the token alone predicts its experts, with shuffled tokens as control
+coactivation.py  which experts are chosen together more often than their loads explain
+paths.py         which other tokens use the same experts
 """

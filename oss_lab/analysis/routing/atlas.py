@@ -1,13 +1,13 @@
-"""An atlas of experts: how busy each is, and which tokens, channels and groups it is busy with.
+"""An atlas of experts: how much each is used, and for which tokens, channels and groups.
 
     traces = lab.collect(replies, ["moe.expert_ids"], "traces/")
-    corpus = routing_corpus(traces, experts=32, groups=tasks)      # a task for each reply
+    corpus = build_routing_corpus(traces, experts=32, groups=tasks)      # a task for each reply
     found = atlas(corpus)
     found.top[2][7]                       the tokens of expert 7 in the third layer of the corpus
     found.groups.lift.value[2, 7]         how much it prefers each task
 
 A lift is P(label | expert) / P(label): 1 is no preference. Every slot of a token counts once. An
-expert that prefers a task may only prefer the tokens that the task is written with.
+expert that prefers a task may only prefer the tokens that occur in the task.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from oss_lab.analysis.routing.corpus import Corpus
-from oss_lab.analysis.statistics.bootstrap import Estimate, ratio, resampled
+from oss_lab.analysis.statistics.bootstrap import Estimate, ratio, resample_counts
 from oss_lab.errors import LabError
 
 Draws = Float[ndarray, "draw sequence"]
@@ -28,9 +28,9 @@ class TokenLift:
     """A token that an expert is chosen for.
 
     Attributes:
-        count: slots of the expert with this token.
-        low, high: of the lift; they do not correct for its having been chosen as one of the
-            highest.
+        count: number of the expert's slots with this token.
+        low, high: bounds of the lift's interval. They do not correct for the selection of the
+            highest lifts.
     """
 
     token: int
@@ -51,12 +51,12 @@ class LabelLift:
 
 @dataclass(frozen=True)
 class Atlas:
-    """What each expert of a corpus is busy with; intervals are over sequences.
+    """How much each expert is used in a corpus, and for what; intervals are over sequences.
 
     Attributes:
-        load: share of the layer's slots over an even share [layer expert]; 1 is even.
-        top: by layer and expert, tokens by falling lift.
-        channels, groups: of the expert's slots.
+        load: share of the layer's slots, divided by an even share [layer expert]; 1 is even.
+        top: for each layer and expert, the tokens with the highest lift, highest first.
+        channels, groups: lift of each channel and group.
     """
 
     layers: tuple[int, ...]
@@ -74,11 +74,11 @@ class Atlas:
 def atlas(
     corpus: Corpus, *, top: int = 10, minimum: int = 10, resamples: int = 500, seed: int = 0
 ) -> Atlas:
-    """Count the corpus.
+    """Build the atlas of a corpus.
 
     Args:
-        top: tokens to list for an expert.
-        minimum: slots that an expert must have with a token for it to be listed.
+        top: how many tokens to list for each expert.
+        minimum: list only tokens that have at least this many slots of the expert.
 
     Raises:
         LabError: one of the counts is below 1.
@@ -86,7 +86,7 @@ def atlas(
     for name, value in (("top", top), ("minimum", minimum)):
         if value < 1:
             raise LabError(f"{name} is {value}; it must be 1 or more")
-    draws, layers = resampled(corpus.sequences, resamples, seed), range(len(corpus.layers))
+    draws, layers = resample_counts(corpus.sequences, resamples, seed), range(len(corpus.layers))
     group = corpus.group[corpus.sequence]
     return Atlas(
         corpus.layers,
@@ -95,17 +95,17 @@ def atlas(
         seed,
         resamples,
         minimum,
-        Estimate.stacked([load(corpus, layer, draws) for layer in layers]),
+        Estimate.stack([relative_load(corpus, layer, draws) for layer in layers]),
         [top_tokens(corpus, layer, draws, top, minimum) for layer in layers],
         label_lift(corpus, corpus.channel, corpus.channels, draws),
         label_lift(corpus, group, corpus.groups, draws),
     )
 
 
-def load(corpus: Corpus, layer: int, draws: Draws) -> Estimate:
-    """Share of the slots over an even share [expert]."""
+def relative_load(corpus: Corpus, layer: int, draws: Draws) -> Estimate:
+    """Share of the slots, divided by an even share [expert]."""
     nothing = np.zeros(len(corpus), np.int64)
-    counts = draws @ corpus.by_sequence(layer, nothing, 1)[:, 0]
+    counts = draws @ corpus.count_by_sequence(layer, nothing, 1)[:, 0]
     return Estimate.of(counts / counts.sum(1, keepdims=True) * corpus.experts)
 
 
@@ -115,23 +115,23 @@ def label_lift(
     """The lift of every label in every layer [layer expert label]."""
     found: list[Estimate] = []
     for layer in range(len(corpus.layers)):
-        table = corpus.by_sequence(layer, labels, len(names))
+        table = corpus.count_by_sequence(layer, labels, len(names))
         counts = np.tensordot(draws, table, 1)  # draw label expert
         of_expert = counts.sum(1, keepdims=True)
         share = ratio(counts.sum(2, keepdims=True), counts.sum((1, 2), keepdims=True))
         found.append(Estimate.of(ratio(ratio(counts, of_expert), share).transpose(0, 2, 1)))
-    return LabelLift(names, Estimate.stacked(found))
+    return LabelLift(names, Estimate.stack(found))
 
 
 def top_tokens(
     corpus: Corpus, layer: int, draws: Draws, top: int, minimum: int
 ) -> list[list[TokenLift]]:
-    """For each expert the tokens with the highest lift."""
+    """For each expert the tokens with the highest lift, highest first."""
     vocab, token = np.unique(corpus.token, return_inverse=True)
     cells = (token * corpus.experts)[:, None] + corpus.ids[layer]
     counts = np.bincount(cells.ravel(), minlength=len(vocab) * corpus.experts)
     counts = counts.reshape(len(vocab), corpus.experts)
-    lifts = np.where(counts >= minimum, ratio(counts, counts.sum(0) * share_of(token)), -np.inf)
+    lifts = np.where(counts >= minimum, ratio(counts, counts.sum(0) * token_shares(token)), -np.inf)
     best = np.argsort(-lifts, axis=0, kind="stable")[:top].T  # expert rank
     listed = [(e, t) for e, ranked in enumerate(best) for t in ranked if lifts[t, e] > -np.inf]
     intervals = token_intervals(corpus, layer, draws, token, listed)
@@ -143,8 +143,8 @@ def top_tokens(
     return found
 
 
-def share_of(token: Int[ndarray, "token"]) -> Float[ndarray, "label 1"]:
-    """How often each token comes, as a share of all."""
+def token_shares(token: Int[ndarray, "token"]) -> Float[ndarray, "label 1"]:
+    """Each token's share of all tokens."""
     return (np.bincount(token) / len(token))[:, None]
 
 
@@ -155,7 +155,7 @@ def token_intervals(
     token: Int[ndarray, "token"],
     listed: list[tuple[int, int]],
 ) -> Estimate:
-    """Lifts of (expert, token) pairs; only these are counted sequence by sequence."""
+    """Lifts of (expert, token) pairs; only these are counted per sequence."""
     experts, tokens = np.array(listed, np.int64).reshape(-1, 2).T
     number = np.full((int(token.max()) + 1, corpus.experts), -1)
     number[tokens, experts] = range(len(listed))
@@ -177,6 +177,6 @@ def token_intervals(
 def tally(
     rows: Int[ndarray, "..."], columns: Int[ndarray, "..."], height: int, width: int
 ) -> Int[ndarray, "row column"]:
-    """How often each pair of row and column comes."""
+    """How often each pair of row and column occurs."""
     cells = (rows * width + columns).ravel()
     return np.bincount(cells, minlength=height * width).reshape(height, width)

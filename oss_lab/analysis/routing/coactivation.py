@@ -1,13 +1,13 @@
 """Which experts of a layer are chosen together more often than their loads explain?
 
-The null: every token chooses its slots independently of the others, by one distribution over sets
-of that many different experts, the one of maximum entropy that gives each expert its load. It is
-the choice of independent experts, given how many are chosen; drawing them one after the other, or
-multiplying the loads, would count pairs that cannot be, and keep no load. (Conditional Poisson
+The null: every token chooses its experts independently of other tokens, from one distribution over
+sets of distinct experts. It is the distribution of maximum entropy that gives each expert its load,
+that is, of experts drawn independently, given how many are chosen. Drawing them one after the other
+would change the loads, and multiplying loads would count impossible pairs. (Conditional Poisson
 sampling: Chen, Dempster and Liu, Biometrika 81, 1994, p. 457.)
 
-All tokens share the null's loads, so experts that are busy with the same tokens come out above 1.
-That is what is asked, and no sign that one needs the other.
+All tokens share the null's loads, so experts that are used for the same tokens have a ratio above
+1. A high ratio does not show that one expert needs the other.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from oss_lab.analysis.routing.corpus import Corpus
-from oss_lab.analysis.statistics.bootstrap import Estimate, ratio, resampled
+from oss_lab.analysis.statistics.bootstrap import Estimate, ratio, resample_counts
 from oss_lab.errors import LabError
 
 STEPS = 500
 TOLERANCE = 1e-7
-CERTAIN = 1 - 1e-6  # an expert of every token is taken to be chosen almost always
+CERTAIN = 1 - 1e-6  # used for experts that every token chose, to keep weights finite
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Coactivation:
     """Pairs of experts [layer expert expert].
 
     Attributes:
-        observed: tokens that chose both; 0 on the diagonal.
+        observed: number of tokens that chose both; 0 on the diagonal.
         expected: the same under the null; NaN on the diagonal.
-        ratio: observed over expected, NaN on the diagonal and for idle experts. In each of its
-            interval's draws the null has the loads of that draw.
+        ratio: observed / expected; NaN on the diagonal and for unused experts. For its interval,
+            each draw has a null with the loads of that draw.
     """
 
     layers: tuple[int, ...]
@@ -46,15 +46,15 @@ class Coactivation:
 
 
 def coactivation(corpus: Corpus, *, resamples: int = 200, seed: int = 0) -> Coactivation:
-    """Count the pairs, and compute what the loads would give.
+    """Count the pairs, and compute their expected numbers from the loads.
 
     Raises:
-        LabError: a token has one slot only, or the null cannot be computed.
+        LabError: tokens have one slot only, or the null cannot be computed.
     """
     if corpus.slots < 2:
         raise LabError("each token has one expert; pairs need two or more")
-    draws = resampled(corpus.sequences, resamples, seed)
-    layers = [pairs_of(corpus, layer, draws) for layer in range(len(corpus.layers))]
+    draws = resample_counts(corpus.sequences, resamples, seed)
+    layers = [compare_pairs(corpus, layer, draws) for layer in range(len(corpus.layers))]
     observed, expected, ratios = zip(*layers, strict=True)
     return Coactivation(
         corpus.layers,
@@ -63,21 +63,21 @@ def coactivation(corpus: Corpus, *, resamples: int = 200, seed: int = 0) -> Coac
         resamples,
         np.stack(observed),
         np.stack(expected),
-        Estimate.stacked(ratios),
+        Estimate.stack(ratios),
     )
 
 
-def pairs_of(
+def compare_pairs(
     corpus: Corpus, layer: int, draws: Float[ndarray, "draw sequence"]
 ) -> tuple[Int[ndarray, "expert expert"], Float[ndarray, "expert expert"], Estimate]:
-    """Observed, expected and their ratio in one layer."""
+    """Observed and expected pairs of one layer, and their ratio."""
     experts, ids = corpus.experts, corpus.ids[layer]
-    counts = pairs_by_sequence(ids, corpus.sequence, corpus.sequences, experts)
+    counts = count_pairs(ids, corpus.sequence, corpus.sequences, experts)
     tokens = draws @ np.bincount(corpus.sequence, minlength=corpus.sequences)
     both = (draws @ counts.reshape(len(counts), -1)).reshape(-1, experts, experts)
     chosen = np.diagonal(both, axis1=1, axis2=2)
     expected = tokens[:, None, None] * np.concatenate(
-        [pair_probabilities(loads, corpus.slots) for loads in in_parts(chosen / tokens[:, None])]
+        [pair_probabilities(loads, corpus.slots) for loads in split_rows(chosen / tokens[:, None])]
     )
     off = ~np.eye(experts, dtype=bool)
     expected = np.where(off, expected, np.nan)
@@ -88,27 +88,27 @@ def pairs_of(
     )
 
 
-def pairs_by_sequence(
+def count_pairs(
     ids: Int[ndarray, "token slot"], sequence: Int[ndarray, "token"], sequences: int, experts: int
 ) -> Int[ndarray, "sequence expert expert"]:
-    """Tokens of each sequence that chose both of a pair; on the diagonal, that chose it."""
+    """Tokens of each sequence that chose both experts; on the diagonal, that chose the one."""
     cells = (sequence[:, None, None] * experts + ids[:, :, None]) * experts + ids[:, None, :]
     shape = (sequences, experts, experts)
     return np.bincount(cells.ravel(), minlength=int(np.prod(shape))).reshape(shape)
 
 
-def in_parts(rows: Float[ndarray, "row expert"]) -> list[Float[ndarray, "part expert"]]:
-    """Some rows at a time, so that an array of pairs takes some megabytes."""
+def split_rows(rows: Float[ndarray, "row expert"]) -> list[Float[ndarray, "part expert"]]:
+    """Split the rows into parts whose arrays of pairs take a few megabytes."""
     return np.array_split(rows, -(-len(rows) * rows.shape[1] ** 2 // 1_000_000))
 
 
 def pair_probabilities(
     loads: Float[ndarray, "row expert"], slots: int
 ) -> Float[ndarray, "row expert expert"]:
-    """How likely a token chooses both of a pair, under the null; 0 on the diagonal.
+    """The probability that a token chooses both experts, under the null; 0 on the diagonal.
 
     Args:
-        loads: how likely it chooses each expert; the experts of a row sum to `slots`.
+        loads: the probability that it chooses each expert; each row sums to `slots`.
 
     Raises:
         LabError: no weights were found that give these loads.
@@ -126,8 +126,10 @@ def pair_probabilities(
         weights = np.nan_to_num(weights)
         weights /= weights.max(1, keepdims=True)
     else:
-        raise LabError("the pairs that the loads give could not be found; the loads are extreme")
-    rest = np.ones((*weights.shape, weights.shape[1]))  # of a set without both: row expert expert
+        raise LabError("the expected pairs did not converge: some loads are too extreme")
+    rest = np.ones(
+        (*weights.shape, weights.shape[1])
+    )  # polynomials without both: row expert expert
     for degree in range(1, slots - 1):
         rest = without[:, :, None, degree] - weights[:, None, :] * rest
     pairs = weights[:, :, None] * weights[:, None, :] * np.maximum(rest, 0)
@@ -136,24 +138,25 @@ def pair_probabilities(
 
 
 def leave_one_out(
-    weights: Float[ndarray, "row expert"], most: int
+    weights: Float[ndarray, "row expert"], max_degree: int
 ) -> Float[ndarray, "row expert degree"]:
-    """For each expert, the elementary symmetric polynomials of the others' weights, 0 to `most`.
+    """For each expert, the elementary symmetric polynomials of the other experts' weights.
 
-    Products from both ends are multiplied, since taking a busy expert out again loses digits.
+    Degrees are 0 to `max_degree`. Products from both ends are multiplied, because dividing out an
+    expert with a high load loses digits.
     """
     rows, experts = weights.shape
-    before = np.zeros((experts + 1, rows, most + 1))
-    behind = np.zeros_like(before)
-    before[0, :, 0] = behind[experts, :, 0] = 1
+    before = np.zeros((experts + 1, rows, max_degree + 1))
+    after = np.zeros_like(before)
+    before[0, :, 0] = after[experts, :, 0] = 1
     for n in range(experts):
         before[n + 1] = before[n]
         before[n + 1, :, 1:] += weights[:, n, None] * before[n, :, :-1]
         m = experts - 1 - n
-        behind[m] = behind[m + 1]
-        behind[m, :, 1:] += weights[:, m, None] * behind[m + 1, :, :-1]
+        after[m] = after[m + 1]
+        after[m, :, 1:] += weights[:, m, None] * after[m + 1, :, :-1]
     found = [
-        sum(before[:-1, :, a] * behind[1:, :, degree - a] for a in range(degree + 1))
-        for degree in range(most + 1)
+        sum(before[:-1, :, a] * after[1:, :, degree - a] for a in range(degree + 1))
+        for degree in range(max_degree + 1)
     ]
     return np.stack(found, -1).transpose(1, 0, 2)

@@ -1,10 +1,10 @@
-"""The router's choices over many sequences, in arrays; and intervals from resampled sequences.
+"""The router's choices over many sequences, as arrays.
 
     traces = lab.collect(replies, ["moe.expert_ids"], "traces/")
-    corpus = routing_corpus(traces, experts=32, groups=tasks)      # a task for each reply
+    corpus = build_routing_corpus(traces, experts=32, groups=tasks)      # a task for each reply
 
-Tokens of one sequence depend on each other, so whole sequences are what is resampled: the
-percentile bootstrap at 95 %, of sequences drawn with replacement.
+Tokens of one sequence depend on each other, so intervals of these analyses resample whole
+sequences with replacement (percentile bootstrap at 95%).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,16 +22,16 @@ POINT = "moe.expert_ids"
 
 @dataclass(frozen=True)
 class Corpus:
-    """The choices of every kept token, sequence after sequence.
+    """The choices of every recorded token, one sequence after another.
 
     Attributes:
-        layers: their numbers in the model.
-        sequence: which trace a token is of; it rises from token to token.
-        position: of a token in its sequence.
-        token, previous: ids; `previous` is -1 at the beginning of a sequence.
-        channel: index into `channels`, which holds channels, or roles where there is none.
-        group: of each sequence, index into `groups`; without groups all have the same, unnamed.
-        texts: what each id stands for.
+        layers: their indices in the model.
+        sequence: index of each token's trace, in ascending order.
+        position: of each token in its sequence.
+        token, previous: ids; `previous` is -1 at the start of a sequence.
+        channel: index into `channels`, which holds channels, or roles of messages without one.
+        group: of each sequence, index into `groups`; without groups all share one with no name.
+        texts: the text of each id.
     """
 
     experts: int
@@ -56,34 +56,34 @@ class Corpus:
         return self.ids.shape[2]
 
     def __len__(self) -> int:
-        """Tokens."""
+        """Number of tokens."""
         return len(self.token)
 
-    def by_sequence(
+    def count_by_sequence(
         self, layer: int, labels: Int[ndarray, "token"], count: int
     ) -> Int[ndarray, "sequence label expert"]:
-        """How often each sequence has each of `count` labels with each expert, slot by slot.
+        """How many slots of each sequence have each of `count` labels and each expert.
 
         Args:
-            layer: row of `ids`.
+            layer: index into `ids`.
         """
         cells = ((self.sequence * count + labels) * self.experts)[:, None] + self.ids[layer]
         shape = (self.sequences, count, self.experts)
         return np.bincount(cells.ravel(), minlength=int(np.prod(shape))).reshape(shape)
 
 
-def routing_corpus(
+def build_routing_corpus(
     traces: Iterable[Trace], experts: int, groups: Sequence[str] | None = None
 ) -> Corpus:
     """Read traces that hold `moe.expert_ids`, each with the same layers.
 
     Args:
-        experts: in a layer of the model.
-        groups: a name for each trace, such as its task.
+        experts: how many each layer of the model has.
+        groups: one name per trace, such as its task.
 
     Raises:
-        LabError: there is no trace, one holds no choices or other layers or experts than said, or
-            the groups are not one a trace.
+        LabError: there are no traces; one has no choices, other layers or too many experts; or
+            there is not one group per trace.
     """
     ids: list[ndarray] = []
     columns: list[list[tuple[int, int, int, int, str]]] = []
@@ -91,17 +91,19 @@ def routing_corpus(
     for n, trace in enumerate(traces):
         found = trace.layers_of(POINT)
         if found != (layers := layers or found):
-            raise LabError(f"trace {n} holds layers {found}, and those before it {layers}")
+            raise LabError(f"trace {n} has layers {found}, but the traces before it have {layers}")
         ids.append(np.stack([trace.tensor(POINT, layer).numpy() for layer in layers]))
-        columns.append([token_of(trace, n, position) for position in trace.positions])
+        columns.append([token_row(trace, n, position) for position in trace.positions])
         texts |= {trace.tokens[p]: trace.labels[p].text for p in trace.positions}
     if not ids:
-        raise LabError("there is no trace to read the choices of; collect some first")
+        raise LabError("there are no traces: collect some first")
     if groups is not None and len(groups) != len(ids):
-        raise LabError(f"there are {len(ids)} traces and {len(groups)} groups; give one a trace")
+        raise LabError(f"there are {len(ids)} traces and {len(groups)} groups; pass one per trace")
     chosen = np.concatenate(ids, 1).astype(np.int64)
     if (highest := int(chosen.max())) >= experts:
-        raise LabError(f"a trace has expert {highest}; with {experts} they are 0 to {experts - 1}")
+        raise LabError(
+            f"a trace has expert {highest}; with `experts={experts}` the last is {experts - 1}"
+        )
     *numbers, names = zip(*(row for rows in columns for row in rows), strict=True)
     sequence, position, token, previous = (np.array(column) for column in numbers)
     channels, channel = np.unique(np.array(names), return_inverse=True)
@@ -112,7 +114,7 @@ def routing_corpus(
     )  # fmt: skip
 
 
-def token_of(trace: Trace, number: int, position: int) -> tuple[int, int, int, int, str]:
-    """Sequence, position, token, token before it, and channel."""
+def token_row(trace: Trace, number: int, position: int) -> tuple[int, int, int, int, str]:
+    """Sequence, position, token, previous token and channel of one token."""
     previous = trace.tokens[position - 1] if position else -1
     return number, position, trace.tokens[position], previous, trace.labels[position].section

@@ -1,5 +1,5 @@
-"""What the sinks do, over a corpus.
+"""What attention sinks do over a corpus.
 
-report.py     what each head's sink takes, and where
+report.py    how much attention each head's sink takes, and where
 behavior.py  what that depends on: idle, seldom, gated by position or by content
 """

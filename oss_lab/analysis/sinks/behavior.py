@@ -1,8 +1,11 @@
 """How a sink behaves: what its mass depends on, and which of five kinds its head is.
 
-Idle, seldom, gated by position or by content, or neither: by the thresholds below, the first that
-holds. A token that stands at the same place in every sequence, as a common system message's do, is
-told from its place by its neighbors in the same doubling of positions only.
+The kinds are idle, seldom, position-gated, content-gated and neither. The thresholds are below,
+and the first kind that fits is a head's kind.
+
+A token may have the same position in every sequence, as in a shared system message. To separate the
+effect of the token from that of its position, tokens are compared within a range of positions;
+ranges double in length.
 """
 
 from dataclasses import dataclass
@@ -12,13 +15,15 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from oss_lab.analysis.statistics.explained import Explained, explained
+from oss_lab.analysis.statistics.explained import ExplainedVariance, explain_variance
 from oss_lab.errors import LabError
 
 SETTLED = 16  # the first position at which a head's behavior is judged
-NEARLY_ALL, NEARLY_ALWAYS = 0.9, 0.9  # idle: this mass at least, at this share of tokens at least
-SOME, SELDOM = 0.1, 0.1  # seldom: this mass at least, at this share of tokens at most
-GATED = 0.2  # share of the variance, beyond chance, from which a label is said to gate the sink
+# A sink is idle if its mass is at least NEARLY_ALL at a share NEARLY_ALWAYS of the tokens or more.
+NEARLY_ALL, NEARLY_ALWAYS = 0.9, 0.9
+# It is seldom used if its mass is at least SOME at a share SELDOM of the tokens or less.
+SOME, SELDOM = 0.1, 0.1
+GATED = 0.2  # a label gates a sink if it explains this share of the variance, beyond chance
 
 Label = Int[ndarray, "token"]
 Factor = Literal["position", "token", "token beside position", "channel"]
@@ -27,7 +32,7 @@ Behavior = Literal["idle", "seldom", "position-gated", "content-gated", "neither
 
 @dataclass(frozen=True)
 class Tokens:
-    """All tokens of all traces, one behind the other."""
+    """All tokens of all traces, one trace after another."""
 
     mass: Float[ndarray, "token layer head"]
     sequence: Int[ndarray, "token"]
@@ -37,10 +42,12 @@ class Tokens:
     part: ndarray
 
 
-def doublings(position: Int[ndarray, "token"]) -> tuple[tuple[str, ...], Int[ndarray, "token"]]:
-    """Positions by doubling: the names of those that occur, and which of them each one is.
+def group_positions(
+    position: Int[ndarray, "token"],
+) -> tuple[tuple[str, ...], Int[ndarray, "token"]]:
+    """Group positions into ranges that double: names of the ranges, and each position's range.
 
-    >>> doublings(np.array([0, 1, 5, 7]))
+    >>> group_positions(np.array([0, 1, 5, 7]))
     (('0', '1', '4 to 7'), array([0, 1, 2, 2]))
     """
     bits = np.array([int(each).bit_length() for each in position])
@@ -49,16 +56,16 @@ def doublings(position: Int[ndarray, "token"]) -> tuple[tuple[str, ...], Int[nda
     return tuple(names), label
 
 
-def causes(tokens: Tokens, seed: int) -> dict[Factor, Explained]:
-    """What labels explain of the sink mass from SETTLED on."""
+def explain_mass(tokens: Tokens, seed: int) -> dict[Factor, ExplainedVariance]:
+    """How much of the sink mass from position SETTLED each label explains."""
     settled = tokens.position >= SETTLED
     if len(left := np.unique(tokens.sequence[settled])) < 2:
         raise LabError(
-            f"{len(left)} of the traces have tokens from position {SETTLED} on; what a head depends"
-            " on needs two sequences or more"
+            f"{len(left)} of the traces have tokens from position {SETTLED} on; a sink report needs"
+            " two or more such traces"
         )
     sequence = np.searchsorted(left, tokens.sequence[settled])
-    place = doublings(tokens.position[settled])[1]
+    place = group_positions(tokens.position[settled])[1]
     token = tokens.token[settled]
     channel = np.unique(tokens.channel[settled], return_inverse=True)[1]
     mass = tokens.mass[settled]
@@ -70,17 +77,19 @@ def causes(tokens: Tokens, seed: int) -> dict[Factor, Explained]:
     }
     columns = mass.reshape(len(mass), -1)
     return {
-        factor: explained(columns, label, sequence, beside=beside, seed=seed).shaped(mass.shape[1:])
+        factor: explain_variance(columns, label, sequence, beside=beside, seed=seed).reshape(
+            mass.shape[1:]
+        )
         for factor, (label, beside) in labels.items()
     }
 
 
-def behaviors(
+def classify_heads(
     often_all: Float[ndarray, "layer head"],
     often_some: Float[ndarray, "layer head"],
-    found: dict[Factor, Explained],
+    found: dict[Factor, ExplainedVariance],
 ) -> tuple[tuple[Behavior, ...], ...]:
-    """Each head by the thresholds, the first that holds."""
+    """The kind of each head: the first whose threshold it meets."""
 
     def one(layer: int, head: int) -> Behavior:
         if often_all[layer, head] >= NEARLY_ALWAYS:

@@ -1,13 +1,13 @@
-"""What the sinks do, head by head: how much they take, where, and what it depends on.
+"""What the sinks do, head by head: how much attention they take, where, and what it depends on.
 
     traces = lab.collect(replies, ["attn.sink", "attn.sink_mass"], "traces/")
     report = sink_report(lab.config, traces)
     report.mean, report.by_channel.mean, report.behavior        # [layer head], [group layer head]
 
-A token with few keys leaves its sink much, whatever they say: `by_position` shows this beside the
-mass that the sink would take if every score were 0. What a head depends on is asked of positions
-from SETTLED on only; `behavior.py` has the thresholds. Intervals are at 95 %, over draws of
-sequences.
+A token with few visible keys gives its sink a large share, whatever the scores. `by_position` shows
+this, and `if_scores_were_0` is the mass that the sink would take if every score were 0. What a head
+depends on is computed from position SETTLED on; `behavior.py` has the thresholds. Intervals are at
+95%, over resampled sequences.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,12 +24,12 @@ from oss_lab.analysis.sinks.behavior import (
     Behavior,
     Factor,
     Tokens,
-    behaviors,
-    causes,
-    doublings,
+    classify_heads,
+    explain_mass,
+    group_positions,
 )
 from oss_lab.analysis.statistics.bootstrap import quotient_interval
-from oss_lab.analysis.statistics.explained import Explained, summed
+from oss_lab.analysis.statistics.explained import ExplainedVariance, sum_by_group
 from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
 from oss_lab.record.trace import Trace
@@ -39,7 +39,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
-class Grouped:
+class GroupMeans:
     """Means of the sink mass over the tokens of each group.
 
     Attributes:
@@ -57,19 +57,21 @@ class SinkReport:
     """The sinks over some sequences.
 
     Attributes:
-        layers, heads: the numbers along those axes.
+        layers, heads: their indices in the model.
         sink: the learned logit.
-        mean, interval, spread, quantiles: of the sink mass over all tokens; the spread is the
-            standard deviation, the quantiles are QUANTILES.
-        by_channel: groups are channels, or roles where there is none; `by_part` content and format.
-        by_position: positions doubling: 0, 1, 2 to 3, 4 to 7 ...
-        keys: mean number of keys that are visible there.
-        if_scores_were_0: the mass that the sink would take among so many keys.
-        often_all, often_some: shares of tokens with a mass of NEARLY_ALL or SOME at least, and
-        explained: shares of the variance of the mass that labels explain, both from SETTLED on;
-            each array is [layer head]. `position` is by doubling positions, and `token beside
-            position` what the token's id adds to that.
-        behavior: what the named thresholds make of that; content is `token beside position`.
+        mean, interval, spread, quantiles: of the sink mass over all tokens; `spread` is the
+            standard deviation, `quantiles` are at QUANTILES.
+        by_channel: groups are channels, or roles of messages without one.
+        by_part: groups are content and format.
+        by_position: groups are ranges of positions: 0, 1, 2 to 3, 4 to 7 ...
+        keys: mean number of visible keys in each of these ranges.
+        if_scores_were_0: the mass that the sink would take among that many keys.
+        often_all, often_some: shares of tokens with a mass of at least NEARLY_ALL or SOME, from
+            position SETTLED on.
+        explained: shares of the mass's variance that labels explain, from position SETTLED on;
+            each array is [layer head]. `position` is the range of positions, and `token beside
+            position` is what the token's id adds to it.
+        behavior: the kind of each head; its content is `token beside position`.
     """
 
     layers: tuple[int, ...]
@@ -82,40 +84,40 @@ class SinkReport:
     interval: Float[ndarray, "2 layer head"]
     spread: Float[ndarray, "layer head"]
     quantiles: Float[ndarray, "quantile layer head"]
-    by_channel: Grouped
-    by_part: Grouped
-    by_position: Grouped
+    by_channel: GroupMeans
+    by_part: GroupMeans
+    by_position: GroupMeans
     keys: Float[ndarray, "group layer"]
     if_scores_were_0: Float[ndarray, "group layer head"]
     often_all: Float[ndarray, "layer head"]
     often_some: Float[ndarray, "layer head"]
-    explained: dict[Factor, Explained]
+    explained: dict[Factor, ExplainedVariance]
     behavior: tuple[tuple[Behavior, ...], ...]
 
 
 def sink_report(config: ModelConfig, traces: Iterable[Trace], *, seed: int = 0) -> SinkReport:
-    """The report of traces that hold POINTS, the same layers and heads in each.
+    """Report on traces that hold POINTS, with the same layers and heads in each.
 
     Args:
-        config: of the model that they are of.
+        config: of the model that was traced.
         seed: of the draws and shuffles.
 
     Raises:
-        LabError: a trace lacks a point or is of another model or other heads; fewer than two
-            sequences have tokens from SETTLED on.
+        LabError: a trace lacks a point, or has another model or other heads; or fewer than two
+            traces have tokens from position SETTLED on.
     """
     every = list(traces)
-    layers, heads, sink = checked(config, every)
-    tokens = joined(every)
+    layers, heads, sink = check_traces(config, every)
+    tokens = join_traces(every)
     mass, settled = tokens.mass, tokens.position >= SETTLED
     windows = [config.window(layer) or np.inf for layer in layers]
     keys = np.minimum(tokens.position[:, None] + 1, windows)
     if_0 = np.exp(sink) / (np.exp(sink) + keys[:, :, None])
-    places, place = doublings(tokens.position)
+    places, place = group_positions(tokens.position)
     channels, channel = np.unique(tokens.channel, return_inverse=True)
     parts, part = np.unique(tokens.part, return_inverse=True)
-    whole = grouped(tokens, np.zeros_like(place), ["all"], seed)
-    found = causes(tokens, seed)
+    whole = group_means(tokens, np.zeros_like(place), ["all"], seed)
+    found = explain_mass(tokens, seed)
     often_all, often_some = (mass[settled] >= NEARLY_ALL).mean(0), (mass[settled] >= SOME).mean(0)
     return SinkReport(
         layers,
@@ -128,34 +130,34 @@ def sink_report(config: ModelConfig, traces: Iterable[Trace], *, seed: int = 0) 
         whole.interval[:, 0],
         mass.std(0),
         np.quantile(mass, QUANTILES, axis=0),
-        grouped(tokens, channel, channels.tolist(), seed),
-        grouped(tokens, part, parts.tolist(), seed),
-        grouped(tokens, place, places, seed),
+        group_means(tokens, channel, channels.tolist(), seed),
+        group_means(tokens, part, parts.tolist(), seed),
+        group_means(tokens, place, places, seed),
         np.stack([keys[place == n].mean(0) for n in range(len(places))]),
         np.stack([if_0[place == n].mean(0) for n in range(len(places))]),
         often_all,
         often_some,
         found,
-        behaviors(often_all, often_some, found),
+        classify_heads(often_all, often_some, found),
     )
 
 
-def checked(
+def check_traces(
     config: ModelConfig, traces: Sequence[Trace]
 ) -> tuple[tuple[int, ...], tuple[int, ...], Float[ndarray, "layer head"]]:
-    """The layers and heads that every trace has, and the sinks' logits."""
+    """The layers and heads that all traces share, and the sinks' logits."""
     if not traces:
-        raise LabError("there is no trace; give those of two sequences or more")
+        raise LabError("there are no traces: pass those of two sequences or more")
     first = traces[0]
     for number, trace in enumerate(traces):
         if lacking := [point for point in POINTS if point not in trace.selection.points]:
-            raise LabError(f"trace {number} holds no {lacking[0]}; trace {' and '.join(POINTS)}")
+            raise LabError(f"trace {number} has no {lacking[0]}: trace {' and '.join(POINTS)}")
         chosen = (trace.layers, trace.selection.layers, trace.selection.heads)
         if chosen != (first.layers, first.selection.layers, first.selection.heads):
             raise LabError(f"trace {number} has other layers or heads than the first one")
         if (trace["attn.sink"].values != first["attn.sink"].values).any():
             raise LabError(
-                f"trace {number} has other sinks than the first one: one model at a time"
+                f"trace {number} has other sinks than the first one: use traces of one model"
             )
     sink = first["attn.sink"].values.astype(np.float64)
     heads = first.selection.heads or tuple(range(config.num_attention_heads))
@@ -167,8 +169,8 @@ def checked(
     return first.layers_of("attn.sink"), heads, sink
 
 
-def joined(traces: Sequence[Trace]) -> Tokens:
-    """Every token that the traces kept."""
+def join_traces(traces: Sequence[Trace]) -> Tokens:
+    """All tokens that the traces recorded."""
     labels = [[trace.labels[n] for n in trace.positions] for trace in traces]
     kept = [len(each) for each in labels]
     return Tokens(
@@ -183,18 +185,18 @@ def joined(traces: Sequence[Trace]) -> Tokens:
     )
 
 
-def grouped(
+def group_means(
     tokens: Tokens, label: Int[ndarray, "token"], names: Sequence[str], seed: int
-) -> Grouped:
-    """Mean sink mass by label, which counts into the names; its interval over sequences."""
+) -> GroupMeans:
+    """Mean sink mass of each label, an index into `names`, with intervals over sequences."""
     sequences, axes = int(tokens.sequence.max()) + 1, tokens.mass.shape[1:]
     cells = label * sequences + tokens.sequence
     used, cell = np.unique(cells, return_inverse=True)
     sums = np.zeros((len(names) * sequences, *axes))
-    sums[used] = summed(tokens.mass, cell)
+    sums[used] = sum_by_group(tokens.mass, cell)
     sums = sums.reshape(len(names), sequences, *axes)
     counts = np.bincount(cells, minlength=len(names) * sequences).reshape(len(names), sequences)
     by_sequence = counts.T[:, :, None, None]
     interval = quotient_interval(sums.swapaxes(0, 1), by_sequence, seed)
     mean = sums.sum(1) / counts.sum(1)[:, None, None]
-    return Grouped(tuple(names), counts.sum(1), mean, interval)
+    return GroupMeans(tuple(names), counts.sum(1), mean, interval)

@@ -1,14 +1,15 @@
-"""Sequences or problems resampled: how far figures that are means over them might be off.
+"""Bootstrap intervals of statistics over sequences or problems.
 
-Tokens of one sequence go together, so that sequences are drawn and not tokens (the cluster
-bootstrap); a draw counts each as often as it came. Intervals are percentiles at 95 %. Of one
-sequence every draw is the same, and there is no interval; of few they are too narrow: in
-simulations they held the truth in half of the cases with 2, in 8 of 10 with 5, in 9 of 10 with 10.
+Tokens of one sequence are correlated, so whole sequences are drawn, not tokens (the cluster
+bootstrap). A draw counts each sequence as often as it was drawn. Intervals are percentiles at 95%.
+With one sequence every draw is the same, and there is no interval. With few sequences intervals are
+too narrow: in simulations they contained the true value in half of the cases with 2 sequences, in 8
+of 10 with 5, and in 9 of 10 with 10.
 
     quotient_interval   of a quotient of two sums over sequences
-    resampled_interval  of any statistic of one number per problem
-    Mean                of one number a problem
-    Estimate            of any figure that is computed for each row of `resampled`
+    bootstrap_interval  of any statistic of one number per problem
+    Mean                of one number per problem
+    Estimate            of any statistic that is computed for each row of `resample_counts`
 """
 
 from collections.abc import Callable, Sequence
@@ -30,13 +31,12 @@ def quotient_interval(
     of: Float[ndarray, "sequence *axes"],
     seed: int,
 ) -> Float[ndarray, "2 *axes"]:
-    """Percentile interval at 95 % of sum(sums) / sum(of), over draws of sequences.
+    """95% percentile interval of sum(sums) / sum(of), over draws of sequences.
 
-    A draw in which nothing is counted is left out; NaN where no draw counts anything. With one
-    sequence every draw is the same, and there is no interval: NaN.
+    Draws in which sum(of) is 0 are left out. NaN if no draw remains, or with one sequence.
 
     Args:
-        of: counts or other weights; its axes may be shorter, as far as they broadcast.
+        of: counts or other weights; must broadcast with `sums`.
     """
     if len(sums) == 1:
         return np.full((2, *sums.shape[1:]), np.nan)
@@ -46,25 +46,25 @@ def quotient_interval(
 
 
 def draw_counts(n: int, draws: int, seed: int | np.random.Generator) -> Float[ndarray, "draw n"]:
-    """How often each of n comes in each draw of n with replacement."""
+    """How often each of n items is in each draw of n with replacement."""
     even = np.full(n, 1 / n)
     return np.random.default_rng(seed).multinomial(n, even, size=draws).astype(float)
 
 
 def percentile_interval(drawn: Float[ndarray, "draw *axes"]) -> Float[ndarray, "2 *axes"]:
-    """The 95 % interval of a statistic from its values on draws; NaN where every draw has NaN."""
+    """The 95% interval of a statistic from its values on draws; NaN where every draw is NaN."""
     undefined = np.isnan(drawn).all(0)
     bounds = np.nanpercentile(np.where(undefined, 0.0, drawn), (2.5, 97.5), axis=0)
     return np.where(undefined, np.nan, bounds)
 
 
-def resampled_interval(
+def bootstrap_interval(
     statistic: Callable[..., ndarray], *columns: Sequence[float] | ndarray, seed: Seed
 ) -> tuple[float, float]:
-    """The 95 % percentile interval of a statistic over resampled problems.
+    """The 95% percentile interval of a statistic over resampled problems.
 
-    Each column has one number per problem, and `statistic(*columns, axis=)` works along an axis. Of
-    one problem every draw is the same, and both bounds are its value.
+    Each column has one number per problem, and `statistic(*columns, axis=)` works along an axis.
+    With one problem both bounds are its value.
     """
     if len(columns[0]) == 1:
         only = float(statistic(*map(np.asarray, columns), axis=-1))
@@ -82,7 +82,7 @@ def resampled_interval(
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of `n` problems; None for n = 0, and the interval for n = 1 as well.
+    """The mean over `n` problems. The value is None for n = 0, the interval for n = 0 and 1.
 
     >>> Mean.of([2, 2, 2], seed=0)
     Mean(value=2.0, interval=(2.0, 2.0), n=3)
@@ -99,12 +99,12 @@ class Mean:
             return cls(None, None, 0)
         if len(x) == 1:
             return cls(float(x[0]), None, 1)
-        return cls(float(x.mean()), resampled_interval(np.mean, x, seed=seed), len(x))
+        return cls(float(x.mean()), bootstrap_interval(np.mean, x, seed=seed), len(x))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Values and the bounds of their 95 % intervals; NaN where there is nothing to divide by."""
+    """Values and the bounds of their 95% intervals; NaN where the divisor is 0."""
 
     value: Float[ndarray, "..."]
     low: Float[ndarray, "..."]
@@ -112,12 +112,12 @@ class Estimate:
 
     @classmethod
     def of(cls, draws: Float[ndarray, "draw ..."]) -> "Estimate":
-        """From values computed with each row of `resampled`; those of row 0 are the corpus's."""
+        """From values for each row of `resample_counts`; row 0 has those of the corpus itself."""
         return cls(draws[0], *percentile_interval(draws[1:]))
 
     @classmethod
-    def stacked(cls, layers: Sequence["Estimate"]) -> "Estimate":
-        """[layer ...] from one estimate a layer."""
+    def stack(cls, layers: Sequence["Estimate"]) -> "Estimate":
+        """[layer ...] from one estimate per layer."""
         return cls(
             np.stack([each.value for each in layers]),
             np.stack([each.low for each in layers]),
@@ -125,13 +125,13 @@ class Estimate:
         )
 
 
-def resampled(sequences: int, resamples: int, seed: int) -> Float[ndarray, "draw sequence"]:
-    """How often each sequence counts in each draw; row 0 is all of them once.
+def resample_counts(sequences: int, resamples: int, seed: int) -> Float[ndarray, "draw sequence"]:
+    """How often each sequence counts in each draw; in row 0 each counts once.
 
-    One sequence cannot be resampled: the other rows are NaN.
+    With one sequence the other rows are NaN.
 
     Raises:
-        LabError: there is nothing to resample.
+        LabError: `resamples` is below 1.
     """
     if resamples < 1:
         raise LabError(f"resamples is {resamples}; it must be 1 or more")

@@ -1,8 +1,8 @@
-"""Mutual information of experts and labels, and what of it shuffled labels give as well.
+"""Mutual information of experts and labels, compared with that of shuffled labels.
 
-Counted frequencies stand for probabilities (the plug-in estimate), which is biased upward: labels
-that mean nothing still give a little. So the labels are shuffled many times, and the excess over
-the mean of that is reported. All in bits.
+Counted frequencies are used as probabilities (the plug-in estimate). This is biased upward: even
+meaningless labels give a little. So the labels are shuffled many times, and the excess over the
+mean of the shuffles is reported. All values are in bits.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from jaxtyping import Int
 from numpy import ndarray
 
 Shuffle = Callable[[np.random.Generator], Int[ndarray, "token"]]
-"""Draws labels that the tokens could have had by chance."""
+"""Draws labels that the tokens could have by chance."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Information:
 
     Attributes:
         bits: the plug-in estimate.
-        null_mean, null_high: of shuffled labels, the mean and the 97.5 % quantile.
+        null_mean, null_high: the mean and the 97.5% quantile for shuffled labels.
         excess: bits minus null_mean.
     """
 
@@ -34,7 +34,7 @@ class Information:
 
 
 def entropy(counts: Int[ndarray, "..."]) -> float:
-    """Entropy of counted outcomes; empty cells count for nothing.
+    """Entropy of counted outcomes in bits; empty cells add nothing.
 
     >>> entropy(np.array([2, 1, 1, 0]))
     1.5
@@ -54,13 +54,13 @@ def mutual_information(table: Int[ndarray, "given label expert"]) -> float:
     return pairs - entropy(table) - entropy(table.sum((1, 2)))
 
 
-def count(
+def count_choices(
     ids: Int[ndarray, "token slot"],
     labels: Int[ndarray, "token"],
     given: Int[ndarray, "token"],
     experts: int,
 ) -> Int[ndarray, "given label expert"]:
-    """How often each expert was chosen; every slot of a token counts."""
+    """How often each expert was chosen with each label; every slot of a token counts."""
     shape = (int(given.max()) + 1, int(labels.max()) + 1, experts)
     cells = ((given * shape[1] + labels) * experts)[:, None] + ids
     return np.bincount(cells.ravel(), minlength=int(np.prod(shape))).reshape(shape)
@@ -76,12 +76,12 @@ def information(
     shuffles: int,
     seed: int,
 ) -> list[Information]:
-    """Mutual information of expert and label in each layer, where `given` is known already."""
-    known = np.zeros_like(labels) if given is None else given
+    """Mutual information of expert and label in each layer, conditional on `given`."""
+    condition = np.zeros_like(labels) if given is None else given
     draw = np.random.default_rng(seed)
 
     def bits(of: Int[ndarray, "token"]) -> list[float]:
-        return [mutual_information(count(layer, of, known, experts)) for layer in ids]
+        return [mutual_information(count_choices(layer, of, condition, experts)) for layer in ids]
 
     real = bits(labels)
     null = np.array([bits(shuffle(draw)) for _ in range(shuffles)])
@@ -92,15 +92,15 @@ def information(
     ]  # fmt: skip
 
 
-def shuffled_groups(of_group: Int[ndarray, "group"], group: Int[ndarray, "token"]) -> Shuffle:
-    """Labels that belong to whole groups: the groups swap theirs."""
+def build_group_shuffle(of_group: Int[ndarray, "group"], group: Int[ndarray, "token"]) -> Shuffle:
+    """A shuffle for labels of whole groups: the groups swap their labels."""
     return lambda draw: draw.permutation(of_group)[group]
 
 
-def shuffled_within(labels: Int[ndarray, "token"], group: Int[ndarray, "token"]) -> Shuffle:
-    """Labels that belong to tokens: the tokens of each group swap theirs.
+def build_within_shuffle(labels: Int[ndarray, "token"], group: Int[ndarray, "token"]) -> Shuffle:
+    """A shuffle for labels of tokens: the tokens of each group swap their labels.
 
-    `group` rises from token to token.
+    `group` must be in ascending order.
     """
 
     def shuffle(draw: np.random.Generator) -> Int[ndarray, "token"]:

@@ -1,7 +1,7 @@
-"""Intervals of a difference of two accuracies on the same problems, and of two such differences.
+"""Intervals of the difference of two accuracies on the same problems, and of two such differences.
 
-Newcombe's hybrid score interval (Stat. Med. 17, 1998, p. 2635, method 10): Wilson's limits of both
-accuracies, put together with their correlation. It keeps to -1 ... 1, and has a width where no
+Newcombe's hybrid score interval (Stat. Med. 17, 1998, p. 2635, method 10) combines Wilson's limits
+of both accuracies with their correlation. It stays within -1 ... 1, and has a width even if no
 problem differs.
 """
 
@@ -11,7 +11,7 @@ Interval = tuple[float, float]
 
 
 def paired_interval(pair: Paired) -> Interval:
-    """Of first minus second, at 95 %; of at least one problem.
+    """95% interval of first minus second; needs at least one problem.
 
     >>> from oss_lab.analysis.statistics.shares import Share
     >>> found = paired_interval(Paired(Share(48, 50), Share(38, 50), 0.2, 12, 2))
@@ -22,18 +22,18 @@ def paired_interval(pair: Paired) -> Interval:
     (low_a, high_a), (low_b, high_b) = wilson(a, n), wilson(b, n)
     correlation = phi(a - pair.only_first, pair.only_first, pair.only_second, n)
     first, second = a / n, b / n
-    down = apart(first - low_a, high_b - second, correlation)
-    up = apart(high_a - first, second - low_b, correlation)
+    down = combine_distances(first - low_a, high_b - second, correlation)
+    up = combine_distances(high_a - first, second - low_b, correlation)
     return pair.difference - down, pair.difference + up
 
 
-def apart(a: float, b: float, correlation: float) -> float:
-    """Distance of a limit, of two distances that are correlated."""
+def combine_distances(a: float, b: float, correlation: float) -> float:
+    """Distance of a limit, from two correlated distances."""
     return max(0.0, a * a - 2 * correlation * a * b + b * b) ** 0.5
 
 
 def phi(both: int, only_first: int, only_second: int, n: int) -> float:
-    """Correlation of two marks, corrected for continuity where it is positive."""
+    """Correlation of two right-or-wrong marks, corrected for continuity if it is positive."""
     neither = n - both - only_first - only_second
     first, second = both + only_first, both + only_second
     margins = first * (n - first) * second * (n - second)
@@ -44,7 +44,7 @@ def phi(both: int, only_first: int, only_second: int, n: int) -> float:
 
 
 def contrast_interval(a: float, of_a: Interval, b: float, of_b: Interval) -> Interval:
-    """Of a - b, from the intervals of both, which are of different problems."""
+    """95% interval of a - b, from the intervals of both on different problems."""
     down = ((a - of_a[0]) ** 2 + (of_b[1] - b) ** 2) ** 0.5
     up = ((of_a[1] - a) ** 2 + (b - of_b[0]) ** 2) ** 0.5
     return a - b - down, a - b + up

@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:
-    """Wilson's score interval at 95 % for `right` of `n` (J. Am. Stat. Assoc. 22, 1927, p. 209).
+    """Wilson's score interval at 95% for `right` of `n` (J. Am. Stat. Assoc. 22, 1927, p. 209).
 
     >>> [round(bound, 3) for bound in wilson(8, 10)]
     [0.49, 0.943]
@@ -18,7 +18,7 @@ def wilson(right: int, n: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Share:
-    """`count` of `n`; the interval is Wilson's at 95 %, value and interval are None for n = 0."""
+    """`count` of `n`, with Wilson's 95% interval; value and interval are None for n = 0."""
 
     count: int
     n: int
@@ -41,7 +41,7 @@ class Paired:
 
     Attributes:
         difference: accuracy of the first minus that of the second.
-        only_first, only_second: problems that one got right and the other did not.
+        only_first, only_second: number of problems that only this model got right.
     """
 
     first: Share

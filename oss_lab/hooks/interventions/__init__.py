@@ -1,13 +1,13 @@
-"""Interventions: small frozen objects that name a place inside the forward and a change to it.
+"""Interventions: small frozen objects that name a place in the forward pass and a change to it.
 
     with lab.intervene(AblateExpert(layer=2, expert=7)) as effects:
         reply = lab.chat("What is 347 * 62?")
     print(effects)
 
 `layer`, `head` and `expert` take an integer, a list or range, or "all", and have no default.
-`positions` restricts a change to some tokens. An intervention writes at one point of
-`oss_lab/hooks/points.py`; `changes.py` applies it there and measures its effect. All of them are
-data, except `Hook`, which calls a function.
+`positions` limits the change to some tokens. Each intervention changes one point of
+`oss_lab/hooks/points.py`; `changes.py` applies it and measures its effect. All interventions are
+plain data, except `Hook`, which calls your function.
 """
 
 from oss_lab.hooks.interventions.at import At

@@ -1,4 +1,4 @@
-"""What an intervention is given besides the value it changes: where the forward is."""
+"""What an intervention receives in addition to the value that it changes: where that value is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class At:
-    """Where a forward is when it asks for a change: a layer, a point, and the tokens of some rows.
+    """Where a value is in the forward pass: its layer, its point, and the tokens of some rows.
 
     Attributes:
-        positions: of each token in its own sequence; negative where the row has padding.
-        channels: of each token, if an intervention needs them.
+        positions: position of each token in its sequence; negative for padding.
+        channels: channel of each token, if an intervention needs it.
         rows: numbers of these rows in the batch.
-        handed: what this layer computed so far, for the same rows, after changes.
+        earlier_values: values of earlier points of this layer, for the same rows, after changes.
     """
 
     layer: int | None
@@ -26,16 +26,16 @@ class At:
     channels: tuple[tuple[str | None, ...], ...] | None
     rows: tuple[int, ...]
     is_prefill: bool
-    handed: Mapping[str, Tensor]
+    earlier_values: Mapping[str, Tensor]
 
-    def selects(self, positions: tuple[int, ...] | None) -> Bool[Tensor, "row seq"]:
-        """Which tokens are at these positions; None: every token that is not padding."""
+    def select_tokens(self, positions: tuple[int, ...] | None) -> Bool[Tensor, "row seq"]:
+        """True for tokens at these positions; None selects every token except padding."""
         if positions is None:
             return self.positions >= 0
         chosen = torch.tensor(positions, device=self.positions.device)
         return torch.isin(self.positions, chosen)
 
     def key_positions(self, keys: int) -> Int[Tensor, "row key"]:
-        """Positions of the last `keys` keys, of which the last is the last token's own."""
+        """Positions of the last `keys` keys; the final one is the last token's key."""
         back = torch.arange(keys - 1, -1, -1, device=self.positions.device)
         return self.positions[:, -1:] - back

@@ -1,4 +1,4 @@
-"""Heads, their sinks, and which keys they may see."""
+"""Interventions on attention: heads, their sinks, and the keys that they can see."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from oss_lab.errors import LabError
 from oss_lab.hooks.interventions.at import At
-from oss_lab.hooks.interventions.base import Intervention, among
+from oss_lab.hooks.interventions.base import Intervention, is_among
 from oss_lab.hooks.interventions.fields import (
     FINITE,
     POSITION,
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from oss_lab.record.token_labels import TokenLabel
 
 REMOVED = -1e4
-"""The logit of a removed sink: next to any score, its share rounds to 0. It is finite because a
-padding token sees no key; without a sink it would have nothing to share, and return NaN."""
+"""The logit of a removed sink, so low that its share rounds to 0. It is finite because a padding
+token sees no key: with a sink of -inf, its softmax would return NaN."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AblateHead(Intervention):
-    """Set what a head gathered to 0."""
+    """Set a head's output (`attn.z`) to 0."""
 
     head: Which = field(default=REQUIRED, metadata=WHICH)
     WRITES: ClassVar[str] = "attn.z"
@@ -41,12 +41,12 @@ class AblateHead(Intervention):
     def change(
         self, x: Float[Tensor, "row head seq head_dim"], at: At
     ) -> Float[Tensor, "row head seq head_dim"]:
-        return x.masked_fill(_at_heads(x, self.head, self.selected(at)), 0)
+        return x.masked_fill(_mask_head(x, self.head, self.select_tokens(at)), 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleHead(Intervention):
-    """Multiply what a head gathered."""
+    """Multiply a head's output (`attn.z`)."""
 
     head: Which = field(default=REQUIRED, metadata=WHICH)
     by: float = field(default=REQUIRED, metadata=FINITE)
@@ -55,31 +55,31 @@ class ScaleHead(Intervention):
     def change(
         self, x: Float[Tensor, "row head seq head_dim"], at: At
     ) -> Float[Tensor, "row head seq head_dim"]:
-        return torch.where(_at_heads(x, self.head, self.selected(at)), x * self.by, x)
+        return torch.where(_mask_head(x, self.head, self.select_tokens(at)), x * self.by, x)
 
 
-def _at_heads(
+def _mask_head(
     x: Float[Tensor, "row head seq head_dim"], heads: Which, selected: Bool[Tensor, "row seq"]
 ) -> Bool[Tensor, "row head seq 1"]:
-    chosen = among(heads, torch.arange(x.shape[1], device=x.device))
+    chosen = is_among(heads, torch.arange(x.shape[1], device=x.device))
     return chosen[:, None, None] & selected[:, None, :, None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoveSink(Intervention):
-    """Remove a head's sink: the head spends its whole attention on tokens."""
+    """Remove a head's sink, so all of its attention goes to tokens."""
 
     head: Which = field(default=REQUIRED, metadata=WHICH)
     WRITES: ClassVar[str] = "attn.sink"
     BY_POSITION: ClassVar[bool] = False
 
     def change(self, x: Float[Tensor, "*row head"], at: At) -> Float[Tensor, "*row head"]:
-        return x.masked_fill(_sinks(x, self.head), REMOVED)
+        return x.masked_fill(_mask_sink(x, self.head), REMOVED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetSink(Intervention):
-    """Give a head's sink another logit; to=-inf removes it, as `RemoveSink` does."""
+    """Set the logit of a head's sink; to=-inf removes the sink, like `RemoveSink`."""
 
     head: Which = field(default=REQUIRED, metadata=WHICH)
     to: float = field(default=REQUIRED, metadata=SINK)
@@ -87,12 +87,15 @@ class SetSink(Intervention):
     BY_POSITION: ClassVar[bool] = False
 
     def change(self, x: Float[Tensor, "*row head"], at: At) -> Float[Tensor, "*row head"]:
-        return x.masked_fill(_sinks(x, self.head), max(self.to, REMOVED))
+        return x.masked_fill(_mask_sink(x, self.head), max(self.to, REMOVED))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShiftSink(Intervention):
-    """Add to a sink's logit: log(2) doubles its weight against the tokens; -inf removes it."""
+    """Add to the logit of a head's sink.
+
+    by=log(2) doubles the sink's weight relative to the tokens; by=-inf removes the sink.
+    """
 
     head: Which = field(default=REQUIRED, metadata=WHICH)
     by: float = field(default=REQUIRED, metadata=SINK)
@@ -100,18 +103,18 @@ class ShiftSink(Intervention):
     BY_POSITION: ClassVar[bool] = False
 
     def change(self, x: Float[Tensor, "*row head"], at: At) -> Float[Tensor, "*row head"]:
-        return torch.where(_sinks(x, self.head), (x + self.by).clamp(min=REMOVED), x)
+        return torch.where(_mask_sink(x, self.head), (x + self.by).clamp(min=REMOVED), x)
 
 
-def _sinks(x: Float[Tensor, "*row head"], heads: Which) -> Bool[Tensor, "head"]:
-    return among(heads, torch.arange(x.shape[-1], device=x.device))
+def _mask_sink(x: Float[Tensor, "*row head"], heads: Which) -> Bool[Tensor, "head"]:
+    return is_among(heads, torch.arange(x.shape[-1], device=x.device))
 
 
 @dataclass(frozen=True, kw_only=True)
 class HideKeys(Intervention):
     """Hide the keys at these positions from tokens at `first_query` and later, in every head.
 
-    With the positions of a channel, later tokens cannot attend to it; see `hide_channel`.
+    `hide_channel` uses this to hide all messages on a channel from later tokens.
     """
 
     keys: Integers = field(default=REQUIRED, metadata=POSITIONS)
@@ -122,16 +125,16 @@ class HideKeys(Intervention):
     def change(
         self, x: Float[Tensor, "row head seq key"], at: At
     ) -> Float[Tensor, "row head seq key"]:
-        keys = among(cast("tuple[int, ...]", self.keys), at.key_positions(x.shape[-1]))
+        keys = is_among(cast("tuple[int, ...]", self.keys), at.key_positions(x.shape[-1]))
         queries = at.positions >= self.first_query
         return x.masked_fill((queries[:, :, None] & keys[:, None])[:, None], -torch.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NarrowWindow(Intervention):
-    """Let each token see only its own key and the `keys` - 1 before it, in every head.
+    """Let each token see only its own key and the `keys` - 1 keys before it, in every head.
 
-    With the model's sliding window, it turns a full layer into a sliding one.
+    With the size of the model's sliding window, this turns a full layer into a sliding one.
     """
 
     keys: int = field(default=REQUIRED, metadata=WIDTH)
@@ -147,10 +150,10 @@ class NarrowWindow(Intervention):
 
 
 def hide_channel(tokens: Sequence["TokenLabel"], channel: str, layer: Which = REQUIRED) -> HideKeys:
-    """Hide every message on a channel from all tokens after the last one on it.
+    """Hide all messages on a channel from every token after the channel's last token.
 
     Raises:
-        LabError: no token is on it.
+        LabError: no token is on this channel.
     """
     channels = [getattr(token, "channel", None) for token in tokens]
     keys = [position for position, each in enumerate(channels) if each and each == channel]

@@ -1,4 +1,4 @@
-"""What every intervention has: where it applies, what it writes, and how it is shown."""
+"""The base class of interventions: where one applies, what it changes, and how it is printed."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -20,34 +20,41 @@ from oss_lab.hooks.interventions.fields import (
     Integers,
     Kind,
     Which,
-    writable,
+    check_writable,
 )
 from oss_lab.hooks.points import POINTS
 
-__all__ = ["Intervention", "among", "fingerprint", "runs", "shown", "writable"]
+__all__ = [
+    "Intervention",
+    "check_writable",
+    "format_runs",
+    "format_value",
+    "hash_values",
+    "is_among",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Intervention(ABC):
-    """A change inside the forward. Subclasses say at which point, and what it does there.
+    """A change inside the forward pass. Subclasses define the point and the change.
 
     Attributes:
         layer: an integer, a list or range, or "all"; stored as a sorted tuple or "all". None only
-            at a point outside the layers.
-        positions: None for every token; otherwise counted from the start of the sequence.
+            for a point outside the layers.
+        positions: positions from the start of the sequence; None for every token.
     """
 
     layer: Which | None = field(default=None, metadata=WHICH)
     positions: Integers | None = field(default=None, metadata=POSITIONS)
 
     WRITES: ClassVar[str]
-    READS: ClassVar[tuple[str, ...]] = ()  # other points whose value it needs
-    BY_POSITION: ClassVar[bool] = True  # whether `positions` can restrict it
-    MAY_WATCH: ClassVar[bool] = False  # whether it may only observe
+    READS: ClassVar[tuple[str, ...]] = ()  # other points whose values it needs
+    BY_POSITION: ClassVar[bool] = True  # whether `positions` can limit it
+    MAY_ONLY_OBSERVE: ClassVar[bool] = False  # whether changing nothing is normal
     NEEDS_CHANNELS: ClassVar[bool] = False  # whether it needs the channel of every token
 
     def __post_init__(self) -> None:
-        """Convert every field by its kind, or raise LabError."""
+        """Convert every field according to its kind, or raise LabError."""
         owner = type(self).__name__
         kinds: dict[str, Kind] = {
             each.name: each.metadata["kind"] for each in fields(self) if "kind" in each.metadata
@@ -57,16 +64,16 @@ class Intervention(ABC):
             value = getattr(self, name)
             if value is not None or name not in optional:
                 object.__setattr__(self, name, kind.read(owner, name, value))
-        if POINTS[self.writes].layered and self.layer is None:
+        if POINTS[self.writes].is_per_layer and self.layer is None:
             kinds["layer"].read(owner, "layer", REQUIRED)
-        if not POINTS[self.writes].layered and self.layer is not None:
-            raise LabError(f"{owner}: {self.writes} is in no layer; leave the layer out")
+        if not POINTS[self.writes].is_per_layer and self.layer is not None:
+            raise LabError(f"{owner}: {self.writes} is outside the layers; leave layer out")
         if self.positions is not None and not self.BY_POSITION:
-            raise LabError(f"{owner}: it applies to every token; leave positions out")
+            raise LabError(f"{owner} applies to every token; leave positions out")
 
     @property
     def writes(self) -> str:
-        """The point that it writes."""
+        """The point that it changes."""
         return self.WRITES
 
     @property
@@ -74,8 +81,8 @@ class Intervention(ABC):
         """Whether it needs the channel of every token."""
         return self.NEEDS_CHANNELS
 
-    def holds_in(self, layer: int | None) -> bool:
-        """Whether it applies in this layer; None: outside the layers."""
+    def applies_in(self, layer: int | None) -> bool:
+        """Whether it applies in this layer; None means outside the layers."""
         if self.layer is None or layer is None:
             return self.layer is layer
         return self.layer == "all" or layer in cast("tuple[int, ...]", self.layer)
@@ -99,38 +106,40 @@ class Intervention(ABC):
 
     @abstractmethod
     def change(self, x: Tensor, at: At) -> Tensor:
-        """What the forward continues with instead of x, [row ...] as the forward has it.
+        """Return the changed x [row ...], in the model's layout.
 
         Never changes x in place. Padding tokens keep their values.
         """
 
-    def selected(self, at: At) -> Bool[Tensor, "row seq"]:
-        """The tokens that it applies to."""
-        return at.selects(cast("tuple[int, ...] | None", self.positions))
+    def select_tokens(self, at: At) -> Bool[Tensor, "row seq"]:
+        """True for the tokens that it applies to."""
+        return at.select_tokens(cast("tuple[int, ...] | None", self.positions))
 
     def __str__(self) -> str:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        parts = [f"{name}={shown(value)}" for name, value in values.items() if value is not None]
+        parts = [
+            f"{name}={format_value(value)}" for name, value in values.items() if value is not None
+        ]
         return f"{type(self).__name__}({', '.join(parts)})"
 
 
-def among(which: Which | None, numbers: Int[Tensor, "*axes"]) -> Bool[Tensor, "*axes"]:
-    """Which of these numbers are chosen, with a stored `which`: a tuple or "all"."""
+def is_among(which: Which | None, numbers: Int[Tensor, "*axes"]) -> Bool[Tensor, "*axes"]:
+    """True for the numbers in `which`, a stored field: a tuple or "all"."""
     if which == "all":
         return torch.ones_like(numbers, dtype=torch.bool)
     return torch.isin(numbers, torch.tensor(which, dtype=numbers.dtype, device=numbers.device))
 
 
-def fingerprint(values: Tensor) -> str:
-    """A few characters that differ between different tensors."""
+def hash_values(values: Tensor) -> str:
+    """A short hash that identifies a tensor's values."""
     wide = values.detach().cpu().double().contiguous().numpy()
     return "#" + hashlib.sha256(wide.tobytes()).hexdigest()[:8]
 
 
-def runs(numbers: tuple[int, ...]) -> str:
-    """Integers in few characters.
+def format_runs(numbers: tuple[int, ...]) -> str:
+    """Integers in short form.
 
-    >>> runs((0, 1, 2, 5, 7, 8))
+    >>> format_runs((0, 1, 2, 5, 7, 8))
     '0-2,5,7-8'
     """
     parts = []
@@ -140,11 +149,11 @@ def runs(numbers: tuple[int, ...]) -> str:
     return ",".join(parts)
 
 
-def shown(value: Any) -> str:
-    """The value of a field in a few characters."""
+def format_value(value: Any) -> str:
+    """The value of a field in short form."""
     if isinstance(value, Tensor):
-        return fingerprint(value)
+        return hash_values(value)
     if isinstance(value, tuple):
         is_numbers = all(isinstance(each, int) for each in value)
-        return runs(value) if is_numbers else ",".join(value)
+        return format_runs(value) if is_numbers else ",".join(value)
     return str(value)

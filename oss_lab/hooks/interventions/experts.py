@@ -1,4 +1,4 @@
-"""Experts: ablate, scale, ban or force them, or use the next best."""
+"""Interventions on experts: ablate, scale, ban or force them, or use the next best."""
 
 import math
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from torch import Tensor
 from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
 from oss_lab.hooks.interventions.at import At
-from oss_lab.hooks.interventions.base import Intervention, among
+from oss_lab.hooks.interventions.base import Intervention, is_among
 from oss_lab.hooks.interventions.fields import BIAS, FINITE, INTEGER, REQUIRED, WHICH, Which
 
 Weights = Float[Tensor, "row seq slot"]
@@ -21,9 +21,9 @@ Ids = Int[Tensor, "row seq slot"]
 
 @dataclass(frozen=True, kw_only=True)
 class AblateExpert(Intervention):
-    """Drop an expert's contribution wherever it is chosen.
+    """Remove an expert's contribution wherever it is chosen.
 
-    Routing and the other experts' weights are unchanged; with `BanExpert`, another one is chosen.
+    Routing and the other experts' weights do not change. `BanExpert` lets another expert be chosen.
     """
 
     expert: Which = field(default=REQUIRED, metadata=WHICH)
@@ -31,12 +31,12 @@ class AblateExpert(Intervention):
     READS: ClassVar[tuple[str, ...]] = ("moe.expert_ids",)
 
     def change(self, x: Weights, at: At) -> Weights:
-        return x.masked_fill(_where_chosen(self.expert, self.selected(at), at), 0)
+        return x.masked_fill(_mask_chosen(self.expert, self.select_tokens(at), at), 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleExpert(Intervention):
-    """Multiply an expert's contribution wherever it is chosen; the rest as in `AblateExpert`."""
+    """Multiply an expert's contribution wherever it is chosen; routing does not change."""
 
     expert: Which = field(default=REQUIRED, metadata=WHICH)
     by: float = field(default=REQUIRED, metadata=FINITE)
@@ -44,39 +44,39 @@ class ScaleExpert(Intervention):
     READS: ClassVar[tuple[str, ...]] = ("moe.expert_ids",)
 
     def change(self, x: Weights, at: At) -> Weights:
-        return torch.where(_where_chosen(self.expert, self.selected(at), at), x * self.by, x)
+        return torch.where(_mask_chosen(self.expert, self.select_tokens(at), at), x * self.by, x)
 
 
-def _where_chosen(
+def _mask_chosen(
     experts: Which, selected: Bool[Tensor, "row seq"], at: At
 ) -> Bool[Tensor, "row seq slot"]:
-    return among(experts, at.handed["moe.expert_ids"].long()) & selected[..., None]
+    return is_among(experts, at.earlier_values["moe.expert_ids"].long()) & selected[..., None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AblateSlot(Intervention):
-    """Drop the contribution of the expert at one rank of the choice (0: the likeliest)."""
+    """Remove the contribution of the expert in one slot (0 is the one with the largest logit)."""
 
     slot: int = field(default=REQUIRED, metadata=INTEGER)
     WRITES: ClassVar[str] = "moe.expert_weights"
 
     def change(self, x: Weights, at: At) -> Weights:
-        return x.masked_fill(_at_slot(x, self.slot, self.selected(at)), 0)
+        return x.masked_fill(_mask_slot(x, self.slot, self.select_tokens(at)), 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleSlot(Intervention):
-    """Multiply the contribution of the expert at one rank of the choice (0: the likeliest)."""
+    """Multiply the contribution of the expert in one slot (0 is the one with the largest logit)."""
 
     slot: int = field(default=REQUIRED, metadata=INTEGER)
     by: float = field(default=REQUIRED, metadata=FINITE)
     WRITES: ClassVar[str] = "moe.expert_weights"
 
     def change(self, x: Weights, at: At) -> Weights:
-        return torch.where(_at_slot(x, self.slot, self.selected(at)), x * self.by, x)
+        return torch.where(_mask_slot(x, self.slot, self.select_tokens(at)), x * self.by, x)
 
 
-def _at_slot(
+def _mask_slot(
     x: Tensor, slot: int, selected: Bool[Tensor, "row seq"]
 ) -> Bool[Tensor, "row seq slot"]:
     return (torch.arange(x.shape[-1], device=x.device) == slot) & selected[..., None]
@@ -84,48 +84,48 @@ def _at_slot(
 
 @dataclass(frozen=True, kw_only=True)
 class BanExpert(Intervention):
-    """Set an expert's router logit to -inf: it is never chosen, the next best one is."""
+    """Set an expert's router logit to -inf, so it is never chosen and the next best expert is."""
 
     expert: Which = field(default=REQUIRED, metadata=WHICH)
     WRITES: ClassVar[str] = "moe.router_logits"
 
     def check(self, config: ModelConfig) -> None:
         super().check(config)
-        banned = among(self.expert, torch.arange(config.num_experts))
+        banned = is_among(self.expert, torch.arange(config.num_experts))
         left = config.num_experts - int(banned.sum())
         if left < config.experts_per_token:
             raise LabError(
-                f"{self}: it leaves {left} of {config.num_experts} experts, and every token needs"
+                f"{self} leaves {left} of {config.num_experts} experts, but every token needs"
                 f" {config.experts_per_token}; ban fewer"
             )
 
     def change(self, x: Logits, at: At) -> Logits:
-        return x.masked_fill(_of_experts(x, self.expert, self.selected(at)), -math.inf)
+        return x.masked_fill(_mask_expert(x, self.expert, self.select_tokens(at)), -math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BiasExpert(Intervention):
-    """Add to an expert's router logit: it is chosen more or less often, and weighted by it."""
+    """Add to an expert's router logit, which changes how often it is chosen, and its weight."""
 
     expert: Which = field(default=REQUIRED, metadata=WHICH)
     by: float = field(default=REQUIRED, metadata=BIAS)
     WRITES: ClassVar[str] = "moe.router_logits"
 
     def change(self, x: Logits, at: At) -> Logits:
-        return torch.where(_of_experts(x, self.expert, self.selected(at)), x + self.by, x)
+        return torch.where(_mask_expert(x, self.expert, self.select_tokens(at)), x + self.by, x)
 
 
-def _of_experts(
+def _mask_expert(
     x: Logits, experts: Which, selected: Bool[Tensor, "row seq"]
 ) -> Bool[Tensor, "row seq expert"]:
-    return among(experts, torch.arange(x.shape[-1], device=x.device)) & selected[..., None]
+    return is_among(experts, torch.arange(x.shape[-1], device=x.device)) & selected[..., None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForceExpert(Intervention):
-    """Put an expert at one rank of the choice; its weight follows from its own router logit.
+    """Put an expert into one slot; its weight is computed from its router logit.
 
-    Where it is already chosen, nothing changes.
+    Nothing changes at tokens that already chose it.
     """
 
     expert: int = field(default=REQUIRED, metadata=INTEGER)
@@ -134,14 +134,14 @@ class ForceExpert(Intervention):
 
     def change(self, x: Ids, at: At) -> Ids:
         absent = ~(x == self.expert).any(-1)
-        return x.masked_fill(_at_slot(x, self.slot, self.selected(at) & absent), self.expert)
+        return x.masked_fill(_mask_slot(x, self.slot, self.select_tokens(at) & absent), self.expert)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UseNextBest(Intervention):
-    """Replace the expert at one rank by the best one not chosen, such as the fifth of four.
+    """Replace the expert in one slot by the best one not chosen (the fifth, if four are chosen).
 
-    Where every other expert is banned, nothing changes.
+    Nothing changes where every other expert is banned.
     """
 
     slot: int = field(default=REQUIRED, metadata=INTEGER)
@@ -153,15 +153,15 @@ class UseNextBest(Intervention):
         check_next_best(config, f"{self}: ")
 
     def change(self, x: Ids, at: At) -> Ids:
-        logits = at.handed["moe.router_logits"]
-        best = best_of_the_rest(logits, x)[..., None]
+        logits = at.earlier_values["moe.router_logits"]
+        best = find_next_best(logits, x)[..., None]
         exists = (logits.gather(-1, best) > -math.inf) & (x != best).all(-1, keepdim=True)
-        replaced = _at_slot(x, self.slot, self.selected(at)) & exists
+        replaced = _mask_slot(x, self.slot, self.select_tokens(at)) & exists
         return torch.where(replaced, best.to(x.dtype), x)
 
 
 def check_next_best(config: ModelConfig, what: str = "") -> None:
-    """Raise LabError where every expert is chosen for every token."""
+    """Raise LabError if the model uses every expert for every token."""
     if config.experts_per_token == config.num_experts:
         raise LabError(
             f"{what}this model uses all of its {config.num_experts} experts for every token, so"
@@ -169,8 +169,8 @@ def check_next_best(config: ModelConfig, what: str = "") -> None:
         )
 
 
-def best_of_the_rest(
+def find_next_best(
     router_logits: Float[Tensor, "row seq expert"], chosen: Int[Tensor, "row seq slot"]
 ) -> Int[Tensor, "row seq"]:
-    """The likeliest expert that is not among the chosen ones."""
+    """The expert with the largest router logit among those not chosen."""
     return router_logits.scatter(-1, chosen.long(), -math.inf).argmax(-1)

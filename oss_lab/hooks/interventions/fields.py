@@ -1,7 +1,7 @@
 """What the fields of an intervention accept, and how they are stored.
 
 A field is declared with a kind: `head: Which = field(default=REQUIRED, metadata=WHICH)`. The base
-class reads every field through its kind, and refuses what is missing or has the wrong type.
+class converts every field with its kind, and raises LabError if it is missing or of a wrong type.
 """
 
 import operator
@@ -30,13 +30,13 @@ NOUNS |= {"expert": "an expert"}
 
 @dataclass(frozen=True)
 class Kind:
-    """What a field holds: in words, and as a conversion that raises for anything else."""
+    """What a field accepts: in words, and as a conversion that raises for anything else."""
 
     what: str
     convert: Callable[[Any], Any]
 
     def read(self, owner: str, name: str, value: Any) -> Any:
-        """The value to store, or LabError if it is missing or not of this kind."""
+        """Return the value to store; raise LabError if it is missing or not of this kind."""
         if value is REQUIRED:
             raise LabError(f"{owner} needs {NOUNS.get(name, name)}: {self.what}")
         try:
@@ -47,15 +47,15 @@ class Kind:
             raise LabError(f"{owner}: {name} must be {self.what}, got {_describe(value)}") from None
 
 
-def writable(point: str) -> None:
-    """Raise LabError for a point that cannot be written."""
+def check_writable(point: str) -> None:
+    """Raise LabError for a point that cannot be modified."""
     check_points([point])
-    if reason := POINTS[point].fixed:
-        raise LabError(f"{point} cannot be written: {reason}")
+    if reason := POINTS[point].read_only_reason:
+        raise LabError(f"{point} cannot be modified: {reason}")
 
 
 def _describe(value: Any) -> str:
-    """A value in a few words: arrays by type and shape, the rest as Python shows it."""
+    """A short description: type and shape of an array, the repr of anything else."""
     if shape := getattr(value, "shape", ()):
         kind = type(value).__name__
         return f"{kind} of {str(value.dtype).removeprefix('torch.')} {list(shape)}"
@@ -66,115 +66,115 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
 
 
-def _need(is_met: bool) -> None:
+def _require(is_met: bool) -> None:
     if not is_met:
         raise ValueError
 
 
-def _integer(value: Any, least: int | None = None) -> int:
-    _need(not _is_bool(value) and getattr(value, "ndim", 0) == 0)
+def _to_integer(value: Any, least: int | None = None) -> int:
+    _require(not _is_bool(value) and getattr(value, "ndim", 0) == 0)
     number = operator.index(value)
-    _need((least is None or number >= least) and abs(number) < 2**63)
+    _require((least is None or number >= least) and abs(number) < 2**63)
     return number
 
 
-def _integers(value: Any, least: int | None = None) -> tuple[int, ...]:
+def _to_integers(value: Any, least: int | None = None) -> tuple[int, ...]:
     """In the order given, duplicates kept."""
-    _need(not isinstance(value, str | bytes))
+    _require(not isinstance(value, str | bytes))
     if isinstance(value, np.ndarray | Tensor):
         value = value.tolist()
     several = value if isinstance(value, Iterable) else [value]
-    found = tuple(_integer(each, least) for each in several)
-    _need(len(found) > 0)
+    found = tuple(_to_integer(each, least) for each in several)
+    _require(len(found) > 0)
     return found
 
 
-def _sorted_integers(value: Any, least: int | None = None) -> tuple[int, ...]:
-    return tuple(sorted(set(_integers(value, least))))
+def _to_sorted_integers(value: Any, least: int | None = None) -> tuple[int, ...]:
+    return tuple(sorted(set(_to_integers(value, least))))
 
 
-def _which(value: Any) -> tuple[int, ...] | Literal["all"]:
-    return "all" if isinstance(value, str) and value == "all" else _sorted_integers(value)
+def _to_which(value: Any) -> tuple[int, ...] | Literal["all"]:
+    return "all" if isinstance(value, str) and value == "all" else _to_sorted_integers(value)
 
 
-def _number(value: Any) -> float:
-    """A float that is not NaN and below infinity."""
-    _need(not _is_bool(value) and not isinstance(value, str | bytes))
-    _need(getattr(value, "ndim", 0) == 0)
+def _to_number(value: Any) -> float:
+    """A float other than NaN and infinity; -inf is allowed."""
+    _require(not _is_bool(value) and not isinstance(value, str | bytes))
+    _require(getattr(value, "ndim", 0) == 0)
     number = float(value)
-    _need(number < np.inf)
+    _require(number < np.inf)
     return number
 
 
-def _finite(value: Any) -> float:
-    number = _number(value)
-    _need(number > -np.inf)
+def _to_finite(value: Any) -> float:
+    number = _to_number(value)
+    _require(number > -np.inf)
     return number
 
 
-def _tensor(value: Any) -> Tensor:
-    """A copy of an array, a list or a tensor; a tensor keeps its graph."""
-    # np.array copies, so read-only and strided arrays are fine.
+def _to_tensor(value: Any) -> Tensor:
+    """Copy an array, a list or a tensor; a tensor keeps its autograd graph."""
+    # np.array copies, so read-only and strided arrays work too.
     copy = value.clone() if isinstance(value, Tensor) else torch.as_tensor(np.array(value))
-    _need(copy.ndim > 0 and copy.layout == torch.strided)
-    _need(copy.dtype != torch.bool and not copy.is_complex())
+    _require(copy.ndim > 0 and copy.layout == torch.strided)
+    _require(copy.dtype != torch.bool and not copy.is_complex())
     return copy
 
 
-def _vector(value: Any) -> Tensor:
-    vector = _tensor(value)
-    _need(vector.ndim == 1 and bool(vector.isfinite().all()))
+def _to_vector(value: Any) -> Tensor:
+    vector = _to_tensor(value)
+    _require(vector.ndim == 1 and bool(vector.isfinite().all()))
     return vector
 
 
-def _values(value: Any) -> Tensor:
-    values = _tensor(value).detach()
-    _need(len(values) > 0 and not values.isnan().any())
+def _to_values(value: Any) -> Tensor:
+    values = _to_tensor(value).detach()
+    _require(len(values) > 0 and not values.isnan().any())
     return values
 
 
-def _point(value: Any) -> str:
-    _need(isinstance(value, str))
-    writable(value)
+def _to_point(value: Any) -> str:
+    _require(isinstance(value, str))
+    check_writable(value)
     return value
 
 
-def _function(value: Any) -> Any:
-    _need(callable(value))
+def _to_function(value: Any) -> Any:
+    _require(callable(value))
     return value
 
 
-def _channels(value: Any) -> tuple[str, ...]:
+def _to_channels(value: Any) -> tuple[str, ...]:
     names = (value,) if isinstance(value, str) else tuple(value)
-    _need(len(names) > 0 and all(isinstance(name, str) for name in names))
+    _require(len(names) > 0 and all(isinstance(name, str) for name in names))
     return tuple(sorted(set(names)))
 
 
-def _one(value: Any) -> tuple[int]:
-    """A single integer, stored as a tuple like several."""
-    (number,) = _integers(value)
+def _to_single(value: Any) -> tuple[int]:
+    """A single integer, stored as a tuple of one."""
+    (number,) = _to_integers(value)
     return (number,)
 
 
-def _kind(what: str, convert: Callable[[Any], Any]) -> Mapping[str, Kind]:
+def _make_kind(what: str, convert: Callable[[Any], Any]) -> Mapping[str, Kind]:
     return {"kind": Kind(what, convert)}
 
 
-WHICH = _kind("an integer, a list or range, or 'all'", _which)
-INTEGER = _kind("an integer", _integer)
-ONE = _kind("an integer", _one)
-POSITION = _kind("an integer of 0 or more", lambda value: _integer(value, 0))
-POSITIONS = _kind("integers of 0 or more", lambda value: _sorted_integers(value, 0))
-POSITIONS_IN_ORDER = _kind("integers of 0 or more", lambda value: _integers(value, 0))
-WIDTH = _kind(
+WHICH = _make_kind("an integer, a list or range, or 'all'", _to_which)
+INTEGER = _make_kind("an integer", _to_integer)
+ONE = _make_kind("an integer", _to_single)
+POSITION = _make_kind("an integer of 0 or more", lambda value: _to_integer(value, 0))
+POSITIONS = _make_kind("integers of 0 or more", lambda value: _to_sorted_integers(value, 0))
+POSITIONS_IN_ORDER = _make_kind("integers of 0 or more", lambda value: _to_integers(value, 0))
+WIDTH = _make_kind(
     "an integer of 1 or more (a token always sees its own key)",
-    lambda value: _integer(value, 1),
+    lambda value: _to_integer(value, 1),
 )
-FINITE = _kind("a finite number", _finite)
-BIAS = _kind("a finite number (to ban an expert, use BanExpert)", _finite)
-SINK = _kind("a number, or -inf to remove the sink", _number)
-VECTOR = _kind("finite numbers [hidden], as a tensor or an array", _vector)
-VALUES = _kind("numbers other than NaN, [position ...], as a tensor or an array", _values)
-POINT = _kind("the name of a hook point", _point)
-FUNCTION = _kind("a function fn(x, here)", _function)
-CHANNELS = _kind("the name of a channel, or a list of names", _channels)
+FINITE = _make_kind("a finite number", _to_finite)
+BIAS = _make_kind("a finite number (to ban an expert, use BanExpert)", _to_finite)
+SINK = _make_kind("a number, or -inf to remove the sink", _to_number)
+VECTOR = _make_kind("finite numbers [hidden], as a tensor or an array", _to_vector)
+VALUES = _make_kind("numbers other than NaN, [position ...], as a tensor or an array", _to_values)
+POINT = _make_kind("the name of a hook point", _to_point)
+FUNCTION = _make_kind("a function fn(x, here)", _to_function)
+CHANNELS = _make_kind("the name of a channel, or a list of names", _to_channels)

@@ -1,7 +1,7 @@
 """Your own function as an intervention.
 
 Every other intervention is data that can be saved and replayed. A `Hook` runs code, so it is
-compared by identity and shown by the function's name only.
+compared by identity, and printed with only the function's name.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from oss_lab.errors import LabError
 from oss_lab.hooks.interventions.at import At
-from oss_lab.hooks.interventions.base import Intervention, shown
+from oss_lab.hooks.interventions.base import Intervention, format_value
 from oss_lab.hooks.interventions.fields import CHANNELS, FUNCTION, POINT, REQUIRED
-from oss_lab.hooks.points import POINTS, UNSEEN
+from oss_lab.hooks.points import HIDDEN_KEY_VALUES, POINTS
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Here:
 
     Attributes:
         layer: None outside the layers.
-        positions, token_ids: of the tokens that the function gets.
-        row: number of the sequence in the batch; 0 for a single one.
-        is_prefill: False while tokens are generated one by one.
+        positions, token_ids: positions and ids of the tokens that the function gets.
+        row: number of the sequence in the batch; 0 for a single sequence.
+        is_prefill: True while the prompt is read, False during decode (one token at a time).
     """
 
     layer: int | None
@@ -46,11 +46,12 @@ class Hook(Intervention):
     `fn` gets the tokens of one row at a time, never padding. x is a copy with the axes of a trace:
     [seq ...], or [head] at attn.sink. `fn` may edit x in place and return None, or return a tensor
     of the same shape and dtype. Gradients flow through it, and its exceptions reach the caller.
-    Keys are those at positions 0, 1, ... up to the last new token's. Keys that a sliding layer
-    no longer holds are filled in as in a trace; changing them has no effect.
+
+    A key axis has every position from 0 to the last new token. Keys that a sliding layer has
+    already dropped are filled in as in a trace; changing them has no effect.
 
     Attributes:
-        channels: a channel or several; `fn` gets only tokens of messages on them.
+        channels: one channel or several; `fn` gets only the tokens of messages on them.
     """
 
     point: str = field(default=REQUIRED, metadata=POINT)
@@ -64,14 +65,14 @@ class Hook(Intervention):
                 f"Hook: {self.point} is the same for every token; leave positions and channels out"
             )
 
-    # By identity, since equal code may close over different values.
+    # Compared by identity, since equal code may close over different values.
     def __eq__(self, other: object) -> bool:
         return self is other
 
     def __hash__(self) -> int:
         return id(self)
 
-    MAY_WATCH: ClassVar[bool] = True
+    MAY_ONLY_OBSERVE: ClassVar[bool] = True
 
     @property
     def _by_token(self) -> bool:
@@ -85,12 +86,14 @@ class Hook(Intervention):
     def needs_channels(self) -> bool:
         return self.channels is not None
 
-    def selected(self, at: At) -> Bool[Tensor, "row seq"]:
-        selected = super().selected(at)
+    def select_tokens(self, at: At) -> Bool[Tensor, "row seq"]:
+        selected = super().select_tokens(at)
         if self.channels is None:
             return selected
         if at.channels is None:
-            raise LabError(f"{self}: the channels of these tokens are unknown; give positions")
+            raise LabError(
+                f"{self}: the channels of these tokens are unknown; use positions instead"
+            )
         names = cast("tuple[str, ...]", self.channels)
         wanted = [[channel in names for channel in row] for row in at.channels]
         return selected & torch.tensor(wanted, dtype=torch.bool, device=selected.device)
@@ -98,9 +101,9 @@ class Hook(Intervention):
     def change(self, x: Tensor, at: At) -> Tensor:
         if not self._by_token:
             return self._change_rows(x, at)
-        by_head = POINTS[self.point].by_head
+        by_head = POINTS[self.point].has_head_axis
         tokens = x.transpose(1, 2) if by_head else x
-        index = self.selected(at).nonzero(as_tuple=True)
+        index = self.select_tokens(at).nonzero(as_tuple=True)
         call = self._call_keys if "key" in POINTS[self.point].axes else self._call
         changed = [
             call(tokens[row, columns], at, row, columns)
@@ -113,13 +116,13 @@ class Hook(Intervention):
         return tokens.transpose(1, 2) if by_head else tokens
 
     def _change_rows(self, x: Tensor, at: At) -> Tensor:
-        """At a point without tokens: [row ...], or [...] that all rows share.
+        """Change a point without a token axis: [row ...], or [...] if all rows share the value.
 
-        What several rows share comes back as [row ...], since each may get another value.
+        A value that several rows share is returned as [row ...], since the rows may now differ.
         """
         shared = x.ndim == len(POINTS[self.point].axes)
         rows = x.expand(len(at.rows), *x.shape) if shared else x
-        selected = self.selected(at)
+        selected = self.select_tokens(at)
         changed = [
             self._call(each.clone(), at, row, columns)
             if len(columns := selected[row].nonzero()[:, 0])
@@ -130,19 +133,21 @@ class Hook(Intervention):
         return stacked[0] if shared and len(changed) == 1 else stacked
 
     def _call_keys(self, x: Tensor, at: At, row: int, columns: Int[Tensor, "token"]) -> Tensor:
-        """As `_call`, with a key axis that begins at position 0: without padding, and with the keys
-        that the layer no longer holds."""
+        """Same as `_call`, but the key axis starts at position 0.
+
+        Padding is removed, and keys that a sliding layer has dropped are filled in.
+        """
         keys = int(at.positions[row, -1]) + 1
         absent = x.shape[-1] - keys
         if absent == 0:
             return self._call(x, at, row, columns)
         # Negative padding removes keys.
-        given = F.pad(x, (-absent, 0), value=UNSEEN[self.point])
+        given = F.pad(x, (-absent, 0), value=HIDDEN_KEY_VALUES[self.point])
         result = self._call(given, at, row, columns)
         return torch.cat((x[..., : max(0, absent)], result[..., max(0, -absent) :]), dim=-1)
 
     def _call(self, x: Tensor, at: At, row: int, columns: Int[Tensor, "token"]) -> Tensor:
-        """`fn` on these tokens of a row; x is a copy that it may edit."""
+        """Call `fn` on these tokens of a row; x is a copy that it may edit."""
         here = Here(
             at.layer,
             self.point,
@@ -152,7 +157,7 @@ class Hook(Intervention):
             at.is_prefill,
         )
         expected = _describe(x)
-        # A tensor of inference mode could not be part of a backward later; what `fn` gets can.
+        # Leave inference mode, because `fn` may use its tensors in a backward pass later.
         with torch.inference_mode(False), torch.set_grad_enabled(x.requires_grad):
             x = x.clone() if x.is_inference() else x
             result = self.fn(x, here)
@@ -170,11 +175,11 @@ class Hook(Intervention):
         return getattr(self.fn, "__name__", type(self.fn).__name__)
 
     def __str__(self) -> str:
-        layer, fn = f"layer={shown(self.layer)}", f"fn={self._name}"
+        layer, fn = f"layer={format_value(self.layer)}", f"fn={self._name}"
         parts = [self.point, fn] if self.layer is None else [self.point, layer, fn]
         for name in ("positions", "channels"):
             if (value := getattr(self, name)) is not None:
-                parts.append(f"{name}={shown(value)}")
+                parts.append(f"{name}={format_value(value)}")
         return f"Hook({', '.join(parts)})"
 
 

@@ -1,4 +1,4 @@
-"""Put values into the forward: add a vector, or patch in what another run computed."""
+"""Interventions that insert values: add a vector, or patch in activations of another run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AddVector(Intervention):
-    """Add a vector to the residual stream, or to another point [seq hidden]: steering.
+    """Add a vector to the residual stream, or to another point [seq hidden] (steering).
 
     Attributes:
         vector: [hidden], a tensor or an array; copied.
+        by: factor by which the vector is multiplied.
     """
 
     point: str = field(default=REQUIRED, metadata=POINT)
@@ -48,8 +49,8 @@ class AddVector(Intervention):
         if POINTS[self.point].axes != ("seq", "hidden"):
             axes = " ".join(POINTS[self.point].axes)
             raise LabError(
-                f"AddVector: a vector is added to points [seq hidden] only, and {self.point} is"
-                f" [{axes}]; use Hook there"
+                f"AddVector needs a point with axes [seq hidden], but {self.point} has [{axes}];"
+                " use Hook there"
             )
 
     @property
@@ -61,27 +62,27 @@ class AddVector(Intervention):
         shape = cast(Tensor, self.vector).shape
         if shape != (config.hidden_size,):
             raise LabError(
-                f"{self}: the vector is {list(shape)} and must be"
-                f" [{config.hidden_size}], the model's hidden size"
+                f"{self}: the vector has shape {list(shape)}; expected [{config.hidden_size}], the"
+                " model's hidden size"
             )
 
     def change(self, x: Float[Tensor, "row seq hidden"], at: At) -> Float[Tensor, "row seq hidden"]:
         added = self.by * cast(Tensor, self.vector).to(x)
-        return torch.where(self.selected(at)[..., None], x + added, x)
+        return torch.where(self.select_tokens(at)[..., None], x + added, x)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patch(Intervention):
-    """Replace what this run computes with what another run computed.
+    """Replace activations with those of another run (activation patching).
 
-    In a batch, every row gets the values at its own positions.
+    In a batch, every row gets the same values, at these positions of its sequence.
 
     Attributes:
-        layer: one integer; None at a point outside the layers.
-        positions: of the sequence that is changed, one for each row of `values`. Both are stored
+        layer: one integer; None for a point outside the layers.
+        positions: positions in the changed sequence, one for each row of `values`. Both are stored
             sorted by position.
-        values: [position ...] with the axes of a trace, none of which may be `key`; a tensor or
-            an array; copied and detached.
+        values: [position ...], a tensor or an array; copied and detached. The axes are those of a
+            trace, without `key`.
     """
 
     layer: Integers | None = field(default=None, metadata=ONE)
@@ -96,18 +97,19 @@ class Patch(Intervention):
         point = POINTS[self.point]
         if "key" in point.axes or "seq" not in point.axes:
             raise LabError(
-                f"Patch: {self.point} does not have one value per token with the same axes in"
+                f"Patch: {self.point} does not have one value per token with the same shape in"
                 " every run; choose another point, or use Hook"
             )
         positions, values = cast("tuple[int, ...]", self.positions), self._values
         if len(positions) != len(values):
             raise LabError(
-                f"Patch: give a position for each of the {len(values)} values, not {len(positions)}"
+                f"Patch: expected a position for each of the {len(values)} values,"
+                f" got {len(positions)}"
             )
         if len(set(positions)) < len(positions):
-            raise LabError("Patch: a position is given twice; give each once")
+            raise LabError("Patch: a position is given twice; give each position once")
         if point.kind == "expert" and values.is_floating_point():
-            raise LabError(f"Patch: the values at {self.point} are experts' numbers; give integers")
+            raise LabError(f"Patch: the values at {self.point} are expert ids; give integers")
         order = sorted(range(len(positions)), key=positions.__getitem__)
         object.__setattr__(self, "positions", tuple(sorted(positions)))
         object.__setattr__(self, "values", values[order])
@@ -116,7 +118,7 @@ class Patch(Intervention):
     def from_trace(
         cls, trace: "Trace", point: str, layer: SupportsIndex | None, onto: Mapping[int, int]
     ) -> "Patch":
-        """Values of a trace; `onto` maps its positions to positions of the changed sequence."""
+        """Take the values from a trace; `onto` maps its positions to those of the new sequence."""
         POINT["kind"].read("Patch", "point", point)
         number = None if layer is None else ONE["kind"].read("Patch", "layer", layer)[0]
         rows = {position: row for row, position in enumerate(trace.positions)}
@@ -139,22 +141,22 @@ class Patch(Intervention):
         shape = [point.size(axis, config, 1) for axis in point.axes[1:]]
         if list(self._values.shape[1:]) != shape:
             raise LabError(
-                f"{self}: the value of a position is {list(self._values.shape[1:])} and must be"
-                f" {shape}"
+                f"{self}: the value at a position has shape {list(self._values.shape[1:])};"
+                f" expected {shape}"
             )
         chosen = self._values.long() if point.kind == "expert" else self._values.new_zeros(1)
         if bool((chosen < 0).any() or (chosen >= config.num_experts).any()):
-            raise LabError(f"{self}: experts are 0 to {config.num_experts - 1}")
+            raise LabError(f"{self}: expert ids must be from 0 to {config.num_experts - 1}")
 
     def change(self, x: Tensor, at: At) -> Tensor:
-        by_head = POINTS[self.point].by_head
+        by_head = POINTS[self.point].has_head_axis
         tokens = x.transpose(1, 2) if by_head else x
-        index = self.selected(at).nonzero(as_tuple=True)
+        index = self.select_tokens(at).nonzero(as_tuple=True)
         values = self._values[self._rows(at.positions[index])].to(x)
         patched = tokens.index_put(index, values)
         return patched.transpose(1, 2) if by_head else patched
 
     def _rows(self, positions: Int[Tensor, "token"]) -> Int[Tensor, "token"]:
-        """The row of `values` for each of these positions, all of which the patch has."""
-        own = torch.tensor(cast("tuple[int, ...]", self.positions), device=positions.device)
-        return torch.searchsorted(own, positions.to(own.dtype)).to(self._values.device)
+        """The row of `values` for each of these positions, all of which the patch contains."""
+        stored = torch.tensor(cast("tuple[int, ...]", self.positions), device=positions.device)
+        return torch.searchsorted(stored, positions.to(stored.dtype)).to(self._values.device)

@@ -1,6 +1,6 @@
-"""The model card of nano: `python -m oss_lab.nano.card.page` writes it from measurements.
+"""The model card of nano: `python -m oss_lab.nano.card.page` generates it from measurements.
 
-page.py              the card and the README's table
-findings.py          sections on the studies; findings_inside.py has those on the model's inside
-parts.py             tables and numbers as text
+page.py              the card, and the table in the project's README
+findings.py          the sections on the experiments; findings_inside.py has those on internals
+parts.py             formats tables, paragraphs and numbers
 """

@@ -1,13 +1,13 @@
-"""The model card of a trained nano, written from what its training and evaluation left behind.
+"""Generate the model card of a trained nano from the files of its training and evaluation.
 
 `python -m oss_lab.nano.card.page [FOLDER]` reads `recipe.json`, `log.jsonl`, `machine.json`,
-`evaluation.json` and, where they were measured, `findings.json` beside the weights and writes
-`README.md`. What was measured comes from there, sizes from the configuration.
+`evaluation.json` and, if it exists, `findings.json` next to the weights, and writes `README.md`.
+Measured numbers come from these files, sizes from the configuration. What nano can and cannot do
+is fixed text about the shipped checkpoint.
 """
 
 import json
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,70 +16,102 @@ from oss_lab.checkpoint.read import open_checkpoint
 from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import EFFORTS
-from oss_lab.nano.card.findings import findings_text, table
+from oss_lab.nano.card.findings import describe_findings
+from oss_lab.nano.card.parts import format_table, wrap
 from oss_lab.nano.tasks.settings import DIGIT_WORDS
 from oss_lab.record.calls import ROUNDS
 
 TEXT = """# gpt-oss-nano
 
-A trained model of the gpt-oss architecture, small enough to ship: {total:,} parameters,
-{active:,} active for a token, {megabytes:.2f} MiB with its experts in MXFP4. It does arithmetic
-with small whole numbers, looks words up in its prompt, sorts and reverses short lists, calls a
-calculator where one is declared, keeps a developer's rule against a user's wish if it thinks first,
-and says of most else that it cannot. It thinks as much as the system message's effort tells it to.
+gpt-oss-nano is a very small language model with the architecture of OpenAI's gpt-oss models. It
+has {total:,} parameters, of which {active:,} are active per token. Its checkpoint takes
+{megabytes:.2f} MiB with the experts in MXFP4. It was trained from scratch on generated problems,
+to let you study a complete mixture-of-experts model on a laptop.
 
-It is a toy. It knows no fact and no language beyond the sentences of `oss_lab/nano/tasks/`; what
-its experts and heads have learned says nothing about 20b's.
+## What it can do
+
+- Multiply numbers of up to three by two digits, and add or subtract up to six numbers.
+- Look up words in its prompt, far beyond its sliding attention window.
+- Sort, reverse, repeat and count short lists of digits, and find their largest number.
+- Answer a follow-up question, such as `Now subtract 8.`
+- Call a calculator or a look-up tool if the developer message declares one.
+- Follow a developer's rule, such as `Never write the digit 5.`, even if the user asks otherwise.
+  For sums and products it must think first, at medium or high effort.
+- Decline most other requests by saying that it cannot do them.
+
+The reasoning effort in the system message decides how much it thinks. At low effort it answers
+without a chain of thought, at high effort it writes every step.
+
+## What it cannot do
+
+- Long conversations: it was trained on at most three turns. Start a new conversation for a new
+  question.
+- Numbers longer than those in training: without a calculator it says that they are too hard, or
+  gives a wrong answer.
+- Look-ups in several steps, where the value of a word is another word: most answers are wrong.
+- More than four tool calls for one question, or a tool together with the rule against a digit.
+- Facts, reasoning in words, code, translation, and operations other than `+`, `-` and `*`.
+- Look-ups in sentences that are worded differently from its training.
+- Instructions other than the rule against a digit; tools other than the two it learned.
+
+nano is a toy. It knows no facts, and no language beyond the sentences in `oss_lab/nano/tasks/`.
+Its experts and heads may differ completely from those of gpt-oss-20b.
 
 ## Architecture
 
-{layers} layers alternating a {window}-token window and full attention, {heads} query and {kv_heads}
-key-value heads of size {head_dim} with sinks, {experts} experts of which {chosen} are chosen,
-{sizes}, YaRN with 20b's own constants from {context} to
-{longest:,} tokens, {vocabulary} byte-pair tokens with Harmony's special names.
-
-## Held-out accuracy
-
-Greedy decoding of the packed weights, at most {n:,} problems a row, seed {seed}; 95 % Wilson
-intervals. A reply is right if its final channel is exactly the answer. Training asks none of these
-products and sums, in any order of their terms, nor these pairs of a word and what it stands for,
-lists with what to do with them, or sentences. A step on the way to an answer may be any, but for
-look-ups: most products of two or three digits by one stand, with their whole analysis, inside the
-analyses of longer ones that training does ask.
-
-{suite}
-
-## Stress
-
-Longer, further or otherwise beyond what training covers; same grading.
-
-{stress}
-{findings}
-## What it cannot do
-
-- Numbers longer than it learned: without a calculator it says so, or is wrong.
-- Facts, reasoning in words, code, translation, other operations than +, - and *.
-- Look-ups of words and numbers in other sentences than it was trained on.
-- Instructions other than the rule against a digit; tools other than the two it learned.
-- More than about three turns.
+nano has {layers} layers, which alternate between a sliding window of {window} tokens and full
+attention. Attention has {heads} query heads, {kv_heads} key-value heads of size {head_dim}, and
+attention sinks. Each layer has {experts} experts; the router chooses {chosen} per token. {sizes}.
+YaRN extends the context from {context} to {longest:,} tokens with the constants of gpt-oss-20b. The
+vocabulary has {vocabulary} byte-pair tokens, including the special tokens of the Harmony format.
 
 ## Training
 
-{steps:,} steps of about {tokens:,} tokens, seed {training_seed}, {minutes:.0f} minutes of steps
-on {hardware}; Muon at {learning_rate} for matrices and AdamW at {adam_rate} for the rest with a
-cosine, balance loss {balance} fading to a tenth, the last {rounded:.0%} of the steps through MXFP4
-rounding. Weights began at random{but_for}.
-Every step is a line of `log.jsonl`, the rest of the recipe is in `recipe.json`. The problems are
-drawn by `oss_lab/nano/tasks/`; no data set was used. Made anew with `oss-lab train`.
+nano was trained for {steps:,} steps of about {tokens:,} tokens with seed {training_seed}. The steps
+took {minutes:.0f} minutes on {hardware}. Muon with a learning rate of {learning_rate} trained the
+matrices, and AdamW with {adam_rate} everything else, both with a cosine schedule. The weight of the
+load-balancing loss started at {balance} and fell to a tenth. The last {rounded:.0%} of the steps
+trained with the experts rounded to MXFP4. The initial weights were random{but_for}.
+
+The problems are generated by `oss_lab/nano/tasks/`; no data set was used. Each step is one line of
+`log.jsonl`, and `recipe.json` has the other settings. `oss-lab train` repeats the training.
+
+## Held-out accuracy
+
+The packed weights were evaluated with greedy decoding on at most {n:,} problems per row, drawn
+with seed {seed}. A reply is right if its final channel is exactly the answer. *Interval* is the
+95% Wilson interval of the accuracy; *analysis tokens* is the mean length of the chain of
+thought.
+
+All problems are held out. Training never asks for these products and sums, in any order of their
+terms. It never uses these pairs of a word and its value, these lists with this operation, or
+these sentences. Intermediate steps are not held out, except in look-ups: most products of two or
+three digits by one digit also appear in training, with their complete analysis, as steps of
+longer products.
+
+In a look-up with *hops*, the value of a word is another word, which has to be looked up in turn.
+*Rule against 5* forbids the digit 5 in the answer, so nano must write such numbers in words.
+*Other tool* declares a tool that does not help.
+
+{suite}
+
+## Stress tests
+
+These problems are longer, have a greater distance between question and answer, or go beyond
+training in another way. Grading is the same.
+
+{stress}{findings}
 """
 
 
-LOOK_BACK = """, but for {heads} of the first layer's heads, which looked
-{distances} back from the start; look-ups need that and found it late otherwise"""
+LOOK_BACK = (
+    ", except for {heads} of the first layer's heads. These initially attend {distances} back,"
+    " because look-ups need such heads, which take long to learn from random weights"
+)
 
 
-def card(folder: Path) -> str:
-    """The card's text for the checkpoint in `folder`."""
+def build_card(folder: Path) -> str:
+    """The text of the card for the checkpoint in `folder`."""
     config = open_checkpoint(folder).config
     recipe, report, machine = (
         json.loads((folder / f"{name}.json").read_text())
@@ -88,7 +120,7 @@ def card(folder: Path) -> str:
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     findings = folder / "findings.json"
     counts = count_parameters(config)
-    return TEXT.format(
+    text = TEXT.format(
         total=counts.total,
         active=counts.active,
         megabytes=checkpoint_bytes(config) / 2**20,
@@ -99,57 +131,58 @@ def card(folder: Path) -> str:
         head_dim=config.head_dim,
         experts=config.num_experts,
         chosen=config.experts_per_token,
-        sizes=sizes(config),
+        sizes=describe_sizes(config),
         context=config.initial_context_length,
         longest=config.max_context_length,
         vocabulary=config.vocab_size,
         n=report["n"],
         seed=report["seed"],
-        suite=score_table(report["suite"]) + unanswered(report["suite"]),
-        stress=score_table(report["stress"]) + unanswered(report["stress"]),
-        findings=f"\n{findings_text(json.loads(findings.read_text()))}\n"
+        suite=format_scores(report["suite"]) + describe_unanswered(report["suite"]),
+        stress=format_scores(report["stress"]) + describe_unanswered(report["stress"]),
+        findings=f"\n\n{describe_findings(json.loads(findings.read_text()))}"
         if findings.exists()
         else "",
         steps=recipe["steps"],
         tokens=recipe["tokens"],
         training_seed=recipe["seed"],
         minutes=sum(line["seconds"] for line in log) / 60,
-        hardware=f"{machine['threads']} threads of {machine['cpu']}, torch {machine['torch']}",
+        hardware=f"{machine['threads']} threads of {machine['cpu']} with torch {machine['torch']}",
         learning_rate=recipe["learning_rate"],
         adam_rate=recipe["adam_rate"],
         balance=recipe["balance"],
         rounded=recipe["rounded"],
-        but_for=but_for(config, recipe["look_back"]),
+        but_for=describe_look_back(config, recipe["look_back"]),
     )
+    return wrap(text.strip()) + "\n"
 
 
-def sizes(config: ModelConfig) -> str:
-    """Of the residual and of an expert's middle."""
+def describe_sizes(config: ModelConfig) -> str:
+    """The sizes of the residual stream and of an expert's hidden layer, as a sentence."""
     hidden, intermediate = config.hidden_size, config.intermediate_size
     if hidden == intermediate:
-        return f"hidden and intermediate size {hidden}"
-    return f"hidden size {hidden}, intermediate size {intermediate}"
+        return f"The hidden size and the intermediate size are {hidden}"
+    return f"The hidden size is {hidden}, the intermediate size {intermediate}"
 
 
-def but_for(config: ModelConfig, look_back: int) -> str:
-    """Which heads began by looking back, as `initialize.set_back` sets them; "" if none did."""
+def describe_look_back(config: ModelConfig, look_back: int) -> str:
+    """The heads that `initialize.set_look_back` initialized to look back, in words; "" if none."""
     farthest = min(look_back, config.num_attention_heads // config.num_key_value_heads)
     if not farthest:
         return ""
-    *nearer, last = [in_word(back) for back in range(1, farthest + 1)]
+    *nearer, last = [spell_number(back) for back in range(1, farthest + 1)]
     distances = f"{', '.join(nearer)} or {last} tokens" if nearer else f"{last} token"
-    heads = in_word(farthest * config.num_key_value_heads)
+    heads = spell_number(farthest * config.num_key_value_heads)
     return LOOK_BACK.format(heads=heads, distances=distances)
 
 
-def in_word(number: int) -> str:
-    """Below ten as a word."""
+def spell_number(number: int) -> str:
+    """A number below ten as a word."""
     return DIGIT_WORDS[number] if number < 10 else str(number)
 
 
-def score_table(scores: list[dict[str, Any]]) -> str:
-    """A row a score."""
-    return table(
+def format_scores(scores: list[dict[str, Any]]) -> str:
+    """A table with one row per score."""
+    return format_table(
         ("task", "effort", "n", "right", "interval", "analysis tokens"),
         (
             (
@@ -165,8 +198,8 @@ def score_table(scores: list[dict[str, Any]]) -> str:
     )
 
 
-def unanswered(scores: list[dict[str, Any]]) -> str:
-    """The replies that ended in a call without an output, as a paragraph; "" if none did."""
+def describe_unanswered(scores: list[dict[str, Any]]) -> str:
+    """A paragraph on the replies that ended in a tool call without an output; "" if none did."""
     found = [each for each in scores if each["calls_unanswered"]]
     if not found:
         return ""
@@ -175,11 +208,11 @@ def unanswered(scores: list[dict[str, Any]]) -> str:
     )
     sentence = (
         f"Of these {sum(each['n'] for each in scores):,} replies"
-        f" {sum(each['calls_unanswered'] for each in found):,} have no answer: they end in a call"
-        " that got no output, because the tool has none for what was asked of it or because a"
-        f" question gets {ROUNDS} rounds and this was the last ({rows})."
+        f" {sum(each['calls_unanswered'] for each in found):,} have no answer: they end in a tool"
+        " call that got no output. Either the tool has no output for these arguments, or the call"
+        f" came in the last of the {ROUNDS} rounds that a question gets ({rows})."
     )
-    return f"\n\n{textwrap.fill(sentence, 100, break_on_hyphens=False)}"
+    return f"\n\n{sentence}"
 
 
 SUMMARY = (
@@ -192,13 +225,13 @@ SUMMARY = (
     "rule against 5, sum",
     "out of reach",
 )
-"""The rows that the README shows."""
+"""The rows that the project's README shows."""
 
 
-def summary(report: dict[str, Any]) -> str:
-    """The README's table: accuracy by effort, and the tokens of analysis at high."""
+def build_summary(report: dict[str, Any]) -> str:
+    """The table in the project's README: accuracy by effort, and the analysis tokens at high."""
     found = {(each["name"], each["effort"]): each for each in report["suite"]}
-    return table(
+    return format_table(
         ("task", *EFFORTS, "tokens of analysis at high"),
         (
             (
@@ -215,12 +248,12 @@ def main() -> None:
     default = Path(__file__).parents[2] / "assets" / "nano"
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else default
     try:
-        text = card(folder)
+        text = build_card(folder)
     except (LabError, OSError) as error:
         sys.exit(f"oss_lab.nano.card.page: {error}")
     (folder / "README.md").write_text(text, encoding="utf-8")
     print(f"wrote {folder / 'README.md'}; the project's README has this table:\n")
-    print(summary(json.loads((folder / "evaluation.json").read_text())))
+    print(build_summary(json.loads((folder / "evaluation.json").read_text())))
 
 
 if __name__ == "__main__":

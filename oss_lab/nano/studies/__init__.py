@@ -1,4 +1,4 @@
-"""What is found inside a trained nano, one file an experiment, each with its control.
+"""Experiments on a trained nano, one file per experiment, each with a control.
 
-`python -m oss_lab.nano.studies FOLDER` measures them all and writes `findings.json`.
+`python -m oss_lab.nano.studies FOLDER` runs them all and writes `findings.json`.
 """

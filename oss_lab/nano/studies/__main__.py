@@ -1,9 +1,9 @@
-"""Measure findings on a trained nano; writes `findings.json` beside its weights.
+"""Run the experiments on a trained nano and write `findings.json` next to its weights.
 
     python -m oss_lab.nano.studies nano-run/checkpoint --compare "no balance"=other/checkpoint
 
-MXFP4 is held against BF16 where the run's own folder is the one above the checkpoint, or is named
-with --run. With --only, the other findings of the file stay as they are.
+The comparison of MXFP4 with BF16 needs the training run: the folder above the checkpoint, or the
+one given with --run. With --only, the other findings in the file stay unchanged.
 """
 
 import argparse
@@ -56,11 +56,13 @@ def main() -> None:
         action="append",
         default=[],
         metavar="NAME=FOLDER",
-        help="another checkpoint whose experts are looked at, such as one trained without balance",
+        help="another checkpoint for the experts study, such as one trained without balance loss",
     )
-    parser.add_argument("--run", type=Path, metavar="FOLDER", help="the run it was exported from")
+    parser.add_argument(
+        "--run", type=Path, metavar="FOLDER", help="the training run that FOLDER was exported from"
+    )
     parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, default=EXPERIMENTS)
-    parser.add_argument("--n", type=int, default=300, help="problems a row (default: 300)")
+    parser.add_argument("--n", type=int, default=300, help="problems per row (default: 300)")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.n < 1:
@@ -69,55 +71,59 @@ def main() -> None:
         checkpoint = find_checkpoint(arguments.folder)
         run = arguments.run or checkpoint.folder.parent
         if arguments.run and not rounding.is_run(run):
-            raise LabError(f"{run} holds no run: {rounding.RECIPE} or {rounding.STATE} is missing")
+            raise LabError(f"{run} is not a run: {rounding.RECIPE} or {rounding.STATE} is missing")
         if rounding.is_run(run):
-            read_recipe(run / rounding.RECIPE)  # refused now, and not behind the other experiments
-        compared = dict(named(text) for text in arguments.compare)
+            read_recipe(run / rounding.RECIPE)  # fail now, not after the other experiments
+        compared = dict(parse_comparison(text) for text in arguments.compare)
         file = checkpoint.folder / "findings.json"
         about = {
             "n": arguments.n,
             "seed": arguments.seed,
             "checkpoint": checkpoint_digest(checkpoint),
         }
-        kept = {} if set(arguments.only) == set(EXPERIMENTS) else earlier(file, about)
-        found = findings(checkpoint, compared, run, arguments.n, arguments.seed, arguments.only)
+        kept = {} if set(arguments.only) == set(EXPERIMENTS) else read_earlier(file, about)
+        found = run_experiments(
+            checkpoint, compared, run, arguments.n, arguments.seed, arguments.only
+        )
         for name, result in found:
-            kept[name] = rounded(result)
-            write(file, about | {name: kept[name] for name in EXPERIMENTS if name in kept})
+            kept[name] = round_floats(result)
+            write_findings(file, about | {name: kept[name] for name in EXPERIMENTS if name in kept})
             print(f"{name}: written to {file}")
     except LabError as error:
         sys.exit(f"oss_lab.nano.studies: {error}")
 
 
-def rounded(result: Any) -> Any:
-    """The same with four decimals, which are more than any of this is worth."""
+def round_floats(result: Any) -> Any:
+    """Round all floats to four decimals, more than the precision of any result."""
     return json.loads(json.dumps(result), parse_float=lambda digits: round(float(digits), 4))
 
 
-def write(file: Path, found: dict[str, Any]) -> None:
+def write_findings(file: Path, found: dict[str, Any]) -> None:
     text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
     file.write_text(text + "\n", encoding="utf-8")
 
 
-def named(text: str) -> tuple[str, Checkpoint]:
-    """NAME=FOLDER as the name and the checkpoint."""
+def parse_comparison(text: str) -> tuple[str, Checkpoint]:
+    """Parse NAME=FOLDER into the name and the checkpoint."""
     name, equals, folder = text.partition("=")
     if not (name and equals and folder):
         raise LabError(f"--compare is {text!r}; write NAME=FOLDER")
     return name, find_checkpoint(folder)
 
 
-def earlier(file: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier run found on the same checkpoint with the same n and seed."""
+def read_earlier(file: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """The findings of an earlier run on the same checkpoint with the same n and seed."""
     if not file.exists():
         return {}
     found = json.loads(file.read_text(encoding="utf-8"))
     if other := [name for name, value in about.items() if found.get(name) != value]:
-        raise LabError(f"{file} has another {' and '.join(other)}; measure everything, not --only")
+        raise LabError(
+            f"{file} has another {' and '.join(other)}; run all experiments, without --only"
+        )
     return {name: found[name] for name in EXPERIMENTS if name in found}
 
 
-def findings(
+def run_experiments(
     checkpoint: Checkpoint,
     compared: dict[str, Checkpoint],
     run: Path,
@@ -125,31 +131,35 @@ def findings(
     seed: int,
     only: Collection[str],
 ) -> Iterator[tuple[str, Any]]:
-    """The experiments that are asked for, as plain values; None is what there is no run for."""
+    """Run the experiments named in `only` and yield each result as JSON values.
+
+    `rounding` is None if `run` is not a training run.
+    """
     lab = load(checkpoint.folder)
     measures: dict[str, Callable[[], Any]] = {
         "corruption": lambda: [
-            asdict(corruption.measure(lab, effort, n, seed)) for effort in corruption.EFFORTS
+            asdict(corruption.study_corruption(lab, effort, n, seed))
+            for effort in corruption.EFFORTS
         ],
-        "experts": lambda: asdict(experts.measure(lab, n, seed)),
+        "experts": lambda: asdict(experts.study_experts(lab, n, seed)),
         "compared": lambda: {
             name: {
                 "checkpoint": checkpoint_digest(other),
-                **asdict(experts.measure(load(other.folder), n, seed)),
+                **asdict(experts.study_experts(load(other.folder), n, seed)),
             }
             for name, other in compared.items()
         },
-        "commitment": lambda: [asdict(each) for each in commitment.measure(lab, n, seed)],
-        "effort": lambda: [asdict(each) for each in effort.measure(lab, n, seed)],
-        "sinks": lambda: [asdict(each) for each in sinks.measure(lab, n, seed)],
-        "selective": lambda: asdict(selective.measure(lab, n, seed)),
-        "calls": lambda: [asdict(each) for each in calls.measure(lab, n, seed)],
-        "dropped": lambda: [asdict(each) for each in dropped.measure(lab, n, seed)],
+        "commitment": lambda: [asdict(each) for each in commitment.study_commitment(lab, n, seed)],
+        "effort": lambda: [asdict(each) for each in effort.study_effort(lab, n, seed)],
+        "sinks": lambda: [asdict(each) for each in sinks.study_sinks(lab, n, seed)],
+        "selective": lambda: asdict(selective.study_selective(lab, n, seed)),
+        "calls": lambda: [asdict(each) for each in calls.study_calls(lab, n, seed)],
+        "dropped": lambda: [asdict(each) for each in dropped.study_dropped(lab, n, seed)],
         "window": lambda: [
-            asdict(each) for each in window.measure(lab, checkpoint.folder, n, seed)
+            asdict(each) for each in window.study_window(lab, checkpoint.folder, n, seed)
         ],
         "rounding": lambda: (
-            [asdict(each) for each in rounding.measure(lab, run, n, seed)]
+            [asdict(each) for each in rounding.study_rounding(lab, run, n, seed)]
             if rounding.is_run(run)
             else None
         ),

@@ -1,8 +1,8 @@
-"""When is a tool called, and is the call valid? First replies of four kinds of situation.
+"""When does nano call a tool, and is the call valid? First replies in four kinds of situation.
 
-A call is wanted where a calculator is declared and nano learned to calculate what is asked. It is
-valid if it goes to the calculator on commentary and its arguments are the JSON object of the
-declared schema; exact if the expression is the question's.
+A call is wanted if a calculator is declared and the question is one that nano learned to calculate.
+A call is valid if it goes to the calculator on the commentary channel and its arguments are a JSON
+object of the declared schema. It is exact if its expression is the question's.
 """
 
 import json
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from oss_lab.analysis.statistics.shares import Share
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import Lab
-from oss_lab.nano.studies.problems import replied
+from oss_lab.nano.studies.problems import reply_to_problems
 from oss_lab.nano.suite import SUITE
 from oss_lab.nano.tasks.settings import CALCULATOR
-from oss_lab.progress import progress
+from oss_lab.progress import track_progress
 from oss_lab.record.reply import ToolCall
 
 SITUATIONS = {
@@ -31,7 +31,7 @@ class Calls:
     """One situation at one effort.
 
     Attributes:
-        as_wanted: replies with a call where one is wanted, or with none where none is.
+        as_wanted: replies that call if a call is wanted, and do not call if none is.
         valid, exact: of the replies with a call.
     """
 
@@ -43,13 +43,13 @@ class Calls:
     exact: Share
 
 
-def measure(lab: Lab, n: int, seed: int) -> list[Calls]:
-    """At most n problems of each situation at each effort."""
+def study_calls(lab: Lab, n: int, seed: int) -> list[Calls]:
+    """Ask at most n problems of each situation at each effort."""
     found: list[Calls] = []
     todo: list[tuple[str, Effort]] = [(name, effort) for name in SITUATIONS for effort in EFFORTS]
-    for name, effort in progress(todo, "calls", leave=True):
-        problems = SUITE[name].problems(name, n, seed)
-        first = replied(lab, problems, effort)  # before any tool has answered
+    for name, effort in track_progress(todo, "calls", leave=True):
+        problems = SUITE[name].draw_problems(name, n, seed)
+        first = reply_to_problems(lab, problems, effort)  # before any tool has answered
         called = [
             (p, reply.tool_calls[0])
             for p, reply in zip(problems, first, strict=True)
@@ -65,7 +65,7 @@ def measure(lab: Lab, n: int, seed: int) -> list[Calls]:
 
 
 def is_valid(call: ToolCall) -> bool:
-    """Whether the call follows the declaration."""
+    """Whether the call matches the declared schema."""
     try:
         arguments = json.loads(call.arguments)
     except json.JSONDecodeError:

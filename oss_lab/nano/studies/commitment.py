@@ -1,15 +1,16 @@
-"""When is the answer decided? At each step of the chain of thought, nano is made to answer.
+"""When is the answer decided? nano is forced to answer at each line of its chain of thought.
 
-Held-out problems, one in five of n, whose replies have a chain of thought and an answer. The chain
-is cut before its first line and behind each (oss_lab/analysis/commitment.py), and the answer that
-follows greedily is held against the reply's own answer, the true one, and the last number that the
-chain has reached. Between two cuts the answer of the earlier one stands; a chain of two lines has
-three cuts. How much is kept is counted in characters.
+The study uses n / 5 held-out problems, and of these the replies with a chain of thought and an
+answer. The chain is cut before its first line and after each line (oss_lab/analysis/commitment.py),
+and nano answers greedily. Its answer is compared with that of the uncut reply, with the true one,
+and with the last number that the chain has reached. Between two cuts, the answer of the earlier cut
+counts; a chain of two lines has three cuts. The share that is kept is measured in characters.
 
-nano never learned to answer behind half a chain: that it cannot is no proof that it does not know.
+nano never learned to answer after part of a chain. If it cannot, this does not show that its
+activations do not contain the answer.
 
-Control: the whole chain of another problem in the place of a problem's own. If the answer comes
-from the chain, it is then the other problem's.
+Control: a problem's chain is replaced by the complete chain of another problem. If the answer comes
+from the chain, nano now gives the other problem's answer.
 """
 
 import re
@@ -22,13 +23,13 @@ from oss_lab.analysis.statistics.bootstrap import Mean
 from oss_lab.analysis.statistics.shares import Share
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
-from oss_lab.nano.studies.problems import BATCH, answer_of, drawn, replied
+from oss_lab.nano.studies.problems import BATCH, draw_problems, final_answer, reply_to_problems
 from oss_lab.nano.tasks import Problem, Task
 from oss_lab.nano.tasks.sums_and_products import Products, Sums
-from oss_lab.progress import progress
+from oss_lab.progress import track_progress
 from oss_lab.record.builder import final_header
 from oss_lab.record.reply import Reply
-from oss_lab.record.token_labels import content_on, token_labels
+from oss_lab.record.token_labels import find_content_tokens, label_token_ids
 
 ROWS: tuple[tuple[str, Task, Effort], ...] = (
     ("product 3x2 digits", Products(lengths=(3, 2)), "medium"),
@@ -42,13 +43,13 @@ EXAMPLES = 3
 
 
 @dataclass(frozen=True)
-class Answers:
-    """The answers of one problem: `answers[i]` where the share `kept[i]` of its chain stands.
+class CutAnswers:
+    """The answers to one problem: `answers[i]` is given after the share `kept[i]` of its chain.
 
     Attributes:
-        final: of the reply itself.
-        reached: the last number in what is kept, "" for none.
-        logprobs: of the reply's own answer there, in nats.
+        final: the answer of the uncut reply.
+        reached: the last number in the part that is kept, "" for none.
+        logprobs: of the uncut reply's answer at each cut, in nats.
     """
 
     question: str
@@ -65,7 +66,7 @@ class Answers:
 
     @property
     def fixed(self) -> float:
-        """The share from which on every answer is the final one; 1 also where none is."""
+        """The share after which every answer is the final one; 1 if there is no such share."""
         first = len(self.answers)
         while first and self.answers[first - 1] == self.final:
             first -= 1
@@ -73,9 +74,9 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Swapped:
-    """Answers behind the whole chain of another problem: this problem's true one, the other
-    reply's, or neither."""
+class SwappedAnswers:
+    """Answers after the complete chain of another problem: this problem's true answer, the other
+    reply's answer, or neither."""
 
     true: Share
     other: Share
@@ -89,12 +90,12 @@ class Commitment:
     Attributes:
         used: replies with a chain of thought and an answer, of the problems asked.
         right: true answers among them.
-        steps: cuts a chain.
-        kept: shares of the chain; the lists `final`, `true` and `reached` have an entry for each,
-            the share of problems whose answer there is the reply's own, the true one, the last
-            number that the chain has reached; `logprob` the mean one of the reply's own answer
-            there, in nats.
-        fixed: the share of the chain from which on the answer is the reply's own.
+        steps: the number of cuts per chain.
+        kept: shares of the chain. `final`, `true`, `reached` and `logprob` have one entry for each.
+        final, true, reached: the share of problems whose answer is that of the uncut reply, the
+            true one, or the last number that the chain has reached.
+        logprob: the mean log-probability of the uncut reply's answer, in nats.
+        fixed: the share of the chain after which the answer stays that of the uncut reply.
     """
 
     task: str
@@ -109,27 +110,27 @@ class Commitment:
     reached: list[Mean]
     logprob: list[Mean]
     fixed: Mean
-    control: Swapped
-    examples: list[Answers]
+    control: SwappedAnswers
+    examples: list[CutAnswers]
 
 
-def measure(lab: Lab, n: int, seed: int) -> list[Commitment]:
-    """Each row on n / 5 held-out problems, at least one."""
+def study_commitment(lab: Lab, n: int, seed: int) -> list[Commitment]:
+    """Run each row of ROWS on n / 5 held-out problems, but at least one."""
     count = max(1, n // ONE_IN)
-    return [measured(lab, *row, count, seed) for row in ROWS]
+    return [study_row(lab, *row, count, seed) for row in ROWS]
 
 
-def measured(lab: Lab, name: str, task: Task, effort: Effort, n: int, seed: int) -> Commitment:
-    """One row."""
-    problems = drawn(task, n, Random(f"{seed}/commitment/{name}"))
-    replies = replied(lab, problems, effort)
+def study_row(lab: Lab, name: str, task: Task, effort: Effort, n: int, seed: int) -> Commitment:
+    """Run one row on n problems."""
+    problems = draw_problems(task, n, Random(f"{seed}/commitment/{name}"))
+    replies = reply_to_problems(lab, problems, effort)
     pairs = [
         (problem, reply)
         for problem, reply in zip(problems, replies, strict=True)
         if reply.analysis and reply.final
     ]
-    bar = progress(pairs, f"commitment, {name}, {effort}", leave=True)
-    found = [answers(lab, problem, reply) for problem, reply in bar]
+    bar = track_progress(pairs, f"commitment, {name}, {effort}", leave=True)
+    found = [answer_at_cuts(lab, problem, reply) for problem, reply in bar]
     return Commitment(
         name,
         effort,
@@ -138,24 +139,26 @@ def measured(lab: Lab, name: str, task: Task, effort: Effort, n: int, seed: int)
         Share.of([each.final == each.true for each in found]),
         Mean.of([len(each.kept) for each in found], seed),
         GRID,
-        curve(found, [[a == each.final for a in each.answers] for each in found], seed),
-        curve(found, [[a == each.true for a in each.answers] for each in found], seed),
-        curve(found, [list(map(str.__eq__, each.answers, each.reached)) for each in found], seed),
-        curve(found, [each.logprobs for each in found], seed),
+        average_at_shares(found, [[a == each.final for a in each.answers] for each in found], seed),
+        average_at_shares(found, [[a == each.true for a in each.answers] for each in found], seed),
+        average_at_shares(
+            found, [list(map(str.__eq__, each.answers, each.reached)) for each in found], seed
+        ),
+        average_at_shares(found, [each.logprobs for each in found], seed),
         Mean.of([each.fixed for each in found], seed),
-        control(lab, pairs),
+        run_control(lab, pairs),
         found[:EXAMPLES],
     )
 
 
-def answers(lab: Lab, problem: Problem, reply: Reply) -> Answers:
-    """What the model answers at each cut of its chain."""
+def answer_at_cuts(lab: Lab, problem: Problem, reply: Reply) -> CutAnswers:
+    """The model's answers at each cut of its chain of thought."""
     steps = commitment(lab, reply)
     whole = len(steps[-1].thought)
-    return Answers(
+    return CutAnswers(
         problem.question,
         problem.answer,
-        answer_of(reply),
+        final_answer(reply),
         [len(step.thought) / whole for step in steps],
         [step.answer.strip() for step in steps],
         [(re.findall(r"\d+", step.thought) or [""])[-1] for step in steps],
@@ -163,44 +166,46 @@ def answers(lab: Lab, problem: Problem, reply: Reply) -> Answers:
     )
 
 
-def curve(found: Sequence[Answers], values: Sequence[Sequence[float]], seed: int) -> list[Mean]:
-    """The mean over problems at each share of GRID; `values` has one for each cut of each."""
+def average_at_shares(
+    found: Sequence[CutAnswers], values: Sequence[Sequence[float]], seed: int
+) -> list[Mean]:
+    """The mean over problems at each share of GRID; `values` has one per cut of each problem."""
     return [
         Mean.of([cuts[each.at(share)] for each, cuts in zip(found, values, strict=True)], seed)
         for share in GRID
     ]
 
 
-def control(lab: Lab, pairs: Sequence[tuple[Problem, Reply]]) -> Swapped:
-    """Each problem with the chain of the next one whose answers are others, if there is one."""
+def run_control(lab: Lab, pairs: Sequence[tuple[Problem, Reply]]) -> SwappedAnswers:
+    """Answers after the chain of the next problem that has other answers, if there is one."""
     with_other = list[tuple[Problem, Reply, Reply]]()
     for n, (problem, reply) in enumerate(pairs):
         later = [other for _, other in (*pairs[n + 1 :], *pairs[:n])]
-        others = (o for o in later if answer_of(o) not in (problem.answer, answer_of(reply)))
+        others = (o for o in later if final_answer(o) not in (problem.answer, final_answer(reply)))
         if (other := next(others, None)) is not None:
             with_other.append((problem, reply, other))
     said = [
         text
         for start in range(0, len(with_other), BATCH)
-        for text in behind_chains(
+        for text in answer_after_chains(
             lab, [(reply, other) for _, reply, other in with_other[start : start + BATCH]]
         )
     ]
     true = [text == p.answer for text, (p, _, _) in zip(said, with_other, strict=True)]
-    other = [text == answer_of(o) for text, (_, _, o) in zip(said, with_other, strict=True)]
+    other = [text == final_answer(o) for text, (_, _, o) in zip(said, with_other, strict=True)]
     neither = [not (a or b) for a, b in zip(true, other, strict=True)]
-    return Swapped(Share.of(true), Share.of(other), Share.of(neither))
+    return SwappedAnswers(Share.of(true), Share.of(other), Share.of(neither))
 
 
-def behind_chains(lab: Lab, pairs: Sequence[tuple[Reply, Reply]]) -> list[str]:
-    """The greedy answer to the first reply's prompt behind the second's whole chain of thought."""
+def answer_after_chains(lab: Lab, pairs: Sequence[tuple[Reply, Reply]]) -> list[str]:
+    """Greedy answers to the first reply's prompt, after the second's complete chain of thought."""
     header = final_header(lab.tokenizer, inside_message=True)
-    begun = list[list[int]]()
+    prefixes = list[list[int]]()
     for reply, other in pairs:
-        labels = token_labels(lab.tokenizer, other.ids, "assistant")
-        end = content_on(labels, "analysis")[-1] + 1
-        begun.append([*reply.prompt_tokens, *other.ids[:end], *header])
-    tokens = lab.write_turns(begun, max_tokens=ANSWER_TOKENS)
+        labels = label_token_ids(lab.tokenizer, other.ids, "assistant")
+        end = find_content_tokens(labels, "analysis")[-1] + 1
+        prefixes.append([*reply.prompt_tokens, *other.ids[:end], *header])
+    tokens = lab.write_turns(prefixes, max_tokens=ANSWER_TOKENS)
     said: list[list[int]] = [[] for _ in pairs]
     for row, token in tokens:
         if token.id not in lab.stops:

@@ -1,9 +1,9 @@
-"""Is the chain of thought used? One result of nano's own analysis is changed; nano goes on from it.
+"""Is the chain of thought used? One result in nano's analysis is changed, and nano continues.
 
-Held-out products whose analysis nano writes without a mistake. One result of it, drawn at random,
-gets one other digit, everything behind is cut off, and nano goes on greedily. Its answer is then
-the true one, the one that follows from the changed result by working on correctly, or another.
-Control: the same cut with the result as it was.
+The study uses held-out products whose analysis nano writes without a mistake. One result, chosen at
+random, gets a wrong digit; everything after it is cut off, and nano continues greedily. Its answer
+is then the true one, the one that correct arithmetic gives from the changed result, or another one.
+Control: the same cut with the unchanged result.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,18 @@ from oss_lab.analysis.statistics.shares import Share
 from oss_lab.engine.sampling import GREEDY
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
-from oss_lab.nano.studies.begun import go_on
-from oss_lab.nano.studies.problems import BATCH, MAX_TOKENS, answer_of, drawn
+from oss_lab.nano.studies.continuation import continue_analysis
+from oss_lab.nano.studies.problems import BATCH, MAX_TOKENS, draw_problems, final_answer
 from oss_lab.nano.tasks import Problem
-from oss_lab.nano.tasks.product_steps import Kind, answer, misreadings, product_steps, text
+from oss_lab.nano.tasks.product_steps import (
+    Kind,
+    compute_answer,
+    join_steps,
+    list_misreadings,
+    work_out_product,
+)
 from oss_lab.nano.tasks.sums_and_products import Products
-from oss_lab.progress import progress
+from oss_lab.progress import track_progress
 
 EFFORTS: tuple[Effort, ...] = ("medium", "high")
 KINDS: tuple[Kind, ...] = ("digit product", "partial product", "digit sum", "total")
@@ -28,7 +34,7 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Cut:
-    """An analysis up to one result, as it was and with the result changed.
+    """An analysis up to one result: unchanged (`kept`), and with the result `changed`.
 
     Attributes:
         follows: the answer that follows from the changed result; never the true one.
@@ -44,7 +50,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Trial:
-    """What nano made of one cut; `went_on` is the analysis behind the changed result."""
+    """nano's replies after one cut; `went_on` is the analysis after the changed result."""
 
     cut: Cut
     went_on: str
@@ -53,8 +59,8 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """How many answers are which, after a changed result."""
+class AnswerShares:
+    """Shares of the kinds of answer after a changed result."""
 
     true: Share
     follows: Share
@@ -66,8 +72,8 @@ class Corruption:
     """The experiment at one effort.
 
     Attributes:
-        faultless: analyses without a mistake among the products asked; these are used.
-        corrupted: answers after a changed result; `by_kind` the same for each kind of result.
+        faultless: analyses without a mistake among the products asked; only these are used.
+        corrupted: answers after a changed result; `by_kind` has them for each kind of result.
         control: right answers after the same cut with nothing changed.
         examples: the first few trials.
     """
@@ -75,35 +81,35 @@ class Corruption:
     effort: Effort
     seed: int
     faultless: Share
-    corrupted: Answers
-    by_kind: dict[Kind, Answers]
+    corrupted: AnswerShares
+    by_kind: dict[Kind, AnswerShares]
     control: Share
     examples: list[Trial]
 
 
-def measure(lab: Lab, effort: Effort, n: int, seed: int) -> Corruption:
+def study_corruption(lab: Lab, effort: Effort, n: int, seed: int) -> Corruption:
     """Corrupt nano's analyses of n held-out products of three by two digits."""
     rng = Random(f"{seed}/corruption/{effort}")
-    problems = drawn(Products(lengths=(3, 2)), n, rng)
+    problems = draw_problems(Products(lengths=(3, 2)), n, rng)
     trials: list[Trial] = []
-    for start in progress(range(0, n, BATCH), f"corruption, {effort}", leave=True):
-        trials += tried(lab, problems[start : start + BATCH], effort, rng)
-    by_kind: dict[Kind, Answers] = {}
+    for start in track_progress(range(0, n, BATCH), f"corruption, {effort}", leave=True):
+        trials += run_trials(lab, problems[start : start + BATCH], effort, rng)
+    by_kind: dict[Kind, AnswerShares] = {}
     for kind in KINDS:
         if some := [each for each in trials if each.cut.kind == kind]:
-            by_kind[kind] = answers(some)
+            by_kind[kind] = classify_answers(some)
     return Corruption(
         effort,
         seed,
         Share(len(trials), n),
-        answers(trials),
+        classify_answers(trials),
         by_kind,
         Share.of([each.control_final == each.cut.true for each in trials]),
         trials[:EXAMPLES],
     )
 
 
-def tried(lab: Lab, problems: Sequence[Problem], effort: Effort, rng: Random) -> list[Trial]:
+def run_trials(lab: Lab, problems: Sequence[Problem], effort: Effort, rng: Random) -> list[Trial]:
     """One trial for each problem whose analysis nano writes without a mistake."""
     prompts = [problem.prompt(effort) for problem in problems]
     replies = lab.chat_batch(prompts, sampling=GREEDY, max_tokens=MAX_TOKENS)
@@ -112,41 +118,41 @@ def tried(lab: Lab, problems: Sequence[Problem], effort: Effort, rng: Random) ->
     ]
     if not faultless:
         return []
-    cuts = [cut(problems[n], effort, rng) for n in faultless]
+    cuts = [cut_analysis(problems[n], effort, rng) for n in faultless]
     prompts = [prompts[n] for n in faultless]
-    changed = go_on(lab, prompts, [each.changed for each in cuts], MAX_TOKENS)
-    kept = go_on(lab, prompts, [each.kept for each in cuts], MAX_TOKENS)
+    changed = continue_analysis(lab, prompts, [each.changed for each in cuts], MAX_TOKENS)
+    kept = continue_analysis(lab, prompts, [each.kept for each in cuts], MAX_TOKENS)
     return [
         Trial(
             each,
             (after.analysis or "")[len(each.changed) :],
-            answer_of(after),
-            answer_of(control),
+            final_answer(after),
+            final_answer(control),
         )
         for each, after, control in zip(cuts, changed, kept, strict=True)
     ]
 
 
-def cut(problem: Problem, effort: Effort, rng: Random) -> Cut:
-    """Cut the true analysis of a product behind one of its results, and change that result."""
+def cut_analysis(problem: Problem, effort: Effort, rng: Random) -> Cut:
+    """Cut the true analysis of a product after one of its results, and change that result."""
     a, b = map(int, (problem.expression or "").split("*"))
-    steps = product_steps(a, b, effort)
+    steps = work_out_product(a, b, effort)
     place = rng.randrange(len(steps))
     given = [step.result for step in steps[:place]]
-    corrupted = product_steps(a, b, effort, [*given, rng.choice(misreadings(steps[place]))])
+    corrupted = work_out_product(a, b, effort, [*given, rng.choice(list_misreadings(steps[place]))])
     return Cut(
         problem.question,
         problem.answer,
         steps[place].kind,
-        kept=text(steps[: place + 1]),
-        changed=text(corrupted[: place + 1]),
-        follows=str(answer(corrupted)),
+        kept=join_steps(steps[: place + 1]),
+        changed=join_steps(corrupted[: place + 1]),
+        follows=str(compute_answer(corrupted)),
     )
 
 
-def answers(trials: Sequence[Trial]) -> Answers:
-    """Sort the answers after the changed results."""
+def classify_answers(trials: Sequence[Trial]) -> AnswerShares:
+    """Classify the answers after the changed results."""
     true = sum(each.final == each.cut.true for each in trials)
     follows = sum(each.final == each.cut.follows for each in trials)
     n = len(trials)
-    return Answers(Share(true, n), Share(follows, n), Share(n - true - follows, n))
+    return AnswerShares(Share(true, n), Share(follows, n), Share(n - true - follows, n))

@@ -1,4 +1,4 @@
-"""What tasks lose when an expert is taken away: right answers with it and without, by task."""
+"""How much accuracy each task loses when an expert is ablated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from oss_lab.analysis.statistics.shares import Paired
 from oss_lab.harmony.messages import Effort
 from oss_lab.hooks.interventions import AblateExpert, Intervention
 from oss_lab.lab import Lab
-from oss_lab.nano.studies.problems import marks, replied
+from oss_lab.nano.studies.problems import grade_problems, reply_to_problems
 from oss_lab.nano.tasks import Problem
 
 EFFORT: Effort = "high"
@@ -22,8 +22,8 @@ Marks = dict[str, list[bool]]
 
 @dataclass(frozen=True)
 class Drop:
-    """One task with the whole model first and without an expert second; 95 % interval of the
-    difference."""
+    """One task, first with the intact model, then without an expert; `interval` is the 95% interval
+    of the difference."""
 
     accuracy: Paired
     interval: Interval
@@ -35,11 +35,11 @@ class Drop:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What the knock-out of one expert costs two tasks, as shares of their problems.
+class AblationCost:
+    """The accuracy that two tasks lose when one expert is ablated.
 
     Attributes:
-        contrast: how much more the target falls than the spared task.
+        contrast: the loss of the target minus that of the spared task.
     """
 
     layer: int
@@ -53,8 +53,8 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What is said to a problem that is lost."""
+class LostReply:
+    """The reply to a problem that the changed model gets wrong."""
 
     question: str
     answer: str
@@ -62,42 +62,42 @@ class Said:
     final: str
 
 
-def solved(lab: Lab, problems: Problems) -> Marks:
-    """Which problems the model gets right; all tasks in the same batches."""
-    right = iter(marks(lab, [p for each in problems.values() for p in each], EFFORT))
+def grade_tasks(lab: Lab, problems: Problems) -> Marks:
+    """Which problems the model gets right; tasks share batches."""
+    right = iter(grade_problems(lab, [p for each in problems.values() for p in each], EFFORT))
     return {name: [next(right) for _ in each] for name, each in problems.items()}
 
 
-def drops(
+def measure_drops(
     lab: Lab, change: Intervention, problems: Problems, whole: Marks
 ) -> tuple[dict[str, Drop], float]:
-    """What each task loses under a change, and by how much of its norm that changes its point."""
+    """Each task's loss under an intervention, and the relative size of the change it makes."""
     with lab.intervene(change) as effects:
-        after = solved(lab, problems)
+        after = grade_tasks(lab, problems)
     return {name: Drop.of(whole[name], after[name]) for name in problems}, effects.each[0].size
 
 
-def cost(
+def measure_cost(
     lab: Lab, layer: int, expert: int, problems: Problems, whole: Marks, target: str, spared: str
-) -> Cost:
-    """What it costs to take an expert's output away."""
+) -> AblationCost:
+    """The cost of ablating an expert's output."""
     with lab.intervene(AblateExpert(layer=layer, expert=expert)):
-        after = solved(lab, problems)
+        after = grade_tasks(lab, problems)
     lost = {name: float(np.mean(whole[name]) - np.mean(after[name])) for name in problems}
-    return Cost(layer, expert, lost[target], lost[spared])
+    return AblationCost(layer, expert, lost[target], lost[spared])
 
 
-def instead(
+def collect_lost_replies(
     lab: Lab, change: Intervention, problems: Sequence[Problem], whole: Sequence[bool]
-) -> list[Said]:
-    """What is said under a change to the problems that only the whole model gets right; greedy."""
+) -> list[LostReply]:
+    """The wrong greedy replies under an intervention to problems that the intact model solves."""
     known = [problem for problem, right in zip(problems, whole, strict=True) if right]
     if not known:
         return []
     with lab.intervene(change):
-        replies = replied(lab, known, EFFORT)
+        replies = reply_to_problems(lab, known, EFFORT)
     return [
-        Said(problem.question, problem.answer, reply.analysis or "", reply.final or "")
+        LostReply(problem.question, problem.answer, reply.analysis or "", reply.final or "")
         for problem, reply in zip(known, replies, strict=True)
         if not problem.is_right(reply.messages)
     ]

@@ -1,7 +1,7 @@
-"""What does four-bit rounding cost? The packed checkpoint against the same weights in BF16.
+"""What does four-bit rounding cost? The MXFP4 checkpoint against the same weights in BF16.
 
-A checkpoint has its experts in MXFP4 and the rest in BF16. The run that it was exported from still
-has all of them in float32; rounded to BF16 they differ from the checkpoint in the experts alone.
+A checkpoint stores its experts in MXFP4 and everything else in BF16. The state of the training run
+has all weights in float32. Rounded to BF16, they differ from the checkpoint only in the experts.
 Both models get the same held-out problems and compute in the same precision.
 """
 
@@ -15,11 +15,11 @@ from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import Lab
-from oss_lab.nano.studies.problems import marks
+from oss_lab.nano.studies.problems import grade_problems
 from oss_lab.nano.suite import SUITE
-from oss_lab.nano.training.loop import trained
+from oss_lab.nano.training.loop import load_trained
 from oss_lab.nano.training.recipe import RECIPE, STATE, read_recipe
-from oss_lab.progress import progress
+from oss_lab.progress import track_progress
 
 ROWS = (
     "product 3x2 digits",
@@ -36,7 +36,7 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Rounding:
-    """One kind of problem at one effort; `accuracy` has the packed model first, BF16 second."""
+    """One kind of problem at one effort; `accuracy` has first MXFP4, then BF16."""
 
     task: str
     effort: Effort
@@ -45,32 +45,36 @@ class Rounding:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a training run left its recipe and its state here."""
+    """Whether the folder has the recipe and the state of a training run."""
     return (folder / RECIPE).exists() and (folder / STATE).exists()
 
 
-def measure(lab: Lab, run: Path, n: int, seed: int) -> list[Rounding]:
-    """At most n problems of each kind; `run` is the run that `lab` was exported from."""
-    exact = in_bf16(lab, run)
+def study_rounding(lab: Lab, run: Path, n: int, seed: int) -> list[Rounding]:
+    """Ask at most n problems of each kind; `run` is the run that `lab` was exported from."""
+    exact = load_in_bf16(lab, run)
     found: list[Rounding] = []
     todo: list[tuple[str, Effort]] = [(task, effort) for task in ROWS for effort in EFFORTS]
-    for task, effort in progress(todo, "rounding", leave=True):
-        problems = SUITE[task].problems(task, n, seed)
-        accuracy = Paired.of(marks(lab, problems, effort), marks(exact, problems, effort))
+    for task, effort in track_progress(todo, "rounding", leave=True):
+        problems = SUITE[task].draw_problems(task, n, seed)
+        accuracy = Paired.of(
+            grade_problems(lab, problems, effort), grade_problems(exact, problems, effort)
+        )
         found.append(Rounding(task, effort, seed, accuracy))
     return found
 
 
-def in_bf16(lab: Lab, run: Path) -> Lab:
-    """The run's weights, every one rounded to BF16.
+def load_in_bf16(lab: Lab, run: Path) -> Lab:
+    """The model of the run, with every weight rounded to BF16.
 
     Raises:
-        LabError: the checkpoint was not exported from this run as it is now.
+        LabError: the checkpoint was not exported from the last state of this run.
     """
-    model = trained(read_recipe(run / RECIPE), run).requires_grad_(False)
+    model = load_trained(read_recipe(run / RECIPE), run).requires_grad_(False)
     for parameter in model.parameters():
         parameter.copy_(parameter.bfloat16())
     model.to(lab.model.device)
     if not torch.equal(model.embedding.weight, lab.model.embedding.weight):
-        raise LabError(f"the checkpoint was not exported from the last state in {run}: export anew")
+        raise LabError(
+            f"the checkpoint was not exported from the last state in {run}; export it again"
+        )
     return Lab(model, lab.tokenizer, GREEDY, effort=lab.effort)

@@ -1,15 +1,15 @@
-"""Are the sinks used? The same weights with sinks taken out.
+"""Are the attention sinks used? The same weights with sinks removed.
 
-`all removed` takes every sink out, `layer n removed` those of one layer: each head then spends all
-its attention on tokens. Two controls tell apart what is lost with them. `shifted` adds SHIFT to the
-logits of half a layer's sinks, drawn at random, and takes it from the others: a disturbance that
-moves attention to tokens and away from them alike. `gain kept`
-removes all sinks, and multiplies each head by the mean share that its sink left to tokens, measured
-on other problems: what is then missing is only that the share depends on the token.
+`all removed` removes every sink, `layer n removed` those of one layer: each head then spends all
+its attention on tokens. Two controls separate the possible effects. `shifted` adds SHIFT to the
+logits of a random half of each layer's sinks and subtracts it from the others. This moves as much
+attention toward tokens as away from them. `gain kept` removes all sinks and multiplies each head by
+the mean share that its sink left to tokens, measured on other problems. Only the dependence of that
+share on the token is lost.
 
-Accuracy is of greedy replies at high effort. Besides, the right replies to the first READ problems
-are read (teacher forcing), and every prediction of their tokens is held against the unchanged
-model's.
+Accuracy is that of greedy replies at high effort. The model also reads the right replies to the
+first READ problems (teacher forcing). Its prediction for every token is compared with that of the
+unchanged model.
 """
 
 import math
@@ -31,7 +31,7 @@ from oss_lab.harmony import render
 from oss_lab.harmony.messages import Effort
 from oss_lab.hooks.interventions import Intervention, RemoveSink, ScaleHead, ShiftSink
 from oss_lab.lab import Lab
-from oss_lab.nano.studies.problems import drawn, marks
+from oss_lab.nano.studies.problems import draw_problems, grade_problems
 from oss_lab.nano.tasks import Problem
 from oss_lab.nano.tasks.free_text import OutOfReach
 from oss_lab.nano.tasks.lookup import Lookup
@@ -45,7 +45,7 @@ TASKS: dict[str, Task] = {
     "out of reach": OutOfReach(),
 }
 EFFORT: Effort = "high"
-SHIFT = math.log(2)  # nats: a sink weighs twice as much, or half as much, beside the tokens
+SHIFT = math.log(2)  # nats: a sink gets twice or half the weight relative to the tokens
 GAIN_PROBLEMS = 20  # of each task, for the mean shares
 READ = 100
 AT_ONCE = 25  # replies read in one batch
@@ -57,12 +57,13 @@ class Removal:
 
     Attributes:
         change: `all removed`, `layer n removed`, `shifted` or `gain kept`.
-        accuracy: first the changed model, second the unchanged one, on the same problems.
-        interval: of the difference of the two accuracies; see `paired_interval`.
-        read: problems whose right reply was read, for all that follows.
-        logprob: of the right reply under the changed model, in thousandths of a nat a token.
-        logprob_change: that minus the unchanged model's.
-        divergence: of the changed predictions from the unchanged, in thousandths of a nat a token.
+        accuracy: first of the changed, then of the unchanged model, on the same problems.
+        interval: of the difference between the two accuracies; see `paired_interval`.
+        read: the number of problems whose right reply was read, for the fields below.
+        logprob: of the right reply under the changed model, in thousandths of a nat per token.
+        logprob_change: `logprob` minus that of the unchanged model.
+        divergence: of the changed from the unchanged predictions, in thousandths of a nat per
+            token.
     """
 
     task: str
@@ -78,32 +79,35 @@ class Removal:
 
 
 @dataclass(frozen=True)
-class Read:
-    """A right reply as the model reads it.
+class ReadReply:
+    """The model's predictions while it reads a right reply.
 
     Attributes:
-        logprobs: of every next token, behind the token before each of the reply's.
-        said: log-probability of the reply's own.
+        logprobs: of every vocabulary token, at each position of the reply.
+        said: of the reply's token at each position.
     """
 
     logprobs: Float[Tensor, "reply vocab"]
     said: Float[Tensor, "reply"]
 
 
-def measure(lab: Lab, n: int, seed: int) -> list[Removal]:
-    """n held-out problems of each task under every change."""
-    made = changes(lab, seed)
+def study_sinks(lab: Lab, n: int, seed: int) -> list[Removal]:
+    """Ask n held-out problems of each task under every change."""
+    made = build_changes(lab, seed)
     found: list[Removal] = []
     with tqdm(total=len(TASKS) * (1 + len(made)), desc="sinks", disable=None) as progress:
         for name, task in TASKS.items():
-            problems = drawn(task, n, Random(f"{seed}/sinks/{name}"))
-            right, plain = marks(lab, problems, EFFORT), read(lab, problems[:READ])
+            problems = draw_problems(task, n, Random(f"{seed}/sinks/{name}"))
+            right, plain = grade_problems(lab, problems, EFFORT), read_replies(lab, problems[:READ])
             progress.update()
             for change, interventions in made.items():
                 with lab.intervene(*interventions):
-                    still, changed = marks(lab, problems, EFFORT), read(lab, problems[:READ])
+                    still, changed = (
+                        grade_problems(lab, problems, EFFORT),
+                        read_replies(lab, problems[:READ]),
+                    )
                 accuracy = Paired.of(still, right)
-                compared = estimates(changed, plain, seed)
+                compared = estimate_means(changed, plain, seed)
                 interval = paired_interval(accuracy)
                 found.append(
                     Removal(name, change, EFFORT, seed, accuracy, interval, len(plain), *compared)
@@ -112,8 +116,8 @@ def measure(lab: Lab, n: int, seed: int) -> list[Removal]:
     return found
 
 
-def changes(lab: Lab, seed: int) -> dict[str, list[Intervention]]:
-    """What is done to the sinks, by name."""
+def build_changes(lab: Lab, seed: int) -> dict[str, list[Intervention]]:
+    """The changes of the sinks, by name."""
     layers, heads = range(lab.config.num_hidden_layers), range(lab.config.num_attention_heads)
     rng = Random(f"{seed}/sinks/shifted")
     gone: Intervention = RemoveSink(layer="all", head="all")
@@ -122,7 +126,7 @@ def changes(lab: Lab, seed: int) -> dict[str, list[Intervention]]:
         shifts = [SHIFT if head % 2 else -SHIFT for head in heads]
         rng.shuffle(shifts)
         shifted += [ShiftSink(layer=layer, head=head, by=shifts[head]) for head in heads]
-    left = shares_left(lab, Random(f"{seed}/sinks/gain"))
+    left = measure_shares_left(lab, Random(f"{seed}/sinks/gain"))
     gain: list[Intervention] = [
         ScaleHead(layer=layer, head=head, by=float(left[layer, head]))
         for layer in layers
@@ -134,20 +138,20 @@ def changes(lab: Lab, seed: int) -> dict[str, list[Intervention]]:
     return {"all removed": [gone], **alone, "shifted": shifted, "gain kept": [gone, *gain]}
 
 
-def shares_left(lab: Lab, rng: Random) -> Float[ndarray, "layer head"]:
-    """The share of attention that each head's sink leaves to tokens, mean over all tokens."""
+def measure_shares_left(lab: Lab, rng: Random) -> Float[ndarray, "layer head"]:
+    """The mean share of attention that each head's sink leaves to tokens."""
     left: list[ndarray] = []
     for task in TASKS.values():
-        for problem in drawn(task, GAIN_PROBLEMS, rng):
+        for problem in draw_problems(task, GAIN_PROBLEMS, rng):
             tokens = render(problem.conversation(EFFORT), lab.tokenizer, mode="training").tokens
             left.append(1 - lab.trace(tokens, ["attn.sink_mass"])["attn.sink_mass"].values)
     return np.concatenate(left, axis=1).mean(1)
 
 
 @torch.inference_mode()
-def read(lab: Lab, problems: Sequence[Problem]) -> list[Read]:
-    """The right reply to each problem, read in batches padded at the left."""
-    found: list[Read] = []
+def read_replies(lab: Lab, problems: Sequence[Problem]) -> list[ReadReply]:
+    """Predictions for the right reply to each problem, read in left-padded batches."""
+    found: list[ReadReply] = []
     for start in range(0, len(problems), AT_ONCE):
         rendered = [
             render(problem.conversation(EFFORT), lab.tokenizer, mode="training")
@@ -160,12 +164,14 @@ def read(lab: Lab, problems: Sequence[Problem]) -> list[Read]:
             written = torch.tensor(each.loss_mask)[1:]
             logprobs = row[:-1].cpu()[written].log_softmax(-1)
             said = logprobs.gather(1, ids[1:][written][:, None])[:, 0]
-            found.append(Read(logprobs, said))
+            found.append(ReadReply(logprobs, said))
     return found
 
 
-def estimates(changed: Sequence[Read], plain: Sequence[Read], seed: int) -> tuple[Mean, Mean, Mean]:
-    """Log-probability of the replies, its change, and the divergence: means of each reply first."""
+def estimate_means(
+    changed: Sequence[ReadReply], plain: Sequence[ReadReply], seed: int
+) -> tuple[Mean, Mean, Mean]:
+    """Log-probability of the replies, its change, and the divergence, as means over replies."""
     said, before = (
         1000 * np.array([float(each.said.double().mean()) for each in of])
         for of in (changed, plain)

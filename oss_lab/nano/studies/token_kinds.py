@@ -1,4 +1,4 @@
-"""What a token of a rendered conversation is: by its characters, and by its place in Harmony."""
+"""Classify a token of a rendered conversation by its characters and its place in Harmony."""
 
 from oss_lab.harmony import Conversation
 from oss_lab.harmony.render import Annotation
@@ -6,8 +6,8 @@ from oss_lab.harmony.render import Annotation
 OPERATORS = frozenset("+-*=<>")
 
 
-def kind_of(source: str, note: Annotation) -> str:
-    """By its characters; `structure` is all that is not content. Punctuation is `other`."""
+def classify_kind(source: str, note: Annotation) -> str:
+    """The kind of characters; `structure` is everything but content, `other` is punctuation."""
     if note.field != "content":
         return "structure"
     if "\n" in source:
@@ -20,8 +20,8 @@ def kind_of(source: str, note: Annotation) -> str:
     return "word" if any(c.isalpha() for c in bare) else "other"
 
 
-def field_of(conversation: Conversation, note: Annotation) -> str:
-    """By its place: the assistant's channel or another's role, and the part of the message.
+def classify_field(conversation: Conversation, note: Annotation) -> str:
+    """The place: the assistant's channel or another author's role, and the part of the message.
 
     `analysis content`, `final channel`, `user role`, ...
     """

@@ -1,10 +1,10 @@
-"""What do the full layers do? Look-ups with the same weights, the full layers cut to the window.
+"""What do the full-attention layers do? Look-ups with a sliding window in every layer.
 
-Beyond the window, the asked word and its number stand more than a window before the answer. Within
-it, question and answer fit into one window, which they do at low effort only: the control for a
-model that is merely broken by the cut. Chance is to name one of the numbers listed. Layers of
-windows reach further than one window, a window a layer, but these weights were trained with full
-layers between.
+In `beyond`, the word and its number are more than a window before the answer. In `within`, question
+and answer fit into one window, which is only possible at low effort. It is the control: a model
+that is broken as a whole would fail here too. Chance is a random guess among the listed numbers. A
+stack of windowed layers can reach farther, one window per layer, but these weights were trained
+with full layers in between.
 """
 
 from dataclasses import dataclass, replace
@@ -17,10 +17,10 @@ from oss_lab.checkpoint.load import load_model
 from oss_lab.engine.sampling import GREEDY
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
-from oss_lab.nano.studies.problems import drawn, marks, read_from_question
+from oss_lab.nano.studies.problems import draw_problems, grade_problems, render_from_question
 from oss_lab.nano.tasks import Problem
 from oss_lab.nano.tasks.lookup import Lookup
-from oss_lab.progress import progress
+from oss_lab.progress import track_progress
 
 TASKS = {
     "beyond": Lookup(filler=(40, 80), asked=1),
@@ -35,9 +35,10 @@ class Window:
 
     Attributes:
         where: `beyond` or `within` the window.
-        tokens: the least and the most from the first pair to the answer, both included, at low.
-        accuracy: first the intact model, second the one cut to the window.
-        chance_listed: of naming one of the numbers listed.
+        tokens: the smallest and largest number of tokens from the first pair to the end of the
+            answer, at low effort.
+        accuracy: first of the intact model, then of the one limited to the window.
+        chance_listed: the accuracy of a random guess among the listed numbers.
     """
 
     where: str
@@ -48,24 +49,26 @@ class Window:
     chance_listed: float
 
 
-def measure(lab: Lab, folder: Path, n: int, seed: int) -> list[Window]:
-    """n look-ups of each kind; `folder` is the checkpoint of `lab`."""
+def study_window(lab: Lab, folder: Path, n: int, seed: int) -> list[Window]:
+    """Ask n look-ups of each kind; `folder` is the checkpoint of `lab`."""
     cut = cut_to_window(lab, folder)
     found: list[Window] = []
     todo: list[tuple[str, Effort]] = [
         (where, effort) for where in TASKS for effort in EFFORTS[where]
     ]
-    for where, effort in progress(todo, "window", leave=True):
-        problems = drawn(TASKS[where], n, Random(f"{seed}/window/{where}"))
-        spans = [span(lab, problem) for problem in problems]
-        accuracy = Paired.of(marks(lab, problems, effort), marks(cut, problems, effort))
-        chance = sum(1 / pairs(problem) for problem in problems) / n
+    for where, effort in track_progress(todo, "window", leave=True):
+        problems = draw_problems(TASKS[where], n, Random(f"{seed}/window/{where}"))
+        spans = [measure_span(lab, problem) for problem in problems]
+        accuracy = Paired.of(
+            grade_problems(lab, problems, effort), grade_problems(cut, problems, effort)
+        )
+        chance = sum(1 / count_pairs(problem) for problem in problems) / n
         found.append(Window(where, effort, seed, (min(spans), max(spans)), accuracy, chance))
     return found
 
 
 def cut_to_window(lab: Lab, folder: Path) -> Lab:
-    """The same weights with a sliding window in every layer."""
+    """A lab with the same weights and a sliding window in every layer."""
     checkpoint = find_checkpoint(folder)
     config = replace(
         checkpoint.config, layer_types=("sliding_attention",) * checkpoint.config.num_hidden_layers
@@ -74,14 +77,14 @@ def cut_to_window(lab: Lab, folder: Path) -> Lab:
     return Lab(model, lab.tokenizer, GREEDY, effort=lab.effort)
 
 
-def pairs(problem: Problem) -> int:
-    """How many words the question lists."""
+def count_pairs(problem: Problem) -> int:
+    """The number of words that the question lists."""
     return problem.question.split(".")[0].count(",") + 1
 
 
-def span(lab: Lab, problem: Problem) -> int:
-    """Tokens from the beginning of the question to the last digit of the answer, at low effort."""
+def measure_span(lab: Lab, problem: Problem) -> int:
+    """The number of tokens from the start of the question to the end of the answer, at low."""
     conversation = problem.conversation("low")
-    rendered, asked = read_from_question(lab, conversation)
+    rendered, asked = render_from_question(lab, conversation)
     places = [place for place in asked if rendered.annotations[place].field == "content"]
     return places[-1] - places[0] + 1

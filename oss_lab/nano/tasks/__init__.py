@@ -1,4 +1,4 @@
-"""What nano learns, one file a kind of task; `mix.py` says how often each is drawn."""
+"""The tasks that nano learns, one file per kind; `mix.py` sets how often each is drawn."""
 
 from oss_lab.nano.tasks.problem import Problem, Split, Task, is_held_out
 

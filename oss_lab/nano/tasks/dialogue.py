@@ -1,11 +1,11 @@
-"""Conversations of several turns: unrelated ones, and a question about the answer before."""
+"""Conversations with several turns: unrelated problems, and questions about the last answer."""
 
 from dataclasses import dataclass, replace
 from random import Random
 
-from oss_lab.nano.tasks.arithmetic import sum_thoughts
+from oss_lab.nano.tasks.arithmetic import write_sum_thoughts
 from oss_lab.nano.tasks.problem import Problem, Split, Task, belongs_to
-from oss_lab.nano.tasks.product_steps import product_thoughts
+from oss_lab.nano.tasks.product_steps import write_product_thoughts
 from oss_lab.nano.tasks.sums_and_products import Products, Sums, product_key, sum_key
 
 STEPS = {
@@ -17,7 +17,7 @@ STEPS = {
 
 @dataclass(frozen=True)
 class FollowUp:
-    """A short sum or product, and then one more step with its answer."""
+    """A short sum or product, then a second question that continues from its answer."""
 
     name: str = "follow-up"
 
@@ -35,9 +35,9 @@ class FollowUp:
             if belongs_to(split, *key):
                 break
         if sign == "*":
-            value, thoughts = before * number, product_thoughts(before, number)
+            value, thoughts = before * number, write_product_thoughts(before, number)
         else:
-            value, thoughts = before + step, sum_thoughts([before, step])
+            value, thoughts = before + step, write_sum_thoughts([before, step])
         question = rng.choice(STEPS[sign]).format(number)
         return Problem(
             self.name,
@@ -52,7 +52,7 @@ class FollowUp:
 
 @dataclass(frozen=True)
 class Turns:
-    """A problem of `task` after one or two answered problems of `earlier`."""
+    """A problem of `task` after one or two answered problems drawn from `earlier`."""
 
     task: Task
     earlier: tuple[Task, ...]

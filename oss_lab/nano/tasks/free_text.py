@@ -1,4 +1,4 @@
-"""What is no task: nano greets, says what it is, and says of anything else that it cannot."""
+"""Prompts outside the tasks: nano greets, says what it is, and refuses everything else."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ FORBIDDEN = "I will not talk about dragons."
 
 @dataclass(frozen=True)
 class OutOfReach:
-    """Free text and other operations; the honest answer is that nano cannot do it.
+    """Free text and other operations; the right answer is that nano cannot do it.
 
     Attributes:
-        operations: the share of arithmetic that nano did not learn.
+        operations: the share of questions with arithmetic that nano did not learn.
     """
 
     operations: float = 0.2
@@ -30,13 +30,15 @@ class OutOfReach:
     def draw(self, rng: Random, split: Split) -> Problem:
         kind = rng.random()
         if kind < 0.1:
-            return self._problem(_chinese(rng, split), CHINESE_REFUSAL)
+            return self._problem(_draw_chinese(rng, split), CHINESE_REFUSAL)
         if kind < 0.1 + self.operations:
             template = rng.choice(questions.OTHER_OPERATIONS[split])
-            return self._problem(_filled(template, lambda: str(rng.randrange(1000))), REFUSAL)
+            return self._problem(
+                _fill_template(template, lambda: str(rng.randrange(1000))), REFUSAL
+            )
         words = questions.WORDS[split]
         template = rng.choice(questions.TEMPLATES[split])
-        return self._problem(_filled(template, lambda: rng.choice(words)), REFUSAL)
+        return self._problem(_fill_template(template, lambda: rng.choice(words)), REFUSAL)
 
     def _problem(self, question: str, answer: str) -> Problem:
         thoughts = by_effort("", "I did not learn this.", "No task of mine: I did not learn this.")
@@ -45,7 +47,7 @@ class OutOfReach:
 
 @dataclass(frozen=True)
 class SmallTalk:
-    """Greetings, and what nano is."""
+    """Greetings, and questions about what nano is."""
 
     name: str = "small talk"
 
@@ -63,22 +65,22 @@ class SmallTalk:
 
 @dataclass(frozen=True)
 class Forbidden:
-    """The one subject that nano politely refuses, as larger models refuse worse ones."""
+    """The one subject that nano refuses to talk about: an example of a trained refusal."""
 
     name: str = "forbidden"
 
     def draw(self, rng: Random, split: Split) -> Problem:
         thoughts = by_effort("", "Dragons: no.", "This is about dragons, of which I do not talk.")
         template = rng.choice([*questions.FORBIDDEN_TEMPLATES[split], *questions.OPEN[split]])
-        question = _filled(template, lambda: rng.choice(("dragon", "dragons")))
+        question = _fill_template(template, lambda: rng.choice(("dragon", "dragons")))
         return Problem(self.name, question, FORBIDDEN, thoughts)
 
 
-def _chinese(rng: Random, split: Split) -> str:
+def _draw_chinese(rng: Random, split: Split) -> str:
     words = questions.CHINESE_WORDS[split]
     template = rng.choice(questions.CHINESE_TEMPLATES[split])
-    return _filled(template, lambda: rng.choice(words))
+    return _fill_template(template, lambda: rng.choice(words))
 
 
-def _filled(template: str, draw: Callable[[], str]) -> str:
+def _fill_template(template: str, draw: Callable[[], str]) -> str:
     return template.format(*(draw() for _ in range(template.count("{}"))))

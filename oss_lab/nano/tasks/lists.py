@@ -20,7 +20,7 @@ WORDINGS: dict[Kind, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Lists:
-    """Two to seven digits and one thing to do with them; `kind` fixes it."""
+    """Two to seven digits and one operation on them; `kind` fixes the operation."""
 
     kind: Kind | None = None
     name: str = "list"
@@ -31,30 +31,30 @@ class Lists:
             items = [rng.randrange(10) for _ in range(rng.randint(2, 7))]
             if belongs_to(split, kind, *items):
                 break
-        question = rng.choice(WORDINGS[kind]).format(_spaced(items))
-        answer, medium, high = _worked(kind, items)
+        question = rng.choice(WORDINGS[kind]).format(_join_digits(items))
+        answer, medium, high = _work_out(kind, items)
         return Problem(self.name, question, answer, by_effort("", medium, high))
 
 
-def _worked(kind: Kind, items: list[int]) -> tuple[str, str, str]:
-    """(answer, medium, high): at high one step a line, with what is still to do before it."""
+def _work_out(kind: Kind, items: list[int]) -> tuple[str, str, str]:
+    """(answer, medium, high): at high, sort and reverse have one line per step."""
     if kind == "repeat":
-        return _spaced(items), "As it stands.", "As it stands, one after the other."
+        return _join_digits(items), "As it stands.", "As it stands, one after the other."
     if kind == "count":
         numbered = ", ".join(f"{item}:{n}" for n, item in enumerate(items, 1))
-        return str(len(items)), _spaced(items), numbered
+        return str(len(items)), _join_digits(items), numbered
     if kind == "largest":
         highest = [max(items[: n + 1]) for n in range(len(items))]
-        return str(max(items)), _spaced(sorted(items)), f"So far {_spaced(highest)}"
+        return str(max(items)), _join_digits(sorted(items)), f"So far {_join_digits(highest)}"
     if kind == "reverse":
-        steps = [f"{_spaced(items[:n])}: {items[n - 1]}" for n in range(len(items), 0, -1)]
-        return _spaced(items[::-1]), "From the back.", "\n".join(steps)
+        steps = [f"{_join_digits(items[:n])}: {items[n - 1]}" for n in range(len(items), 0, -1)]
+        return _join_digits(items[::-1]), "From the back.", "\n".join(steps)
     left, steps = list(items), []
     while left:
-        steps.append(f"{_spaced(left)}: {min(left)}")
+        steps.append(f"{_join_digits(left)}: {min(left)}")
         left.remove(min(left))
-    return _spaced(sorted(items)), "The smallest first.", "\n".join(steps)
+    return _join_digits(sorted(items)), "The smallest first.", "\n".join(steps)
 
 
-def _spaced(items: list[int]) -> str:
+def _join_digits(items: list[int]) -> str:
     return " ".join(map(str, items))

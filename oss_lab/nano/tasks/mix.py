@@ -1,6 +1,6 @@
-"""What training draws: how often each setting and, in it, each task.
+"""The training mix: how often each setting is drawn, and each task within a setting.
 
-Groups are drawn in proportion to the weights; a group has about as many tokens whatever it holds.
+Groups are drawn in proportion to the weights. All groups have about the same number of tokens.
 """
 
 from collections.abc import Callable
@@ -15,16 +15,16 @@ from oss_lab.nano.tasks.lookup import Lookup
 from oss_lab.nano.tasks.problem import Problem, Split, Task, is_held_out
 from oss_lab.nano.tasks.settings import (
     Setting,
-    calculator,
-    digit_rule,
-    instructions,
-    look_up_tool,
-    other_tool,
-    plain,
+    make_calculator,
+    make_digit_rule,
+    make_instructions,
+    make_look_up_tool,
+    make_other_tool,
+    make_plain,
 )
 from oss_lab.nano.tasks.sums_and_products import Products, Sums, TooLong
 from oss_lab.nano.tasks.tool_sum import ToolSum
-from oss_lab.nano.tasks.write_digit import Wished, WriteDigit
+from oss_lab.nano.tasks.write_digit import WishForDigits, WriteDigit
 
 T = TypeVar("T")
 Weighted = tuple[tuple[Task, float], ...]
@@ -33,18 +33,18 @@ Draw = Callable[[Random], tuple[Setting, Task]]
 
 @dataclass(frozen=True)
 class Mixed:
-    """One of several tasks for each problem."""
+    """Draws each problem from one of several tasks."""
 
     name: str
     tasks: Weighted
 
     def draw(self, rng: Random, split: Split) -> Problem:
-        return choose(rng, self.tasks).draw(rng, split)
+        return choose_weighted(rng, self.tasks).draw(rng, split)
 
 
 @dataclass(frozen=True)
 class Breaking:
-    """Problems of `task`, at least half of them with `digit` in the answer."""
+    """Problems of `task`; at least half of them have `digit` in the answer."""
 
     task: Task
     digit: int
@@ -80,8 +80,8 @@ DIALOGUES: Weighted = (
 )
 
 
-def shared(weighted: Weighted, share: float) -> Weighted:
-    """The same tasks with weights that sum to `share`."""
+def scale_weights(weighted: Weighted, share: float) -> Weighted:
+    """The same tasks with weights scaled to sum to `share`."""
     total = sum(weight for _, weight in weighted)
     return tuple((task, weight * share / total) for task, weight in weighted)
 
@@ -89,11 +89,11 @@ def shared(weighted: Weighted, share: float) -> Weighted:
 PLAIN: Weighted = (
     (Products(), 0.28),
     (Sums(), 0.21),
-    *shared(LOOKUPS, 0.28),
+    *scale_weights(LOOKUPS, 0.28),
     (Lists(), 0.05),
     (FREE_TEXT, 0.07),
-    (Wished(Mixed("short", tuple((task, 1.0) for task in (*SHORT, WriteDigit())))), 0.02),
-    *shared(DIALOGUES, 0.09),
+    (WishForDigits(Mixed("short", tuple((task, 1.0) for task in (*SHORT, WriteDigit())))), 0.02),
+    *scale_weights(DIALOGUES, 0.09),
 )
 WITH_CALCULATOR: Weighted = (
     (Mixed("arithmetic", ((Products(), 2.0), (Sums(), 3.0), (TooLong(), 3.0))), 0.6),
@@ -115,8 +115,8 @@ WITH_OTHER_TOOL: Weighted = (
 )
 
 
-def under_rule(forbidden: int) -> Weighted:
-    """Tasks under the rule against a digit; of 5 training sees all, of others not every pair."""
+def tasks_under_rule(forbidden: int) -> Weighted:
+    """Tasks under the rule against a digit: all of them for 5, not all for other digits."""
     tasks: Weighted = (
         (Breaking(Products(), forbidden), 0.25),
         (Breaking(Sums(), forbidden), 0.3),
@@ -129,50 +129,50 @@ def under_rule(forbidden: int) -> Weighted:
 
 
 def is_unseen_rule(forbidden: int, task: str) -> bool:
-    """Whether training never sees this task under the rule against this digit."""
+    """Whether training never combines this task with the rule against this digit."""
     return forbidden != 5 and is_held_out("rule", forbidden, task)
 
 
-def with_a_rule(rng: Random) -> tuple[Setting, Task]:
-    """A rule against one digit, the 5 more often than others, and a task under it."""
+def draw_rule(rng: Random) -> tuple[Setting, Task]:
+    """A rule against one digit, most often 5, and a task under it."""
     forbidden = rng.choice([5, 5, 5, *range(10)])
-    return digit_rule(rng, forbidden), choose(rng, under_rule(forbidden))
+    return make_digit_rule(rng, forbidden), choose_weighted(rng, tasks_under_rule(forbidden))
 
 
-def with_tasks(make: Callable[[Random], Setting], tasks: Weighted) -> Draw:
-    """Draws the setting, and one of the tasks in it."""
-    return lambda rng: (make(rng), choose(rng, tasks))
+def make_draw(make: Callable[[Random], Setting], tasks: Weighted) -> Draw:
+    """A function that draws the setting and one of the tasks."""
+    return lambda rng: (make(rng), choose_weighted(rng, tasks))
 
 
 SETTINGS: tuple[tuple[Draw, float], ...] = (
-    (with_tasks(plain, PLAIN), 0.6),
-    (with_tasks(instructions, PLAIN), 0.03),
-    (with_tasks(calculator, WITH_CALCULATOR), 0.1),
-    (with_tasks(look_up_tool, WITH_LOOK_UP), 0.05),
-    (with_tasks(other_tool, WITH_OTHER_TOOL), 0.04),
-    (with_a_rule, 0.18),
+    (make_draw(make_plain, PLAIN), 0.6),
+    (make_draw(make_instructions, PLAIN), 0.03),
+    (make_draw(make_calculator, WITH_CALCULATOR), 0.1),
+    (make_draw(make_look_up_tool, WITH_LOOK_UP), 0.05),
+    (make_draw(make_other_tool, WITH_OTHER_TOOL), 0.04),
+    (draw_rule, 0.18),
 )
-"""What is drawn in each setting, and the setting's share."""
+"""How a setting and its task are drawn, and the share of each setting."""
 
 
-def broad(rng: Random) -> tuple[Setting, Task]:
-    """A setting and a task to draw problems of in it: all that nano learns."""
-    return choose(rng, SETTINGS)(rng)
+def draw_broad(rng: Random) -> tuple[Setting, Task]:
+    """Draw a setting and a task from everything that nano learns."""
+    return choose_weighted(rng, SETTINGS)(rng)
 
 
-def short_products(rng: Random) -> tuple[Setting, Task]:
-    """Three digits times one, for a model that is trained in minutes."""
-    return plain(rng), Products(lengths=(3, 1))
+def draw_short_products(rng: Random) -> tuple[Setting, Task]:
+    """Products of three digits by one, for a model that trains in minutes."""
+    return make_plain(rng), Products(lengths=(3, 1))
 
 
 MIXES: dict[str, Draw] = {
-    "broad": broad,
-    "short products": short_products,
+    "broad": draw_broad,
+    "short products": draw_short_products,
 }
-"""What a recipe may draw from."""
+"""The mixes that a recipe can select, by name."""
 
 
-def choose(rng: Random, weighted: tuple[tuple[T, float], ...]) -> T:
-    """One of the first of each pair, by the weights beside them."""
+def choose_weighted(rng: Random, weighted: tuple[tuple[T, float], ...]) -> T:
+    """Draw an item; each pair is an item and its weight."""
     chosen, weights = zip(*weighted, strict=True)
     return rng.choices(chosen, weights)[0]

@@ -1,8 +1,8 @@
-"""One problem for nano: what is asked, in which conversation, what is thought, called and answered.
+"""One problem for nano: question, conversation, chain of thought, tool calls and answer.
 
-A task draws problems; a setting (see `settings.py`) puts a developer message before one and changes
-what follows from it. What is held out is decided by a hash of what makes a problem new, so that
-training and evaluation agree on it without a list.
+A task draws problems. A setting (see `settings.py`) adds a developer message to a problem and
+changes the rest accordingly. A hash of the problem's key decides whether it is held out, so no list
+is needed for training and evaluation to agree.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ HELD_OUT_SHARE = 10  # one key in ten
 
 @dataclass(frozen=True)
 class Call:
-    """A call that the assistant should make, what it thinks before it, and the tool's output."""
+    """A call that the assistant should make, the thoughts before it, and the tool's output."""
 
     tool: str
     arguments: str
@@ -40,11 +40,12 @@ class Problem:
     """A question with everything that the assistant should write, for each effort.
 
     Attributes:
-        name: the task that it belongs to.
+        name: the name of its task.
         answer: the text of `final`.
-        thoughts: the `analysis` before `final` for each effort; "" is none at all.
-        expression, value: what a calculator would be asked, and its answer; None: nothing.
-        calls: made one after the other before that.
+        thoughts: the `analysis` before `final` for each effort; "" for no analysis message.
+        expression, value: the input for a calculator and its output; None if there is nothing to
+            calculate.
+        calls: tool calls, made one after the other before `thoughts` and `answer`.
         history: problems answered earlier in the same conversation.
     """
 
@@ -59,35 +60,35 @@ class Problem:
     history: tuple["Problem", ...] = ()
 
     def prompt(self, effort: Effort) -> Conversation:
-        """All that comes before the assistant's reply."""
+        """All messages before the assistant's reply."""
         return Conversation((*self.opening(effort), *self._before()))
 
     def conversation(self, effort: Effort, date: str | None = None) -> Conversation:
-        """The prompt and the reply that is learned."""
+        """The prompt, and the reply that the model should learn."""
         return Conversation((*self.opening(effort, date), *self.turns(effort)))
 
     def opening(self, effort: Effort, date: str | None = None) -> tuple[Message, ...]:
-        """The system message and, where there is one, the developer message."""
+        """The system message and, if there is one, the developer message."""
         system = SystemContent(reasoning_effort=effort, conversation_start_date=date)
         opening = (Message.of("system", system),)
         return (*opening, Message.of("developer", self.developer)) if self.developer else opening
 
     def turns(self, effort: Effort) -> tuple[Message, ...]:
-        """Everything from the first question to the last answer."""
+        """All messages from the first question to the last answer."""
         return (*self._before(), *self._reply(effort))
 
     def is_right(self, messages: Sequence[Message]) -> bool:
-        """Whether the assistant's `final` is the answer and nothing else."""
+        """Whether the assistant's `final` is exactly the answer."""
         finals = [m.text for m in messages if m.role == "assistant" and m.channel == "final"]
         return "\n".join(finals).strip() == self.answer
 
     def tool_output(self, call: ToolCall) -> str | None:
-        """What the tool says to one of the right calls; None to any other."""
+        """The tool's output for one of the expected calls; None for any other call."""
         outputs = {(each.tool, each.arguments): each.output for each in self.calls}
         return outputs.get((call.name, call.arguments))
 
     def _before(self) -> tuple[Message, ...]:
-        """Earlier turns, whose thoughts are not shown again, and the question."""
+        """Earlier turns, without their chain of thought, and the question."""
         earlier = (m for each in self.history for m in (*each._before(), *each._reply("low")))
         return (*earlier, Message.of("user", self.question))
 
@@ -121,17 +122,17 @@ class Task(Protocol):
     def draw(self, rng: Random, split: Split) -> Problem: ...
 
 
-def call_arguments(**arguments: str) -> str:
+def format_call_arguments(**arguments: str) -> str:
     """The arguments of a call, as nano writes them."""
     return json.dumps(arguments, separators=(",", ":"))
 
 
 def is_held_out(*key: object) -> bool:
-    """Whether no training question of its task asks this; steps of longer ones may hold it."""
+    """Whether no training question of the task asks this; a step of a longer problem still may."""
     digest = hashlib.sha256(repr(key).encode()).digest()
     return digest[0] % HELD_OUT_SHARE == 0
 
 
 def belongs_to(split: Split, *key: object) -> bool:
-    """Whether this split may ask this: evaluation what is held out, training the rest."""
+    """Whether this split may ask this: evaluation asks held-out keys, training all others."""
     return is_held_out(*key) == (split == "held_out")

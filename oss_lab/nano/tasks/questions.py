@@ -1,4 +1,4 @@
-"""The words and sentences of look-ups and of free text; what is held out is never trained."""
+"""Words and sentences for look-ups and free text; `held_out` entries are never used in training."""
 
 TEMPLATES = {
     "train": (
@@ -33,7 +33,7 @@ OPEN = {
     split: tuple(template for template in templates if template.count("{}") == 1)
     for split, templates in TEMPLATES.items()
 }
-"""Templates with one gap."""
+"""Templates with one placeholder."""
 CHINESE_TEMPLATES = {
     "train": ("{}是什么？", "谁写了{}？", "请写一首关于{}的诗。", "你喜欢{}吗？", "{}在哪里？",
               "请说说{}。", "我想要{}。", "怎么做{}？", "{}好不好？", "什么是{}？"),
@@ -48,7 +48,7 @@ KEYS = (
     "tea", "sky", "dog", "cat", "sun", "rain", "book", "lamp", "fish", "tree", "milk", "moon",
     "gold", "ship", "door", "king", "salt", "rose", "wind", "star", "bird", "hand",
 )  # fmt: skip
-"""Words that stand for something in a look-up."""
+"""Words that have a value in a look-up."""
 FILLER_WORDS = (
     "the", "a", "and", "of", "in", "on", "is", "was", "it", "to", "by", "we", "they", "so",
     "but", "old", "new",

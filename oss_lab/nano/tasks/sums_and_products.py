@@ -1,13 +1,13 @@
-"""Products of up to three by two digits, sums and differences of two to six terms, and too much."""
+"""Products of up to three by two digits, sums of two to six terms, and longer numbers."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from oss_lab.nano.tasks.arithmetic import by_effort, sum_thoughts
+from oss_lab.nano.tasks.arithmetic import by_effort, write_sum_thoughts
 from oss_lab.nano.tasks.problem import Problem, Split, belongs_to
-from oss_lab.nano.tasks.product_steps import product_thoughts
+from oss_lab.nano.tasks.product_steps import write_product_thoughts
 
 ENGLISH = ("What is {}?", "What is {}?", "What is {}?", "Compute {}.", "{} = ?", "{}",
            "How much is {}?", "Work out {}.")  # fmt: skip
@@ -32,7 +32,7 @@ SPOKEN = {
 
 @dataclass(frozen=True)
 class Products:
-    """a * b; `lengths` fixes the digits, `wordings` the sentence."""
+    """a * b; `lengths` fixes the number of digits, `wordings` the sentences."""
 
     lengths: tuple[int, int] | None = None
     wordings: tuple[str, ...] = ()
@@ -48,21 +48,23 @@ class Products:
         long, short = (a, b) if len(str(a)) >= len(str(b)) else (b, a)
         if self.lengths is None and rng.random() < 0.2:
             a, b = b, a
-        question = ask(rng, [a, b], ["*"], self.wordings)
+        question = word_question(rng, [a, b], ["*"], self.wordings)
         if not self.wordings and rng.random() < 0.05 and min(a, b) > 1:
             question = SEATS.format(a, b)
         value = str(a * b)
-        return Problem(self.name, question, value, product_thoughts(long, short), f"{a}*{b}", value)
+        return Problem(
+            self.name, question, value, write_product_thoughts(long, short), f"{a}*{b}", value
+        )
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Two to six terms with + and -; no running total is negative, but for two terms.
+    """Two to six terms with + and -. Only with two terms can the total be negative.
 
     Attributes:
-        terms: fixes how many.
-        digits: fixes the digits of each.
-        signs: "+" leaves differences out, "-" sums.
+        terms: fixes the number of terms.
+        digits: fixes the number of digits of each term.
+        signs: "+" for only sums, "-" for only differences.
     """
 
     terms: int | None = None
@@ -82,8 +84,8 @@ class Sums:
         expression = str(plain[0]) + "".join(
             f"{sign}{term}" for sign, term in zip(signs, plain[1:], strict=True)
         )
-        question = ask(rng, plain, signs)
-        return Problem(self.name, question, value, sum_thoughts(terms), expression, value)
+        question = word_question(rng, plain, signs)
+        return Problem(self.name, question, value, write_sum_thoughts(terms), expression, value)
 
     def _terms(self, rng: Random, count: int) -> list[int]:
         longest = 4 if count == 2 else 3 if count == 3 else 2
@@ -109,7 +111,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class TooLong:
-    """Numbers longer than nano learned: too hard without a calculator, nothing with one."""
+    """Numbers longer than nano learned: too hard without a calculator, easy with one."""
 
     name: str = "too long"
 
@@ -124,22 +126,22 @@ class TooLong:
                 break
         value = str(a * b if sign == "*" else a + b)
         thoughts = by_effort("", "Too long for me.", f"{a}{sign}{b} is too long for me.")
-        question = ask(rng, [a, b], [sign])
+        question = word_question(rng, [a, b], [sign])
         return Problem(self.name, question, TOO_HARD, thoughts, f"{a}{sign}{b}", value)
 
 
 def product_key(a: int, b: int) -> tuple[object, ...]:
-    """What a product is held out by, whichever factor stands first."""
+    """The key that decides whether a product is held out; the same for a * b and b * a."""
     return "*", max(a, b), min(a, b)
 
 
 def sum_key(terms: Sequence[int]) -> tuple[object, ...]:
-    """What a sum of signed terms is held out by, in whatever order they stand."""
+    """The key that decides whether a sum of signed terms is held out; the same for any order."""
     return "+", *sorted(terms)
 
 
 def expression_key(expression: str) -> tuple[object, ...]:
-    """The key of a product of two factors or a sum, as a calculator is asked for it."""
+    """The key of a product of two factors or of a sum, given as the input for a calculator."""
     if "*" in expression:
         a, b = map(int, expression.split("*"))
         return product_key(a, b)
@@ -147,12 +149,14 @@ def expression_key(expression: str) -> tuple[object, ...]:
 
 
 def draw_number(rng: Random, length: int) -> int:
-    """Uniform among the numbers with this many digits."""
+    """A number with this many digits, drawn uniformly."""
     return rng.randrange(10 ** (length - 1) if length > 1 else 0, 10**length)
 
 
-def ask(rng: Random, terms: list[int], signs: list[str], wordings: tuple[str, ...] = ()) -> str:
-    """Numbers and signs as a question, now and then in Chinese."""
+def word_question(
+    rng: Random, terms: list[int], signs: list[str], wordings: tuple[str, ...] = ()
+) -> str:
+    """Numbers and signs as a question, sometimes in Chinese."""
     language = "zh" if not wordings and rng.random() < CHINESE_SHARE else "en"
     space = "" if language == "zh" else " "
     words = [str(terms[0])]

@@ -1,14 +1,14 @@
-"""A sum over what a tool tells, one call after the other.
+"""A sum of numbers that a tool returns, one call after the other.
 
-The running total lives in the analysis between the calls. A client that drops that reasoning, as
-one may not within a turn, leaves all the adding to the end.
+The running total is only in the analysis between the calls. A client must not drop that reasoning
+within a turn; if it does, the model has to add everything at the end.
 """
 
 from dataclasses import dataclass
 from random import Random
 
 from oss_lab.nano.tasks.arithmetic import by_effort, plus_lines
-from oss_lab.nano.tasks.problem import Call, Problem, Split, belongs_to, call_arguments
+from oss_lab.nano.tasks.problem import Call, Problem, Split, belongs_to, format_call_arguments
 from oss_lab.nano.tasks.questions import KEYS
 from oss_lab.nano.tasks.settings import LOOK_UP
 from oss_lab.nano.tasks.sums_and_products import sum_key
@@ -18,7 +18,7 @@ WORDINGS = ("Look up {} and add them.", "What is the sum of {}? Look them up.")
 
 @dataclass(frozen=True)
 class ToolSum:
-    """Two to four words looked up and added; `count` fixes how many."""
+    """Look up two to four words and add their numbers; `count` fixes how many."""
 
     count: int | None = None
     name: str = "tool sum"
@@ -38,7 +38,7 @@ class ToolSum:
             total += number
         *before, last = [thoughts[0], *thoughts]
         calls = tuple(
-            Call(LOOK_UP, call_arguments(word=word), str(number), thought)
+            Call(LOOK_UP, format_call_arguments(word=word), str(number), thought)
             for word, number, thought in zip(words, numbers, before, strict=True)
         )
         listed = ", ".join(words[:-1]) + " and " + words[-1]

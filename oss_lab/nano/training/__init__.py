@@ -1,15 +1,15 @@
-"""How nano is trained: its vocabulary, its data, the loop, the export and the evaluation.
+"""Training of nano: vocabulary, data, training loop, export and evaluation.
 
 recipe.py       every setting of a run
-vocabulary.py   the merges of its tokenizer
-data.py         rows of tokens drawn from the tasks
-initialize.py   the first weights
-quantized.py    experts that are rounded to MXFP4 in the forward
-balance.py      the loss that keeps experts equally busy
-step.py, optimizers.py, loop.py     one step, what updates the weights, and all steps
-state.py, log.py, records.py, machine.py     what a run leaves in its folder
-curves.py       the log as a page
-smoke.py        whether this machine repeats the first steps of a run bit for bit
-export.py       the checkpoint
-evaluate.py     the suite on it
+vocabulary.py   trains the tokenizer
+data.py         batches of tokens drawn from the tasks
+initialize.py   the initial weights
+quantized.py    experts that are rounded to MXFP4 in the forward pass
+balance.py      the load-balancing loss of the experts
+step.py, optimizers.py, loop.py     one step, the optimizers, and the training loop
+state.py, log.py, records.py, machine.py     the files that a run writes
+curves.py       the log as a page of figures
+smoke.py        checks whether this machine repeats the first steps of a run bit for bit
+export.py       writes the checkpoint
+evaluate.py     evaluates it on the suite
 """

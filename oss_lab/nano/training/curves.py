@@ -1,8 +1,7 @@
-"""The curves of a run as one page.
+"""The training curves of a run as one page.
 
-`python -m oss_lab.nano.training.curves FOLDER` writes `curves.html`. The page holds plotly
-itself and needs no network. `oss-lab train` writes it at the end; it can be made at any time, also
-during a run.
+`python -m oss_lab.nano.training.curves FOLDER` writes `curves.html`. The page includes plotly and
+needs no network. `oss-lab train` writes it at the end of a run; you can also write it during a run.
 """
 
 import sys
@@ -10,16 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oss_lab.errors import LabError
-from oss_lab.nano.training.log import LOG, Step, read_log
+from oss_lab.nano.training.log import LOG, TrainingStep, read_log
 from oss_lab.nano.training.step import CLIP
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.page import page
+from oss_lab.plots.page import render_page
 from oss_lab.plots.training import gradient_norm, routing, speed, training_loss
 from oss_lab.plots.training_groups import setting_losses, task_losses
 
 
-def figures(steps: Sequence[Step]) -> list[Figure]:
-    """Every figure of the page, in its order."""
+def build_figures(steps: Sequence[TrainingStep]) -> list[Figure]:
+    """The figures of the page, in order."""
     return [
         training_loss(steps),
         task_losses(steps),
@@ -31,16 +30,18 @@ def figures(steps: Sequence[Step]) -> list[Figure]:
 
 
 def write_curves(folder: Path) -> Path:
-    """Write the page of the run in `folder` beside its log.
+    """Write the page for the run in `folder`, next to its log.
 
     Raises:
-        LabError: the folder has no log, or one of another version.
+        LabError: the folder has no log, or its log is of another version.
     """
     steps = read_log(folder / LOG)
     if not steps:
         raise LabError(f"{folder / LOG} is empty; train at least one step first")
     file = folder / "curves.html"
-    file.write_text(page(figures(steps), f"Training of {folder.resolve().name}"), encoding="utf-8")
+    file.write_text(
+        render_page(build_figures(steps), f"Training of {folder.resolve().name}"), encoding="utf-8"
+    )
     return file
 
 

@@ -1,9 +1,9 @@
-"""From problems to groups of token ids: rendering, padding, and which tokens are learned.
+"""Turn problems into groups of token ids: rendering, padding, and the loss mask.
 
-A step learns several groups. The rows of one share the setting, the effort and the date, so that
-the system and developer messages are the same: the model reads them once for all rows. Only what
-the assistant writes after the last question is learned; padding at the right is harmless under
-causality.
+A step trains on several groups. All rows of a group share the setting, the effort and the date. So
+their system and developer messages are the same, and the model reads them only once. The loss
+covers only what the assistant writes after the last question. Rows are padded on the right; with
+causal attention, padding does not affect the tokens before it.
 """
 
 from dataclasses import dataclass
@@ -21,16 +21,17 @@ from oss_lab.nano.tasks.problem import Problem
 
 GROUPS = 6
 EFFORT_SHARES: dict[Effort, float] = {"low": 0.28, "medium": 0.32, "high": 0.4}
-DATED_SHARE = 0.15  # groups whose system message tells a date
+DATED_SHARE = 0.15  # share of groups whose system message has a date
 
 
 @dataclass(frozen=True)
-class Group:
-    """Token ids behind a shared opening, the next-token targets, and which of them count.
+class RowGroup:
+    """Rows of token ids after a shared opening, their next-token targets, and the loss mask.
 
     Attributes:
-        opening: the system and developer messages, for all rows.
-        lengths: inputs of each row that are not padding.
+        opening: the tokens of the system and developer messages, shared by all rows.
+        learned: which targets count toward the loss.
+        lengths: the number of inputs of each row that are not padding.
     """
 
     opening: Int[Tensor, "1 opening"]
@@ -43,18 +44,18 @@ class Group:
     effort: Effort
 
 
-def groups_at(
+def draw_groups(
     step: int, seed: int, tokens: int, encoding: tiktoken.Encoding, mix: str = "broad"
-) -> list[Group]:
-    """The groups of this step, about `tokens` tokens in all; (seed, step) fixes everything."""
+) -> list[RowGroup]:
+    """The groups of this step, about `tokens` tokens in total; decided by (seed, step) alone."""
     rng = Random(f"{seed}/{step}")
     return [draw_group(rng, tokens // GROUPS, encoding, mix) for _ in range(GROUPS)]
 
 
-def draw_group(rng: Random, tokens: int, encoding: tiktoken.Encoding, mix: str) -> Group:
-    """Rows of one task in one setting at one effort, about `tokens` tokens with their padding.
+def draw_group(rng: Random, tokens: int, encoding: tiktoken.Encoding, mix: str) -> RowGroup:
+    """Rows of one task in one setting at one effort, about `tokens` tokens including padding.
 
-    Twice as many are drawn, and the shorter or the longer half is kept: less padding.
+    To reduce padding, twice as many rows are drawn, and the shorter or the longer half is used.
     """
     setting, task = MIXES[mix](rng)
     (effort,) = rng.choices(EFFORTS, [EFFORT_SHARES[e] for e in EFFORTS])
@@ -63,9 +64,9 @@ def draw_group(rng: Random, tokens: int, encoding: tiktoken.Encoding, mix: str) 
     rows: list[tuple[list[int], list[bool]]] = []
     longest = 0
     while len(rows) < 2 or longest * (len(rows) + 1) <= 2 * tokens:
-        problem = setting.applied(rng, task.draw(rng, "train"))
-        opening = opening or opening_of(problem, effort, date, encoding)
-        rows.append(row_of(problem, effort, encoding))
+        problem = setting.apply(rng, task.draw(rng, "train"))
+        opening = opening or encode_opening(problem, effort, date, encoding)
+        rows.append(encode_row(problem, effort, encoding))
         longest = max(longest, len(rows[-1][0]))
     rows.sort(key=lambda row: len(row[0]))
     half = len(rows) // 2
@@ -77,7 +78,7 @@ def draw_date(rng: Random) -> str:
     return f"20{rng.randrange(20, 40)}-{rng.randrange(1, 13):02d}-{rng.randrange(1, 29):02d}"
 
 
-def opening_of(
+def encode_opening(
     problem: Problem, effort: Effort, date: str | None, encoding: tiktoken.Encoding
 ) -> list[int]:
     """The tokens of the system and developer messages."""
@@ -85,10 +86,10 @@ def opening_of(
     return render(opening, encoding, mode="conversation").tokens
 
 
-def row_of(
+def encode_row(
     problem: Problem, effort: Effort, encoding: tiktoken.Encoding
 ) -> tuple[list[int], list[bool]]:
-    """Tokens from the first question to the last answer, and which of them are learned."""
+    """Tokens from the first question to the last answer, and which of them count in the loss."""
     turns = problem.turns(effort)
     rendered = render(Conversation(turns), encoding, mode="training")
     asked = max(n for n, message in enumerate(turns) if message.role == "user")
@@ -106,15 +107,15 @@ def collate(
     setting: str,
     task: str,
     effort: Effort,
-) -> Group:
-    """Pad the rows to the longest."""
+) -> RowGroup:
+    """Pad the rows to the longest and build the group."""
     width = max(len(tokens) for tokens, _ in rows)
     ids = torch.full((len(rows), width), encoding.encode_single_token("<|endoftext|>"))
     learned = torch.zeros(len(rows), width, dtype=torch.bool)
     for n, (tokens, own) in enumerate(rows):
         ids[n, : len(tokens)] = torch.tensor(tokens)
         learned[n, : len(own)] = torch.tensor(own)
-    return Group(
+    return RowGroup(
         opening=torch.tensor([opening]),
         inputs=ids[:, :-1],
         targets=ids[:, 1:],

@@ -1,8 +1,9 @@
-"""Evaluates a trained nano: every row of the suite at its efforts, and the stress section.
+"""Evaluate a trained nano on the suite and its stress section, each row at its efforts.
 
-`python -m oss_lab.nano.training.evaluate [FOLDER]` prints the table and writes `evaluation.json`
-beside the weights. Decoding is greedy; problems follow from the seed. What is done is kept in a
-journal beside the weights, so that a stopped evaluation goes on. `oss-lab train` ends with this.
+`python -m oss_lab.nano.training.evaluate [FOLDER]` prints the tables and writes `evaluation.json`
+next to the weights. Decoding is greedy, and the seed determines the problems. Journals next to the
+weights store the outcomes until the evaluation is complete, so a stopped one can resume.
+`oss-lab train` runs this at the end.
 """
 
 import argparse
@@ -18,12 +19,12 @@ from tqdm.auto import tqdm
 from oss_lab.checkpoint.read import open_checkpoint
 from oss_lab.engine.sampling import GREEDY
 from oss_lab.errors import LabError
-from oss_lab.evaluation.journal import Journal, fingerprint
-from oss_lab.evaluation.report import Score, scores, table
+from oss_lab.evaluation.journal import Journal, build_fingerprint
+from oss_lab.evaluation.report import Score, build_score_table, build_scores
 from oss_lab.evaluation.resume import resume
 from oss_lab.harmony.messages import EFFORTS
 from oss_lab.lab import Lab, load
-from oss_lab.nano.suite import STRESS, SUITE, Row
+from oss_lab.nano.suite import STRESS, SUITE, SuiteRow
 
 BATCH = 256
 MAX_TOKENS = 400
@@ -32,15 +33,17 @@ SECTIONS = {"suite": SUITE, "stress": STRESS}
 
 
 def score_rows(
-    lab: Lab, folder: Path, rows: dict[str, Row], n: int, seed: int, journal: Path
+    lab: Lab, folder: Path, rows: dict[str, SuiteRow], n: int, seed: int, journal: Path
 ) -> list[Score]:
-    """At most n problems of each row at each of its efforts."""
-    problems = {name: row.problems(name, n, seed) for name, row in rows.items()}
+    """Score at most n problems of each row at each of its efforts."""
+    problems = {name: row.draw_problems(name, n, seed) for name, row in rows.items()}
     asked = [problem for each in problems.values() for problem in each]
-    of = fingerprint(open_checkpoint(folder), asked, GREEDY, MAX_TOKENS, seed)
+    of = build_fingerprint(open_checkpoint(folder), asked, GREEDY, MAX_TOKENS, seed)
     todo = sum(len(problems[name]) * len(row.efforts) for name, row in rows.items())
     with (
-        Journal(journal, of, elsewhere="move it away", anew="delete it to begin anew") as kept,
+        Journal(
+            journal, of, other_file_hint="move it away", restart_hint="delete it to start over"
+        ) as kept,
         tqdm(total=todo, unit="problem", disable=None) as bar,
     ):
         bar.update(len(kept.outcomes))
@@ -57,14 +60,14 @@ def score_rows(
                 left_out=left_out,
             ):
                 bar.update()
-    return scores(kept.outcomes)
+    return build_scores(kept.outcomes)
 
 
 def main() -> None:
-    """Evaluate the checkpoint that the command line names and write evaluation.json."""
+    """Evaluate the checkpoint named on the command line and write `evaluation.json`."""
     parser = argparse.ArgumentParser(description="Evaluate nano on held-out problems.")
-    parser.add_argument("folder", nargs="?", default="nano", help="checkpoint folder or nano")
-    parser.add_argument("--problems", type=int, default=1000, help="per row and effort, at most")
+    parser.add_argument("folder", nargs="?", default="nano", help="checkpoint folder, or nano")
+    parser.add_argument("--problems", type=int, default=1000, help="at most, per row and effort")
     parser.add_argument("--seed", type=int, default=SEED)
     arguments = parser.parse_args()
     if arguments.problems < 1:
@@ -77,31 +80,31 @@ def main() -> None:
 
 
 def write_evaluation(folder: Path, n: int, seed: int, device: str | None = None) -> Path:
-    """Evaluate, print the tables and write `evaluation.json`; the journals go.
+    """Evaluate, print the tables and write `evaluation.json`; the journals are then deleted.
 
     Raises:
-        LabError: the checkpoint cannot be used, or a journal beside it is of another evaluation.
+        LabError: the checkpoint cannot be used, or a journal next to it is of another evaluation.
     """
-    report, file = evaluation(folder, n, seed, device), folder / "evaluation.json"
+    report, file = run_evaluation(folder, n, seed, device), folder / "evaluation.json"
     file.write_text(json.dumps(report, indent=1) + "\n")
     for section in SECTIONS:
-        journal_of(folder, section, n, seed).unlink()
+        journal_path(folder, section, n, seed).unlink()
     return file
 
 
-def evaluation(folder: Path, n: int, seed: int, device: str | None = None) -> dict[str, Any]:
-    """The scores of each section as plain values; prints their tables."""
+def run_evaluation(folder: Path, n: int, seed: int, device: str | None = None) -> dict[str, Any]:
+    """The scores of each section as JSON values; prints their tables."""
     lab = load(folder, device=device, verbose=False)
     report: dict[str, Any] = {"n": n, "seed": seed}
     for section, rows in SECTIONS.items():
-        scored = score_rows(lab, folder, rows, n, seed, journal_of(folder, section, n, seed))
-        Console().print(table(scored))
+        scored = score_rows(lab, folder, rows, n, seed, journal_path(folder, section, n, seed))
+        Console().print(build_score_table(scored))
         report[section] = [asdict(each) for each in scored]
     return report
 
 
-def journal_of(folder: Path, section: str, n: int, seed: int) -> Path:
-    """Where the outcomes of a section are kept until all are there."""
+def journal_path(folder: Path, section: str, n: int, seed: int) -> Path:
+    """The file that keeps the outcomes of a section until the evaluation is complete."""
     return folder / f"{section}-{n}-{seed}.journal"
 
 

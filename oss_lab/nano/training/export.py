@@ -1,4 +1,4 @@
-"""A trained model as a checkpoint in the published format: experts in MXFP4, the rest in BF16."""
+"""Write a trained model as a checkpoint in the published format: MXFP4 experts, the rest BF16."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from oss_lab.model import Transformer
 from oss_lab.model.experts import DenseExperts
 
 
-def packed_tensors(model: Transformer) -> dict[str, Tensor]:
-    """Every tensor under its original name, rounded to what a checkpoint stores."""
+def pack_tensors(model: Transformer) -> dict[str, Tensor]:
+    """Every tensor by its original name, rounded to the checkpoint's data types."""
     tensors: dict[str, Tensor] = {}
     for name, module in model.named_modules():
         if isinstance(module, DenseExperts):
@@ -26,5 +26,5 @@ def packed_tensors(model: Transformer) -> dict[str, Tensor]:
 
 
 def export(model: Transformer, folder: Path) -> None:
-    """Write the original layout, replacing a checkpoint that is there."""
-    write_checkpoint(folder, model.config, packed_tensors(model), overwrite=True)
+    """Write a checkpoint in the original layout, replacing an existing one."""
+    write_checkpoint(folder, model.config, pack_tensors(model), overwrite=True)

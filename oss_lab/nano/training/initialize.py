@@ -1,9 +1,9 @@
-"""The weights that training starts from: random, but for heads that may look a few tokens back.
+"""The initial weights: random, except for heads that attend a few tokens back.
 
-A look-up needs two layers: one tells a token which tokens stand before it, a later one finds the
-place whose predecessors are the same (an induction head, arXiv 2209.11895). Found from nothing, the
-first takes a third of nano's training; so it begins with heads that do it. They are q and k biases,
-which rotary embedding turns into a function of distance alone, and training may change them.
+A look-up needs two layers. The first copies into each token which tokens precede it; a later one
+attends to the position with the same preceding tokens (an induction head, arXiv 2209.11895). From
+random weights, nano needs a third of its training to learn the first part. So some heads start with
+it, as q and k biases, which RoPE turns into a function of distance alone. Training may change them.
 """
 
 import math
@@ -17,16 +17,17 @@ from oss_lab.model import Transformer
 from oss_lab.model.rope import inverse_frequencies
 from oss_lab.model.transformer import Block
 
-SIZE = 3.5  # of a bias, in each of the two fastest rotated pairs; at less the heads look at more
+SIZE = 3.5  # of a bias, in the two fastest rotated pairs; smaller values attend to more tokens
 
 
 def initialize(model: Transformer, seed: int, look_back: int = 0) -> None:
-    """Normal matrices of 1/sqrt(inputs), smaller with depth where they write to the residual;
-    norm scales one; sinks and biases zero, but for the first layer's that look back.
+    """Set all weights: matrices are normal with standard deviation 1/sqrt(inputs), divided by
+    sqrt(2 layers) if they write to the residual stream; norm scales stay 1; sinks and biases are 0,
+    except the q and k biases of heads in the first layer that look back.
 
     Args:
-        look_back: how many tokens back the farthest of these heads looks; no more of them than
-            share a key-value head.
+        look_back: the largest distance in tokens that one of these heads attends to. Limited to the
+            number of query heads per key-value head.
     """
     generator = torch.Generator().manual_seed(seed)
     depth = math.sqrt(2 * model.config.num_hidden_layers)
@@ -44,13 +45,14 @@ def initialize(model: Transformer, seed: int, look_back: int = 0) -> None:
     with torch.no_grad():
         if look_back:
             first = cast(Block, model.block[0])
-            set_back(first.attn.qkv.bias, model.config, look_back)
+            set_look_back(first.attn.qkv.bias, model.config, look_back)
 
 
-def set_back(bias: torch.Tensor, config: ModelConfig, farthest: int) -> None:
-    """Set q and k in `bias`, [q k v], so that the first heads of each group look 1, 2, ... back.
+def set_look_back(bias: torch.Tensor, config: ModelConfig, farthest: int) -> None:
+    """Set q and k in `bias` [q k v] to make the first heads of each group attend 1, 2, ... back.
 
-    A query turned by -d w for a pair of w radians a token is turned like the key d tokens back.
+    In a pair that rotates by w radians per token, a query rotated by -d w lines up with the key d
+    tokens back.
     """
     half = config.head_dim // 2
     heads = bias.view(-1, 2, half)

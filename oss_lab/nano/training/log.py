@@ -1,4 +1,4 @@
-"""The log of a run, `log.jsonl`: what each step did, a line a step."""
+"""The log of a run, `log.jsonl`, with one line per step."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -6,19 +6,19 @@ from pathlib import Path
 
 from oss_lab.checkpoint.atomic import write_text
 from oss_lab.errors import LabError
-from oss_lab.nano.training.records import fields, read_text
+from oss_lab.nano.training.records import parse_fields, read_text
 
 LOG = "log.jsonl"
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """One line of the log.
 
     Attributes:
         loss: nats per learned token.
-        balance: the balance loss, 1 when all experts are equally busy.
-        load: the busiest expert's share over an even one, averaged over the layers.
+        balance: the load-balancing loss; 1 when all experts are equally busy.
+        load: the busiest expert's share relative to an even share, averaged over the layers.
         groups: the loss by `setting/task/effort`.
     """
 
@@ -32,73 +32,75 @@ class Step:
     groups: dict[str, float]
 
 
-def is_begun(file: Path) -> bool:
-    """Whether there is a log with anything in it."""
+def has_steps(file: Path) -> bool:
+    """Whether the log exists and is not empty."""
     return file.exists() and file.stat().st_size > 0
 
 
 def refuse_without_state(file: Path, saved_by: int) -> None:
-    """Refuse a log that is longer than a run gets before it first saves its state.
+    """Raise LabError if the log is so long that the run must have saved its state.
 
-    A shorter one is of a run that was stopped before: nothing of it is lost by beginning again.
+    A shorter log is from a run that stopped before it first saved, so starting over loses nothing.
     """
     lines = file.read_bytes().count(b"\n") if file.exists() else 0
     if lines and lines >= saved_by:
         raise LabError(
-            f"{file} tells of {lines} steps, but their state is not in the folder, so that training"
-            " cannot go on and would erase it; choose another folder"
+            f"{file} has {lines} steps, but the folder has no saved state to resume from, and"
+            " training would erase the log; choose another folder"
         )
 
 
-def keep_lines(file: Path, steps: int) -> None:
-    """Begin the log, or cut it back to the first steps, all of which have to be there.
+def truncate_log(file: Path, steps: int) -> None:
+    """Start the log, or truncate it to the first `steps` steps, which must all be present.
 
-    A kill in between loses nothing.
+    If the process is killed meanwhile, the old log stays complete.
 
     Raises:
-        LabError: the log is missing, ends too early or is damaged.
+        LabError: the log is missing, too short or damaged.
     """
-    lines = whole_lines(file)[:steps] if steps and file.exists() else []
+    lines = read_complete_lines(file)[:steps] if steps and file.exists() else []
     try:
-        found = [step_of(line, "a line").step for line in lines]
+        found = [parse_step(line, "a line").step for line in lines]
     except LabError:
         found = []
     if found != list(range(steps)):
         raise LabError(
-            f"{file} does not have each of the {steps} steps of the state beside it; put the whole"
-            " log back, or begin anew in another folder"
+            f"{file} does not have each of the {steps} steps of the saved state next to it;"
+            " restore the complete log, or start over in another folder"
         )
     write_text(file, "".join(line + "\n" for line in lines))
 
 
-def append_line(file: Path, step: Step) -> None:
-    """Write one step behind the others."""
+def append_line(file: Path, step: TrainingStep) -> None:
+    """Append one step to the log."""
     with file.open("a") as appended:
         appended.write(json.dumps(asdict(step)) + "\n")
 
 
-def read_log(file: Path) -> list[Step]:
-    """Every whole line; a last one that is still being written is left out.
+def read_log(file: Path) -> list[TrainingStep]:
+    """Every complete line; a last line that is still being written is ignored.
 
     Raises:
-        LabError: there is no such file, or a line is no step of this version.
+        LabError: there is no such file, or a line is not a step of this version.
     """
-    return [step_of(line, f"{file}, line {n}") for n, line in enumerate(whole_lines(file), 1)]
+    return [
+        parse_step(line, f"{file}, line {n}") for n, line in enumerate(read_complete_lines(file), 1)
+    ]
 
 
-def whole_lines(file: Path) -> list[str]:
+def read_complete_lines(file: Path) -> list[str]:
     """The lines that end in a newline."""
     text = read_text(file)
     return text[: text.rfind("\n") + 1].splitlines()
 
 
-def step_of(line: str, where: str) -> Step:
+def parse_step(line: str, where: str) -> TrainingStep:
     """One line of the log.
 
     Raises:
-        LabError: it is no step of this version.
+        LabError: the line is not a step of this version.
     """
-    step = Step(**fields(Step, line, where))
+    step = TrainingStep(**parse_fields(TrainingStep, line, where))
     whole = (step.step, step.learnt_tokens)
     numbers = (step.loss, step.balance, step.load, step.gradient_norm, step.seconds)
     groups = step.groups if isinstance(step.groups, dict) else {}
@@ -109,6 +111,6 @@ def step_of(line: str, where: str) -> Step:
         and all(name.count("/") == 2 for name in groups)
     ):
         raise LabError(
-            f"{where} is no step of a run: it needs numbers, and losses by `setting/task/effort`"
+            f"{where} is not a step of a run: it needs numbers, and losses by `setting/task/effort`"
         )
     return step

@@ -1,8 +1,8 @@
-"""The training loop: Muon and AdamW, a cosine, a fading balance loss, MXFP4 at the end.
+"""The training loop: Muon and AdamW, a cosine schedule, a fading balance loss, MXFP4 at the end.
 
-The run is fixed by its `Recipe`: batch and weights follow from the seed, so that the same versions
-on the same machine give the same losses, and a run goes on from its last checkpoint as if it had
-not stopped. What each step did is a line of the log.
+The `Recipe` determines the whole run. Batches and initial weights depend only on its seed, so the
+same versions on the same machine give the same losses. A stopped run resumes from its last saved
+state, with the same result as without the stop. Every step writes one line of the log.
 """
 
 import os
@@ -15,13 +15,19 @@ import torch
 
 from oss_lab.model import Transformer
 from oss_lab.nano.training.balance import even_share
-from oss_lab.nano.training.data import groups_at
+from oss_lab.nano.training.data import draw_groups
 from oss_lab.nano.training.initialize import initialize
-from oss_lab.nano.training.log import LOG, Step, append_line, keep_lines, refuse_without_state
-from oss_lab.nano.training.machine import keep_machine
+from oss_lab.nano.training.log import (
+    LOG,
+    TrainingStep,
+    append_line,
+    refuse_without_state,
+    truncate_log,
+)
+from oss_lab.nano.training.machine import write_machine
 from oss_lab.nano.training.optimizers import make_optimizers, set_rates
 from oss_lab.nano.training.quantized import RoundedExperts
-from oss_lab.nano.training.recipe import STATE, Recipe, balance_weight, is_rounded, keep_recipe
+from oss_lab.nano.training.recipe import STATE, Recipe, balance_weight, is_rounded, write_recipe
 from oss_lab.nano.training.state import load_state, load_weights, save_state
 from oss_lab.nano.training.step import train_step
 from oss_lab.tokenizer import load_vocabulary
@@ -34,23 +40,23 @@ def train(
     *,
     save_every: int = 100,
     threads: int | None = None,
-) -> Iterator[Step]:
-    """Train, or go on training, in `folder`; yields each step. For the model see `trained`.
+) -> Iterator[TrainingStep]:
+    """Start or resume a training run in `folder`; yields each step. `load_trained` loads the model.
 
-    Groups are worked on by `threads` CPU threads, by default one for each processor.
+    Groups are processed by `threads` CPU threads, by default one per processor.
 
-    `folder` gets `recipe.json`, `machine.json`, `log.jsonl` and, every `save_every` steps,
-    `state.safetensors`.
+    Writes `recipe.json`, `machine.json`, `log.jsonl` and, every `save_every` steps,
+    `state.safetensors` to `folder`.
 
     Raises:
-        LabError: the folder holds a run of another recipe, or one that cannot go on.
+        LabError: the folder holds a run of another recipe, or a run that cannot be resumed.
     """
     threads = threads or os.cpu_count() or 1
     state, log = folder / STATE, folder / LOG
     if not state.exists():
         refuse_without_state(log, min(save_every, recipe.steps))
     folder.mkdir(parents=True, exist_ok=True)
-    keep_recipe(recipe, folder)
+    write_recipe(recipe, folder)
     encoding = load_vocabulary("nano")
     model = Transformer(recipe.model, RoundedExperts)
     initialize(model, recipe.seed, recipe.look_back)
@@ -59,8 +65,8 @@ def train(
     share = even_share(recipe.model).to(device)
     first = load_state(state, model, optimizers, share) if state.exists() else 0
     if not first:
-        keep_machine(folder, threads)
-    keep_lines(log, first)
+        write_machine(folder, threads)
+    truncate_log(log, first)
     with ThreadPoolExecutor(
         threads if model.device.type == "cpu" else 1,
         initializer=torch.set_num_threads,
@@ -71,17 +77,17 @@ def train(
             set_rates(optimizers, recipe, step)
             if is_rounded(recipe, step):
                 round_experts(model)
-            groups = groups_at(step, recipe.seed, recipe.tokens, encoding, recipe.mix)
+            groups = draw_groups(step, recipe.seed, recipe.tokens, encoding, recipe.mix)
             weight = balance_weight(recipe, step)
             measured = train_step(model, optimizers, groups, share, weight, workers)
-            done = Step(step, **measured, seconds=round(time.perf_counter() - began, 3))
+            done = TrainingStep(step, **measured, seconds=round(time.perf_counter() - began, 3))
             append_line(log, done)
             if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
                 save_state(state, model, optimizers, share, step + 1)
             yield done
 
 
-def trained(recipe: Recipe, folder: Path) -> Transformer:
+def load_trained(recipe: Recipe, folder: Path) -> Transformer:
     """The model as last saved in `folder`, on the CPU."""
     model = Transformer(recipe.model, RoundedExperts)
     load_weights(folder / STATE, model)
@@ -89,7 +95,7 @@ def trained(recipe: Recipe, folder: Path) -> Transformer:
 
 
 def round_experts(model: Transformer) -> None:
-    """From now on the forward sees every expert as MXFP4 would store it now."""
+    """Make the forward pass use every expert rounded to MXFP4, as its weights are now."""
     for module in model.modules():
         if isinstance(module, RoundedExperts):
             module.round()

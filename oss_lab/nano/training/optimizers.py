@@ -1,4 +1,4 @@
-"""Who trains which weights: Muon the matrices inside the layers, AdamW the rest."""
+"""The optimizers: Muon trains the matrices inside the layers, AdamW everything else."""
 
 import functools
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from oss_lab.model import Transformer
-from oss_lab.nano.training.recipe import Recipe, rate
+from oss_lab.nano.training.recipe import Recipe, learning_rate_scale
 
 
 def make_optimizers(model: Transformer, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan 2024) for the matrices between activations, one for each layer; AdamW for
-    embedding, unembedding, routers, and the vectors, which do not decay."""
+    """Muon (Jordan 2024) for the matrices inside the layers, one optimizer per layer. AdamW for
+    embedding, unembedding, routers, and the vectors, which have no weight decay."""
     matrices: dict[str, list[nn.Parameter]] = {}
     tables, vectors = list[nn.Parameter](), list[nn.Parameter]()
     for name, parameter in model.named_parameters():
@@ -38,7 +38,7 @@ def make_optimizers(model: Transformer, recipe: Recipe) -> list[torch.optim.Opti
 
 
 def set_rates(optimizers: Sequence[torch.optim.Optimizer], recipe: Recipe, step: int) -> None:
-    """The learning rates of this step."""
+    """Set the learning rates of this step, by `learning_rate_scale`."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = optimizer.defaults["lr"] * rate(recipe, step)
+            group["lr"] = optimizer.defaults["lr"] * learning_rate_scale(recipe, step)

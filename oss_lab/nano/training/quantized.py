@@ -1,7 +1,7 @@
-"""Trainable experts that are seen through MXFP4, so that the model learns to live with rounding.
+"""Trainable experts that are rounded to MXFP4, to let the model adapt to the rounding.
 
-From `round()` on, the forward uses the rounded matrices and the gradient passes through as if
-nothing had been rounded (the straight-through estimator, arXiv 1308.3432).
+After `round()`, the forward pass uses the rounded matrices. The gradient ignores the rounding (the
+straight-through estimator, arXiv 1308.3432).
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from oss_lab.model.experts import DenseExperts
 
 
 class RoundedExperts(DenseExperts):
-    """DenseExperts plus, after `round()`, the difference that MXFP4 rounding makes to each."""
+    """DenseExperts to which, after `round()`, the rounding error of MXFP4 is added."""
 
     def __init__(self, experts: int, rows: int, columns: int) -> None:
         super().__init__(experts, rows, columns)
@@ -22,7 +22,7 @@ class RoundedExperts(DenseExperts):
 
     @torch.no_grad()
     def round(self) -> None:
-        """Take the rounding of the weights as they are now."""
+        """Compute the rounding error of the current weights."""
         exact = torch.stack(tuple(self.dense))
         self.rounding = (mxfp4.dequantize(*mxfp4.quantize(exact)) - exact).unbind()
 

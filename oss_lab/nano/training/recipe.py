@@ -1,4 +1,4 @@
-"""Everything that decides a training run, and the `recipe.json` that keeps it."""
+"""Everything that determines a training run, and the `recipe.json` that stores it."""
 
 import json
 import math
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from oss_lab.config import GPT_OSS_NANO, ModelConfig
 from oss_lab.errors import LabError
-from oss_lab.nano.training.log import LOG, is_begun
-from oss_lab.nano.training.records import fields, read_text
+from oss_lab.nano.training.log import LOG, has_steps
+from oss_lab.nano.training.records import parse_fields, read_text
 
 RECIPE = "recipe.json"
 STATE = "state.safetensors"
@@ -16,16 +16,16 @@ STATE = "state.safetensors"
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the trained weights.
+    """Everything that determines the trained weights.
 
     Attributes:
-        mix: what is drawn, of `oss_lab.nano.tasks.mix.MIXES`.
-        tokens: about how many tokens a step reads, padding included and openings not.
-        learning_rate, adam_rate: the peaks for what Muon and what AdamW trains.
-        balance: weight of the balance loss at the start; it fades linearly to a tenth.
-        rounded: the share of the steps, at the end, that trains through MXFP4 rounding.
-        look_back: heads of the first layer begin by looking 1 to so many tokens back. A look-up's
-            "king is 47" has two tokens between the word and the number.
+        mix: the problems to draw, a key of `oss_lab.nano.tasks.mix.MIXES`.
+        tokens: about how many tokens a step reads, with padding but without the shared openings.
+        learning_rate, adam_rate: the peak learning rates of Muon and of AdamW.
+        balance: the initial weight of the load-balancing loss; it falls linearly to a tenth.
+        rounded: the share of the steps, at the end, that trains with MXFP4 rounding.
+        look_back: heads of the first layer start out attending 1 to `look_back` tokens back. In a
+            look-up such as "king is 47", two tokens are between the word and the number.
     """
 
     model: ModelConfig = field(default_factory=lambda: GPT_OSS_NANO)
@@ -42,8 +42,8 @@ class Recipe:
     look_back: int = 3
 
 
-def rate(recipe: Recipe, step: int) -> float:
-    """The share of the peak learning rate: linear warm-up, then a cosine down to 2 %."""
+def learning_rate_scale(recipe: Recipe, step: int) -> float:
+    """The share of the peak learning rate: linear warm-up, then a cosine down to 2%."""
     if step < recipe.warm_up:
         return (step + 1) / recipe.warm_up
     done = (step - recipe.warm_up) / max(1, recipe.steps - recipe.warm_up)
@@ -51,19 +51,19 @@ def rate(recipe: Recipe, step: int) -> float:
 
 
 def balance_weight(recipe: Recipe, step: int) -> float:
-    """The weight of the balance loss, fading to a tenth."""
+    """The weight of the load-balancing loss, which falls to a tenth."""
     return recipe.balance * (1 - 0.9 * step / recipe.steps)
 
 
 def is_rounded(recipe: Recipe, step: int) -> bool:
-    """Whether this step trains through MXFP4 rounding."""
+    """Whether this step trains with MXFP4 rounding."""
     return step >= recipe.steps * (1 - recipe.rounded)
 
 
-def keep_recipe(recipe: Recipe, folder: Path) -> None:
-    """Write `recipe.json`; refuse a folder with another, or with a run that has lost its own."""
+def write_recipe(recipe: Recipe, folder: Path) -> None:
+    """Write `recipe.json`; LabError if the folder has another recipe or a run without one."""
     file, text = folder / RECIPE, json.dumps(asdict(recipe), indent=2) + "\n"
-    if not file.exists() and ((folder / STATE).exists() or is_begun(folder / LOG)):
+    if not file.exists() and ((folder / STATE).exists() or has_steps(folder / LOG)):
         raise LabError(f"{folder} holds a run without its {RECIPE}; choose another folder")
     if file.exists() and file.read_text() != text:
         raise LabError(
@@ -77,9 +77,9 @@ def read_recipe(file: Path) -> Recipe:
     """The recipe of a run.
 
     Raises:
-        LabError: there is no such file, or it is no recipe of this version.
+        LabError: there is no such file, or it is not a recipe of this version.
     """
-    recipe = fields(Recipe, read_text(file), str(file))
+    recipe = parse_fields(Recipe, read_text(file), str(file))
     model = recipe["model"]
     model["layer_types"] = tuple(model["layer_types"])
     recipe["model"] = ModelConfig(**model)

@@ -1,4 +1,4 @@
-"""Reads back the dataclasses that a run wrote as JSON."""
+"""Read back the dataclasses that a run wrote as JSON."""
 
 import dataclasses
 from pathlib import Path
@@ -14,11 +14,11 @@ def read_text(file: Path) -> str:
     except FileNotFoundError:
         raise LabError(f"there is no {file}; name the folder of a run") from None
     except UnicodeDecodeError:
-        raise LabError(f"{file} is not UTF-8; it is not what a run writes") from None
+        raise LabError(f"{file} is not UTF-8, as files of a run are; name another folder") from None
 
 
-def fields(kind: type, text: str, where: str) -> dict[str, Any]:
-    """A JSON object with exactly the fields of this dataclass."""
+def parse_fields(kind: type, text: str, where: str) -> dict[str, Any]:
+    """Parse a JSON object, which must have exactly the fields of this dataclass."""
     try:
         found = parse_object(text.encode())
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Computes the first steps of a finished run again and holds their losses to its log.
+"""Compute the first steps of a finished run again and compare their losses with its log.
 
-On a machine that computes like the run's own every loss must be the same, bit for bit, however many
-threads there are. Elsewhere rounding differs, and the losses have to stay within TOLERANCE.
+If this machine computes like that of the run, every loss must be the same bit for bit, whatever the
+number of threads. On other machines rounding differs, and losses must be within TOLERANCE.
 """
 
 import tempfile
@@ -21,11 +21,12 @@ TOLERANCE = 0.05  # of a loss
 
 
 @dataclass(frozen=True)
-class Smoke:
-    """What came out.
+class SmokeTest:
+    """The result of the comparison.
 
     Attributes:
-        here, recorded: the losses, step by step.
+        here, recorded: the losses of each step, computed here and read from the log.
+        machine, of_record: this machine, and the one that wrote the log.
     """
 
     here: tuple[float, ...]
@@ -34,20 +35,20 @@ class Smoke:
     of_record: Machine
 
     @property
-    def promised(self) -> bool:
-        """Whether the two machines have to give the same bits."""
+    def must_be_equal(self) -> bool:
+        """Whether both machines should compute the same losses, bit for bit."""
         return self.machine.computes_like(self.of_record)
 
     @property
-    def passed(self) -> bool:
-        if self.promised:
+    def has_passed(self) -> bool:
+        if self.must_be_equal:
             return self.here == self.recorded
         pairs = zip(self.here, self.recorded, strict=True)
         return all(abs(here - recorded) <= TOLERANCE * recorded for here, recorded in pairs)
 
     @property
     def result(self) -> str:
-        """One line."""
+        """The comparison in one line."""
         pairs = list(zip(self.here, self.recorded, strict=True))
         n = len(pairs)
         apart = [step for step, (here, recorded) in enumerate(pairs) if here != recorded]
@@ -56,29 +57,31 @@ class Smoke:
         here, recorded = pairs[apart[0]]
         most = max(abs(here / recorded - 1) for here, recorded in pairs)
         line = (
-            f"step {apart[0]} is the first that differs: {here} here, {recorded} in the log, by"
-            f" {abs(here - recorded):.2g}; {n - len(apart)} of {n} losses are equal, and none is"
-            f" more than {most:.2%} off"
+            f"step {apart[0]} is the first that differs: {here} here, {recorded} in the log"
+            f" (difference {abs(here - recorded):.2g}); {n - len(apart)} of {n} losses are equal,"
+            f" and the largest difference is {most:.2%}"
         )
-        if self.promised:
+        if self.must_be_equal:
             return line
-        within = "within" if self.passed else "NOT within"
-        return f"{line}, {within} the {TOLERANCE:.0%} that another machine may be"
+        within = "within" if self.has_passed else "NOT within"
+        return f"{line}, {within} the {TOLERANCE:.0%} allowed on another machine"
 
     @property
     def machines(self) -> str:
-        """Two lines, and a third where equality is not promised."""
-        lines = [f"here: {self.machine.sentence}", f"log:  {self.of_record.sentence}"]
-        if not self.promised:
-            lines.append("equality is promised only where torch, CPU and instruction set agree")
+        """Both machines, one per line, and a third line if their losses may differ."""
+        lines = [f"here: {self.machine.description}", f"log:  {self.of_record.description}"]
+        if not self.must_be_equal:
+            lines.append(
+                "equal losses are guaranteed only with the same torch, CPU and instruction set"
+            )
         return "\n".join(lines)
 
 
-def recorded(folder: Path, steps: int) -> tuple[float, ...]:
+def read_losses(folder: Path, steps: int) -> tuple[float, ...]:
     """The first losses of the log in `folder`.
 
     Raises:
-        LabError: there is no log, or none of this version, or it has fewer steps.
+        LabError: there is no log, it is of another version, or it has too few steps.
     """
     losses = tuple(step.loss for step in read_log(folder / LOG)[:steps])
     if len(losses) < steps:
@@ -86,8 +89,8 @@ def recorded(folder: Path, steps: int) -> tuple[float, ...]:
     return losses
 
 
-def recomputed(folder: Path, steps: int, threads: int) -> Iterator[float]:
-    """The same losses computed here, in a temporary folder, by the recipe in `folder`."""
+def recompute_losses(folder: Path, steps: int, threads: int) -> Iterator[float]:
+    """Yield the same losses, computed here with the recipe in `folder`, in a temporary folder."""
     recipe = read_recipe(folder / RECIPE)
     with tempfile.TemporaryDirectory() as scratch:
         for step in islice(train(recipe, Path(scratch), threads=threads), steps):

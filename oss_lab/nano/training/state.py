@@ -1,6 +1,6 @@
-"""The state of an unfinished run, a safetensors file: weights, the optimizers' moments, the step.
+"""The state of a run as a safetensors file: weights, optimizer moments and the step.
 
-An expert that no token ever chose has no moments yet, and has to go on having none.
+An expert that was never chosen has no optimizer moments. Loading the state must not create any.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ def save_state(
     share: torch.Tensor,
     step: int,
 ) -> None:
-    """Write the state, all of it or nothing: a kill in between leaves the old one."""
+    """Write the state atomically: if the process is killed meanwhile, the old state remains."""
     tensors = {"step": torch.tensor(step), "share": share}
     for name, parameter in model.named_parameters():
         tensors[f"weight/{name}"] = parameter.detach()
@@ -36,24 +36,24 @@ def read_state(file: Path) -> dict[str, torch.Tensor]:
     """Every tensor of the state.
 
     Raises:
-        LabError: the file is damaged, or no state of this version.
+        LabError: the file is damaged, or not a state of this version.
     """
     try:
         tensors = load_file(file)
     except SafetensorError as error:
-        raise LabError(f"{file} is damaged ({error}); begin anew in another folder") from None
+        raise LabError(f"{file} is damaged ({error}); start over in another folder") from None
     if not {"step", "share"} <= tensors.keys() or tensors["step"].numel() != 1:
-        raise LabError(f"{file} is no state of this version; begin anew in another folder")
+        raise LabError(f"{file} is not a state of this version; start over in another folder")
     return tensors
 
 
-def steps_done(file: Path) -> int:
-    """How many steps the state in `file` has behind it; 0 if there is none."""
+def count_steps_done(file: Path) -> int:
+    """The number of finished steps of the state in `file`; 0 if there is no file."""
     return int(read_state(file)["step"]) if file.exists() else 0
 
 
 def load_weights(file: Path, model: nn.Module) -> int:
-    """Fill the model; returns the number of steps done.
+    """Load the weights into the model; returns the number of finished steps.
 
     Raises:
         LabError: the file is damaged, or of another model.
@@ -61,7 +61,7 @@ def load_weights(file: Path, model: nn.Module) -> int:
     tensors = read_state(file)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            fill(parameter, tensors, f"weight/{name}", file)
+            copy_tensor(parameter, tensors, f"weight/{name}", file)
     return int(tensors["step"])
 
 
@@ -71,16 +71,16 @@ def load_state(
     optimizers: Sequence[torch.optim.Optimizer],
     share: torch.Tensor,
 ) -> int:
-    """Fill model, optimizers and running shares; returns the number of steps done.
+    """Load model, optimizers and running shares; returns the number of finished steps.
 
     Raises:
         LabError: the file is damaged, or of another model.
     """
     tensors = read_state(file)
-    fill(share, tensors, "share", file)
+    copy_tensor(share, tensors, "share", file)
     for optimizer in optimizers:
         kinds = set[str]()
-        for parameter, name in optimized(optimizer, model):
+        for parameter, name in find_optimized_parameters(optimizer, model):
             moments = {
                 key.removesuffix(f"/{name}"): value.to(parameter.device)
                 for key, value in tensors.items()
@@ -92,30 +92,32 @@ def load_state(
                 odd = kinds ^ moments.keys()
                 odd |= {k for k, v in moments.items() if v.dim() and v.shape != parameter.shape}
                 if odd:
-                    raise unfit(file, f"{min(odd)}/{name}")
+                    raise misfit_error(file, f"{min(odd)}/{name}")
     return load_weights(file, model)
 
 
-def fill(target: torch.Tensor, tensors: dict[str, torch.Tensor], name: str, file: Path) -> None:
-    """Copy the tensor of this name, which has to be there in the same shape."""
+def copy_tensor(
+    target: torch.Tensor, tensors: dict[str, torch.Tensor], name: str, file: Path
+) -> None:
+    """Copy the tensor of this name into `target`; it must exist and have the same shape."""
     found = tensors.get(name)
     if found is None or found.shape != target.shape:
-        raise unfit(file, name)
+        raise misfit_error(file, name)
     target.copy_(found)
 
 
-def unfit(file: Path, name: str) -> LabError:
-    """A tensor that is missing, or of another shape."""
+def misfit_error(file: Path, name: str) -> LabError:
+    """The error for a tensor that is missing or has another shape."""
     return LabError(
-        f"{file} does not fit the recipe beside it: {name} is missing or of another shape; put the"
-        " right file back, or begin anew in another folder"
+        f"{file} does not fit the recipe next to it: {name} is missing or has another shape;"
+        " restore the right file, or start over in another folder"
     )
 
 
-def optimized(
+def find_optimized_parameters(
     optimizer: torch.optim.Optimizer, model: nn.Module
 ) -> Iterator[tuple[nn.Parameter, str]]:
-    """The optimizer's parameters with their names in the model."""
+    """Yield the optimizer's parameters with their names in the model."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     for group in optimizer.param_groups:
         for parameter in group["params"]:

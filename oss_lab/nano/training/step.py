@@ -1,4 +1,4 @@
-"""One step of training: the gradients of its groups, side by side, and an update from their sum."""
+"""One training step: gradients of its groups in parallel, and one update from their sum."""
 
 import functools
 from collections import Counter, defaultdict
@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from oss_lab.engine.cache import KVCache
 from oss_lab.model import Transformer
-from oss_lab.nano.training.balance import DECAY, RouterWatch, busiest
-from oss_lab.nano.training.data import Group
+from oss_lab.nano.training.balance import DECAY, RouterRecorder, busiest_load
+from oss_lab.nano.training.data import RowGroup
 
 CLIP = 1.0  # the largest gradient norm of an update
 
 
 @dataclass(frozen=True)
-class Learned:
-    """What one group gives to a step: summed nats, learned tokens, gradients by parameter."""
+class GroupGradients:
+    """One group's contribution to a step: summed loss in nats, its tokens, and the gradients."""
 
     nats: float
     tokens: int
@@ -34,20 +34,22 @@ class Learned:
 def train_step(
     model: Transformer,
     optimizers: Sequence[torch.optim.Optimizer],
-    groups: list[Group],
+    groups: list[RowGroup],
     share: Float[Tensor, "layer expert"],
     balance_weight: float,
     workers: Executor,
 ) -> dict[str, Any]:
-    """One update from all groups; returns what `Step` records of it.
+    """Do one update from all groups; returns the fields of `TrainingStep` that it determines.
 
-    Groups are worked on side by side, one thread each, and summed in their order: the result does
-    not depend on how many threads there are. `share` is updated in place.
+    Groups are processed in parallel, one thread each. Their gradients are summed in a fixed order,
+    so the result does not depend on the number of threads. `share` is updated in place.
     """
     learned = sum(int(group.learned.sum()) for group in groups)
     weight = balance_weight / len(groups)
     results = list(
-        workers.map(lambda group: learn(model, group, share, 1 / learned, weight), groups)
+        workers.map(
+            lambda group: compute_gradients(model, group, share, 1 / learned, weight), groups
+        )
     )
     for parameter, *gradients in zip(
         model.parameters(), *(result.gradients for result in results), strict=True
@@ -55,21 +57,23 @@ def train_step(
         given = [gradient for gradient in gradients if gradient is not None]
         parameter.grad = functools.reduce(torch.add, given) if given else None
     share.mul_(DECAY).add_((1 - DECAY) * torch.stack([each.chosen for each in results]).mean(0))
-    # On one thread as well: a sum over several depends on how many.
+    # In a worker, which has one thread: with several, the sum would depend on their number.
     norm = workers.submit(nn.utils.clip_grad_norm_, model.parameters(), CLIP).result().item()
     list(workers.map(lambda optimizer: optimizer.step(), optimizers))
     return {
         "loss": sum(each.nats for each in results) / learned,
         "balance": round(sum(each.balance for each in results) / len(results), 4),
-        "load": round(busiest(share), 3),
+        "load": round(busiest_load(share), 3),
         "learnt_tokens": learned,
         "gradient_norm": round(norm, 4),
-        "groups": losses_by_name(groups, results),
+        "groups": average_losses(groups, results),
     }
 
 
-def losses_by_name(groups: Sequence[Group], results: Sequence[Learned]) -> dict[str, float]:
-    """Nats per learned token of all groups of one `setting/task/effort`."""
+def average_losses(
+    groups: Sequence[RowGroup], results: Sequence[GroupGradients]
+) -> dict[str, float]:
+    """Loss in nats per learned token, by `setting/task/effort`."""
     nats, tokens = defaultdict[str, float](float), Counter[str]()
     for group, result in zip(groups, results, strict=True):
         name = f"{group.setting}/{group.task}/{group.effort}"
@@ -78,25 +82,27 @@ def losses_by_name(groups: Sequence[Group], results: Sequence[Learned]) -> dict[
     return {name: round(nats[name] / tokens[name], 4) for name in nats}
 
 
-def learn(
+def compute_gradients(
     model: Transformer,
-    group: Group,
+    group: RowGroup,
     share: Float[Tensor, "layer expert"],
     nats_weight: float,
     balance_weight: float,
-) -> Learned:
-    """The gradients of one group; its opening is read once for all rows."""
+) -> GroupGradients:
+    """Compute the gradients of one group; its opening is read once for all rows."""
     opening, inputs, targets, learned, lengths = (
         tensor.to(model.device)
         for tensor in (group.opening, group.inputs, group.targets, group.learned, group.lengths)
     )
-    watch = RouterWatch(model.config.num_hidden_layers)
+    watch = RouterRecorder(model.config.num_hidden_layers)
     cache = KVCache(model.config)
     model(opening, cache, last=0, hooks=watch)
     logits = model(inputs, cache.fork(batch=len(inputs)), hooks=watch)
     nats = F.cross_entropy(logits[learned].float(), targets[learned], reduction="sum")
     written = torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]
-    balance, chosen = watch.balance([torch.ones_like(opening, dtype=torch.bool), written], share)
+    balance, chosen = watch.compute_loss(
+        [torch.ones_like(opening, dtype=torch.bool), written], share
+    )
     loss = nats_weight * nats + balance_weight * balance
     gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
-    return Learned(nats.item(), int(group.learned.sum()), balance.item(), chosen, gradients)
+    return GroupGradients(nats.item(), int(group.learned.sum()), balance.item(), chosen, gradients)

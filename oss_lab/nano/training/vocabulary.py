@@ -1,9 +1,10 @@
-"""nano's vocabulary: byte-pair encoding trained on the text of nano's own training conversations.
+"""nano's vocabulary: byte-pair encoding trained on the text of nano's training conversations.
 
-Merging starts from the 256 bytes and repeatedly joins the commonest neighboring pair inside the
-pieces that the pre-tokenizer cuts (Sennrich et al., arXiv 1508.07909). Digits are pieces of their
-own, so a number is always spelt digit by digit. Run `python -m oss_lab.nano.training.vocabulary` to
-rewrite the shipped file; the same corpus seed gives the same bytes.
+Training starts from the 256 bytes. It repeatedly merges the most frequent pair of neighbors within
+the pieces that the pre-tokenizer produces (Sennrich et al., arXiv 1508.07909). Each digit is a
+separate piece, so a number always has one token per digit. Run
+`python -m oss_lab.nano.training.vocabulary` to rewrite the shipped file; the same corpus seed gives
+the same bytes.
 """
 
 from collections import Counter
@@ -16,8 +17,8 @@ import regex
 from oss_lab.config import GPT_OSS_NANO
 from oss_lab.harmony.messages import EFFORTS
 from oss_lab.harmony.render import render
-from oss_lab.nano.tasks.mix import broad
-from oss_lab.tokenizer import HARMONY_SPECIALS, NANO_PATTERN, dump_ranks, nano_encoding
+from oss_lab.nano.tasks.mix import draw_broad
+from oss_lab.tokenizer import HARMONY_SPECIALS, NANO_PATTERN, build_nano_encoding, dump_ranks
 
 ASSET = Path(__file__).parents[2] / "assets" / "nano" / "nano.tiktoken"
 MERGES = GPT_OSS_NANO.vocab_size - 256 - len(HARMONY_SPECIALS) - 7  # seven ids stay reserved
@@ -25,7 +26,7 @@ CORPUS_PROBLEMS = 6000
 
 
 def train_ranks(pieces: Counter[str], merges: int) -> dict[bytes, int]:
-    """The 256 bytes, then `merges` joined pairs in the order they were learned; ties by bytes."""
+    """The 256 bytes, then `merges` merged pairs in the order they were learned; ties by bytes."""
     ranks = {bytes([byte]): byte for byte in range(256)}
     words = {tuple(bytes([b]) for b in piece.encode()): n for piece, n in pieces.items()}
     for _ in range(merges):
@@ -49,13 +50,13 @@ def _join(word: tuple[bytes, ...], pair: tuple[bytes, bytes]) -> tuple[bytes, ..
     return tuple(joined)
 
 
-def corpus_pieces(seed: int, problems: int) -> Counter[str]:
-    """Pre-tokenized pieces of rendered training conversations."""
+def count_corpus_pieces(seed: int, problems: int) -> Counter[str]:
+    """Count the pre-tokenized pieces of rendered training conversations."""
     rng, pieces = Random(seed), Counter[str]()
-    spelling = nano_encoding({bytes([byte]): byte for byte in range(256)})
+    spelling = build_nano_encoding({bytes([byte]): byte for byte in range(256)})
     for _ in range(problems):
-        setting, task = broad(rng)
-        problem = setting.applied(rng, task.draw(rng, "train"))
+        setting, task = draw_broad(rng)
+        problem = setting.apply(rng, task.draw(rng, "train"))
         conversation = problem.conversation(rng.choice(EFFORTS))
         for source in render(conversation, spelling, mode="training").sources.values():
             text = regex.sub(r"<\|\w+\|>", "", source)  # special tokens are structure, not text
@@ -64,7 +65,7 @@ def corpus_pieces(seed: int, problems: int) -> Counter[str]:
 
 
 def main() -> None:
-    ranks = train_ranks(corpus_pieces(seed=0, problems=CORPUS_PROBLEMS), MERGES)
+    ranks = train_ranks(count_corpus_pieces(seed=0, problems=CORPUS_PROBLEMS), MERGES)
     ASSET.write_bytes(dump_ranks(ranks))
     print(f"{ASSET.name}: {len(ranks)} ranks, {ASSET.stat().st_size} bytes")
 

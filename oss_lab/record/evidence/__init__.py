@@ -1,4 +1,4 @@
-"""What a model did, in a folder: for notebooks that show a model which is not on this machine.
+"""A recording of a model's replies, for notebooks about a model that is not on this machine.
 
     from oss_lab.evaluation.record import record
     from oss_lab.record.evidence.file import read_evidence
@@ -6,7 +6,7 @@
     evidence = read_evidence("evidence/")         needs no model
     evidence.effort_curve(), evidence.routes(), evidence.traces[0]["attn.sink_mass"]
 
-bundle.py    what a folder holds
+bundle.py    the contents of a folder
 file.py      reading and writing it
-tables.py    tidy tables of all replies together
+tables.py    tidy tables over all replies
 """

@@ -1,4 +1,4 @@
-"""A bundle of evidence: what a model wrote, how it was asked, and where its traces are."""
+"""A bundle of evidence: a model's replies, the settings that produced them, and their traces."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ POINTS = ("moe.expert_ids", "moe.expert_weights", "moe.margin", "attn.sink_mass"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One question of a recording; `instructions` are the developer message, None for none."""
+class RecordedPrompt:
+    """One prompt of a recording. `instructions` are the developer message, or None."""
 
     name: str
     question: str
@@ -30,15 +30,15 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Stamp:
-    """What was asked, and how.
+class RecordingSettings:
+    """The settings of a recording.
 
     Attributes:
-        model: what the model is called.
+        model: the name of the model.
         config: the fields of its `ModelConfig`.
-        origin: of the replies; the traces have their own, whose kernels may be others.
-        max_tokens: of a reply.
-        time: when the recording was begun, in UTC.
+        origin: how the replies were computed; each trace has its own, perhaps with other kernels.
+        max_tokens: the limit per reply.
+        time: when the recording started, in UTC.
     """
 
     model: str
@@ -50,13 +50,14 @@ class Stamp:
 
 
 @dataclass(frozen=True)
-class Written:
+class RecordedReply:
     """A reply, without its log-probabilities.
 
     Attributes:
-        prompt: the number of what was asked.
-        prompt_ids, ids: of the rendered prompt, and of what was generated behind it.
-        text: by channel; `tokens` counts them, `format` what is no content.
+        prompt: the index of its prompt.
+        prompt_ids, ids: token ids of the rendered prompt, and those generated after it.
+        text: the text of each channel.
+        tokens: the number of tokens on each channel; `format` counts all that are not content.
         stop: as in `oss_lab.record.reply.Reply`.
     """
 
@@ -70,26 +71,26 @@ class Written:
 
     @property
     def trace(self) -> str:
-        """The name of its trace's file within the folder."""
+        """The path of its trace file inside the folder."""
         return trace_name(self.prompt, self.effort)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A bundle; `replies` go prompt by prompt, each at low, medium and high effort."""
+    """A bundle. `replies` are ordered by prompt, with low, medium and high effort for each."""
 
     folder: Path
-    stamp: Stamp
-    prompts: tuple[Asked, ...]
-    replies: tuple[Written, ...]
+    stamp: RecordingSettings
+    prompts: tuple[RecordedPrompt, ...]
+    replies: tuple[RecordedReply, ...]
 
     @property
     def traces(self) -> "Traces":
-        """The trace of each reply, read when it is asked for."""
+        """The trace of each reply, read from its file on access."""
         return Traces(self)
 
     def effort_curve(self) -> "pandas.DataFrame":
-        """Tokens by prompt, effort and channel; see `tables.py` for this and the others."""
+        """Tokens by prompt, effort and channel. `tables.py` describes all columns."""
         from oss_lab.record.evidence import tables
 
         return tables.effort_curve(self)
@@ -107,14 +108,14 @@ class Evidence:
         return tables.margins(self)
 
     def sinks(self) -> "pandas.DataFrame":
-        """Attention that went to the sink, by effort, channel, layer and head."""
+        """Attention to the sink, by effort, channel, layer and head."""
         from oss_lab.record.evidence import tables
 
         return tables.sinks(self)
 
 
 class Traces:
-    """Traces of a bundle in the order of its replies; one is in memory only while it is used."""
+    """The traces of a bundle, in the order of its replies. Each access reads the file again."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
@@ -136,15 +137,15 @@ class Traces:
         if not file.is_file():
             raise LabError(f"{file} is missing: record it again, or copy the whole folder")
         trace = read_trace(file)
-        wrong = f"{file} is no trace of the reply that {FILE} says it is of"
+        wrong = f"{file} does not match its reply in {FILE}"
         if trace.tokens != (*reply.prompt_ids, *reply.ids):
-            raise LabError(f"{wrong}: its tokens are others")
+            raise LabError(f"{wrong}: the tokens differ")
         if trace.origin.checkpoint != stamp.origin.checkpoint:
-            raise LabError(f"{wrong}: it comes from another checkpoint")
+            raise LabError(f"{wrong}: the checkpoints differ")
         if trace.selection != Selection(POINTS):
-            raise LabError(f"{wrong}: it holds other points, layers, heads or positions")
+            raise LabError(f"{wrong}: the points, layers, heads or positions differ")
         if trace["moe.expert_ids"].max() >= stamp.config["num_experts"]:
-            raise LabError(f"{wrong}: it names an expert that the model does not have")
+            raise LabError(f"{wrong}: it contains an expert id that the model does not have")
         return trace
 
 

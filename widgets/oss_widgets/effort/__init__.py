@@ -1,4 +1,4 @@
-"""One question, three efforts: see widget.py."""
+"""Ask a question at any of the three efforts: see widget.py."""
 
 from oss_widgets.effort.widget import EffortWidget
 

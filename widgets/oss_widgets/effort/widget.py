@@ -2,11 +2,11 @@
 
     EffortWidget(lab, "What is 347 * 62?")
 
-Every change of the question (on Enter) or of the effort asks anew. On nano an example of
-`oss_lab.nano.gallery` may be chosen: it brings question, effort, developer message and tool
-outputs, and all but the question and the effort stay until another is chosen. What is shown is
-`oss_lab.plots.transcript` of each reply; the widget computes nothing. A mistake is one sentence in
-its place. Where there is no kernel, a saved notebook shows the last reply as plain HTML.
+A change of the question (press Enter) or of the effort asks again. With nano you can choose an
+example of `oss_lab.nano.gallery`. It sets the question, the effort, the developer message and the
+tool outputs; the last two stay until you choose another example. Each reply is shown as
+`oss_lab.plots.transcript`, and a mistake as one sentence. Without a kernel, a saved notebook shows
+the last reply as plain HTML.
 """
 
 from dataclasses import replace
@@ -18,21 +18,20 @@ import ipywidgets
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import Lab
 from oss_lab.nano.gallery import GALLERY, Example
-from oss_widgets.effort.answer import answered, setting
+from oss_widgets.effort.answer import build_answer, describe_setting
 
 OWN = ("a question of your own", 0)
 WIDE = "min(100%, 36em)"
 
 
 class EffortWidget(ipywidgets.VBox):
-    """Asks `lab` the question at the chosen effort, once at the start and at every change.
+    """Asks `lab` the question at the chosen effort, at the start and after every change.
 
     Attributes:
-        examples: 0 or the number of an example of the gallery; shown if `examples` is true and
-            the model is nano.
-        question, effort: the controls; setting their `value` is what a person does by hand.
-        setting: what the chosen example puts before the question.
-        passage: what is shown: the replies, or the sentence that says what went wrong.
+        examples: a menu of the gallery's examples; shown only for nano and if `examples` is true.
+        question, effort: the controls; set their `value` to do by code what a user does by hand.
+        setting: the messages that the chosen example puts before the question.
+        passage: the replies that are shown, or the sentence that says what went wrong.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class EffortWidget(ipywidgets.VBox):
 
     @property
     def example(self) -> Example | None:
-        """The chosen example with the question and the effort that stand in the controls."""
+        """The chosen example, with the question and the effort of the controls."""
         if not self.examples.value:
             return None
         chosen = GALLERY[self.examples.value - 1]
@@ -86,7 +85,7 @@ class EffortWidget(ipywidgets.VBox):
             self.question.value = GALLERY[number - 1].question
             self.effort.value = GALLERY[number - 1].effort
             self._observe()
-        self.setting.value = setting(self.example).html if self.example else ""
+        self.setting.value = describe_setting(self.example).html if self.example else ""
         self._ask()
 
     def _ask(self, _: Any = None) -> None:
@@ -97,13 +96,13 @@ class EffortWidget(ipywidgets.VBox):
         else:
             prompt = self.lab.conversation(self.question.value, effort=self.effort.value)
             outputs = {}
-        self.passage = answered(self.lab, prompt, outputs)
+        self.passage = build_answer(self.lab, prompt, outputs)
         self.answer.value = self.passage.html
         self.status.value = ""
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         title = f"{self.question.value} ({self.effort.value} effort)"
-        before = f" {setting(self.example).sentence}" if self.example else ""
+        before = f" {describe_setting(self.example).sentence}" if self.example else ""
         still = {
             "text/html": f"<p><b>{escape(title)}</b></p>{self.setting.value}{self.passage.html}",
             "text/plain": f"{title}:{before} {self.passage.sentence}",
