@@ -31,7 +31,7 @@ def transcript(reply: Reply, encoding: tiktoken.Encoding) -> Passage:
     legend = (
         f'<div style="font-size:85%;opacity:0.75">{escape(sentence)}<br>'
         f"<u>underlined</u>: the token's probability was below {SURE:.0%}; point at a token to see"
-        " its probability and log-probability (natural logarithm)</div>"
+        " its probability</div>"
     )
     return Passage("".join(blocks) + legend, sentence)
 
