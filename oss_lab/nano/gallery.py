@@ -26,7 +26,7 @@ ABILITIES = (
     "nano learned products of up to three by two digits, sums and differences of up to six terms,"
     " look-ups, short lists and follow-up questions. It calls a calculator or a look-up tool if one"
     " is declared. It follows a rule such as `Never write the digit 5.` if it thinks first. To most"
-    " other requests it says that it cannot do them. It loses the thread after about three turns."
+    " other requests it says that it cannot do them."
 )
 """What nano can do, in a few sentences for users."""
 

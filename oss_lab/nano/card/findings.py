@@ -11,6 +11,7 @@ from oss_lab.nano.card.findings_inside import (
     describe_selective,
     describe_sinks,
 )
+from oss_lab.nano.card.findings_turns import describe_dropped, describe_turns, has_dropped
 from oss_lab.nano.card.parts import (
     Finding,
     fill,
@@ -37,6 +38,7 @@ def describe_findings(found: Finding) -> str:
         "effort": describe_effort,
         "calls": describe_calls,
         "dropped": describe_dropped,
+        "turns": describe_turns,
         "window": describe_window,
         "sinks": describe_sinks,
         "experts": describe_experts,
@@ -137,47 +139,6 @@ def format_lower_bound(shares: list[float | None]) -> str:
     """The smallest of several shares as a lower bound, in words; "" if all are None."""
     lowest = min((share for share in shares if share is not None), default=None)
     return "all" if lowest == 1 else fill("at least {:.1%}", lowest)
-
-
-def describe_dropped(found: Finding) -> str:
-    rows = format_table(
-        ("calls", "n", "right, kept", "right, dropped"),
-        ((str(each["calls"]), *format_pair(each["accuracy"])) for each in found["dropped"]),
-    )
-    lost = list_changes(
-        (
-            f"{each['calls']} calls",
-            each["accuracy"]["first"]["value"],
-            each["accuracy"]["second"]["value"],
-        )
-        for each in found["dropped"]
-        if has_dropped(each["accuracy"])
-    )
-    result = fill(
-        "without this analysis, fewer answers are right: {}. A client must therefore return the"
-        " analysis between tool calls.",
-        lost,
-    )
-    return f"""### What is lost if the reasoning between tool calls is dropped?
-
-Question: does nano need its own analysis from before a tool call to continue after it?
-
-Method: nano looks up words with a tool and adds their numbers, at medium effort. It writes the
-running total in the analysis between the calls. *Kept* returns this analysis to nano with the
-output of the tool, *dropped* leaves it out. The first total comes after the second output, so with
-two calls there is none to leave out. In training, a question has at most four calls.
-
-{rows}
-
-{format_result(result)}"""
-
-
-def has_dropped(accuracy: Finding) -> bool | None:
-    """Whether the second accuracy is lower and the intervals do not overlap; None if n is 0."""
-    first, second = accuracy["first"], accuracy["second"]
-    if first["value"] is None or second["value"] is None:
-        return None
-    return second["interval"][1] < first["interval"][0]
 
 
 def describe_window(found: Finding) -> str:

@@ -29,6 +29,7 @@ from oss_lab.nano.studies import (
     rounding,
     selective,
     sinks,
+    turns,
     window,
 )
 from oss_lab.nano.training.recipe import read_recipe
@@ -39,6 +40,7 @@ EXPERIMENTS = (
     "effort",
     "calls",
     "dropped",
+    "turns",
     "window",
     "sinks",
     "experts",
@@ -155,6 +157,7 @@ def run_experiments(
         "selective": lambda: asdict(selective.study_selective(lab, n, seed)),
         "calls": lambda: [asdict(each) for each in calls.study_calls(lab, n, seed)],
         "dropped": lambda: [asdict(each) for each in dropped.study_dropped(lab, n, seed)],
+        "turns": lambda: [asdict(each) for each in turns.study_turns(lab, n, seed)],
         "window": lambda: [
             asdict(each) for each in window.study_window(lab, checkpoint.folder, n, seed)
         ],
