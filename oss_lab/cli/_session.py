@@ -1,40 +1,35 @@
-"""A chat session: its turns, its open tool call and its commands.
+"""A chat session: its turns and its open tool call. Its commands are in `_commands.py`.
 
 A turn is added once its reply is complete. If the last reply ends with a tool call, the next line
 that the user types is the tool's output; otherwise it is the next question.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from oss_lab.errors import LabError
-from oss_lab.harmony.messages import EFFORTS, Conversation, Effort, Message
+from oss_lab.harmony.messages import Conversation, Effort, Message
 from oss_lab.harmony.policy import find_dropped_messages
 
 if TYPE_CHECKING:
     from oss_lab.cli._transcript import Transcript
+    from oss_lab.harmony.tool_forms import ToolForm
     from oss_lab.lab import Lab
     from oss_lab.nano.gallery import Example
+    from oss_lab.nano.turn_limit import TurnLimit
     from oss_lab.record.reply import Reply, ToolCall
-
-COMMANDS = {
-    "/example": "list example questions; with a number, ask that one in a new conversation",
-    "/effort": "set how much to think: low, medium or high",
-    "/undo": "remove your last message and the reply to it",
-    "/history": "show the conversation",
-    "/reset": "start a new conversation",
-    "/help": "list these commands",
-    "/quit": "leave (or press Ctrl-D)",
-}
 
 
 class Chat:
-    """The conversation so far, and the commands that act on it.
+    """The conversation so far, and what acts on it.
 
     Attributes:
         turns: the last reply to each line that the user typed.
         opening: the messages before the first question; an example brings its own.
         tool_outputs: the outputs of the example's tools, by the arguments of the call.
+        turn_limit: how many questions the model was measured to hold, or None.
+        is_verbose: whether tokens and speed are shown after each reply.
     """
 
     def __init__(
@@ -44,6 +39,8 @@ class Chat:
         effort: Effort,
         max_tokens: int,
         opening: tuple[Message, ...],
+        tools: "Sequence[ToolForm]" = (),
+        turn_limit: "TurnLimit | None" = None,
     ) -> None:
         self.lab, self.transcript = lab, transcript
         self.effort: Effort = effort
@@ -51,6 +48,9 @@ class Chat:
         self.default_opening = self.opening = opening
         self.tool_outputs: Mapping[str, str] = {}
         self.turns: list[Reply] = []
+        self.tools = tools
+        self.turn_limit = turn_limit
+        self.is_verbose = self._has_warned = False
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -76,11 +76,20 @@ class Chat:
         message = tool_message(call, line) if call else Message.of("user", line)
         self.answer(Conversation((*self.messages, message)))
 
+    def warn_about_length(self, prompt: Conversation) -> None:
+        """Say once per conversation that it has become longer than the model can hold."""
+        asked = sum(message.role == "user" for message in prompt)
+        if self.turn_limit and asked > self.turn_limit.turns and not self._has_warned:
+            note = f"this is question {asked}; {self.turn_limit.sentence}; /reset starts a new one"
+            self.transcript.write_note(note)
+            self._has_warned = True
+
     def answer(self, prompt: Conversation) -> None:
         """Stream the reply, and more replies while the example has outputs for its calls.
 
         If the user stops it, the whole turn is discarded.
         """
+        self.warn_about_length(prompt)
         try:
             reply = self.reply_to(prompt)
         except KeyboardInterrupt:
@@ -91,6 +100,8 @@ class Chat:
         else:
             if reply.stop == "length":
                 self.transcript.write_note(f"stopped after {len(reply.tokens)} tokens")
+            if self.is_verbose:
+                self.transcript.write_note(describe_speed(reply))
             self.turns.append(reply)
         self.note_open_call()
 
@@ -121,7 +132,7 @@ class Chat:
             arguments = " ".join(call.arguments.split())
             self.transcript.write_note(
                 f"the model calls {call.name} with {arguments}; no tool runs here: type its output,"
-                " or /undo"
+                " or /undo to drop the question, or /bye to leave"
             )
 
     def start_conversation(
@@ -130,6 +141,12 @@ class Chat:
         """Start a new conversation."""
         self.turns.clear()
         self.opening, self.tool_outputs = opening, tool_outputs or {}
+        self._has_warned = False
+
+    def build_opening(self, instructions: str | None) -> tuple[Message, ...]:
+        """The messages before the first question, with these instructions."""
+        asked = self.lab.conversation("", instructions=instructions, tools=self.tools)
+        return asked.messages[:-1]
 
     def show_example(self, example: "Example") -> None:
         """Start a new conversation with the example's messages and effort, and ask its question."""
@@ -142,51 +159,6 @@ class Chat:
                 self.transcript.show_message(message)
         self.answer(prompt)
 
-    def example_command(self, argument: str) -> None:
-        """List the examples, or show the one with this number."""
-        from oss_lab.nano.gallery import GALLERY
-
-        numbered = {str(number): example for number, example in enumerate(GALLERY, 1)}
-        if argument in numbered:
-            self.show_example(numbered[argument])
-        elif argument:
-            self.transcript.write_note(f"/example takes a number from 1 to {len(GALLERY)}")
-        else:
-            for number, example in numbered.items():
-                self.transcript.write_note(f"{number:>2}  {example.name}")
-
-    def run_command(self, line: str) -> None:
-        """Run a command: a line that begins with a slash."""
-        name, _, argument = line.partition(" ")
-        argument = argument.strip()
-        if name == "/effort" and argument in EFFORTS:
-            self.effort = argument
-            self.transcript.write_note(f"effort is now {self.effort}")
-        elif name == "/effort":
-            still = "still " if argument else ""
-            choices = ", ".join(EFFORTS)
-            self.transcript.write_note(f"effort is {still}{self.effort}; /effort takes {choices}")
-        elif name == "/example":
-            self.example_command(argument)
-        elif name not in COMMANDS:
-            self.transcript.write_note(f"there is no {name}; /help lists the commands")
-        elif argument:
-            self.transcript.write_note(f"{name} takes no argument")
-        elif name == "/undo":
-            undone = bool(self.turns) and bool(self.turns.pop())
-            self.transcript.write_note(
-                "removed the last turn" if undone else "there is nothing to undo"
-            )
-            self.note_open_call()
-        elif name == "/reset":
-            self.start_conversation(self.default_opening)
-            self.transcript.write_note("started a new conversation")
-        elif name == "/history":
-            self.show_history()
-        elif name == "/help":
-            for command, help in COMMANDS.items():
-                self.transcript.write_note(f"{command}  {help}")
-
     def show_history(self) -> None:
         """Show every message except the system's; mark those the model will not see again."""
         messages = self.messages
@@ -197,3 +169,14 @@ class Chat:
             self.transcript.show_message(messages[index], remark)
         if not shown:
             self.transcript.write_note("the conversation is empty")
+
+
+def describe_speed(reply: "Reply") -> str:
+    """The tokens and the speed of a reply, in one line."""
+    timing = reply.timing
+    speed = timing.tokens_per_second
+    rate = "" if math.isnan(speed) else f", {speed:,.1f} tokens per second"
+    return (
+        f"{timing.tokens:,} tokens in {timing.total:.1f} s{rate}; prompt of"
+        f" {len(reply.prompt_tokens):,} tokens, first token after {timing.first_token:.1f} s"
+    )

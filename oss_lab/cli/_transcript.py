@@ -1,15 +1,16 @@
 """Shows a reply as it streams: each message below a label, each channel in its color.
 
 The label always repeats what the color says. If the output is not a terminal, only plain text is
-written. Control characters in a text are escaped and never reach the terminal: ESC is shown as
-`\\x1b`.
+written. Control and invisible characters in a text are escaped and never reach the terminal: ESC is
+shown as `\\x1b`. On a terminal, remarks are wrapped between words; the text of a model is not.
 """
 
-import unicodedata
 from typing import TextIO
 
-from rich.console import Console
+from rich.text import Text
 
+from oss_lab.cli._pipe import new_console
+from oss_lab.cli._visible import escape_controls
 from oss_lab.harmony import Delta, Diagnostic, End, Event, Message, Start
 from oss_lab.harmony.sections import content_text
 
@@ -17,25 +18,12 @@ STYLES = {"analysis": "cyan", "commentary": "magenta", "final": "green"}
 OTHER_STYLE = "yellow"  # no channel, or one that is not in Harmony
 
 
-def escape_controls(text: str, encoding: str = "utf-8") -> str:
-    """Escape control characters except newline and tab, and what `encoding` cannot write.
-
-    >>> escape_controls("a\\x1b[31m")
-    'a\\\\x1b[31m'
-    """
-    shown = "".join(
-        f"\\x{ord(c):02x}" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c
-        for c in text
-    )
-    return shown.encode(encoding, "backslashreplace").decode(encoding)
-
-
 class Transcript:
     """Writes events and messages to a text stream, in color if it is a terminal."""
 
     def __init__(self, file: TextIO) -> None:
-        self._console = Console(file=file, force_terminal=file.isatty(), force_jupyter=False)
-        self._mid_line = False
+        self._console = new_console(file=file, force_terminal=file.isatty(), force_jupyter=False)
+        self._last = "\n"  # the last character written
 
     def show_event(self, event: Event) -> None:
         """Show one event of a stream."""
@@ -60,7 +48,11 @@ class Transcript:
     def write_note(self, text: str) -> None:
         """Write a remark that is not part of the conversation on a separate line."""
         self._new_line()
-        self._write(f"({text})", "dim")
+        note = escape_controls(f"({text})", self._console.encoding)
+        if self._console.is_terminal:
+            lines = Text(note).wrap(self._console, self._console.width, tab_size=8)
+            note = "\n".join(line.plain.rstrip() for line in lines)
+        self._write(note, "dim")
         self._new_line()
 
     def write_text(self, text: str, style: str = "") -> None:
@@ -90,11 +82,11 @@ class Transcript:
 
     def _write(self, text: str, style: str) -> None:
         if text:
-            shown = escape_controls(text, self._console.encoding)
+            shown = escape_controls(text, self._console.encoding, self._last)
             self._console.out(shown, style=style or None, highlight=False, end="")
-            self._mid_line = not text.endswith("\n")
+            self._last = text[-1]
 
     def _new_line(self) -> None:
-        if self._mid_line:
+        if self._last != "\n":
             self._console.out("")
-        self._mid_line = False
+        self._last = "\n"

@@ -1,7 +1,13 @@
-"""Reads the lines that a user types: at a prompt with a history, or from a pipe."""
+"""Reads what a user types: at a prompt with a history, or from a pipe.
+
+A line that begins with a slash is a command, and so are `exit` and `quit`. Text between two
+`\"\"\"` may have several lines. To send a text that would be a command, put it between `\"\"\"`,
+or double its slash: `//etc` sends `/etc`.
+"""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from platformdirs import user_data_path
@@ -9,30 +15,101 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import WordCompleter
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
-from oss_lab.cli._transcript import Transcript, escape_controls
+from oss_lab.cli._transcript import Transcript
+from oss_lab.cli._visible import escape_controls
+
+QUOTE = '"""'
+LEAVING = ("exit", "quit")  # without a slash too, as in other shells
+CONTINUED = "... "
+Reader = Callable[[str], str]
+"""Shows a prompt and returns the next line; raises EOFError at the end of the input."""
 
 
-def read_lines(
+@dataclass(frozen=True)
+class Typed:
+    """What a user typed: a text, or a command with its argument.
+
+    Attributes:
+        command: `/save` and so on; None for a text.
+        is_quoted: whether the text was between `\"\"\"`; only such a text can be meant to be empty.
+    """
+
+    text: str
+    command: str | None = None
+    is_quoted: bool = False
+
+
+def read_typed(
     transcript: Transcript, prompt: Callable[[], str], commands: Iterable[str]
-) -> Iterator[str]:
-    """Yield each line, stripped. Lines from a pipe are echoed, without a prompt."""
+) -> Iterator[Typed]:
+    """Yield each text or command. Lines from a pipe are echoed, without a prompt."""
     if sys.stdin is None:  # closed, as after `<&-`
         return
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        for line in sys.stdin:
-            transcript.write_text(f"> {line.strip()}\n")
-            yield line.strip()
-        return
-    completer = WordCompleter(list(commands), sentence=True)
-    session = PromptSession(history=open_history(transcript), completer=completer)
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    read = terminal_reader(transcript, commands) if is_terminal else pipe_reader(transcript)
     while True:
         try:
-            line = session.prompt(lambda: escape_controls(prompt())).strip()
+            line = read(prompt())
+            yield parse_line(line) if QUOTE not in line else read_quoted(line, read)
         except KeyboardInterrupt:  # at the prompt, Ctrl-C clears the line, as in a shell
             continue
-        except EOFError:
+        except EOFError as error:
+            if str(error):
+                transcript.write_note(str(error))
             return
-        yield line
+
+
+def parse_line(line: str) -> Typed:
+    """A text or a command in a single line.
+
+    >>> parse_line("/save  a.json "), parse_line("//etc").text
+    (Typed(text='a.json', command='/save', is_quoted=False), '/etc')
+    """
+    line = line.strip()
+    if line.lower() in LEAVING:
+        return Typed("", "/quit")
+    if line.startswith("/") and not line.startswith("//"):
+        command, _, argument = line.partition(" ")
+        return Typed(argument.strip(), command)
+    return Typed(line.removeprefix("/"))
+
+
+def read_quoted(line: str, read: Reader) -> Typed:
+    """Read more lines up to the closing quotes; a line with quotes elsewhere is ordinary text."""
+    head, _, rest = line.partition(QUOTE)
+    head = head.strip()
+    if head and not head.startswith("/"):
+        return parse_line(line)
+    while QUOTE not in rest:
+        try:
+            rest += "\n" + read(CONTINUED)
+        except EOFError:
+            raise EOFError(f"the text was not sent: its closing {QUOTE} is missing") from None
+    text, _, after = rest.partition(QUOTE)
+    return Typed((text + after).strip("\n"), head or None, is_quoted=True)
+
+
+def pipe_reader(transcript: Transcript) -> Reader:
+    """Read from a pipe or file, and echo each line."""
+
+    def read(prompt: str) -> str:
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        line = line.rstrip("\n") if prompt == CONTINUED else line.strip()
+        transcript.write_text(f"{prompt if prompt == CONTINUED else '> '}{line}\n")
+        return line
+
+    return read
+
+
+def terminal_reader(transcript: Transcript, commands: Iterable[str]) -> Reader:
+    """Read at a prompt, with the history of earlier chats and completed commands."""
+    completer = WordCompleter(list(commands), sentence=True)
+    session: PromptSession[str] = PromptSession(
+        history=open_history(transcript), completer=completer
+    )
+    return lambda prompt: session.prompt(escape_controls(prompt))
 
 
 def open_history(transcript: Transcript) -> History:

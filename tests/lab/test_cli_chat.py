@@ -38,7 +38,7 @@ def test_effort(talk, reciting_lab):
     assert "Reasoning: low" in seen_by_model(lab, 2)
     assert "(effort is now high)" in out
     assert "(effort is high; /effort takes low, medium, high)" in out
-    assert "(effort is still high; /effort takes low, medium, high)" in out
+    assert "(there is no effort 'huge'; /effort takes low, medium, high (it is still high))" in out
     lab = reciting_lab(ANSWER)
     talk(lab, "a", arguments=["--effort", "high"])
     assert "Reasoning: high" in seen_by_model(lab, 0)
@@ -66,7 +66,7 @@ def test_help_quit_and_unknown_commands(talk, reciting_lab):
     out = talk(reciting_lab(ANSWER), "/help", "/nope", "/undo x", "/quit", "not reached")
     for command in ("/example", "/effort", "/undo", "/history", "/reset", "/help", "/quit"):
         assert f"({command}  " in out
-    assert "(there is no /nope; /help lists the commands)" in out
+    assert "(there is no /nope; /help lists the commands, and //nope sends it as text)" in out
     assert "(/undo takes no argument)" in out
     assert "not reached" not in out
 

@@ -19,7 +19,7 @@ CALL = f"<|channel|>commentary to=functions.calculator<|message|>{ARGUMENTS}<|ca
 CALLED = f"[commentary to functions.calculator]\n{ARGUMENTS}\n"
 WAITS = (
     f"(the model calls functions.calculator with {ARGUMENTS}; no tool runs here: type its output,"
-    " or /undo)\n"
+    " or /undo to drop the question, or /bye to leave)\n"
 )
 OUTPUT = (
     "<|start|>functions.calculator to=assistant<|channel|>commentary<|message|>42<|end|>"

@@ -1,0 +1,134 @@
+"""The commands of a chat: what a line that begins with a slash does."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from oss_lab.cli._saved import load_chat, save_chat
+from oss_lab.cli._session import Chat
+from oss_lab.errors import LabError
+from oss_lab.harmony.messages import EFFORTS, DeveloperContent
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command does, in a few words, and its function; it gets the text after the name."""
+
+    help: str
+    run: Callable[[Chat, str], None]
+    takes_argument: bool = False
+
+
+def run_command(chat: Chat, name: str, argument: str) -> None:
+    """Run a command; a mistake is reported in the chat."""
+    command = COMMANDS.get(name)
+    try:
+        if command is None:
+            raise LabError(
+                f"there is no {name}; /help lists the commands, and /{name} sends it as text"
+            )
+        if argument and not command.takes_argument:
+            raise LabError(f"{name} takes no argument")
+        command.run(chat, argument)
+    except LabError as error:
+        chat.transcript.write_note(str(error))
+
+
+def set_effort(chat: Chat, argument: str) -> None:
+    choices = f"/effort takes {', '.join(EFFORTS)}"
+    if not argument:
+        raise LabError(f"effort is {chat.effort}; {choices}")
+    if argument not in EFFORTS:
+        raise LabError(f"there is no effort {argument!r}; {choices} (it is still {chat.effort})")
+    chat.effort = argument
+    chat.transcript.write_note(f"effort is now {chat.effort}")
+
+
+def set_system(chat: Chat, argument: str) -> None:
+    """Show the instructions, or start a new conversation with others; `-` removes them."""
+    if not argument:
+        parts = [part for message in chat.default_opening for part in message.content]
+        given = [part.instructions for part in parts if isinstance(part, DeveloperContent)]
+        text = next(filter(None, given), None)
+        chat.transcript.write_note(
+            "there are no instructions; set some with /system TEXT"
+            if text is None
+            else f"the instructions are: {text}"
+        )
+        return
+    instructions = None if argument == "-" else argument
+    chat.default_opening = chat.build_opening(instructions)
+    chat.start_conversation(chat.default_opening)
+    which = "without instructions" if instructions is None else "with these instructions"
+    chat.transcript.write_note(f"started a new conversation {which}")
+
+
+def show_examples(chat: Chat, argument: str) -> None:
+    """List the examples, or show the one with this number."""
+    from oss_lab.nano.gallery import GALLERY
+
+    numbered = {str(number): example for number, example in enumerate(GALLERY, 1)}
+    if argument in numbered:
+        chat.show_example(numbered[argument])
+    elif argument:
+        raise LabError(f"/example takes a number from 1 to {len(GALLERY)}")
+    else:
+        for number, example in numbered.items():
+            chat.transcript.write_note(f"{number:>2}  {example.name}")
+
+
+def undo(chat: Chat, _: str) -> None:
+    undone = bool(chat.turns) and bool(chat.turns.pop())
+    chat.transcript.write_note("removed the last turn" if undone else "there is nothing to undo")
+    chat.note_open_call()
+
+
+def reset(chat: Chat, _: str) -> None:
+    chat.start_conversation(chat.default_opening)
+    chat.transcript.write_note("started a new conversation")
+
+
+def switch_verbose(chat: Chat, _: str) -> None:
+    chat.is_verbose = not chat.is_verbose
+    state = "shown" if chat.is_verbose else "not shown"
+    chat.transcript.write_note(f"tokens and speed are {state} after each reply")
+
+
+def show_help(chat: Chat, _: str) -> None:
+    for name, command in COMMANDS.items():
+        chat.transcript.write_note(f"{name}  {command.help}")
+    chat.transcript.write_note(
+        'text of several lines: put it between """ and """; a text that begins with a slash: //text'
+    )
+    if limit := chat.turn_limit:
+        chat.transcript.write_note(limit.sentence)
+
+
+COMMANDS: dict[str, Command] = {
+    "/example": Command(
+        "list example questions; with a number, ask that one in a new conversation",
+        show_examples,
+        takes_argument=True,
+    ),
+    "/effort": Command(
+        f"set how much to think: {', '.join(EFFORTS)}", set_effort, takes_argument=True
+    ),
+    "/system": Command(
+        "start a new conversation with the instructions TEXT; `-` removes them",
+        set_system,
+        takes_argument=True,
+    ),
+    "/undo": Command("remove your last message and the reply to it", undo),
+    "/history": Command("show the conversation", lambda chat, _: chat.show_history()),
+    "/reset": Command("start a new conversation", reset),
+    "/save": Command("save the conversation in FILE", save_chat, takes_argument=True),
+    "/save!": Command(
+        "the same, and replace an existing FILE",
+        lambda chat, file: save_chat(chat, file, overwrite=True),
+        takes_argument=True,
+    ),
+    "/load": Command("continue the conversation in FILE", load_chat, takes_argument=True),
+    "/verbose": Command("show tokens and speed after each reply; again to stop", switch_verbose),
+    "/help": Command("list these commands", show_help),
+    "/quit": Command("leave; also /bye, /exit, exit, quit or Ctrl-D", lambda chat, _: None),
+}
+LEAVING = ("/quit", "/bye", "/exit")
