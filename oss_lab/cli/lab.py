@@ -59,8 +59,8 @@ def find_notebook(given: Path | None) -> Path:
     if given is None:
         if not TOUR.is_file():
             raise LabError(
-                "the installed package does not contain the tour: run this in a clone of the "
-                "source tree, or name a notebook: oss-lab lab PATH"
+                "the installed package has no folder of notebooks to work in, unlike the source "
+                f"tree: copy them with `oss-lab notebooks DIR`, then `oss-lab lab DIR/{TOUR.name}`"
             )
         return TOUR
     if not given.is_file():

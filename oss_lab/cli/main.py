@@ -9,7 +9,6 @@ pipe. Any other exception is a bug and keeps its traceback.
 
 import io
 import json
-import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -29,15 +28,19 @@ from oss_lab.cli import (
     inspect,
     lab,
     logits,
+    notebooks,
     record,
     trace,
     train,
 )
+from oss_lab.cli._pipe import discard_output
+from oss_lab.cli._visible import spell
 from oss_lab.errors import LabError
 from oss_lab.version import __version__
 
 COMMANDS: tuple[ModuleType, ...] = (
     lab,
+    notebooks,
     chat,
     generate,
     eval,
@@ -60,7 +63,7 @@ class Command(TyperCommand):
         lists = {flag for each in self.params if getattr(each, "multiple", 0) for flag in each.opts}
         words, flag = [], []
         for word in args:
-            if word.startswith("-"):
+            if word.startswith("-") and word != "-":  # which is standard input
                 flag = [word] if word in lists else []
             if word not in lists:
                 words += [*flag, word]
@@ -115,9 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return print_error(f"oss-lab: {sentence}", status=1)
         return print_error(explain(error, words), status=error.exit_code)
     except BrokenPipeError:
-        # What is still buffered goes nowhere instead of failing again at shutdown (Python's docs).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return discard_output()
     except KeyboardInterrupt:
         return 130
     except LabError as error:
@@ -157,7 +158,8 @@ def print_error(line: str, *, status: int) -> int:
     """Print exactly one line on stderr, with control characters escaped; return the status."""
     line = " ".join(line.splitlines())
     if sys.stderr is not None:  # if it is closed, print would write to stdout
-        print("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line), file=sys.stderr)
+        shown = "".join(c if c.isprintable() else spell(c) for c in line)
+        print(shown, file=sys.stderr)
     return status
 
 

@@ -187,7 +187,9 @@ def test_lab_names_the_missing_notebook(tmp_path: Path) -> None:
 def test_lab_reports_that_a_wheel_has_no_notebooks(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(lab, "TOUR", tmp_path / "00_tour.ipynb")
     assert main.main(["lab"]) == 1
-    assert "source tree" in one_line(capsys.readouterr().err)
+    assert "source tree: copy them with `oss-lab notebooks DIR`" in one_line(
+        capsys.readouterr().err
+    )
 
 
 def test_lab_reports_that_jupyterlab_is_missing(tmp_path: Path, monkeypatch, capsys) -> None:

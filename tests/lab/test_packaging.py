@@ -52,6 +52,22 @@ def test_the_wheel_contains_every_source_file_and_asset(wheel: Path) -> None:
     assert set(ASSETS) <= names
 
 
+def test_the_wheel_contains_the_notebooks_for_a_user(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from oss_lab.cli.main import main"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"{code}; sys.exit(main())", str(site), "notebooks", "copies"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for original in (ROOT / "notebooks").glob("*.ipynb"):
+        assert (tmp_path / "copies" / original.name).read_bytes() == original.read_bytes()
+    assert (tmp_path / "copies" / "images" / "tour.png").is_file()
+
+
 def test_the_wheel_contains_nothing_else(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {
