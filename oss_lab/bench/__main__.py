@@ -15,7 +15,6 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from oss_lab.bench.command import BUSY, choose_dtype_and_kernels, make_random_ids, run_bench
@@ -23,6 +22,7 @@ from oss_lab.bench.measure import TaskResult, measure_task
 from oss_lab.bench.sides import Ours, Theirs
 from oss_lab.bench.tasks import LONGEST, make_tasks
 from oss_lab.checkpoint.read import Checkpoint
+from oss_lab.cli._pipe import new_console, run_program
 
 
 def main() -> int:
@@ -55,11 +55,11 @@ def print_table(report: dict[str, Any], rows: Sequence[TaskResult]) -> None:
             for side in (row.ours, row.theirs)
         ]
         table.add_row(row.task, row.unit, *spreads, f"{row.ratio:.2f}", f"{row.others:.0%}")
-    console = Console()
+    console = new_console()
     console.print(table)
     if not report["quiet"]:
         console.print(BUSY)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

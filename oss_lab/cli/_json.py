@@ -1,4 +1,7 @@
-"""Strict reading of the JSON files that a user names on the command line: UTF-8 and no NaN."""
+"""Strict reading of the JSON files that a user names on the command line: UTF-8 and no NaN.
+
+The name `-` is standard input.
+"""
 
 import json
 from collections.abc import Iterator
@@ -6,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from oss_lab.cli._options import read_standard_input
 from oss_lab.errors import LabError
 
 
@@ -18,7 +22,8 @@ def read_json(path: Path) -> Any:
         OSError: the file cannot be read.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        text = read_standard_input() if str(path) == "-" else path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_refuse)
     except UnicodeDecodeError:
         raise LabError("not UTF-8 text") from None
     except RecursionError:
@@ -30,12 +35,18 @@ def read_json(path: Path) -> Any:
 @contextmanager
 def prefix_errors(path: Path) -> Iterator[None]:
     """Put the file's name in front of the message of every error raised inside."""
+    name = name_file(path)
     try:
         yield
     except LabError as error:
-        raise LabError(f"{path}: {error}") from None
+        raise LabError(f"{name}: {error}") from None
     except OSError as error:
-        raise LabError(f"{path}: {error.strerror or error}") from None
+        raise LabError(f"{name}: {error.strerror or error}") from None
+
+
+def name_file(path: Path) -> str:
+    """The name of a file in a message."""
+    return "standard input" if str(path) == "-" else str(path)
 
 
 def _refuse(name: str) -> NoReturn:

@@ -1,6 +1,10 @@
 """Arguments and options that several commands share, with their bounds and help texts."""
 
 import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
@@ -15,6 +19,39 @@ def require_budget(number: float) -> float:
     if not 0 < number < math.inf:
         raise LabError(f"--budget is {number:g}; it must be a number above 0")
     return number
+
+
+def read_standard_input() -> str:
+    """All of standard input.
+
+    Raises:
+        LabError: it is closed.
+    """
+    if sys.stdin is None:  # as after `<&-`
+        raise LabError("standard input is closed: give the text as an argument, or pipe it in")
+    return sys.stdin.read()
+
+
+def read_text(given: str, name: str) -> str:
+    """The given text, or standard input for `-`, without its last newline.
+
+    Raises:
+        LabError: there is no text.
+    """
+    text = read_standard_input().removesuffix("\n") if given == "-" else given
+    if not text.strip():
+        where = "standard input" if given == "-" else name
+        raise LabError(f"{where} is empty; give a question")
+    return text
+
+
+@contextmanager
+def announce_replacement(out: Path) -> Iterator[None]:
+    """Say on stderr if the block replaced a file; every command with an output file does."""
+    existed = out.exists()
+    yield
+    if existed:
+        print(f"replaced {out}", file=sys.stderr)
 
 
 Checkpoint = Annotated[

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Option
 
 from oss_lab.checkpoint.atomic import check_output_file
-from oss_lab.cli._options import AsJson, Checkpoint, Download, Seed, Threads
+from oss_lab.cli._options import AsJson, Checkpoint, Download, Seed, Threads, announce_replacement
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import EFFORTS, Effort
 
@@ -125,12 +125,19 @@ def load_questions(
 
 
 def show_progress(outcomes: "Iterable[Outcome]", effort: Effort, before: int, todo: int) -> None:
-    """Iterate over the outcomes, with a progress bar on stderr if it is a terminal."""
+    """Iterate over the outcomes; progress is a bar on stderr, or lines if it is not a terminal."""
     from tqdm.auto import tqdm
 
-    right = 0
+    from oss_lab.progress import report_in_lines
+
+    n = right = 0
     label, unit = f"{effort} effort", "question"
-    with tqdm(outcomes, label, initial=before, total=todo, unit=unit, disable=None) as bar:
+
+    def describe() -> str:
+        return f"{label}: {before + n:,} of {todo:,} questions answered; {right:,} of {n:,} right"
+
+    bar = tqdm(outcomes, label, initial=before, total=todo, unit=unit, disable=None)
+    with bar, report_in_lines(describe):
         for n, outcome in enumerate(bar, 1):
             right += outcome.right
             bar.set_postfix_str(f"{right} of {n} right", refresh=False)
@@ -149,12 +156,13 @@ def report(
         from oss_lab.plots.page import render_page
 
         figure = accuracy(rows, totals, name)
-        plot.write_text(render_page([figure], f"Evaluation of {name}"), encoding="utf-8")
+        with announce_replacement(plot):
+            plot.write_text(render_page([figure], f"Evaluation of {name}"), encoding="utf-8")
     if as_json:
         values = plain(outcomes)
         print(json.dumps(values if effort == "all" else values[0]))
         return
-    from rich.console import Console
+    from oss_lab.cli._pipe import new_console
 
     several = len({row.name for row in rows}) > 1
-    Console().print(build_score_table([*rows, *totals] if several else rows))
+    new_console().print(build_score_table([*rows, *totals] if several else rows))

@@ -1,6 +1,7 @@
 """`oss-lab generate`: answer one question, streamed by channel or as one JSON object.
 
---raw continues the text itself, without Harmony's chat format. A tool call ends the reply.
+Without QUESTION, or if it is `-`, the question is read from standard input. --raw continues the
+text itself, without Harmony's chat format, up to a stop token. A tool call ends the reply.
 """
 
 import json
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
 from oss_lab.cli._options import (
     AsJson,
@@ -20,6 +21,7 @@ from oss_lab.cli._options import (
     Download,
     Instructions,
     MaxTokens,
+    read_text,
 )
 from oss_lab.errors import LabError
 
@@ -33,8 +35,12 @@ if TYPE_CHECKING:
 
 def run(
     question: Annotated[
-        str, Argument(metavar="QUESTION", help="put -- before a question that begins with -")
-    ],
+        str | None,
+        Argument(
+            metavar="QUESTION",
+            help="put -- before a question that begins with - (default: standard input)",
+        ),
+    ] = None,
     model: Annotated[str, Option(help="nano, 20b, 120b or a checkpoint folder")] = "nano",
     download: Download = False,
     effort: AskedEffort = None,
@@ -60,6 +66,9 @@ def run(
         int, Option(help="most likely tokens to list at each position (with --json)")
     ] = 0,
     raw: Annotated[bool, Option("--raw", help="continue QUESTION as plain text")] = False,
+    no_stop: Annotated[
+        bool, Option("--no-stop", help="with --raw: continue after stop tokens, up to --max-tokens")
+    ] = False,
 ) -> int:
     """Answer one question, streamed by channel or as JSON."""
     harmony = {
@@ -73,6 +82,11 @@ def run(
         raise LabError(f"--raw continues plain text: leave {' and '.join(idle)} out")
     if alternatives and not as_json:
         raise LabError("--alternatives needs JSON output: add --json")
+    if no_stop and not raw:
+        raise LabError("--no-stop applies to plain text: add --raw")
+    if question is None and sys.stdin is not None and sys.stdin.isatty():
+        raise BadParameter("is missing; give a question, or pipe it in", param_hint="QUESTION")
+    question = read_text("-" if question is None else question, "the question")
     from oss_lab.engine.sampling import Sampling
     from oss_lab.lab import load
     from oss_lab.nano.tasks.settings import CALCULATOR_TOOL
@@ -89,7 +103,11 @@ def run(
         raise LabError(f"{idle[0]} has no effect at temperature 0: set --temperature too")
     if raw:
         stream = lab.stream_text(
-            question, max_tokens=max_tokens, sampling=sampling, alternatives=alternatives
+            question,
+            max_tokens=max_tokens,
+            sampling=sampling,
+            alternatives=alternatives,
+            ignore_stops=no_stop,
         )
         value = show_continuation(stream, lab.tokenizer, quiet=as_json)
     else:

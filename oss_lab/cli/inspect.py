@@ -80,9 +80,9 @@ def _as_json(name: str, config: ModelConfig, checkpoint: "Checkpoint | None") ->
 
 
 def _print_tables(name: str, config: ModelConfig, checkpoint: "Checkpoint | None") -> None:
-    from rich.console import Console
+    from oss_lab.cli._pipe import new_console
 
-    console = Console()
+    console = new_console()
     where = "from its configuration, without weights"
     if checkpoint:
         files = len({located.file for located in checkpoint.located.values()})

@@ -1,7 +1,8 @@
 """`oss-lab logits`: compute the logits of lists of token ids, to compare with other programs.
 
-No vocabulary is needed. All inputs are checked before anything is computed, and OUT is written
-atomically. The model runs on OSS_LAB_DEVICE, or else on a CUDA GPU if there is one.
+No vocabulary is needed. The file `-` is standard input. All inputs are checked before anything is
+computed, and OUT is written atomically. The model runs on OSS_LAB_DEVICE, or else on a CUDA GPU if
+there is one.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typer import Option
 
 from oss_lab.checkpoint.atomic import check_output_file, write_tensors
 from oss_lab.cli._json import prefix_errors, read_json
-from oss_lab.cli._options import Checkpoint, Precision
+from oss_lab.cli._options import Checkpoint, Precision, announce_replacement
 from oss_lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def run(
     )
     jobs = tqdm(list(zip(names, values, strict=True)), unit="file", delay=2, disable=None)
     logits = {name: read_logits(engine, [Request(tuple(ids))], last)[0].cpu() for name, ids in jobs}
-    write_tensors(out, logits)
+    with announce_replacement(out):
+        write_tensors(out, logits)
     return 0
 
 
@@ -84,4 +86,5 @@ def check_ids(path: Path, ids: list[int], config: "ModelConfig") -> None:
     """Raise LabError, with the file's name, if the model cannot read these ids."""
     from oss_lab.engine.request import check_tokens
 
-    check_tokens(ids, config, name=f"{path}: the list")
+    with prefix_errors(path):
+        check_tokens(ids, config, name="the list")

@@ -1,6 +1,7 @@
 """`oss-lab trace`: record what a model computes at hook points, in one safetensors file.
 
-A prompt is rendered as a chat; a list of token ids is used unchanged. The tensors are named
+A prompt is rendered as a chat; a list of token ids is used unchanged. For either, `-` is standard
+input. The tensors are named
 POINT/LAYER, or POINT outside the layers, and have the shape [seq, ...]. The file also describes
 each token and how the values were computed. `--points list` prints the hook points.
 """
@@ -11,7 +12,15 @@ from typing import Annotated
 
 from typer import BadParameter, Option
 
-from oss_lab.cli._options import AskedEffort, Budget, Checkpoint, Precision
+from oss_lab.cli._json import name_file
+from oss_lab.cli._options import (
+    AskedEffort,
+    Budget,
+    Checkpoint,
+    Precision,
+    announce_replacement,
+    read_text,
+)
 from oss_lab.cli.logits import read_ids
 from oss_lab.errors import LabError
 
@@ -35,6 +44,10 @@ def run(
 ) -> int:
     """Record hook points of a model in a safetensors file."""
     if points == "list":
+        if out is not None or prompt is not None or tokens is not None:
+            raise LabError(
+                "--points list only prints the hook points: leave out --out, --prompt and --tokens"
+            )
         return print_points()
     if prompt is not None and tokens is not None:
         raise BadParameter("not allowed with --tokens", param_hint="--prompt")
@@ -44,6 +57,7 @@ def run(
         raise LabError("--out is missing: name the file to write")
     if tokens is not None and effort is not None:
         raise LabError("--effort applies to --prompt only: leave it out with --tokens")
+    prompt = None if prompt is None else read_text(prompt, "--prompt")
     ids = None if tokens is None else read_ids(tokens)  # before torch is imported
     chosen = None if layers is None else read_layers(layers)
 
@@ -73,7 +87,7 @@ def run(
         effort = effort or EFFORT[vocabulary]
         system = Message.of("system", SystemContent(reasoning_effort=effort))
         ids = render(Conversation.of(system, Message.of("user", prompt)), encoding).tokens
-    name = "the prompt" if tokens is None else f"{tokens}: the list"
+    name = "the prompt" if tokens is None else f"{name_file(tokens)}: the list"
     check_tokens(ids, checkpoint.config, name=name)
     place = choose_device(None)
     backend, is_auto = choose_kernels(None, place, default_kernels(checkpoint.config))
@@ -83,7 +97,9 @@ def run(
     if engine.reason is not None:
         print(f"computed by the reference engine: {engine.reason}", file=sys.stderr)
     request = Request(tuple(ids), selection=selection)
-    trace_requests(engine, encoding, [request], checkpoint_digest(checkpoint))[0].save(out)
+    (trace,) = trace_requests(engine, encoding, [request], checkpoint_digest(checkpoint))
+    with announce_replacement(out):
+        trace.save(out)
     return 0
 
 
@@ -97,14 +113,14 @@ def read_layers(text: str) -> tuple[int, ...]:
 
 def print_points() -> int:
     """Print the table of hook points."""
-    from rich.console import Console
     from rich.table import Table
 
+    from oss_lab.cli._pipe import new_console
     from oss_lab.hooks.points import POINTS
 
     table = Table("point", "axes", "tier", "meaning", box=None, pad_edge=False)
     for point in POINTS.values():
         table.add_row(point.name, " ".join(point.axes), str(point.tier), point.meaning)
     width = None if sys.stdout.isatty() else PIPED
-    Console(file=sys.stdout, width=width).print(table)
+    new_console(file=sys.stdout, width=width).print(table)
     return 0

@@ -81,11 +81,20 @@ def choose_device(device: str | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError) as error:
+        if torch.empty(0, device=name).device.type != "meta":
+            return torch.device(name)
+        reason = "it holds no values"
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0]
-        raise LabError(f"device {name!r} cannot be used here: {reason}") from None
+    usable = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    # PyTorch's longer reasons list all devices that it was ever written for.
+    why = f" ({reason})" if len(reason) <= 60 else ""
+    raise LabError(f"device {shorten(name)!r} cannot be used here{why}: use {' or '.join(usable)}")
+
+
+def shorten(name: str) -> str:
+    """The name, or its beginning if it is too long for one line."""
+    return name if len(name) <= 40 else name[:39] + "…"
 
 
 def choose_kernels(

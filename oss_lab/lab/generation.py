@@ -50,6 +50,8 @@ class Generation:
             return self._resume(given, question, is_raw=False)
         if question is None:
             raise LabError("expected a question, got None")
+        if self.options.get("ignore_stops"):
+            raise LabError("ignore_stops has no effect on a chat: use `generate`, or leave it out")
         asking: Any = {
             name: value for name, value in self.options.items() if name in PROMPT_KEYWORDS
         }
@@ -81,7 +83,9 @@ class Generation:
         if not isinstance(text, str):
             raise LabError(f"expected text to continue, got {shorten_repr(text)}")
         ids = tuple(self.tokenizer.encode_ordinary(text))
-        return ReplyBuilder(self.tokenizer, None, ids, stop=self._read_stop_strings())
+        builder = ReplyBuilder(self.tokenizer, None, ids, stop=self._read_stop_strings())
+        builder.ignore_stops = bool(self.options.get("ignore_stops"))
+        return builder
 
     def stream(self, builder: ReplyBuilder) -> Stream:
         """Return the reply as a stream; nothing is computed before the stream is read."""
@@ -161,7 +165,7 @@ class Generation:
         request = Request(
             (*builder.prompt_tokens, *(token.id for token in builder.tokens)),
             sampling=self._build_sampling(),
-            stop=frozenset(self.lab.stops),
+            stop=frozenset() if builder.ignore_stops else frozenset(self.lab.stops),
             max_tokens=int(max_tokens),
             alternatives=int(alternatives),
             selection=Selection.of(points) if points else None,

@@ -35,6 +35,7 @@ class Options(TypedDict, total=False):
     sampling: a Sampling; temperature, top_k, top_p, min_p and seed replace its fields.
     max_tokens: maximum number of tokens to generate.
     stop: strings that end the answer; the answer does not include them.
+    ignore_stops: for `generate` only: continue after the model's stop tokens, up to max_tokens.
     analysis_budget: maximum tokens of analysis; then the header of `final` is forced.
     alternatives: how many of the most likely tokens to store at each position.
     points: hook points to record during generation, in `reply.trace`.
@@ -54,6 +55,7 @@ class Options(TypedDict, total=False):
     seed: int | None
     max_tokens: int
     stop: str | Sequence[str]
+    ignore_stops: bool
     analysis_budget: int | None
     alternatives: int
     points: Sequence[str]

@@ -1,6 +1,7 @@
-"""The parity tables: one row per point, one column per setting, the worst layer in each cell."""
+"""The parity tables: one row per point, one column per length, the worst layer in each cell."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from rich.table import Table
 
@@ -8,44 +9,51 @@ from oss_lab.hooks.points import POINTS
 from oss_lab.proof.run import Proof
 from oss_lab.proof.transformers_forward import describe_location
 
+WIDTH = 80  # columns; each table is narrower
 
-def build_numpy_table(proofs: Sequence[Proof]) -> Table:
-    """The largest difference of a token in each setting, and the smallest cosine for each dtype."""
-    table = new_table(
-        "Largest difference of a token's vector relative to the RMS norm, worst layer"
-    )
+
+LEGEND = (
+    "Each column is a number of tokens. Cells: the largest difference of a token's vector, relative"
+    " to the RMS norm of the vectors, in the worst layer; cosine: the smallest of all columns."
+)
+
+
+def build_tables(proofs: Sequence[Proof]) -> Iterator[tuple[str, Table]]:
+    """Titles and tables: one per precision and kernels, and two for transformers if compared."""
+    ordered = sorted(proofs, key=sort_key)
+    for (against, dtype, kernels), group in groupby(ordered, sort_key):
+        title = f"{dtype}, {kernels} kernels, compared with {against}"
+        if against == "transformers":
+            title += ", which chooses its own experts"
+        yield title, build_table(list(group))
+    if any(proof.setting.against == "transformers" for proof in proofs):
+        table = new_table()
+        table.add_column("place")
+        for point in POINTS:
+            table.add_row(point, describe_location(point))
+        yield "where transformers has each point", table
+
+
+def sort_key(proof: Proof) -> tuple[str, str, str]:
+    """What all columns of a table have in common. NumPy is first, and float32 is last."""
+    setting = proof.setting
+    return setting.against, setting.dtype, setting.kernels
+
+
+def build_table(proofs: Sequence[Proof]) -> Table:
+    """One row per point and one column per length."""
+    table = new_table()
     for proof in proofs:
-        setting = proof.setting
-        table.add_column(f"{setting.seq}\n{setting.dtype}\n{setting.kernels}", no_wrap=True)
-    dtypes = list(dict.fromkeys(proof.setting.dtype for proof in proofs))
-    for dtype in dtypes:
-        table.add_column(f"cosine\n{dtype}", no_wrap=True)
-    for point in POINTS:
-        cosines = (format_worst_cosine(proofs, dtype, point) for dtype in dtypes)
-        table.add_row(point, *(format_cell(proof, point) for proof in proofs), *cosines)
-    return table
-
-
-def build_transformers_table(proofs: Sequence[Proof]) -> Table:
-    """The same for transformers, with where it has each point or why it does not."""
-    table = new_table("The same compared with transformers, which chooses its own experts")
-    for proof in proofs:
-        table.add_column(f"{proof.setting.seq}\n{proof.setting.dtype}", no_wrap=True)
+        table.add_column(f"{proof.setting.seq:,}", no_wrap=True)
     table.add_column("cosine", no_wrap=True)
-    table.add_column("where transformers has it", no_wrap=True)
     for point in POINTS:
-        cosine = format_worst_cosine(proofs, "float32", point)
-        table.add_row(
-            point,
-            *(format_cell(proof, point) for proof in proofs),
-            cosine,
-            describe_location(point),
-        )
+        cells = (format_cell(proof, point) for proof in proofs)
+        table.add_row(point, *cells, format_worst_cosine(proofs, point))
     return table
 
 
-def new_table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+def new_table() -> Table:
+    table = Table(box=None, pad_edge=False)
     table.add_column("point", no_wrap=True)
     return table
 
@@ -59,14 +67,8 @@ def format_cell(proof: Proof, point: str) -> str:
     return f"{max(each.apart for each in found):.0e}{failed}"
 
 
-def format_worst_cosine(proofs: Sequence[Proof], dtype: str, point: str) -> str:
-    cosines = [
-        each.cosine
-        for proof in proofs
-        if proof.setting.dtype == dtype
-        for each in proof.comparisons
-        if each.point == point
-    ]
+def format_worst_cosine(proofs: Sequence[Proof], point: str) -> str:
+    cosines = [each.cosine for proof in proofs for each in proof.comparisons if each.point == point]
     return f"{min(cosines):.6f}" if cosines else "-"
 
 
@@ -78,3 +80,14 @@ def list_reasons(proofs: Sequence[Proof]) -> Iterator[str]:
             points.setdefault(reason, {})[point] = None
     for reason, names in points.items():
         yield f"{', '.join(names)}: {reason}"
+
+
+def list_failures(proofs: Sequence[Proof]) -> Iterator[str]:
+    """One line per comparison or identity that failed."""
+    for proof in proofs:
+        for each in proof.comparisons:
+            if not each.passed:
+                yield f"FAILED {proof.setting}: {each}"
+        for name, held in proof.identities.items():
+            if not held:
+                yield f"FAILED {proof.setting}: {name}"

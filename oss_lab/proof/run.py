@@ -21,7 +21,7 @@ from oss_lab.engine.engine import Engine
 from oss_lab.engine.read import read_logits
 from oss_lab.engine.request import Request
 from oss_lab.hooks.selection import Selection
-from oss_lab.progress import track_progress
+from oss_lab.progress import report_in_lines, track_progress
 from oss_lab.proof.compare import Comparison, compare, compare_choice, is_choice
 from oss_lab.proof.numpy_forward import Seen, numpy_forward
 from oss_lab.proof.settings import SEED, Setting, list_settings, list_transformers_settings
@@ -55,13 +55,19 @@ def prove(name: str, *, quick: bool = False) -> list[Proof]:
     """Run all settings on the CPU. Without transformers, those that compare with it are skipped."""
     checkpoint = find_checkpoint(name)
     weights = read_numpy_weights(checkpoint)
-    todo = track_progress(list_settings(quick, CPU), "proof", "setting", leave=True)
-    proofs = [prove_one(checkpoint, weights, setting) for setting in todo]
-    if not is_transformers_installed():
-        return proofs
-    theirs = load_transformers_model(checkpoint, torch.float32)
-    todo = track_progress(list_transformers_settings(quick), "transformers", "setting", leave=True)
-    return [*proofs, *(prove_against_transformers(checkpoint, theirs, setting) for setting in todo)]
+    settings = list_settings(quick, CPU)
+    if is_transformers_installed():
+        settings += list_transformers_settings(quick)
+    theirs = None
+    proofs: list[Proof] = []
+    with report_in_lines(lambda: f"compared {len(proofs)} of {len(settings)} settings so far"):
+        for setting in track_progress(settings, "proof", "setting", leave=True):
+            if setting.against == "NumPy":
+                proofs.append(prove_one(checkpoint, weights, setting))
+                continue
+            theirs = theirs or load_transformers_model(checkpoint, torch.float32)
+            proofs.append(prove_against_transformers(checkpoint, theirs, setting))
+    return proofs
 
 
 def read_numpy_weights(checkpoint: Checkpoint) -> dict[str, np.ndarray]:

@@ -42,6 +42,7 @@ class ReplyBuilder:
     Attributes:
         prompt: None for raw text, which has no channels.
         stop: strings that end the answer, or the text if it is raw; they are not part of it.
+        ignore_stops: for raw text: stop tokens do not end it, and are shown by name.
     """
 
     encoding: tiktoken.Encoding
@@ -50,6 +51,7 @@ class ReplyBuilder:
     analysis_budget: int | None = None
     stop: Sequence[str] = ()
     tokens: list[Token] = field(default_factory=list)
+    ignore_stops: bool = False
 
     def __post_init__(self) -> None:
         budget = self.analysis_budget
@@ -93,7 +95,8 @@ class ReplyBuilder:
 
     def _decode_plain(self, id: int) -> list[Event]:
         """The text of a token outside Harmony; none for a stop token."""
-        if find_special_tokens(self.encoding).names.get(id) in STOP_OF_TOKEN:
+        is_stop = find_special_tokens(self.encoding).names.get(id) in STOP_OF_TOKEN
+        if is_stop and not self.ignore_stops:
             return []
         return self._decode_text(token_bytes(self.encoding, id) or b"")
 
@@ -163,7 +166,7 @@ class ReplyBuilder:
             if self.tokens
             else ""
         )
-        return STOP_OF_TOKEN.get(last, "length")
+        return "length" if self.ignore_stops else STOP_OF_TOKEN.get(last, "length")
 
 
 def cut_text(message: Message, length: int) -> Message:

@@ -1,5 +1,6 @@
 """Where two traces differ: origin and tokens, then each tensor's first and largest difference."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from oss_lab.hooks.points import POINTS
 from oss_lab.record.trace import Trace
+
+ROUNDING = {"kernels", "dtype", "device", "versions", "reason"}
+"""What changes only the rounding of a run; fields of a trace's origin."""
 
 
 class UnequalEnginesWarning(UserWarning):
@@ -46,6 +50,29 @@ def compare_traces(a: Trace, b: Trace, tolerance: float = 0.0) -> Iterator[str]:
             yield f"{name}: only in {'the first' if name in a.tensors else 'the second'}"
         elif line := compare_tensor(name, a, b, tolerance):
             yield f"{name}: {line}"
+
+
+def find_tolerance(a: Trace, b: Trace) -> float | None:
+    """The power of ten that is at least every difference of two runs that only round differently.
+
+    None if the runs differ in anything but engine, precision, device and versions, or not at all.
+    """
+    ours, theirs = asdict(a.origin), asdict(b.origin)
+    differing = {name for name in ours if ours[name] != theirs[name]}
+    kept, other = a.selection, b.selection
+    is_same_run = a.tokens == b.tokens and kept.positions == other.positions
+    if not is_same_run or kept.heads != other.heads or not differing <= ROUNDING:
+        return None
+    floats = [
+        name
+        for name in a.tensors.keys() & b.tensors.keys()
+        if POINTS[name.partition("/")[0]].kind not in ("expert", "token")
+    ]
+    largest = max(
+        (absolute_difference(a.tensors[name], b.tensors[name]).max().item() for name in floats),
+        default=0.0,
+    )
+    return 10.0 ** math.ceil(math.log10(largest)) if 0 < largest < math.inf else None
 
 
 def compare_tensor(name: str, a: Trace, b: Trace, tolerance: float) -> str | None:

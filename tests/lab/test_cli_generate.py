@@ -137,7 +137,6 @@ def test_a_seed_reproduces(random_nano, capsys):
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        ([], 2, "QUESTION"),
         (["a", "--effort", "huge"], 2, "--effort"),
         (["a", "--seed", "x"], 2, "--seed"),
         (["a", "--seed", "-1"], 1, "seed is -1"),
