@@ -24,6 +24,10 @@ class HarmonyError(LabError):
     """A conversation that cannot be rendered, or a stream that strict parsing rejects."""
 
 
+class HarmonyWarning(UserWarning):
+    """A part of a conversation that the model does not see as it was given."""
+
+
 def check_index(what: str, n: int, count: int) -> None:
     """Raise LabError if the index `n` of a layer, head or position is not below `count`.
 

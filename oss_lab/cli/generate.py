@@ -23,6 +23,7 @@ from oss_lab.cli._options import (
     MaxTokens,
     read_text,
 )
+from oss_lab.cli._warnings import print_warning, report_warnings
 from oss_lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -111,16 +112,17 @@ def run(
         )
         value = show_continuation(stream, lab.tokenizer, quiet=as_json)
     else:
-        stream = lab.stream(
-            question,
-            effort=effort,
-            instructions=instructions,
-            tools=(CALCULATOR_TOOL,) if calculator else (),
-            sampling=sampling,
-            max_tokens=max_tokens,
-            analysis_budget=analysis_budget,
-            alternatives=alternatives,
-        )
+        with report_warnings(print_warning):
+            stream = lab.stream(
+                question,
+                effort=effort,
+                instructions=instructions,
+                tools=(CALCULATOR_TOOL,) if calculator else (),
+                sampling=sampling,
+                max_tokens=max_tokens,
+                analysis_budget=analysis_budget,
+                alternatives=alternatives,
+            )
         value = show_answer(stream, lab.tokenizer, quiet=as_json)
     if as_json:
         print(json.dumps(value | {"seed": sampling.seed}))
@@ -172,9 +174,11 @@ def reply_as_json(reply: "Reply", encoding: "tiktoken.Encoding") -> dict[str, An
         "commentary": reply.commentary,
         "final": reply.final,
         "tool_calls": [asdict(call) for call in reply.tool_calls],
+        "open_calls": [asdict(call) for call in reply.open_calls],
         "messages": [plain_message(message) for message in reply.messages],
         "stop": reply.stop,
         "diagnostics": [asdict(diagnostic) for diagnostic in reply.diagnostics],
+        "warnings": list(reply.warnings),
         "tokens": tokens_as_json(reply.tokens, encoding),
         "timing": timing_as_json(reply.timing),
     }

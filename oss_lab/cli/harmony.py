@@ -2,7 +2,8 @@
 
 Both commands take one or more files and print one line of JSON per file, in ASCII. If there is only
 one file and it fails, the command fails. If one of several files fails, its line is
-`{"error": ...}` and the next file follows. Neither command imports torch.
+`{"error": ...}` and the next file follows. What a rendering loses is reported on stderr. Neither
+command imports torch.
 """
 
 import json
@@ -15,6 +16,7 @@ import tiktoken
 from typer import Argument, Option, Typer
 
 from oss_lab.cli._json import prefix_errors, read_json
+from oss_lab.cli._warnings import print_warning, report_warnings
 from oss_lab.errors import HarmonyError, LabError, VocabularyError
 from oss_lab.harmony import (
     Delta,
@@ -29,12 +31,14 @@ from oss_lab.harmony import (
     plain_message,
     render,
 )
+from oss_lab.harmony.notices import warn
 from oss_lab.harmony.policy import Mode, PolicyName
 from oss_lab.harmony.render import Layout
 from oss_lab.tokenizer import VocabularyName, load_vocabulary
 
 Files = Annotated[list[Path], Argument(metavar="F.json")]
 Vocabulary = Annotated[VocabularyName, Option()]
+OPTIONS = ("mode", "auto_drop_analysis", "next_turn_role", "conversation_has_function_tools")
 RenderFormat = Literal["ids", "text", "annotated"]
 
 app = Typer(short_help="Render conversations and parse token streams.")
@@ -91,7 +95,8 @@ def for_each_file(
         raise VocabularyError(f"{error}; --vocabulary nano needs no file") from None
     for path in files:
         try:
-            with prefix_errors(path):
+            note = partial(print_warning, prefix=f"{path}: ")
+            with prefix_errors(path), report_warnings(note):
                 value = tool(read_json(path), encoding)
         except LabError as error:
             if len(files) == 1:
@@ -123,6 +128,7 @@ def render_file(
     if not isinstance(data, dict) or "conversation" not in data:
         raise HarmonyError("expected an object with `conversation` (and `options`)")
     options = _field(data, "options", dict, {})
+    warn(f"there is no option {key!r}; it is left out" for key in options if key not in OPTIONS)
     wanted = mode or _field(options, "mode", str, "completion")
     drop = _field(options, "auto_drop_analysis", bool, True)
     mentioned = _field(options, "conversation_has_function_tools", bool, False)
@@ -138,6 +144,7 @@ def render_file(
         )
     except RecursionError:
         raise HarmonyError("a schema is nested too deeply") from None
+    warn(rendered.warnings)
     if format == "text":
         return rendered.text
     return rendered.tokens if format == "ids" else annotate(rendered)

@@ -4,6 +4,7 @@
     rendering  render(conversation, encoding) -> Rendered: tokens, annotations, loss mask
     parsing    StreamParser(encoding).feed(token) -> events;  parse(tokens, encoding) -> messages
     policies   POLICIES: which earlier reasoning is left out, with explanations
+    calls      pair_calls(messages): each call with its output
     schemas    to_typescript(json_schema), the text that describes a function's arguments
     files      conversation_from_dict, conversation_to_dict: openai-harmony's JSON
     OpenAI     convert_messages(messages, effort=...), describe_tools(tools): dictionaries and
@@ -24,6 +25,7 @@ from oss_lab.harmony.events import (
     Start,
     event_to_dict,
 )
+from oss_lab.harmony.exchanges import Exchange, pair_calls
 from oss_lab.harmony.library_parser import LibraryParser
 from oss_lab.harmony.messages import (
     Author,
@@ -68,6 +70,7 @@ __all__ = [
     "DiagnosticKind",
     "End",
     "Event",
+    "Exchange",
     "Header",
     "LibraryParser",
     "Message",
@@ -86,6 +89,7 @@ __all__ = [
     "event_to_dict",
     "make_function_tools",
     "message_to_dict",
+    "pair_calls",
     "parse",
     "plain_message",
     "render",

@@ -92,3 +92,5 @@ BROWSER = ToolNamespace(
         ),
     ),
 )
+
+BUILTIN_NAMES = frozenset({PYTHON.name, BROWSER.name})

@@ -4,9 +4,9 @@ gpt-oss expects one system message, which oss_lab writes. The texts of `system` 
 messages become the developer message, wherever they are in the list. Reasoning goes to the analysis
 channel, tool calls and the text next to them to commentary, the answer to final.
 
-Every field of a message is either converted or refused by name. Text is the only content. Call ids
-are only used to find the function that an output belongs to. Left out: images, audio, files, the
-old `function_call`, and the items of the Responses API.
+Every field of a message is converted, refused by name, or named in a `HarmonyWarning`. Text is the
+only content. Call ids are only used to find the function that an output belongs to. Left out:
+images, audio, files, the old `function_call`, and the items of the Responses API.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from oss_lab.errors import HarmonyError
 from oss_lab.harmony.messages import (
-    ROLES,
     Conversation,
     DeveloperContent,
     Effort,
@@ -28,9 +27,21 @@ from oss_lab.harmony.messages import (
     ToolDescription,
     make_function_tools,
 )
+from oss_lab.harmony.notices import warn
+from oss_lab.harmony.openai_fields import (
+    check_keys,
+    check_mapping,
+    check_string,
+    get_required,
+    is_empty,
+    read_content,
+    read_function_name,
+    read_reasoning,
+    read_role,
+    type_name,
+)
 from oss_lab.harmony.specials import CONSTRAIN
 
-NAMESPACE = "functions."
 _USED: dict[Role, frozenset[str]] = {
     "system": frozenset({"role", "content"}),
     "developer": frozenset({"role", "content"}),
@@ -38,13 +49,8 @@ _USED: dict[Role, frozenset[str]] = {
     "assistant": frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls"}),
     "tool": frozenset({"role", "content", "tool_call_id", "name"}),
 }
-_IGNORED = frozenset({"name", "annotations", "id"})  # they do not change the rendered text
-_ADVICE = {
-    "function_call": "write it as `tool_calls`",
-    "refusal": "move its text to `content`",
-    "thinking": "name it `reasoning_content`",
-    "audio": "give its transcript as `content`",
-}
+SHOWN = 6  # fields that a warning names
+_LEFT_OUT = frozenset({"name", "annotations", "id"})  # Harmony has no place for them: a warning
 
 
 def convert_messages(
@@ -57,8 +63,9 @@ def convert_messages(
 ) -> Conversation:
     """Convert messages in the form of OpenAI's chat completions.
 
-    `name` (except a tool's), `id`, `annotations` and empty fields are ignored. Special tokens in
-    the text stay text.
+    Warns (`HarmonyWarning`) about each `name` (except a tool's), `id` and `annotations` that it
+    leaves out. Empty fields are ignored. Special tokens in the text stay text. A call that never
+    gets an output is reported by `render`.
 
     >>> chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}]
     >>> [message.role for message in convert_messages(chat, effort="low")]
@@ -73,17 +80,23 @@ def convert_messages(
         HarmonyError: a message cannot be converted; the error names the message and the field.
     """
     if not isinstance(messages, Sequence) or isinstance(messages, str | bytes):
-        raise HarmonyError(f"expected a list of messages, got {_type(messages)}")
+        raise HarmonyError(f"expected a list of messages, got {type_name(messages)}")
     if not messages:
         raise HarmonyError("the list of messages is empty; give at least one message")
     for what, value in (("date", date), ("instructions", instructions)):
         if value is not None:
-            _check_string(value, what)
+            check_string(value, what)
     _check_tools(tools)
     system = SystemContent(reasoning_effort=effort, conversation_start_date=date)
     reader = _Reader()
     for number, message in enumerate(messages):
         reader.read(message, number)
+    if reader.left_out:
+        more = len(reader.left_out) - SHOWN
+        rest = f" and {more} more" if more > 0 else ""
+        warn(
+            [f"left out, for Harmony has no such field: {', '.join(reader.left_out[:SHOWN])}{rest}"]
+        )
     texts = [*reader.instructions, *([] if instructions is None else [instructions])]
     opening = [Message.of("system", system)]
     if texts or tools:
@@ -97,12 +110,12 @@ def convert_messages(
 
 def _check_tools(tools: Sequence[ToolDescription]) -> None:
     if not isinstance(tools, Sequence) or isinstance(tools, str | bytes):
-        raise HarmonyError(f"expected a list of tools, got {_type(tools)}")
+        raise HarmonyError(f"expected a list of tools, got {type_name(tools)}")
     for i, tool in enumerate(tools):
         if not isinstance(tool, ToolDescription):
             raise HarmonyError(
-                f"tools[{i}] must be a ToolDescription, not {_type(tool)}; convert the list with"
-                " `describe_tools`"
+                f"tools[{i}] must be a ToolDescription, not {type_name(tool)}; convert the list"
+                " with `describe_tools`"
             )
 
 
@@ -111,7 +124,6 @@ class _Call(NamedTuple):
 
     id: str | None
     function: str
-    message: int
 
 
 @dataclass(slots=True)
@@ -122,75 +134,93 @@ class _Reader:
     instructions: list[str] = field(default_factory=list)
     waiting: list[_Call] = field(default_factory=list)
     answered: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)  # without an output before a user message
+    left_out: list[str] = field(default_factory=list)  # fields, as `messages[0].id`
 
     def read(self, message: Any, number: int) -> None:
         where = f"messages[{number}]"
         if not isinstance(message, Mapping):
             raise HarmonyError(
-                f"{where} must be a dictionary, not {_type(message)}; convert an object of OpenAI's"
-                " package with `.model_dump()`"
+                f"{where} must be a dictionary, not {type_name(message)}; convert an object of"
+                " OpenAI's package with `.model_dump()`"
             )
-        role = _read_role(message, where)
-        _check_keys(message, _USED[role] | _IGNORED, where, f"a message of role {role!r}")
+        role = read_role(message, where)
+        check_keys(message, _USED[role] | _LEFT_OUT, where, f"a message of role {role!r}")
+        self._leave_out(message, _LEFT_OUT - _USED[role], where)
+        self._leave_out_annotations(message.get("content"), where)
         if role == "assistant":
-            self._read_assistant(message, number, where)
+            self._read_assistant(message, where)
         elif role == "tool":
+            text = read_content(message, where)
             function = self._find_called_function(message, where)
-            text = _read_content(message, where)
             self._add(role, text, name=function, channel="commentary", recipient="assistant")
         elif role == "user":
-            self._add(role, _read_content(message, where))
+            self.ended.update(call.id for call in self.waiting if call.id is not None)
+            self.waiting.clear()
+            self._add(role, read_content(message, where))
         else:
-            self.instructions.append(_read_content(message, where))
+            self.instructions.append(read_content(message, where))
+
+    def _leave_out(self, data: Mapping[str, Any], keys: AbstractSet[str], where: str) -> None:
+        found = [key for key in data if key in keys and not is_empty(data[key])]
+        self.left_out += [f"{where}.{key}" for key in found]
+
+    def _leave_out_annotations(self, content: Any, where: str) -> None:
+        for i, part in enumerate(content if isinstance(content, list | tuple) else ()):
+            if isinstance(part, Mapping):
+                self._leave_out(part, {"annotations"}, f"{where}.content[{i}]")
 
     def _add(self, role: Role, text: str, **header: str) -> None:
         self.messages.append(Message.of(role, text, **header))
 
-    def _read_assistant(self, message: Mapping[str, Any], number: int, where: str) -> None:
+    def _read_assistant(self, message: Mapping[str, Any], where: str) -> None:
         """Reasoning, then the text, then the calls."""
-        reasoning = _read_reasoning(message, where)
+        reasoning = read_reasoning(message, where)
         calls = message.get("tool_calls")
         if calls is None:
             calls = []
         elif not isinstance(calls, list | tuple):
-            raise HarmonyError(f"{where}.tool_calls must be a list, not {_type(calls)}")
+            raise HarmonyError(f"{where}.tool_calls must be a list, not {type_name(calls)}")
         if reasoning:
             self._add("assistant", reasoning, channel="analysis")
         silent = message.get("content") is None and bool(reasoning or calls)
-        text = "" if silent else _read_content(message, where)
+        text = "" if silent else read_content(message, where)
         if text or not (reasoning or calls):  # next to reasoning or calls, "" means no text
             self._add("assistant", text, channel="commentary" if calls else "final")
         for i, call in enumerate(calls):
-            self._read_call(call, number, f"{where}.tool_calls[{i}]")
+            self._read_call(call, f"{where}.tool_calls[{i}]")
+            if call.get("index") not in (None, i):
+                self.left_out.append(f"{where}.tool_calls[{i}].index")
 
-    def _read_call(self, call: Any, number: int, where: str) -> None:
-        _check_mapping(call, where)
-        _check_keys(call, {"id", "type", "function", "index"}, where, "a call")
+    def _read_call(self, call: Any, where: str) -> None:
+        check_mapping(call, where)
+        check_keys(call, {"id", "type", "function", "index"}, where, "a call")
         kind = call.get("type", "function")
         if not isinstance(kind, str) or kind != "function":
             raise HarmonyError(f"{where}.type is {kind!r}; only 'function' can be converted")
         identifier = call.get("id")
         if identifier is not None:
-            _check_string(identifier, f"{where}.id")
+            check_string(identifier, f"{where}.id")
             if any(other.id == identifier for other in self.waiting):
                 raise HarmonyError(
                     f"{where}.id is {identifier!r}, the id of an earlier call that has no output"
                     " yet; give each call a different id"
                 )
             self.answered.discard(identifier)  # some servers restart their ids at 0 in each reply
-        function = _get_required(call, "function", where)
+            self.ended.discard(identifier)
+        function = get_required(call, "function", where)
         where = f"{where}.function"
-        _check_mapping(function, where)
-        _check_keys(function, {"name", "arguments"}, where, "a function")
-        name = _read_function_name(_get_required(function, "name", where), f"{where}.name")
-        arguments = _get_required(function, "arguments", where)
+        check_mapping(function, where)
+        check_keys(function, {"name", "arguments"}, where, "a function")
+        name = read_function_name(get_required(function, "name", where), f"{where}.name")
+        arguments = get_required(function, "arguments", where)
         if not isinstance(arguments, str):
             raise HarmonyError(
-                f"{where}.arguments must be a string, not {_type(arguments)}; encode it with"
+                f"{where}.arguments must be a string, not {type_name(arguments)}; encode it with"
                 " `json.dumps`"
             )
-        _check_string(arguments, f"{where}.arguments")
-        self.waiting.append(_Call(identifier, name, number))
+        check_string(arguments, f"{where}.arguments")
+        self.waiting.append(_Call(identifier, name))
         kind = f"{CONSTRAIN}json"
         self._add("assistant", arguments, channel="commentary", recipient=name, content_type=kind)
 
@@ -198,16 +228,16 @@ class _Reader:
         """The function whose output this message is, found by the call's id or else by name."""
         identifier, name = message.get("tool_call_id"), message.get("name")
         if name is not None:
-            name = _read_function_name(name, f"{where}.name")
+            name = read_function_name(name, f"{where}.name")
         if identifier is None:
             if name is None:
                 raise HarmonyError(
                     f"{where} is missing the field `tool_call_id`; give the id of the call that it"
                     " responds to"
                 )
-            self._close_by_name(name)
+            self._close_by_name(name, where)
             return name
-        call = self._find(_check_string(identifier, f"{where}.tool_call_id"), where)
+        call = self._find(check_string(identifier, f"{where}.tool_call_id"), where)
         if name not in (None, call.function):
             raise HarmonyError(
                 f"{where}.name is {message['name']!r}, but the call {identifier!r} is to"
@@ -226,10 +256,15 @@ class _Reader:
         else:
             if identifier in self.answered:
                 raise HarmonyError(f"{where}, but that call already has an output; remove one")
+            if identifier in self.ended:
+                raise HarmonyError(
+                    f"{where}, but a user message is between the call and this output; put the"
+                    " output before it"
+                )
             raise HarmonyError(
                 f"{where}, but no earlier call has this id; add the call or correct it"
             )
-        same = (each for each in self.waiting if each[1:] == call[1:])
+        same = (each for each in self.waiting if each.function == call.function)
         if next(same) is not call:  # Harmony has no call ids, only an order
             raise HarmonyError(
                 f"{where}, but an earlier call to {call.function!r} has no output yet; put the"
@@ -237,110 +272,14 @@ class _Reader:
             )
         return call
 
-    def _close_by_name(self, function: str) -> None:
-        """Close the first open call to this function in the last message that has one."""
-        calls = [call for call in self.waiting if call.function == function]
-        if calls:
-            call = next(each for each in calls if each.message == calls[-1].message)
-            self.waiting.remove(call)
-            if call.id is not None:
-                self.answered.add(call.id)
-
-
-def _read_role(message: Mapping[str, Any], where: str) -> Role:
-    role = _get_required(message, "role", where)
-    if not isinstance(role, str) or role not in ROLES:
-        raise HarmonyError(f"{where}.role is {role!r}; use one of {', '.join(ROLES)}")
-    return cast(Role, role)
-
-
-def _read_reasoning(message: Mapping[str, Any], where: str) -> str:
-    """The reasoning, or "". Servers send it under one of two names, or under both."""
-    found = {
-        key: _check_string(message[key], f"{where}.{key}")
-        for key in ("reasoning_content", "reasoning")
-        if message.get(key) is not None
-    }
-    texts = {text for text in found.values() if text}
-    if len(texts) > 1:
-        raise HarmonyError(
-            f"{where} has different texts in `reasoning_content` and `reasoning`; keep one of them"
-        )
-    return texts.pop() if texts else ""
-
-
-def _read_content(message: Mapping[str, Any], where: str) -> str:
-    content = _get_required(message, "content", where)
-    where = f"{where}.content"
-    if isinstance(content, str):
-        return _check_string(content, where)
-    if content is None:
-        raise HarmonyError(f"{where} is null; give a string or a list of text parts")
-    if not isinstance(content, list | tuple):
-        raise HarmonyError(
-            f"{where} must be a string or a list of text parts, not {_type(content)}"
-        )
-    if not content:
-        raise HarmonyError(f"{where} is an empty list; give a string or a list of text parts")
-    return "".join(_read_part(part, f"{where}[{i}]") for i, part in enumerate(content))
-
-
-def _read_part(part: Any, where: str) -> str:
-    _check_mapping(part, where)
-    kind = _get_required(part, "type", where)
-    if not isinstance(kind, str) or kind != "text":
-        raise HarmonyError(f"{where}.type is {kind!r}; only parts of type 'text' can be converted")
-    _check_keys(part, {"type", "text", "annotations"}, where, "a text part")
-    return _check_string(_get_required(part, "text", where), f"{where}.text")
-
-
-def _read_function_name(name: Any, where: str) -> str:
-    """The name with its namespace. Refuses a name that a message header cannot hold."""
-    bare = _check_string(name, where).removeprefix(NAMESPACE)
-    if bare.split() != [bare]:
-        raise HarmonyError(f"{where} is {name!r}; use a name without whitespace")
-    if bare in ROLES:
-        raise HarmonyError(f"{where} is {name!r}, the name of a role; rename the function")
-    return NAMESPACE + bare
-
-
-def _check_keys(data: Mapping[str, Any], known: AbstractSet[str], where: str, what: str) -> None:
-    """Refuse keys that have a value and are not converted."""
-    for key, value in data.items():
-        if key not in known and not _is_empty(value):
-            advice = _ADVICE.get(key, "remove it")
+    def _close_by_name(self, function: str, where: str) -> None:
+        """Close the first open call to this function."""
+        call = next((call for call in self.waiting if call.function == function), None)
+        if call is None:
             raise HarmonyError(
-                f"{where} has the key {key!r}, which cannot be converted in {what}; {advice}"
+                f"{where} is an output of {function!r}, but no call to it waits for one; add the"
+                " call or remove the output"
             )
-
-
-def _is_empty(value: Any) -> bool:
-    return value is None or (isinstance(value, str | list | tuple | Mapping) and not value)
-
-
-def _check_mapping(value: Any, where: str) -> None:
-    if not isinstance(value, Mapping):
-        raise HarmonyError(f"{where} must be a dictionary, not {_type(value)}")
-
-
-def _get_required(data: Mapping[str, Any], key: str, where: str) -> Any:
-    if key not in data:
-        raise HarmonyError(f"{where} is missing the field `{key}`; add it")
-    return data[key]
-
-
-def _check_string(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise HarmonyError(f"{where} must be a string, not {_type(value)}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise HarmonyError(
-            f"{where} has a lone surrogate at character {error.start}, which UTF-8 cannot encode;"
-            " remove it"
-        ) from None
-    return value
-
-
-def _type(value: Any) -> str:
-    return "null" if value is None else type(value).__name__
+        self.waiting.remove(call)
+        if call.id is not None:
+            self.answered.add(call.id)

@@ -27,6 +27,7 @@ from oss_lab.harmony.policy import (
     find_turn_start,
     is_final,
 )
+from oss_lab.harmony.rendering_warnings import find_warnings
 from oss_lab.harmony.sections import content_text, has_function_tools
 from oss_lab.harmony.specials import (
     CALL,
@@ -158,7 +159,7 @@ def render(
         _build_loss_mask(messages, dropped, writer),
         writer.sources,
         tuple(sorted(dropped)),
-        _find_warnings(messages, dropped, mode),
+        find_warnings(messages, dropped, policy=policy, mode=mode, next_role=next_role),
     )
 
 
@@ -293,15 +294,3 @@ def _build_loss_mask(
 def _ends_sampling(message: Message) -> bool:
     """Whether sampling stops after this assistant message: an answer or a call."""
     return message.channel == "final" or message.recipient is not None
-
-
-def _find_warnings(
-    messages: tuple[Message, ...], dropped: frozenset[int], mode: Mode
-) -> tuple[str, ...]:
-    target = find_turn_start(messages, len(messages))
-    if mode == "training" and any(index >= target for index in dropped):
-        return (
-            "the policy dropped reasoning of the last turn, which is the training target;"
-            " use policy 'spec' or 'keep'",
-        )
-    return ()

@@ -17,6 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import ROLES, ToolDescription
+from oss_lab.harmony.notices import warn
 
 ToolForm = ToolDescription | Mapping[str, Any] | Callable[..., Any]
 
@@ -35,7 +36,7 @@ def describe_tools(tools: Sequence[ToolForm]) -> tuple[ToolDescription, ...]:
 
     A `ToolDescription` is returned unchanged. A dictionary has the form of OpenAI's chat
     completions (fields under `function`) or of its Responses API (fields at the top level). Its
-    `strict` is ignored: nothing here constrains the arguments. A Python function is described by
+    `strict` has no effect, which a `HarmonyWarning` reports. A Python function is described by
     its name, type hints and defaults, and by the first paragraph and the `Args:` of its docstring.
 
     >>> def add(a: int, b: int = 1) -> int:
@@ -110,6 +111,8 @@ def _from_mapping(tool: Mapping[str, Any], where: str) -> ToolDescription:
     if "name" not in fields:
         raise LabError(f"{where} is missing the field `name`; add it")
     name = _check_identifier(fields["name"], where)
+    if fields.get("strict"):
+        warn([f"{where}.strict of tool {name} has no effect: nothing constrains the arguments"])
     description, parameters = fields.get("description"), fields.get("parameters")
     if not isinstance(description, str | None):
         raise LabError(f"{where}.description of tool {name} must be a string")

@@ -1,9 +1,9 @@
 """Conversations as JSON values, in the wire format of openai-harmony 0.0.8.
 
 A missing key means the same as null: the field is absent. (The defaults of `SystemContent` belong
-to the Python classes, not to the format.) Unknown keys are ignored, as in the library. A missing
-required key or a value of the wrong type raises an error that names it. One key is not in the
-library's format: `response_formats` in developer content.
+to the Python classes, not to the format.) Unknown keys are left out, as in the library, and named
+in a `HarmonyWarning`. A missing required key or a value of the wrong type raises an error that
+names it. One key is not in the library's format: `response_formats` in developer content.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from oss_lab.harmony.messages import (
     ToolDescription,
     ToolNamespace,
 )
+from oss_lab.harmony.notices import warn
+from oss_lab.harmony.wire_keys import find_unknown_keys
 
 _NAMES = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
 
@@ -49,7 +51,7 @@ def _get_optional(data: Mapping[str, Any], key: str, kind: type, where: str) -> 
 
 
 def conversation_from_dict(data: Any) -> Conversation:
-    """Read `{"messages": [...]}`.
+    """Read `{"messages": [...]}`. Warns about each key that the format does not have.
 
     Raises:
         HarmonyError: a field is missing or has the wrong type; the error names it.
@@ -57,9 +59,9 @@ def conversation_from_dict(data: Any) -> Conversation:
     messages = _get_required(
         _check_type(data, dict, "conversation"), "messages", list, "conversation"
     )
-    return Conversation(
-        tuple(message_from_dict(item, f"messages[{i}]") for i, item in enumerate(messages))
-    )
+    read = tuple(message_from_dict(item, f"messages[{i}]") for i, item in enumerate(messages))
+    warn(find_unknown_keys(data))
+    return Conversation(read)
 
 
 def message_from_dict(data: Any, where: str = "message") -> Message:
@@ -69,6 +71,11 @@ def message_from_dict(data: Any, where: str = "message") -> Message:
     if "content" not in data:
         raise HarmonyError(f"{where} is missing the field `content`")
     content = data["content"]
+    if content is None:
+        raise HarmonyError(
+            f"{where}.content is null; give text or a list of contents (OpenAI's chat messages are"
+            " converted by `convert_messages`)"
+        )
     if isinstance(content, str):
         parts: tuple[Content, ...] = (TextContent(content),)
     else:

@@ -12,6 +12,7 @@ from oss_lab.engine.row import BatchRow
 from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError
 from oss_lab.harmony import Event, render
+from oss_lab.harmony.notices import warn
 from oss_lab.harmony.prompt import Question, shorten_repr
 from oss_lab.hooks.interventions.changes import Effects
 from oss_lab.hooks.selection import Integers, Selection, is_integer, to_integers
@@ -56,9 +57,11 @@ class Generation:
             name: value for name, value in self.options.items() if name in PROMPT_KEYWORDS
         }
         prompt = self.lab.conversation(question, **asking)
-        ids = tuple(render(prompt, self.tokenizer).tokens)
-        budget = self.options.get("analysis_budget")
+        rendered = render(prompt, self.tokenizer)
+        warn(rendered.warnings)
+        ids, budget = tuple(rendered.tokens), self.options.get("analysis_budget")
         builder = ReplyBuilder(self.tokenizer, prompt, ids, budget, self._read_stop_strings())
+        builder.warnings = rendered.warnings
         if given is not None:
             if not isinstance(given, str):
                 raise LabError(
@@ -151,6 +154,7 @@ class Generation:
         budget = self.options.get("analysis_budget")
         prompt, ids, stop = reply.prompt, reply.prompt_tokens, self._read_stop_strings()
         builder = ReplyBuilder(self.tokenizer, prompt, ids, budget, stop)
+        builder.warnings = reply.warnings
         builder.start_with(reply.tokens)
         return builder
 

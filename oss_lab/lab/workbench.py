@@ -35,6 +35,7 @@ from oss_lab.engine.sampling import GREEDY, Sampling
 from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation, render, stop_tokens
 from oss_lab.harmony.messages import Effort
+from oss_lab.harmony.notices import warn
 from oss_lab.harmony.prompt import Question, build_prompt, require_prompts, shorten_repr
 from oss_lab.harmony.specials import ENDOFTEXT, find_special_tokens
 from oss_lab.harmony.tool_forms import ToolForm
@@ -433,7 +434,9 @@ class Lab:
                 raise LabError(f"raw=True: expected text, got {shorten_repr(of)}")
             tokens = self.tokenizer.encode_ordinary(of)
         elif is_rendered_text(of):
-            tokens = render(self.conversation(cast(Question, of), **others), self.tokenizer).tokens
+            rendered = render(self.conversation(cast(Question, of), **others), self.tokenizer)
+            warn(rendered.warnings)
+            tokens = rendered.tokens
         else:
             tokens = list_ids(of)
         has_settings = is_rendered_text(of) and not is_raw

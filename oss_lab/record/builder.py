@@ -43,6 +43,7 @@ class ReplyBuilder:
         prompt: None for raw text, which has no channels.
         stop: strings that end the answer, or the text if it is raw; they are not part of it.
         ignore_stops: for raw text: stop tokens do not end it, and are shown by name.
+        warnings: what the rendering of the prompt lost.
     """
 
     encoding: tiktoken.Encoding
@@ -52,6 +53,7 @@ class ReplyBuilder:
     stop: Sequence[str] = ()
     tokens: list[Token] = field(default_factory=list)
     ignore_stops: bool = False
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         budget = self.analysis_budget
@@ -129,6 +131,7 @@ class ReplyBuilder:
     def finish(self) -> tuple[list[Event], Reply]:
         """Close what is open; returns the last events and the reply."""
         cut = self._stop_index
+        complete = 0 if self.parser is None else len(self.parser.messages)
         events = (
             self._decode_text(b"", is_last=True) if self.parser is None else self.parser.finish()
         )
@@ -148,6 +151,8 @@ class ReplyBuilder:
             "text" if cut is not None else self._stop_reason(),
             () if self.parser is None else tuple(self.parser.diagnostics),
             Timing(self._first, self._last, len(self.tokens) - self._given_tokens),
+            warnings=self.warnings,
+            unfinished=len(messages) > complete,
         )
         return events, reply
 

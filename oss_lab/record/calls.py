@@ -15,10 +15,11 @@ def tool_message(call: ToolCall, output: str) -> Message:
 
 
 def build_output_messages(reply: Reply, output: Callable[[ToolCall], str | None]) -> list[Message]:
-    """One message per call that the reply waits for; empty if any output is None."""
-    outputs = [(call, output(call)) for call in reply.tool_calls]
-    if reply.stop != "call":
-        return []
+    """One message per call in `reply.open_calls`, in their order; empty if any output is None.
+
+    The order matches outputs to calls: the nth output of a tool answers the nth call to it.
+    """
+    outputs = [(call, output(call)) for call in reply.open_calls]
     messages = [tool_message(call, text) for call, text in outputs if text is not None]
     return messages if len(messages) == len(outputs) else []
 

@@ -5,6 +5,7 @@ from html import escape
 from typing import TYPE_CHECKING, Literal
 
 from oss_lab.harmony import Conversation, Diagnostic, Message
+from oss_lab.harmony.exchanges import is_call
 from oss_lab.record.token import Token
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ class Reply:
             they were requested, or None.
         trace: activations recorded during generation, without the last token, which was sampled
             but never fed back to the model; None if none were requested.
+        warnings: what the rendering of the prompt lost, one sentence each.
+        unfinished: whether the last message was cut before its end; None if it is not known, which
+            counts as cut if the reply stopped at `length`.
     """
 
     prompt: Conversation | None
@@ -69,6 +73,8 @@ class Reply:
     engine: str = "reference"
     engine_reason: str | None = None
     trace: "Trace | None" = None
+    warnings: tuple[str, ...] = ()
+    unfinished: bool | None = None
 
     @property
     def analysis(self) -> str | None:
@@ -87,17 +93,31 @@ class Reply:
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        return tuple(
-            ToolCall(message.recipient, message.text, message.channel)
-            for message in self.messages
-            if message.recipient and message.role == "assistant"
-        )
+        """All messages to tools, in order; the last one may be unfinished."""
+        return _list_calls(self.messages)
+
+    @property
+    def open_calls(self) -> tuple[ToolCall, ...]:
+        """The calls that wait for an output, in order, whatever token ended them.
+
+        A call before an answer does not wait. No call waits if the last message was cut: continue
+        it first.
+        """
+        is_cut = self.stop == "length" if self.unfinished is None else self.unfinished
+        if is_cut:
+            return ()
+        answers = (n for n, message in enumerate(self.messages) if message.channel == "final")
+        return _list_calls(self.messages[max(answers, default=-1) + 1 :])
 
     @property
     def conversation(self) -> Conversation:
-        """The prompt and this reply, to continue from."""
+        """The prompt and this reply, to continue from.
+
+        Only the assistant's messages: a tool's output that the model made up is not an output.
+        """
         before = () if self.prompt is None else self.prompt.messages
-        return Conversation((*before, *self.messages))
+        own = (message for message in self.messages if message.role == "assistant")
+        return Conversation((*before, *own))
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -111,7 +131,7 @@ class Reply:
     def _on(self, channel: str) -> str | None:
         if self.prompt is None:
             return None
-        spoken = (m for m in self.messages if m.role == "assistant" and not m.recipient)
+        spoken = (m for m in self.messages if m.role == "assistant" and not is_call(m))
         return "\n".join(message.text for message in spoken if message.channel == channel)
 
     def __repr__(self) -> str:
@@ -134,6 +154,14 @@ class Reply:
         )
         note = f"<small>{len(self.tokens)} tokens, stop: {self.stop}</small>"
         return f"<div>{folded}{calls}<pre>{escape(self.final or '')}</pre>{note}</div>"
+
+
+def _list_calls(messages: tuple[Message, ...]) -> tuple[ToolCall, ...]:
+    return tuple(
+        ToolCall(message.recipient or "", message.text, message.channel)
+        for message in messages
+        if is_call(message)
+    )
 
 
 def shorten(text: str) -> str:

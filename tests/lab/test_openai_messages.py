@@ -3,11 +3,12 @@ supported.
 """
 
 import random
+import warnings
 from typing import Any
 
 import pytest
 
-from oss_lab.errors import HarmonyError
+from oss_lab.errors import HarmonyError, HarmonyWarning
 from oss_lab.harmony import (
     Conversation,
     DeveloperContent,
@@ -80,7 +81,7 @@ def vocabulary():
 
 HISTORY = [
     {"role": "system", "content": "Be brief."},
-    {"role": "user", "content": "Weather in Bonn and Rome?", "name": "ann"},
+    {"role": "user", "content": "Weather in Bonn and Rome?"},
     assistant_calls(
         call('{"city": "Bonn"}', "c1"),
         call('{"city": "Rome"}', "c2"),
@@ -189,8 +190,8 @@ def test_assistant_text_goes_to_its_channel():
 
 def test_empty_keys_are_ignored():
     harmless = {
-        "name": "ann",
-        "id": "msg_1",
+        "name": "",
+        "id": None,
         "refusal": None,
         "annotations": [],
         "audio": None,
@@ -202,6 +203,66 @@ def test_empty_keys_are_ignored():
     assert after_system(said) == [Message.of("assistant", "4", channel="final")]
     numbered = {"index": 0, **call()}
     assert after_system(assistant_calls(numbered)) == [expected_call()]
+
+
+def test_a15_what_harmony_has_no_field_for_is_named_in_one_warning():
+    part = {"type": "text", "text": "4", "annotations": [{"type": "url_citation"}]}
+    chat = [
+        {**ASKED, "name": "ann", "id": "msg_1"},
+        {"role": "system", "content": "Be brief.", "name": "host"},
+        {"role": "assistant", "content": [part], "annotations": [1]},
+        assistant_calls({**call(id="a"), "index": 1}, {**call(id="b"), "index": 1}),
+    ]
+    with pytest.warns(HarmonyWarning) as caught:
+        converted = after_system(*chat)
+    assert converted[1:3] == [
+        Message.of("user", "hi"),
+        Message.of("assistant", "4", channel="final"),
+    ]
+    (warning,) = caught
+    assert warning.filename == __file__
+    assert str(warning.message) == (
+        "left out, for Harmony has no such field: messages[0].name, messages[0].id,"
+        " messages[1].name, messages[2].annotations, messages[2].content[0].annotations,"
+        " messages[3].tool_calls[0].index"
+    )
+    with pytest.warns(HarmonyWarning, match=r"messages\[5\]\.name and 2 more$"):
+        convert(*[{**ASKED, "name": "ann"}] * 8)
+
+
+def test_a15_a_call_that_is_never_answered_is_reported_when_it_is_rendered(vocabulary):
+    two = assistant_calls(call("1", "a"), call("2", "b"))
+    converted = convert(ASKED, two, output("mild", "a"), ASKED)
+    (warning,) = render(converted, vocabulary).warnings
+    assert "'functions.weather' with '2' has no output before the next user message" in warning
+    assert render(convert(ASKED, two, output(id="a"), output(id="b")), vocabulary).warnings == ()
+
+
+KEYS = [
+    *("tool_calls", "reasoning_content", "reasoning", "thinking", "reasoning_details", "refusal"),
+    *("function_call", "images", "audio", "name", "id", "annotations", "channel", "recipient"),
+    *("metadata", "prefix", "cache_control", "type"),
+]
+
+
+@pytest.mark.parametrize("forgotten", KEYS)
+@pytest.mark.parametrize("role", ["system", "developer", "user", "assistant", "tool"])
+def test_a15_no_key_vanishes(role, forgotten):
+    """Each key with a value changes the messages, or an error or a warning names it."""
+    message = {"role": role, "content": "hi"} | ({"tool_call_id": "c1"} if role == "tool" else {})
+    before = [assistant_calls(call())]
+    plain = convert(*before, message)
+    value = [call(id="c2")] if forgotten == "tool_calls" else "weather"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            converted = convert(*before, {**message, forgotten: value})
+        except HarmonyError as error:
+            assert f"{forgotten!r}" in str(error)  # noqa: PT017
+            return
+    named = any(f"messages[1].{forgotten}" in str(each.message) for each in caught)
+    checked = role == "tool" and forgotten == "name"  # it must be the name of the called function
+    assert named or converted != plain or checked
 
 
 def test_an_output_finds_its_function_by_id_or_by_name():
@@ -237,6 +298,35 @@ def test_ambiguous_outputs_are_refused():
     assert "is to 'functions.weather'" in refusal(assistant_calls(call()), output(name="time"))
 
 
+def test_a15_an_output_without_a_waiting_call_is_refused():
+    named = {"role": "tool", "name": "weather", "content": "mild"}
+    alone = "messages[0] is an output of 'functions.weather', but no call to it waits for one"
+    assert alone in refusal(named)
+    assert "no call to it waits" in refusal(assistant_calls(call()), named, named)
+    assert "no call to it waits" in refusal(assistant_calls(call(name="time")), named)
+    assert "no call to it waits" in refusal(assistant_calls(call()), ASKED, named)
+    late = refusal(assistant_calls(call()), ASKED, output())
+    assert "a user message is between the call and this output" in late
+    again = [assistant_calls(call()), ASKED, assistant_calls(call()), output()]
+    assert after_system(*again)[-1] == expected_output()
+
+
+def test_outputs_of_one_function_follow_the_order_of_its_calls():
+    in_turn = [assistant_calls(call("1", "a")), assistant_calls(call("2", "b"))]
+    assert "order of the calls" in refusal(*in_turn, output(id="b"), output(id="a"))
+    assert after_system(*in_turn, output("1", "a"), output("2", "b"))[2:] == [
+        expected_output("1"),
+        expected_output("2"),
+    ]
+    three = assistant_calls(call(id="a"), call(id="b", name="time"), call(id="c"))
+    answered = after_system(three, output("1", "a"), output("3", "c"), output("2", "b"))
+    assert answered[3:] == [
+        expected_output("1"),
+        expected_output("3"),
+        expected_output("2", "time"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("message", "where"),
     [
@@ -244,6 +334,8 @@ def test_ambiguous_outputs_are_refused():
         ("hi", "messages[1] must be a dictionary"),
         ({"content": "hi"}, "messages[1] is missing the field `role`"),
         ({"role": "function", "content": "hi"}, "messages[1].role is 'function'"),
+        ({"role": "function", "content": "hi"}, "output with the role 'tool'"),
+        ({"type": "function_call_output", "output": "4"}, "(type 'function_call_output')"),
         ({"role": ["user"], "content": "hi"}, "messages[1].role"),
         ({"role": "user"}, "messages[1] is missing the field `content`"),
         ({"role": "user", "content": None}, "messages[1].content is null"),
@@ -360,6 +452,7 @@ def any_message(rng: random.Random) -> Any:
     return message
 
 
+@pytest.mark.filterwarnings("ignore::oss_lab.errors.HarmonyWarning")
 def test_anything_is_converted_or_refused_in_one_sentence(vocabulary):
     rng = random.Random(0)
     refusals: list[str] = []

@@ -8,7 +8,7 @@ from typing import Any, Literal, Optional  # noqa: F401 (a type hint below is te
 
 import pytest
 
-from oss_lab.errors import LabError
+from oss_lab.errors import HarmonyWarning, LabError
 from oss_lab.harmony import (
     Conversation,
     DeveloperContent,
@@ -101,8 +101,10 @@ def test_a_description_is_kept_unchanged():
 def test_both_forms_of_openai_give_the_same_description():
     nested = {"type": "function", "function": {k: FLAT[k] for k in FLAT if k != "type"}}
     assert describe(FLAT) == describe(nested) == WEATHER
-    assert describe({**FLAT, "strict": True, "other": None}) == WEATHER
+    assert describe({**FLAT, "strict": False, "other": None}) == WEATHER
     assert describe({"type": "function", "name": "now"}) == ToolDescription("now")
+    with pytest.warns(HarmonyWarning, match=r"tools\[0\]\.strict of tool weather has no effect"):
+        assert describe({**FLAT, "strict": True}) == WEATHER
     describe(FLAT).parameters["properties"].clear()  # a copy
     assert describe(FLAT) == WEATHER
 

@@ -40,8 +40,8 @@ def join_replies(replies: Sequence[Reply], encoding: tiktoken.Encoding) -> Passa
         given = () if later is None else later.messages
         parts += map(show_tool_output, given[len(reply.conversation) :])
     last = replies[-1]
-    if last.stop == "call" and last.tool_calls:
-        name = last.tool_calls[-1].name
+    if last.open_calls:
+        name = last.open_calls[-1].name
         parts.append(
             show_sentence(f"The model called {name}, but there is no output for this call.")
         )

@@ -1,0 +1,32 @@
+"""Prints what a conversation loses (`HarmonyWarning`) as one line each, each text once."""
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from oss_lab.errors import HarmonyWarning
+
+
+@contextmanager
+def report_warnings(write: Callable[[str], None]) -> Iterator[None]:
+    """Give the text of each `HarmonyWarning` raised inside to `write`; others are raised again."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", HarmonyWarning)
+        try:
+            yield
+        finally:
+            found = list(caught)
+            texts = [str(each.message) for each in found if each.category is HarmonyWarning]
+            for text in dict.fromkeys(texts):
+                write(text)
+    for each in found:
+        if each.category is not HarmonyWarning:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+
+
+def print_warning(text: str, prefix: str = "") -> None:
+    """Print one line on stderr, with control characters escaped."""
+    line = f"oss-lab: warning: {prefix}{' '.join(text.splitlines())}"
+    if sys.stderr is not None:  # if it is closed, print would write to stdout
+        print("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line), file=sys.stderr)
