@@ -1,13 +1,15 @@
 """A chat session: its turns and its open tool call. Its commands are in `_commands.py`.
 
-A turn is added once its reply is complete. If the last reply ends with a tool call, the next line
-that the user types is the tool's output; otherwise it is the next question.
+A turn is added once its reply is complete. While the last reply has open tool calls, what the user
+types is the output of the next one; otherwise it is the next question.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from oss_lab.cli._tool_outputs import ToolOutputs
+from oss_lab.cli._warnings import report_warnings
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import Conversation, Effort, Message
 from oss_lab.harmony.policy import find_dropped_messages
@@ -51,6 +53,8 @@ class Chat:
         self.tools = tools
         self.turn_limit = turn_limit
         self.is_verbose = self._has_warned = False
+        self._outputs = ToolOutputs(None)
+        self._warnings: set[str] = set()  # shown in this conversation
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -58,10 +62,17 @@ class Chat:
         return self.turns[-1].conversation.messages if self.turns else self.opening
 
     @property
-    def open_call(self) -> "ToolCall | None":
-        """The tool call at the end of the last reply, which needs an output; None if none does."""
+    def outputs(self) -> ToolOutputs:
+        """The outputs that the last reply waits for."""
         last = self.turns[-1] if self.turns else None
-        return last.tool_calls[-1] if last and last.stop == "call" and last.tool_calls else None
+        if self._outputs.reply is not last:
+            self._outputs = ToolOutputs(last)
+        return self._outputs
+
+    @property
+    def open_call(self) -> "ToolCall | None":
+        """The tool call that needs the next output; None if none does."""
+        return self.outputs.call
 
     def format_prompt(self) -> str:
         """The input prompt: the name of the called tool, or the effort of the next question."""
@@ -69,12 +80,15 @@ class Chat:
         return f"{call.name if call else self.effort}> "
 
     def send(self, line: str) -> None:
-        """Answer a question, or continue with the output of the open call."""
-        from oss_lab.record.calls import tool_message
-
-        call = self.open_call
-        message = tool_message(call, line) if call else Message.of("user", line)
-        self.answer(Conversation((*self.messages, message)))
+        """Answer a question, or continue once all open calls have their outputs."""
+        if self.open_call is None:
+            self.answer(Conversation((*self.messages, Message.of("user", line))))
+            return
+        self.outputs.given.append(line)
+        if self.open_call is None:
+            self.answer(Conversation((*self.messages, *self.outputs.take_messages())))
+        else:
+            self.note_open_call()
 
     def warn_about_length(self, prompt: Conversation) -> None:
         """Say once per conversation that it has become longer than the model can hold."""
@@ -121,25 +135,33 @@ class Chat:
 
     def stream_reply(self, prompt: Conversation) -> "Reply":
         """Generate one reply and show it as it is generated."""
-        stream = self.lab.stream(prompt, effort=self.effort, max_tokens=self.max_tokens)
+        with report_warnings(self.note_warning):
+            stream = self.lab.stream(prompt, effort=self.effort, max_tokens=self.max_tokens)
         for event in stream:
             self.transcript.show_event(event)
         return stream.reply
 
     def note_open_call(self) -> None:
-        """Ask the user for the output of the open call, if there is one."""
+        """Ask the user for the output of the next open call, if there is one."""
         if call := self.open_call:
-            arguments = " ".join(call.arguments.split())
+            which, arguments = self.outputs.place, " ".join(call.arguments.split())
             self.transcript.write_note(
-                f"the model calls {call.name} with {arguments}; no tool runs here: type its output,"
-                " or /undo to drop the question, or /bye to leave"
+                f"{which}the model calls {call.name} with {arguments}; no tool runs here: type its"
+                " output, or /undo to drop the question, or /bye to leave"
             )
+
+    def note_warning(self, text: str) -> None:
+        """Show what the model does not see; the same text only once per conversation."""
+        if text not in self._warnings:
+            self.transcript.write_note(f"warning: {text}")
+        self._warnings.add(text)
 
     def start_conversation(
         self, opening: tuple[Message, ...], tool_outputs: Mapping[str, str] | None = None
     ) -> None:
         """Start a new conversation."""
         self.turns.clear()
+        self._warnings.clear()
         self.opening, self.tool_outputs = opening, tool_outputs or {}
         self._has_warned = False
 

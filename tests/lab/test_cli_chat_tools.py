@@ -1,6 +1,7 @@
 """Tool calls in a chat: the user types the output, or an example of the gallery provides it."""
 
 import io
+import re
 from typing import cast
 
 import pytest
@@ -124,6 +125,88 @@ def test_the_prompt_names_the_user_or_the_tool(scripted):
     assert chat.format_prompt() == "functions.calculator> "
     chat.send("42")
     assert chat.format_prompt() == "low> "
+
+
+# Several calls, and outputs of any form
+
+
+def written(name, arguments="{}"):
+    return f"<|channel|>commentary to=functions.{name}<|message|>{arguments}"
+
+
+AGAIN = "<|end|><|start|>assistant"
+TWO = f"{written('f')}{AGAIN}{written('g', '[1]')}<|call|>"
+
+
+def shown_output(text, name="f"):
+    return f"<|start|>functions.{name} to=assistant<|channel|>commentary<|message|>{text}<|end|>"
+
+
+def test_a14_the_user_is_asked_for_each_output(talk, scripted):
+    lab = scripted(TWO, ANSWER)
+    out = talk(lab, "a", "1", "2", "and?")
+    first, second = re.findall(r"\(call .*?; no tool runs here.*?\)\n", out)
+    assert first.startswith("(call 1 of 2: the model calls functions.f with {};")
+    assert second.startswith("(call 2 of 2: the model calls functions.g with [1];")
+    assert f"{first}> 1\n{second}> 2\n[final]\n42\n> and?\n[final]" in out
+    assert seen_by_model(lab, 1).endswith(
+        f"{shown_output('1')}{shown_output('2', 'g')}<|start|>assistant"
+    )
+
+
+def test_a14_two_calls_to_one_tool_are_answered_in_order(talk, scripted):
+    lab = scripted(f"{written('f', '1')}{AGAIN}{written('f', '2')}<|call|>", ANSWER)
+    out = talk(lab, "a", "x", "y")
+    assert out.index("call 1 of 2: the model calls functions.f with 1;") < out.index("call 2 of 2")
+    assert seen_by_model(lab, 1).endswith(
+        f"{shown_output('x')}{shown_output('y')}<|start|>assistant"
+    )
+
+
+def test_a14_undo_drops_the_outputs_given_so_far(talk, scripted):
+    lab = scripted(TWO, TWO, ANSWER)
+    out = talk(lab, "a", "wrong", "/undo", "b", "1", "2")
+    assert "> wrong\n(call 2 of 2: the model calls" in out
+    assert "> /undo\n(removed the last turn)\n> b\n" in out
+    assert "wrong" not in seen_by_model(lab, 2)
+    assert f"{shown_output('1')}{shown_output('2', 'g')}" in seen_by_model(lab, 2)
+
+
+def test_a14_undo_after_the_outputs_asks_for_all_of_them_again(talk, scripted):
+    lab = scripted(TWO, ANSWER, ANSWER)
+    out = talk(lab, "a", "1", "2", "/undo", "3", "4")
+    assert "> /undo\n(removed the last turn)\n(call 1 of 2: the model calls" in out
+    assert f"{shown_output('3')}{shown_output('4', 'g')}" in seen_by_model(lab, 2)
+
+
+def test_a14_ctrl_c_asks_for_all_outputs_again(talk, scripted):
+    lab = scripted(TWO, KeyboardInterrupt, ANSWER)
+    out = talk(lab, "a", "1", "2", "3", "4")
+    assert "> 2\n(stopped; this turn was discarded)\n(call 1 of 2: " in out
+    assert f"{shown_output('3')}{shown_output('4', 'g')}" in seen_by_model(lab, 2)
+
+
+def test_a14_the_prompt_names_the_next_tool(scripted):
+    lab = scripted(TWO, ANSWER)
+    chat = Chat(lab, Transcript(io.StringIO()), "low", 99, lab.conversation("").messages[:-1])
+    prompts = []
+    for line in ("a", "1", "2"):
+        chat.send(line)
+        prompts.append(chat.format_prompt())
+    assert prompts == ["functions.f> ", "functions.g> ", "low> "]
+
+
+def test_a9_a_call_that_return_ends_gets_its_output(talk, scripted):
+    lab = scripted(CALL.replace("<|call|>", "<|end|><|return|>"), ANSWER)
+    assert WAITS in talk(lab, "6*7?", "42")
+    assert seen_by_model(lab, 1).endswith(OUTPUT)
+
+
+def test_a12_a_warning_is_shown_once(talk, scripted):
+    lab = scripted(f"{written('f')}{AGAIN}{ANSWER}")
+    out = talk(lab, "a", "b", "c", "/reset", "d")
+    assert out.count("(warning: the call to 'functions.f' with '{}' has no output before") == 1
+    assert out.index("> b") < out.index("(warning: ") < out.index("> c")
 
 
 # Examples
