@@ -163,6 +163,30 @@ def test_a14_two_calls_to_one_tool_are_answered_in_order(talk, scripted):
     )
 
 
+@pytest.mark.parametrize(
+    ("typed", "output"),
+    [
+        ([""], ""),
+        (["  "], ""),
+        (["//"], "/"),
+        (["//help"], "/help"),
+        (["//quit"], "/quit"),
+        (["///x"], "//x"),
+        (['"""', '"""'], ""),
+        (['""""""'], ""),
+        (['"""', "  a", "", "/quit", "//b ", '"""'], "  a\n\n/quit\n//b "),
+        (['"""a"""'], "a"),
+        (['"a"'], '"a"'),
+        (["a  b"], "a  b"),
+    ],
+)
+def test_a14_any_output_can_be_given(talk, scripted, typed, output):
+    lab = scripted(CALL, ANSWER)
+    out = talk(lab, "6*7?", *typed, "and?")
+    assert out.endswith("> and?\n[final]\n42\n")
+    assert seen_by_model(lab, 1).endswith(f"{shown_output(output, 'calculator')}<|start|>assistant")
+
+
 def test_a14_undo_drops_the_outputs_given_so_far(talk, scripted):
     lab = scripted(TWO, TWO, ANSWER)
     out = talk(lab, "a", "wrong", "/undo", "b", "1", "2")
