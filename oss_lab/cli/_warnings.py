@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from oss_lab.cli._visible import escape_controls
 from oss_lab.errors import HarmonyWarning
 
 
@@ -29,4 +30,4 @@ def print_warning(text: str, prefix: str = "") -> None:
     """Print one line on stderr, with control characters escaped."""
     line = f"oss-lab: warning: {prefix}{' '.join(text.splitlines())}"
     if sys.stderr is not None:  # if it is closed, print would write to stdout
-        print("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line), file=sys.stderr)
+        print(escape_controls(line, sys.stderr.encoding), file=sys.stderr)
