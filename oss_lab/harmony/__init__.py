@@ -15,6 +15,7 @@ Any tiktoken `Encoding` with Harmony's special tokens works. Nothing here import
 """
 
 from oss_lab.harmony.builtin_tools import BROWSER, PYTHON
+from oss_lab.harmony.demands import find_declared_tools, find_demanded_channels
 from oss_lab.harmony.events import (
     Delta,
     Diagnostic,
@@ -87,6 +88,8 @@ __all__ = [
     "convert_messages",
     "describe_tools",
     "event_to_dict",
+    "find_declared_tools",
+    "find_demanded_channels",
     "make_function_tools",
     "message_to_dict",
     "pair_calls",

@@ -23,18 +23,30 @@ class DiagnosticKind(StrEnum):
     MISSING_MESSAGE_TOKEN = "missing_message_token"  # stop in a header: extra words are content
     MISSING_END = "missing_end"  # <|start|> inside content: the message ends before it
     MISSING_ROLE = "missing_role"  # the assistant is assumed to be the author
-    EMPTY_CHANNEL = "empty_channel"  # <|channel|> without a name: the channel is ""
-    UNKNOWN_CHANNEL = "unknown_channel"  # kept
+    UNKNOWN_AUTHOR = "unknown_author"  # neither a role nor a declared tool: kept as a tool
+    INVENTED_MESSAGE = "invented_message"  # the model wrote for another author: a reply ends before
+    GLUED_HEADER = "glued_header"  # fields without separator, such as `assistantfinal`: separated
+    MALFORMED_HEADER = "malformed_header"  # readable, but not in the order or spacing of the format
+    MISSING_CHANNEL = "missing_channel"  # an assistant message without a channel: kept without
+    EMPTY_CHANNEL = "empty_channel"  # <|channel|> without a name: no channel
+    UNKNOWN_CHANNEL = "unknown_channel"  # kept if it can be rendered again
     DUPLICATE_CHANNEL = "duplicate_channel"  # the last one is used
+    WRONG_CHANNEL = "wrong_channel"  # a call on a channel where calls must not be: kept
     MALFORMED_RECIPIENT = "malformed_recipient"  # `to= f`, or no `to=`: read as the recipient
+    MISSING_RECIPIENT = "missing_recipient"  # a call that names no tool: not a call
+    RECIPIENT_NOT_A_TOOL = "recipient_not_a_tool"  # `to=user`: dropped, the channel decides
     UNKNOWN_RECIPIENT = "unknown_recipient"  # not in the parser's `recipients`: kept
-    EXTRA_HEADER_WORDS = "extra_header_words"  # more words than the header has fields for
+    UNKNOWN_CONTENT_TYPE = "unknown_content_type"  # kept in a call and after <|constrain|>
+    MALFORMED_CONTENT_TYPE = "malformed_content_type"  # not a word: dropped
+    EXTRA_HEADER_WORDS = "extra_header_words"  # more words than the header has fields for: dropped
     SPECIAL_IN_HEADER = "special_in_header"  # skipped
     SPECIAL_IN_CONTENT = "special_in_content"  # its name becomes part of the content
+    WRONG_STOP = "wrong_stop"  # this kind of message must end with another special token
     UNKNOWN_TOKEN = "unknown_token"  # no such id: U+FFFD in content, skipped in a header
     INVALID_UTF8 = "invalid_utf8"  # U+FFFD
     UNFINISHED_HEADER = "unfinished_header"  # the stream ended: extra words are content
     UNFINISHED_MESSAGE = "unfinished_message"  # the stream ended: the message is kept up to there
+    UNFINISHED_TURN = "unfinished_turn"  # the stream ended before an answer or a call
 
 
 @dataclass(frozen=True, slots=True)

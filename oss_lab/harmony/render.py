@@ -28,6 +28,7 @@ from oss_lab.harmony.policy import (
     is_final,
 )
 from oss_lab.harmony.rendering_warnings import find_warnings
+from oss_lab.harmony.round_trip import check_header_fields
 from oss_lab.harmony.sections import content_text, has_function_tools
 from oss_lab.harmony.specials import (
     CALL,
@@ -39,6 +40,7 @@ from oss_lab.harmony.specials import (
     START,
     find_special_tokens,
 )
+from oss_lab.tokenizer import encode_text
 
 Layout = Literal["library", "model"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -123,7 +125,8 @@ def render(
             the conversation has any.
 
     Raises:
-        HarmonyError: a name is unknown, a tool has no name, or a role may not have this content.
+        HarmonyError: a name is unknown, a tool has no name, a role may not have this content, or
+            (in layout `model`) a header field could not be read back.
     """
     for value, names, what in ((mode, MODES, "mode"), (layout, LAYOUTS, "layout")):
         if value not in names:
@@ -196,7 +199,7 @@ class _Writer:
             ) from None
         seen = len(source)  # characters whose first byte has been seen
         ids = generated if generated and decodes_to(self.encoding, generated, text) else None
-        for token in self.encoding.encode_ordinary(text) if ids is None else ids:
+        for token in encode_text(self.encoding, text) if ids is None else ids:
             data = self.encoding.decode_single_token_bytes(token)
             first = seen - _is_continuation(data[0])
             seen += sum(not _is_continuation(byte) for byte in data)
@@ -228,8 +231,11 @@ def _is_continuation(byte: int) -> bool:
 def _render_message(
     writer: _Writer, index: int, message: Message, layout: Layout, function_tools: bool
 ) -> None:
+    author = _author_text(message)
+    if layout == "model":
+        check_header_fields(message)
     writer.special(index, "start", START)
-    writer.text(index, "role", _author_text(message))
+    writer.text(index, "role", author)
     channel_first = layout == "model" and message.role == "assistant"
     if not channel_first:
         _write_recipient(writer, index, message)

@@ -6,14 +6,16 @@ not, so ids are always looked up. Any tiktoken `Encoding` that has the names wor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Any
 
 import tiktoken
 
-from oss_lab.errors import VocabularyError
+from oss_lab.errors import HarmonyError, VocabularyError
 from oss_lab.tokenizer import HARMONY_SPECIALS
 
 START, END, MESSAGE = "<|start|>", "<|end|>", "<|message|>"
@@ -75,3 +77,24 @@ def stop_tokens(encoding: tiktoken.Encoding, *, for_sampling: bool = False) -> f
     """
     names = (RETURN, CALL) if for_sampling else STOPS
     return frozenset(find_special_tokens(encoding).ids[name] for name in names)
+
+
+def iterate_ids(tokens: Any) -> Iterator[int]:
+    """One id or several, as ints. Text is refused: its characters are not ids.
+
+    Raises:
+        HarmonyError: something is not an integer.
+    """
+    try:
+        yield operator.index(tokens)
+        return
+    except TypeError:
+        if isinstance(tokens, str | bytes | bytearray):
+            raise HarmonyError("expected token ids, got text; encode it first") from None
+        if not isinstance(tokens, Iterable):
+            raise HarmonyError(f"expected token ids, got {tokens!r}") from None
+    for token in tokens:
+        try:
+            yield operator.index(token)
+        except TypeError:
+            raise HarmonyError(f"expected token ids, got {token!r} among them") from None

@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,6 @@ from oss_lab.errors import HarmonyError
 from oss_lab.harmony import (
     Conversation,
     Delta,
-    Diagnostic,
     DiagnosticKind,
     End,
     Header,
@@ -23,41 +23,52 @@ from oss_lab.harmony import (
     parse,
     render,
 )
+from oss_lab.harmony.round_trip import check_header_fields
 from oss_lab.tokenizer import HARMONY_SPECIALS
 
 ROLES = {"system", "developer", "user", "assistant", "tool"}
-# Words that a header may contain: not empty, without white space, and not words of the grammar.
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+# Header fields of every sort; those that cannot be read back must be refused.
 WORD = st.one_of(
-    st.sampled_from(["functions.f", "python", "<|end|>", "final<|message|>", "工具", "🙂", "a:b"]),
-    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(
-        lambda word: len(word.split()) == 1 and word.split()[0] == word
-    ),
-).filter(lambda word: not word.startswith("to=") and "<|constrain|>" not in word)
-TOOL = WORD.filter(lambda word: word.partition(":")[0] not in ROLES)
+    st.sampled_from(["functions.f", "python", "<|end|>", "工具", "🙂", "a:b", "json", "to=x", ""]),
+    st.sampled_from([*sorted(ROLES), "all", "final", "assistantfinal", "user:x", "a b", " a", "."]),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+)
+KIND = st.sampled_from(["json", "code", "<|constrain|>", "<|constrain|> json"])
 
 
 @st.composite
 def messages(draw):
     role = draw(st.sampled_from(sorted(ROLES)))
-    name = draw(TOOL if role == "tool" else st.none() | WORD | st.just(""))
     return Message.of(
         role,
-        draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=30)),
-        name=name,
+        draw(TEXT),
+        name=draw(WORD if role == "tool" else st.none() | WORD),
         channel=draw(st.none() | st.sampled_from(["analysis", "commentary", "final"]) | WORD),
-        recipient=draw(st.none() | WORD.filter(lambda word: word != "all")),
-        content_type=draw(st.none() | WORD | WORD.map("<|constrain|>{}".format)),
+        recipient=draw(st.none() | WORD),
+        content_type=draw(st.none() | KIND | WORD | WORD.map("<|constrain|>{}".format)),
     )
 
 
 @pytest.mark.parametrize("examples", [60, pytest.param(1000, marks=pytest.mark.slow)])
 def test_parse_reads_back_what_render_wrote(tiny, examples):
-    @settings(max_examples=examples, deadline=None)
-    @given(st.lists(messages(), max_size=4), st.sampled_from(["library", "model"]), st.randoms())
-    def any_conversation(conversation, layout, rng):
-        check_read_back(tiny, conversation, layout, rng)
+    counts = Counter()
 
-    any_conversation()
+    @settings(max_examples=examples, deadline=None, database=None)
+    @given(messages(), st.sampled_from(["library", "model"]), st.randoms())
+    def any_message(message, layout, rng):
+        try:
+            check_header_fields(message)
+        except HarmonyError:
+            counts["refused"] += 1
+            with pytest.raises(HarmonyError, match=r"messages\[0\]: the .* (is empty|cannot be)"):
+                render(Conversation.of(message), tiny)
+        else:
+            counts["read back"] += 1
+            check_read_back(tiny, [message], layout, rng)
+
+    any_message()
+    assert min(counts["refused"], counts["read back"]) > examples / 20
 
 
 def check_read_back(tiny, conversation, layout, rng):
@@ -72,8 +83,6 @@ def check_read_back(tiny, conversation, layout, rng):
         position += step
     assert parser.finish() == []
     assert parser.messages == conversation
-    kinds = {event.kind for event in events if isinstance(event, Diagnostic)}
-    assert kinds <= {DiagnosticKind.UNKNOWN_CHANNEL}
     check_events(events, parser, result.tokens)
 
 
@@ -141,8 +150,8 @@ def test_ten_thousand_random_tokens(tiny, role):
 
 @pytest.mark.slow
 def test_a_million_random_tokens(tiny, o200k):
-    survive(tiny, 1_000_000, None)
-    survive(o200k, 1_000_000, "assistant")
+    survive(tiny, 500_000, None)
+    survive(o200k, 500_000, "assistant")
 
 
 def best_time(action):
@@ -179,32 +188,47 @@ CASES = [
     (None, "hi there<|start|>user<|message|>x<|end|>", [K.TEXT_BETWEEN_MESSAGES], ["user||||x"]),
     (
         "assistant",
-        "<|message|>a<|end|><|return|>b<|end|>c",
+        "<|channel|>final<|message|>a<|end|><|return|>b<|end|>c",
         [K.UNEXPECTED_STOP, K.TEXT_BETWEEN_MESSAGES, K.UNEXPECTED_STOP, K.TEXT_BETWEEN_MESSAGES],
-        ["assistant||||a"],
+        ["assistant|final|||a"],
     ),
-    ("assistant", "<|message|>a<|endoftext|>", [K.UNEXPECTED_STOP], ["assistant||||a"]),
-    ("assistant", "<|start|>user<|message|>x<|end|>", [K.DOUBLE_START], ["user||||x"]),
+    (
+        "assistant",
+        "<|channel|>final<|message|>a<|endoftext|>",
+        [K.UNEXPECTED_STOP],
+        ["assistant|final|||a"],
+    ),
+    (
+        "assistant",
+        "<|start|>user<|message|>x<|end|>",
+        [K.DOUBLE_START, K.INVENTED_MESSAGE],
+        ["user||||x"],
+    ),
     (
         "assistant",
         "<|channel|>analysis I must  refuse <|end|>",
-        [K.MISSING_MESSAGE_TOKEN],
+        [K.MISSING_MESSAGE_TOKEN, K.UNFINISHED_TURN],
         ["assistant|analysis|||I must  refuse"],
     ),
     (
         None,
         "<|start|>assistant<|channel|>final to=f hi<|return|>",
-        [K.MISSING_MESSAGE_TOKEN],
+        [K.MISSING_MESSAGE_TOKEN, K.WRONG_CHANNEL, K.WRONG_STOP],
         ["assistant|final|f||hi"],
     ),
     ("assistant", "<|return|>", [K.MISSING_MESSAGE_TOKEN], []),
     (
         "assistant",
-        "<|message|>a<|start|>assistant<|channel|>final<|message|>b<|return|>",
+        "<|channel|>analysis<|message|>a<|start|>assistant<|channel|>final<|message|>b<|return|>",
         [K.MISSING_END],
-        ["assistant||||a", "assistant|final|||b"],
+        ["assistant|analysis|||a", "assistant|final|||b"],
     ),
-    (None, "<|start|><|message|>x<|end|>", [K.MISSING_ROLE], ["assistant||||x"]),
+    (
+        None,
+        "<|start|><|channel|>final<|message|>x<|end|>",
+        [K.MISSING_ROLE],
+        ["assistant|final|||x"],
+    ),
     ("assistant", "<|channel|><|message|>x<|end|>", [K.EMPTY_CHANNEL], ["assistant||||x"]),
     ("assistant", "<|channel|>x<|message|>y<|end|>", [K.UNKNOWN_CHANNEL], ["assistant|x|||y"]),
     (
@@ -227,9 +251,21 @@ CASES = [
     ),
     (
         "assistant",
+        "<|channel|>commentary to=functions.f to=python<|message|>{}<|call|>",
+        [K.MALFORMED_RECIPIENT],
+        ["assistant|commentary|functions.f||{}"],
+    ),
+    (
+        "assistant",
         "<|channel|>final extra words<|message|>x<|end|>",
         [K.EXTRA_HEADER_WORDS],
-        ["assistant|final||extra words|x"],
+        ["assistant|final|||x"],
+    ),
+    (
+        "assistant",
+        "assistant<|channel|>final<|message|>x<|end|>",
+        [K.EXTRA_HEADER_WORDS],
+        ["assistant|final|||x"],
     ),
     (
         "assistant",
@@ -239,9 +275,9 @@ CASES = [
     ),
     (
         "assistant",
-        "<|message|>x<|channel|>y<|end|>",
+        "<|channel|>final<|message|>x<|channel|>y<|end|>",
         [K.SPECIAL_IN_CONTENT],
-        ["assistant||||x<|channel|>y"],
+        ["assistant|final|||x<|channel|>y"],
     ),
     (
         "assistant",
@@ -249,9 +285,173 @@ CASES = [
         [K.UNFINISHED_HEADER],
         ["assistant|analysis|||cut sho"],
     ),
-    (None, "<|start|>assistant", [K.UNFINISHED_HEADER], ["assistant||||"]),
-    ("assistant", "<|message|>x", [K.UNFINISHED_MESSAGE], ["assistant||||x"]),
+    ("assistant", "<|channel|>final<|message|>x", [K.UNFINISHED_MESSAGE], ["assistant|final|||x"]),
     ("assistant", "", [], []),
+    (
+        "assistant",
+        "<|channel|>analysis<|message|>x<|end|>",
+        [K.UNFINISHED_TURN],
+        ["assistant|analysis|||x"],
+    ),
+    (
+        "assistant",
+        "<|channel|>final <|message|>x<|end|>",
+        [K.MALFORMED_HEADER],
+        ["assistant|final|||x"],
+    ),
+    (
+        "assistant",
+        "<|channel|>commentary  to=f<|message|>x<|call|>",
+        [K.MALFORMED_HEADER],
+        ["assistant|commentary|f||x"],
+    ),
+    (
+        "assistant",
+        "<|channel|>commentary <|constrain|>json to=f<|message|>x<|call|>",
+        [K.MALFORMED_HEADER],
+        ["assistant|commentary|f|<|constrain|>json|x"],
+    ),
+    (
+        "assistant",
+        "<|channel|>commentary to=f <|constrain|>yaml<|message|>x<|call|>",
+        [K.UNKNOWN_CONTENT_TYPE],
+        ["assistant|commentary|f|<|constrain|>yaml|x"],
+    ),
+    (
+        "assistant",
+        "<|channel|>commentary to=f yaml<|message|>x<|call|>",
+        [K.UNKNOWN_CONTENT_TYPE],
+        ["assistant|commentary|f|yaml|x"],
+    ),
+    (None, "<|start|>tool<|message|>x<|end|>", [K.UNKNOWN_AUTHOR], ["tool:tool||||x"]),
+    (None, "<|start|>user<|message|>x<|return|>", [K.WRONG_STOP], ["user||||x"]),
+    (
+        None,
+        "<|start|>assistant<|channel|>final<|message|>x<|return|><|start|>user<|message|>y<|end|>",
+        [K.WRONG_STOP],
+        ["assistant|final|||x", "user||||y"],
+    ),
+    # The cases of public bug reports, with their siblings:
+    *[
+        (
+            "assistant",
+            f"<|channel|>{channel} to={name}<|message|>x<|end|>{rest}",
+            [K.RECIPIENT_NOT_A_TOOL],
+            [f"assistant|{channel}|||x", *messages],
+        )
+        for name in (*sorted(ROLES), "all")
+        for channel, rest, messages in (
+            ("final", "", []),
+            (
+                "commentary",
+                "<|start|>assistant<|channel|>commentary to=f<|message|>{}<|call|>",
+                ["assistant|commentary|f||{}"],
+            ),
+        )
+    ],
+    *[
+        (None, f"<|start|>{header}<|message|>4{stop}", [K.GLUED_HEADER], [expected])
+        for header, stop, expected in (
+            ("assistantfinal", "<|return|>", "assistant|final|||4"),
+            ("assistant final", "<|return|>", "assistant|final|||4"),
+            ("assistantanalysis", "<|end|>", "assistant|analysis|||4"),
+            ("assistantcommentaryto=f", "<|call|>", "assistant|commentary|f||4"),
+            ("assistant<|channel|>commentaryto=f", "<|call|>", "assistant|commentary|f||4"),
+            ("assistantto=f<|channel|>commentary", "<|call|>", "assistant|commentary|f||4"),
+            ("assistant<|channel|>finaljson", "<|end|>", "assistant|final||json|4"),
+            ("userfinal", "<|end|>", "user|final|||4"),
+        )
+    ],
+    ("assistant", "final<|message|>4<|return|>", [K.GLUED_HEADER], ["assistant|final|||4"]),
+    ("assistant", "<|message|>4<|return|>", [K.MISSING_CHANNEL], ["assistant||||4"]),
+    *[
+        (
+            "assistant",
+            f"<|channel|>final<|message|>4<|end|><|start|>{author}<|message|>and 5?<|end|>",
+            [K.INVENTED_MESSAGE],
+            ["assistant|final|||4", f"{name}||||and 5?"],
+        )
+        for author, name in (
+            ("user", "user"),
+            ("system", "system"),
+            ("developer", "developer"),
+            ("user:al", "user:al"),
+            ("functions.f", "tool:functions.f"),
+        )
+    ],
+    *[
+        (
+            "assistant",
+            f"<|channel|>commentary {words}<|message|>{{}}<|call|>",
+            [K.MALFORMED_RECIPIENT],
+            [f"assistant|commentary|{name}|{kind}|{{}}"],
+        )
+        for words, name, kind in (
+            ("functions.a json", "functions.a", "json"),
+            ("python code", "python", "code"),
+            ("browser.search", "browser.search", ""),
+            ("json functions.a", "functions.a", "json"),
+            ("get_a <|constrain|>json", "get_a", "<|constrain|>json"),
+        )
+    ],
+    *[
+        ("assistant", f"<|channel|>{channel} {words}<|message|>x<|end|>", [kind], [expected])
+        for channel, expected in (("final", "assistant|final|||x"),)
+        for words, kind in (
+            ("2?", K.MALFORMED_CONTENT_TYPE),
+            ("<|constrain|>2?", K.MALFORMED_CONTENT_TYPE),
+            ("assistant", K.MALFORMED_CONTENT_TYPE),
+            ("hm", K.UNKNOWN_CONTENT_TYPE),
+            ("?! ?!", K.EXTRA_HEADER_WORDS),
+        )
+    ],
+    *[
+        (
+            "assistant",
+            f"<|channel|>commentary {words}<|call|>",
+            [K.MISSING_MESSAGE_TOKEN, *more],
+            [f'assistant|commentary|functions.a|{kind}|{{"x":1}}'],
+        )
+        for words, kind, more in (
+            ('to=functions.a json {"x":1}', "json", []),
+            ('to=functions.a json{"x":1}', "json", []),
+            ('to=functions.a {"x":1}', "", []),
+            ('to=functions.a <|constrain|>json {"x":1}', "<|constrain|>json", []),
+            ('to=functions.a <|constrain|>json{"x":1}', "<|constrain|>json", []),
+            ('functions.a json {"x":1}', "json", [K.MALFORMED_RECIPIENT]),
+        )
+    ],
+    *[
+        (
+            "assistant",
+            f"<|channel|>{channel}<|message|>{{}}<|call|>",
+            [K.MISSING_RECIPIENT],
+            [f"assistant|{expected}|{{}}"],
+        )
+        for channel, expected in (
+            ("commentary json", "commentary||json"),
+            ("commentary <|constrain|>json", "commentary||<|constrain|>json"),
+            ("commentary", "commentary||"),
+            ("analysis code", "analysis||code"),
+            ("final", "final||"),
+        )
+    ],
+    *[
+        ("assistant", cut, [K.UNFINISHED_HEADER], [])
+        for cut in (
+            "<|channel|>",
+            "<|channel|>fin",
+            "<|channel|>final",
+            "<|channel|>commentary to=",
+            "<|channel|>commentary to=functions.f",
+            "<|channel|>commentary to=functions.f js",
+            "<|channel|>commentary to=functions.f <|constrain|>",
+            "<|channel|>final <|constrain|>js",
+            "<|channel|>final js",
+        )
+    ],
+    (None, "<|start|>assistant", [], []),
+    (None, "<|start|>assist", [K.UNFINISHED_HEADER], []),
     # Well-formed streams that openai-harmony 0.0.8 refuses or misreads:
     (
         "assistant",
@@ -349,7 +549,10 @@ def test_the_channel_is_known_before_the_header_ends(tiny):
 
 
 def test_strict_mode_can_continue_after_its_error(tiny):
-    stream = "<|message|>a<|end|><|return|><|start|>assistant<|message|>b<|end|>"
+    stream = (
+        "<|channel|>final<|message|>a<|end|><|return|><|start|>assistant<|channel|>final<|message|>"
+        "b<|end|>"
+    )
     parser = StreamParser(tiny, strict=True)
     errors = 0
     for token in tiny.encode(stream, allowed_special="all"):

@@ -95,7 +95,7 @@ def test_text_that_looks_like_a_special_token_stays_text(tiny):
     tool = ToolDescription("<|return|>", "<|start|>", {"type": "string", "enum": ["<|end|>"]})
     tools = Message.of("developer", DeveloperContent(tools=make_function_tools([tool])))
     specials = {tiny.encode_single_token(name) for name in tiny.special_tokens_set}
-    result = render(Conversation.of(message, tools), tiny, mode="conversation")
+    result = render(Conversation.of(message, tools), tiny, mode="conversation", layout="library")
     used = [token for token in result.tokens if token in specials]
     names = ["<|start|>", "<|channel|>", "<|message|>", "<|end|>"]
     names += ["<|start|>", "<|message|>", "<|end|>"]
