@@ -41,6 +41,7 @@ from oss_lab.record.reply import Reply, Timing
 from oss_lab.record.token import Token
 from oss_lab.record.token_labels import decode_tokens
 from oss_lab.record.trace import Trace
+from oss_lab.tokenizer import encode_text
 
 if TYPE_CHECKING:
     from oss_lab.lab import Lab
@@ -106,7 +107,7 @@ class Tree:
             raise LabError(f"node {node.number} belongs to another tree; branch it there")
         if not 1 <= at <= len(node.ids):
             raise LabError(f"at is {at}; node {node.number} can branch at 1 to {len(node.ids)}")
-        given = lab.tokenizer.encode_ordinary(write) if isinstance(write, str) else list(write)
+        given = encode_text(lab.tokenizer, write) if isinstance(write, str) else list(write)
         ids = [*kept, *given]
         check_tokens(ids, lab.config, name="the branch")
         continues = max_tokens != 0 and ids[-1] not in lab.stops

@@ -23,6 +23,7 @@ from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError
 from oss_lab.evaluation.question import Question
 from oss_lab.evaluation.run import STOPS, Outcome
+from oss_lab.harmony.events import DiagnosticKind
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.harmony.wire import conversation_to_dict
 from oss_lab.version import __version__
@@ -178,9 +179,11 @@ class Journal:
             values = json.loads(line)
             outcome = Outcome(**{each.name: values.pop(each.name) for each in fields(Outcome)})
             counts = (outcome.index, outcome.analysis_tokens, outcome.tokens, outcome.calls)
+            reported = outcome.diagnostics
             is_valid = (
                 not values
                 and all(type(count) is int and count >= 0 for count in counts)
+                and all(type(reported[kind]) is int for kind in map(DiagnosticKind, reported))
                 and isinstance(outcome.name, str)
                 and outcome.effort in EFFORTS
                 and isinstance(outcome.right, bool)

@@ -4,8 +4,9 @@ Intervals are 95% Wilson intervals over questions. They show how much a score ma
 sample of questions, not with another checkpoint.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -16,11 +17,13 @@ from oss_lab.analysis.statistics.shares import wilson
 from oss_lab.checkpoint.fields import make_printable
 from oss_lab.evaluation.question import Question
 from oss_lab.evaluation.run import Outcome, answer_questions
+from oss_lab.harmony.events import DiagnosticKind as Kind
 from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.lab import Lab
 from oss_lab.lab.options import MAX_TOKENS
 
 ALL = "all questions"
+CUT = {Kind.UNFINISHED_HEADER, Kind.UNFINISHED_MESSAGE, Kind.UNFINISHED_TURN}
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Score:
         mean_analysis_tokens: tokens generated on the analysis channel, per question.
         cut_off: replies truncated by max_tokens or the context; they count as wrong.
         calls_unanswered: replies that ended in a tool call without an output; they have no answer.
+        malformed: questions with a diagnostic other than those of a truncated reply.
+        diagnostics: how often each kind of diagnostic was reported.
     """
 
     name: str
@@ -43,6 +48,8 @@ class Score:
     mean_analysis_tokens: float
     cut_off: int = 0
     calls_unanswered: int = 0
+    malformed: int = 0
+    diagnostics: Mapping[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Every field except the name and the effort, rounded."""
@@ -54,12 +61,17 @@ class Score:
             "n": self.n,
             "cut_off": self.cut_off,
             "calls_unanswered": self.calls_unanswered,
+            "malformed": self.malformed,
+            "diagnostics": dict(self.diagnostics),
         }
 
 
 def build_score(name: str, outcomes: Sequence[Outcome]) -> Score:
     """One score for the outcomes of one effort; there must be at least one."""
     n, right = len(outcomes), sum(each.right for each in outcomes)
+    reported = Counter[str]()
+    for each in outcomes:
+        reported.update(each.diagnostics)
     return Score(
         name,
         outcomes[0].effort,
@@ -69,6 +81,8 @@ def build_score(name: str, outcomes: Sequence[Outcome]) -> Score:
         sum(each.analysis_tokens for each in outcomes) / n,
         sum(each.stop == "length" for each in outcomes),
         sum(each.stop == "call" for each in outcomes),
+        sum(bool(each.diagnostics.keys() - CUT) for each in outcomes),
+        dict(sorted(reported.items())),
     )
 
 
@@ -101,9 +115,13 @@ def build_overall_scores(outcomes: Iterable[Outcome]) -> list[Score]:
 
 
 def build_score_table(scores: Sequence[Score]) -> Table:
-    """One row per score; truncated replies and unanswered calls have a column if there are any."""
+    """One row per score; truncated replies and unanswered calls have a column if there are any.
+
+    A caption counts malformed replies, if there are any.
+    """
     cut, unanswered = any(s.cut_off for s in scores), any(s.calls_unanswered for s in scores)
-    shown = Table()
+    malformed = sum(s.malformed for s in scores if s.name != ALL)
+    shown = Table(caption=f"replies with format errors: {malformed:,}" if malformed else None)
     for column in ("questions", "effort"):
         shown.add_column(column)
     numbers = ["n", "accuracy", "95 % interval", "analysis\ntokens"]

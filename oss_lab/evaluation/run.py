@@ -8,7 +8,8 @@ several attempts per question are not supported.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -42,6 +43,7 @@ class Outcome:
         stop: why the last reply ended: `return`, `endoftext`, `length` (truncated by max_tokens or
             the context; counts as wrong) or `call` (a tool call that has no output, or that came
             in the last of ROUNDS).
+        diagnostics: how often each kind of diagnostic was reported, over all rounds.
     """
 
     index: int
@@ -53,6 +55,7 @@ class Outcome:
     tokens: int
     calls: int
     stop: Stop
+    diagnostics: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -68,6 +71,7 @@ class Attempt:
     calls: int = 0
     outputs: list[Message] = field(default_factory=list)
     stop: Stop = "call"
+    diagnostics: Counter[str] = field(default_factory=Counter)
 
     @property
     def conversation(self) -> Conversation:
@@ -80,6 +84,7 @@ class Attempt:
         self.analysis_tokens += count_channel_tokens(reply, encoding)["analysis"]
         self.tokens += len(reply.tokens)
         self.stop = reply.stop
+        self.diagnostics.update(each.kind.value for each in reply.diagnostics)
         self.outputs = build_output_messages(reply, self.question.tool_output)
 
     def answer_calls(self, lab: Lab) -> bool:
@@ -105,6 +110,7 @@ class Attempt:
             self.tokens,
             self.calls,
             self.stop,
+            dict(self.diagnostics),
         )
 
 

@@ -20,6 +20,7 @@ from oss_lab.lab.options import MAX_TOKENS, PROMPT_KEYWORDS, SAMPLING_KEYWORDS, 
 from oss_lab.record.builder import ReplyBuilder, Stream, final_header
 from oss_lab.record.reply import Reply
 from oss_lab.record.token import Token
+from oss_lab.tokenizer import encode_text
 
 if TYPE_CHECKING:
     from oss_lab.lab.workbench import Lab
@@ -68,7 +69,7 @@ class Generation:
                     f"continue_from: expected a Reply or text, got {shorten_repr(given)}"
                 )
             header = final_header(self.tokenizer, inside_message=False)
-            builder.start_with([*header, *self.tokenizer.encode_ordinary(given)])
+            builder.start_with([*header, *encode_text(self.tokenizer, given)])
         return builder
 
     def build_raw(self, text: str | None) -> ReplyBuilder:
@@ -85,7 +86,7 @@ class Generation:
             )
         if not isinstance(text, str):
             raise LabError(f"expected text to continue, got {shorten_repr(text)}")
-        ids = tuple(self.tokenizer.encode_ordinary(text))
+        ids = tuple(encode_text(self.tokenizer, text))
         builder = ReplyBuilder(self.tokenizer, None, ids, stop=self._read_stop_strings())
         builder.ignore_stops = bool(self.options.get("ignore_stops"))
         return builder

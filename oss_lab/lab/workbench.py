@@ -54,7 +54,7 @@ from oss_lab.record.reply import Reply
 from oss_lab.record.token import Token
 from oss_lab.record.token_labels import find_channel_tokens, label_token_ids
 from oss_lab.record.trace import Trace
-from oss_lab.tokenizer import mask_usable_ids
+from oss_lab.tokenizer import encode_text, mask_usable_ids
 
 if TYPE_CHECKING:
     from oss_lab.analysis.collect import Collection as Traces
@@ -432,7 +432,7 @@ class Lab:
         elif is_raw:
             if not isinstance(of, str):
                 raise LabError(f"raw=True: expected text, got {shorten_repr(of)}")
-            tokens = self.tokenizer.encode_ordinary(of)
+            tokens = encode_text(self.tokenizer, of)
         elif is_rendered_text(of):
             rendered = render(self.conversation(cast(Question, of), **others), self.tokenizer)
             warn(rendered.warnings)

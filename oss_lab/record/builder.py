@@ -10,11 +10,22 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 import tiktoken
 
 from oss_lab.errors import LabError
-from oss_lab.harmony import Conversation, Delta, Event, Message, Start, StreamParser
+from oss_lab.harmony import (
+    Conversation,
+    Delta,
+    Diagnostic,
+    Event,
+    Message,
+    Start,
+    StreamParser,
+    find_declared_tools,
+    find_demanded_channels,
+)
 from oss_lab.harmony.messages import TextContent
 from oss_lab.harmony.specials import (
     CALL,
@@ -59,7 +70,8 @@ class ReplyBuilder:
         budget = self.analysis_budget
         if budget is not None and not (is_integer(budget) and budget >= 0):
             raise LabError(f"analysis_budget is {budget!r}; it must be an integer, 0 or more")
-        self.parser = None if self.prompt is None else StreamParser(self.encoding, "assistant")
+        self.parser = None if self.prompt is None else build_parser(self.encoding, self.prompt)
+        self._is_invented = False  # whether the model has begun a message of another author
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._given_tokens = 0  # tokens present before generation
         self._analysis_tokens = 0  # analysis tokens so far
@@ -87,13 +99,22 @@ class ReplyBuilder:
         if self.parser is None:
             return self._decode_plain(token.id)
         self._analysis_tokens += self._is_thinking()
-        events = self.parser.feed(token.id)
+        events = self._cut_invented(self.parser.feed(token.id))
         for event in events:
             if isinstance(event, Start):
                 self._answer, self._given_characters = "", 0
             elif isinstance(event, Delta) and event.channel == "final":
                 self._answer += event.text
         return events
+
+    def _cut_invented(self, events: list[Event]) -> list[Event]:
+        """The events that belong to the reply; after an invented message only diagnostics do."""
+        kept = list[Event]()
+        for event in events:
+            self._is_invented |= isinstance(event, Start) and event.author.role != "assistant"
+            if isinstance(event, Diagnostic) or not self._is_invented:
+                kept.append(event)
+        return kept
 
     def _decode_plain(self, id: int) -> list[Event]:
         """The text of a token outside Harmony; none for a stop token."""
@@ -133,9 +154,11 @@ class ReplyBuilder:
         cut = self._stop_index
         complete = 0 if self.parser is None else len(self.parser.messages)
         events = (
-            self._decode_text(b"", is_last=True) if self.parser is None else self.parser.finish()
+            self._decode_text(b"", is_last=True)
+            if self.parser is None
+            else self._cut_invented(self.parser.finish())
         )
-        messages = () if self.parser is None else tuple(self.parser.messages)
+        messages = () if self.parser is None else tuple(takewhile(is_own, self.parser.messages))
         text = self._answer
         if self.parser is not None:
             text = decode_tokens(self.encoding, [token.id for token in self.tokens])
@@ -148,7 +171,7 @@ class ReplyBuilder:
             tuple(self.tokens),
             text,
             messages,
-            "text" if cut is not None else self._stop_reason(),
+            "text" if cut is not None else self._stop_reason(messages),
             () if self.parser is None else tuple(self.parser.diagnostics),
             Timing(self._first, self._last, len(self.tokens) - self._given_tokens),
             warnings=self.warnings,
@@ -165,13 +188,28 @@ class ReplyBuilder:
             and not parser.recipient
         )
 
-    def _stop_reason(self) -> Stop:
+    def _stop_reason(self, messages: Sequence[Message]) -> Stop:
         last = (
             find_special_tokens(self.encoding).names.get(self.tokens[-1].id, "")
             if self.tokens
             else ""
         )
-        return "length" if self.ignore_stops else STOP_OF_TOKEN.get(last, "length")
+        if self.ignore_stops:
+            return "length"
+        if last == CALL and not any(message.recipient for message in messages):
+            return "return"  # nothing was called, so the reply waits for nothing
+        return STOP_OF_TOKEN.get(last, "length")
+
+
+def build_parser(encoding: tiktoken.Encoding, prompt: Conversation) -> StreamParser:
+    """The parser of a reply to this prompt, which checks what the prompt demands."""
+    tools, channels = find_declared_tools(prompt), find_demanded_channels(prompt)
+    return StreamParser(encoding, "assistant", recipients=tools, channels=channels)
+
+
+def is_own(message: Message) -> bool:
+    """Whether the assistant is the author."""
+    return message.role == "assistant"
 
 
 def cut_text(message: Message, length: int) -> Message:

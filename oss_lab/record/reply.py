@@ -48,10 +48,11 @@ class Reply:
         prompt_tokens: ids of the rendered prompt.
         tokens: the tokens generated after them, with log-probabilities; `ids` has only the ids.
         text: `tokens` as text, special tokens by name.
-        messages: the messages that the assistant wrote, in order, on all channels.
-        stop: why it ended: `return` (answered), `call` (waits for a tool), `endoftext` (ended
-            outside the format), `length` (max_tokens, or the context is full), `text` (a stop
-            string).
+        messages: the messages that the assistant wrote, in order, on all channels. They end before
+            the first message that it wrote for another author.
+        stop: why it ended: `return` (its turn is over), `call` (waits for a tool), `endoftext`
+            (ended outside the format), `length` (max_tokens, or the context is full), `text` (a
+            stop string).
         diagnostics: what was malformed in the stream; empty for well-formed Harmony.
         engine: the engine that computed it; `engine_reason` is why kernels were not used although
             they were requested, or None.

@@ -18,6 +18,7 @@ ANSWER = "<|channel|>final<|message|>42<|return|>"
 ARGUMENTS = '{"expression":"6*7"}'
 CALL = f"<|channel|>commentary to=functions.calculator<|message|>{ARGUMENTS}<|call|>"
 CALLED = f"[commentary to functions.calculator]\n{ARGUMENTS}\n"
+UNDECLARED = "(unknown_recipient: unknown recipient 'functions.calculator')\n"
 WAITS = (
     f"(the model calls functions.calculator with {ARGUMENTS}; no tool runs here: type its output,"
     " or /undo to drop the question, or /bye to leave)\n"
@@ -258,7 +259,8 @@ def test_an_example_provides_its_settings_and_outputs(talk, scripted, gallery):
     assert (
         "> /example 1\n(a call, effort high: A tool is called.)\n"
         "[developer]\n# Instructions\n\nBe brief.\n[user]\n1+1?\n[final]\n2\n[user]\n6*7?\n"
-        f"[analysis]\nhm\n{CALLED}[tool:functions.calculator to assistant]\n42\n[final]\n42\n"
+        f"[analysis]\nhm\n{UNDECLARED}{CALLED}"
+        "[tool:functions.calculator to assistant]\n42\n[final]\n42\n"
         "> after\n"
     ) in out
     assert "before" not in seen_by_model(lab, 1)

@@ -15,7 +15,7 @@ from oss_lab.config import GPT_OSS_NANO
 from oss_lab.harmony.messages import EFFORTS
 
 KEYS = {"effort", "accuracy", "interval", "mean_analysis_tokens", "n", "cut_off"}
-KEYS |= {"calls_unanswered", "tasks"}
+KEYS |= {"calls_unanswered", "malformed", "diagnostics", "tasks"}
 
 
 @pytest.fixture(autouse=True)

@@ -43,7 +43,8 @@ def test_channels_are_labeled(call):
 
 def test_calls_name_their_tool(call):
     script = "<|channel|>commentary to=functions.f<|message|>{}<|call|>"
-    assert call(script, "?")[1] == "[commentary to functions.f]\n{}\n"
+    note = "(unknown_recipient: unknown recipient 'functions.f')\n"
+    assert call(script, "?")[1] == f"{note}[commentary to functions.f]\n{{}}\n"
 
 
 def test_a_truncated_reply_is_marked(call):
@@ -85,7 +86,8 @@ def test_json_reports_calls_and_malformed_streams(call):
     script = "<|channel|>aside to=functions.f<|message|>{}<|call|>"
     value = json.loads(call(script, "?", "--json")[1])
     assert value["tool_calls"] == [{"name": "functions.f", "arguments": "{}", "channel": "aside"}]
-    assert [each["kind"] for each in value["diagnostics"]] == ["unknown_channel"]
+    kinds = [each["kind"] for each in value["diagnostics"]]
+    assert kinds == ["unknown_channel", "unknown_recipient"]
 
 
 def test_raw_continues_text(call):

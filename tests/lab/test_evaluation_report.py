@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -95,6 +96,16 @@ def test_json():
     assert low["interval"] == [round(bound, 4) for bound in wilson(1, 3)]
     assert [task["name"] for task in high["tasks"]] == ["sums", "products"]
     assert [task["accuracy"] for task in high["tasks"]] == [0.5, 1.0]
+
+
+def test_malformed_replies_are_counted_by_kind():
+    cut = replace(outcome(0), diagnostics={"unfinished_message": 1})
+    wrong = replace(outcome(1), diagnostics={"unknown_recipient": 2, "unfinished_message": 1})
+    (total,) = json.loads(json.dumps(as_json([cut, wrong, outcome(2)])))
+    assert total["malformed"] == 1
+    assert total["diagnostics"] == {"unfinished_message": 2, "unknown_recipient": 2}
+    assert "replies with format errors: 1" in print_table(build_scores([cut, wrong]))
+    assert "format errors" not in print_table(build_scores([cut]))
 
 
 def test_table():

@@ -45,7 +45,15 @@ def test_calls_that_cannot_be_answered_end_the_reply(answering_lab, name, calls,
 def test_a_call_without_recipient_is_not_answered(answering_lab, run_evaluation):
     lab = answering_lab(lambda *_: "<|channel|>commentary<|message|>{}<|call|>")
     (found,) = run_evaluation(lab, [FileQuestion("q", "?", WrittenAnswer("9"), tools=(ADD,))])
-    assert (found.stop, found.calls, len(lab.batches)) == ("call", 0, 1)
+    assert (found.stop, found.calls, len(lab.batches)) == ("return", 0, 1)
+    assert found.diagnostics == {"missing_recipient": 1}
+
+
+def test_a8_a_call_of_an_undeclared_tool_is_reported(answering_lab, run_evaluation):
+    lab = answering_lab(lambda *_: CALL.format("get_weather"))
+    (found,) = run_evaluation(lab, [FileQuestion("q", "?", WrittenAnswer("9"), tools=(ADD,))])
+    assert found.diagnostics == {"unknown_recipient": 1}
+    assert (found.stop, found.right) == ("call", False)
 
 
 def test_an_output_that_fills_the_context_truncates_the_reply(answering_lab, run_evaluation):

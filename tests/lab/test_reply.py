@@ -115,7 +115,8 @@ def test_text_of_another_role_is_not_the_answer(feed):
     other = "<|start|>user<|channel|>final<|message|>Thanks!<|return|>"
     reply, _ = feed(THOUGHT + other)
     assert reply.final == ""
-    assert reply.messages[-1].role == "user"
+    assert [message.channel for message in reply.messages] == ["analysis"]
+    assert kinds(reply) == ["invented_message", "wrong_stop"]
 
 
 def test_an_id_outside_the_vocabulary_is_reported(tiny):
