@@ -7,7 +7,7 @@ command imports torch.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,6 +31,7 @@ from oss_lab.harmony import (
     plain_message,
     render,
 )
+from oss_lab.harmony.messages import CHANNELS
 from oss_lab.harmony.notices import warn
 from oss_lab.harmony.policy import Mode, PolicyName
 from oss_lab.harmony.render import Layout
@@ -78,7 +79,10 @@ def parse_files(
         Literal["steps", "events"], Option(help="the state after each token, or events")
     ] = "steps",
 ) -> int:
-    """Each file contains {'role': 'assistant' or null, 'tokens': [ids]}."""
+    """Each file contains {'role': 'assistant' or null, 'tokens': [ids]}.
+
+    Optional: 'recipients' (the declared tools) and 'channels' (those that must be used).
+    """
     if library and format == "events":
         raise LabError("--format events does not work with --library: leave one of them out")
     tool = partial(parse_file, strict=strict, library=library, events=format == "events")
@@ -113,6 +117,13 @@ def _field(data: dict[str, Any], key: str, kind: type, default: Any) -> Any:
     if not isinstance(value, kind):
         raise HarmonyError(f"`{key}` must be of type {kind.__name__}, not {type(value).__name__}")
     return value
+
+
+def _names(data: dict[str, Any], key: str, default: Sequence[str] | None) -> Sequence[str] | None:
+    names = _field(data, key, list, default)
+    if names is not None and not all(isinstance(name, str) for name in names):
+        raise HarmonyError(f"`{key}` must be a list of strings")
+    return names
 
 
 def render_file(
@@ -183,11 +194,13 @@ def parse_file(
         if type(token) is not int:  # a bool is an int to Python
             raise HarmonyError(f"`tokens` must be integers, but tokens[{i}] is {json.dumps(token)}")
     role = _field(data, "role", str, None)
+    recipients, channels = _names(data, "recipients", None), _names(data, "channels", CHANNELS)
     if library:
         return list_library_steps(LibraryParser(encoding, role, strict is not False), tokens)
-    if events:
-        return list_events(StreamParser(encoding, role, bool(strict)), tokens)
-    return list_steps(StreamParser(encoding, role), tokens)
+    parser = StreamParser(
+        encoding, role, bool(strict), recipients=recipients, channels=channels or ()
+    )
+    return list_events(parser, tokens) if events else list_steps(parser, tokens)
 
 
 def list_library_steps(parser: LibraryParser, tokens: list[int]) -> dict[str, Any]:
@@ -215,9 +228,16 @@ def list_library_steps(parser: LibraryParser, tokens: list[int]) -> dict[str, An
 
 
 def list_steps(parser: StreamParser, tokens: list[int]) -> dict[str, Any]:
-    """The same for StreamParser; `error` is the first diagnostic of a token."""
+    """The same for StreamParser; `error` is the first diagnostic of a token.
 
-    def step(events: list[Event]) -> dict[str, Any]:
+    Strict parsing ends with the step of the first error; `eos` is then null unless it is that step.
+    """
+
+    def step(action: Callable[[], list[Event]]) -> dict[str, Any]:
+        try:
+            events = action()
+        except HarmonyError:  # strict
+            events = parser.diagnostics[:1]
         problems = [event for event in events if isinstance(event, Diagnostic)]
         first = problems[0] if problems else None
         return {
@@ -230,8 +250,12 @@ def list_steps(parser: StreamParser, tokens: list[int]) -> dict[str, Any]:
             "error": first and {"type": first.kind, "message": first.message},
         }
 
-    steps = [step(parser.feed(token)) for token in tokens]
-    eos = step(parser.finish())
+    steps = list[dict[str, Any]]()
+    for token in tokens:
+        steps.append(step(lambda token=token: parser.feed(token)))
+        if parser.strict and parser.diagnostics:
+            return {"steps": steps, "eos": None, "messages": _plain(parser.messages)}
+    eos = step(parser.finish)
     return {"steps": steps, "eos": eos, "messages": _plain(parser.messages)}
 
 

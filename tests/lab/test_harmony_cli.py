@@ -233,6 +233,62 @@ def test_steps_of_our_parser(call):
     assert value["messages"][0]["content"] == "b\ufffd\ufffd"
 
 
+@pytest.mark.parametrize("format", ["steps", "events"])
+def test_a16_strict_stops_at_the_first_error_in_every_format(call, format):
+    tokens = [200005, 17196, 200008, 65, 200007, 200007, 65, 65]
+    data = {"role": "assistant", "tokens": tokens}
+    lenient = json.loads(call("parse", data, "--format", format)[1][0])
+    status, (line,), errors = call("parse", data, "--format", format, "--strict")
+    value = json.loads(line)
+    assert (status, errors) == (0, [])
+    assert value[format][-1] != lenient[format][-1]
+    assert len(value[format]) < len(lenient[format])
+    assert [message["content"] for message in value["messages"]] == ["b"]
+    if format == "steps":
+        assert len(value["steps"]) == 6
+        assert value["eos"] is None
+        assert value["steps"][-1]["error"]["type"] == "unexpected_stop"
+        assert lenient["steps"][-1]["error"] is None
+
+
+def test_a16_strict_reports_an_error_at_the_end_of_the_stream(call):
+    data = {"role": "assistant", "tokens": [200005, 17196, 200008, 65]}
+    value = json.loads(call("parse", data, "--strict")[1][0])
+    assert [step["error"] for step in value["steps"]] == [None] * 4
+    assert value["eos"]["error"]["type"] == "unfinished_message"
+
+
+def test_a8_declared_tools_and_channels_of_a_stream(call):
+    stream = [200005, 12606, 815, 316, 28, 44580, 1196, 200008, 12083, 200012]  # to=functions.f
+    for given, kinds in (
+        ({}, []),
+        ({"recipients": ["functions.f"]}, []),
+        ({"recipients": ["functions.g"]}, ["unknown_recipient"]),
+        ({"recipients": []}, ["unknown_recipient"]),
+        ({"channels": ["analysis", "final"]}, ["unknown_channel"]),
+        ({"channels": []}, []),
+    ):
+        data = {"role": "assistant", "tokens": stream, **given}
+        events = json.loads(call("parse", data, "--format", "events")[1][0])["events"]
+        assert [each["kind"] for each in events if each["event"] == "diagnostic"] == kinds, given
+        steps = json.loads(call("parse", data)[1][0])["steps"]
+        errors = [step["error"]["type"] for step in steps if step["error"]]
+        assert errors == kinds, given
+
+
+@pytest.mark.parametrize("space", [" ", "\u3000", "\t"])
+def test_a17_text_that_the_tokenizer_cannot_encode_is_one_line(call, space):
+    big = {"messages": [{"role": "user", "content": space * 1_000_100}]}
+    status, lines, errors = call(
+        "render", {"conversation": big}, {"conversation": CONVERSATION}, "--vocabulary", "nano"
+    )
+    assert (status, errors, len(lines)) == (0, [], 2)
+    assert "1,000,100 white-space characters in a row" in json.loads(lines[0])["error"]
+    assert isinstance(json.loads(lines[1]), list)
+    status, lines, errors = call("render", {"conversation": big})
+    assert (status, lines, len(errors)) == (1, [], 1)
+
+
 def test_invalid_ids_are_data_for_the_library_too(call):
     status, (line,), _ = call("parse", {"tokens": [-1, 2**32, 2**64]}, "--library")
     assert status == 0
@@ -250,6 +306,10 @@ def test_invalid_ids_are_data_for_the_library_too(call):
         ("parse", {"tokens": [[1]]}, "tokens[0] is [1]"),
         ("parse", {"tokens": [], "role": "bob"}, "unknown role 'bob'"),
         ("parse", {"tokens": [], "role": 5}, "`role` must be of type str, not int"),
+        ("parse", {"tokens": [], "recipients": "f"}, "`recipients` must be of type list, not str"),
+        ("parse", {"tokens": [], "recipients": [5]}, "`recipients` must be a list of strings"),
+        ("parse", {"tokens": [], "channels": [None]}, "`channels` must be a list of strings"),
+        ("parse", {"tokens": "42"}, "`tokens` must be a list of integers, not str"),
         ("render", 5, "expected an object with `conversation`"),
         ("render", {"conversation": {}}, "conversation is missing the field `messages`"),
         ("render", {"conversation": CONVERSATION, "options": []}, "`options` must be of type"),
