@@ -224,3 +224,44 @@ def test_the_largest_float_saturates_under_the_floor_rule_only():
     blocks, scales = mxfp4.quantize(weight, "floor")
     assert scales.item() == 252
     assert mxfp4.dequantize(blocks, scales)[0, 0] == 1.5 * 2.0**127
+
+
+def assert_packs_alike(weight):
+    assert all(map(torch.equal, mxfp4.pack(weight), mxfp4.quantize(weight)))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_pack_gives_the_bytes_of_the_definition(dtype):
+    """For every BF16 number, ties, zeros, subnormal numbers, and groups of mixed size."""
+    generator = torch.Generator().manual_seed(0)
+    patterns = torch.arange(65536, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    every = patterns[patterns.isfinite()]
+    shuffled = every[torch.randperm(len(every), generator=generator)]
+    neighbors = shuffled[: len(every) // 32 * 32].view(-1, 32)
+    assert_packs_alike(neighbors.to(dtype))
+    assert_packs_alike(every[: len(every) // 32 * 32].view(-1, 32).to(dtype))
+    ties = torch.randint(-25, 26, (200, 96), generator=generator) / 4
+    assert_packs_alike(ties.to(dtype))
+    for exponent in range(-140, 120, 13):
+        spread = 2.0 ** torch.randint(-5, 5, (20, 64), generator=generator)
+        numbers = torch.randn(20, 64, generator=generator) * spread * 2.0**exponent
+        assert_packs_alike(numbers.to(dtype))
+    assert_packs_alike(torch.tensor([0.0, -0.0]).repeat(3, 16).to(dtype))
+
+
+def test_pack_takes_other_shapes_and_dtypes():
+    weight = torch.randn(3, 5, 64, generator=torch.Generator().manual_seed(0))
+    assert_packs_alike(weight.transpose(0, 1))
+    assert_packs_alike(weight.double())
+    assert_packs_alike(weight.half())
+    blocks, scales = mxfp4.pack(torch.zeros(0, 64))
+    assert (blocks.shape, scales.shape) == ((0, 2, 16), (0, 2))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_pack_refuses_what_is_not_finite(value, dtype):
+    weight = torch.ones(4, 64, dtype=dtype)
+    weight[2, 40] = value
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        mxfp4.pack(weight)
