@@ -279,12 +279,7 @@ def _read_tokenizer_json(file: Path) -> bytes | str:
     """
     try:
         vocabulary = json.loads(file.read_bytes())["model"]["vocab"]
-        ranks = {
-            bytes(_BYTE_OF[character] for character in token): rank
-            for token, rank in vocabulary.items()
-            if rank < O200K_RANKS
-        }
-        contents = dump_ranks(ranks)
+        contents = dump_ranks(parse_byte_level(vocabulary, O200K_RANKS))
     except OSError as error:
         return _reason(error)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -292,6 +287,19 @@ def _read_tokenizer_json(file: Path) -> bytes | str:
     if hashlib.sha256(contents).hexdigest() != O200K_SHA256:
         return f"a different vocabulary with {len(vocabulary):,} tokens"
     return contents
+
+
+def parse_byte_level(vocabulary: dict[str, int], count: int) -> dict[bytes, int]:
+    """The ranks below `count` of a Hugging Face vocabulary, whose tokens are in GPT-2's alphabet.
+
+    Raises:
+        KeyError: a token has another character, so the vocabulary is not byte-level.
+    """
+    return {
+        bytes(_BYTE_OF[character] for character in token): rank
+        for token, rank in vocabulary.items()
+        if rank < count
+    }
 
 
 def _gpt2_alphabet() -> dict[str, int]:

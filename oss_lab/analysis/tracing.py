@@ -19,6 +19,7 @@ from oss_lab.errors import LabError
 from oss_lab.hooks.cost import TracePlan, nbytes
 from oss_lab.hooks.points import POINTS
 from oss_lab.hooks.selection import Selection, name_tensor
+from oss_lab.model.experts import has_dense_experts
 from oss_lab.progress import track_progress
 from oss_lab.record.token_labels import TokenLabel, label_token_ids
 from oss_lab.record.trace import Origin, Trace
@@ -105,7 +106,8 @@ def build_origin(
     chosen: EngineChoice, checkpoint: str | None, interventions: tuple[str, ...], seed: int | None
 ) -> Origin:
     """The origin of a trace that this engine computes."""
-    weights = chosen.engine.model.embedding.weight
+    model = chosen.engine.model
+    weights = model.embedding.weight
     return Origin(
         checkpoint=checkpoint,
         kernels=chosen.engine.name,
@@ -119,6 +121,7 @@ def build_origin(
             "torch": version("torch"),
             "python": platform.python_version(),
         },
+        experts="bf16" if has_dense_experts(model) else "mxfp4",
     )
 
 

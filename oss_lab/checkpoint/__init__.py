@@ -1,11 +1,16 @@
 """Checkpoints on disk: their contents, their defects and their size.
 
     layouts    the table of all tensors, in both published layouts
-    dialects   the two formats of config.json, read field by field (`fields`)
+    dialects   the two formats of config.json, read field by field (`fields`, `rope_fields`)
     examine    find every defect of a folder (`defects`, `shards`, `header`) before reading weights
+    storage    whether a folder's experts are packed as MXFP4 or dense
+    deep       find NaN and infinity in the weights
+    vocabulary compare a folder's vocabulary files with the named vocabulary
     read       open_checkpoint(folder) -> Checkpoint, with memory-mapped tensors
-    load       load_model(checkpoint) -> the reference model on a device
-    write      write_checkpoint(folder, config, tensors), in either layout
+    load       load_model(checkpoint) -> the reference model on a device (`memory`: does it fit?)
+    values     read_values(checkpoint): a stream of float tensors, one expert at a time
+    rewrite    write_values: such a stream, as MXFP4 or BF16, with its errors (`rounding`)
+    write      write_checkpoint(folder, config, tensors), in either layout (`tensor_files`)
     fetch      open a checkpoint by name; downloads a published one only on request
     atomic     write files atomically
     plan       parameters, bytes on disk and in memory, from a configuration alone

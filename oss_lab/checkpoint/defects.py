@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from oss_lab.checkpoint.fields import make_printable
 from oss_lab.checkpoint.header import TensorLocation
-from oss_lab.checkpoint.layouts import Layout
+from oss_lab.checkpoint.layouts import ExpertStorage, Layout
 from oss_lab.config import ModelConfig
 
 Kind = Literal[
@@ -22,16 +22,19 @@ Kind = Literal[
     "duplicate",
     "placement",
     "layout",
+    "storage",
     "missing",
     "unknown",
     "dtype",
     "shape",
     "scale",
+    "value",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """In the order of reporting: no such folder; config.json; the index itself; a missing shard; a file
 that is truncated or not safetensors; a duplicate name; an index that disagrees with the shards;
-names of the other layout; then tensor by tensor, NaN scale bytes last."""
+names of the other layout; experts stored in two ways; then tensor by tensor. NaN scale bytes are
+last, and NaN or infinity in the weights, which only `inspect --deep` looks for."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,12 @@ class Examination:
         config: None if it cannot be used.
         shapes: a configuration with the folder's tensor shapes: `config`, or one with defaults for
             other fields that cannot be used. None if a field that determines shapes is wrong.
+        tensors: by the published name; `TensorLocation.name` is the name in the file.
     """
 
     folder: Path
     layout: Layout = "original"
+    experts: ExpertStorage = "mxfp4"
     config: ModelConfig | None = None
     shapes: ModelConfig | None = None
     tensors: dict[str, TensorLocation] = field(default_factory=dict)

@@ -17,7 +17,8 @@ from dataclasses import asdict
 from typing import Any
 
 from oss_lab.checkpoint.fields import FieldProblem, FieldReader, shorten_json
-from oss_lab.checkpoint.layouts import Layout
+from oss_lab.checkpoint.layouts import ExpertStorage, Layout
+from oss_lab.checkpoint.rope_fields import ROPE, read_rope
 from oss_lab.config import LAYER_TYPES, ModelConfig, find_contradictions
 
 MOST_LAYERS = 10_000
@@ -34,17 +35,9 @@ SIZES = (
     "sliding_window",
     "initial_context_length",
 )
-ROPE = (
-    "initial_context_length",
-    "rope_theta",
-    "rope_scaling_factor",
-    "rope_ntk_alpha",
-    "rope_ntk_beta",
-)
 # Not in the published original file: omitted if they have the published value.
 UNPUBLISHED = ("rms_norm_eps", "swiglu_alpha", "layer_types")
 PUBLISHED_DEFAULTS = ModelConfig()
-
 HUGGINGFACE_NAMES = {
     "num_experts": "num_local_experts",
     "experts_per_token": "num_experts_per_tok",
@@ -74,7 +67,9 @@ HUGGINGFACE_FIXED: dict[str, tuple[Any, ...]] = {
 
 HUGGINGFACE_BOOKKEEPING = {
     "_attn_implementation",
+    "_attn_implementation_autoset",
     "_commit_hash",
+    "_experts_implementation",
     "_name_or_path",
     "attention_dropout",
     "bos_token_id",
@@ -92,11 +87,13 @@ HUGGINGFACE_BOOKKEEPING = {
     "problem_type",
     "return_dict",
     "router_aux_loss_coef",
+    "tokenizer_class",
     "torch_dtype",
     "transformers_version",
     "unsloth_fixed",
     "unsloth_version",
     "use_cache",
+    "use_return_dict",
 }
 """Fields that do not affect the logits of a forward pass: training, generation, provenance."""
 
@@ -162,47 +159,51 @@ def original_fields(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def huggingface_fields(config: ModelConfig) -> dict[str, Any]:
+def huggingface_fields(config: ModelConfig, experts: ExpertStorage = "mxfp4") -> dict[str, Any]:
     """Write `config` as in the published Hugging Face file; transformers 4 and 5 read it."""
-    return {
-        "architectures": ["GptOssForCausalLM"],
-        "attention_bias": True,
-        "attention_dropout": 0.0,
-        "dtype": "bfloat16",
-        "experts_per_token": config.experts_per_token,
-        "head_dim": config.head_dim,
-        "hidden_act": "silu",
-        "hidden_size": config.hidden_size,
-        "initial_context_length": config.initial_context_length,
-        "initializer_range": 0.02,
-        "intermediate_size": config.intermediate_size,
-        "layer_types": list(config.layer_types),
-        "max_position_embeddings": config.max_context_length,
-        "model_type": "gpt_oss",
-        "num_attention_heads": config.num_attention_heads,
-        "num_experts_per_tok": config.experts_per_token,
-        "num_hidden_layers": config.num_hidden_layers,
-        "num_key_value_heads": config.num_key_value_heads,
-        "num_local_experts": config.num_experts,
-        "quantization_config": MXFP4_QUANTIZATION,
-        "rms_norm_eps": config.rms_norm_eps,
-        "rope_scaling": {
-            "beta_fast": config.rope_ntk_beta,
-            "beta_slow": config.rope_ntk_alpha,
-            "factor": config.rope_scaling_factor,
-            "original_max_position_embeddings": config.initial_context_length,
-            "rope_type": "yarn",
-            "truncate": False,
-        },
-        "rope_theta": config.rope_theta,
-        "router_aux_loss_coef": 0.9,
-        "sliding_window": config.sliding_window,
-        "swiglu_alpha": config.swiglu_alpha,
-        "swiglu_limit": config.swiglu_limit,
-        "tie_word_embeddings": False,
-        "use_cache": True,
-        "vocab_size": config.vocab_size,
-    } | _build_special_token_ids(config)
+    quantization = {"quantization_config": MXFP4_QUANTIZATION} if experts == "mxfp4" else {}
+    return (
+        {
+            "architectures": ["GptOssForCausalLM"],
+            "attention_bias": True,
+            "attention_dropout": 0.0,
+            "dtype": "bfloat16",
+            "experts_per_token": config.experts_per_token,
+            "head_dim": config.head_dim,
+            "hidden_act": "silu",
+            "hidden_size": config.hidden_size,
+            "initial_context_length": config.initial_context_length,
+            "initializer_range": 0.02,
+            "intermediate_size": config.intermediate_size,
+            "layer_types": list(config.layer_types),
+            "max_position_embeddings": config.max_context_length,
+            "model_type": "gpt_oss",
+            "num_attention_heads": config.num_attention_heads,
+            "num_experts_per_tok": config.experts_per_token,
+            "num_hidden_layers": config.num_hidden_layers,
+            "num_key_value_heads": config.num_key_value_heads,
+            "num_local_experts": config.num_experts,
+            "rms_norm_eps": config.rms_norm_eps,
+            "rope_scaling": {
+                "beta_fast": config.rope_ntk_beta,
+                "beta_slow": config.rope_ntk_alpha,
+                "factor": config.rope_scaling_factor,
+                "original_max_position_embeddings": config.initial_context_length,
+                "rope_type": "yarn",
+                "truncate": False,
+            },
+            "rope_theta": config.rope_theta,
+            "router_aux_loss_coef": 0.9,
+            "sliding_window": config.sliding_window,
+            "swiglu_alpha": config.swiglu_alpha,
+            "swiglu_limit": config.swiglu_limit,
+            "tie_word_embeddings": False,
+            "use_cache": True,
+            "vocab_size": config.vocab_size,
+        }
+        | quantization
+        | _build_special_token_ids(config)
+    )
 
 
 def _build_special_token_ids(config: ModelConfig) -> dict[str, int]:
@@ -242,7 +243,7 @@ def _read_huggingface(reader: FieldReader) -> dict[str, Any]:
     values["swiglu_alpha"] = reader.take_number("swiglu_alpha", PUBLISHED_DEFAULTS.swiglu_alpha)
     values["rms_norm_eps"] = reader.take_number("rms_norm_eps")
     values["layer_types"] = _read_layer_types(reader, values["num_hidden_layers"])
-    values |= _read_rope(reader)
+    values |= read_rope(reader)
     _check_agreement(
         reader, "experts_per_token", "num_experts_per_tok", values["experts_per_token"]
     )
@@ -257,43 +258,6 @@ def _read_huggingface(reader: FieldReader) -> dict[str, Any]:
         _read_quantization(reader.take_object("quantization_config"))
     for field in HUGGINGFACE_BOOKKEEPING:
         reader.fields.pop(field, None)
-    return values
-
-
-def _read_rope(reader: FieldReader) -> dict[str, Any]:
-    newer = "rope_parameters" in reader.fields
-    if newer and "rope_scaling" in reader.fields:
-        reader.add_problem("rope_scaling", "and rope_parameters are both present; keep one of them")
-        del reader.fields["rope_scaling"]
-    values: dict[str, Any] = dict.fromkeys(ROPE)
-    outer_theta = reader.take_number("rope_theta", None)
-    rope = reader.take_object("rope_parameters" if newer else "rope_scaling")
-    if rope is None:
-        return values
-    rope.expect("rope_type", "yarn", required="type" not in rope.fields)
-    rope.expect("type", "yarn")  # the old name of rope_type
-    for field in ("beta_fast", "beta_slow"):  # here, null means the default
-        if rope.fields.get(field, 0) is None:
-            del rope.fields[field]
-    values["initial_context_length"] = rope.take_size("original_max_position_embeddings")
-    values["rope_scaling_factor"] = rope.take_number("factor", least=1.0)
-    values["rope_ntk_beta"] = rope.take_number("beta_fast", 32.0)
-    values["rope_ntk_alpha"] = rope.take_number("beta_slow", 1.0)
-    theta = rope.take_number("rope_theta", outer_theta)
-    if theta is None and not any(p.field.endswith("rope_theta") for p in reader.problems):
-        reader.add_problem("rope_theta", "is missing")
-    if None not in (theta, outer_theta) and theta != outer_theta:
-        rope.add_problem(
-            "rope_theta", f"is {theta:g}, but at the top level {outer_theta:g}; they must agree"
-        )
-    values["rope_theta"] = theta
-    if "truncate" not in rope.fields:
-        rope.add_problem("truncate", "is absent, which means true; only false is implemented")
-    rope.expect("truncate", False)
-    for field in ("attention_factor", "mscale", "mscale_all_dim"):
-        rope.expect(field, None)
-    rope.expect("partial_rotary_factor", None, 1, 1.0)
-    rope.refuse_the_rest()
     return values
 
 

@@ -3,10 +3,9 @@
 Only headers and the experts' scale bytes are read, without torch. Consequences of an earlier defect
 are not reported. A tensor does not count as missing if a file with an unreadable header may contain
 it. If the sizes in the configuration cannot be used, nothing is compared with them. Not checked:
-NaN or infinity in BF16 weights, and dtypes.json, which no reader needs.
+NaN or infinity in BF16 weights (`deep.py` does that), and dtypes.json, which no reader needs.
 """
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,16 +17,25 @@ from oss_lab.checkpoint.fields import make_printable, parse_object
 from oss_lab.checkpoint.header import TensorLocation
 from oss_lab.checkpoint.layouts import LAYOUTS, TITLES, StoredTensor, stored_table
 from oss_lab.checkpoint.shards import compare_placement, read_index, read_shards
+from oss_lab.checkpoint.storage import (
+    FLOATS,
+    find_expert_storage,
+    find_experts_one_by_one,
+    is_expert_weight,
+)
 
 CONFIG = "config.json"
 NAN_SCALE = b"\xff"  # E8M0's only byte that is not a power of two
 PROGRESS_BYTES = 64 * 2**20
 READ_BYTES = 16 * 2**20
-DEQUANTIZED = re.compile(r"model\.layers\.\d+\.mlp\.experts\.(gate_up|down)_proj")
 
 
-def examine(folder: Path) -> Examination:
-    """Check the checkpoint in `folder` for every kind of defect."""
+def examine(folder: Path, *, any_float: bool = False) -> Examination:
+    """Check the checkpoint in `folder` for every kind of defect.
+
+    Args:
+        any_float: accept F16 and F32 instead of BF16, as `oss-lab convert` does.
+    """
     found = Examination(folder)
     if not folder.is_dir():
         missing = "does not exist; use nano, 20b, 120b or a checkpoint folder"
@@ -43,9 +51,11 @@ def examine(folder: Path) -> Examination:
     unread = read_shards(found, files, indices)
     for index in indices:
         compare_placement(found, index, files, unread)
-    if found.shapes is not None and not _is_other_layout(found):
+    find_expert_storage(found)
+    refused = found.shapes is None or find_experts_one_by_one(found) or _is_other_layout(found)
+    if not refused:
         _compare_names(found, None if unread else files)
-        _compare_tensors(found)
+        _compare_tensors(found, any_float)
     found.defects.sort(key=lambda defect: KINDS.index(defect.kind))  # stable within a kind
     return found
 
@@ -86,42 +96,41 @@ def _is_other_layout(found: Examination) -> bool:
 def _compare_names(found: Examination, files: list[Path] | None) -> None:
     """Find missing and unknown names. `files` is None if some files could not be read."""
     assert found.shapes is not None
-    expected = {stored.name for stored in stored_table(found.shapes, found.layout)}
-    dequantized = {name for name in found.tensors if DEQUANTIZED.fullmatch(name)}
-    if found.layout == "original":
-        dequantized = set()
-    for name in sorted(dequantized):
-        located = found.tensors[name]
-        what = f"holds experts dequantized to {located.dtype}; save them in MXFP4, as published"
-        what = f"tensor {name} in {located.file.name} {what}"
-        found.add_defect("dtype", what, located.file.name, name)
-    packed = {f"{name}_{part}" for name in dequantized for part in ("blocks", "scales")}
+    table = list(stored_table(found.shapes, found.layout, found.experts))
+    is_mixed = any(defect.kind == "storage" for defect in found.defects)
+    skipped = is_expert_weight if is_mixed else lambda name: False
     if files is not None:
         first = files[0].name
         where = first if len(files) == 1 else f"all {len(files)} files, {first} ..."
-        for stored in stored_table(found.shapes, found.layout):
-            if stored.name not in found.tensors and stored.name not in packed:
+        for stored in table:
+            if stored.name not in found.tensors and not skipped(stored.name):
                 what = f"tensor {stored.name} is missing from {where}"
                 found.add_defect("missing", what, first, stored.name)
-    for name in sorted(found.tensors.keys() - expected - dequantized):
-        file = found.tensors[name].file.name
-        what = f"tensor {make_printable(name)} in {file} does not belong to a gpt-oss model"
-        found.add_defect("unknown", what, file, name)
+    for name in sorted(found.tensors.keys() - {stored.name for stored in table}):
+        if not skipped(name):
+            file = found.tensors[name].file.name
+            what = f"tensor {make_printable(name)} in {file} does not belong to a gpt-oss model"
+            found.add_defect("unknown", what, file, name)
 
 
-def _compare_tensors(found: Examination) -> None:
+def _compare_tensors(found: Examination, any_float: bool) -> None:
     assert found.shapes is not None
     scales = []
-    for stored in stored_table(found.shapes, found.layout):
+    for stored in stored_table(found.shapes, found.layout, found.experts):
         located = found.tensors.get(stored.name)
         if located is None:
             continue
-        where = f"tensor {stored.name} in {located.file.name}"
-        if located.dtype != stored.dtype:
+        where = f"tensor {make_printable(located.name)} in {located.file.name}"
+        is_float = stored.dtype == "BF16" and located.dtype in FLOATS
+        if located.dtype != stored.dtype and not (any_float and is_float):
             what = f"{where} is {located.dtype}, not {stored.dtype}"
+            what += "; `oss-lab convert` rounds it" if is_float else ""
             found.add_defect("dtype", what, located.file.name, stored.name)
         if located.shape != stored.shape:
             what = f"{where} has shape {list(located.shape)}, not {list(stored.shape)}"
+            is_per_expert = ".mlp." in stored.name and ".norm." not in stored.name
+            if is_per_expert and located.shape[1:] == stored.shape[1:]:
+                what += f"; all layers need {found.shapes.num_experts} experts, as in {CONFIG}"
             found.add_defect("shape", what, located.file.name, stored.name)
         if located.dtype == "U8" and stored.name.endswith("scales"):
             scales.append((stored, located))
@@ -143,8 +152,18 @@ def _examine_scales(found: Examination, scales: list[tuple[StoredTensor, TensorL
                 bar.update(len(chunk))
             if count:
                 what = f"contains {count:,} NaN scale bytes (255), the first at its byte {first:,}"
+                what += f", index {_find_index(first, located.shape)}"
                 what = f"tensor {stored.name} in {located.file.name} {what}"
                 found.add_defect("scale", what, located.file.name, stored.name)
+
+
+def _find_index(position: int, shape: tuple[int, ...]) -> list[int]:
+    """The index of a tensor's element, from its position in the file."""
+    index = []
+    for size in reversed(shape):
+        position, n = divmod(position, size)
+        index.insert(0, n)
+    return index
 
 
 def _chunks(located: TensorLocation) -> Iterator[tuple[int, bytes]]:

@@ -28,8 +28,12 @@ DTYPE_BITS = (
 
 @dataclass(frozen=True)
 class TensorLocation:
-    """Where a tensor is stored: bytes [start, end) of `file`, counted from its beginning."""
+    """Where a tensor is stored: bytes [start, end) of `file`, counted from its beginning.
 
+    `name` is its name in the file.
+    """
+
+    name: str
     file: Path
     dtype: str
     shape: tuple[int, ...]
@@ -116,7 +120,7 @@ def _check_entry(file: Path, data: int, name: str, entry: Any) -> tuple[str, Ten
         raise HeaderError(
             f"has {end - start:,} bytes, the wrong size for {dtype} {list(shape)}", name
         )
-    return name, TensorLocation(file, dtype, tuple(shape), data + start, data + end)
+    return name, TensorLocation(name, file, dtype, tuple(shape), data + start, data + end)
 
 
 def _check_order(

@@ -2,8 +2,9 @@
 
 Each row has the tensor's original name, its shape and stored dtype, and how the Hugging Face layout
 stores the same bytes. That layout uses other names and splits the fused query-key-value projection
-into three consecutive groups of rows. Left out: the layout of Metal's model.bin, and the transposed
-BF16 experts that transformers writes after dequantizing. Source: openai/gpt-oss v0.0.9.
+into three consecutive groups of rows. Experts are packed as MXFP4, or dense in BF16 as fine-tunes
+have them; the Hugging Face layout stores a dense expert transposed, as inputs x outputs. Left out:
+the layout of Metal's model.bin. Source: openai/gpt-oss v0.0.9, transformers 5.23.0.
 """
 
 import math
@@ -17,6 +18,9 @@ Layout = Literal["original", "huggingface"]
 LAYOUTS: tuple[Layout, ...] = ("original", "huggingface")
 TITLES: dict[Layout, str] = {"original": "original", "huggingface": "Hugging Face"}
 
+ExpertStorage = Literal["mxfp4", "bf16"]
+EXPERT_STORAGES: tuple[ExpertStorage, ...] = ("mxfp4", "bf16")
+
 StoredDtype = Literal["BF16", "U8"]
 Role = Literal[
     "embedding",
@@ -26,6 +30,7 @@ Role = Literal[
     "router",
     "expert blocks",
     "expert scales",
+    "expert weight",
     "expert bias",
 ]
 ITEM_BYTES: dict[StoredDtype, int] = {"BF16": 2, "U8": 1}
@@ -68,9 +73,10 @@ class TensorSpec(StoredTensor):
         return math.prod(self.shape) * per_item
 
 
-def tensor_table(config: ModelConfig) -> Iterator[TensorSpec]:
-    """Yield the 15 L + 3 tensors of L layers layer by layer, after embedding, norm and unembedding.
+def tensor_table(config: ModelConfig, experts: ExpertStorage = "mxfp4") -> Iterator[TensorSpec]:
+    """Yield the tensors layer by layer, after embedding, norm and unembedding.
 
+    L layers have 15 L + 3 tensors, or 13 L + 3 with dense experts.
     The table is a generator, so a configuration with an absurd number of layers costs nothing.
     """
     hidden, vocab = config.hidden_size, config.vocab_size
@@ -79,12 +85,14 @@ def tensor_table(config: ModelConfig) -> Iterator[TensorSpec]:
     yield _make_spec("norm", "norm.scale", "model.norm.weight", (hidden,))
     for n in range(config.num_hidden_layers):
         yield from _attention_specs(config, f"block.{n}.attn", f"model.layers.{n}")
-        yield from _expert_specs(config, f"block.{n}.mlp", f"model.layers.{n}")
+        yield from _expert_specs(config, f"block.{n}.mlp", f"model.layers.{n}", experts)
 
 
-def stored_table(config: ModelConfig, layout: Layout) -> Iterator[StoredTensor]:
-    """Yield every tensor of `layout`: 15 L + 3 original, 19 L + 3 Hugging Face."""
-    for spec in tensor_table(config):
+def stored_table(
+    config: ModelConfig, layout: Layout, experts: ExpertStorage = "mxfp4"
+) -> Iterator[StoredTensor]:
+    """Yield every tensor of `layout`: 15 L + 3 original, 19 L + 3 Hugging Face; dense, 2 L less."""
+    for spec in tensor_table(config, experts):
         yield from spec.stored(layout)
 
 
@@ -113,7 +121,9 @@ def _attention_specs(config: ModelConfig, block: str, layer: str) -> Iterator[Te
     yield _make_spec("attention", f"{out}.bias", f"{o_proj}.bias", (hidden,))
 
 
-def _expert_specs(config: ModelConfig, block: str, layer: str) -> Iterator[TensorSpec]:
+def _expert_specs(
+    config: ModelConfig, block: str, layer: str, storage: ExpertStorage
+) -> Iterator[TensorSpec]:
     experts, hidden, width = config.num_experts, config.hidden_size, config.intermediate_size
     theirs = f"{layer}.mlp"
 
@@ -126,10 +136,15 @@ def _expert_specs(config: ModelConfig, block: str, layer: str) -> Iterator[Tenso
         ("mlp2", "down_proj", hidden, width),
     ):
         weight, projection = f"{block}.{ours}_weight", f"{theirs}.experts.{name}"
-        groups = (experts, rows, columns // MXFP4_BLOCK)
-        blocks = (*groups, BLOCK_BYTES)
-        yield _make_spec("expert blocks", f"{weight}.blocks", f"{projection}_blocks", blocks)
-        yield _make_spec("expert scales", f"{weight}.scales", f"{projection}_scales", groups)
+        if storage == "mxfp4":
+            groups = (experts, rows, columns // MXFP4_BLOCK)
+            blocks = (*groups, BLOCK_BYTES)
+            yield _make_spec("expert blocks", f"{weight}.blocks", f"{projection}_blocks", blocks)
+            yield _make_spec("expert scales", f"{weight}.scales", f"{projection}_scales", groups)
+        else:
+            transposed = (StoredTensor(projection, (experts, columns, rows), "BF16"),)
+            shape = (experts, rows, columns)
+            yield TensorSpec(weight, shape, "BF16", "expert weight", transposed)
         yield _make_spec(
             "expert bias", f"{block}.{ours}_bias", f"{projection}_bias", (experts, rows)
         )

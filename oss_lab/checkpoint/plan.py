@@ -8,7 +8,7 @@ and the memory of torch itself.
 from dataclasses import dataclass
 from typing import Literal
 
-from oss_lab.checkpoint.layouts import Role, TensorSpec, tensor_table
+from oss_lab.checkpoint.layouts import ExpertStorage, Role, TensorSpec, tensor_table
 from oss_lab.config import ModelConfig
 
 Dtype = Literal["bfloat16", "float32"]
@@ -42,11 +42,13 @@ class MemoryPlan:
     """Bytes in use while a model runs, without activations.
 
     Attributes:
-        weights: everything but the packed experts, in the compute dtype.
+        weights: everything but the experts' matrices, in the compute dtype.
         packed_experts: MXFP4 blocks and scales; mapped from the file, so the operating system
             may drop pages that are not in use.
         expert_cache: dequantized expert matrices: the budget, or all of them if that is less.
         kv_cache: keys and values of one sequence of `context` tokens.
+        dense_experts: experts that are stored dense, in the compute dtype; then nothing is packed
+            and nothing is dequantized.
     """
 
     dtype: Dtype
@@ -55,18 +57,25 @@ class MemoryPlan:
     packed_experts: int
     expert_cache: int
     kv_cache: int
+    dense_experts: int = 0
 
     @property
     def total(self) -> int:
-        return self.weights + self.packed_experts + self.expert_cache + self.kv_cache
+        experts = self.packed_experts + self.expert_cache + self.dense_experts
+        return self.weights + experts + self.kv_cache
 
     @property
     def sentence(self) -> str:
         """The plan in one line."""
-        mib = {
-            "weights": self.weights,
+        experts = {
             "packed experts": self.packed_experts,
             "dequantized experts at most": self.expert_cache,
+        }
+        if self.dense_experts:
+            experts = {"dense experts": self.dense_experts}
+        mib = {
+            "weights": self.weights,
+            **experts,
             f"cache for {self.context:,} tokens": self.kv_cache,
         }
         parts = ", ".join(f"{name} {size / 2**20:,.1f} MiB" for name, size in mib.items())
@@ -95,20 +104,21 @@ def count_parameters(config: ModelConfig) -> Parameters:
     )
 
 
-def checkpoint_bytes(config: ModelConfig) -> int:
+def checkpoint_bytes(config: ModelConfig, experts: ExpertStorage = "mxfp4") -> int:
     """Bytes of all tensors, the same in both layouts (Hugging Face's `metadata.total_size`)."""
-    return sum(spec.nbytes for spec in tensor_table(config))
+    return sum(spec.nbytes for spec in tensor_table(config, experts))
 
 
-def bytes_per_layer(config: ModelConfig) -> int:
+def bytes_per_layer(config: ModelConfig, experts: ExpertStorage = "mxfp4") -> int:
     """Bytes of one layer's tensors; all layers have the same size."""
-    return sum(s.nbytes for s in tensor_table(config) if s.name.startswith("block.0."))
+    table = tensor_table(config, experts)
+    return sum(spec.nbytes for spec in table if spec.name.startswith("block.0."))
 
 
-def bytes_per_token(config: ModelConfig) -> int:
-    """Bytes of weights read to decode one token at batch size 1, with packed experts."""
+def bytes_per_token(config: ModelConfig, experts: ExpertStorage = "mxfp4") -> int:
+    """Bytes of weights read to decode one token at batch size 1."""
     total = 0
-    for spec in tensor_table(config):
+    for spec in tensor_table(config, experts):
         if spec.role == "embedding":
             total += config.hidden_size * 2  # one row
         elif spec.role.startswith("expert"):
@@ -145,24 +155,27 @@ def plan_memory(
     dtype: Dtype = "bfloat16",
     context: int | None = None,
     expert_cache_bytes: int = EXPERT_CACHE_BYTES,
+    storage: ExpertStorage = "mxfp4",
 ) -> MemoryPlan:
     """Plan the memory needed to run `config`.
 
     Args:
         context: tokens of one sequence; by default the initial context length.
         expert_cache_bytes: maximum memory for dequantized experts.
+        storage: how the checkpoint stores its experts.
     """
     context = config.initial_context_length if context is None else context
-    specs = list(tensor_table(config))
+    specs, is_dense = list(tensor_table(config)), storage == "bf16"
     experts = sum(s.parameters for s in specs if s.role == "expert blocks") * DTYPE_BYTES[dtype]
     others = sum(s.parameters for s in specs if s.role not in PACKED)
     return MemoryPlan(
         dtype=dtype,
         context=context,
         weights=others * DTYPE_BYTES[dtype],
-        packed_experts=sum(s.nbytes for s in specs if s.role in PACKED),
-        expert_cache=min(expert_cache_bytes, experts),
+        packed_experts=0 if is_dense else sum(s.nbytes for s in specs if s.role in PACKED),
+        expert_cache=0 if is_dense else min(expert_cache_bytes, experts),
         kv_cache=kv_cache_bytes(config, context, dtype=dtype),
+        dense_experts=experts if is_dense else 0,
     )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from oss_lab.checkpoint.defects import Defect, Examination
 from oss_lab.checkpoint.examine import CONFIG, examine
 from oss_lab.checkpoint.header import TensorLocation
-from oss_lab.checkpoint.layouts import Layout, tensor_table
+from oss_lab.checkpoint.layouts import ExpertStorage, Layout, tensor_table
 from oss_lab.config import ModelConfig
 from oss_lab.errors import CheckpointError
 
@@ -31,19 +31,22 @@ class Checkpoint:
 
     Attributes:
         folder: the folder that was read; may be the `original/` inside the folder you named.
-        located: every tensor as stored, under its name in `layout`.
+        located: every tensor as stored, under its published name in `layout`.
+        experts: how the experts' weights are stored.
     """
 
     folder: Path
     layout: Layout
     config: ModelConfig
     located: Mapping[str, TensorLocation]
+    experts: ExpertStorage = "mxfp4"
 
     def tensors(self) -> Iterator[tuple[str, "torch.Tensor"]]:
         """Yield (original name, tensor) in the order of the tensor table.
 
         The tensors are views of the mapped files, BF16 or U8, read from disk when first used; only
-        a concatenated qkv is a copy. Do not write to them.
+        a concatenated qkv is a copy. Dense experts are [expert rows columns], in Hugging Face's
+        layout a transposed view. Do not write to them.
         """
         import torch
         from safetensors import safe_open
@@ -54,10 +57,12 @@ class Checkpoint:
                 file: stack.enter_context(safe_open(file, framework="pt"))
                 for file in {located.file for located in self.located.values()}
             }
-            for spec in tensor_table(self.config):
-                names = [stored.name for stored in spec.stored(self.layout)]
-                parts = [files[self.located[name].file].get_tensor(name) for name in names]
-                yield spec.name, parts[0] if len(parts) == 1 else torch.cat(parts)
+            for spec in tensor_table(self.config, self.experts):
+                places = [self.located[stored.name] for stored in spec.stored(self.layout)]
+                parts = [files[place.file].get_tensor(place.name) for place in places]
+                tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
+                is_transposed = spec.role == "expert weight" and self.layout == "huggingface"
+                yield spec.name, tensor.mT if is_transposed else tensor
 
 
 class DefectiveCheckpointError(CheckpointError):
@@ -75,19 +80,20 @@ class DefectiveCheckpointError(CheckpointError):
         self.defects = tuple(defects)
 
 
-def open_checkpoint(folder: str | Path) -> Checkpoint:
+def open_checkpoint(folder: str | Path, *, any_float: bool = False) -> Checkpoint:
     """Examine a checkpoint folder and open it for reading.
 
     Args:
         folder: a path, or "nano" for the checkpoint shipped with this package. In a folder without
             weights, the subfolder `original/` is read. In a folder with both, the folder's weights
             (Hugging Face's) are read and `original/` is ignored.
+        any_float: accept F16 and F32 instead of BF16, as `oss-lab convert` does.
 
     Raises:
         DefectiveCheckpointError: the folder has defects; the error lists all of them. No weight
             was used.
     """
-    found = examine(find_folder(folder))
+    found = examine(find_folder(folder), any_float=any_float)
     return to_checkpoint(found)
 
 
@@ -95,7 +101,7 @@ def to_checkpoint(found: Examination, see: str = "oss-lab inspect --json") -> Ch
     """Return the checkpoint of an examination without defects, or raise an error with them."""
     if found.defects or found.config is None:
         raise DefectiveCheckpointError(found.folder, found.defects, see)
-    return Checkpoint(found.folder, found.layout, found.config, found.tensors)
+    return Checkpoint(found.folder, found.layout, found.config, found.tensors, found.experts)
 
 
 def check_path(path: Path) -> None:

@@ -1,22 +1,31 @@
 """Write a checkpoint in either published layout, in one file or in numbered shards.
 
 The bytes of the tensors never change, so original -> Hugging Face -> original gives the same files.
-Everything is first written to a temporary subfolder: an existing checkpoint stays intact until the
-new one is complete. Left out: tokenizer files.
+Tensors are written as they come, in any order and in parts, so the whole model need not be in
+memory. Everything is first written to a temporary subfolder: an existing checkpoint stays intact
+until the new one is complete. Left out: tokenizer files.
 """
 
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oss_lab.checkpoint.dialects import huggingface_fields, original_fields
 from oss_lab.checkpoint.examine import CONFIG
-from oss_lab.checkpoint.layouts import Layout, StoredTensor, TensorSpec, tensor_table
+from oss_lab.checkpoint.layouts import (
+    ExpertStorage,
+    Layout,
+    StoredTensor,
+    TensorSpec,
+    tensor_table,
+)
 from oss_lab.checkpoint.read import check_path
+from oss_lab.checkpoint.tensor_files import TensorFiles
 from oss_lab.config import ModelConfig, find_contradictions
 from oss_lab.errors import CheckpointError
 
@@ -27,6 +36,15 @@ INDEX = "model.safetensors.index.json"
 DTYPES = "dtypes.json"
 # Published: model--00001-of-00007 in the original layout, model-00001-of-00003 elsewhere.
 SHARD_STEM: dict[Layout, str] = {"original": "model--", "huggingface": "model-"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of an original tensor, from row `first`; its dtype is that of the table."""
+
+    name: str
+    first: int
+    rows: "torch.Tensor"
 
 
 def write_checkpoint(
@@ -41,7 +59,8 @@ def write_checkpoint(
     """Write config.json, the weights and the other files of `layout`; return the files.
 
     Args:
-        tensors: all tensors of the model under their original names, BF16 or U8 as stored.
+        tensors: all tensors of the model under their original names, BF16 or U8 as stored. Dense
+            experts are `block.n.mlp.mlp1_weight` and `mlp2_weight` [expert rows columns].
         max_shard_bytes: maximum bytes of tensors per file, None for one file. A larger tensor gets
             a separate file.
         overwrite: replace a checkpoint in `folder`; other files there are kept.
@@ -50,12 +69,64 @@ def write_checkpoint(
         CheckpointError: a tensor is missing, unknown, or has the wrong shape or dtype; a checkpoint
             would be overwritten; or there is too little space. In these cases nothing is written.
     """
+    experts: ExpertStorage = "bf16" if "block.0.mlp.mlp1_weight" in tensors else "mxfp4"
+    check_config(config)
+    _check_tensors(list(tensor_table(config, experts)), tensors)
+    parts = (Part(name, 0, tensor) for name, tensor in tensors.items())
+    return write_parts(
+        folder,
+        config,
+        parts,
+        layout=layout,
+        experts=experts,
+        max_shard_bytes=max_shard_bytes,
+        overwrite=overwrite,
+    )
+
+
+def write_parts(
+    folder: str | Path,
+    config: ModelConfig,
+    parts: Iterable[Part],
+    *,
+    layout: Layout,
+    experts: ExpertStorage,
+    max_shard_bytes: int | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """As `write_checkpoint`, from parts of tensors in any order; holds one part at a time.
+
+    Raises:
+        CheckpointError: as `write_checkpoint`; the parts are not all rows of all tensors.
+    """
     folder = Path(os.path.expanduser(folder))
     check_path(folder)
+    check_config(config)
+    specs = list(tensor_table(config, experts))
+    old = _find_replaced_files(folder, overwrite)
+    created = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _check_space(folder, specs)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
+            _write(Path(partial), config, specs, parts, layout, experts, max_shard_bytes)
+            for file in old:
+                file.unlink()
+            written = sorted(Path(partial).iterdir())
+            return [file.replace(folder / file.name) for file in written]
+    except BaseException:
+        if created:
+            shutil.rmtree(folder)
+        raise
+
+
+def check_config(config: ModelConfig) -> None:
+    """Refuse a configuration that contradicts itself."""
     for field, what in find_contradictions(config):
         raise CheckpointError(f"the configuration cannot be written: {field} {what}")
-    specs = list(tensor_table(config))
-    _check_tensors(specs, tensors)
+
+
+def _find_replaced_files(folder: Path, overwrite: bool) -> list[Path]:
     old = _checkpoint_files(folder)
     if old and not overwrite:
         raise CheckpointError(
@@ -67,20 +138,7 @@ def write_checkpoint(
             raise CheckpointError(
                 f"{file} is a folder and cannot be replaced; choose another output folder"
             )
-    created = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        _check_space(folder, specs)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
-            _write(Path(partial), config, specs, tensors, layout, max_shard_bytes)
-            for file in old:
-                file.unlink()
-            written = sorted(Path(partial).iterdir())
-            return [file.replace(folder / file.name) for file in written]
-    except BaseException:
-        if created:
-            shutil.rmtree(folder)
-        raise
+    return old
 
 
 def _check_tensors(specs: list[TensorSpec], tensors: Mapping[str, "torch.Tensor"]) -> None:
@@ -118,59 +176,66 @@ def _write(
     folder: Path,
     config: ModelConfig,
     specs: list[TensorSpec],
-    tensors: Mapping[str, "torch.Tensor"],
+    parts: Iterable[Part],
     layout: Layout,
+    experts: ExpertStorage,
     max_shard_bytes: int | None,
 ) -> None:
-    from safetensors.torch import save_file
-
     shards = list(_split_shards(specs, layout, max_shard_bytes))
-    places = {}
-    for number, shard in enumerate(shards, start=1):
-        name = f"{SHARD_STEM[layout]}{number:05}-of-{len(shards):05}.safetensors"
-        name = "model.safetensors" if len(shards) == 1 else name
-        contents = dict(_cut_pieces(shard, tensors))
-        save_file(contents, folder / name, metadata={"format": "pt"})
-        places |= dict.fromkeys(contents, name)
-    fields = original_fields(config) if layout == "original" else huggingface_fields(config)
+    names = [
+        f"{SHARD_STEM[layout]}{number:05}-of-{len(shards):05}.safetensors"
+        for number in range(1, len(shards) + 1)
+    ]
+    names = ["model.safetensors"] if len(shards) == 1 else names
+    files = dict(zip(names, shards, strict=True))
+    by_name = {spec.name: spec for spec in specs}
+    with TensorFiles(folder, files) as output:
+        for part in parts:
+            for name, first, rows in _cut_part(part, by_name, layout):
+                output.write(name, first, rows)
+    fields = (
+        original_fields(config) if layout == "original" else huggingface_fields(config, experts)
+    )
     _write_json(folder / CONFIG, fields)
-    for file in folder.glob("*.safetensors"):
-        shutil.copymode(folder / CONFIG, file)  # safetensors lets only the owner read them
     if layout == "original":
         _write_json(folder / DTYPES, {spec.name: _dtype_name(spec) for spec in specs})
     elif len(shards) > 1:
         total = sum(spec.nbytes for spec in specs)
+        places = {stored.name: name for name, shard in files.items() for stored in shard}
         _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
-
-
-Piece = tuple[TensorSpec, int, StoredTensor]
-"""An original tensor, a row in it, and the stored tensor that starts at this row."""
 
 
 def _split_shards(
     specs: list[TensorSpec], layout: Layout, most: int | None
-) -> Iterator[list[Piece]]:
+) -> Iterator[list[StoredTensor]]:
     """Split the table, in order, into runs of at most `most` bytes."""
-    shard: list[Piece] = []
+    shard: list[StoredTensor] = []
     size = 0
-    for spec in specs:
-        row = 0
-        for stored in spec.stored(layout):
-            if shard and most is not None and size + stored.nbytes > most:
-                yield shard
-                shard, size = [], 0
-            shard.append((spec, row, stored))
-            size += stored.nbytes
-            row += stored.shape[0]
+    for stored in (stored for spec in specs for stored in spec.stored(layout)):
+        if shard and most is not None and size + stored.nbytes > most:
+            yield shard
+            shard, size = [], 0
+        shard.append(stored)
+        size += stored.nbytes
     yield shard
 
 
-def _cut_pieces(
-    shard: list[Piece], tensors: Mapping[str, "torch.Tensor"]
-) -> Iterator[tuple[str, "torch.Tensor"]]:
-    for spec, row, stored in shard:
-        rows = tensors[spec.name][row : row + stored.shape[0]]
-        yield stored.name, rows.detach().cpu().contiguous()
+def _cut_part(
+    part: Part, specs: Mapping[str, TensorSpec], layout: Layout
+) -> Iterator[tuple[str, int, "torch.Tensor"]]:
+    """Cut rows of an original tensor into rows of the tensors that store it in `layout`."""
+    spec = specs.get(part.name)
+    if spec is None:
+        raise CheckpointError(f"tensor {part.name} does not belong to this configuration")
+    start = 0
+    for stored in spec.stored(layout):
+        end = start + stored.shape[0]
+        first, last = max(start, part.first), min(end, part.first + len(part.rows))
+        if first < last:
+            rows = part.rows[first - part.first : last - part.first]
+            is_transposed = spec.role == "expert weight" and layout == "huggingface"
+            yield stored.name, first - start, rows.mT if is_transposed else rows
+        start = end
 
 
 def _dtype_name(spec: TensorSpec) -> str:

@@ -1,9 +1,14 @@
-"""`oss-lab convert`: write a checkpoint in the other published layout, or in other shards.
+"""`oss-lab convert`: write a checkpoint in either published layout, packed or dense, in any shards.
 
-The source is checked first, as with `inspect`. The bytes of its weights do not change. Tokenizer
-files are copied if they are in the same folder and both layouts are Hugging Face's.
+The source is checked first, as with `inspect`. Without --experts, the experts keep their storage
+and no byte of the weights changes. With --experts mxfp4, dense experts are rounded to the nearest
+MXFP4 number; the scale of a block of 32 is the smallest power of two with which its largest weight
+is at most 6 units, as in OpenAI's quantizer. With --experts bf16, packed experts are dequantized
+without error. F16 and F32 tensors are rounded to BF16. The rounding errors are printed. The process
+holds one tensor, or one expert, at a time.
 
-On a CPU, or without the package accelerate, transformers opens the Hugging Face layout with
+Tokenizer files are copied if they are in the same folder and both layouts are Hugging Face's. On a
+CPU, or without the package accelerate, transformers opens packed experts with
 AutoModelForCausalLM.from_pretrained(DIR, quantization_config=Mxfp4Config(dequantize=True)).
 """
 
@@ -12,13 +17,16 @@ import re
 import shutil
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, BadParameter, Option
 
-from oss_lab.checkpoint.layouts import TITLES, Layout
+from oss_lab.checkpoint.layouts import TITLES, ExpertStorage, Layout
 from oss_lab.config import MODELS
 from oss_lab.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from oss_lab.checkpoint.rounding import Rounding
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 COMPANIONS = (
@@ -52,10 +60,14 @@ def run(
     overwrite: Annotated[
         bool, Option("--overwrite", help="replace an existing checkpoint")
     ] = False,
+    experts: Annotated[
+        ExpertStorage | None,
+        Option(help="how to store the experts: packed, or dense (default: as in MODEL)"),
+    ] = None,
 ) -> int:
-    """Convert a checkpoint to the other published layout."""
+    """Convert a checkpoint: its layout, its shards, the storage of its experts."""
     from oss_lab.checkpoint.read import find_folder, open_checkpoint
-    from oss_lab.checkpoint.write import write_checkpoint
+    from oss_lab.checkpoint.rewrite import rewrite_checkpoint
 
     if model in MODELS and model != "nano":
         raise CheckpointError(
@@ -66,19 +78,28 @@ def run(
     source = find_folder(model)
     if out.exists() and source.exists() and out.samefile(source):
         raise CheckpointError(f"{out} is the source folder; choose another folder for --out")
-    checkpoint = open_checkpoint(model)
-    files = write_checkpoint(
+    checkpoint = open_checkpoint(model, any_float=True)
+    written = rewrite_checkpoint(
+        checkpoint,
         out,
-        checkpoint.config,
-        dict(checkpoint.tensors()),
         layout=to,
+        experts=experts or checkpoint.experts,
         max_shard_bytes=max_shard_size,
         overwrite=overwrite,
     )
+    files = written.files
     if to == checkpoint.layout == "huggingface":
-        files += _copy_companions(checkpoint.folder, out)
-    print(f"wrote {out} in the {TITLES[to]} layout: {', '.join(f.name for f in files)}")
+        files = files + _copy_companions(checkpoint.folder, out)
+    _print_written(out, to, files, written.rounding)
     return 0
+
+
+def _print_written(
+    out: Path, to: Layout, files: list[Path], rounding: "dict[str, Rounding]"
+) -> None:
+    print(f"wrote {out} in the {TITLES[to]} layout: {', '.join(f.name for f in files)}")
+    for kind, error in rounding.items():
+        print(f"{kind}: {error.sentence}")
 
 
 def _copy_companions(source: Path, out: Path) -> list[Path]:

@@ -2,22 +2,37 @@
 
 For a name (20b, 120b, nano) only the configuration is needed, not the weights. A folder is checked
 completely. If it has defects, the first one is printed on stderr and the exit status is 1; --json
-also prints all of them on stdout. No tensor is loaded.
+also prints all of them on stdout. No tensor is loaded; --deep reads all of them, to find NaN and
+infinity.
 """
 
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument
+from typer import Argument, Option
 
 from oss_lab.checkpoint import plan
-from oss_lab.checkpoint.layouts import LAYOUTS, TITLES, StoredTensor, stored_table, tensor_table
+from oss_lab.checkpoint.layouts import (
+    LAYOUTS,
+    TITLES,
+    ExpertStorage,
+    StoredTensor,
+    stored_table,
+    tensor_table,
+)
 from oss_lab.cli._options import AsJson
 from oss_lab.config import MODELS, ModelConfig
+from oss_lab.errors import CheckpointError
 
 if TYPE_CHECKING:
     from oss_lab.checkpoint.read import Checkpoint
+
+PACKED_ROWS = {
+    "packed experts, mapped from the file": "packed_experts",
+    "dequantized experts, at most": "expert_cache",
+}
+DENSE_ROWS = {"dense experts": "dense_experts"}
 
 
 def run(
@@ -25,19 +40,27 @@ def run(
         str, Argument(metavar="MODEL", help=f"{', '.join(MODELS)} or a checkpoint folder")
     ],
     as_json: AsJson = False,
+    deep: Annotated[
+        bool, Option("--deep", help="read every weight of a folder: find NaN and infinity")
+    ] = False,
 ) -> int:
     """Show a model's configuration, size and memory; check a checkpoint."""
+    from oss_lab.checkpoint.deep import find_non_finite
     from oss_lab.checkpoint.examine import examine
     from oss_lab.checkpoint.read import find_folder, to_checkpoint
 
     checkpoint, name = None, model
-    if model not in MODELS:
+    if deep and model in MODELS and model != "nano":
+        raise CheckpointError(f"--deep reads weights: expected a checkpoint folder, got {model}")
+    if deep or model not in MODELS:
         found = examine(find_folder(model))
+        if deep:
+            find_non_finite(found)
         if found.defects and as_json:
             defects = [asdict(defect) for defect in found.defects]
             print(json.dumps({"folder": str(found.folder), "defects": defects}, indent=2))
         checkpoint = to_checkpoint(found, see="--json")
-        name = str(checkpoint.folder)
+        name = model if model in MODELS else str(checkpoint.folder)
     config = checkpoint.config if checkpoint else MODELS[model]
     if as_json:
         print(json.dumps(_as_json(name, config, checkpoint), indent=2))
@@ -48,8 +71,9 @@ def run(
 
 def _as_json(name: str, config: ModelConfig, checkpoint: "Checkpoint | None") -> dict[str, Any]:
     layout = checkpoint.layout if checkpoint else "original"
+    experts = checkpoint.experts if checkpoint else "mxfp4"
     tensors = []
-    for stored in stored_table(config, layout):
+    for stored in stored_table(config, layout, experts):
         tensor = {"name": stored.name, "shape": list(stored.shape), "dtype": stored.dtype}
         if checkpoint:
             tensor["file"] = checkpoint.located[stored.name].file.name
@@ -58,11 +82,12 @@ def _as_json(name: str, config: ModelConfig, checkpoint: "Checkpoint | None") ->
     return {
         "name": name,
         "layout": checkpoint.layout if checkpoint else None,
+        "experts": experts,
         "config": asdict(config),
         "parameters": asdict(plan.count_parameters(config)),
-        "checkpoint_bytes": plan.checkpoint_bytes(config),
-        "bytes_per_layer": plan.bytes_per_layer(config),
-        "bytes_read_per_token": plan.bytes_per_token(config),
+        "checkpoint_bytes": plan.checkpoint_bytes(config, experts),
+        "bytes_per_layer": plan.bytes_per_layer(config, experts),
+        "bytes_read_per_token": plan.bytes_per_token(config, experts),
         "max_context_length": context,
         "kv_cache_bytes": {
             "per_token": plan.kv_cache_bytes(config, 1),
@@ -70,10 +95,9 @@ def _as_json(name: str, config: ModelConfig, checkpoint: "Checkpoint | None") ->
             "max_context_window": plan.kv_cache_bytes(config, context, history="window"),
         },
         "memory": [
-            asdict(memory) | {"total": memory.total}
-            for memory in (plan.plan_memory(config, dtype=dtype) for dtype in plan.DTYPE_BYTES)
+            asdict(memory) | {"total": memory.total} for memory in _plan_each_dtype(config, experts)
         ],
-        "tensor_count": {kind: len(list(stored_table(config, kind))) for kind in LAYOUTS},
+        "tensor_count": {kind: len(list(stored_table(config, kind, experts))) for kind in LAYOUTS},
         "tensors": tensors,
         "defects": [],
     }
@@ -83,16 +107,18 @@ def _print_tables(name: str, config: ModelConfig, checkpoint: "Checkpoint | None
     from oss_lab.cli._pipe import new_console
 
     console = new_console()
+    experts = checkpoint.experts if checkpoint else "mxfp4"
     where = "from its configuration, without weights"
     if checkpoint:
         files = len({located.file for located in checkpoint.located.values()})
         where = f"{TITLES[checkpoint.layout]} layout, {files} file{'s' * (files > 1)}, no defects"
+        where += ", experts dense in BF16" if experts == "bf16" else ""
     console.print(f"{name}: {where}", style="bold", markup=False, highlight=False, soft_wrap=True)
     for table in (
         _config_table(config),
         _tensor_table(config, checkpoint),
-        _parameter_table(config),
-        _memory_table(config),
+        _parameter_table(config, experts),
+        _memory_table(config, experts),
     ):
         console.print()
         console.print(table)
@@ -124,9 +150,10 @@ def _layers(types: tuple[str, ...]) -> str:
 
 def _tensor_table(config: ModelConfig, checkpoint: "Checkpoint | None") -> Any:
     layout = checkpoint.layout if checkpoint else "original"
-    count = len(list(stored_table(config, layout)))
+    experts = checkpoint.experts if checkpoint else "mxfp4"
+    count = len(list(stored_table(config, layout, experts)))
     table = _table(f"Tensors: {count}", f"name in the {TITLES[layout]} layout", "shape", "dtype")
-    for spec in tensor_table(config):
+    for spec in tensor_table(config, experts):
         if not spec.name.startswith("block.") or spec.name.startswith("block.0."):
             for stored in spec.stored(layout):
                 table.add_row(_generic_name(stored), str(list(stored.shape)), stored.dtype)
@@ -138,22 +165,25 @@ def _generic_name(stored: StoredTensor) -> str:
     return stored.name.replace("block.0.", "block.n.").replace("layers.0.", "layers.n.")
 
 
-def _parameter_table(config: ModelConfig) -> Any:
+def _parameter_table(config: ModelConfig, experts: ExpertStorage) -> Any:
     table = _table("Parameters", "part", "count", "billions")
     for part, count in asdict(plan.count_parameters(config)).items():
         table.add_row(part, f"{count:,}", f"{count / 1e9:.2f}")
-    table.add_row("checkpoint bytes", f"{plan.checkpoint_bytes(config):,}", "")
-    table.add_row("bytes read per decoded token", f"{plan.bytes_per_token(config):,}", "")
+    table.add_row("checkpoint bytes", f"{plan.checkpoint_bytes(config, experts):,}", "")
+    table.add_row("bytes read per decoded token", f"{plan.bytes_per_token(config, experts):,}", "")
     return table
 
 
-def _memory_table(config: ModelConfig) -> Any:
-    plans = [plan.plan_memory(config, dtype=dtype) for dtype in plan.DTYPE_BYTES]
+def _plan_each_dtype(config: ModelConfig, experts: ExpertStorage) -> list[plan.MemoryPlan]:
+    return [plan.plan_memory(config, dtype=dtype, storage=experts) for dtype in plan.DTYPE_BYTES]
+
+
+def _memory_table(config: ModelConfig, experts: ExpertStorage) -> Any:
+    plans = _plan_each_dtype(config, experts)
     table = _table("Memory", "part", *(memory.dtype for memory in plans))
     rows = {
         "weights without experts": "weights",
-        "packed experts, mapped from the file": "packed_experts",
-        "dequantized experts, at most": "expert_cache",
+        **(DENSE_ROWS if experts == "bf16" else PACKED_ROWS),
         f"keys and values of {plans[0].context:,} tokens": "kv_cache",
         "total": "total",
     }

@@ -66,6 +66,7 @@ def run(
     from oss_lab.checkpoint.digest import checkpoint_digest
     from oss_lab.checkpoint.fetch import find_checkpoint
     from oss_lab.checkpoint.load import DTYPES, load_model
+    from oss_lab.checkpoint.vocabulary import check_vocabulary
     from oss_lab.engine.choice import Engines, choose_device, choose_kernels
     from oss_lab.engine.request import Request, check_tokens
     from oss_lab.harmony import Conversation, Message, SystemContent, render
@@ -84,6 +85,7 @@ def run(
         assert prompt is not None
         vocabulary = vocabulary_name(checkpoint)
         encoding = load_vocabulary(vocabulary, checkpoint=checkpoint.folder)
+        check_vocabulary(checkpoint.folder, encoding)
         effort = effort or EFFORT[vocabulary]
         system = Message.of("system", SystemContent(reasoning_effort=effort))
         ids = render(Conversation.of(system, Message.of("user", prompt)), encoding).tokens

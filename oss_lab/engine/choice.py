@@ -12,10 +12,11 @@ import torch
 from oss_kernels.backends import Backend, KernelChoice, UnusableBackend, choose_backend
 
 from oss_lab.engine.engine import Engine
-from oss_lab.engine.kernels import KernelEngine
+from oss_lab.engine.kernels import DENSE_REFUSAL, KernelEngine
 from oss_lab.engine.reference import ReferenceEngine
 from oss_lab.errors import LabError
 from oss_lab.model import Transformer
+from oss_lab.model.experts import has_dense_experts
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,13 @@ class Engines:
     ) -> None:
         self.reference = ReferenceEngine(model)
         self.kernels = None
-        if kernels is not None and kernels.name != "reference":
-            self.kernels = KernelEngine(model, kernels)
         self.is_auto = is_auto
+        self._reason: str | None = None  # why the reference engine serves everything
+        if kernels is not None and kernels.name != "reference":
+            if is_auto and has_dense_experts(model):
+                self._reason = f"the kernels read {DENSE_REFUSAL}"
+            else:
+                self.kernels = KernelEngine(model, kernels)
 
     @property
     def main(self) -> Engine:
@@ -59,7 +64,7 @@ class Engines:
             LabError: the kernels were requested by name and cannot serve it.
         """
         if self.kernels is None:
-            return EngineChoice(self.reference)
+            return EngineChoice(self.reference, self._reason)
         reason = self.kernels.explain_refusal(reads, writes)
         if reason is None:
             return EngineChoice(self.kernels)

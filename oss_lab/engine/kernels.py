@@ -17,9 +17,10 @@ from oss_kernels.experts.weights import ExpertWeights
 from torch import Tensor
 
 from oss_lab.config import ModelConfig
+from oss_lab.errors import LabError
 from oss_lab.hooks.points import explain_kernel_limit
 from oss_lab.model.attention import Attention, Extend
-from oss_lab.model.experts import PackedExperts
+from oss_lab.model.experts import PackedExperts, has_dense_experts
 from oss_lab.model.hook import Hooks, LayerHook, in_layer, no_hooks
 from oss_lab.model.moe import MixtureOfExperts
 from oss_lab.model.norm import RMSNorm
@@ -27,11 +28,22 @@ from oss_lab.model.past import NoPast, Past, Span
 from oss_lab.model.rope import rotate, rotation
 from oss_lab.model.transformer import Block, Transformer, count_keys
 
+DENSE_REFUSAL = (
+    "experts packed as MXFP4, and these are dense in BF16; pack them with `oss-lab convert FOLDER"
+    ' --to huggingface --out DIR --experts mxfp4`, or load them with kernels="reference"'
+)
+
 
 class KernelEngine:
-    """Runs `model`, whose experts are packed as MXFP4, with the kernels of a backend."""
+    """Runs `model`, whose experts are packed as MXFP4, with the kernels of a backend.
+
+    Raises:
+        LabError: the model has dense experts.
+    """
 
     def __init__(self, model: Transformer, kernels: Backend) -> None:
+        if has_dense_experts(model):
+            raise LabError(f"the {kernels.name} kernels read {DENSE_REFUSAL}")
         self.model, self.kernels = model, kernels
         self.name: str = kernels.name
 

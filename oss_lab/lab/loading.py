@@ -3,14 +3,18 @@
 import sys
 from pathlib import Path
 
-from oss_kernels.backends import KernelChoice
+import torch
+from oss_kernels.backends import Backend, KernelChoice
 
 from oss_lab.checkpoint.fetch import find_checkpoint
 from oss_lab.checkpoint.load import DTYPES, load_model
+from oss_lab.checkpoint.memory import check_memory
 from oss_lab.checkpoint.plan import EXPERT_CACHE_BYTES, Dtype, plan_memory
 from oss_lab.checkpoint.read import Checkpoint
+from oss_lab.checkpoint.vocabulary import check_vocabulary
 from oss_lab.config import ModelConfig
 from oss_lab.engine.choice import choose_device, choose_kernels
+from oss_lab.engine.kernels import DENSE_REFUSAL
 from oss_lab.engine.sampling import GREEDY, Sampling
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import Effort
@@ -55,15 +59,20 @@ def load(
     if dtype not in DTYPES:
         raise LabError(f"dtype is {dtype!r}; use one of {', '.join(DTYPES)}")
     torch_device = choose_device(device)
-    backend, is_auto = choose_kernels(kernels, torch_device, default_kernels(config))
+    backend, is_auto, why = _choose_kernels_for(checkpoint, kernels, torch_device)
     may_use_reference = is_auto or backend.name == "reference"
     cache_bytes = expert_cache_bytes if may_use_reference else 0
-    plan = plan_memory(config, dtype=dtype, expert_cache_bytes=cache_bytes)
+    plan = plan_memory(
+        config, dtype=dtype, expert_cache_bytes=cache_bytes, storage=checkpoint.experts
+    )
+    if checkpoint.experts == "bf16":
+        check_memory(plan, torch_device)
     if verbose:
         fallback = ", or the reference model if needed" if is_auto else ""
-        computing = f"{backend.name} kernels{fallback}"
+        computing = f"{backend.name} kernels{fallback}{why}"
         print(f"{name} on {torch_device}, {computing}: {plan.sentence}", file=sys.stderr)
     tokenizer = load_vocabulary(vocabulary, checkpoint=checkpoint.folder)
+    check_vocabulary(checkpoint.folder, tokenizer)
     model = load_model(
         checkpoint, dtype=DTYPES[dtype], device=torch_device, expert_cache_bytes=expert_cache_bytes
     )
@@ -72,6 +81,23 @@ def load(
         model, tokenizer, sampling, EFFORT[vocabulary], checkpoint,
         kernels=backend, is_auto=is_auto,
     )  # fmt: skip
+
+
+def _choose_kernels_for(
+    checkpoint: Checkpoint, kernels: KernelChoice | None, device: torch.device
+) -> tuple[Backend, bool, str]:
+    """The kernels, whether the reference engine may replace them, and why it does already.
+
+    Raises:
+        LabError: kernels were requested by name, and cannot read dense experts.
+    """
+    backend, is_auto = choose_kernels(kernels, device, default_kernels(checkpoint.config))
+    if checkpoint.experts == "mxfp4" or backend.name == "reference":
+        return backend, is_auto, ""
+    if not is_auto:
+        raise LabError(f"the {backend.name} kernels read {DENSE_REFUSAL}")
+    reference, _ = choose_kernels("reference", device)
+    return reference, False, " (the kernels read MXFP4 experts, and these are BF16)"
 
 
 def is_small(config: ModelConfig) -> bool:

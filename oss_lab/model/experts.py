@@ -1,8 +1,9 @@
 """Where an expert's weight matrices come from.
 
 Each expert has two matrices. One object here holds the first, or the second, of all experts of a
-layer. In training it is `DenseExperts`, one parameter per expert. For inference it is
-`PackedExperts`, four bits per weight in the MXFP4 format of the published checkpoints. A packed
+layer. In training, and for fine-tunes stored in BF16, it is `DenseExperts`, one parameter per
+expert. Otherwise it is `PackedExperts`, four bits per weight in the MXFP4 format of the published
+checkpoints. A packed
 matrix is dequantized when a token first chooses its expert. An `ExpertCache`, shared by all layers,
 keeps recently used matrices, up to a number of bytes.
 """
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 
 class DenseExperts(nn.Module):
-    """One trainable matrix per expert."""
+    """One dense matrix per expert: a parameter, for training or as a fine-tune stores it."""
 
     def __init__(self, experts: int, rows: int, columns: int) -> None:
         super().__init__()
@@ -64,6 +65,11 @@ class PackedExperts(nn.Module):
 ExpertMatrices = PackedExperts | DenseExperts
 MakeExperts = Callable[[int, int, int], ExpertMatrices]
 """(experts, rows, columns) -> their matrices."""
+
+
+def has_dense_experts(model: nn.Module) -> bool:
+    """Whether the model has `DenseExperts`, which the kernels cannot read."""
+    return any(isinstance(module, DenseExperts) for module in model.modules())
 
 
 class ExpertCache:

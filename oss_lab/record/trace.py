@@ -48,6 +48,7 @@ class Origin:
         interventions: the changes inside the model, as text.
         reason: why the reference model computed it although kernels were requested, or None.
         versions: of oss_lab, torch and Python.
+        experts: storage of the experts' weights, `mxfp4` or `bf16`.
     """
 
     checkpoint: str | None
@@ -58,6 +59,7 @@ class Origin:
     interventions: tuple[str, ...]
     versions: Mapping[str, str]
     reason: str | None = None
+    experts: str = "mxfp4"  # also in files from before this field
 
 
 @dataclass(frozen=True, repr=False)

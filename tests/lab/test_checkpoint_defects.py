@@ -209,7 +209,8 @@ def test_wrong_dtype(write_tiny, layout, dtype):
     replace_tensors(folder / MODEL, **{SINKS[layout]: torch.zeros(4, dtype=dtype)})
     [defect] = defects(folder, "dtype")
     stored = {torch.float32: "F32", torch.float16: "F16"}[dtype]
-    assert defect.sentence == f"tensor {SINKS[layout]} in {MODEL} is {stored}, not BF16"
+    wanted = f"tensor {SINKS[layout]} in {MODEL} is {stored}, not BF16; `oss-lab convert` rounds it"
+    assert defect.sentence == wanted
 
 
 @both_layouts
@@ -234,7 +235,7 @@ def test_nan_scales(write_tiny, layout, shard):
     [defect] = defects(folder, "scale")
     assert defect.sentence == (
         f"tensor {SCALES[layout]} in {file.name} contains 2 NaN scale bytes (255), "
-        f"the first at its byte {2 * 64 + 3}"
+        f"the first at its byte {2 * 64 + 3}, index [2, 3, 0]"
     )
     # elsewhere 255 is valid data: in blocks and in BF16
     scales[scales == 255] = 0
@@ -282,37 +283,6 @@ def test_names_of_the_other_layout(write_tiny, layout):
     (write_tiny(other, "other") / MODEL).replace(folder / MODEL)
     [defect] = defects(folder, "layout")
     assert "config.json is that of the" in defect.sentence
-
-
-def test_dequantized_experts(write_tiny):
-    folder = write_tiny("huggingface")
-    tensors = {}
-    for layer in (0, 1):
-        for name, shape in (("gate_up_proj", (4, 64, 64)), ("down_proj", (4, 32, 64))):
-            full = f"model.layers.{layer}.mlp.experts.{name}"
-            tensors |= {f"{full}_blocks": None, f"{full}_scales": None}
-            tensors[full] = torch.zeros(shape).bfloat16()
-    replace_tensors(folder / MODEL, **tensors)
-    found = defects(folder, "dtype")
-    assert len(found) == 4
-    assert "holds experts dequantized to BF16; save them in MXFP4" in found[0].sentence
-
-
-def test_a_bf16_checkpoint_saved_by_transformers_is_refused_with_advice(tmp_path, tiny_config):
-    transformers = pytest.importorskip("transformers")
-    config = transformers.GptOssConfig(
-        num_hidden_layers=1,
-        num_local_experts=4,
-        vocab_size=96,
-        hidden_size=64,
-        intermediate_size=32,
-        head_dim=16,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
-    transformers.GptOssForCausalLM(config).bfloat16().save_pretrained(tmp_path)
-    with pytest.raises(DefectiveCheckpointError, match=r"(gate_up|down)_proj in"):
-        open_checkpoint(tmp_path)
 
 
 BAD_PLACES = [

@@ -308,6 +308,74 @@ def test_old_name_of_the_rope_type():
     assert parse(change_field(older, "rope_scaling.type", "yarn")) == GPT_OSS_20B
 
 
+YARN_FACTOR = 1.3465735902799727  # 0.1 ln 32 + 1, in architecture.md 1.5
+
+
+@pytest.mark.parametrize("factor", [YARN_FACTOR, 1.3465735912322998, None])
+def test_c8_the_attention_factor_of_yarn_itself_is_accepted(factor):
+    """In double and in single precision; null means the same."""
+    fields = change_field(HUGGINGFACE_20B, "rope_scaling.attention_factor", factor)
+    assert parse(fields) == GPT_OSS_20B
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.34657, 1.4, "1.3465735902799727", True])
+def test_c8_another_attention_factor_names_the_field(factor):
+    fields = change_field(HUGGINGFACE_20B, "rope_scaling.attention_factor", factor)
+    sentence = f"rope_scaling.attention_factor is {json.dumps(factor)}; only YaRN's own, "
+    assert first_problem(fields) == f"{sentence}{YARN_FACTOR} or null, is implemented"
+
+
+HARMLESS = {
+    "_name_or_path": "/home/someone/run-3",
+    "_attn_implementation_autoset": True,
+    "bos_token_id": 199998,
+    "dtype": "float16",
+    "eos_token_id": [200002, 199999],
+    "initializer_range": 0.01,
+    "output_router_logits": True,
+    "pad_token_id": 200017,
+    "router_aux_loss_coef": 0.001,
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "torch_dtype": "bfloat16",
+    "transformers_version": "5.23.0",
+    "unsloth_version": "2025.9.1",
+    "use_cache": False,
+}
+
+
+@pytest.mark.parametrize("field", HARMLESS)
+def test_c8_fields_that_do_not_change_the_logits_are_accepted(field):
+    assert parse(HUGGINGFACE_20B | {field: HARMLESS[field]}) == GPT_OSS_20B
+
+
+@pytest.mark.parametrize(
+    "quantization",
+    [
+        None,
+        ...,
+        {"quant_method": "mxfp4", "modules_to_not_convert": None},
+        {"quant_method": "mxfp4", "dequantize": True},
+    ],
+)
+def test_c8_quantization_of_a_dequantized_model_is_accepted(quantization):
+    fields = change_field(HUGGINGFACE_20B, "quantization_config", quantization)
+    assert parse(fields) == GPT_OSS_20B
+
+
+def test_c8_rope_scaling_repeated_as_rope_parameters_is_accepted():
+    rope = HUGGINGFACE_20B["rope_scaling"]
+    assert parse(HUGGINGFACE_20B | {"rope_parameters": rope}) == GPT_OSS_20B
+    assert parse(HUGGINGFACE_20B | {"rope_parameters": rope, "rope_scaling": None}) == GPT_OSS_20B
+
+
+def test_c8_the_config_of_transformers_itself_is_accepted():
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    written = transformers.GptOssConfig(num_hidden_layers=24, num_local_experts=32)
+    written.architectures = ["GptOssForCausalLM"]
+    config = parse(json.loads(written.to_json_string(use_diff=False)))
+    assert config == GPT_OSS_20B
+
+
 def test_newer_name_of_rope_parameters():
     newer = copy.deepcopy(HUGGINGFACE_20B)
     newer["rope_parameters"] = newer.pop("rope_scaling") | {"rope_theta": newer.pop("rope_theta")}
@@ -317,7 +385,8 @@ def test_newer_name_of_rope_parameters():
         first_problem(change_field(newer, "rope_parameters.truncate", ...)),
     )
     assert re.search(
-        "both present", first_problem(newer | {"rope_scaling": HUGGINGFACE_20B["rope_scaling"]})
+        "both present",
+        first_problem(newer | {"rope_scaling": HUGGINGFACE_20B["rope_scaling"] | {"factor": 2.0}}),
     )
     assert re.search(
         "150000, but at the top level 10000", first_problem(newer | {"rope_theta": 10000})

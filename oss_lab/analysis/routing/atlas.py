@@ -134,8 +134,10 @@ def top_tokens(
     lifts = np.where(counts >= minimum, ratio(counts, counts.sum(0) * token_shares(token)), -np.inf)
     best = np.argsort(-lifts, axis=0, kind="stable")[:top].T  # expert rank
     listed = [(e, t) for e, ranked in enumerate(best) for t in ranked if lifts[t, e] > -np.inf]
-    intervals = token_intervals(corpus, layer, draws, token, listed)
     found: list[list[TokenLift]] = [[] for _ in range(corpus.experts)]
+    if not listed:  # no token is frequent enough
+        return found
+    intervals = token_intervals(corpus, layer, draws, token, listed)
     for n, (expert, t) in enumerate(listed):
         bounds = (float(x[n]) for x in (intervals.value, intervals.low, intervals.high))
         id = int(vocab[t])
