@@ -312,6 +312,8 @@ def _gpt2_alphabet() -> dict[str, int]:
 
 
 _BYTE_OF = _gpt2_alphabet()
+GPT2_CHARACTERS = {byte: character for character, byte in _BYTE_OF.items()}
+"""The printable character that a tokenizer.json writes for each byte."""
 
 
 def _reason(error: Exception) -> str:

@@ -11,6 +11,7 @@
     values     read_values(checkpoint): a stream of float tensors, one expert at a time
     rewrite    write_values: such a stream, as MXFP4 or BF16, with its errors (`rounding`)
     write      write_checkpoint(folder, config, tensors), in either layout (`tensor_files`)
+    companions the tokenizer files of the Hugging Face layout (`huggingface_tokenizer`)
     fetch      open a checkpoint by name; downloads a published one only on request
     atomic     write files atomically
     plan       parameters, bytes on disk and in memory, from a configuration alone

@@ -7,14 +7,15 @@ is at most 6 units, as in OpenAI's quantizer. With --experts bf16, packed expert
 without error. F16 and F32 tensors are rounded to BF16. The rounding errors are printed. The process
 holds one tensor, or one expert, at a time.
 
-Tokenizer files are copied if they are in the same folder and both layouts are Hugging Face's. On a
-CPU, or without the package accelerate, transformers opens packed experts with
+The Hugging Face layout gets tokenizer files and a chat template: the checkpoint's own, or those of
+oss_lab if there are none. On a CPU, or without the package accelerate,
+transformers opens packed experts with
 AutoModelForCausalLM.from_pretrained(DIR, quantization_config=Mxfp4Config(dequantize=True)).
 """
 
 import os
 import re
-import shutil
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,20 +24,12 @@ from typer import Argument, BadParameter, Option
 
 from oss_lab.checkpoint.layouts import TITLES, ExpertStorage, Layout
 from oss_lab.config import MODELS
-from oss_lab.errors import CheckpointError
+from oss_lab.errors import CheckpointError, VocabularyError
 
 if TYPE_CHECKING:
-    from oss_lab.checkpoint.rounding import Rounding
+    from oss_lab.checkpoint.read import Checkpoint
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-COMPANIONS = (
-    "chat_template.jinja",
-    "generation_config.json",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-)
-"""Files of a Hugging Face folder, other than the weights and config.json."""
 
 
 def parse_size(text: str) -> int:
@@ -87,21 +80,21 @@ def run(
         max_shard_bytes=max_shard_size,
         overwrite=overwrite,
     )
-    files = written.files
-    if to == checkpoint.layout == "huggingface":
-        files = files + _copy_companions(checkpoint.folder, out)
-    _print_written(out, to, files, written.rounding)
+    print(f"wrote {out} in the {TITLES[to]} layout: {', '.join(f.name for f in written.files)}")
+    if to == "huggingface":
+        _add_companions(checkpoint, out)
+    for kind, rounding in written.rounding.items():
+        print(f"{kind}: {rounding.sentence}")
     return 0
 
 
-def _print_written(
-    out: Path, to: Layout, files: list[Path], rounding: "dict[str, Rounding]"
-) -> None:
-    print(f"wrote {out} in the {TITLES[to]} layout: {', '.join(f.name for f in files)}")
-    for kind, error in rounding.items():
-        print(f"{kind}: {error.sentence}")
+def _add_companions(checkpoint: "Checkpoint", out: Path) -> None:
+    from oss_lab.checkpoint.companions import write_companions
 
-
-def _copy_companions(source: Path, out: Path) -> list[Path]:
-    names = [name for name in COMPANIONS if (source / name).is_file()]
-    return [Path(shutil.copyfile(source / name, out / name)) for name in names]
+    sources = [checkpoint.folder]
+    if checkpoint.folder.name == "original":
+        sources.append(checkpoint.folder.absolute().parent)
+    try:
+        print(write_companions(out, sources, checkpoint.config))
+    except VocabularyError as error:
+        print(f"oss-lab: {out} has no tokenizer: {error}", file=sys.stderr)
