@@ -12,6 +12,7 @@
     rewrite    write_values: such a stream, as MXFP4 or BF16, with its errors (`rounding`)
     write      write_checkpoint(folder, config, tensors), in either layout (`tensor_files`)
     companions the tokenizer files of the Hugging Face layout (`huggingface_tokenizer`)
+    adapter    read a LoRA adapter (`adapter_config`); `merge` adds it to the weights
     fetch      open a checkpoint by name; downloads a published one only on request
     atomic     write files atomically
     plan       parameters, bytes on disk and in memory, from a configuration alone

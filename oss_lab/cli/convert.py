@@ -7,8 +7,9 @@ is at most 6 units, as in OpenAI's quantizer. With --experts bf16, packed expert
 without error. F16 and F32 tensors are rounded to BF16. The rounding errors are printed. The process
 holds one tensor, or one expert, at a time.
 
-The Hugging Face layout gets tokenizer files and a chat template: the checkpoint's own, or those of
-oss_lab if there are none. On a CPU, or without the package accelerate,
+With --adapter, a LoRA adapter in PEFT's format is merged into the weights and the result rounded.
+The Hugging Face layout gets tokenizer files and a chat template: the adapter's or the checkpoint's
+own, or those of oss_lab if there are none. On a CPU, or without the package accelerate,
 transformers opens packed experts with
 AutoModelForCausalLM.from_pretrained(DIR, quantization_config=Mxfp4Config(dequantize=True)).
 """
@@ -18,7 +19,7 @@ import re
 import sys
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, BadParameter, Option
 
@@ -28,6 +29,7 @@ from oss_lab.errors import CheckpointError, VocabularyError
 
 if TYPE_CHECKING:
     from oss_lab.checkpoint.read import Checkpoint
+    from oss_lab.checkpoint.rewrite import Written
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -57,10 +59,12 @@ def run(
         ExpertStorage | None,
         Option(help="how to store the experts: packed, or dense (default: as in MODEL)"),
     ] = None,
+    adapter: Annotated[
+        Path | None, Option(metavar="DIR", help="merge the LoRA adapter in this folder")
+    ] = None,
 ) -> int:
-    """Convert a checkpoint: its layout, its shards, the storage of its experts."""
+    """Convert a checkpoint: its layout, its shards, the storage of its experts, an adapter."""
     from oss_lab.checkpoint.read import find_folder, open_checkpoint
-    from oss_lab.checkpoint.rewrite import rewrite_checkpoint
 
     if model in MODELS and model != "nano":
         raise CheckpointError(
@@ -68,12 +72,15 @@ def run(
             f" (./{model} if a folder has that name)"
         )
     out = Path(os.path.expanduser(out))
-    source = find_folder(model)
-    if out.exists() and source.exists() and out.samefile(source):
-        raise CheckpointError(f"{out} is the source folder; choose another folder for --out")
+    adapter = None if adapter is None else Path(os.path.expanduser(adapter))
+    for folder, what in ((find_folder(model), "source"), (adapter, "adapter's")):
+        if folder is not None and out.exists() and folder.exists() and out.samefile(folder):
+            raise CheckpointError(f"{out} is the {what} folder; choose another folder for --out")
     checkpoint = open_checkpoint(model, any_float=True)
-    written = rewrite_checkpoint(
+    written, lines = _write(
         checkpoint,
+        model,
+        adapter,
         out,
         layout=to,
         experts=experts or checkpoint.experts,
@@ -82,16 +89,38 @@ def run(
     )
     print(f"wrote {out} in the {TITLES[to]} layout: {', '.join(f.name for f in written.files)}")
     if to == "huggingface":
-        _add_companions(checkpoint, out)
+        _add_companions(checkpoint, adapter, out)
+    for line in lines:
+        print(line)
     for kind, rounding in written.rounding.items():
         print(f"{kind}: {rounding.sentence}")
     return 0
 
 
-def _add_companions(checkpoint: "Checkpoint", out: Path) -> None:
+def _write(
+    checkpoint: "Checkpoint", model: str, adapter: Path | None, out: Path, **options: Any
+) -> tuple["Written", list[str]]:
+    """Write the checkpoint, with the adapter merged; also returns lines about the merge."""
+    from oss_lab.checkpoint.adapter import read_adapter
+    from oss_lab.checkpoint.merge import Changed, describe_merge, merge_adapter
+    from oss_lab.checkpoint.rewrite import rewrite_checkpoint, write_values
+    from oss_lab.checkpoint.values import read_values
+
+    if adapter is None:
+        return rewrite_checkpoint(checkpoint, out, **options), []
+    read = read_adapter(adapter, checkpoint.config, model)
+    for note in read.notes:
+        print(f"oss-lab: {note}", file=sys.stderr)
+    changed: dict[str, Changed] = {}
+    values = merge_adapter(read_values(checkpoint), read, changed)
+    written = write_values(out, checkpoint.config, values, **options)
+    return written, list(describe_merge(changed, written.rounding))
+
+
+def _add_companions(checkpoint: "Checkpoint", adapter: Path | None, out: Path) -> None:
     from oss_lab.checkpoint.companions import write_companions
 
-    sources = [checkpoint.folder]
+    sources = [checkpoint.folder] if adapter is None else [adapter, checkpoint.folder]
     if checkpoint.folder.name == "original":
         sources.append(checkpoint.folder.absolute().parent)
     try:
