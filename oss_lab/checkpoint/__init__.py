@@ -13,7 +13,9 @@
     write      write_checkpoint(folder, config, tensors), in either layout (`tensor_files`)
     companions the tokenizer files of the Hugging Face layout (`huggingface_tokenizer`)
     adapter    read a LoRA adapter (`adapter_config`); `merge` adds it to the weights
-    fetch      open a checkpoint by name; downloads a published one only on request
+    fetch      open a checkpoint by name; downloads one only on request
+    names      names, Hub ids and the Hub's cache
+    recognize  what else a path is: GGUF, an adapter, another model (`signatures`, `folders`)
     atomic     write files atomically
     plan       parameters, bytes on disk and in memory, from a configuration alone
 

@@ -14,8 +14,10 @@ from tqdm.auto import tqdm
 from oss_lab.checkpoint.defects import KINDS, Defect, Examination
 from oss_lab.checkpoint.dialects import dialect_of, examine_config, read_shapes_config
 from oss_lab.checkpoint.fields import make_printable, parse_object
+from oss_lab.checkpoint.folders import describe_unfinished
 from oss_lab.checkpoint.header import TensorLocation
 from oss_lab.checkpoint.layouts import LAYOUTS, TITLES, StoredTensor, stored_table
+from oss_lab.checkpoint.recognize import find_replaced_files, recognize
 from oss_lab.checkpoint.shards import compare_placement, read_index, read_shards
 from oss_lab.checkpoint.storage import (
     FLOATS,
@@ -37,16 +39,26 @@ def examine(folder: Path, *, any_float: bool = False) -> Examination:
         any_float: accept F16 and F32 instead of BF16, as `oss-lab convert` does.
     """
     found = Examination(folder)
-    if not folder.is_dir():
-        missing = "does not exist; use nano, 20b, 120b or a checkpoint folder"
-        what = "is a file, not a folder" if folder.exists() else missing
-        found.add_defect("folder", f"{folder} {what}", str(folder))
+    if other := recognize(folder):
+        found.add_defect("folder", other, str(folder))
         return found
+    if replaced := find_replaced_files(folder):
+        for file, sentence in replaced:
+            found.add_defect("file", sentence, file.name)
+        return found
+    _examine_contents(found, any_float)
+    if unfinished := describe_unfinished(found):
+        found.defects.insert(0, Defect("folder", unfinished, str(folder)))
+    found.defects.sort(key=lambda defect: KINDS.index(defect.kind))  # stable within a kind
+    return found
+
+
+def _examine_contents(found: Examination, any_float: bool) -> None:
+    folder = found.folder
     _examine_config(found)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        found.add_defect("folder", f"{folder} contains no .safetensors file", str(folder))
-        return found
+        return found.add_defect("folder", f"{folder} contains no .safetensors file", str(folder))
     indices = [read_index(found, file) for file in sorted(folder.glob("*.safetensors.index.json"))]
     unread = read_shards(found, files, indices)
     for index in indices:
@@ -56,8 +68,6 @@ def examine(folder: Path, *, any_float: bool = False) -> Examination:
     if not refused:
         _compare_names(found, None if unread else files)
         _compare_tensors(found, any_float)
-    found.defects.sort(key=lambda defect: KINDS.index(defect.kind))  # stable within a kind
-    return found
 
 
 def _examine_config(found: Examination) -> None:

@@ -96,6 +96,18 @@ def read_header(file: Path) -> dict[str, TensorLocation]:
     return _check_order(located, 8 + length, size)
 
 
+def read_metadata(file: Path) -> dict[str, str]:
+    """The metadata of a safetensors file; empty if it has none or is not such a file."""
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            entries = parse_object(stream.read(length)) if length <= LARGEST_HEADER else {}
+    except (OSError, ValueError):
+        return {}
+    metadata = entries.get("__metadata__")
+    return metadata if isinstance(metadata, dict) and _is_metadata(metadata) else {}
+
+
 def _is_metadata(value: Any) -> bool:
     return value is None or (
         isinstance(value, dict) and all(isinstance(text, str) for text in value.values())

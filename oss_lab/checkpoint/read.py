@@ -18,8 +18,16 @@ from oss_lab.checkpoint.defects import Defect, Examination
 from oss_lab.checkpoint.examine import CONFIG, examine
 from oss_lab.checkpoint.header import TensorLocation
 from oss_lab.checkpoint.layouts import ExpertStorage, Layout, tensor_table
+from oss_lab.checkpoint.names import (
+    CACHED,
+    check_spelling,
+    describe_absent,
+    find_repository,
+    find_snapshot,
+    locate_cache,
+)
 from oss_lab.config import ModelConfig
-from oss_lab.errors import CheckpointError
+from oss_lab.errors import CheckpointError, LabError
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +92,7 @@ def open_checkpoint(folder: str | Path, *, any_float: bool = False) -> Checkpoin
     """Examine a checkpoint folder and open it for reading.
 
     Args:
-        folder: a path, or "nano" for the checkpoint shipped with this package. In a folder without
+        folder: a path or a name, as for `find_folder`. In a folder without
             weights, the subfolder `original/` is read. In a folder with both, the folder's weights
             (Hugging Face's) are read and `original/` is ignored.
         any_float: accept F16 and F32 instead of BF16, as `oss-lab convert` does.
@@ -114,10 +122,28 @@ def check_path(path: Path) -> None:
 
 
 def find_folder(name: str | Path) -> Path:
-    """Return the folder to read for `name`. It may not exist, or may be defective."""
+    """Return the folder to read for `name`. It may be defective; a path may not exist.
+
+    Args:
+        name: "nano", the name or Hub id of a downloaded model (`20b`, `openai/gpt-oss-20b`), a
+            path, or a repository's folder in the Hub's cache.
+
+    Raises:
+        LabError: the model was not downloaded, or the name is not one.
+    """
     if name == "nano":
         return Path(str(resources.files("oss_lab") / "assets" / "nano"))
+    check_spelling(str(name))
     folder = Path(os.path.expanduser(name))  # Path.expanduser raises for an unknown user
+    if repository := find_repository(str(name)):
+        snapshot = find_snapshot(locate_cache(repository))
+        if snapshot is None:
+            raise LabError(describe_absent(repository, str(name)))
+        folder = snapshot
+    else:
+        cache = folder.parent if folder.name == "snapshots" else folder
+        if cache.name.startswith(CACHED):
+            folder = find_snapshot(cache) or folder
     original = folder / "original"
     has_weights = any(folder.glob("*.safetensors*"))
     return original if not has_weights and (original / CONFIG).exists() else folder

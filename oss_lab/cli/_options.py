@@ -55,9 +55,9 @@ def announce_replacement(out: Path) -> Iterator[None]:
 
 
 Checkpoint = Annotated[
-    str, Argument(metavar="CHECKPOINT", help="nano, 20b, 120b or a checkpoint folder")
+    str, Argument(metavar="CHECKPOINT", help="nano, 20b, 120b, a Hub id or a checkpoint folder")
 ]
-Download = Annotated[bool, Option("--download", help="download 20b or 120b if it is missing")]
+Download = Annotated[bool, Option("--download", help="download the model if it is missing")]
 AskedEffort = Annotated[
     Effort | None,
     Option("--effort", help="how much to think (default: high for nano, else medium)"),

@@ -42,7 +42,7 @@ def run(
             help="put -- before a question that begins with - (default: standard input)",
         ),
     ] = None,
-    model: Annotated[str, Option(help="nano, 20b, 120b or a checkpoint folder")] = "nano",
+    model: Annotated[str, Option(help="nano, 20b, 120b, a Hub id or a folder")] = "nano",
     download: Download = False,
     effort: AskedEffort = None,
     instructions: Instructions = None,

@@ -1,9 +1,9 @@
 """`oss-lab inspect`: show the size and memory of a model, and check a checkpoint folder.
 
-For a name (20b, 120b, nano) only the configuration is needed, not the weights. A folder is checked
-completely. If it has defects, the first one is printed on stderr and the exit status is 1; --json
-also prints all of them on stdout. No tensor is loaded; --deep reads all of them, to find NaN and
-infinity.
+For a published model (20b, openai/gpt-oss-20b, 120b, nano) the weights are not needed. Any other
+name or folder is checked completely. If it has defects, the first one is printed on stderr and the
+exit status is 1; --json also prints all of them on stdout. No tensor is loaded; --deep reads all of
+them, to find NaN and infinity.
 """
 
 import json
@@ -37,7 +37,7 @@ DENSE_ROWS = {"dense experts": "dense_experts"}
 
 def run(
     model: Annotated[
-        str, Argument(metavar="MODEL", help=f"{', '.join(MODELS)} or a checkpoint folder")
+        str, Argument(metavar="MODEL", help=f"{', '.join(MODELS)}, a Hub id or a folder")
     ],
     as_json: AsJson = False,
     deep: Annotated[
@@ -47,12 +47,13 @@ def run(
     """Show a model's configuration, size and memory; check a checkpoint."""
     from oss_lab.checkpoint.deep import find_non_finite
     from oss_lab.checkpoint.examine import examine
+    from oss_lab.checkpoint.names import find_config_name
     from oss_lab.checkpoint.read import find_folder, to_checkpoint
 
-    checkpoint, name = None, model
-    if deep and model in MODELS and model != "nano":
+    checkpoint, name = None, find_config_name(model)
+    if deep and name is not None and model != "nano":
         raise CheckpointError(f"--deep reads weights: expected a checkpoint folder, got {model}")
-    if deep or model not in MODELS:
+    if deep or name is None:
         found = examine(find_folder(model))
         if deep:
             find_non_finite(found)
@@ -61,7 +62,7 @@ def run(
             print(json.dumps({"folder": str(found.folder), "defects": defects}, indent=2))
         checkpoint = to_checkpoint(found, see="--json")
         name = model if model in MODELS else str(checkpoint.folder)
-    config = checkpoint.config if checkpoint else MODELS[model]
+    config = checkpoint.config if checkpoint else MODELS[name]
     if as_json:
         print(json.dumps(_as_json(name, config, checkpoint), indent=2))
     else:

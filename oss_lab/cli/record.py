@@ -36,7 +36,7 @@ def run(
         raise LabError(f"{out} is a file; --out needs a folder")
     questions = None if prompts is None else read_prompts(prompts)
 
-    from oss_lab.checkpoint.fetch import REPOSITORIES
+    from oss_lab.checkpoint.names import REPOSITORIES
     from oss_lab.evaluation.prompts import GENERAL
     from oss_lab.evaluation.record import record
     from oss_lab.hooks.cost import format_bytes

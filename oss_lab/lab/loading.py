@@ -36,9 +36,10 @@ def load(
     download: bool = False,
     verbose: bool = True,
 ) -> Lab:
-    """Load "nano", "20b", "120b" or a checkpoint folder, and return its `Lab`.
+    """Load "nano", "20b", "120b", a Hub id or a checkpoint folder, and return its `Lab`.
 
     Args:
+        name: a Hub id such as "openai/gpt-oss-20b" means its download in the Hub's cache.
         dtype: the precision to compute in; by default float32 below 1 GiB of memory, else bfloat16.
         device: a torch device; by default OSS_LAB_DEVICE, else a CUDA GPU if there is one.
         kernels: the engine that computes. "reference" is the reference model. "triton" (GPU) and
@@ -46,7 +47,7 @@ def load(
             uses the kernels for the device, and the reference model for requests that they do not
             support. By default OSS_LAB_KERNELS, else "reference" below 1 GiB and "auto" above.
         expert_cache_bytes: maximum memory for dequantized experts.
-        download: fetch a published model that is not on this machine.
+        download: fetch a model of the Hugging Face Hub that is not on this machine.
         verbose: print the memory plan on stderr before loading.
 
     Raises:
