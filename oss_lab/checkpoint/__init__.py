@@ -16,6 +16,7 @@
     fetch      open a checkpoint by name; downloads one only on request
     names      names, Hub ids and the Hub's cache
     recognize  what else a path is: GGUF, an adapter, another model (`signatures`, `folders`)
+    fake       write_fake("20b", folder): random weights in true shapes
     atomic     write files atomically
     plan       parameters, bytes on disk and in memory, from a configuration alone
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from oss_kernels import mxfp4
 
+from oss_lab.checkpoint.fake import fake_metadata
 from oss_lab.checkpoint.layouts import ExpertStorage, Layout, TensorSpec, tensor_table
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.checkpoint.rounding import Rounding
@@ -100,6 +101,7 @@ def rewrite_checkpoint(
         experts=experts,
         max_shard_bytes=max_shard_bytes,
         overwrite=overwrite,
+        metadata=fake_metadata(checkpoint),
     )
     return Written(files, {})
 

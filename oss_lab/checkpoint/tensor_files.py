@@ -34,7 +34,13 @@ class _Place:
 class TensorFiles:
     """Open safetensors files in a folder: file name -> its tensors. A context manager."""
 
-    def __init__(self, folder: Path, files: Mapping[str, Sequence[StoredTensor]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        files: Mapping[str, Sequence[StoredTensor]],
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        self._metadata = {"format": "pt", **(metadata or {})}
         self._stack = ExitStack()
         self._places: dict[str, _Place] = {}
         for name, tensors in files.items():
@@ -43,7 +49,7 @@ class TensorFiles:
 
     def _begin(self, stream: BufferedRandom, tensors: Sequence[StoredTensor]) -> None:
         """Write the header and reserve the room."""
-        header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+        header: dict[str, object] = {"__metadata__": self._metadata}
         end = 0
         for tensor in tensors:
             begin, end = end, end + tensor.nbytes

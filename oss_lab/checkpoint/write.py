@@ -93,8 +93,12 @@ def write_parts(
     experts: ExpertStorage,
     max_shard_bytes: int | None = None,
     overwrite: bool = False,
+    metadata: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """As `write_checkpoint`, from parts of tensors in any order; holds one part at a time.
+
+    Args:
+        metadata: more entries for the metadata of the files of weights.
 
     Raises:
         CheckpointError: as `write_checkpoint`; the parts are not all rows of all tensors.
@@ -108,11 +112,12 @@ def write_parts(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         _check_space(folder, specs)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
-            _write(Path(partial), config, specs, parts, layout, experts, max_shard_bytes)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as name:
+            partial = Path(name)
+            _write(partial, config, specs, parts, layout, experts, max_shard_bytes, metadata)
             for file in old:
                 file.unlink()
-            written = sorted(Path(partial).iterdir())
+            written = sorted(partial.iterdir())
             return [file.replace(folder / file.name) for file in written]
     except BaseException:
         if created:
@@ -180,6 +185,7 @@ def _write(
     layout: Layout,
     experts: ExpertStorage,
     max_shard_bytes: int | None,
+    metadata: Mapping[str, str] | None,
 ) -> None:
     shards = list(_split_shards(specs, layout, max_shard_bytes))
     names = [
@@ -189,7 +195,7 @@ def _write(
     names = ["model.safetensors"] if len(shards) == 1 else names
     files = dict(zip(names, shards, strict=True))
     by_name = {spec.name: spec for spec in specs}
-    with TensorFiles(folder, files) as output:
+    with TensorFiles(folder, files, metadata) as output:
         for part in parts:
             for name, first, rows in _cut_part(part, by_name, layout):
                 output.write(name, first, rows)

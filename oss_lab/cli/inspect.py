@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from oss_lab.checkpoint import plan
+from oss_lab.checkpoint.fake import read_fake_mark
 from oss_lab.checkpoint.layouts import (
     LAYOUTS,
     TITLES,
@@ -84,6 +85,7 @@ def _as_json(name: str, config: ModelConfig, checkpoint: "Checkpoint | None") ->
         "name": name,
         "layout": checkpoint.layout if checkpoint else None,
         "experts": experts,
+        "fake": read_fake_mark(checkpoint) if checkpoint else None,
         "config": asdict(config),
         "parameters": asdict(plan.count_parameters(config)),
         "checkpoint_bytes": plan.checkpoint_bytes(config, experts),
@@ -114,6 +116,8 @@ def _print_tables(name: str, config: ModelConfig, checkpoint: "Checkpoint | None
         files = len({located.file for located in checkpoint.located.values()})
         where = f"{TITLES[checkpoint.layout]} layout, {files} file{'s' * (files > 1)}, no defects"
         where += ", experts dense in BF16" if experts == "bf16" else ""
+        if mark := read_fake_mark(checkpoint):
+            where += f"; fake: {mark}"
     console.print(f"{name}: {where}", style="bold", markup=False, highlight=False, soft_wrap=True)
     for table in (
         _config_table(config),

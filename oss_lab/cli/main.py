@@ -23,6 +23,7 @@ from oss_lab.cli import (
     convert,
     diff,
     eval,
+    fake,
     generate,
     harmony,
     inspect,
@@ -51,6 +52,7 @@ COMMANDS: tuple[ModuleType, ...] = (
     diff,
     record,
     convert,
+    fake,
     train,
 )
 NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]

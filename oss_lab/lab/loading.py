@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from oss_kernels.backends import Backend, KernelChoice
 
+from oss_lab.checkpoint.fake import read_fake_mark
 from oss_lab.checkpoint.fetch import find_checkpoint
 from oss_lab.checkpoint.load import DTYPES, load_model
 from oss_lab.checkpoint.memory import check_memory
@@ -72,6 +73,8 @@ def load(
         fallback = ", or the reference model if needed" if is_auto else ""
         computing = f"{backend.name} kernels{fallback}{why}"
         print(f"{name} on {torch_device}, {computing}: {plan.sentence}", file=sys.stderr)
+        if mark := read_fake_mark(checkpoint):
+            print(f"{name} is fake: {mark}", file=sys.stderr)
     tokenizer = load_vocabulary(vocabulary, checkpoint=checkpoint.folder)
     check_vocabulary(checkpoint.folder, tokenizer)
     model = load_model(

@@ -1,0 +1,41 @@
+"""`oss-lab fake`: write a checkpoint with random weights and the true shapes of a model.
+
+Use it to try every command before you download the weights. The answers are noise; sizes, memory
+and speed are real. `oss-lab inspect` reports that the weights are random.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Argument, Option
+
+from oss_lab.checkpoint.layouts import TITLES, Layout
+from oss_lab.cli._options import Seed
+
+
+def run(
+    model: Annotated[
+        Literal["20b", "120b", "nano"], Argument(metavar="MODEL", help="20b, 120b or nano")
+    ],
+    out: Annotated[Path, Argument(metavar="OUT", help="the folder to write")],
+    layout: Annotated[Layout, Option(help="the layout to write")] = "original",
+    layers: Annotated[
+        int | None, Option(min=1, max=1000, help="number of layers (default: the model's)")
+    ] = None,
+    seed: Seed = 0,
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="replace an existing checkpoint")
+    ] = False,
+) -> int:
+    """Write a checkpoint with random weights, to try everything without a download."""
+    from oss_lab.checkpoint.fake import write_fake
+    from oss_lab.errors import CheckpointError
+
+    if out.exists() and not out.is_dir():
+        raise CheckpointError(f"{out} is a file; choose another folder")
+    files = write_fake(model, out, layout=layout, layers=layers, seed=seed, overwrite=overwrite)
+    size = sum(file.stat().st_size for file in files)
+    names = ", ".join(file.name for file in files)
+    print(f"wrote random weights for {model} to {out} in the {TITLES[layout]} layout")
+    print(f"{size / 1e9:,.3f} GB: {names}")
+    return 0
