@@ -9,7 +9,10 @@ oss_lab and keeps its traceback.
 
 
 class LabError(ValueError):
-    """Something that the user gave cannot be used; the message is one sentence."""
+    """Something that the user gave cannot be used; the message is one sentence on one line."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(" ".join(line.strip() for line in sentence.splitlines()))
 
 
 class CheckpointError(LabError):
@@ -28,12 +31,28 @@ class HarmonyWarning(UserWarning):
     """A part of a conversation that the model does not see as it was given."""
 
 
-def check_index(what: str, n: int, count: int) -> None:
+def check_index(what: str, n: int, count: int, owner: str = "") -> None:
     """Raise LabError if the index `n` of a layer, head or position is not below `count`.
 
     >>> check_index("layer", 4, 4)
     Traceback (most recent call last):
-    oss_lab.errors.LabError: there is no layer 4; they are 0 to 3
+    oss_lab.errors.LabError: layer 4 is out of range; this model has layers 0 to 3
     """
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise LabError(f"{what} must be an integer, got {n!r}")
     if not 0 <= n < count:
-        raise LabError(f"there is no {what} {n}; they are 0 to {count - 1}")
+        raise LabError(explain_range(what, n, count, owner))
+
+
+OWNERS = {"position": "the sequence", "row": "the cache", "sequence": "the corpus"}
+
+
+def explain_range(what: str, n: int, count: int, owner: str = "") -> str:
+    """The sentence about an index that is not below `count`.
+
+    >>> explain_range("row", -1, 1)
+    'row -1 is out of range; the cache has only row 0'
+    """
+    there = f"{what}s 0 to {count - 1}" if count > 1 else f"only {what} 0"
+    owner = owner or OWNERS.get(what, "this model")
+    return f"{what} {n} is out of range; {owner} has {there}"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from oss_lab.engine.request import check_tokens
 from oss_lab.errors import LabError, check_index
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.model.transformer import Block
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Attribution:
         return self.embedding + sum(float(part.sum()) for part in parts)
 
 
+@check_arguments
 @torch.no_grad()
 def attribution(
     lab: "Lab", of: "Prompt", position: int, token: int, against: int | None = None

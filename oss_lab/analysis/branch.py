@@ -34,6 +34,7 @@ from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation, End, StreamParser
 from oss_lab.harmony.specials import START, find_special_tokens
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.hooks.interventions.active import find_active_effects
 from oss_lab.hooks.points import ALWAYS
 from oss_lab.record.builder import ReplyBuilder
@@ -56,6 +57,7 @@ class Tree:
     One engine, `engine`, computes the whole tree.
     """
 
+    @check_arguments
     def __init__(self, lab: "Lab", of: "Prompt") -> None:
         """Read a reply with its prompt, a conversation or token ids, under the active
         interventions. For a reply, activate those that it was generated under.
@@ -78,6 +80,7 @@ class Tree:
     def root(self) -> Node:
         return self.nodes[0]
 
+    @check_arguments
     def branch(
         self,
         node: Node,
@@ -119,7 +122,7 @@ class Tree:
         cache = node.cache.fork(at=at - 1)
         logprobs = read_tokens(lab, ids[at - 1 :], cache, self.engine)
         tokens = [Token(id, p, forced=True) for id, p in zip(given, logprobs, strict=True)]
-        repeatable = add_seed(sampling or lab.sampling) if continues else None
+        repeatable = add_seed(lab.sampling if sampling is None else sampling) if continues else None
         if repeatable is not None:
             written = lab.write_turns(
                 [ids], max_tokens=max_tokens, sampling=repeatable, alternatives=alternatives,
@@ -141,6 +144,7 @@ class Tree:
                 f' ({reason}): load the model with kernels="reference"'
             )
 
+    @check_arguments
     def reply(self, node: Node) -> Reply:
         """The assistant's last turn in a node, by channel. Its times are NaN.
 
@@ -154,10 +158,12 @@ class Tree:
         untimed = Timing(math.nan, math.nan, len(builder.tokens))
         return replace(builder.finish()[1], timing=untimed)
 
+    @check_arguments
     def trace(self, node: Node, points: Sequence[str] = ALWAYS, first: int | None = None) -> Trace:
         """The trace of a node; see `branch_trace.trace_node`."""
         return trace_node(self.lab, node, points, first)
 
+    @check_arguments
     def compare(
         self, a: Node, b: Node, points: Sequence[str] = ALWAYS, tolerance: float = ROUNDING
     ) -> NodeComparison:

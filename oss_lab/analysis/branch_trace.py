@@ -55,7 +55,8 @@ def trace_node(
     Each span is computed again under its own interventions, not under those active now.
     """
     end = len(node.ids) if first is None else first
-    selection = Selection(tuple(points))
+    selection = Selection.of(points)
+    points = selection.points
     selection.check(lab.config, end)
     check_budget(lab.model, selection, [end], BUDGET)
     recording, cache = Recording(lab.model, selection), KVCache(lab.config)

@@ -10,7 +10,7 @@ the format of `oss_lab/record/trace_file.py`. Files are written atomically.
 import hashlib
 import json
 from collections.abc import Collection as Container
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -22,10 +22,11 @@ from oss_lab.checkpoint.atomic import write_text
 from oss_lab.engine.request import Request
 from oss_lab.errors import LabError
 from oss_lab.harmony.prompt import require_prompts
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.hooks.cost import BUDGET, format_bytes, nbytes
 from oss_lab.hooks.interventions.active import find_active_effects
 from oss_lab.hooks.points import POINTS
-from oss_lab.hooks.selection import Selection, to_names
+from oss_lab.hooks.selection import Integers, Selection, to_names
 from oss_lab.progress import track_progress
 from oss_lab.record.token_labels import label_token_ids
 from oss_lab.record.trace import Trace, read_trace
@@ -55,17 +56,18 @@ class Collection:
         return map(read_trace, self.files)
 
 
+@check_arguments
 def collect(
     lab: "Lab",
-    prompts: "Sequence[Prompt]",
+    prompts: "Iterable[Prompt]",
     points: Sequence[str],
     out: str | Path,
     *,
-    layers: Sequence[int] | None = None,
+    layers: Integers | None = None,
     channels: Container[str] | None = None,
     tokens_each: int | None = None,
     seed: int = 0,
-    budget: int = BUDGET,
+    budget: float = BUDGET,
 ) -> Collection:
     """Trace every prompt that has no file yet.
 

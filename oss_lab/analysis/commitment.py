@@ -13,6 +13,7 @@ import torch
 from oss_lab.analysis.forwards import build_cache, choose_engine, run_forward
 from oss_lab.engine.cache import KVCache
 from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.progress import track_progress
 from oss_lab.record.builder import final_header
 from oss_lab.record.reply import Reply
@@ -41,6 +42,7 @@ class CommitmentStep:
     logprob: float
 
 
+@check_arguments
 @torch.no_grad()
 def commitment(lab: "Lab", reply: Reply) -> list[CommitmentStep]:
     """One step before the analysis, one after each of its lines, and one after all of it.

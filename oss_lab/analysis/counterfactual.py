@@ -15,6 +15,7 @@ from torch import Tensor
 from oss_lab.analysis.forwards import build_cache, choose_engine, run_forward
 from oss_lab.engine.request import check_tokens
 from oss_lab.errors import LabError, check_index
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.hooks.interventions.experts import check_next_best, find_next_best
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Counterfactuals:
     instead_kl: Float[Tensor, "layer slot"]
 
 
+@check_arguments
 @torch.no_grad()
 def counterfactuals(
     lab: "Lab", of: "Prompt", position: int, target: int | None = None

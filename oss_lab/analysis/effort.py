@@ -18,6 +18,7 @@ from scipy.special import rel_entr
 from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation
 from oss_lab.harmony.messages import EFFORTS, Effort
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.record.reply import Reply
 from oss_lab.record.token_labels import count_channel_tokens
 
@@ -46,6 +47,7 @@ class EffortLens:
     by_chance: Mapping[Pair, Shares]
 
 
+@check_arguments
 def effort_lens(
     lab: "Lab", question: str | Conversation, *, seed: int = 0, max_tokens: int = 2048
 ) -> EffortLens:

@@ -29,6 +29,7 @@ from torch import Tensor
 from oss_lab.analysis.forwards import run_forward
 from oss_lab.engine.request import check_tokens
 from oss_lab.errors import LabError, check_index
+from oss_lab.hooks.arguments import check_arguments, check_fields, describe
 from oss_lab.hooks.points import AFTER_THE_LAYERS, POINTS
 from oss_lab.progress import track_progress
 
@@ -111,6 +112,7 @@ class IntegratedGradients:
         return float(self.attributions.sum()) - (self.output - self.baseline_output)
 
 
+@check_arguments
 def gradient(
     lab: "Lab", of: "Prompt", target: Target, point: str = "embed", layer: int | None = None
 ) -> Gradient:
@@ -129,6 +131,7 @@ def gradient(
     return Gradient(output, leaf.value, leaf.gradient)
 
 
+@check_arguments
 def integrated_gradients(
     lab: "Lab",
     of: "Prompt",
@@ -154,8 +157,6 @@ def integrated_gradients(
     """
     if steps < 1:
         raise LabError(f"steps is {steps}; it must be 1 or more")
-    if experts not in ("free", "held"):
-        raise LabError(f"experts is {experts!r}; use 'free' or 'held'")
     tokens = lab.tokens_of(of)
     check_target(lab, tokens, target, point, layer)
     here = Leaf(point, layer)
@@ -245,6 +246,8 @@ def build_baseline(
     if baseline is None:
         rows = lab.model.embedding.weight.detach() if point == "embed" else values
         baseline = rows.float().mean(0).cpu()
+    if not isinstance(baseline, Tensor):
+        raise LabError(f"the baseline must be a tensor, got {describe(baseline)}")
     if baseline.shape not in (values.shape, values.shape[1:]):
         raise LabError(
             f"the baseline is {list(baseline.shape)}; it must be {list(values.shape[1:])} or"
@@ -257,11 +260,10 @@ def check_target(
     lab: "Lab", tokens: Sequence[int], target: Target, point: str, layer: int | None
 ) -> None:
     """Raise LabError if the target cannot be differentiated at the point."""
+    check_fields(target)
     check_index("position", target.position, len(tokens))
     pair = [target.token] if target.against is None else [target.token, target.against]
     check_tokens(pair, lab.config, name="the target")
-    if target.of not in ("logprob", "logit"):
-        raise LabError(f"the target's `of` is {target.of!r}; use 'logprob' or 'logit'")
     if point not in GRADIENT_POINTS:
         raise LabError(
             f"cannot take a gradient at {point!r}; use one of {', '.join(GRADIENT_POINTS)}"

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from oss_lab.engine.request import check_tokens
 from oss_lab.errors import LabError, check_index
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.hooks.derived import layer_logits
-from oss_lab.hooks.selection import is_integer
+from oss_lab.hooks.selection import Integers, is_integer, to_integers
 
 if TYPE_CHECKING:
     from oss_lab.lab import Lab
@@ -54,11 +55,12 @@ class Lens:
         return f"<Lens of {layers} layers at {positions} positions>"
 
 
+@check_arguments
 @torch.no_grad()
 def lens(
     lab: "Lab",
     of: "Prompt",
-    positions: Sequence[int] | None = None,
+    positions: Integers | None = None,
     target: int | None = None,
     *,
     top: int = 5,
@@ -74,9 +76,9 @@ def lens(
         LabError: a position or token does not exist, or the last position has no target.
     """
     tokens = lab.tokens_of(of)
+    positions = to_integers("positions", positions)
     if positions is None:
-        positions = range(len(tokens) - (target is None))
-    positions = tuple(positions)
+        positions = tuple(range(len(tokens) - (target is None)))
     targets = choose_targets(lab, tokens, positions, target)
     if not is_integer(top) or not 1 <= top <= lab.config.vocab_size:
         raise LabError(f"top is {top!r}; it must be from 1 to {lab.config.vocab_size}")

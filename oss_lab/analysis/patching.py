@@ -30,6 +30,7 @@ from oss_lab.hooks.cost import BUDGET, check_budget
 from oss_lab.hooks.interventions.base import check_writable
 from oss_lab.hooks.points import POINTS
 from oss_lab.hooks.selection import Selection
+from oss_lab.model.hook import check_parameters
 from oss_lab.progress import track_progress
 
 if TYPE_CHECKING:
@@ -86,14 +87,27 @@ class Patching:
     @property
     def restored(self) -> Float[Tensor, "layer site"]:
         """The logit difference, rescaled: 0 is the corrupted run, 1 the clean one."""
-        start = self.corrupted.difference
-        return (self.difference - start) / (self.clean.difference - start)
+        return rescale(self.difference, self.corrupted.difference, self.clean.difference)
 
     @property
     def restored_logprob(self) -> Float[Tensor, "layer site"]:
         """The log-probability of the target, rescaled in the same way."""
-        start = self.corrupted.logprob
-        return (self.logprob - start) / (self.clean.logprob - start)
+        return rescale(self.logprob, self.corrupted.logprob, self.clean.logprob)
+
+
+def rescale(
+    score: Float[Tensor, "layer site"], corrupted: float, clean: float
+) -> Float[Tensor, "layer site"]:
+    """Scores on a scale where 0 is the corrupted run and 1 the clean one.
+
+    Raises:
+        LabError: both runs have the same score.
+    """
+    if clean == corrupted:
+        raise LabError(
+            f"both runs score {clean:.3g}, so there is no difference to restore; use `metric`"
+        )
+    return (score - corrupted) / (clean - corrupted)
 
 
 @torch.no_grad()
@@ -265,6 +279,9 @@ def apply_metric(metric: Metric | None, logits: Float[Tensor, "vocab"]) -> float
     """
     if metric is None:
         return None
+    if not callable(metric):
+        raise LabError(f"metric must be a function of the last logits, got {metric!r}")
+    check_parameters("metric", metric, "logits")
     found = metric(logits)
     try:
         return float(found)

@@ -19,8 +19,10 @@ from oss_lab.analysis.tracing import build_origin, label_trace
 from oss_lab.engine.choice import EngineChoice
 from oss_lab.engine.request import check_tokens
 from oss_lab.errors import LabError, check_index
+from oss_lab.hooks.arguments import check_arguments, check_fields
 from oss_lab.hooks.points import POINTS
 from oss_lab.hooks.selection import Integers, Selection, is_integer
+from oss_lab.model.hook import check_parameters
 from oss_lab.record.trace import Trace
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Gradients:
         return self.trace[key]
 
 
+@check_arguments
 def gradients(
     lab: "Lab",
     tokens: Sequence[int],
@@ -119,8 +122,10 @@ def output_function(lab: "Lab", tokens: Sequence[int], target: Goal) -> Output:
         LabError: the target has another type, or names a token or position that does not exist.
     """
     if callable(target):
+        check_parameters("target", target, "logits")
         return target
     if isinstance(target, Target):
+        check_fields(target)
         check_index("position", target.position, len(tokens))
         ids = [target.token, *([] if target.against is None else [target.against])]
         check_tokens(ids, lab.config, name="the target")

@@ -23,7 +23,9 @@ from oss_lab.analysis.statistics.bootstrap import bootstrap_interval
 from oss_lab.analysis.statistics.information import Shuffle, build_within_shuffle
 from oss_lab.analysis.statistics.shares import wilson
 from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.hooks.points import POINTS, check_points
+from oss_lab.hooks.selection import Integers
 from oss_lab.progress import track_progress
 
 if TYPE_CHECKING:
@@ -102,13 +104,14 @@ class Sample:
     fitted: Bool[ndarray, "token"]
 
 
+@check_arguments
 def probe(
     lab: "Lab",
     sequences: "Sequence[Prompt]",
     labels: Sequence[Sequence[Hashable]],
     *,
     point: str = "resid.post",
-    layers: Sequence[int] | None = None,
+    layers: Integers | None = None,
     shuffles: int = SHUFFLES,
     seed: int = 0,
 ) -> Probes:
@@ -189,7 +192,7 @@ def read_features(
     sequences: "Sequence[Prompt]",
     labels: Sequence[Sequence[Hashable]],
     point: str,
-    layers: Sequence[int] | None,
+    layers: Integers | None,
 ) -> dict[int | None, Float[ndarray, "token hidden"]]:
     """The values at the point, by layer, for every labeled token."""
     kept: dict[int | None, list[ndarray]] = {}

@@ -22,6 +22,7 @@ from oss_lab.analysis.forwards import build_cache, choose_engine, run_forward
 from oss_lab.config import ModelConfig
 from oss_lab.engine.request import check_tokens
 from oss_lab.errors import LabError, check_index
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.hooks.interventions import NarrowWindow
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Routes:
     layer_sets: int
 
 
+@check_arguments
 def layer_reach(config: ModelConfig, cut: Collection[int] = ()) -> tuple[int | None, ...]:
     """How many positions forward each layer can move information; None is any number.
 
@@ -64,6 +66,7 @@ def layer_reach(config: ModelConfig, cut: Collection[int] = ()) -> tuple[int | N
     return tuple(None if window is None else window - 1 for window in windows)
 
 
+@check_arguments
 def earliest_positions(
     config: ModelConfig, target: int, cut: Collection[int] = ()
 ) -> tuple[int, ...]:
@@ -74,11 +77,12 @@ def earliest_positions(
     Raises:
         LabError: the position or a layer does not exist.
     """
-    check_index("position", target, config.max_context_length)
+    check_index("position", target, config.max_context_length, "the context")
     far = [target if step is None else step for step in layer_reach(config, cut)]
     return tuple(max(0, target - reach) for reach in accumulate(far))
 
 
+@check_arguments
 def find_routes(config: ModelConfig, source: int, target: int, cut: Collection[int] = ()) -> Routes:
     """Through which layers information at `source` could reach `target`.
 
@@ -88,7 +92,7 @@ def find_routes(config: ModelConfig, source: int, target: int, cut: Collection[i
     Raises:
         LabError: a position or layer does not exist, or the source is after the target.
     """
-    check_index("position", target, config.max_context_length)
+    check_index("position", target, config.max_context_length, "the context")
     if not 0 <= source <= target:
         raise LabError(f"the source is {source}; it must be from 0 to the target, {target}")
     distance, reach = target - source, layer_reach(config, cut)
@@ -143,6 +147,7 @@ class Influence:
     divergence: float
 
 
+@check_arguments
 @torch.no_grad()
 def influence(
     lab: "Lab",

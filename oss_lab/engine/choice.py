@@ -76,25 +76,25 @@ class Engines:
         return EngineChoice(self.reference, reason)
 
 
-def choose_device(device: str | None) -> torch.device:
+def choose_device(device: str | torch.device | None) -> torch.device:
     """The requested device (or OSS_LAB_DEVICE), otherwise a GPU if there is one, otherwise the CPU.
 
     Raises:
         LabError: the requested device cannot be used.
     """
-    name = device or os.environ.get("OSS_LAB_DEVICE")
+    name = (os.environ.get("OSS_LAB_DEVICE") or None) if device is None else device
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         if torch.empty(0, device=name).device.type != "meta":
             return torch.device(name)
         reason = "it holds no values"
-    except (RuntimeError, AssertionError, ImportError) as error:
+    except (RuntimeError, AssertionError, ImportError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
     usable = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     # PyTorch's longer reasons list all devices that it was ever written for.
     why = f" ({reason})" if len(reason) <= 60 else ""
-    raise LabError(f"device {shorten(name)!r} cannot be used here{why}: use {' or '.join(usable)}")
+    raise LabError(f"device {shorten(str(name))!r} cannot be used here{why}: use {' or '.join(usable)}")
 
 
 def shorten(name: str) -> str:

@@ -3,6 +3,7 @@
 points.py        the table of hook points: names, axes, meaning, size, and what can be changed
 step.py          which tokens go through one forward pass
 forward.py       the hooks of one forward pass: interventions first, then recordings
+arguments.py     checks arguments of public functions against their annotations
 selection.py     which points, layers, heads and positions are recorded
 recording.py     stores a selection while the model runs
 derived.py       points that are computed from other points

@@ -60,7 +60,7 @@ def nbytes(model: Transformer, selection: Selection, point: Point, seq: int) -> 
 
 
 def check_budget(
-    model: Transformer, selection: Selection, lengths: Sequence[int], budget: int
+    model: Transformer, selection: Selection, lengths: Sequence[int], budget: float
 ) -> None:
     """Raise LabError if traces of sequences of these lengths would exceed `budget` bytes."""
     sizes = {
@@ -77,9 +77,9 @@ def check_budget(
         )
 
 
-def format_bytes(size: int) -> str:
+def format_bytes(size: float) -> str:
     """A number of bytes in readable units."""
     for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if size >= scale:
             return f"{size / scale:.1f} {unit}"
-    return f"{size} bytes"
+    return f"{size:g} bytes"

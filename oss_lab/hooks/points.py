@@ -309,6 +309,8 @@ HIDDEN_KEY_VALUES = {"attn.scores": -torch.inf, "attn.pattern": 0.0}
 def check_points(names: Collection[str]) -> None:
     """Raise LabError for an unknown name."""
     for name in names:
+        if not isinstance(name, str):
+            raise LabError(f"expected the name of a point such as 'resid.post', got {name!r}")
         if name in POINTS:
             continue
         if "hook_" in name or name.startswith("model."):  # TransformerLens or nnsight

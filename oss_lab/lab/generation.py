@@ -14,8 +14,9 @@ from oss_lab.errors import LabError
 from oss_lab.harmony import Event, render
 from oss_lab.harmony.notices import warn
 from oss_lab.harmony.prompt import Question, shorten_repr
+from oss_lab.hooks.arguments import explain_unknown
 from oss_lab.hooks.interventions.changes import Effects
-from oss_lab.hooks.selection import Integers, Selection, is_integer, to_integers
+from oss_lab.hooks.selection import Integers, Selection, is_integer, to_integers, to_names
 from oss_lab.lab.options import MAX_TOKENS, PROMPT_KEYWORDS, SAMPLING_KEYWORDS, Options
 from oss_lab.record.builder import ReplyBuilder, Stream, final_header
 from oss_lab.record.reply import Reply
@@ -35,10 +36,7 @@ class Generation:
 
     def __init__(self, lab: "Lab", options: Options) -> None:
         if unknown := options.keys() - Options.__annotations__.keys():
-            raise LabError(
-                f"there is no keyword {min(unknown)!r}; the keywords are"
-                f" {', '.join(Options.__annotations__)}"
-            )
+            raise LabError(explain_unknown("keyword", min(unknown), Options.__annotations__))
         self.lab, self.options, self.tokenizer = lab, options, lab.tokenizer
         own = options.get("interventions", ())
         # All rows share this tuple: rows with the same effects are changed together.
@@ -164,7 +162,8 @@ class Generation:
         max_tokens = options.get("max_tokens", MAX_TOKENS)
         if not is_integer(max_tokens) or max_tokens < 1:
             raise LabError(f"max_tokens is {max_tokens!r}; it must be an integer, 1 or more")
-        alternatives, points = options.get("alternatives", 0), options.get("points", ())
+        alternatives, points = options.get("alternatives", 0), options.get("points")
+        names = () if points is None else to_names("points", points)
         if not is_integer(alternatives):
             raise LabError(f"alternatives is {alternatives!r}; it must be an integer, 0 or more")
         request = Request(
@@ -173,7 +172,7 @@ class Generation:
             stop=frozenset() if builder.ignore_stops else frozenset(self.lab.stops),
             max_tokens=int(max_tokens),
             alternatives=int(alternatives),
-            selection=Selection.of(points) if points else None,
+            selection=Selection.of(names) if names else None,
             effects=self.effects,
             stream_number=draw,
         )
@@ -182,7 +181,8 @@ class Generation:
 
     def _build_sampling(self) -> Sampling:
         """The given Sampling or the lab's, with the fields that the call replaces."""
-        sampling = self.options.get("sampling") or self.lab.sampling
+        sampling = self.options.get("sampling")
+        sampling = self.lab.sampling if sampling is None else sampling
         if not isinstance(sampling, Sampling):
             raise LabError(f"sampling: expected a Sampling, got {shorten_repr(sampling)}")
         given: Any = {

@@ -1,7 +1,7 @@
 """`load`: from a name or a folder to a `Lab`."""
 
+import os
 import sys
-from pathlib import Path
 
 import torch
 from oss_kernels.backends import Backend, KernelChoice
@@ -19,6 +19,7 @@ from oss_lab.engine.kernels import DENSE_REFUSAL
 from oss_lab.engine.sampling import GREEDY, Sampling
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import Effort
+from oss_lab.hooks.arguments import check_arguments, describe
 from oss_lab.lab.workbench import Lab
 from oss_lab.tokenizer import VOCABULARIES, VocabularyName, load_vocabulary
 
@@ -27,11 +28,12 @@ EFFORT: dict[VocabularyName, Effort] = {"nano": "high", "o200k_harmony": "medium
 """The default effort: Harmony's, except for nano, which makes many mistakes below high."""
 
 
+@check_arguments
 def load(
-    name: str | Path = "nano",
+    name: "str | os.PathLike[str]" = "nano",
     *,
     dtype: Dtype | None = None,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     kernels: KernelChoice | None = None,
     expert_cache_bytes: int = EXPERT_CACHE_BYTES,
     download: bool = False,
@@ -54,12 +56,18 @@ def load(
     Raises:
         LabError: the model, device or engine cannot be used.
     """
-    checkpoint = find_checkpoint(name, download=download)
+    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
+        raise LabError(
+            'name must be a model such as "nano", "20b" or "120b", or a checkpoint folder,'
+            f" got {describe(name)}"
+        )
+    if expert_cache_bytes < 0:
+        raise LabError(f"expert_cache_bytes is {expert_cache_bytes}; it must be 0 or more")
+    checkpoint = find_checkpoint(os.fspath(name), download=download)
     config = checkpoint.config
     vocabulary = vocabulary_name(checkpoint)
-    dtype = dtype or ("float32" if is_small(config) else "bfloat16")
-    if dtype not in DTYPES:
-        raise LabError(f"dtype is {dtype!r}; use one of {', '.join(DTYPES)}")
+    if dtype is None:
+        dtype = "float32" if is_small(config) else "bfloat16"
     torch_device = choose_device(device)
     backend, is_auto, why = _choose_kernels_for(checkpoint, kernels, torch_device)
     may_use_reference = is_auto or backend.name == "reference"

@@ -10,7 +10,7 @@
 Text is a question: it is rendered as a chat, with the `model` layout and the `spec` policy.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from html import escape
@@ -39,6 +39,7 @@ from oss_lab.harmony.notices import warn
 from oss_lab.harmony.prompt import Question, build_prompt, require_prompts, shorten_repr
 from oss_lab.harmony.specials import ENDOFTEXT, find_special_tokens
 from oss_lab.harmony.tool_forms import ToolForm
+from oss_lab.hooks.arguments import check_arguments, explain_unknown
 from oss_lab.hooks.cost import BUDGET, TracePlan, check_budget
 from oss_lab.hooks.interventions import Intervention
 from oss_lab.hooks.interventions.active import InterventionBlock, find_active_effects
@@ -148,6 +149,7 @@ class Lab:
         generation = Generation(self, options)
         return generation.stream(generation.build_raw(text))
 
+    @check_arguments
     def write_turns(
         self,
         sequences: Sequence[Sequence[int]],
@@ -166,7 +168,7 @@ class Lab:
         """
         effects = self.collect_effects()
         requests = [
-            Request(tuple(ids), sampling, frozenset(self.stops), max_tokens, alternatives,
+            Request(tuple(list_ids(ids)), sampling, frozenset(self.stops), max_tokens, alternatives,
                     effects=effects, stream_number=n)
             for n, ids in enumerate(sequences)
         ]  # fmt: skip
@@ -178,6 +180,7 @@ class Lab:
 
     # What happens inside
 
+    @check_arguments
     def trace(
         self,
         of: Prompt,
@@ -188,7 +191,7 @@ class Lab:
         positions: Integers | None = None,
         channels: Collection[str] | None = None,
         interventions: Sequence[Intervention] = (),
-        budget: int = BUDGET,
+        budget: float = BUDGET,
         **asking: Unpack[PromptOptions],
     ) -> Trace:
         """Record what the model computes at hook points, over a reply, a prompt or any tokens.
@@ -216,15 +219,16 @@ class Lab:
         warn_if_unused(effects, interventions)
         return trace
 
+    @check_arguments
     def trace_batch(
         self,
-        of: Sequence[Prompt],
+        of: Iterable[Prompt],
         points: Sequence[str] = ALWAYS,
         *,
         layers: Integers | None = None,
         heads: Integers | None = None,
         interventions: Sequence[Intervention] = (),
-        budget: int = BUDGET,
+        budget: float = BUDGET,
         **asking: Unpack[PromptOptions],
     ) -> list[Trace]:
         """Record one trace per prompt as one ragged batch; arguments as in `trace`.
@@ -245,6 +249,7 @@ class Lab:
         warn_if_unused(effects, interventions)
         return traces
 
+    @check_arguments
     def plan(
         self,
         of: Prompt,
@@ -264,6 +269,7 @@ class Lab:
         request = self._build_trace_request(tokens, points, parts, self.collect_effects())
         return plan_request(self.choose_engine([request]), request)
 
+    @check_arguments
     def logits(
         self,
         of: Prompt,
@@ -275,9 +281,10 @@ class Lab:
         """Compute float32 logits of the last `last` positions (None: all); `of` as in `trace`."""
         return self.logits_batch([of], last, interventions=interventions, **asking)[0]
 
+    @check_arguments
     def logits_batch(
         self,
-        of: Sequence[Prompt],
+        of: Iterable[Prompt],
         last: int | None = None,
         *,
         interventions: Sequence[Intervention] = (),
@@ -299,6 +306,7 @@ class Lab:
         warn_if_unused(effects, interventions)
         return logits
 
+    @check_arguments
     def collect(
         self, prompts: Sequence[Prompt], points: Sequence[str], out: str | Path, **options: Any
     ) -> "Traces":
@@ -308,6 +316,7 @@ class Lab:
 
         return collect(self, prompts, points, out, **options)
 
+    @check_arguments
     def lens(
         self,
         of: Prompt,
@@ -326,13 +335,14 @@ class Lab:
         positions = to_integers("positions", positions)
         return lens(self, self.tokens_of(of, **asking), positions, target, top=top)
 
+    @check_arguments
     def patch(
         self,
         clean: Prompt,
         corrupted: Prompt,
         metric: "Metric | None" = None,
         *,
-        point: str = "resid.pre",
+        point: str | None = None,
         by: Literal["position", "head"] = "position",
         target: int | None = None,
         against: int | None = None,
@@ -341,6 +351,7 @@ class Lab:
         """Patch values of the clean run into the corrupted run, one layer and position at a time.
 
         Args:
+            point: the point to patch by position; by default "resid.pre".
             metric: an additional score of the last logits [vocab]; the log-probability of the
                 target and the logit difference are always measured.
             by: "head" patches the output of one attention head at all positions.
@@ -349,11 +360,13 @@ class Lab:
 
         pair = self.tokens_of(clean, **asking), self.tokens_of(corrupted, **asking)
         if by == "head":
+            if point not in (None, "attn.z"):
+                raise LabError(f"point is {point!r}, but by='head' patches attn.z; leave it out")
             return patch_heads(self, *pair, target=target, against=against, metric=metric)
-        if by != "position":
-            raise LabError(f"by is {by!r}; use 'position' or 'head'")
+        point = "resid.pre" if point is None else point
         return patch_positions(self, *pair, point, target=target, against=against, metric=metric)
 
+    @check_arguments
     def gradients(
         self,
         of: Prompt,
@@ -422,10 +435,7 @@ class Lab:
         """
         others: Any = dict(asking)
         if unknown := others.keys() - PromptOptions.__annotations__.keys():
-            raise LabError(
-                f"there is no keyword {min(unknown)!r} here; text and messages take"
-                f" {', '.join(PromptOptions.__annotations__)}"
-            )
+            raise LabError(explain_unknown("keyword", min(unknown), PromptOptions.__annotations__))
         is_raw = others.pop("raw", False)
         if isinstance(of, Reply):
             tokens = [*of.prompt_tokens, *of.ids]
@@ -445,6 +455,7 @@ class Lab:
         check_tokens(tokens, self.config)
         return tokens
 
+    @check_arguments
     def conversation(
         self,
         question: Question,
@@ -495,7 +506,7 @@ class Lab:
         selection.check(self.config, len(tokens))
         return Request(tuple(tokens), selection=selection, effects=effects)
 
-    def _check_budget(self, requests: Sequence[Request], budget: int) -> None:
+    def _check_budget(self, requests: Sequence[Request], budget: float) -> None:
         """Raise LabError if these traces, all with the same selection, exceed the budget."""
         selection = requests[0].selection
         assert selection is not None

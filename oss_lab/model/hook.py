@@ -25,16 +25,59 @@ layers read and add to) after each layer:
 unchanged, and the logits are bit for bit the same as with hooks that only observe.
 """
 
+import inspect
 from collections.abc import Callable, Collection
+from types import FunctionType, MethodType
 
 import torch
 from torch import Tensor
+
+from oss_lab.errors import LabError
 
 Hooks = Callable[[str, int | None, Tensor], Tensor]
 """(point, layer, x) -> the value that replaces x; layer is None outside the layers."""
 
 LayerHook = Callable[[str, Tensor], Tensor]
 """The hooks of one layer: (point, x) -> the value that replaces x."""
+
+
+def check_parameters(what: str, function: Callable[..., object], *names: str) -> None:
+    """Raise LabError unless a function can be called with these arguments, in this order."""
+    if not isinstance(function, FunctionType | MethodType):  # others may not say what they take
+        return
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*names)
+    except TypeError:
+        raise LabError(
+            f"{what} must take ({', '.join(names)}), but {function.__name__} takes {signature}"
+        ) from None
+
+
+def check_hooks(hooks: Hooks) -> None:
+    """Raise LabError unless `hooks` is a function of (point, layer, x)."""
+    if not callable(hooks):
+        raise LabError(f"hooks must be a function of (point, layer, x), got {hooks!r}")
+    check_parameters("hooks", hooks, "point", "layer", "x")
+
+
+def call_hooks(hooks: Hooks, point: str, layer: int | None, x: Tensor) -> Tensor:
+    """The value that replaces x.
+
+    Raises:
+        LabError: it is not a tensor of the same kind; a value that rows share may get a row axis.
+    """
+    result = hooks(point, layer, x)
+    if result is x:
+        return x
+    if not isinstance(result, Tensor):
+        raise LabError(f"hooks at {point} must return x or another tensor, got {result!r}")
+    if result.dtype != x.dtype or result.shape[result.ndim - x.ndim :] != x.shape:
+        raise LabError(
+            f"hooks at {point} must return {x.dtype} {list(x.shape)}, got {result.dtype}"
+            f" {list(result.shape)}"
+        )
+    return result
 
 
 def no_hooks(point: str, layer: int | None, x: Tensor) -> Tensor:
@@ -44,7 +87,9 @@ def no_hooks(point: str, layer: int | None, x: Tensor) -> Tensor:
 
 def in_layer(hooks: Hooks, layer: int | None) -> LayerHook:
     """The hook of one layer: `hooks` with its layer filled in (None outside the layers)."""
-    return return_unchanged if hooks is no_hooks else lambda point, x: hooks(point, layer, x)
+    if hooks is no_hooks:
+        return return_unchanged
+    return lambda point, x: call_hooks(hooks, point, layer, x)
 
 
 def return_unchanged(point: str, x: Tensor) -> Tensor:

@@ -17,9 +17,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from oss_lab.config import ModelConfig
+from oss_lab.errors import LabError
 from oss_lab.model.attention import Attention, Extend, visible_keys
 from oss_lab.model.experts import MakeExperts, PackedExperts
-from oss_lab.model.hook import Hooks, LayerHook, in_layer, no_hooks
+from oss_lab.model.hook import Hooks, LayerHook, check_hooks, in_layer, no_hooks
 from oss_lab.model.moe import MixtureOfExperts
 from oss_lab.model.norm import RMSNorm
 from oss_lab.model.past import NoPast, Past
@@ -76,6 +77,8 @@ class Transformer(nn.Module):
         `last=None` gives all; `last=0` gives none and only extends the past. Without a past the
         tokens are whole sequences. With a past they continue it and are added to it.
         """
+        check_call(tokens, self.config.vocab_size, last)
+        check_hooks(hooks)
         seq = tokens.shape[1]
         past = NoPast() if past is None else past
         hook = in_layer(hooks, None)
@@ -104,6 +107,27 @@ class Transformer(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.embedding.weight.device
+
+
+def check_call(tokens: Int[Tensor, "batch seq"], vocab_size: int, last: int | None) -> None:
+    """Raise LabError for tokens that are not ids [batch seq], or for a negative `last`."""
+    if not isinstance(tokens, Tensor):
+        raise LabError(
+            f"expected token ids as a tensor [batch seq], got {type(tokens).__name__}; write"
+            " torch.tensor([ids])"
+        )
+    if tokens.dtype not in (torch.int64, torch.int32):
+        raise LabError(f"token ids must be int64 or int32, got {tokens.dtype}")
+    if tokens.ndim != 2 or not tokens.numel():
+        raise LabError(
+            f"expected token ids [batch seq] with at least one token, got {list(tokens.shape)}"
+        )
+    least, most = torch.aminmax(tokens)
+    if least < 0 or most >= vocab_size:
+        wrong = int(least if least < 0 else most)
+        raise LabError(f"token id {wrong} is out of range; the model has ids 0 to {vocab_size - 1}")
+    if last is not None and (not isinstance(last, int) or last < 0):
+        raise LabError(f"last is {last!r}; it must be None or an integer of 0 or more")
 
 
 def count_keys(keys: int, seq: int, window: int | None) -> int:

@@ -9,6 +9,7 @@ from plotly.colors import qualitative
 
 from oss_lab.checkpoint.fields import make_printable
 from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import base, legend_below, plural
 from oss_lab.plots.tokens import plotly_text
@@ -21,6 +22,7 @@ SYMBOLS = {"low": "circle-open", "medium": "square-open", "high": "diamond"}
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
+@check_arguments
 def accuracy(rows: Sequence["Score"], totals: Sequence["Score"], model: str) -> Figure:
     """Accuracy in percent, with its interval, against mean analysis tokens.
 

@@ -14,7 +14,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from oss_lab.config import ModelConfig
-from oss_lab.errors import LabError
+from oss_lab.errors import LabError, check_index
+from oss_lab.hooks.arguments import check_arguments, describe
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import (
     GRAY,
@@ -51,6 +52,7 @@ class Head:
         return f"layer {self.layer}, head {self.number} ({kind})"
 
 
+@check_arguments
 def attention(
     pattern: Any,
     sink_mass: Any,
@@ -69,10 +71,15 @@ def attention(
         heads: (layer, head) of each panel.
         queries: consecutive positions to show as rows; columns are all tokens up to the last one.
     """
-    require_tokens(axis_length(sink_mass, "seq"), tokens)
+    if not len(heads):
+        raise LabError("heads is empty; name at least one (layer, head)")
+    for layer, head in heads:
+        check_index("layer", layer, config.num_hidden_layers)
+        check_index("head", head, config.num_attention_heads)
+    require_tokens(len(select_head(sink_mass, *heads[0], "seq")), tokens)
     first, end, _ = queries.indices(len(tokens))
-    if not heads or first >= end:
-        raise LabError(f"name at least one head and some queries from 0 to {len(tokens) - 1}")
+    if first >= end:
+        raise LabError(f"queries selects no token; choose some from 0 to {len(tokens) - 1}")
     panels = [
         Head(
             layer,
@@ -100,7 +107,7 @@ def attention(
     strongest = max(max(head.pattern.max(), head.sink.max()) for head in panels)
     bar = {"title": {"text": "attention, %", "side": "right"}, "thickness": 12}
     figure.update_layout(
-        coloraxis={"colorscale": SCALE, "cmin": 0, "cmax": 100 * strongest, "colorbar": bar},
+        coloraxis={"colorscale": SCALE, "cmin": 0, "cmax": 100 * strongest or 100, "colorbar": bar},
         margin_t=130,
         showlegend=False,
     )
@@ -110,13 +117,14 @@ def attention(
 
 def select_head(data: Any, layer: int, head: int, *axes: str) -> NDArray[np.float64]:
     """One head's numbers. The other heads are not converted, since the data may be large."""
-    named = hasattr(data, "dims")
-    return to_array(data.sel(layer=layer, head=head) if named else data[layer][head], *axes)
-
-
-def axis_length(data: Any, axis: str) -> int:
-    """The length of a named axis, or of the last axis."""
-    return data.sizes[axis] if hasattr(data, "dims") else len(data[0][0])
+    try:
+        of_head = data.sel(layer=layer, head=head) if hasattr(data, "dims") else data[layer][head]
+    except (KeyError, IndexError, TypeError):
+        raise LabError(
+            f"expected numbers [layer head {' '.join(axes)}] with layer {layer} and head {head},"
+            f" got {describe(data)}"
+        ) from None
+    return to_array(of_head, *axes)
 
 
 def _draw(figure: go.Figure, head: Head, tokens: Sequence[TokenLabel], place: int, of: int) -> None:
@@ -185,8 +193,11 @@ def _stripe(figure: go.Figure, edge: NDArray[np.float64], side: float, xaxis: st
 
 def _sentence(head: Head) -> str:
     rows, keys = np.nonzero(head.pattern >= NOTICED)
-    back = int((rows + head.first - keys).max()) if len(rows) else 0
+    sink = f"{head.name}: the sink takes {head.sink.mean():.0%} of the attention on average, and"
+    if not len(rows):
+        return f"{sink} no token gets {NOTICED:.0%} or more"
+    back = int((rows + head.first - keys).max())
     return (
-        f"{head.name}: the sink takes {head.sink.mean():.0%} of the attention on average, and the"
-        f" farthest token that gets at least {NOTICED:.0%} is {plural(back, 'position')} back"
+        f"{sink} the farthest token that gets at least {NOTICED:.0%} is"
+        f" {plural(back, 'position')} back"
     )

@@ -11,8 +11,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import BLUE, GRAY, base, plural
+from oss_lab.plots.style import BLUE, GRAY, base, plural, to_percent
 from oss_lab.plots.tokens import make_visible, plotly_text
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 LONGEST = 8  # characters of an answer next to its marker
 
 
+@check_arguments
 def commitment_curve(steps: "Sequence[CommitmentStep]") -> Figure:
     """Probability of the reply's answer, against the number of tokens kept before it."""
     if len(steps) < 2:
@@ -31,7 +33,7 @@ def commitment_curve(steps: "Sequence[CommitmentStep]") -> Figure:
     figure = go.Figure(
         go.Scatter(
             x=[step.kept for step in steps],
-            y=np.rint(100 * probability).astype(np.uint8),
+            y=to_percent(probability),
             mode="lines+markers+text",
             line={"color": BLUE, "dash": "dot"},
             marker={
@@ -39,7 +41,7 @@ def commitment_curve(steps: "Sequence[CommitmentStep]") -> Figure:
                 "symbol": ["circle" if each else "circle-open" for each in same],
                 "color": BLUE,
             },
-            text=[plotly_text(make_visible(step.answer[:LONGEST])) for step in steps],
+            text=[plotly_text(make_visible(shorten(step.answer))) for step in steps],
             textposition="top center",
             textfont={"color": GRAY, "size": 10},
             cliponaxis=False,
@@ -60,3 +62,8 @@ def commitment_curve(steps: "Sequence[CommitmentStep]") -> Figure:
         f" {steps[-1].kept} tokens; the probability of that answer is {probability[0]:.0%} before"
         f" the thinking and {probability[-1]:.0%} after it.",
     )
+
+
+def shorten(answer: str) -> str:
+    """The beginning of an answer that is too long to show next to its marker."""
+    return answer if len(answer) <= LONGEST else f"{answer[: LONGEST - 1]}…"

@@ -10,8 +10,9 @@ import plotly.graph_objects as go
 import tiktoken
 
 from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import CHANNELS, GRAY, base, legend_below
+from oss_lab.plots.style import CHANNELS, GRAY, base, legend_below, plural
 from oss_lab.plots.tokens import make_visible, plotly_text
 from oss_lab.record.reply import Reply
 from oss_lab.record.token_labels import count_channel_tokens
@@ -19,6 +20,7 @@ from oss_lab.record.token_labels import count_channel_tokens
 NAMES = {"format": "Harmony's own tokens"}
 
 
+@check_arguments
 def effort_comparison(
     replies: Mapping[str, Reply], encoding: tiktoken.Encoding, *, expected: str | None = None
 ) -> Figure:
@@ -62,7 +64,7 @@ def effort_comparison(
     figure.update_xaxes(title="tokens", range=[0, 1.35 * max(most, 1)])
     figure.update_yaxes(title="effort", autorange="reversed", type="category", showgrid=False)
     parts = [
-        f"at {effort} effort the model wrote {counts[effort].total()} tokens,"
+        f"at {effort} effort the model wrote {plural(counts[effort].total(), 'token')},"
         f" {counts[effort]['analysis']} of them analysis, and {_answer(reply, expected)}"
         for effort, reply in replies.items()
     ]

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import tiktoken
+from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.signed_map import ROW, format_signed, largest_absolute, signed_map
 from oss_lab.plots.style import base, ordinal, to_array
@@ -20,7 +22,10 @@ from oss_lab.record.token_labels import token_text
 if TYPE_CHECKING:
     from oss_lab.analysis.counterfactual import Counterfactuals
 
+SMALLEST = 0.005  # nats; a smaller change rounds to zero
 
+
+@check_arguments
 def expert_effects(found: "Counterfactuals", encoding: tiktoken.Encoding) -> Figure:
     """Two layer x slot maps of the change of the target's log-probability, in nats."""
     without, instead = to_array(found.without), to_array(found.instead)
@@ -50,10 +55,22 @@ def expert_effects(found: "Counterfactuals", encoding: tiktoken.Encoding) -> Fig
     base(figure, title, subtitle, 190 + ROW * layers)
     figure.update_xaxes(title="choice", showgrid=False)
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    layer, slot = np.unravel_index(int(without.argmin()), without.shape)
     return Figure(
         figure,
-        f"The log-probability of {target} is {found.logprob:.2f} nats; it falls most, by"
-        f" {-without[layer, slot]:.2f} nats, without expert {ids[layer, slot]} of layer {layer};"
-        f" the mean change over all {without.size} experts is {without.mean():+.2f} nats.",
+        f"The log-probability of {target} is {found.logprob:.2f} nats;"
+        f" {describe_lowest(without, ids)}; the mean change over all {without.size} experts is"
+        f" {without.mean():+.2f} nats.",
     )
+
+
+def describe_lowest(without: NDArray[np.float64], ids: NDArray[np.int64]) -> str:
+    """Where the log-probability falls most; if it never falls, where it rises least."""
+    layer, slot = np.unravel_index(int(without.argmin()), without.shape)
+    lowest, where = without[layer, slot], f"without expert {ids[layer, slot]} of layer {layer}"
+    if without.max() - lowest < SMALLEST:
+        return f"it changes by {lowest:+.2f} nats without any of the experts"
+    if lowest <= -SMALLEST:
+        return f"it falls most, by {-lowest:.2f} nats, {where}"
+    if lowest < SMALLEST:
+        return f"it does not fall without any of the experts, and changes least {where}"
+    return f"it rises without each of the experts, least, by {lowest:.2f} nats, {where}"

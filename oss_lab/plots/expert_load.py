@@ -9,17 +9,25 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import SCALE, base, plural, require_tokens, to_array, to_percent
 
 ROW = 26  # pixels
 
 
+@check_arguments
 def expert_load(expert_ids: Any, *, experts: int) -> Figure:
     """Layer x expert map of the share of tokens that chose it; `expert_ids` [layer seq slot]."""
     ids = to_array(expert_ids, "layer", "seq", "slot").astype(np.int64)
     layers, seq, slots = ids.shape
     require_tokens(seq)
+    if not 0 <= ids.min() <= ids.max() < experts:
+        raise LabError(
+            f"the expert ids are {ids.min()} to {ids.max()}; with experts={experts} they must be"
+            f" 0 to {experts - 1}"
+        )
     counts = np.stack([np.bincount(layer.ravel(), minlength=experts) for layer in ids])
     share = counts / seq
     figure = go.Figure(
@@ -42,6 +50,12 @@ def expert_load(expert_ids: Any, *, experts: int) -> Figure:
     layer, expert = np.unravel_index(int(counts.argmax()), counts.shape)
     idle = int((counts == 0).sum())
     unused = f"{idle} of {counts.size} experts were not used" if idle else "every expert was used"
+    if counts.min() == counts.max():
+        return Figure(
+            figure,
+            f"Every expert of every layer is chosen by {share.max():.0%} of"
+            f" {plural(seq, 'token')}.",
+        )
     return Figure(
         figure,
         f"The busiest expert is expert {expert} of layer {layer}, chosen by"

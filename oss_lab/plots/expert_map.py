@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import (
     GRAY,
@@ -30,6 +32,7 @@ from oss_lab.record.token_labels import TokenLabel
 ROW = 15  # pixels
 
 
+@check_arguments
 def expert_map(expert_ids: Any, expert_weights: Any, tokens: Sequence[TokenLabel]) -> Figure:
     """Layer x token map of all choices.
 
@@ -43,6 +46,11 @@ def expert_map(expert_ids: Any, expert_weights: Any, tokens: Sequence[TokenLabel
     weights = to_array(expert_weights, *axes)
     layers, seq, slots = ids.shape
     require_tokens(seq, tokens)
+    if weights.shape != ids.shape:
+        raise LabError(
+            f"the expert ids are {list(ids.shape)} and the weights {list(weights.shape)}; trace"
+            " both over the same tokens"
+        )
     rows = layers * slots
     figure = go.Figure(
         go.Heatmap(
@@ -82,8 +90,13 @@ def _sentence(ids: np.ndarray, weights: np.ndarray) -> str:
     layers, seq, slots = ids.shape
     first = weights[:, :, 0].mean()
     used = [len(np.unique(layer)) for layer in ids]
+    choices = plural(seq * slots, "choice")
+    use = (
+        f"the layers use {', '.join(map(str, used))} different experts for {choices} each"
+        if layers > 1
+        else f"the layer uses {plural(used[0], 'different expert')} for {choices}"
+    )
     return (
         f"{plural(seq, 'token')}, {plural(slots, 'expert')} in each of {plural(layers, 'layer')}:"
-        f" the first choice has {first:.0%} of the weight on average, and the layers use"
-        f" {', '.join(map(str, used))} different experts for {seq * slots} choices each."
+        f" the first choice has {first:.0%} of the weight on average, and {use}."
     )

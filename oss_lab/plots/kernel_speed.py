@@ -10,6 +10,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import BLUE, GRAY, GREEN, base, legend_below, plural
 from oss_lab.plots.tokens import plotly_text
@@ -18,11 +20,17 @@ ROW = 24  # pixels
 MEMORY, MATRIX = ("memory", BLUE, "/"), ("matrix products", GREEN, "")
 
 
+@check_arguments
 def kernel_speed(found: Mapping[str, Any]) -> Figure:
     """One bar for each measured kernel: the share of the memory's speed that it reaches.
 
     On a GPU a second bar shows the share of the rate of large matrix products.
     """
+    if missing := [name for name in ("device", "rows", "date") if not found.get(name)]:
+        raise LabError(
+            f"the results have no {missing[0]!r}; give the JSON that `python -m oss_kernels.bench"
+            " --results` writes"
+        )
     device, rows = found["device"], found["rows"][::-1]
     if "limits" in found:
         names = [f"{row['case']} ({row['model']})" for row in rows]

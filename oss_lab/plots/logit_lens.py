@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 import tiktoken
 
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import MONOSPACE, SCALE, base, plural, to_array, to_percent
 from oss_lab.plots.tokens import make_visible, plotly_text
@@ -22,6 +23,7 @@ ROW = 34  # pixels
 FITS = 3  # characters of a token in a cell; the hover text has all of them
 
 
+@check_arguments
 def logit_lens(found: "Lens", encoding: tiktoken.Encoding) -> Figure:
     """Layer x position map of the target's probability, with each layer's most likely token."""
     probability = np.exp(to_array(found.logprob))

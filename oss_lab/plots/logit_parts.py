@@ -7,6 +7,7 @@ import tiktoken
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.signed_map import ROW, largest_absolute, signed_map
 from oss_lab.plots.style import base, ordinal, to_array
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from oss_lab.analysis.attribution import Attribution
 
 
+@check_arguments
 def logit_parts(found: "Attribution", encoding: tiktoken.Encoding) -> Figure:
     """A layer x head map and a layer x slot map of the logit's parts, on one scale."""
     heads, slots = to_array(found.heads), to_array(found.slots)
@@ -51,6 +53,8 @@ def logit_parts(found: "Attribution", encoding: tiktoken.Encoding) -> Figure:
 
 def name_largest(parts: NDArray[np.float64], what: str) -> str:
     """The part with the largest absolute value, with its name."""
+    if not parts.any():
+        return f"no {what} (all are 0)"
     layer, n = np.unravel_index(int(np.abs(parts).argmax()), parts.shape)
     name = f"head {n}" if what == "head" else f"the {ordinal(int(n) + 1)} choice"
     return f"{name} of layer {layer} ({parts[layer, n]:+.2f})"

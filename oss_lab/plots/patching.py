@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import plotly.graph_objects as go
 import tiktoken
 
 from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.signed_map import ROW, signed_map
+from oss_lab.plots.signed_map import ROW, largest_absolute, signed_map
 from oss_lab.plots.style import base, to_array, token_axis
 from oss_lab.plots.tokens import make_visible, plotly_text
 from oss_lab.record.token_labels import TokenLabel, token_text
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 AROUND = 3  # positions to show before the first that differs; every change there is 0
 
 
+@check_arguments
 def patching(
     found: "Patching",
     encoding: tiktoken.Encoding,
@@ -37,7 +38,7 @@ def patching(
     shown = restored[:, first:]
     rows = [f"layer {layer}" for layer in range(len(shown))]
     columns = None if tokens else [str(first + n) for n in range(shown.shape[1])]
-    limit = max(1.0, float(np.abs(shown).max()))
+    limit = max(1.0, largest_absolute(shown))
     figure = go.Figure(signed_map(shown, limit, unit="share restored", rows=rows, columns=columns))
     target, against = (
         f"“{make_visible(token_text(encoding, id))}”" for id in (found.target, found.against)
@@ -55,7 +56,10 @@ def patching(
         figure.update_xaxes(token_axis(tokens[first:], title="token", tickangle=angle))
     figure.update_yaxes(autorange="reversed", showgrid=False)
     best = [
-        f"{name_site(found, tokens, first + int(row.argmax()))} ({row.max():.0%})" for row in shown
+        f"{name_site(found, tokens, first + int(row.argmax()))} ({row.max():.0%})"
+        if row.max() > 0
+        else "no site"
+        for row in shown
     ]
     return Figure(
         figure,

@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from oss_lab.plots.style import require_finite
 from oss_lab.plots.tokens import plotly_text
 
 SIGNED = "PuOr"
@@ -61,4 +62,6 @@ def format_signed(value: float) -> str:
 
 def largest_absolute(*parts: NDArray[np.float64]) -> float:
     """The largest absolute value, for one scale over several maps."""
+    for part in parts:
+        require_finite(part)
     return max(float(np.abs(part).max()) for part in parts) or 1.0

@@ -9,12 +9,14 @@ import numpy as np
 import plotly.graph_objects as go
 
 from oss_lab.config import ModelConfig
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import SCALE, base, plural, require_tokens, to_array, to_percent
 
 ROW = 30  # pixels
 
 
+@check_arguments
 def sink_mass(mass: Any, config: ModelConfig) -> Figure:
     """Layer x head map of the mean of `mass` [layer head seq], traced at `attn.sink_mass`."""
     shares = to_array(mass, "layer", "head", "seq")
@@ -45,6 +47,8 @@ def sink_mass(mass: Any, config: ModelConfig) -> Figure:
         autorange="reversed",
         showgrid=False,
     )
+    if mean.min() == mean.max():
+        return Figure(figure, f"Every sink takes {mean.max():.0%} of the attention on average.")
     layer, head = np.unravel_index(int(mean.argmax()), mean.shape)
     return Figure(
         figure,

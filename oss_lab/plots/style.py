@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from plotly.colors import qualitative
 
 from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import describe
 from oss_lab.plots.tokens import make_visible, plotly_text
 from oss_lab.record.token_labels import TokenLabel, group_by_message
 
@@ -47,17 +48,44 @@ def to_array(data: Any, *axes: str) -> NDArray[np.float64]:
     """A tensor (any device or dtype), array or nested list as a float64 array.
 
     An array with named axes is transposed to the order of `axes`.
+
+    Raises:
+        LabError: it does not contain numbers, or has other axes.
     """
+    wanted = f"expected numbers [{' '.join(axes)}]"
     if axes and hasattr(data, "dims"):
+        if set(data.dims) != set(axes):
+            raise LabError(f"{wanted}, got an array [{' '.join(map(str, data.dims))}]")
         data = data.transpose(*axes).values
     if hasattr(data, "detach"):
         data = data.detach().cpu().double().numpy()
-    return np.asarray(data, dtype=np.float64)
+    try:
+        found = np.asarray(data, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise LabError(f"{wanted}, got {describe(data)}") from None
+    if axes and found.ndim != len(axes):
+        raise LabError(f"{wanted}, got an array {list(found.shape)}")
+    return found
 
 
-def to_percent(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Shares as whole percents: one byte per cell, and no more digits than a reader needs."""
-    return np.rint(100 * shares).astype(np.uint8)
+def to_percent(shares: NDArray[np.float64]) -> NDArray[np.uint8 | np.int16]:
+    """Shares as whole percents, and no more digits than a reader needs.
+
+    One byte per cell; two if an intervention scaled the shares out of that range.
+    """
+    require_finite(shares)
+    percent = np.rint(100 * shares)
+    fits = not percent.size or (percent.min() >= 0 and percent.max() <= 255)
+    return percent.astype(np.uint8 if fits else np.int16)
+
+
+def require_finite(values: NDArray[np.float64]) -> None:
+    """Raise LabError for NaN or infinity, which a figure cannot show."""
+    if not np.isfinite(values).all():
+        raise LabError(
+            f"{int((~np.isfinite(values)).sum())} of {values.size} values are NaN or infinite, so"
+            " there is nothing to draw; the weights or an intervention caused it"
+        )
 
 
 def require_tokens(expected: int, tokens: Sequence[TokenLabel] | None = None) -> None:

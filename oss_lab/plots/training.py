@@ -30,7 +30,8 @@ def training_loss(steps: Sequence["TrainingStep"]) -> Figure:
     figure = go.Figure()
     add_curve(figure, loss, "loss", BLUE)
     set_layout(figure, "Loss", f"{UNIT}, mean over all groups of a step", UNIT, logarithmic=True)
-    moves = "falls" if final_mean(loss) < loss[0] else "rises"
+    end = final_mean(loss)
+    moves = "falls" if end < loss[0] else "rises" if end > loss[0] else "goes"
     return Figure(
         figure,
         f"Over {plural(len(steps), 'step')} the loss {moves} from {loss[0]:.2f} to"

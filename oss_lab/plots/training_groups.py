@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from oss_lab.errors import LabError
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import BLUE, GREEN, RED, base, legend_below, plural
 from oss_lab.plots.tokens import plotly_text
@@ -58,6 +59,8 @@ def group_curves(steps: Sequence["TrainingStep"], panel: Callable[[str, str], st
 
 def draw_panels(curves: Curves, kind: str) -> Figure:
     """All panels on the same axes, in alphabetical order."""
+    if not curves:
+        raise LabError("the steps have no losses by group; draw a log that has them")
     names = sorted({name for name, _ in curves})
     rows, columns = ceil(len(names) / COLUMNS), min(COLUMNS, len(names))
     figure = make_subplots(
@@ -103,6 +106,11 @@ def draw_panels(curves: Curves, kind: str) -> Figure:
 def _sentence(curves: Curves, count: int, kind: str) -> str:
     last = {key: line[-1] for key, (_, line) in curves.items()}
     worst, best = max(last, key=last.__getitem__), min(last, key=last.__getitem__)
+    if len(last) == 1:
+        return (
+            f"{plural(count, kind)}; at the end the loss in {worst[0]} at {worst[1]} effort is"
+            f" {last[worst]:.3f} {UNIT}."
+        )
     return (
         f"{plural(count, kind)}; at the end the loss is highest in {worst[0]} at {worst[1]} effort"
         f" ({last[worst]:.3f} {UNIT}) and lowest in {best[0]} at {best[1]} effort"

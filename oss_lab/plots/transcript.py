@@ -11,6 +11,7 @@ from html import escape
 
 import tiktoken
 
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Passage
 from oss_lab.plots.style import CHANNELS, plural
 from oss_lab.plots.tokens import make_visible
@@ -22,6 +23,7 @@ SURE = 0.9
 Pair = tuple[TokenLabel, Token]
 
 
+@check_arguments
 def transcript(reply: Reply, encoding: tiktoken.Encoding) -> Passage:
     """The reply by channel. Its sentence counts the tokens and names the least certain one."""
     labels = label_token_ids(encoding, reply.ids, "assistant")
@@ -50,7 +52,9 @@ def _block(name: str, pairs: Sequence[Pair]) -> str:
 def _span(label: TokenLabel, token: Token) -> str:
     probability = math.exp(token.logprob)
     title = f"probability {probability:.1%}"
-    if token.forced:
+    if math.isnan(probability):
+        title = "given, not generated"
+    elif token.forced:
         title = f"inserted by the budget; {title}"
     shown = escape(make_visible(label.text))
     if label.part == "format":
@@ -68,11 +72,13 @@ def _sentence(reply: Reply, pairs: Sequence[Pair]) -> str:
         for name in ("analysis", "commentary", "final")
         if (count := sum(label.channel == name and label.part == "content" for label, _ in pairs))
     ]
-    label, token = min(pairs, key=lambda pair: pair[1].logprob)
     parts = [
-        f"{', '.join(counts) or 'No content'}; {plural(len(pairs), 'token')} with those of Harmony",
-        f"least certain token: “{make_visible(label.text)}” ({math.exp(token.logprob):.0%})",
+        f"{', '.join(counts) or 'No content'}; {plural(len(pairs), 'token')} with those of Harmony"
     ]
+    if known := [pair for pair in pairs if not math.isnan(pair[1].logprob)]:
+        label, token = min(known, key=lambda pair: pair[1].logprob)
+        least = f"“{make_visible(label.text)}” ({math.exp(token.logprob):.0%})"
+        parts.append(f"least certain token: {least}")
     if reply.stop == "length":
         parts.append("cut off at the token limit")
     if reply.diagnostics:

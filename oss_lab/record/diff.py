@@ -8,6 +8,8 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
+from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.hooks.points import POINTS
 from oss_lab.record.trace import Trace
 
@@ -19,6 +21,7 @@ class UnequalEnginesWarning(UserWarning):
     """Two traces were computed by different engines."""
 
 
+@check_arguments
 def compare_traces(a: Trace, b: Trace, tolerance: float = 0.0) -> Iterator[str]:
     """One line per difference; none if the traces are equal.
 
@@ -27,6 +30,8 @@ def compare_traces(a: Trace, b: Trace, tolerance: float = 0.0) -> Iterator[str]:
     refer to the full sequence, even if a trace contains only some of them. If the lengths differ,
     the common beginning is compared.
     """
+    if tolerance < 0:
+        raise LabError(f"tolerance is {tolerance}; it must be 0 or more")
     if a.origin.kernels != b.origin.kernels:
         warnings.warn(
             f"these traces were computed by different engines ({a.origin.kernels} and"
@@ -48,7 +53,7 @@ def compare_traces(a: Trace, b: Trace, tolerance: float = 0.0) -> Iterator[str]:
     for name in [*a.tensors, *(name for name in b.tensors if name not in a.tensors)]:
         if name not in a.tensors or name not in b.tensors:
             yield f"{name}: only in {'the first' if name in a.tensors else 'the second'}"
-        elif line := compare_tensor(name, a, b, tolerance):
+        elif line := compare_tensor(name, a, b, float(tolerance)):
             yield f"{name}: {line}"
 
 

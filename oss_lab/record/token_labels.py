@@ -16,6 +16,7 @@ from oss_lab.errors import LabError
 from oss_lab.harmony import Delta, End, StreamParser
 from oss_lab.harmony.messages import CHANNELS, Role
 from oss_lab.harmony.specials import token_bytes
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.record.reply import Reply
 
 
@@ -51,6 +52,7 @@ class Section:
     end: int
 
 
+@check_arguments
 def label_token_ids(
     encoding: tiktoken.Encoding, ids: Sequence[int], role: Role | None = None
 ) -> tuple[TokenLabel, ...]:
@@ -76,6 +78,7 @@ def label_token_ids(
     return tuple(labels)
 
 
+@check_arguments
 def label_reply(reply: Reply, encoding: tiktoken.Encoding) -> tuple[TokenLabel, ...]:
     """Label the tokens of a reply's prompt, then those of the reply, as `Lab.trace` orders them."""
     return label_token_ids(encoding, [*reply.prompt_tokens, *reply.ids])

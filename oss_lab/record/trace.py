@@ -16,17 +16,18 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from torch import Tensor
 
 from oss_lab.errors import LabError
-from oss_lab.hooks.points import POINTS
+from oss_lab.hooks.points import POINTS, check_points
 from oss_lab.hooks.selection import Selection, is_integer, name_tensor
 from oss_lab.record.token_labels import TokenLabel
 from oss_lab.record.trace_file import (
     UNREADABLE,
     read_trace_file,
+    to_path,
     unreadable_header_error,
     write_trace,
 )
@@ -89,6 +90,7 @@ class Trace:
 
     def layers_of(self, point: str) -> tuple[int, ...]:
         """The layers of a point that were recorded; () for a point outside the layers."""
+        check_points([point])
         if not POINTS[point].is_per_layer:
             return ()
         chosen = self.selection.layers
@@ -102,10 +104,26 @@ class Trace:
         """
         name = name_tensor(point, layer)
         if name not in self.tensors:
-            raise LabError(
-                f"this trace does not contain {name}; it contains {', '.join(self.tensors)}"
-            )
+            self._explain_missing(point, layer)
         return self.tensors[name].clone()
+
+    def _explain_missing(self, point: str, layer: int | None) -> NoReturn:
+        """Raise LabError for a point or layer that was not recorded."""
+        check_points([point])
+        if point not in self.selection.points:
+            kept = ", ".join(self.selection.points)
+            raise LabError(
+                f"this trace does not contain {point!r}; it contains {kept}: record it with"
+                f' `lab.trace(..., ["{point}"])`'
+            )
+        if not POINTS[point].is_per_layer:
+            raise LabError(f"{point} is outside the layers; leave layer {layer} out")
+        layers = self.layers_of(point)
+        recorded = ", ".join(map(str, layers))
+        recorded = f"layers {recorded}" if len(layers) > 1 else f"only layer {recorded}"
+        if layer is None:
+            raise LabError(f"{point} needs a layer; this trace has {recorded}")
+        raise LabError(f"layer {layer} is out of range; this trace has {recorded}")
 
     def find(self, text: str) -> tuple[int, ...]:
         """Positions of the tokens in which an occurrence of `text` starts, in order.
@@ -144,7 +162,8 @@ class Trace:
             LabError: it was not recorded.
         """
         if isinstance(key, tuple):
-            if len(key) != 2 or not (key[1] is None or is_integer(key[1])):
+            is_named = len(key) == 2 and isinstance(key[0], str)
+            if not is_named or not (key[1] is None or is_integer(key[1])):
                 raise LabError(f"expected a point, or a point and a layer, got {key!r}")
             return self.tensor(key[0], None if key[1] is None else index(key[1]))
         return self.to_xarray(key)
@@ -158,12 +177,9 @@ class Trace:
         import numpy as np
         import xarray
 
-        if point not in self.selection.points:
-            raise LabError(
-                f"this trace does not contain {point!r}; it contains"
-                f" {', '.join(self.selection.points)}"
-            )
         layers = self.layers_of(point)
+        if point not in self.selection.points:
+            self._explain_missing(point, None)
         parts = [self.tensor(point, layer) for layer in layers] or [self.tensor(point)]
         arrays = [(p.float() if p.is_floating_point() else p).numpy() for p in parts]
         axes = POINTS[point].axes
@@ -200,8 +216,12 @@ class Trace:
         return self[point].to_dataframe().reset_index()
 
     def save(self, path: str | Path) -> None:
-        """Write one safetensors file for `read_trace`. It contains no code."""
-        write_trace(self, Path(path))
+        """Write one safetensors file for `read_trace`. It contains no code.
+
+        Raises:
+            LabError: the folder does not exist, or the file exists and is not a trace.
+        """
+        write_trace(self, to_path(path))
 
 
 def read_trace(path: str | Path) -> Trace:
@@ -210,11 +230,12 @@ def read_trace(path: str | Path) -> Trace:
     Raises:
         LabError: it is not a trace, is damaged, or was written in another format.
     """
-    head, tensors = read_trace_file(Path(path))
+    file = to_path(path)
+    head, tensors = read_trace_file(file)
     try:
         return _parse_trace(head, tensors)
     except UNREADABLE as error:
-        raise unreadable_header_error(Path(path), error) from None
+        raise unreadable_header_error(file, error) from None
 
 
 def _parse_trace(head: dict[str, Any], tensors: dict[str, Tensor]) -> Trace:
@@ -257,6 +278,8 @@ def _check(trace: Trace) -> None:
             raise ValueError(f"{trace.layers} layers, but {len(trace.tensors)} tensors")
         for layer in trace.layers_of(name) or (None,):
             expected.add(name_tensor(name, layer))
+            if name_tensor(name, layer) not in trace.tensors:
+                raise ValueError(f"it does not contain {name_tensor(name, layer)}")
             tensor = trace.tensor(name, layer)
             axes = POINTS[name].axes
             if tensor.dim() != len(axes) or ("seq" in axes and len(tensor) != len(trace.positions)):

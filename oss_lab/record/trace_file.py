@@ -12,6 +12,7 @@ The file's metadata has one entry, `oss_lab.trace`, a JSON object:
 """
 
 import json
+import os
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from oss_lab.checkpoint.atomic import write_tensors
+from oss_lab.checkpoint.atomic import check_output_file, write_tensors
 from oss_lab.errors import LabError
 from oss_lab.record.token_labels import TokenLabel
 
@@ -32,9 +33,32 @@ UNREADABLE = (ValueError, KeyError, TypeError, RecursionError, OverflowError)
 """The exceptions raised by a header with wrong types or names."""
 
 
+def to_path(path: str | Path) -> Path:
+    """The path of a trace file.
+
+    Raises:
+        LabError: it is not a path.
+    """
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise LabError(f"expected the path of a trace file, got {path!r}")
+    return Path(path)
+
+
 def write_trace(trace: "Trace", path: Path) -> None:
-    """Write the file atomically."""
+    """Write the file atomically; another trace is replaced, any other file is refused."""
+    check_output_file(path, "path")
+    if path.exists() and path.stat().st_size and not is_trace(path):
+        raise LabError(f"{path} exists and is not a trace; choose another path")
     write_tensors(path, trace.tensors, {ENTRY: json.dumps(build_header(trace))})
+
+
+def is_trace(path: Path) -> bool:
+    """Whether a file is a trace of any version."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return ENTRY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def build_header(trace: "Trace") -> dict[str, Any]:
@@ -60,6 +84,8 @@ def read_trace_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     if path.is_dir():
         raise LabError(f"{path} is a folder; give the path of a trace file in it")
+    if not path.exists():
+        raise LabError(f"{path} does not exist; give the path of a trace file")
     try:
         with safe_open(path, framework="pt") as file:
             entry = (file.metadata() or {}).get(ENTRY)
@@ -75,6 +101,8 @@ def read_trace_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise
     except SafetensorError as error:
         raise LabError(f"{path} is damaged or not a safetensors file: {error}") from None
+    except OSError as error:
+        raise LabError(f"{path} cannot be read: {error.strerror or error}") from None
     except UNREADABLE as error:
         raise unreadable_header_error(path, error) from None
 

@@ -148,11 +148,14 @@ def test_divergence_of_shares():
 
 def test_mistakes_are_one_sentence(lab):
     for call, message in (
-        (lambda: counterfactuals(lab, TOKENS, SEQ), f"no position {SEQ}; they are 0 to"),
+        (
+            lambda: counterfactuals(lab, TOKENS, SEQ),
+            f"position {SEQ} is out of range; the sequence has positions 0 to",
+        ),
         (lambda: counterfactuals(lab, TOKENS, SEQ - 1), "no token follows position 39"),
         (lambda: counterfactuals(lab, TOKENS, 3, target=999), "the target has id 999"),
         (lambda: counterfactuals(lab, [], 0), "empty"),
-        (lambda: attribution(lab, TOKENS, -1, 3), "no position -1"),
+        (lambda: attribution(lab, TOKENS, -1, 3), "position -1 is out of range"),
         (lambda: attribution(lab, TOKENS, 1, 999), "the pair has id 999"),
     ):
         with pytest.raises(LabError, match=message):

@@ -362,7 +362,10 @@ def test_mistakes_are_one_sentence(traces, corpus):
             lambda: find_neighbors(corpus, 0, 999),
             "position 999; the recorded ones are within 0 to 19",
         ),
-        (lambda: find_neighbors(corpus, 16, 0), "no sequence 16; they are 0 to 15"),
+        (
+            lambda: find_neighbors(corpus, 16, 0),
+            "sequence 16 is out of range; the corpus has sequences 0 to 15",
+        ),
         (lambda: find_neighbors(corpus, 0, 0, count=0), "count is 0"),
     ):
         with pytest.raises(LabError, match=message):

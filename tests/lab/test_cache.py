@@ -197,7 +197,7 @@ def test_one_row_forks_into_many_and_rows_are_selected(tiny_config):
 def test_a_row_can_be_selected_twice_and_a_missing_row_is_refused(tiny_config):
     cache = KVCache(tiny_config)
     append_in_order(cache, 3)
-    with pytest.raises(LabError, match="there is no row 1; they are 0 to 0"):
+    with pytest.raises(LabError, match="row 1 is out of range; the cache has only row 0"):
         cache.select([1])
     cache.select([0, 0])
     assert extend(cache, 1, reach=2) == [[2, 3], [2, 1003]]

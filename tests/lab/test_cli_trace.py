@@ -75,7 +75,7 @@ def test_bfloat16_is_kept_as_computed(trace):
         (("--points", "moe.ids"), 1, "unknown point 'moe.ids'"),
         (("--points", ""), 1, "unknown point ''"),
         (("--points", "embed", "--layers", "a"), 1, "--layers is 'a'"),
-        (("--points", "embed", "--layers", "7"), 1, "there is no layer 7"),
+        (("--points", "embed", "--layers", "7"), 1, "layer 7 is out of range"),
         (("--points", "embed", "--budget", "0"), 1, "--budget is 0; it must be a number above 0"),
         (("--points", "embed", "--prompt", "a"), 2, "--prompt: not allowed with --tokens"),
         (("--points", "out.logits", "--budget", "1e-9"), 1, "the budget is 1 bytes"),

@@ -82,7 +82,7 @@ def test_another_collection_is_not_changed(lab, tmp_path):
 def test_nothing_is_written_if_it_does_not_fit(lab, tmp_path):
     with pytest.raises(LabError, match=r"of 6 sequences take .* and the budget is 100 bytes"):
         lab.collect(PROMPTS, POINTS, tmp_path / "a", budget=100)
-    with pytest.raises(LabError, match="there is no layer 9"):
+    with pytest.raises(LabError, match="layer 9 is out of range"):
         lab.collect(PROMPTS, POINTS, tmp_path / "a", layers=[9])
     with pytest.raises(LabError, match="tokens_each is 0"):
         lab.collect(PROMPTS, POINTS, tmp_path / "a", tokens_each=0)

@@ -95,7 +95,7 @@ def test_the_same_keywords_everywhere(lab, verb):
     result = result.read() if verb == "stream" else result[0] if verb == "chat_batch" else result
     assert len(result.ids) <= 3
     assert result.trace.origin.seed == 1
-    with pytest.raises(LabError, match="there is no keyword 'temprature'; the keywords are effort"):
+    with pytest.raises(LabError, match="no keyword 'temprature'; did you mean 'temperature'"):
         call(asked, temprature=0.5)
 
 

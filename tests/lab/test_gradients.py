@@ -236,17 +236,20 @@ def test_mistakes_are_one_sentence(lab):
         return lambda: integrated_gradients(lab, TOKENS, target, *args, **options)
 
     for call, message in (
-        (go(Target(SEQ, 1)), f"no position {SEQ}; they are 0 to {SEQ - 1}"),
+        (
+            go(Target(SEQ, 1)),
+            f"position {SEQ} is out of range; the sequence has positions 0 to {SEQ - 1}",
+        ),
         (go(Target(3, 288)), "the target has id 288"),
         (go(Target(3, 1, -1)), "the target has id -1"),
-        (go(Target(3, 1, of="odds")), "the target's `of` is 'odds'; use 'logprob' or 'logit'"),  # type: ignore[arg-type]
+        (go(Target(3, 1, of="odds")), "of must be 'logprob' or 'logit', got 'odds'"),  # type: ignore[arg-type]
         (go(TARGET, "attn.q", 0), "cannot take a gradient at 'attn.q'; use one of embed, resid"),
         (go(TARGET, "out.norm"), "cannot take a gradient at 'out.norm'"),
         (go(TARGET, "resid.pre"), "the layer of resid.pre is None; it must be 0 to 1"),
         (go(TARGET, "resid.pre", 2), "the layer of resid.pre is 2"),
         (go(TARGET, "embed", 0), "the layer of embed is 0; it must be None"),
         (go(steps=0), "steps is 0"),
-        (go(experts="frozen"), "experts is 'frozen'; use 'free' or 'held'"),
+        (go(experts="frozen"), "experts must be 'free' or 'held', got 'frozen'"),
         (go(baseline=torch.zeros(3)), r"the baseline is \[3\]; it must be \[64\] or \[39, 64\]"),
         (lambda: gradient(lab, [], TARGET), "empty"),
     ):

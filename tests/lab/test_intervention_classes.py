@@ -354,7 +354,8 @@ def test_patches_take_arrays_and_copy_them():
 
 def test_a_patch_from_a_trace():
     rows = torch.randn(3, 4, 3)
-    trace: Any = SimpleNamespace(positions=(4, 6, 7), tensor=lambda point, layer: rows + layer)
+    fake: Any = type("Trace", (SimpleNamespace,), {})
+    trace = fake(positions=(4, 6, 7), tensor=lambda point, layer: rows + layer)
     patch = Patch.from_trace(trace, "attn.z", np.int64(2), {7: 1, 4: 9})
     assert (patch.layer, patch.positions) == ((2,), (1, 9))
     assert torch.equal(cast(Any, patch.values), rows[[2, 0]] + 2)

@@ -98,7 +98,7 @@ NAN = [0, math.nan]
         (
             AblateHead,
             {"head": 0},
-            "^AblateHead needs a layer: an integer, a list or range, or 'all'$",
+            "^AblateHead needs a layer: an integer, a list or range, or 'all', such as `Ab",
         ),
         (AblateHead, {"layer": None, "head": 0}, "AblateHead needs a layer"),
         (
@@ -114,7 +114,7 @@ NAN = [0, math.nan]
         (Hook, {}, "Hook needs a point: the name of a hook point"),
         (Hook, {"point": "embed"}, r"Hook needs fn: a function fn\(x, here\)"),
         (Hook, {"point": "attn.z", "fn": double}, "Hook needs a layer"),
-        (Patch, VALUES | {"point": "attn.q"}, "Patch needs a layer: an integer$"),
+        (Patch, VALUES | {"point": "attn.q"}, "Patch needs a layer: an integer, such as `Patch"),
         (AblateHead, {"layer": "two", "head": 0}, "layer must be an integer, .* got 'two'"),
         (AblateHead, {"layer": [], "head": 0}, r"layer must be .* got \[\]"),
         (AblateHead, {"layer": True, "head": 0}, "layer must be .* got True"),
@@ -212,13 +212,25 @@ def test_mistakes_are_one_sentence(make, fields, message):
 @pytest.mark.parametrize(
     ("intervention", "message"),
     [
-        (AblateHead(layer=2, head=0), r"AblateHead\(layer=2, head=0\): there is no layer 2; they"),
-        (AblateHead(layer=[0, -1], head=0), "there is no layer -1; they are 0 to 1"),
-        (AblateHead(layer="all", head=99), "there is no head 99; they are 0 to 3"),
-        (ScaleExpert(layer="all", expert=[1, 4], by=0), "there is no expert 4; they are 0 to 3"),
-        (ForceExpert(layer=0, expert=-1, slot=0), "there is no expert -1"),
-        (ForceExpert(layer=0, expert=0, slot=2), "there is no slot 2; they are 0 to 1"),
-        (Hook("attn.z", double, layer=2), "there is no layer 2"),
+        (
+            AblateHead(layer=2, head=0),
+            r"AblateHead\(layer=2, head=0\): layer 2 is out of range; this",
+        ),
+        (
+            AblateHead(layer=[0, -1], head=0),
+            "layer -1 is out of range; this model has layers 0 to 1",
+        ),
+        (AblateHead(layer="all", head=99), "head 99 is out of range; this model has heads 0 to 3"),
+        (
+            ScaleExpert(layer="all", expert=[1, 4], by=0),
+            "expert 4 is out of range; this model has experts 0 to 3",
+        ),
+        (ForceExpert(layer=0, expert=-1, slot=0), "expert -1 is out of range"),
+        (
+            ForceExpert(layer=0, expert=0, slot=2),
+            "slot 2 is out of range; this model has slots 0 to 1",
+        ),
+        (Hook("attn.z", double, layer=2), "layer 2 is out of range"),
         (BanExpert(layer=0, expert=[0, 1, 3]), "leaves 1 of 4 experts, but every token needs 2"),
         (BanExpert(layer=0, expert="all"), "leaves 0 of 4 experts"),
         (AddVector(point="embed", vector=VECTOR), r"the vector has shape \[5\]; expected \[64\]"),

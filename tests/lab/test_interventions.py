@@ -166,11 +166,11 @@ def test_no_effect_causes_a_warning(lab):
 def test_mistakes_are_one_sentence(lab):
     beyond = [AblateHead(layer=2, head=0)]
     for call, message in (
-        (lambda: lab.intervene(beyond[0]), "there is no layer 2; they are 0 to 1"),
-        (lambda: lab.chat("a", interventions=beyond), "there is no layer 2"),
-        (lambda: lab.chat_batch(["a"], interventions=beyond), "there is no layer 2"),
-        (lambda: lab.trace(TOKENS, interventions=beyond), "there is no layer 2"),
-        (lambda: lab.logits(TOKENS, interventions=beyond), "there is no layer 2"),
+        (lambda: lab.intervene(beyond[0]), "layer 2 is out of range; this model has layers 0 to 1"),
+        (lambda: lab.chat("a", interventions=beyond), "layer 2 is out of range"),
+        (lambda: lab.chat_batch(["a"], interventions=beyond), "layer 2 is out of range"),
+        (lambda: lab.trace(TOKENS, interventions=beyond), "layer 2 is out of range"),
+        (lambda: lab.logits(TOKENS, interventions=beyond), "layer 2 is out of range"),
         (lambda: lab.intervene(0), r"such as `AblateHead\(layer=0, head=3\)`, got 0"),
         (lambda: lab.intervene(beyond), "expected an intervention"),
         (lambda: lab.trace(TOKENS, interventions=[AblateHead]), "expected an intervention"),

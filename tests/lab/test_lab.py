@@ -63,7 +63,7 @@ def test_arguments_that_would_be_ignored_are_refused(random_lab):
         random_lab.conversation(bare, effort="low")
     with pytest.raises(LabError, match="already has system and developer messages; put instr"):
         random_lab.conversation(bare, instructions="x")
-    with pytest.raises(LabError, match="effort is 'huge'; use one of low, medium, high"):
+    with pytest.raises(LabError, match="effort must be 'low', 'medium' or 'high', got 'huge'"):
         random_lab.conversation("a", effort="huge")  # pyright: ignore[reportArgumentType]
 
 
@@ -186,7 +186,7 @@ def test_load_refuses_in_one_sentence(write_tiny, tiny_config, tmp_path, monkeyp
     with pytest.raises(CheckpointError, match="does not exist"):
         oss_lab.load(tmp_path / "nowhere")
     good = write_tiny(name="good", config=replace(tiny_config, vocab_size=640))
-    with pytest.raises(LabError, match="dtype is 'float16'; use one of bfloat16, float32"):
+    with pytest.raises(LabError, match="dtype must be 'bfloat16' or 'float32', got 'float16'"):
         oss_lab.load(good, dtype="float16")  # pyright: ignore[reportArgumentType]
     with pytest.raises(LabError, match="device 'cpuu' cannot be used here"):
         oss_lab.load(good, device="cpuu")

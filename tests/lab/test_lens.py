@@ -105,7 +105,10 @@ def test_nano_reaches_its_answer_over_the_layers(nano):
 
 def test_mistakes_are_one_sentence(lab):
     for call, message in (
-        (lambda: lens(lab, TOKENS, [SEQ]), f"no position {SEQ}; they are 0 to {SEQ - 1}"),
+        (
+            lambda: lens(lab, TOKENS, [SEQ]),
+            f"position {SEQ} is out of range; the sequence has positions 0 to {SEQ - 1}",
+        ),
         (lambda: lens(lab, TOKENS, [SEQ - 1]), "no token follows position 39: pass a target"),
         (lambda: lens(lab, [1]), "no positions to read"),
         (lambda: lens(lab, TOKENS, [0], target=288), "the target has id 288"),

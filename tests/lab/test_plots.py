@@ -191,9 +191,9 @@ def test_attention_of_one_token_and_of_none(sliding):
     assert "is 0 positions back" in one.sentence
     with pytest.raises(LabError, match="no tokens"):
         plots.attention(*make_attention(seq=0), [], sliding, heads=[(0, 0)])
-    with pytest.raises(LabError, match="at least one head"):
+    with pytest.raises(LabError, match=r"at least one \(layer, head\)"):
         plots.attention(*make_attention(), labels(*"abcdef"), sliding, heads=[])
-    with pytest.raises(LabError, match="some queries from 0 to 5"):
+    with pytest.raises(LabError, match="choose some from 0 to 5"):
         plots.attention(
             *make_attention(), labels(*"abcdef"), sliding, heads=[(0, 0)], queries=slice(6, 9)
         )

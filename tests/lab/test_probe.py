@@ -168,7 +168,7 @@ def test_mistakes_are_one_sentence(lab, sequences):
             "attn.q has axes seq head head_dim",
         ),
         (lambda: probe(lab, sequences, labels, point="resid"), "unknown point 'resid'"),
-        (lambda: probe(lab, sequences, labels, layers=[9]), "no layer 9"),
+        (lambda: probe(lab, sequences, labels, layers=[9]), "layer 9 is out of range"),
         (lambda: probe(lab, sequences, labels, shuffles=-1), "shuffles is -1"),
     ):
         with pytest.raises(LabError, match=message) as refused:

@@ -111,7 +111,7 @@ def test_other_files_are_refused(saved, tmp_path):
     save_file({"a": torch.zeros(1)}, weights)
     with pytest.raises(LabError, match="but not a trace of oss-lab"):
         read_trace(weights)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(LabError, match=r"none\.safetensors does not exist"):
         read_trace(tmp_path / "none.safetensors")
 
 

@@ -19,6 +19,7 @@ from numpy import ndarray
 from oss_lab.analysis.routing.corpus import Corpus
 from oss_lab.analysis.statistics.bootstrap import Estimate, ratio, resample_counts
 from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import check_arguments
 
 Draws = Float[ndarray, "draw sequence"]
 
@@ -71,6 +72,7 @@ class Atlas:
     groups: LabelLift
 
 
+@check_arguments
 def atlas(
     corpus: Corpus, *, top: int = 10, minimum: int = 10, resamples: int = 500, seed: int = 0
 ) -> Atlas:

@@ -25,6 +25,7 @@ from oss_lab.analysis.routing.corpus import Corpus
 from oss_lab.analysis.statistics.bootstrap import Estimate, ratio, resample_counts
 from oss_lab.analysis.statistics.information import build_within_shuffle
 from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import check_arguments
 
 Keys = Int[ndarray, "token"]
 
@@ -58,6 +59,7 @@ class Predictability:
     known_bigram: float
 
 
+@check_arguments
 def predictability(
     corpus: Corpus, *, resamples: int = 500, shuffles: int = 10, seed: int = 0
 ) -> Predictability:

@@ -19,6 +19,7 @@ from numpy import ndarray
 from oss_lab.analysis.routing.corpus import Corpus
 from oss_lab.analysis.statistics.bootstrap import Estimate, ratio, resample_counts
 from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import check_arguments
 
 STEPS = 500
 TOLERANCE = 1e-7
@@ -45,6 +46,7 @@ class Coactivation:
     ratio: Estimate
 
 
+@check_arguments
 def coactivation(corpus: Corpus, *, resamples: int = 200, seed: int = 0) -> Coactivation:
     """Count the pairs, and compute their expected numbers from the loads.
 

@@ -15,6 +15,7 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import TRACE, check_arguments, check_value
 from oss_lab.record.trace import Trace
 
 POINT = "moe.expert_ids"
@@ -72,6 +73,7 @@ class Corpus:
         return np.bincount(cells.ravel(), minlength=int(np.prod(shape))).reshape(shape)
 
 
+@check_arguments
 def build_routing_corpus(
     traces: Iterable[Trace], experts: int, groups: Sequence[str] | None = None
 ) -> Corpus:
@@ -89,6 +91,7 @@ def build_routing_corpus(
     columns: list[list[tuple[int, int, int, int, str]]] = []
     layers, texts = tuple[int, ...](), dict[int, str]()
     for n, trace in enumerate(traces):
+        check_value(f"trace {n}", TRACE, trace)
         found = trace.layers_of(POINT)
         if found != (layers := layers or found):
             raise LabError(f"trace {n} has layers {found}, but the traces before it have {layers}")

@@ -14,6 +14,7 @@ from numpy import ndarray
 
 from oss_lab.analysis.routing.corpus import Corpus
 from oss_lab.errors import LabError, check_index
+from oss_lab.hooks.arguments import check_arguments
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Neighbors:
     same_token: Int[ndarray, "shared"]
 
 
+@check_arguments
 def find_neighbors(
     corpus: Corpus,
     sequence: int,

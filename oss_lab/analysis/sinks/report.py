@@ -32,6 +32,7 @@ from oss_lab.analysis.statistics.bootstrap import quotient_interval
 from oss_lab.analysis.statistics.explained import ExplainedVariance, sum_by_group
 from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import TRACE, check_arguments, check_value
 from oss_lab.record.trace import Trace
 
 POINTS = ("attn.sink", "attn.sink_mass")
@@ -95,6 +96,7 @@ class SinkReport:
     behavior: tuple[tuple[Behavior, ...], ...]
 
 
+@check_arguments
 def sink_report(config: ModelConfig, traces: Iterable[Trace], *, seed: int = 0) -> SinkReport:
     """Report on traces that hold POINTS, with the same layers and heads in each.
 
@@ -150,6 +152,7 @@ def check_traces(
         raise LabError("there are no traces: pass those of two sequences or more")
     first = traces[0]
     for number, trace in enumerate(traces):
+        check_value(f"trace {number}", TRACE, trace)
         if lacking := [point for point in POINTS if point not in trace.selection.points]:
             raise LabError(f"trace {number} has no {lacking[0]}: trace {' and '.join(POINTS)}")
         chosen = (trace.layers, trace.selection.layers, trace.selection.heads)

@@ -54,6 +54,8 @@ def draw_counts(n: int, draws: int, seed: int | np.random.Generator) -> Float[nd
 def percentile_interval(drawn: Float[ndarray, "draw *axes"]) -> Float[ndarray, "2 *axes"]:
     """The 95% interval of a statistic from its values on draws; NaN where every draw is NaN."""
     undefined = np.isnan(drawn).all(0)
+    if not undefined.size:
+        return np.empty((2, *undefined.shape))
     bounds = np.nanpercentile(np.where(undefined, 0.0, drawn), (2.5, 97.5), axis=0)
     return np.where(undefined, np.nan, bounds)
 

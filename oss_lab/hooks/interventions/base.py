@@ -4,16 +4,18 @@ import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from itertools import groupby
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from oss_lab.config import ModelConfig
-from oss_lab.errors import LabError
+from oss_lab.errors import LabError, explain_range
+from oss_lab.hooks.arguments import explain_unknown
 from oss_lab.hooks.interventions.at import At
 from oss_lab.hooks.interventions.fields import (
+    EXAMPLES,
     POSITIONS,
     REQUIRED,
     WHICH,
@@ -53,6 +55,19 @@ class Intervention(ABC):
     MAY_ONLY_OBSERVE: ClassVar[bool] = False  # whether changing nothing is normal
     NEEDS_CHANNELS: ClassVar[bool] = False  # whether it needs the channel of every token
 
+    def __new__(cls, *values: Any, **given: Any) -> Self:
+        """Raise LabError for a value without its name, or for an unknown name."""
+        known = [each.name for each in fields(cls)]
+        positional = [each.name for each in fields(cls) if not each.kw_only]
+        if len(values) > len(positional):
+            raise LabError(
+                f"{cls.__name__} takes {', '.join(known)} by name, such as {build_example(cls)}"
+            )
+        if unknown := [name for name in given if name not in known]:
+            problem = explain_unknown("argument", unknown[0], known)
+            raise LabError(f"{cls.__name__}: {problem}; write {build_example(cls)}")
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         """Convert every field according to its kind, or raise LabError."""
         owner = type(self).__name__
@@ -62,14 +77,22 @@ class Intervention(ABC):
         optional = {each.name for each in fields(self) if each.default is None}
         for name, kind in kinds.items():
             value = getattr(self, name)
+            if value is REQUIRED:
+                raise LabError(self._explain_missing(name))
             if value is not None or name not in optional:
                 object.__setattr__(self, name, kind.read(owner, name, value))
         if POINTS[self.writes].is_per_layer and self.layer is None:
-            kinds["layer"].read(owner, "layer", REQUIRED)
+            raise LabError(self._explain_missing("layer"))
         if not POINTS[self.writes].is_per_layer and self.layer is not None:
             raise LabError(f"{owner}: {self.writes} is outside the layers; leave layer out")
         if self.positions is not None and not self.BY_POSITION:
             raise LabError(f"{owner} applies to every token; leave positions out")
+
+    def _explain_missing(self, name: str) -> str:
+        """The sentence about a missing argument, with a call that works."""
+        kinds = {each.name: each.metadata["kind"] for each in fields(self)}
+        missing = kinds[name].explain_missing(type(self).__name__, name)
+        return f"{missing}, such as {build_example(type(self))}"
 
     @property
     def writes(self) -> str:
@@ -100,9 +123,7 @@ class Intervention(ABC):
             numbers = (chosen,) if isinstance(chosen, int) else chosen or ()
             for number in () if numbers == "all" else numbers:
                 if not 0 <= number < count:
-                    raise LabError(
-                        f"{self}: there is no {name} {number}; they are 0 to {count - 1}"
-                    )
+                    raise LabError(f"{self}: {explain_range(name, number, count)}")
 
     @abstractmethod
     def change(self, x: Tensor, at: At) -> Tensor:
@@ -121,6 +142,13 @@ class Intervention(ABC):
             f"{name}={format_value(value)}" for name, value in values.items() if value is not None
         ]
         return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def build_example(owner: type[Intervention]) -> str:
+    """A call that works, with every required argument."""
+    needed = [each.name for each in fields(owner) if each.default is REQUIRED]
+    shown = ["layer", *(name for name in needed if name != "layer")]
+    return f"`{owner.__name__}({', '.join(f'{name}={EXAMPLES[name]}' for name in shown)})`"
 
 
 def is_among(which: Which | None, numbers: Int[Tensor, "*axes"]) -> Bool[Tensor, "*axes"]:

@@ -5,7 +5,6 @@ class converts every field with its kind, and raises LabError if it is missing o
 """
 
 import operator
-import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, SupportsIndex
@@ -15,7 +14,9 @@ import torch
 from torch import Tensor
 
 from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import describe
 from oss_lab.hooks.points import POINTS, check_points
+from oss_lab.model.hook import check_parameters
 
 Integers = SupportsIndex | Iterable[SupportsIndex]
 Which = Integers | Literal["all"]
@@ -26,6 +27,23 @@ REQUIRED: Any = object()
 
 NOUNS = {name: f"a {name}" for name in ("layer", "head", "slot", "point", "vector")}
 NOUNS |= {"expert": "an expert"}
+
+EXAMPLES = {
+    "layer": "0",
+    "head": "3",
+    "expert": "7",
+    "slot": "0",
+    "by": "0.5",
+    "to": "0.0",
+    "keys": "5",
+    "first_query": "8",
+    "positions": "[2]",
+    "point": "'resid.post'",
+    "vector": "vector",
+    "values": "values",
+    "fn": "fn",
+}
+"""For each required field, how the example in a message writes it."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +56,17 @@ class Kind:
     def read(self, owner: str, name: str, value: Any) -> Any:
         """Return the value to store; raise LabError if it is missing or not of this kind."""
         if value is REQUIRED:
-            raise LabError(f"{owner} needs {NOUNS.get(name, name)}: {self.what}")
+            raise LabError(self.explain_missing(owner, name))
         try:
             return self.convert(value)
         except LabError as error:
             raise LabError(f"{owner}: {error}") from None
         except (TypeError, ValueError, OverflowError, RuntimeError):
-            raise LabError(f"{owner}: {name} must be {self.what}, got {_describe(value)}") from None
+            raise LabError(f"{owner}: {name} must be {self.what}, got {describe(value)}") from None
+
+    def explain_missing(self, owner: str, name: str) -> str:
+        """The sentence about a missing argument."""
+        return f"{owner} needs {NOUNS.get(name, name)}: {self.what}"
 
 
 def check_writable(point: str) -> None:
@@ -52,14 +74,6 @@ def check_writable(point: str) -> None:
     check_points([point])
     if reason := POINTS[point].read_only_reason:
         raise LabError(f"{point} cannot be modified: {reason}")
-
-
-def _describe(value: Any) -> str:
-    """A short description: type and shape of an array, the repr of anything else."""
-    if shape := getattr(value, "shape", ()):
-        kind = type(value).__name__
-        return f"{kind} of {str(value.dtype).removeprefix('torch.')} {list(shape)}"
-    return " ".join(reprlib.repr(value).split())
 
 
 def _is_bool(value: Any) -> bool:
@@ -141,6 +155,7 @@ def _to_point(value: Any) -> str:
 
 def _to_function(value: Any) -> Any:
     _require(callable(value))
+    check_parameters("fn", value, "x", "here")
     return value
 
 

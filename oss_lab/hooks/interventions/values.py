@@ -11,6 +11,7 @@ from torch import Tensor
 
 from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.hooks.interventions.at import At
 from oss_lab.hooks.interventions.base import Intervention
 from oss_lab.hooks.interventions.fields import (
@@ -115,6 +116,7 @@ class Patch(Intervention):
         object.__setattr__(self, "values", values[order])
 
     @classmethod
+    @check_arguments
     def from_trace(
         cls, trace: "Trace", point: str, layer: SupportsIndex | None, onto: Mapping[int, int]
     ) -> "Patch":

@@ -14,8 +14,8 @@ them, over the prompt and the complete reply.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -23,6 +23,7 @@ from oss_lab.checkpoint.atomic import write_text
 from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import CHANNELS, EFFORTS
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.record.evidence.bundle import (
     FILE,
     Evidence,
@@ -38,6 +39,7 @@ LARGEST = 2**24  # limit for a model's sizes: views allocate arrays of these siz
 STOPS: tuple[Stop, ...] = get_args(Stop)
 
 
+@check_arguments
 def read_evidence(folder: str | Path) -> Evidence:
     """Read the bundle in a folder.
 
@@ -92,6 +94,8 @@ def _parse_evidence(folder: Path, held: dict[str, Any]) -> Evidence:
     if held["format"] != FORMAT:
         raise LabError(f"its format is {held['format']!r}; this version reads {FORMAT}")
     stamp, origin = held["stamp"], held["stamp"]["origin"]
+    check_keys(held, ("format", "stamp", "prompts", "replies"))
+    check_keys(stamp, [each.name for each in fields(RecordingSettings)])
     prompts = tuple(RecordedPrompt(**each) for each in held["prompts"])
     for each in prompts:
         if not all(
@@ -124,6 +128,7 @@ def _parse_evidence(folder: Path, held: dict[str, Any]) -> Evidence:
 
 def _parse_reply(held: dict[str, Any], prompts: int, vocabulary: int) -> RecordedReply:
     """Check and build one reply; raises ValueError if it is impossible."""
+    check_keys(held, [*(each.name for each in fields(RecordedReply)), "trace"])
     reply = RecordedReply(
         held["prompt"],
         held["effort"],
@@ -146,6 +151,12 @@ def _parse_reply(held: dict[str, Any], prompts: int, vocabulary: int) -> Recorde
     if sum(counts) != len(reply.ids) or not all(type(n) is int and n >= 0 for n in counts):
         raise ValueError("the tokens per channel do not add up to the reply")
     return reply
+
+
+def check_keys(held: dict[str, Any], known: Collection[str]) -> None:
+    """Raise ValueError for a key that this version does not write."""
+    if unknown := [name for name in held if name not in known]:
+        raise ValueError(f"unknown key {unknown[0]!r}")
 
 
 def _parse_ids(held: Sequence[int], vocabulary: int) -> tuple[int, ...]:

@@ -15,7 +15,9 @@ from typing import Any
 
 import ipywidgets
 
+from oss_lab.errors import LabError
 from oss_lab.harmony.messages import EFFORTS, Effort
+from oss_lab.hooks.arguments import PLAIN, SOURCES, check_value, describe
 from oss_lab.lab import Lab
 from oss_lab.nano.gallery import GALLERY, Example
 from oss_widgets.effort.answer import build_answer, describe_setting
@@ -37,6 +39,12 @@ class EffortWidget(ipywidgets.VBox):
     def __init__(
         self, lab: Lab, question: str, effort: Effort = "low", examples: bool = True
     ) -> None:
+        if not hasattr(lab, "conversation"):
+            raise LabError(f"lab must be {SOURCES['Lab']}, got {describe(lab)}")
+        check_value("question", PLAIN[str], question)
+        if not isinstance(effort, str) or effort not in EFFORTS:
+            raise LabError(f"effort must be one of {', '.join(EFFORTS)}, got {describe(effort)}")
+        check_value("examples", PLAIN[bool], examples)
         self.lab = lab
         self.examples = ipywidgets.Dropdown(
             options=[OWN, *((each.name, number) for number, each in enumerate(GALLERY, 1))],
