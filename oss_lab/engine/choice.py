@@ -94,7 +94,9 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     usable = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     # PyTorch's longer reasons list all devices that it was ever written for.
     why = f" ({reason})" if len(reason) <= 60 else ""
-    raise LabError(f"device {shorten(str(name))!r} cannot be used here{why}: use {' or '.join(usable)}")
+    raise LabError(
+        f"device {shorten(str(name))!r} cannot be used here{why}: use {' or '.join(usable)}"
+    )
 
 
 def shorten(name: str) -> str:
