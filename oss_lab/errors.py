@@ -7,12 +7,14 @@ The command line prints a `LabError` as a single line on stderr. Any other excep
 oss_lab and keeps its traceback.
 """
 
+import re
+
 
 class LabError(ValueError):
     """Something that the user gave cannot be used; the message is one sentence on one line."""
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(" ".join(line.strip() for line in sentence.splitlines()))
+        super().__init__(re.sub(r"\s*[\r\n]+\s*", " ", sentence))
 
 
 class CheckpointError(LabError):

@@ -64,8 +64,9 @@ class Terminal(io.StringIO):
 
 
 def test_d8_logits_and_traces_read_ids_from_a_pipe(write_tiny, tmp_path, monkeypatch, capsys):
-    folder, out = str(write_tiny()), str(tmp_path / "out.safetensors")
+    folder = str(write_tiny())
     for command in (["logits"], ["trace", "--points", "embed"]):
+        out = str(tmp_path / f"{command[0]}.safetensors")
         arguments = [*command, folder, "--tokens", "-", "--out", out]
         monkeypatch.setattr("sys.stdin", io.StringIO("[1, 2, 3]"))
         assert main(arguments) == 0

@@ -128,7 +128,7 @@ def test_b7_interventions_on_experts(pruned):
             pruned.logits(ids, interventions=[ban])
     else:
         assert pruned.logits(ids, interventions=[ban]).isfinite().all()
-    with pytest.raises(LabError, match="there is no expert 4"):
+    with pytest.raises(LabError, match="expert 4 is out of range"):
         pruned.logits(ids, interventions=[AblateExpert(layer=1, expert=4)])
 
 
