@@ -69,10 +69,11 @@ def parse_header(parts: Sequence[Part], role: Role | None) -> HeaderFields:
         words = _read_bare_channel(header, words)
     words = _read_bare_recipient(header, words, constraint is not None)
     if constraint is None:
+        _check_recipient(header)  # first: only the header of a call may have any content type
         _read_type(header, words)
     else:
         _read_constraint(header, constraint, words)
-    _check_recipient(header)
+        _check_recipient(header)
     if not header.problems and not _is_canonical(parts, role, header):
         header.report(Kind.MALFORMED_HEADER, "the header's spacing or order is not Harmony's")
     return header

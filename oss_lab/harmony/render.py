@@ -215,7 +215,7 @@ class _Writer:
 def decodes_to(encoding: tiktoken.Encoding, ids: tuple[int, ...], text: str) -> bool:
     """Whether these are ordinary tokens that decode to exactly this text."""
     names = find_special_tokens(encoding).names
-    if any(id in names or id >= encoding.n_vocab for id in ids):
+    if any(id in names or not 0 <= id < encoding.n_vocab for id in ids):
         return False
     try:
         return encoding.decode_bytes(ids) == text.encode()

@@ -201,6 +201,25 @@ def test_a18_ids_of_every_integer_type_are_accepted(tiny):
         assert parse(each, tiny) == [Message.of("user", "x")]
 
 
+@pytest.mark.parametrize("words", ["to=assistant foo", "to=all functions.f", "to=<|x foo"])
+@pytest.mark.parametrize("place", ["<|channel|>commentary {}", " {}<|channel|>commentary"])
+def test_words_after_a_dropped_recipient_are_not_rendered(tiny, words, place):
+    stream = f"{place.format(words)}<|message|>x<|end|>"
+    reply, _ = reply_to(tiny, declare("f"), stream)
+    assert reply.messages == (Message.of("assistant", "x", channel="commentary"),)
+    assert reply.diagnostics
+    render(reply.conversation, tiny)
+
+
+def test_ids_outside_the_vocabulary_are_encoded_again(tiny):
+    for wrong in (-1, tiny.n_vocab, 2**40):
+        ids = [*tiny.encode("<|start|>user<|message|>x", allowed_special="all"), wrong]
+        message = parse(ids, tiny)[0]
+        assert message.text == "x\ufffd"
+        tokens = render(Conversation.of(message), tiny, mode="conversation").tokens
+        assert parse(tokens, tiny) == [message]
+
+
 # Vectors whose rendering deviates from the format on purpose, and how.
 DEVIATING = {
     "recipient_all": {K.MISSING_RECIPIENT},  # ends in <|call|>, but calls nothing
