@@ -77,7 +77,7 @@ def _describe_dropped(
     else:
         lost = "the call and its output" if output in dropped else "the call but not its output"
     what = _describe_call(messages[call])
-    return [f"{what}: policy {policy!r} leaves out {lost}; use policy 'spec' or 'keep'"]
+    return [f"{what}: policy {policy!r} leaves out {lost}; use policy 'hf' or 'keep'"]
 
 
 def _describe_call(call: Message) -> str:

@@ -177,7 +177,7 @@ def test_a12_the_library_drops_the_call_alone_and_says_so(tiny):
     (warning,) = rendered.warnings
     assert warning == (
         "the call to 'functions.f' with '{}': policy 'library' leaves out the call but not its"
-        " output; use policy 'spec' or 'keep'"
+        " output; use policy 'hf' or 'keep'"
     )
     on_analysis = [*A12[:2], call(), output(channel="analysis"), ANSWER]
     (warning,) = warnings_of(tiny, *on_analysis, policy="library")
@@ -195,6 +195,9 @@ def test_a12_a_built_in_tool_inside_the_reasoning_is_dropped_with_its_output(tin
     (warning,) = rendered.warnings
     assert f"the call to '{name}'" in warning
     assert "'spec' leaves out the call and its output" in warning
+    assert "use policy 'hf' or 'keep'" in warning
+    for better in ("hf", "keep"):
+        assert warnings_of(tiny, QUESTION, THOUGHT, *inside, ANSWER, policy=better) == ()
     outside = [inside[0], output(name=name)]
     assert render(Conversation.of(QUESTION, THOUGHT, *outside, ANSWER), tiny).dropped == (1,)
     late = [QUESTION, inside[0], ANSWER, inside[1]]
