@@ -35,8 +35,8 @@ class AnalysisPolicy:
 
 
 def is_final(message: Message) -> bool:
-    """Whether this message is the assistant's answer."""
-    return message.role == "assistant" and message.channel == "final"
+    """Whether this message is the assistant's answer. A call on `final` is not."""
+    return message.role == "assistant" and message.channel == "final" and not is_call(message)
 
 
 def find_turn_start(messages: Sequence[Message], index: int) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from oss_lab.harmony import Conversation, Diagnostic, Message
 from oss_lab.harmony.exchanges import is_call
+from oss_lab.harmony.policy import is_final
 from oss_lab.record.token import Token
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Reply:
         is_cut = self.stop == "length" if self.unfinished is None else self.unfinished
         if is_cut:
             return ()
-        answers = (n for n, message in enumerate(self.messages) if message.channel == "final")
+        answers = (n for n, message in enumerate(self.messages) if is_final(message))
         return _list_calls(self.messages[max(answers, default=-1) + 1 :])
 
     @property

@@ -120,6 +120,14 @@ def test_a9_a_call_that_is_cut_or_followed_by_an_answer_does_not_wait(reply_of):
     assert reply_of(f"{FINAL.removeprefix('<|start|>assistant')}<|return|>").open_calls == ()
 
 
+def test_a_call_on_final_is_not_an_answer(reply_of, tiny):
+    reply = reply_of("<|channel|>final to=functions.f json<|message|>{}<|call|>")
+    assert (reply.final, reply.stop) == ("", "call")
+    assert [each.name for each in reply.open_calls] == ["functions.f"]
+    begun = [QUESTION, THOUGHT, *reply.messages, output(channel="final")]
+    assert render(Conversation.of(*begun), tiny).dropped == ()
+
+
 def test_a9_a_reply_that_is_cut_anywhere_waits_only_for_complete_calls(reply_of, tiny):
     text = f"{WRITTEN}<|end|>{AGAIN}<|call|>"
     ids = tiny.encode(text, allowed_special="all")
