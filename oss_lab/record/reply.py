@@ -105,8 +105,7 @@ class Reply:
         A call before an answer does not wait. No call waits if the last message was cut: continue
         it first.
         """
-        is_cut = self.stop == "length" if self.unfinished is None else self.unfinished
-        if is_cut:
+        if self._is_cut:
             return ()
         answers = (n for n, message in enumerate(self.messages) if is_final(message))
         return _list_calls(self.messages[max(answers, default=-1) + 1 :])
@@ -115,11 +114,13 @@ class Reply:
     def conversation(self) -> Conversation:
         """The prompt and this reply, to continue from.
 
-        Only the assistant's messages: a tool's output that the model made up is not an output.
+        Only the assistant's messages: a tool's output that the model made up is not an output. A
+        message that was cut before its first character is left out.
         """
         before = () if self.prompt is None else self.prompt.messages
-        own = (message for message in self.messages if message.role == "assistant")
-        return Conversation((*before, *own))
+        is_empty = self._is_cut and bool(self.messages) and not self.messages[-1].text
+        kept = self.messages[:-1] if is_empty else self.messages
+        return Conversation((*before, *(each for each in kept if each.role == "assistant")))
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -129,6 +130,10 @@ class Reply:
     def logprobs(self) -> tuple[float, ...]:
         """Log-probability of each token, in nats."""
         return tuple(token.logprob for token in self.tokens)
+
+    @property
+    def _is_cut(self) -> bool:
+        return self.stop == "length" if self.unfinished is None else self.unfinished
 
     def _on(self, channel: str) -> str | None:
         if self.prompt is None:

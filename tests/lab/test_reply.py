@@ -52,6 +52,14 @@ def test_messages_of_one_channel_are_joined_by_lines(feed):
     assert feed(THOUGHT + again + ANSWER)[0].analysis == "six sevens\nso 42"
 
 
+def test_a11_a_message_that_is_cut_before_its_first_character_is_not_kept(feed):
+    for text in ("<|channel|>final<|message|>", "<|channel|>commentary to=f<|message|>"):
+        assert feed(text)[0].conversation == PROMPT
+        assert len(feed(THOUGHT + f"<|start|>assistant{text}")[0].conversation) == 2
+    assert len(feed("<|channel|>final<|message|>4")[0].conversation) == 2
+    assert len(feed("<|channel|>final<|message|><|return|>")[0].conversation) == 2
+
+
 def test_tool_calls_in_both_layouts(feed):
     call = (
         "<|start|>assistant<|channel|>commentary to=functions.times <|constrain|>json"
