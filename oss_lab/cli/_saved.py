@@ -72,6 +72,7 @@ def chat_to_dict(chat: Chat) -> dict[str, Any]:
                 "prompt": messages_to_dict(prompt[done:]),
                 "reply": messages_to_dict(reply.messages),
                 "stop": reply.stop,
+                "unfinished": reply.unfinished,
             }
         )
         done = len(reply.conversation)
@@ -118,9 +119,13 @@ def read_turn(before: tuple[Message, ...], turn: Any) -> Reply:
     stop: Any = require(turn, "stop", str)
     if stop not in get_args(Stop):
         raise LabError(f"stop is {stop!r}; use one of {', '.join(get_args(Stop))}")
+    unfinished = turn.get("unfinished")  # missing in the files of older versions
+    if not isinstance(unfinished, bool | None):
+        raise LabError("`unfinished` must be true or false")
     prompt = Conversation((*before, *messages_from_dict(turn, "prompt")))
     reply = messages_from_dict(turn, "reply")
-    return Reply(prompt, (), (), "", reply, stop, (), Timing(0, 0, 0))
+    timing = Timing(0, 0, 0)
+    return Reply(prompt, (), (), "", reply, stop, (), timing, unfinished=unfinished)
 
 
 def messages_to_dict(messages: tuple[Message, ...]) -> list[dict[str, Any]]:

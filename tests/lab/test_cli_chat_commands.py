@@ -141,6 +141,19 @@ def test_d7_an_open_call_is_saved_too(talk, reciting_lab, tmp_path):
     )
 
 
+def test_d7_an_open_call_before_an_invented_output_is_saved_too(talk, reciting_lab, tmp_path):
+    file = tmp_path / "chat.json"
+    call = CALL.replace("<|call|>", "<|end|>")
+    invented = f"{call}<|start|>functions.calculator to=assistant<|channel|>commentary<|message|>4"
+    asked = talk(reciting_lab(invented), "6*7?", f"/save {file}", "/undo")
+    out = talk(reciting_lab(ANSWER), f"/load {file}")
+    assert "the model calls functions.calculator" in asked
+    assert "the model calls functions.calculator" in out
+    file.write_text(file.read_text().replace('"unfinished": false', '"unfinished": 1'))
+    out = talk(reciting_lab(ANSWER), f"/load {file}")
+    assert "turn 1: `unfinished` must be true or false" in out
+
+
 def test_d7_save_replaces_a_file_only_if_told_to(talk, reciting_lab, tmp_path):
     file = tmp_path / "chat.json"
     file.write_text("mine")
