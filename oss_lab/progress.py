@@ -21,8 +21,8 @@ Item = TypeVar("Item")
 
 
 def is_turned_off() -> bool:
-    """Whether TQDM_DISABLE turns progress off."""
-    return os.environ.get("TQDM_DISABLE", "") not in ("", "0")
+    """Whether TQDM_DISABLE turns progress off, or there is no standard error to show it on."""
+    return os.environ.get("TQDM_DISABLE", "") not in ("", "0") or sys.stderr is None
 
 
 def track_progress(
@@ -46,7 +46,7 @@ def report_in_lines(describe: Callable[[], str], seconds: float = LINES) -> Iter
 
     A thread prints, so a line appears even while the work has nothing to report.
     """
-    if is_turned_off() or sys.stderr is None or sys.stderr.isatty():
+    if is_turned_off() or sys.stderr.isatty():
         yield
         return
     ended = threading.Event()

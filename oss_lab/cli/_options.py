@@ -45,6 +45,11 @@ def read_text(given: str, name: str) -> str:
     return text
 
 
+def has_error_terminal() -> bool:
+    """Whether standard error is a terminal, where progress is shown. It may also be closed."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 @contextmanager
 def announce_replacement(out: Path) -> Iterator[None]:
     """Say on stderr if the block replaced a file; every command with an output file does."""

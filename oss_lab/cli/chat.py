@@ -15,6 +15,7 @@ from oss_lab.cli._options import (
     Download,
     Instructions,
     MaxTokens,
+    has_error_terminal,
 )
 from oss_lab.cli._session import Chat
 
@@ -36,7 +37,7 @@ def run(
     from oss_lab.nano.tasks.settings import CALCULATOR_TOOL
     from oss_lab.nano.turn_limit import find_turn_limit
 
-    lab = load(checkpoint, download=download, verbose=sys.stderr.isatty())
+    lab = load(checkpoint, download=download, verbose=has_error_terminal())
     transcript = Transcript(sys.stdout)
     effort = effort or lab.effort
     limit = find_turn_limit(lab)

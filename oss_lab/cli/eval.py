@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Option
 
 from oss_lab.checkpoint.atomic import check_output_file
-from oss_lab.cli._options import AsJson, Checkpoint, Download, Seed, Threads, announce_replacement
+from oss_lab.cli._options import (
+    AsJson,
+    Checkpoint,
+    Download,
+    Seed,
+    Threads,
+    announce_replacement,
+    has_error_terminal,
+)
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import EFFORTS, Effort
 
@@ -71,7 +79,7 @@ def run(
     if threads is not None:
         torch.set_num_threads(threads)
     checkpoint = find_checkpoint(name, download=download)
-    lab = load(name, download=download, verbose=sys.stderr.isatty())
+    lab = load(name, download=download, verbose=has_error_terminal())
     small = lab.tokenizer.name == "nano"
     max_tokens = max_tokens or (2048 if small else 32768)
     batch = batch or (64 if small else 8)

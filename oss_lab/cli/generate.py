@@ -21,6 +21,7 @@ from oss_lab.cli._options import (
     Download,
     Instructions,
     MaxTokens,
+    has_error_terminal,
     read_text,
 )
 from oss_lab.cli._warnings import print_warning, report_warnings
@@ -97,7 +98,7 @@ def run(
     given = {name: value for name, value in given.items() if value is not None}
     given["seed"] = secrets.randbits(32) if seed is None else seed
     Sampling(**given)  # checks the bounds before the model is loaded
-    lab = load(model, download=download, verbose=sys.stderr.isatty())
+    lab = load(model, download=download, verbose=has_error_terminal())
     sampling = replace(lab.sampling, **given)
     idle = [f"--{name.replace('_', '-')}" for name in filters if name in given]
     if sampling.temperature == 0 and idle:

@@ -13,7 +13,7 @@ from typer import Option
 
 from oss_lab.checkpoint.plan import Dtype
 from oss_lab.cli._json import prefix_errors, read_json
-from oss_lab.cli._options import Budget, Checkpoint, Download, MaxTokens, Seed
+from oss_lab.cli._options import Budget, Checkpoint, Download, MaxTokens, Seed, has_error_terminal
 from oss_lab.errors import LabError
 
 
@@ -48,7 +48,7 @@ def run(
         dtype=dtype,
         kernels=kernels,
         download=download,
-        verbose=sys.stderr.isatty(),
+        verbose=has_error_terminal(),
     )
     name = checkpoint if checkpoint in REPOSITORIES else None
     if questions is None:

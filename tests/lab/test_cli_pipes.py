@@ -147,6 +147,19 @@ def test_a_closed_pipe_ends_every_program_quietly(command):
     assert run_into_closed_pipe("-m", *command) == (141, b"")
 
 
+@pytest.mark.parametrize("argv", [["chat"], ["generate"]])
+def test_standard_error_may_be_closed(argv):
+    command = [sys.executable, "-m", "oss_lab", *argv]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *command],
+        input="What is 2 + 2?\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.endswith("[final]\n4\n")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="closes a POSIX pipe")
 @pytest.mark.parametrize("write", ["print", "new_console().print"])
 def test_a_closed_pipe_is_noticed_by_print_and_by_rich(write):
