@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from oss_lab.cli._saved import load_chat, save_chat
 from oss_lab.cli._session import Chat
+from oss_lab.cli._warnings import report_warnings
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import EFFORTS, DeveloperContent
 
@@ -28,7 +29,8 @@ def run_command(chat: Chat, name: str, argument: str) -> None:
             )
         if argument and not command.takes_argument:
             raise LabError(f"{name} takes no argument")
-        command.run(chat, argument)
+        with report_warnings(chat.note_warning):
+            command.run(chat, argument)
     except LabError as error:
         chat.transcript.write_note(str(error))
 

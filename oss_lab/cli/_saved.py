@@ -29,9 +29,11 @@ def save_chat(chat: Chat, argument: str, *, overwrite: bool = False) -> None:
     """Write the conversation to a file; refuses to replace one unless `overwrite`."""
     from oss_lab.checkpoint.atomic import check_output_file, write_text
 
-    if not argument:
+    if argument in ("", "-"):
         raise LabError("/save needs the name of a file, such as /save chat.json")
     file = Path(argument).expanduser()
+    if file.is_dir():
+        raise LabError(f"{file} is a folder; /save needs the name of a file")
     check_output_file(file, "name")
     existed = file.exists()
     if existed and not overwrite:
@@ -44,7 +46,7 @@ def save_chat(chat: Chat, argument: str, *, overwrite: bool = False) -> None:
 
 def load_chat(chat: Chat, argument: str) -> None:
     """Continue the conversation in a file; after a mistake, the current one is unchanged."""
-    if not argument:
+    if argument in ("", "-"):  # the chat itself reads standard input
         raise LabError("/load needs the name of a file, such as /load chat.json")
     file = Path(argument).expanduser()
     with prefix_errors(file):

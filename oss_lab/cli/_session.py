@@ -109,7 +109,7 @@ class Chat:
         except KeyboardInterrupt:
             self.transcript.write_note("stopped; this turn was discarded")
         except LabError as error:
-            hint = "; use /undo or /reset to make room" if self.turns else ""
+            hint = "; use /undo or /reset to continue" if self.turns else ""
             self.transcript.write_note(f"{error}{hint}")
         else:
             if reply.stop == "length":

@@ -143,18 +143,15 @@ def render_file(
     wanted = mode or _field(options, "mode", str, "completion")
     drop = _field(options, "auto_drop_analysis", bool, True)
     mentioned = _field(options, "conversation_has_function_tools", bool, False)
-    try:
-        rendered = render(
-            conversation_from_dict(data["conversation"]),
-            encoding,
-            mode=wanted,
-            policy=policy if drop else "keep",
-            layout=layout,
-            next_role=_field(options, "next_turn_role", str, "assistant"),
-            function_tools=mentioned if wanted == "message" else None,
-        )
-    except RecursionError:
-        raise HarmonyError("a schema is nested too deeply") from None
+    rendered = render(
+        conversation_from_dict(data["conversation"]),
+        encoding,
+        mode=wanted,
+        policy=policy if drop else "keep",
+        layout=layout,
+        next_role=_field(options, "next_turn_role", str, "assistant"),
+        function_tools=mentioned if wanted == "message" else None,
+    )
     warn(rendered.warnings)
     if format == "text":
         return rendered.text

@@ -123,7 +123,10 @@ def _namespace_text(namespace: ToolNamespace) -> str:
 
 
 def _signature(tool: ToolDescription) -> str:
-    return "()" if tool.parameters is None else f"(_: {to_typescript(tool.parameters)})"
+    try:
+        return "()" if tool.parameters is None else f"(_: {to_typescript(tool.parameters)})"
+    except RecursionError:
+        raise HarmonyError(f"the schema of tool {tool.name!r} is nested too deeply") from None
 
 
 def _lines(text: str) -> list[str]:
@@ -151,4 +154,8 @@ def _json(item: ResponseFormat) -> str:
         raise HarmonyError(
             f"the schema of response format {item.name!r} has NaN or Infinity, which JSON cannot"
             " represent; remove it"
+        ) from None
+    except RecursionError:
+        raise HarmonyError(
+            f"the schema of response format {item.name!r} is nested too deeply"
         ) from None

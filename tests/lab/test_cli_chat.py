@@ -83,8 +83,7 @@ def test_a_full_context_is_reported_in_the_chat(talk, reciting_lab):
     lab = reciting_lab(ANSWER)
     out = talk(lab, "a", "b" * 9000, "c")
     assert (
-        "the context is 8192 and has no room for an answer; use /undo or /reset to make room)"
-        in out
+        "the context is 8192 and has no room for an answer; use /undo or /reset to continue)" in out
     )
     assert out.endswith(f"> c\n{SHOWN.removeprefix('[analysis]' + chr(10) + 'hm' + chr(10))}")
 

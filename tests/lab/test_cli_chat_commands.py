@@ -4,6 +4,7 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -227,6 +228,31 @@ def refuse(talk, lab, file):
     assert error.startswith(f"({file}: ")
     assert "\n" not in error
     assert "[user]\nkept\n" in out
+
+
+def test_d7_a_loaded_file_may_have_unknown_keys_and_any_schema(talk, reciting_lab, tmp_path):
+    file = tmp_path / "chat.json"
+    data = save_chat(talk, reciting_lab(ANSWER), file)
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(400):
+        schema = {"type": "object", "properties": {"a": schema}}
+    tool = {"name": "f", "description": "", "parameters": schema}
+    functions = {"functions": {"name": "functions", "tools": [tool]}}
+    content = {"type": "developer_content", "tools": functions}
+    data["opening"].append({"role": "developer", "content": [content], "tool_calls": [1]})
+    file.write_text(json.dumps(data))
+    out = talk(reciting_lab(ANSWER), f"/load {file}", "b", "/history", "/reset", "c")
+    assert "(warning: messages[1] has the key 'tool_calls', which is left out; write" in out
+    assert "schema of tool 'f' is nested too deeply; use /undo or /reset to continue)" in out
+    assert "(the schema of tool 'f' is nested too deeply)" in out
+    assert out.endswith("> c\n[final]\n42\n")
+
+
+def test_d7_standard_input_is_not_a_file_to_load(talk, reciting_lab):
+    out = talk(reciting_lab(ANSWER), "/load -", "/save -", "a")
+    assert "(/load needs the name of a file" in out
+    assert "(/save needs the name of a file" in out
+    assert out.endswith("> a\n[final]\n42\n")
 
 
 def test_d7_save_and_load_name_what_is_missing(talk, reciting_lab, tmp_path):
