@@ -4,10 +4,13 @@ A sentence begins in lower case and ends without a period: it is printed after `
 after a file's name.
 
 The command line prints a `LabError` as a single line on stderr. Any other exception is a bug in
-oss_lab and keeps its traceback.
+oss_lab and keeps its traceback. The functions here write parts of sentences that several modules
+need.
 """
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class LabError(ValueError):
@@ -58,3 +61,33 @@ def explain_range(what: str, n: int, count: int, owner: str = "") -> str:
     there = f"{what}s 0 to {count - 1}" if count > 1 else f"only {what} 0"
     owner = owner or OWNERS.get(what, "this model")
     return f"{what} {n} is out of range; {owner} has {there}"
+
+
+def explain_unknown(what: str, name: object, known: Iterable[str]) -> str:
+    """The sentence about an unknown name, with the nearest known one.
+
+    >>> explain_unknown("keyword", "sed", ("seed", "stop"))
+    "there is no keyword 'sed'; did you mean 'seed'? The keywords are seed, stop"
+    """
+    return f"there is no {what} {name!r}; {list_known(what, name, known)}"
+
+
+def list_known(what: str, name: object, known: Iterable[str]) -> str:
+    """The known names, after the one that is nearest to an unknown `name`.
+
+    >>> list_known("keyword", "x", ("seed", "stop"))
+    'the keywords are seed, stop'
+    """
+    names = list(known)
+    close = get_close_matches(str(name), names, n=1)
+    hint = f"did you mean {close[0]!r}? The" if close else "the"
+    return f"{hint} {what}s are {', '.join(names)}"
+
+
+def shorten(text: str, longest: int) -> str:
+    """The text, or its beginning and an ellipsis if it has more than `longest` characters.
+
+    >>> shorten("a long answer", 7)
+    'a long…'
+    """
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

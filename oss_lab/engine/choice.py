@@ -14,7 +14,7 @@ from oss_kernels.backends import Backend, KernelChoice, UnusableBackend, choose_
 from oss_lab.engine.engine import Engine
 from oss_lab.engine.kernels import DENSE_REFUSAL, KernelEngine
 from oss_lab.engine.reference import ReferenceEngine
-from oss_lab.errors import LabError
+from oss_lab.errors import LabError, shorten
 from oss_lab.model import Transformer
 from oss_lab.model.experts import has_dense_experts
 
@@ -92,16 +92,11 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError, ImportError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
     usable = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    # PyTorch's longer reasons list all devices that it was ever written for.
+    # PyTorch's longer reasons list every device that it supports anywhere.
     why = f" ({reason})" if len(reason) <= 60 else ""
     raise LabError(
-        f"device {shorten(str(name))!r} cannot be used here{why}: use {' or '.join(usable)}"
+        f"device {shorten(str(name), 40)!r} cannot be used here{why}: use {' or '.join(usable)}"
     )
-
-
-def shorten(name: str) -> str:
-    """The name, or its beginning if it is too long for one line."""
-    return name if len(name) <= 40 else name[:39] + "…"
 
 
 def choose_kernels(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from oss_lab.errors import shorten
 from oss_lab.harmony.exchanges import Exchange, pair_calls
 from oss_lab.harmony.messages import Message, Role
 from oss_lab.harmony.policy import Mode, find_turn_start
@@ -85,5 +86,4 @@ def _describe_call(call: Message) -> str:
 
 
 def _shorten(message: Message) -> str:
-    text = " ".join(message.text.split())
-    return repr(text if len(text) <= SHOWN else text[: SHOWN - 1] + "…")
+    return repr(shorten(" ".join(message.text.split()), SHOWN))

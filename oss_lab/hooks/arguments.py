@@ -14,7 +14,6 @@ import reprlib
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, Union, Unpack, get_args, get_origin
@@ -95,18 +94,6 @@ def check_value(what: str, expected: Expectation, value: object) -> None:
     """Raise LabError if a value is not what is expected."""
     if not expected.fits(value):
         raise LabError(f"{what} must be {expected.what}, got {describe(value)}")
-
-
-def explain_unknown(what: str, name: object, known: Iterable[str]) -> str:
-    """The sentence about an unknown name, with the nearest known one.
-
-    >>> explain_unknown("keyword", "sed", ("seed", "stop"))
-    "there is no keyword 'sed'; did you mean 'seed'? The keywords are seed, stop"
-    """
-    names = list(known)
-    close = get_close_matches(str(name), names, n=1)
-    hint = f"did you mean {close[0]!r}? The" if close else "the"
-    return f"there is no {what} {name!r}; {hint} {what}s are {', '.join(names)}"
 
 
 def describe(value: object) -> str:

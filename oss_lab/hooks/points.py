@@ -8,13 +8,12 @@ each activation to `hook(name, x)` (see `oss_lab/model`), except for rows with `
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal
 
 import torch
 
 from oss_lab.config import ModelConfig
-from oss_lab.errors import LabError
+from oss_lab.errors import LabError, list_known
 
 Axis = Literal[
     "seq",
@@ -318,10 +317,7 @@ def check_points(names: Collection[str]) -> None:
                 f"unknown point {name!r}; see `oss_lab/hooks/NAMES.md` for the names of"
                 " TransformerLens and nnsight"
             )
-        points = f"points are {', '.join(POINTS)}"
-        if close := get_close_matches(name, POINTS, n=1):
-            raise LabError(f"unknown point {name!r}; did you mean {close[0]!r}? The {points}")
-        raise LabError(f"unknown point {name!r}; the {points}")
+        raise LabError(f"unknown point {name!r}; {list_known('point', name, POINTS)}")
 
 
 def find_forward_points(names: Collection[str]) -> frozenset[str]:

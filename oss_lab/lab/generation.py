@@ -10,11 +10,10 @@ from oss_lab.engine.choice import EngineChoice
 from oss_lab.engine.request import Request
 from oss_lab.engine.row import BatchRow
 from oss_lab.engine.sampling import Sampling
-from oss_lab.errors import LabError
+from oss_lab.errors import LabError, explain_unknown
 from oss_lab.harmony import Event, render
 from oss_lab.harmony.notices import warn
 from oss_lab.harmony.prompt import Question, shorten_repr
-from oss_lab.hooks.arguments import explain_unknown
 from oss_lab.hooks.interventions.changes import Effects
 from oss_lab.hooks.selection import Integers, Selection, is_integer, to_integers, to_names
 from oss_lab.lab.options import MAX_TOKENS, PROMPT_KEYWORDS, SAMPLING_KEYWORDS, Options

@@ -32,14 +32,14 @@ from oss_lab.engine.engine import Engine
 from oss_lab.engine.read import read_logits
 from oss_lab.engine.request import Request, check_tokens
 from oss_lab.engine.sampling import GREEDY, Sampling
-from oss_lab.errors import LabError
+from oss_lab.errors import LabError, explain_unknown
 from oss_lab.harmony import Conversation, render, stop_tokens
 from oss_lab.harmony.messages import Effort
 from oss_lab.harmony.notices import warn
 from oss_lab.harmony.prompt import Question, build_prompt, require_prompts, shorten_repr
 from oss_lab.harmony.specials import ENDOFTEXT, find_special_tokens
 from oss_lab.harmony.tool_forms import ToolForm
-from oss_lab.hooks.arguments import check_arguments, explain_unknown
+from oss_lab.hooks.arguments import check_arguments
 from oss_lab.hooks.cost import BUDGET, TracePlan, check_budget
 from oss_lab.hooks.interventions import Intervention
 from oss_lab.hooks.interventions.active import InterventionBlock, find_active_effects

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
-from oss_lab.errors import LabError
+from oss_lab.errors import LabError, shorten
 from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import BLUE, GRAY, base, plural, to_percent
@@ -41,7 +41,7 @@ def commitment_curve(steps: "Sequence[CommitmentStep]") -> Figure:
                 "symbol": ["circle" if each else "circle-open" for each in same],
                 "color": BLUE,
             },
-            text=[plotly_text(make_visible(shorten(step.answer))) for step in steps],
+            text=[plotly_text(make_visible(shorten(step.answer, LONGEST))) for step in steps],
             textposition="top center",
             textfont={"color": GRAY, "size": 10},
             cliponaxis=False,
@@ -62,8 +62,3 @@ def commitment_curve(steps: "Sequence[CommitmentStep]") -> Figure:
         f" {steps[-1].kept} tokens; the probability of that answer is {probability[0]:.0%} before"
         f" the thinking and {probability[-1]:.0%} after it.",
     )
-
-
-def shorten(answer: str) -> str:
-    """The beginning of an answer that is too long to show next to its marker."""
-    return answer if len(answer) <= LONGEST else f"{answer[: LONGEST - 1]}…"

@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 import tiktoken
 
+from oss_lab.errors import shorten
 from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import MONOSPACE, SCALE, base, plural, to_array, to_percent
@@ -35,7 +36,7 @@ def logit_lens(found: "Lens", encoding: tiktoken.Encoding) -> Figure:
     figure = go.Figure(
         go.Heatmap(
             z=to_percent(probability),
-            text=[[plotly_text(shorten(text)) for text in layer] for layer in texts],
+            text=[[plotly_text(shorten(text, FITS)) for text in layer] for layer in texts],
             customdata=[[plotly_text(text) for text in layer] for layer in texts],
             texttemplate="%{text}",
             textfont={"family": MONOSPACE, "size": 10},
@@ -77,8 +78,3 @@ def logit_lens(found: "Lens", encoding: tiktoken.Encoding) -> Figure:
         f" {shares} of {plural(seq, 'position')}; the mean probability of the actual next token"
         f" goes from {probability[0].mean():.0%} to {probability[-1].mean():.0%}.",
     )
-
-
-def shorten(text: str) -> str:
-    """The part of a token that fits into a cell."""
-    return text if len(text) <= FITS else f"{text[: FITS - 1]}…"

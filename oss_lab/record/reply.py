@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
+from oss_lab.errors import shorten
 from oss_lab.harmony import Conversation, Diagnostic, Message
 from oss_lab.harmony.exchanges import is_call
 from oss_lab.harmony.policy import is_final
@@ -144,7 +145,8 @@ class Reply:
     def __repr__(self) -> str:
         what = "text" if self.prompt is None else "final" if self.final else "analysis"
         text = self.text if self.prompt is None else self.final or self.analysis or self.text
-        return f"<Reply {what} {shorten(text)!r}, {len(self.tokens)} tokens, stop {self.stop!r}>"
+        shown = repr(shorten(text, SHOWN))
+        return f"<Reply {what} {shown}, {len(self.tokens)} tokens, stop {self.stop!r}>"
 
     def _repr_html_(self) -> str:
         """The channels of the reply as escaped HTML."""
@@ -169,8 +171,3 @@ def _list_calls(messages: tuple[Message, ...]) -> tuple[ToolCall, ...]:
         for message in messages
         if is_call(message)
     )
-
-
-def shorten(text: str) -> str:
-    """The beginning of a text that is too long for one line."""
-    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"

@@ -11,8 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from oss_lab.config import ModelConfig
-from oss_lab.errors import LabError, explain_range
-from oss_lab.hooks.arguments import explain_unknown
+from oss_lab.errors import LabError, explain_range, explain_unknown
 from oss_lab.hooks.interventions.at import At
 from oss_lab.hooks.interventions.fields import (
     EXAMPLES,
