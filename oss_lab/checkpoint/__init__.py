@@ -11,12 +11,14 @@
     values     read_values(checkpoint): a stream of float tensors, one expert at a time
     rewrite    write_values: such a stream, as MXFP4 or BF16, with its errors (`rounding`)
     write      write_checkpoint(folder, config, tensors), in either layout (`tensor_files`)
+    digest     identify a checkpoint by a SHA-256
     companions the tokenizer files of the Hugging Face layout (`huggingface_tokenizer`)
     adapter    read a LoRA adapter (`adapter_config`); `merge` adds it to the weights
     fetch      open a checkpoint by name; downloads one only on request
     names      names, Hub ids and the Hub's cache
     recognize  what else a path is: GGUF, an adapter, another model (`signatures`, `folders`)
-    fake       write_fake("20b", folder): random weights in true shapes
+    fake       write_fake("20b", folder): random weights in true shapes (`random_weights`: small
+               ones for tests and benchmarks)
     atomic     write files atomically
     plan       parameters, bytes on disk and in memory, from a configuration alone
 

@@ -28,23 +28,23 @@ def find_non_finite(found: Examination) -> None:
     """
     defective = {defect.tensor for defect in found.defects}
     tensors = [located for located in found.tensors.values() if located.name not in defective]
-    total = sum(located.end - located.start for located in tensors)
+    total = sum(located.nbytes for located in tensors)
     with tqdm(total=total, unit="B", unit_scale=True, desc="weights", leave=False) as bar:
         for located in tensors:
             if located.dtype == "BF16":
                 _check_bf16(found, located, bar)
             elif located.name.endswith("scales"):
                 _check_scales(found, located)
-                bar.update(located.end - located.start)
+                bar.update(located.nbytes)
             else:
-                bar.update(located.end - located.start)
+                bar.update(located.nbytes)
     found.defects.sort(key=lambda defect: KINDS.index(defect.kind))
 
 
 def _check_bf16(found: Examination, located: TensorLocation, bar: "tqdm[Any]") -> None:
     nans, infinities, first = 0, 0, None
-    for offset in range(0, located.end - located.start, PIECE_BYTES):
-        count = min(PIECE_BYTES, located.end - located.start - offset)
+    for offset in range(0, located.nbytes, PIECE_BYTES):
+        count = min(PIECE_BYTES, located.nbytes - offset)
         bits = np.fromfile(located.file, np.uint16, count=count // 2, offset=located.start + offset)
         bad = (bits & EXPONENT) == EXPONENT
         bar.update(count)
@@ -61,9 +61,7 @@ def _check_bf16(found: Examination, located: TensorLocation, bar: "tqdm[Any]") -
 
 def _check_scales(found: Examination, scales: TensorLocation) -> None:
     """Find blocks whose numbers exceed the range of BF16."""
-    bytes_ = np.fromfile(
-        scales.file, np.uint8, count=scales.end - scales.start, offset=scales.start
-    )
+    bytes_ = np.fromfile(scales.file, np.uint8, count=scales.nbytes, offset=scales.start)
     suspects = np.flatnonzero((bytes_ == 253) | (bytes_ == 254))
     blocks = found.tensors.get(scales.name.removesuffix("scales") + "blocks")
     if not len(suspects) or blocks is None:
@@ -85,6 +83,6 @@ def _add_defect(
     index = [int(n) for n in np.unravel_index(first, located.shape)]
     counts = [f"{nans:,} NaN"] * bool(nans) + [f"{infinities:,} infinite"] * bool(infinities)
     unit = "blocks" if located.dtype == "U8" else "values"
-    what = f"contains {' and '.join(counts)} {unit}, the first at {index}"
+    what = f"contains {' and '.join(counts)} {unit}, the first at index {index}"
     what = f"tensor {make_printable(located.name)} in {located.file.name} {what}"
     found.add_defect("value", what, located.file.name, located.name)

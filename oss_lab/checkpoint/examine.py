@@ -148,7 +148,7 @@ def _compare_tensors(found: Examination, any_float: bool) -> None:
 
 
 def _examine_scales(found: Examination, scales: list[tuple[StoredTensor, TensorLocation]]) -> None:
-    total = sum(located.end - located.start for _, located in scales)
+    total = sum(located.nbytes for _, located in scales)
     quiet = True if total < PROGRESS_BYTES else None  # None: only show it in a terminal
     with tqdm(
         total=total, unit="B", unit_scale=True, desc="scale bytes", disable=quiet, leave=False
@@ -179,5 +179,5 @@ def _find_index(position: int, shape: tuple[int, ...]) -> list[int]:
 def _chunks(located: TensorLocation) -> Iterator[tuple[int, bytes]]:
     with located.file.open("rb") as stream:
         stream.seek(located.start)
-        for offset in range(0, located.end - located.start, READ_BYTES):
-            yield offset, stream.read(min(READ_BYTES, located.end - located.start - offset))
+        for offset in range(0, located.nbytes, READ_BYTES):
+            yield offset, stream.read(min(READ_BYTES, located.nbytes - offset))

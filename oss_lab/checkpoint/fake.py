@@ -85,8 +85,8 @@ def write_random(
     folder = Path(os.path.expanduser(folder))
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
         raise CheckpointError(
-            f"{folder} is not empty; choose another folder, or add --overwrite (in Python,"
-            " overwrite=True)"
+            f"{folder} is not empty; choose another folder, or overwrite it with overwrite=True"
+            " (command line: --overwrite)"
         )
     return write_parts(
         folder,

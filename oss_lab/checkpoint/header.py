@@ -40,6 +40,11 @@ class TensorLocation:
     start: int
     end: int
 
+    @property
+    def nbytes(self) -> int:
+        """The size of the tensor in the file."""
+        return self.end - self.start
+
 
 class HeaderError(ValueError):
     """Why a file is not an intact safetensors file.

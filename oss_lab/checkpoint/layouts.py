@@ -19,7 +19,6 @@ LAYOUTS: tuple[Layout, ...] = ("original", "huggingface")
 TITLES: dict[Layout, str] = {"original": "original", "huggingface": "Hugging Face"}
 
 ExpertStorage = Literal["mxfp4", "bf16"]
-EXPERT_STORAGES: tuple[ExpertStorage, ...] = ("mxfp4", "bf16")
 
 StoredDtype = Literal["BF16", "U8"]
 Role = Literal[
@@ -65,6 +64,10 @@ class TensorSpec(StoredTensor):
     def stored(self, layout: Layout) -> tuple[StoredTensor, ...]:
         """The tensors that store it in `layout`: one, or three for Hugging Face's q, k and v."""
         return (self,) if layout == "original" else self.huggingface
+
+    def is_transposed(self, layout: Layout) -> bool:
+        """Whether `layout` stores each expert's matrix as inputs x outputs."""
+        return self.role == "expert weight" and layout == "huggingface"
 
     @property
     def parameters(self) -> int:

@@ -4,7 +4,6 @@
 the result once, to BF16 or MXFP4. `describe_merge` compares the change with that rounding.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from oss_lab.checkpoint.adapter import Adapter, Change, Replacement
-from oss_lab.checkpoint.rounding import PIECE, Rounding
+from oss_lab.checkpoint.rounding import PIECE, Rounding, find_kind
 from oss_lab.checkpoint.values import Value
 from oss_lab.errors import CheckpointError
 
@@ -56,7 +55,7 @@ def merge_adapter(
             waiting.remove((value.name, value.expert))
             before = value.tensor.float()
             value = Value(value.name, value.expert, _apply(before, changes))
-            report = changed.setdefault(kind_of(value.name), Changed())
+            report = changed.setdefault(find_kind(value.name), Changed())
             report.tensors += 1
             report.squared_change += _squared_norm(value.tensor - before)
             report.squared_weight += _squared_norm(before)
@@ -93,8 +92,3 @@ def describe_merge(
             line += f", less than its rounding error, {rounding[kind].relative_rms:.3%}"
             line += "; --experts bf16 keeps it" if rounding[kind].blocks else ""
         yield line
-
-
-def kind_of(name: str) -> str:
-    """A tensor's kind: its name without `model.` and the number of the layer."""
-    return re.sub(r"^model\.(layers\.\d+\.)?", "", name)

@@ -69,8 +69,7 @@ class Checkpoint:
                 places = [self.located[stored.name] for stored in spec.stored(self.layout)]
                 parts = [files[place.file].get_tensor(place.name) for place in places]
                 tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
-                is_transposed = spec.role == "expert weight" and self.layout == "huggingface"
-                yield spec.name, tensor.mT if is_transposed else tensor
+                yield spec.name, tensor.mT if spec.is_transposed(self.layout) else tensor
 
 
 class DefectiveCheckpointError(CheckpointError):
@@ -92,9 +91,9 @@ def open_checkpoint(folder: str | Path, *, any_float: bool = False) -> Checkpoin
     """Examine a checkpoint folder and open it for reading.
 
     Args:
-        folder: a path or a name, as for `find_folder`. In a folder without
-            weights, the subfolder `original/` is read. In a folder with both, the folder's weights
-            (Hugging Face's) are read and `original/` is ignored.
+        folder: a path or a name, as for `find_folder`. In a folder without weights, the subfolder
+            `original/` is read. In a folder with both, the folder's weights (Hugging Face's) are
+            read and `original/` is ignored.
         any_float: accept F16 and F32 instead of BF16, as `oss-lab convert` does.
 
     Raises:

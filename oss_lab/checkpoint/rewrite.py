@@ -6,7 +6,6 @@ That is the rule of OpenAI's quantizer, and a dequantized gpt-oss gets its numbe
 error. The rounding errors are measured and returned. The process holds one value at a time.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from oss_kernels import mxfp4
 from oss_lab.checkpoint.fake import fake_metadata
 from oss_lab.checkpoint.layouts import ExpertStorage, Layout, TensorSpec, tensor_table
 from oss_lab.checkpoint.read import Checkpoint
-from oss_lab.checkpoint.rounding import Rounding
+from oss_lab.checkpoint.rounding import Rounding, find_kind
 from oss_lab.checkpoint.values import Value, read_expert, read_stored, read_values
 from oss_lab.checkpoint.write import Part, write_parts
 from oss_lab.config import ModelConfig
@@ -139,7 +138,7 @@ def _round_values(
         if not torch.isfinite(value.tensor).all():
             where = "" if value.expert is None else f" of expert {value.expert}"
             raise CheckpointError(f"tensor {value.name}{where} contains NaN or infinity")
-        kind = re.sub(r"^model\.(layers\.\d+\.)?", "", value.name)
+        kind = find_kind(value.name)
         if spec.role == "expert weight" and value.expert is not None:
             first = value.expert
             if experts == "mxfp4":

@@ -22,7 +22,7 @@ def read_rope(reader: FieldReader) -> dict[str, Any]:
     """Read RoPE's fields of the Hugging Face dialect; None for those that cannot be used."""
     newer = "rope_parameters" in reader.fields
     if newer and reader.fields.get("rope_scaling", {}) in (None, reader.fields["rope_parameters"]):
-        reader.fields.pop("rope_scaling")  # says the same
+        reader.fields.pop("rope_scaling")  # the same values
     if newer and "rope_scaling" in reader.fields:
         reader.add_problem("rope_scaling", "and rope_parameters are both present; keep one of them")
         del reader.fields["rope_scaling"]

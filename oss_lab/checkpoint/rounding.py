@@ -1,5 +1,6 @@
 """How much rounding changes weights: relative RMS error, largest error, blocks without error."""
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,15 @@ from oss_kernels import mxfp4
 from torch import Tensor
 
 PIECE = 2**17  # weights; they fit into the cache of one core
+
+
+def find_kind(name: str) -> str:
+    """The kind of a tensor: its Hugging Face name without the number of the layer.
+
+    >>> find_kind("model.layers.0.mlp.experts.down_proj")
+    'mlp.experts.down_proj'
+    """
+    return re.sub(r"^model\.(layers\.\d+\.)?", "", name)
 
 
 @dataclass

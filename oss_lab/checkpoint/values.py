@@ -69,15 +69,14 @@ def read_expert(checkpoint: Checkpoint, spec: TensorSpec, expert: int) -> Tensor
     """One expert's part of a tensor of all experts, in the orientation of the original layout."""
     [stored] = spec.stored(checkpoint.layout)
     part = read_stored(checkpoint.located[stored.name], expert, 1)[0]
-    is_transposed = spec.role == "expert weight" and checkpoint.layout == "huggingface"
-    return part.T if is_transposed else part
+    return part.T if spec.is_transposed(checkpoint.layout) else part
 
 
 def read_stored(located: TensorLocation, first: int = 0, count: int | None = None) -> Tensor:
     """Read `count` rows of a tensor, from `first`, into memory; all rows by default."""
     rows, *rest = located.shape
     count = rows if count is None else count
-    row_bytes = (located.end - located.start) // rows
+    row_bytes = located.nbytes // rows
     contents = np.fromfile(
         located.file,
         dtype=np.uint8,

@@ -239,8 +239,7 @@ def _cut_part(
         first, last = max(start, part.first), min(end, part.first + len(part.rows))
         if first < last:
             rows = part.rows[first - part.first : last - part.first]
-            is_transposed = spec.role == "expert weight" and layout == "huggingface"
-            yield stored.name, first - start, rows.mT if is_transposed else rows
+            yield stored.name, first - start, rows.mT if spec.is_transposed(layout) else rows
         start = end
 
 

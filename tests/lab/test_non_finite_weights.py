@@ -62,7 +62,7 @@ def test_deep_inspection_finds_every_tensor(write_broken, name, capsys):
     sentence = fails(capsys, "inspect", folder, "--deep")
     number = f"{math.prod(count.shape):,}"
     assert sentence == (
-        f"oss-lab: tensor {name} in {MODEL} contains {number} infinite values, the first at {index}"
+        f"oss-lab: tensor {name} in {MODEL} contains {number} infinite values, the first at index {index}"
     )
     assert main(["inspect", str(folder)]) == 0
 
@@ -83,7 +83,7 @@ def test_deep_inspection_counts_and_locates(write_tiny, layout, tiny_config, cap
     assert defect["kind"] == "value"
     assert defect["tensor"] == name
     assert defect["sentence"] == (
-        f"tensor {name} in {MODEL} contains 1 NaN and 2 infinite values, the first at [2, 7]"
+        f"tensor {name} in {MODEL} contains 1 NaN and 2 infinite values, the first at index [2, 7]"
     )
 
 
@@ -95,7 +95,7 @@ def test_deep_inspection_of_dense_experts(write_tiny, tmp_path, capsys):
     tensors[name][3, 31, 5] = math.nan
     save_file(tensors, tmp_path / "dense" / MODEL, {"format": "pt"})
     sentence = fails(capsys, "inspect", tmp_path / "dense", "--deep")
-    assert f"{name} in {MODEL} contains 1 NaN values, the first at [3, 31, 5]" in sentence
+    assert f"{name} in {MODEL} contains 1 NaN values, the first at index [3, 31, 5]" in sentence
     command = ("convert", tmp_path / "dense", "--to", "original", "--out", tmp_path / "out")
     sentence = fails(capsys, *command, "--experts", "mxfp4")
     assert f"tensor {name} of expert 3 contains NaN or infinity" in sentence
@@ -113,7 +113,7 @@ def test_deep_inspection_of_scales_beyond_the_range(write_tiny, scale, code, is_
     save_file(tensors, folder / MODEL, {"format": "pt"})
     if is_infinite:
         sentence = fails(capsys, "inspect", folder, "--deep")
-        assert "contains 1 infinite blocks, the first at [1, 2, 0]" in sentence
+        assert "contains 1 infinite blocks, the first at index [1, 2, 0]" in sentence
     else:
         assert main(["inspect", str(folder), "--deep"]) == 0
 
