@@ -67,3 +67,9 @@ def check_output_file(out: Path, option: str = "--out") -> None:
         raise LabError(f"{out.parent} is not a folder; create it first, or choose another {option}")
     if not os.access(out.parent, os.W_OK):
         raise LabError(f"{out.parent} is not writable; choose another {option}")
+
+
+def check_output_folder(out: Path, option: str = "--out") -> None:
+    """Refuse an output folder that is a file."""
+    if out.exists() and not out.is_dir():
+        raise LabError(f"{out} is a file; {option} needs a folder")

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
+from oss_lab.checkpoint.atomic import check_output_folder
 from oss_lab.checkpoint.layouts import TITLES, Layout
 from oss_lab.cli._options import Seed
 
@@ -29,10 +30,8 @@ def run(
 ) -> int:
     """Write a checkpoint with random weights, to try everything without a download."""
     from oss_lab.checkpoint.fake import write_fake
-    from oss_lab.errors import CheckpointError
 
-    if out.exists() and not out.is_dir():
-        raise CheckpointError(f"{out} is a file; choose another folder")
+    check_output_folder(out, "OUT")
     files = write_fake(model, out, layout=layout, layers=layers, seed=seed, overwrite=overwrite)
     size = sum(file.stat().st_size for file in files)
     names = ", ".join(file.name for file in files)

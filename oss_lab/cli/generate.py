@@ -26,6 +26,7 @@ from oss_lab.cli._options import (
 )
 from oss_lab.cli._warnings import print_warning, report_warnings
 from oss_lab.errors import LabError
+from oss_lab.harmony.messages import Effort
 
 if TYPE_CHECKING:
     import tiktoken
@@ -73,15 +74,8 @@ def run(
     ] = False,
 ) -> int:
     """Answer one question, streamed by channel or as JSON."""
-    harmony = {
-        "--effort": effort,
-        "--instructions": instructions,
-        "--calculator": calculator or None,
-        "--analysis-budget": analysis_budget,
-    }
-    idle = [option for option, value in harmony.items() if value is not None]
-    if raw and idle:
-        raise LabError(f"--raw continues plain text: leave {' and '.join(idle)} out")
+    if raw:
+        refuse_harmony_options(effort, instructions, calculator, analysis_budget)
     if alternatives and not as_json:
         raise LabError("--alternatives needs JSON output: add --json")
     if no_stop and not raw:
@@ -128,6 +122,24 @@ def run(
     if as_json:
         print(json.dumps(value | {"seed": sampling.seed}))
     return 0
+
+
+def refuse_harmony_options(
+    effort: Effort | None,
+    instructions: str | None,
+    calculator: bool,
+    analysis_budget: int | None,
+) -> None:
+    """Raise LabError for an option that has no effect with --raw."""
+    harmony = {
+        "--effort": effort,
+        "--instructions": instructions,
+        "--calculator": calculator or None,
+        "--analysis-budget": analysis_budget,
+    }
+    idle = [option for option, value in harmony.items() if value is not None]
+    if idle:
+        raise LabError(f"--raw continues plain text: leave {' and '.join(idle)} out")
 
 
 def show_answer(stream: "Stream", encoding: "tiktoken.Encoding", *, quiet: bool) -> dict[str, Any]:

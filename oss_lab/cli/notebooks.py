@@ -13,7 +13,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from oss_lab.checkpoint.atomic import replace_atomically
+from oss_lab.checkpoint.atomic import check_output_folder, replace_atomically
 from oss_lab.errors import LabError
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -30,8 +30,7 @@ def run(
 ) -> int:
     """Copy the notebooks into a folder of your own."""
     folder = folder.expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise LabError(f"{folder} is a file; name a folder")
+    check_output_folder(folder, "DIR")
     pairs = [(source, folder / name) for name, source in list_files()]
     differing = [copy for source, copy in pairs if copy.exists() and not is_same(source, copy)]
     if differing and not overwrite:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from typer import Option
 
+from oss_lab.checkpoint.atomic import check_output_folder
 from oss_lab.checkpoint.plan import Dtype
 from oss_lab.cli._json import prefix_errors, read_json
 from oss_lab.cli._options import Budget, Checkpoint, Download, MaxTokens, Seed, has_error_terminal
@@ -32,8 +33,7 @@ def run(
     budget: Budget = 2,
 ) -> int:
     """Save replies and traces of a model, to study them without it."""
-    if out.exists() and not out.is_dir():
-        raise LabError(f"{out} is a file; --out needs a folder")
+    check_output_folder(out)
     questions = None if prompts is None else read_prompts(prompts)
 
     from oss_lab.checkpoint.names import REPOSITORIES

@@ -1,9 +1,9 @@
 """`oss-lab trace`: record what a model computes at hook points, in one safetensors file.
 
 A prompt is rendered as a chat; a list of token ids is used unchanged. For either, `-` is standard
-input. The tensors are named
-POINT/LAYER, or POINT outside the layers, and have the shape [seq, ...]. The file also describes
-each token and how the values were computed. `--points list` prints the hook points.
+input. The tensors are named POINT/LAYER, or POINT outside the layers; their shape is [seq, ...].
+The file also describes each token and how the values were computed. `--points list` prints the hook
+points.
 """
 
 import sys

@@ -94,9 +94,8 @@ def convert_messages(
     if reader.left_out:
         more = len(reader.left_out) - SHOWN
         rest = f" and {more} more" if more > 0 else ""
-        warn(
-            [f"left out, for Harmony has no such field: {', '.join(reader.left_out[:SHOWN])}{rest}"]
-        )
+        fields = ", ".join(reader.left_out[:SHOWN])
+        warn([f"left out, because Harmony has no such field: {fields}{rest}"])
     texts = [*reader.instructions, *([] if instructions is None else [instructions])]
     opening = [Message.of("system", system)]
     if texts or tools:

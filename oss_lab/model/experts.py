@@ -3,9 +3,8 @@
 Each expert has two matrices. One object here holds the first, or the second, of all experts of a
 layer. In training, and for fine-tunes stored in BF16, it is `DenseExperts`, one parameter per
 expert. Otherwise it is `PackedExperts`, four bits per weight in the MXFP4 format of the published
-checkpoints. A packed
-matrix is dequantized when a token first chooses its expert. An `ExpertCache`, shared by all layers,
-keeps recently used matrices, up to a number of bytes.
+checkpoints. A packed matrix is dequantized when a token first chooses its expert. An `ExpertCache`,
+shared by all layers, keeps recently used matrices, up to a number of bytes.
 """
 
 import math

@@ -313,7 +313,10 @@ def test_lab_reports_openai_messages(reciting_lab):
     with pytest.warns(HarmonyWarning) as caught:
         reply = lab.chat(history)
     texts = [str(each.message) for each in caught]
-    assert texts == ["left out, for Harmony has no such field: messages[0].name", *reply.warnings]
+    assert texts == [
+        "left out, because Harmony has no such field: messages[0].name",
+        *reply.warnings,
+    ]
     assert SAID in reply.warnings[0]
 
 

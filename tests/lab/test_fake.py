@@ -127,6 +127,7 @@ def test_shards_and_index(tmp_path, tiny_config):
 )
 def test_as_many_files_as_published(name, layout, count, tmp_path, monkeypatch):
     kept = {}
+    monkeypatch.setattr("oss_lab.checkpoint.write._check_space", lambda *_: None)
     monkeypatch.setattr(
         "oss_lab.checkpoint.write.TensorFiles", lambda *given: kept.update(given[1])
     )
@@ -149,7 +150,7 @@ def test_an_existing_folder_is_refused(tmp_path, capsys):
     assert (folder / "model.safetensors").read_bytes() != before
     assert (folder / "notes.txt").read_text() == "keep"
     assert main(["fake", "nano", str(folder / "notes.txt")]) == 1
-    assert "is a file; choose another folder" in capsys.readouterr().err
+    assert "is a file; OUT needs a folder" in capsys.readouterr().err
 
 
 def test_disk_space_is_checked_first(tmp_path, capsys, monkeypatch):

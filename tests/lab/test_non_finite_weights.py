@@ -62,7 +62,8 @@ def test_deep_inspection_finds_every_tensor(write_broken, name, capsys):
     sentence = fails(capsys, "inspect", folder, "--deep")
     number = f"{math.prod(count.shape):,}"
     assert sentence == (
-        f"oss-lab: tensor {name} in {MODEL} contains {number} infinite values, the first at index {index}"
+        f"oss-lab: tensor {name} in {MODEL} contains {number} infinite values, the first at index"
+        f" {index}"
     )
     assert main(["inspect", str(folder)]) == 0
 

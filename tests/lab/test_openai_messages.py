@@ -222,7 +222,7 @@ def test_a15_what_harmony_has_no_field_for_is_named_in_one_warning():
     (warning,) = caught
     assert warning.filename == __file__
     assert str(warning.message) == (
-        "left out, for Harmony has no such field: messages[0].name, messages[0].id,"
+        "left out, because Harmony has no such field: messages[0].name, messages[0].id,"
         " messages[1].name, messages[2].annotations, messages[2].content[0].annotations,"
         " messages[3].tool_calls[0].index"
     )
