@@ -22,7 +22,7 @@ from oss_lab.bench.measure import TaskResult, measure_task
 from oss_lab.bench.sides import Ours, Theirs
 from oss_lab.bench.tasks import LONGEST, make_tasks
 from oss_lab.checkpoint.read import Checkpoint
-from oss_lab.cli._pipe import new_console, run_program
+from oss_lab.cli._pipe import make_console, run_program
 
 
 def main() -> int:
@@ -55,7 +55,7 @@ def print_table(report: dict[str, Any], rows: Sequence[TaskResult]) -> None:
             for side in (row.ours, row.theirs)
         ]
         table.add_row(row.task, row.unit, *spreads, f"{row.ratio:.2f}", f"{row.others:.0%}")
-    console = new_console()
+    console = make_console()
     console.print(table)
     if not report["quiet"]:
         console.print(BUSY)

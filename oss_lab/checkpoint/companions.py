@@ -8,12 +8,15 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from oss_lab.checkpoint.huggingface_tokenizer import FILES, TOKENIZER, write_tokenizer
+from oss_lab.checkpoint.huggingface_tokenizer import (
+    FILES,
+    GENERATION,
+    TOKENIZER,
+    write_tokenizer,
+)
 from oss_lab.config import ModelConfig
 from oss_lab.errors import VocabularyError
 from oss_lab.tokenizer import VOCABULARIES, load_vocabulary
-
-GENERATION = "generation_config.json"
 
 
 def write_companions(out: Path, sources: Sequence[Path], config: ModelConfig) -> str:

@@ -29,7 +29,9 @@ def find_non_finite(found: Examination) -> None:
     defective = {defect.tensor for defect in found.defects}
     tensors = [located for located in found.tensors.values() if located.name not in defective]
     total = sum(located.nbytes for located in tensors)
-    with tqdm(total=total, unit="B", unit_scale=True, desc="weights", leave=False) as bar:
+    with tqdm(
+        total=total, unit="B", unit_scale=True, desc="weights", disable=None, leave=False
+    ) as bar:  # disable=None: only show it in a terminal
         for located in tensors:
             if located.dtype == "BF16":
                 _check_bf16(found, located, bar)

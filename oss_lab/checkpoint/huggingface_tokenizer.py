@@ -1,8 +1,8 @@
 """Write a vocabulary as the tokenizer files that transformers reads, with a chat template.
 
 tiktoken merges the adjacent pair whose result has the lowest rank. Hugging Face's format lists the
-pairs instead, most urgent first. So every split of a token into two tokens becomes a merge, in the
-order of the token's rank. A piece that is a token is taken whole, as in tiktoken.
+pairs instead, by priority. So every split of a token into two tokens becomes a merge, in the order
+of the token's rank. A piece that is a token is taken whole, as in tiktoken.
 
 The pieces come from the same regular expression. The chat template is our own, in the package
 `harmony`. Left out: a beginning-of-text token in front of the text, which Harmony does not use.
@@ -21,9 +21,10 @@ from oss_lab.tokenizer import GPT2_CHARACTERS
 
 TOKENIZER = "tokenizer.json"
 TEMPLATE = "chat_template.jinja"
+GENERATION = "generation_config.json"
 FILES = (
     TEMPLATE,
-    "generation_config.json",
+    GENERATION,
     "special_tokens_map.json",
     TOKENIZER,
     "tokenizer_config.json",
@@ -54,10 +55,10 @@ def write_tokenizer(folder: Path, encoding: tiktoken.Encoding, context: int) -> 
     }
     template = resources.files("oss_lab.harmony").joinpath(TEMPLATE).read_text("utf-8")
     contents = {
-        TOKENIZER: _dump(tokenizer_fields(encoding)),
+        TOKENIZER: _dump(build_tokenizer_fields(encoding)),
         "tokenizer_config.json": _dump(config),
         "special_tokens_map.json": _dump(named),
-        "generation_config.json": _dump(generation),
+        GENERATION: _dump(generation),
         TEMPLATE: template,
     }
     for name, text in contents.items():
@@ -65,7 +66,7 @@ def write_tokenizer(folder: Path, encoding: tiktoken.Encoding, context: int) -> 
     return [folder / name for name in contents]
 
 
-def tokenizer_fields(encoding: tiktoken.Encoding) -> dict[str, Any]:
+def build_tokenizer_fields(encoding: tiktoken.Encoding) -> dict[str, Any]:
     """The contents of tokenizer.json.
 
     The text of every special token is recognized, as with tiktoken's `allowed_special="all"`;

@@ -133,4 +133,4 @@ COMMANDS: dict[str, Command] = {
     "/help": Command("list these commands", show_help),
     "/quit": Command("leave; also /bye, /exit, exit, quit or Ctrl-D", lambda chat, _: None),
 }
-LEAVING = ("/quit", "/bye", "/exit")
+EXIT_COMMANDS = ("/quit", "/bye", "/exit")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 STATUS = 141  # as of a program that SIGPIPE ended
 
 
-def new_console(**options: Any) -> "Console":
+def make_console(**options: Any) -> "Console":
     """A console that raises BrokenPipeError if its reader has gone; rich would exit with 1."""
     from rich.console import Console
 
@@ -34,6 +34,6 @@ def run_program(main: Callable[[], int]) -> int:
 
 
 def discard_output() -> int:
-    """Send what is still buffered nowhere, so it cannot fail at shutdown; return the status."""
+    """Discard what is still buffered, so it cannot fail at shutdown; return the status."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # from Python's documentation
     return STATUS

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from rich.text import Text
 
-from oss_lab.cli._pipe import new_console
+from oss_lab.cli._pipe import make_console
 from oss_lab.cli._visible import escape_controls
 from oss_lab.harmony import Delta, Diagnostic, End, Event, Message, Start
 from oss_lab.harmony.sections import content_text
@@ -22,7 +22,7 @@ class Transcript:
     """Writes events and messages to a text stream, in color if it is a terminal."""
 
     def __init__(self, file: TextIO) -> None:
-        self._console = new_console(file=file, force_terminal=file.isatty(), force_jupyter=False)
+        self._console = make_console(file=file, force_terminal=file.isatty(), force_jupyter=False)
         self._last = "\n"  # the last character written
 
     def show_event(self, event: Event) -> None:

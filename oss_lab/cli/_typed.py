@@ -19,14 +19,14 @@ from oss_lab.cli._transcript import Transcript
 from oss_lab.cli._visible import escape_controls
 
 QUOTE = '"""'
-LEAVING = ("exit", "quit")  # without a slash too, as in other shells
+EXIT_WORDS = ("exit", "quit")  # without a slash too, as in other shells
 CONTINUED = "... "
 Reader = Callable[[str], str]
 """Shows a prompt and returns the next line; raises EOFError at the end of the input."""
 
 
 @dataclass(frozen=True)
-class Typed:
+class ChatInput:
     """What a user typed: a text, or a command with its argument.
 
     Attributes:
@@ -41,12 +41,14 @@ class Typed:
 
 def read_typed(
     transcript: Transcript, prompt: Callable[[], str], commands: Iterable[str]
-) -> Iterator[Typed]:
+) -> Iterator[ChatInput]:
     """Yield each text or command. Lines from a pipe are echoed, without a prompt."""
     if sys.stdin is None:  # closed, as after `<&-`
         return
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    read = terminal_reader(transcript, commands) if is_terminal else pipe_reader(transcript)
+    read = (
+        make_terminal_reader(transcript, commands) if is_terminal else make_pipe_reader(transcript)
+    )
     while True:
         try:
             line = read(prompt())
@@ -59,22 +61,22 @@ def read_typed(
             return
 
 
-def parse_line(line: str) -> Typed:
+def parse_line(line: str) -> ChatInput:
     """A text or a command in a single line.
 
     >>> parse_line("/save  a.json "), parse_line("//etc").text
-    (Typed(text='a.json', command='/save', is_quoted=False), '/etc')
+    (ChatInput(text='a.json', command='/save', is_quoted=False), '/etc')
     """
     line = line.strip()
-    if line.lower() in LEAVING:
-        return Typed("", "/quit")
+    if line.lower() in EXIT_WORDS:
+        return ChatInput("", "/quit")
     if line.startswith("/") and not line.startswith("//"):
         command, _, argument = line.partition(" ")
-        return Typed(argument.strip(), command)
-    return Typed(line.removeprefix("/"))
+        return ChatInput(argument.strip(), command)
+    return ChatInput(line.removeprefix("/"))
 
 
-def read_quoted(line: str, read: Reader) -> Typed:
+def read_quoted(line: str, read: Reader) -> ChatInput:
     """Read more lines up to the closing quotes; a line with quotes elsewhere is ordinary text."""
     head, _, rest = line.partition(QUOTE)
     head = head.strip()
@@ -86,10 +88,10 @@ def read_quoted(line: str, read: Reader) -> Typed:
         except EOFError:
             raise EOFError(f"the text was not sent: its closing {QUOTE} is missing") from None
     text, _, after = rest.partition(QUOTE)
-    return Typed((text + after).strip("\n"), head or None, is_quoted=True)
+    return ChatInput((text + after).strip("\n"), head or None, is_quoted=True)
 
 
-def pipe_reader(transcript: Transcript) -> Reader:
+def make_pipe_reader(transcript: Transcript) -> Reader:
     """Read from a pipe or file, and echo each line."""
 
     def read(prompt: str) -> str:
@@ -103,7 +105,7 @@ def pipe_reader(transcript: Transcript) -> Reader:
     return read
 
 
-def terminal_reader(transcript: Transcript, commands: Iterable[str]) -> Reader:
+def make_terminal_reader(transcript: Transcript, commands: Iterable[str]) -> Reader:
     """Read at a prompt, with the history of earlier chats and completed commands."""
     completer = WordCompleter(list(commands), sentence=True)
     session: PromptSession[str] = PromptSession(

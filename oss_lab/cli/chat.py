@@ -29,7 +29,7 @@ def run(
     calculator: Calculator = False,
 ) -> int:
     """Chat with a model in the terminal."""
-    from oss_lab.cli._commands import COMMANDS, LEAVING, run_command
+    from oss_lab.cli._commands import COMMANDS, EXIT_COMMANDS, run_command
     from oss_lab.cli._transcript import Transcript
     from oss_lab.cli._typed import read_typed
     from oss_lab.lab import load
@@ -48,8 +48,8 @@ def run(
     tools = (CALCULATOR_TOOL,) if calculator else ()
     opening = lab.conversation("", instructions=instructions, tools=tools).messages[:-1]
     chat = Chat(lab, transcript, effort, max_tokens, opening, tools, limit)
-    for typed in read_typed(transcript, chat.format_prompt, [*COMMANDS, *LEAVING]):
-        if typed.command in LEAVING:
+    for typed in read_typed(transcript, chat.format_prompt, [*COMMANDS, *EXIT_COMMANDS]):
+        if typed.command in EXIT_COMMANDS:
             break
         if typed.command:
             run_command(chat, typed.command, typed.text)

@@ -73,9 +73,9 @@ def run(
         )
     out = Path(os.path.expanduser(out))
     adapter = None if adapter is None else Path(os.path.expanduser(adapter))
-    for folder, what in ((find_folder(model), "source"), (adapter, "adapter's")):
-        if folder is not None and out.exists() and folder.exists() and out.samefile(folder):
-            raise CheckpointError(f"{out} is the {what} folder; choose another folder for --out")
+    _refuse_source(out, find_folder(model), "source")
+    if adapter is not None:
+        _refuse_source(out, adapter, "adapter's")
     checkpoint = open_checkpoint(model, any_float=True)
     written, lines = _write(
         checkpoint,
@@ -95,6 +95,12 @@ def run(
     for kind, rounding in written.rounding.items():
         print(f"{kind}: {rounding.sentence}")
     return 0
+
+
+def _refuse_source(out: Path, folder: Path, what: str) -> None:
+    """Raise CheckpointError if the output would replace what it is made from."""
+    if out.exists() and folder.exists() and out.samefile(folder):
+        raise CheckpointError(f"{out} is the {what} folder; choose another folder for --out")
 
 
 def _write(

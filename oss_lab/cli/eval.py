@@ -170,7 +170,7 @@ def report(
         values = plain(outcomes)
         print(json.dumps(values if effort == "all" else values[0]))
         return
-    from oss_lab.cli._pipe import new_console
+    from oss_lab.cli._pipe import make_console
 
     several = len({row.name for row in rows}) > 1
-    new_console().print(build_score_table([*rows, *totals] if several else rows))
+    make_console().print(build_score_table([*rows, *totals] if several else rows))

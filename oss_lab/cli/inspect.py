@@ -107,9 +107,9 @@ def _as_json(name: str, config: ModelConfig, checkpoint: "Checkpoint | None") ->
 
 
 def _print_tables(name: str, config: ModelConfig, checkpoint: "Checkpoint | None") -> None:
-    from oss_lab.cli._pipe import new_console
+    from oss_lab.cli._pipe import make_console
 
-    console = new_console()
+    console = make_console()
     experts = checkpoint.experts if checkpoint else "mxfp4"
     where = "from its configuration, without weights"
     if checkpoint:

@@ -117,12 +117,12 @@ def print_points() -> int:
     """Print the table of hook points."""
     from rich.table import Table
 
-    from oss_lab.cli._pipe import new_console
+    from oss_lab.cli._pipe import make_console
     from oss_lab.hooks.points import POINTS
 
     table = Table("point", "axes", "tier", "meaning", box=None, pad_edge=False)
     for point in POINTS.values():
         table.add_row(point.name, " ".join(point.axes), str(point.tier), point.meaning)
     width = None if sys.stdout.isatty() else PIPED
-    new_console(file=sys.stdout, width=width).print(table)
+    make_console(file=sys.stdout, width=width).print(table)
     return 0

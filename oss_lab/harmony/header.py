@@ -105,8 +105,10 @@ def spell_header(header: HeaderFields, *, channel_first: bool) -> list[Part]:
 
 
 def _is_canonical(parts: Sequence[Part], role: Role | None, header: HeaderFields) -> bool:
-    """Whether these parts are one of the spellings of the header. The space before `<|constrain|>`
-    may be missing, as gpt-oss often writes it."""
+    """Whether these parts are one of the spellings of the header.
+
+    The space before `<|constrain|>` may be missing: gpt-oss often omits it.
+    """
 
     def compare(spelled: list[Part]) -> bool:
         if role is not None:

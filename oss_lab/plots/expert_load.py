@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from oss_lab.errors import LabError
 from oss_lab.hooks.arguments import check_arguments
@@ -47,18 +48,17 @@ def expert_load(expert_ids: Any, *, experts: int) -> Figure:
     base(figure, "How often each expert is used", even, 170 + ROW * layers)
     figure.update_xaxes(title="expert", dtick=1 if experts <= 32 else 8, showgrid=False)
     figure.update_yaxes(title="layer", dtick=1, autorange="reversed", showgrid=False)
+    return Figure(figure, _sentence(counts, seq, slots))
+
+
+def _sentence(counts: NDArray[np.int64], seq: int, slots: int) -> str:
+    most, tokens = counts.max() / seq, plural(seq, "token")
+    if counts.min() == counts.max():
+        return f"Every expert of every layer is chosen by {most:.0%} of {tokens}."
     layer, expert = np.unravel_index(int(counts.argmax()), counts.shape)
     idle = int((counts == 0).sum())
     unused = f"{idle} of {counts.size} experts were not used" if idle else "every expert was used"
-    if counts.min() == counts.max():
-        return Figure(
-            figure,
-            f"Every expert of every layer is chosen by {share.max():.0%} of"
-            f" {plural(seq, 'token')}.",
-        )
-    return Figure(
-        figure,
-        f"The busiest expert is expert {expert} of layer {layer}, chosen by"
-        f" {share[layer, expert]:.0%} of {plural(seq, 'token')} ({slots / experts:.1%} if all were"
-        f" used equally); {unused}.",
+    return (
+        f"The busiest expert is expert {expert} of layer {layer}, chosen by {most:.0%} of"
+        f" {tokens} ({slots / counts.shape[1]:.1%} if all were used equally); {unused}."
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from oss_lab.checkpoint.atomic import check_output_file
 from oss_lab.cli._options import announce_replacement
-from oss_lab.cli._pipe import new_console, run_program
+from oss_lab.cli._pipe import make_console, run_program
 from oss_lab.errors import LabError
 from oss_lab.proof.report import LEGEND, WIDTH, build_tables, list_failures, list_reasons
 from oss_lab.proof.run import Proof, prove
@@ -47,7 +47,7 @@ def main() -> int:
 
 def print_tables(proofs: list[Proof]) -> None:
     """Print the tables, what they leave out, and what failed, in WIDTH columns."""
-    console = new_console(width=WIDTH)
+    console = make_console(width=WIDTH)
     columns = shutil.get_terminal_size().columns
     if sys.stdout.isatty() and columns < WIDTH:
         note = f"These tables need {WIDTH} columns; this terminal has {columns}."

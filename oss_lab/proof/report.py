@@ -27,7 +27,7 @@ def build_tables(proofs: Sequence[Proof]) -> Iterator[tuple[str, Table]]:
             title += ", which chooses its own experts"
         yield title, build_table(list(group))
     if any(proof.setting.against == "transformers" for proof in proofs):
-        table = new_table()
+        table = make_table()
         table.add_column("place")
         for point in POINTS:
             table.add_row(point, describe_location(point))
@@ -42,7 +42,7 @@ def sort_key(proof: Proof) -> tuple[str, str, str]:
 
 def build_table(proofs: Sequence[Proof]) -> Table:
     """One row per point and one column per length."""
-    table = new_table()
+    table = make_table()
     for proof in proofs:
         table.add_column(f"{proof.setting.seq:,}", no_wrap=True)
     table.add_column("cosine", no_wrap=True)
@@ -52,7 +52,7 @@ def build_table(proofs: Sequence[Proof]) -> Table:
     return table
 
 
-def new_table() -> Table:
+def make_table() -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("point", no_wrap=True)
     return table

@@ -161,11 +161,11 @@ def test_standard_error_may_be_closed(argv):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="closes a POSIX pipe")
-@pytest.mark.parametrize("write", ["print", "new_console().print"])
+@pytest.mark.parametrize("write", ["print", "make_console().print"])
 def test_a_closed_pipe_is_noticed_by_print_and_by_rich(write):
     code = f"""
 import sys
-from oss_lab.cli._pipe import new_console, run_program
+from oss_lab.cli._pipe import make_console, run_program
 sys.exit(run_program(lambda: {write}("a line") or 0))
 """
     assert run_into_closed_pipe("-c", code) == (141, b"")

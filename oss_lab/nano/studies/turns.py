@@ -44,15 +44,15 @@ def study_turns(lab: Lab, n: int, seed: int) -> list[Turn]:
     """Ask n conversations, turn by turn."""
     rng = Random(f"{seed}/turns")
     asked = [[rng.choice(TASKS).draw(rng, "held_out") for _ in range(n)] for _ in range(TURNS)]
-    said: list[tuple[Message, ...]] = [problem.opening(EFFORT) for problem in asked[0]]
+    histories: list[tuple[Message, ...]] = [problem.opening(EFFORT) for problem in asked[0]]
     found: list[Turn] = []
     for turn, problems in enumerate(track_progress(asked, "turns", "turn", leave=True), 1):
         alone = grade_problems(lab, problems, EFFORT)
         prompts = [
             Conversation((*before, Message.of("user", problem.question)))
-            for before, problem in zip(said, problems, strict=True)
+            for before, problem in zip(histories, problems, strict=True)
         ]
-        right, lengths, said = answer_turn(lab, prompts, problems)
+        right, lengths, histories = answer_turn(lab, prompts, problems)
         accuracy = Paired.of(alone, right)
         found.append(Turn(turn, EFFORT, seed, sum(lengths) / n, accuracy))
     return found
@@ -62,12 +62,12 @@ def answer_turn(
     lab: Lab, prompts: Sequence[Conversation], problems: Sequence[Problem]
 ) -> tuple[list[bool], list[int], list[tuple[Message, ...]]]:
     """Which answers are right, the tokens of each prompt, and the conversations so far."""
-    right, lengths, said = list[bool](), list[int](), list[tuple[Message, ...]]()
+    right, lengths, histories = list[bool](), list[int](), list[tuple[Message, ...]]()
     for start in range(0, len(prompts), BATCH):
         group = prompts[start : start + BATCH]
         replies = lab.chat_batch(group, sampling=GREEDY, max_tokens=MAX_TOKENS)
         for reply, problem in zip(replies, problems[start : start + BATCH], strict=True):
             right.append(reply.stop != "length" and problem.is_right(reply.messages))
             lengths.append(len(reply.prompt_tokens))
-            said.append(reply.conversation.messages)
-    return right, lengths, said
+            histories.append(reply.conversation.messages)
+    return right, lengths, histories
