@@ -1,12 +1,14 @@
 """The tokenizer files of a Hugging Face folder: a checkpoint's own, or ours if it has none.
 
 A fine-tune may have another chat template or vocabulary. So if a source has a tokenizer.json, only
-its files are copied and nothing of ours is added.
+its files are copied and nothing of ours is added. Files that are there already, as when `original/`
+is converted into the folder around it, are kept.
 """
 
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from oss_lab.checkpoint.huggingface_tokenizer import (
     FILES,
@@ -41,15 +43,22 @@ def write_companions(out: Path, sources: Sequence[Path], config: ModelConfig) ->
         size = f"{config.vocab_size:,}"
         raise VocabularyError(f"no known vocabulary has {size} tokens; add your tokenizer files")
     encoding = load_vocabulary(vocabulary)
-    written = [file.name for file in write_tokenizer(out, encoding, config.max_context_length)]
-    for source in sources:
-        if (source / GENERATION).is_file():
-            _copy([GENERATION], source, out)
-            written.remove(GENERATION)
-            return f"{', '.join(written)}: {vocabulary}; {GENERATION}: copied from {source}"
+    defaults = next((each for each in sources if (each / GENERATION).is_file()), None)
+    with TemporaryDirectory(dir=out, prefix=".partial-") as partial:
+        files = write_tokenizer(Path(partial), encoding, config.max_context_length)
+        written = [file.name for file in files if defaults is None or file.name != GENERATION]
+        _copy(written, Path(partial), out)
+    if defaults is not None:
+        _copy([GENERATION], defaults, out)
+        return f"{', '.join(written)}: {vocabulary}; {GENERATION}: copied from {defaults}"
     return f"{', '.join(written)}: {vocabulary} with the chat template of oss_lab"
 
 
 def _copy(names: Sequence[str], source: Path, out: Path) -> None:
+    """Copy files; a link in `out` is replaced, so the file that it points to does not change."""
     for name in names:
-        shutil.copyfile(source / name, out / name)
+        there = out / name
+        if there.exists() and there.samefile(source / name):
+            continue
+        there.unlink(missing_ok=True)
+        shutil.copyfile(source / name, there)

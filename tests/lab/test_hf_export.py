@@ -408,3 +408,29 @@ def test_generation_defaults_of_a_folder_without_a_tokenizer_are_kept(exported, 
     assert main(["convert", str(theirs), "--to", "huggingface", "--out", str(out)]) == 0
     assert (out / "generation_config.json").read_text() == '{"temperature": 0.5}'
     assert (out / "tokenizer.json").read_bytes() == (exported / "tokenizer.json").read_bytes()
+
+
+def test_original_is_converted_into_the_folder_around_it(write_tiny, tmp_path, capsys) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    shutil.move(write_tiny(), whole / "original")
+    own = {"tokenizer.json": "{}", "generation_config.json": '{"temperature": 0.5}'}
+    for name, text in own.items():
+        (whole / name).write_text(text)
+    command = ["convert", str(whole), "--to", "huggingface", "--out", str(whole)]
+    assert main(command) == 0
+    assert {name: (whole / name).read_text() for name in own} == own
+    (whole / "tokenizer.json").unlink()
+    command[1] += "/original"
+    assert main([*command, "--overwrite"]) == 0
+    assert (whole / "generation_config.json").read_text() == own["generation_config.json"]
+
+
+def test_a_link_to_a_tokenizer_is_replaced_and_its_file_kept(exported, tmp_path) -> None:
+    (tmp_path / "shared.json").write_text("{}")
+    for name in FILES:
+        (tmp_path / name).symlink_to("shared.json")
+    assert main(["convert", "nano", "--to", "huggingface", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "shared.json").read_text() == "{}"
+    for name in FILES:
+        assert (tmp_path / name).read_bytes() == (exported / name).read_bytes()
