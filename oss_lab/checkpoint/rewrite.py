@@ -2,11 +2,13 @@
 
 Each value is rounded once, to the nearest number, ties to even. For MXFP4, the scale of a block is
 the smallest power of two with which its largest weight is at most 6 units, so nothing saturates.
-That is the rule of OpenAI's quantizer, and a dequantized gpt-oss gets its numbers back without
+That is the scale of `downcast_to_mxfp` in triton_kernels, with which transformers 5.23.0 quantizes
+gpt-oss; some of its versions round ties up. A dequantized gpt-oss gets its numbers back without
 error. The rounding errors are measured and returned. The process holds one value at a time.
 """
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from oss_lab.config import ModelConfig
 from oss_lab.errors import CheckpointError
 
 PIECE_BYTES = 2**26
+# The first magnitudes that round to infinity: in BF16 itself, or as 4 units of 2^126 in MXFP4.
+LARGEST: dict[ExpertStorage, float] = {"bf16": 511 * 2.0**119, "mxfp4": 3.5 * 2.0**126}
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,12 @@ def write_values(
     experts: ExpertStorage = "mxfp4",
     max_shard_bytes: int | None = None,
     overwrite: bool = False,
+    metadata: Mapping[str, str] | None = None,
 ) -> Written:
     """Write values, in any order and any float dtype, as a checkpoint.
+
+    Args:
+        metadata: more entries for the metadata of the files of weights.
 
     Raises:
         CheckpointError: as `write_checkpoint`; or a value is NaN or infinite after rounding.
@@ -63,6 +71,7 @@ def write_values(
         experts=experts,
         max_shard_bytes=max_shard_bytes,
         overwrite=overwrite,
+        metadata=metadata,
     )
     return Written(files, rounding)
 
@@ -91,6 +100,7 @@ def rewrite_checkpoint(
             experts=experts,
             max_shard_bytes=max_shard_bytes,
             overwrite=overwrite,
+            metadata=fake_metadata(checkpoint),
         )
     files = write_parts(
         folder,
@@ -135,9 +145,7 @@ def _round_values(
         if value.name not in places:
             raise CheckpointError(f"tensor {value.name} does not belong to this configuration")
         spec, first = places[value.name]
-        if not torch.isfinite(value.tensor).all():
-            where = "" if value.expert is None else f" of expert {value.expert}"
-            raise CheckpointError(f"tensor {value.name}{where} contains NaN or infinity")
+        _check_range(value, LARGEST[experts if spec.role == "expert weight" else "bf16"])
         kind = find_kind(value.name)
         if spec.role == "expert weight" and value.expert is not None:
             first = value.expert
@@ -151,6 +159,20 @@ def _round_values(
         if value.tensor.dtype != torch.bfloat16:
             rounding.setdefault(kind, Rounding()).add_bf16(value.tensor, rounded)
         yield Part(spec.name, first, rounded if value.expert is None else rounded[None])
+
+
+def _check_range(value: Value, limit: float) -> None:
+    """Refuse a tensor with NaN, infinity, or a magnitude of at least `limit`. Reads in pieces."""
+    rows = max(1, PIECE_BYTES // value.tensor[0].nbytes)
+    for piece in value.tensor.split(rows):
+        largest = float(piece.abs().max())
+        if largest < limit:
+            continue
+        where = "" if value.expert is None else f" of expert {value.expert}"
+        what = "NaN or infinity"
+        if math.isfinite(largest):
+            what = f"{largest:.3g}, which rounds to infinity"
+        raise CheckpointError(f"tensor {value.name}{where} contains {what}")
 
 
 def _find_places(config: ModelConfig) -> dict[str, tuple[TensorSpec, int]]:

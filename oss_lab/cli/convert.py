@@ -3,9 +3,9 @@
 The source is checked first, as with `inspect`. Without --experts, the experts keep their storage
 and no byte of the weights changes. With --experts mxfp4, dense experts are rounded to the nearest
 MXFP4 number; the scale of a block of 32 is the smallest power of two with which its largest weight
-is at most 6 units, as in OpenAI's quantizer. With --experts bf16, packed experts are dequantized
-without error. F16 and F32 tensors are rounded to BF16. The rounding errors are printed. The process
-holds one tensor, or one expert, at a time.
+is at most 6 units, as when transformers quantizes gpt-oss. With --experts bf16, packed experts are
+dequantized without error. F16 and F32 tensors are rounded to BF16. The rounding errors are printed.
+The process holds one tensor, or one expert, at a time.
 
 With --adapter, a LoRA adapter in PEFT's format is merged into the weights and the result rounded.
 The Hugging Face layout gets tokenizer files and a chat template: the adapter's or the checkpoint's
@@ -108,6 +108,7 @@ def _write(
 ) -> tuple["Written", list[str]]:
     """Write the checkpoint, with the adapter merged; also returns lines about the merge."""
     from oss_lab.checkpoint.adapter import read_adapter
+    from oss_lab.checkpoint.fake import fake_metadata
     from oss_lab.checkpoint.merge import Changed, describe_merge, merge_adapter
     from oss_lab.checkpoint.rewrite import rewrite_checkpoint, write_values
     from oss_lab.checkpoint.values import read_values
@@ -119,7 +120,8 @@ def _write(
         print(f"oss-lab: {note}", file=sys.stderr)
     changed: dict[str, Changed] = {}
     values = merge_adapter(read_values(checkpoint), read, changed)
-    written = write_values(out, checkpoint.config, values, **options)
+    mark = fake_metadata(checkpoint)
+    written = write_values(out, checkpoint.config, values, metadata=mark, **options)
     return written, list(describe_merge(changed, written.rounding))
 
 

@@ -312,6 +312,35 @@ def test_values_that_cannot_be_written_leave_nothing(tmp_path, fault):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("experts", "name", "largest"),
+    [
+        ("mxfp4", "gate_up_proj", 3.5 * 2.0**126),  # 4 units of 2^126
+        ("bf16", "gate_up_proj", 511 * 2.0**119),
+        ("mxfp4", "lm_head.weight", 511 * 2.0**119),
+    ],
+)
+def test_weights_that_round_to_infinity(experts, name, largest, tmp_path):
+    checkpoint = open_checkpoint("nano")
+
+    def values(number):
+        for value in read_values(checkpoint):
+            tensor = value.tensor.float()
+            if value.name.endswith(name):
+                tensor[3, 4] = number
+            yield replace(value, tensor=tensor)
+
+    below = float(torch.tensor(largest).nextafter(torch.tensor(0.0)))
+    for number, out in ((-largest, "infinite"), (below, "finite")):
+        if out == "infinite":
+            with pytest.raises(CheckpointError, match="which rounds to infinity"):
+                write_values(tmp_path / out, checkpoint.config, values(number), experts=experts)
+            assert not (tmp_path / out).exists()
+        else:
+            write_values(tmp_path / out, checkpoint.config, values(number), experts=experts)
+            assert main(["inspect", str(tmp_path / out), "--deep"]) == 0
+
+
 def test_streamed_files_have_the_bytes_of_the_library(tiny_config, tmp_path):
     tensors = random_tensors(tiny_config)
     with TensorFiles(tmp_path, {"ours": list(tensor_table(tiny_config))}) as files:

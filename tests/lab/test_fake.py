@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import oss_lab
 from oss_lab.checkpoint import fake
@@ -56,6 +56,23 @@ def test_every_command_takes_a_fake(layout, tmp_path, capsys):
     back = "original" if layout == "huggingface" else "huggingface"
     run(capsys, "convert", folder, "--to", back, "--out", other)
     assert mark in run(capsys, "inspect", other)  # a copy is still marked
+
+
+def test_the_mark_survives_other_storage_and_a_merge(tmp_path, capsys):
+    run(capsys, "fake", "nano", tmp_path / "fake", "--layout", "huggingface", "--layers", 1)
+    for source, option, out in (("fake", "bf16", "dense"), ("dense", "mxfp4", "packed")):
+        to = ["--to", "huggingface", "--out", tmp_path / out, "--overwrite", "--experts", option]
+        run(capsys, "convert", tmp_path / source, *to)
+        assert "fake: random weights" in run(capsys, "inspect", tmp_path / out)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 1, "lora_alpha": 1}')
+    factor = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
+    factors = {factor.format("A"): torch.ones(1, 96), factor.format("B"): torch.ones(128, 1)}
+    save_file(factors, adapter / "adapter_model.safetensors")
+    to = ["--to", "huggingface", "--out", tmp_path / "merged", "--adapter", adapter]
+    run(capsys, "convert", tmp_path / "fake", *to)
+    assert "fake: random weights" in run(capsys, "inspect", tmp_path / "merged")
 
 
 def test_a_real_checkpoint_has_no_mark(capsys):
