@@ -56,7 +56,8 @@ def describe_unfinished(found: Examination) -> str | None:
     repository = name_repository(home)
     named = {defect.file: None for defect in found.defects if defect.kind in FILE_KINDS}
     missing = [name for name in named if name and not (folder / name).exists()]
-    if not any(file.exists() for file in folder.glob("*.safetensors")):
+    has_weights = any(file.exists() for file in folder.glob("*.safetensors"))
+    if not has_weights and not any(name.endswith(".safetensors") for name in missing):
         missing.append("*.safetensors")
     if not missing or not is_download(home):
         return None

@@ -292,6 +292,16 @@ HALVES = [
 ]
 
 
+def test_a_missing_file_with_a_name_is_not_named_by_its_ending_too(cached):
+    snapshot = cached("openai/gpt-oss-20b")
+    for shard in snapshot.glob("*.safetensors"):
+        shard.unlink()
+        shard.symlink_to("../../blobs/gone")
+    with pytest.raises(LabError, match=r"lacks model-00001-of-00002\.safetensors") as error:
+        oss_lab.load("20b")
+    assert "*.safetensors" not in str(error.value)
+
+
 @pytest.mark.parametrize("cut", HALVES)
 @pytest.mark.parametrize("by", ["name", "path", "cache folder"])
 def test_c4_half_a_download(cut, by, cached, capsys):
