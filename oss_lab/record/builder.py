@@ -132,8 +132,11 @@ class ReplyBuilder:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether a stop string was generated. One in the given tokens does not count."""
-        return self._stop_index is not None
+        """Whether a stop string was generated, or a message of another author has begun.
+
+        A stop string in the given tokens does not count.
+        """
+        return self._is_invented or self._stop_index is not None
 
     @property
     def _stop_index(self) -> int | None:
@@ -194,6 +197,8 @@ class ReplyBuilder:
             if self.tokens
             else ""
         )
+        if self._is_invented:
+            return "invented"
         if self.ignore_stops:
             return "length"
         if last == CALL and not any(message.recipient for message in messages):

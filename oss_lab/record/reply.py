@@ -13,7 +13,7 @@ from oss_lab.record.token import Token
 if TYPE_CHECKING:
     from oss_lab.record.trace import Trace
 
-Stop = Literal["return", "call", "endoftext", "length", "text"]
+Stop = Literal["return", "call", "endoftext", "length", "text", "invented"]
 SHOWN = 60  # characters of the answer in the repr
 
 
@@ -54,7 +54,7 @@ class Reply:
             the first message that it wrote for another author.
         stop: why it ended: `return` (its turn is over), `call` (waits for a tool), `endoftext`
             (ended outside the format), `length` (max_tokens, or the context is full), `text` (a
-            stop string).
+            stop string), `invented` (began a message of another author).
         diagnostics: what was malformed in the stream; empty for well-formed Harmony.
         engine: the engine that computed it; `engine_reason` is why kernels were not used although
             they were requested, or None.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from oss_lab.errors import HarmonyError
+from oss_lab.errors import HarmonyError, LabError
 from oss_lab.harmony import (
     Conversation,
     Delta,
@@ -71,6 +71,15 @@ def test_a4_a_reply_ends_before_an_invented_message(tiny):
     reply, _ = reply_to(tiny, declare("f"), f"{invented} to=assistant<|message|>1<|end|>")
     assert [call.name for call in reply.tool_calls] == ["functions.f"]
     assert kinds_of(reply) == [K.WRONG_STOP, K.INVENTED_MESSAGE]
+
+
+def test_a4_generation_ends_where_an_invented_message_begins(reciting_lab):
+    answer, invented = "<|channel|>final<|message|>4<|end|>", "<|start|>user<|message|>"
+    reply = reciting_lab(answer + invented, *[65] * 500).chat("2 + 2?", max_tokens=400)
+    assert (reply.final, reply.stop, reply.unfinished) == ("4", "invented", False)
+    assert reply.text == answer + invented
+    with pytest.raises(LabError, match="complete"):
+        reciting_lab("4").chat(continue_from=reply)
 
 
 @pytest.mark.parametrize(
