@@ -1,8 +1,8 @@
 """`oss-lab diff A B`: where two traces differ. Prints nothing if they are equal.
 
-Two runs that round differently differ slightly everywhere; set --tolerance to ignore that. If only
-the engine, precision, device or versions differ, a hint on stderr names the tolerance. The exit
-status is 0 in all cases.
+Two runs that round differently differ slightly everywhere; set --tolerance to ignore that. Another
+engine, precision, device, version or length can round differently; a hint on stderr names the
+tolerance for the tokens that both runs have in common. The exit status is 0 in all cases.
 """
 
 import sys
@@ -33,7 +33,8 @@ def run(
     needed = find_tolerance(*traces)
     if needed is not None and needed > tolerance:
         print(
-            f"oss-lab: these runs only round differently: --tolerance {needed:g} ignores that",
+            f"oss-lab: where the tokens are equal, these runs only round differently:"
+            f" --tolerance {needed:g} ignores that",
             file=sys.stderr,
         )
     return 0

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 import torch
@@ -44,8 +44,7 @@ def compare_traces(a: Trace, b: Trace, tolerance: float = 0.0) -> Iterator[str]:
         if ours != theirs[name]:
             yield f"{name}: {ours} | {theirs[name]}"
     if a.tokens != b.tokens:
-        same = min(len(a.tokens), len(b.tokens))
-        first = next((n for n in range(same) if a.tokens[n] != b.tokens[n]), same)
+        first = find_first_difference(a, b)
         yield f"tokens: first difference at position {first}, of {len(a.tokens)} | {len(b.tokens)}"
     if (a.selection.positions, a.selection.heads) != (b.selection.positions, b.selection.heads):
         yield "positions or heads: the traces keep different ones, so no tensor is compared"
@@ -58,38 +57,55 @@ def compare_traces(a: Trace, b: Trace, tolerance: float = 0.0) -> Iterator[str]:
 
 
 def find_tolerance(a: Trace, b: Trace) -> float | None:
-    """The power of ten that is at least every difference of two runs that only round differently.
+    """The power of ten that is at least every difference that only rounding can have made.
 
-    None if the runs differ in anything but engine, precision, device and versions, or not at all.
+    These are the differences at the first tokens of two runs, as far as the tokens are equal. None
+    if there are none, or if the runs differ in more than tokens, engine, precision, device and
+    versions.
     """
     ours, theirs = asdict(a.origin), asdict(b.origin)
     differing = {name for name in ours if ours[name] != theirs[name]}
-    kept, other = a.selection, b.selection
-    is_same_run = a.tokens == b.tokens and kept.positions == other.positions
-    if not is_same_run or kept.heads != other.heads or not differing <= ROUNDING:
+    same_heads = a.selection.heads == b.selection.heads
+    same_positions = a.selection.positions == b.selection.positions
+    if not (same_heads and same_positions and differing <= ROUNDING):
         return None
-    floats = [
-        name
-        for name in a.tensors.keys() & b.tensors.keys()
-        if POINTS[name.partition("/")[0]].kind not in ("expert", "token")
-    ]
-    largest = max(
-        (absolute_difference(a.tensors[name], b.tensors[name]).max().item() for name in floats),
-        default=0.0,
-    )
+    count = sum(position < find_first_difference(a, b) for position in a.positions)
+    largest = 0.0
+    for name in a.tensors.keys() & b.tensors.keys():
+        point = POINTS[name.partition("/")[0]]
+        x, y = crop(a.tensors[name], b.tensors[name], point.axes)
+        if "seq" in point.axes:
+            x, y = x[:count], y[:count]
+        elif a.tokens != b.tokens:
+            continue
+        if point.kind not in ("expert", "token") and x.numel():
+            largest = max(largest, absolute_difference(x, y).max().item())
     return 10.0 ** math.ceil(math.log10(largest)) if 0 < largest < math.inf else None
+
+
+def find_first_difference(a: Trace, b: Trace) -> int:
+    """The first position with different tokens; the shorter length if there is none."""
+    pairs = enumerate(zip(a.tokens, b.tokens, strict=False))
+    shorter = min(len(a.tokens), len(b.tokens))
+    return next((n for n, (ours, theirs) in pairs if ours != theirs), shorter)
+
+
+def crop(x: Tensor, y: Tensor, axes: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The common beginning of two tensors along the sequence and the keys."""
+    if "seq" in axes:
+        common = min(len(x), len(y))
+        x, y = x[:common], y[:common]
+    if "key" in axes:
+        keys = min(x.shape[-1], y.shape[-1])
+        x, y = x[..., :keys], y[..., :keys]
+    return x, y
 
 
 def compare_tensor(name: str, a: Trace, b: Trace, tolerance: float) -> str | None:
     """What differs in one tensor, or None."""
     x, y = a.tensors[name], b.tensors[name]
     point = POINTS[name.partition("/")[0]]
-    if "seq" in point.axes:
-        common = min(len(x), len(y))
-        x, y = x[:common], y[:common]
-    if "key" in point.axes:
-        keys = min(x.shape[-1], y.shape[-1])
-        x, y = x[..., :keys], y[..., :keys]
+    x, y = crop(x, y, point.axes)
     if x.shape != y.shape:
         return f"shapes {list(x.shape)} | {list(y.shape)}"
     if point.kind == "expert":

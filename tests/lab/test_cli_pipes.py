@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -208,7 +209,9 @@ def test_diff_names_the_tolerance_of_runs_that_round_differently(write_tiny, tmp
     assert main(["diff", files["float32"], files["bfloat16"]]) == 0
     output = capsys.readouterr()
     hint = output.err.splitlines()[-1]
-    assert hint.startswith("oss-lab: these runs only round differently: --tolerance ")
+    assert hint.startswith(
+        "oss-lab: where the tokens are equal, these runs only round differently: "
+    )
     tolerance = hint.split()[-3]
     assert main(["diff", files["float32"], files["bfloat16"], "--tolerance", tolerance]) == 0
     output = capsys.readouterr()
@@ -242,3 +245,20 @@ def test_an_unknown_device_is_one_short_sentence(device, tmp_path, capsys):
     assert len(errors) < 200
     assert "cannot be used here" in errors
     assert "use cpu" in errors
+
+
+def test_diff_names_the_tolerance_before_the_first_different_token(tmp_path, nano, capsys):
+    """Runs of different lengths round differently, which is not an effect of later tokens."""
+    ids = nano.tokens_of("What is 3 * 4?")
+    traces = [nano.trace([*ids, last], ["resid.post"], layers=[3]) for last in (5, 6)]
+    traces[1].tensors["resid.post/3"][7] += 2e-6
+    for trace, name in zip(traces, "ab", strict=True):
+        trace.save(tmp_path / name)
+    assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    output = capsys.readouterr()
+    assert f"tokens: first difference at position {len(ids)}" in output.out
+    assert re.search(r"resid.post/3: from position \d on", output.out)
+    assert output.err.endswith("only round differently: --tolerance 1e-05 ignores that\n")
+    again = ["--tolerance", "1e-5"]
+    assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b"), *again]) == 0
+    assert f"resid.post/3: from position {len(ids)} on, 1 of" in capsys.readouterr().out
