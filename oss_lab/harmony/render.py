@@ -153,8 +153,7 @@ def render(
     if mode == "completion":
         writer.special(len(messages), "start", START)
         writer.text(len(messages), "role", next_role)
-    ends_in_final = bool(messages) and is_final(messages[-1])
-    if mode == "training" and ends_in_final:
+    if mode == "training" and messages and _is_answer(messages[-1], layout):
         writer.replace_last(len(messages) - 1, RETURN)
     return Rendered(
         writer.tokens,
@@ -164,6 +163,13 @@ def render(
         tuple(sorted(dropped)),
         find_warnings(messages, dropped, policy=policy, mode=mode, next_role=next_role),
     )
+
+
+def _is_answer(message: Message, layout: Layout) -> bool:
+    """Whether a turn ends with this message. To the public library, a call on `final` is one."""
+    if layout == "library":
+        return message.role == "assistant" and message.channel == "final"
+    return is_final(message)
 
 
 @dataclass(slots=True)
