@@ -112,7 +112,7 @@ def load_vocabulary(
 
     Raises:
         VocabularyError: the vocabulary was not found or is not the published one; the message
-            lists every place and what was wrong there.
+            lists every place searched and what was wrong there.
     """
     if name == "nano":
         return _build_nano(_read_nano_file(path))
@@ -201,13 +201,18 @@ def _find_o200k_base(
     for place, found in places:
         if isinstance(found, bytes):
             return found
-        tried.append(f"{place} ({found})")
+        if found not in NO_PLACE:
+            tried.append(f"{place} ({found})")
     raise VocabularyError(
         f"the vocabulary o200k_harmony was not found; tried {', '.join(tried)}; "
         f"download {O200K_URL} (sha256 {O200K_SHA256}) as {O200K_FILE} "
         "into a folder and set TIKTOKEN_CACHE_DIR to that folder"
     )
 
+
+NOT_SET, NO_CHECKPOINT, NOT_INSTALLED = "not set", "no checkpoint given", "not installed"
+NO_PLACE = (NOT_SET, NO_CHECKPOINT, NOT_INSTALLED)
+"""Reasons why there was no place to search; the message leaves these places out."""
 
 Places = Iterator[tuple[str, bytes | str]]
 """Each place with the bytes of o200k_base.tiktoken, or with the reason why it has none."""
@@ -224,9 +229,9 @@ def _list_known_places(checkpoint: Path | None) -> Places:
         for name in (CACHE_NAME, O200K_FILE):
             yield f"TIKTOKEN_CACHE_DIR, {Path(folder, name)}", _read_published(Path(folder, name))
     else:
-        yield "TIKTOKEN_CACHE_DIR", "not set"
+        yield "TIKTOKEN_CACHE_DIR", NOT_SET
     if checkpoint is None:
-        yield "a checkpoint's tokenizer.json", "no checkpoint given"
+        yield "a checkpoint's tokenizer.json", NO_CHECKPOINT
     else:
         for folder in (checkpoint, checkpoint.absolute().parent):
             file = folder / "tokenizer.json"
@@ -235,7 +240,7 @@ def _list_known_places(checkpoint: Path | None) -> Places:
         try:
             file = Path(str(metadata.distribution(package).locate_file(inside)))
         except metadata.PackageNotFoundError:
-            yield f"the package {package}", "not installed"
+            yield f"the package {package}", NOT_INSTALLED
         else:
             yield f"the package {package}, {file}", _read_published(file)
     yield from _tiktoken_places()
@@ -254,7 +259,10 @@ def _tiktoken_places() -> Places:
     try:
         yield "tiktoken's download", read_file_cached(O200K_URL, O200K_SHA256)
     except (OSError, ValueError) as error:  # requests' errors are OSErrors
-        yield f"tiktoken's download of {O200K_URL}", _reason(error)
+        import requests
+
+        is_offline = isinstance(error, requests.ConnectionError)  # its text is a long trace
+        yield "tiktoken's download", "no connection" if is_offline else _reason(error)
 
 
 def _read_any(file: Path) -> bytes | str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from oss_lab.cli._saved import load_chat, save_chat
 from oss_lab.cli._session import Chat
@@ -12,11 +13,14 @@ from oss_lab.harmony.messages import EFFORTS, DeveloperContent
 
 @dataclass(frozen=True)
 class Command:
-    """What a command does, in a few words, and its function; it gets the text after the name."""
+    """What a command does, in a few words, and its function; it gets the text after the name.
+
+    `argument` is how /help names that text; "" if the command takes none.
+    """
 
     help: str
     run: Callable[[Chat, str], None]
-    takes_argument: bool = False
+    argument: str = ""
 
 
 def run_command(chat: Chat, name: str, argument: str) -> None:
@@ -24,10 +28,12 @@ def run_command(chat: Chat, name: str, argument: str) -> None:
     command = COMMANDS.get(name)
     try:
         if command is None:
+            near = get_close_matches(name, COMMANDS, n=1)
+            hint = f"did you mean {near[0]}? /help" if near else "/help"
             raise LabError(
-                f"there is no {name}; /help lists the commands, and /{name} sends it as text"
+                f"there is no {name}; {hint} lists the commands, and /{name} sends it as text"
             )
-        if argument and not command.takes_argument:
+        if argument and not command.argument:
             raise LabError(f"{name} takes no argument")
         with report_warnings(chat.note_warning):
             command.run(chat, argument)
@@ -97,7 +103,8 @@ def switch_verbose(chat: Chat, _: str) -> None:
 
 def show_help(chat: Chat, _: str) -> None:
     for name, command in COMMANDS.items():
-        chat.transcript.write_note(f"{name}  {command.help}")
+        usage = f"{name} {command.argument}".strip()
+        chat.transcript.write_note(f"{usage}  {command.help}")
     chat.transcript.write_note(
         'text of several lines: put it between """ and """; a text that begins with a slash: //text'
     )
@@ -109,26 +116,24 @@ COMMANDS: dict[str, Command] = {
     "/example": Command(
         "list example questions; with a number, ask that one in a new conversation",
         show_examples,
-        takes_argument=True,
+        "[NUMBER]",
     ),
-    "/effort": Command(
-        f"set how much to think: {', '.join(EFFORTS)}", set_effort, takes_argument=True
-    ),
+    "/effort": Command("set how much to think", set_effort, "|".join(EFFORTS)),
     "/system": Command(
-        "start a new conversation with the instructions TEXT; `-` removes them",
+        "start a new conversation with these instructions; `-` removes them",
         set_system,
-        takes_argument=True,
+        "TEXT",
     ),
     "/undo": Command("remove your last message and the reply to it", undo),
     "/history": Command("show the conversation", lambda chat, _: chat.show_history()),
     "/reset": Command("start a new conversation", reset),
-    "/save": Command("save the conversation in FILE", save_chat, takes_argument=True),
+    "/save": Command("save the conversation", save_chat, "FILE"),
     "/save!": Command(
-        "the same, and replace an existing FILE",
+        "the same, and replace an existing file",
         lambda chat, file: save_chat(chat, file, overwrite=True),
-        takes_argument=True,
+        "FILE",
     ),
-    "/load": Command("continue the conversation in FILE", load_chat, takes_argument=True),
+    "/load": Command("continue a saved conversation", load_chat, "FILE"),
     "/verbose": Command("show tokens and speed after each reply; again to stop", switch_verbose),
     "/help": Command("list these commands", show_help),
     "/quit": Command("leave; also /bye, /exit, exit, quit or Ctrl-D", lambda chat, _: None),

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, BadParameter, Option
 
 from oss_lab.checkpoint.layouts import TITLES, ExpertStorage, Layout
+from oss_lab.cli._warnings import print_warning
 from oss_lab.config import MODELS
 from oss_lab.errors import CheckpointError, VocabularyError
 
@@ -134,4 +135,4 @@ def _add_companions(checkpoint: "Checkpoint", adapter: Path | None, out: Path) -
     try:
         print(write_companions(out, sources, checkpoint.config))
     except VocabularyError as error:
-        print(f"oss-lab: {out} has no tokenizer: {error}", file=sys.stderr)
+        print_warning(f"{out} has no tokenizer: {error}")

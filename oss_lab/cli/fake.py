@@ -1,7 +1,8 @@
 """`oss-lab fake`: write a checkpoint with random weights and the true shapes of a model.
 
 Use it to try every command before you download the weights. The answers are noise; sizes, memory
-and speed are real. `oss-lab inspect` reports that the weights are random.
+and speed are real. `oss-lab inspect` reports that the weights are random. No vocabulary is written:
+text for 20b and 120b needs o200k_harmony, which tiktoken downloads once; token ids need nothing.
 """
 
 from pathlib import Path
@@ -37,4 +38,9 @@ def run(
     names = ", ".join(file.name for file in files)
     print(f"wrote random weights for {model} to {out} in the {TITLES[layout]} layout")
     print(f"{size / 1e9:,.3f} GB: {names}")
+    if model != "nano":
+        print(
+            "text needs the vocabulary o200k_harmony, which is downloaded once (3.6 MB); without a"
+            " network, give token ids: oss-lab trace or logits with --tokens FILE"
+        )
     return 0

@@ -93,15 +93,26 @@ def for_each_file(
     files: list[Path], vocabulary: VocabularyName, tool: Callable[[Any, tiktoken.Encoding], Any]
 ) -> int:
     """Print the result of `tool` for each file and return 0; raises if the only file fails."""
+    contents: list[Any] = []
+    for path in files:
+        try:
+            with prefix_errors(path):
+                contents.append(read_json(path))
+        except LabError as error:
+            if len(files) == 1:
+                raise
+            contents.append(error)
     try:
         encoding = load_vocabulary(vocabulary)
     except VocabularyError as error:
         raise VocabularyError(f"{error}; --vocabulary nano needs no file") from None
-    for path in files:
+    for path, content in zip(files, contents, strict=True):
         try:
+            if isinstance(content, LabError):
+                raise content
             note = partial(print_warning, prefix=f"{path}: ")
             with prefix_errors(path), report_warnings(note):
-                value = tool(read_json(path), encoding)
+                value = tool(content, encoding)
         except LabError as error:
             if len(files) == 1:
                 raise

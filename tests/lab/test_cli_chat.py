@@ -63,10 +63,12 @@ def test_history(talk, reciting_lab):
 
 
 def test_help_quit_and_unknown_commands(talk, reciting_lab):
-    out = talk(reciting_lab(ANSWER), "/help", "/nope", "/undo x", "/quit", "not reached")
+    out = talk(reciting_lab(ANSWER), "/help", "/xyz", "/efort", "/undo x", "/quit", "not reached")
     for command in ("/example", "/effort", "/undo", "/history", "/reset", "/help", "/quit"):
-        assert f"({command}  " in out
-    assert "(there is no /nope; /help lists the commands, and //nope sends it as text)" in out
+        assert f"({command} " in out
+    assert "(/effort low|medium|high  set how much to think)" in out
+    assert "(there is no /xyz; /help lists the commands, and //xyz sends it as text)" in out
+    assert "(there is no /efort; did you mean /effort? /help lists" in out
     assert "(/undo takes no argument)" in out
     assert "not reached" not in out
 

@@ -101,21 +101,20 @@ def test_same_file_gives_the_same_object(vocab_folder, monkeypatch):
     assert load_vocabulary("o200k_harmony") is by_path
 
 
-def test_nothing_found_lists_every_place(nowhere):
+def test_nothing_found_lists_every_place_searched(nowhere):
     (nowhere / "model").mkdir()
     with pytest.raises(VocabularyError) as caught:
         load_vocabulary("o200k_harmony", checkpoint=nowhere / "model")
     message = str(caught.value)
     assert "\n" not in message
     for place in (
-        "TIKTOKEN_CACHE_DIR (not set)",
         f"{nowhere / 'model' / 'tokenizer.json'} (No such file",
-        "no-such-package-of-ours (not installed)",
         f"{nowhere / 'data-gym-cache' / CACHE_NAME} (No such file",
-        "tiktoken's download",
-        "no network in this test",
+        "tiktoken's download (no connection)",
     ):
         assert place in message
+    assert "not set" not in message
+    assert "not installed" not in message
 
 
 @pytest.mark.parametrize("name", [CACHE_NAME, "o200k_base.tiktoken"])
