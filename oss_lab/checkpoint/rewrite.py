@@ -2,7 +2,7 @@
 
 Each value is rounded once, to the nearest number, ties to even. For MXFP4, the scale of a block is
 the smallest power of two with which its largest weight is at most 6 units, so nothing saturates.
-That is the scale of `downcast_to_mxfp` in triton_kernels, with which transformers 5.23.0 quantizes
+That is the scale of downcast_to_mxfp in triton_kernels, with which transformers 5.23.0 quantizes
 gpt-oss, except in blocks of subnormal numbers; some of its versions round ties up. A dequantized
 gpt-oss gets its numbers back without error. The rounding errors are measured and returned. The
 process holds one value at a time, and its rounded copy.
