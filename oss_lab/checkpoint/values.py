@@ -69,7 +69,8 @@ def read_expert(checkpoint: Checkpoint, spec: TensorSpec, expert: int) -> Tensor
     """One expert's part of a tensor of all experts, in the orientation of the original layout."""
     [stored] = spec.stored(checkpoint.layout)
     part = read_stored(checkpoint.located[stored.name], expert, 1)[0]
-    return part.T if spec.is_transposed(checkpoint.layout) else part
+    # Copied once: every later pass over a transposed view would take ten times as long.
+    return part.T.contiguous() if spec.is_transposed(checkpoint.layout) else part
 
 
 def read_stored(located: TensorLocation, first: int = 0, count: int | None = None) -> Tensor:
