@@ -25,7 +25,6 @@ from typer import Argument, BadParameter, Option
 
 from oss_lab.checkpoint.layouts import TITLES, ExpertStorage, Layout
 from oss_lab.cli._warnings import print_warning
-from oss_lab.config import MODELS
 from oss_lab.errors import CheckpointError, VocabularyError
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def parse_size(text: str) -> int:
 
 
 def run(
-    model: Annotated[str, Argument(metavar="MODEL", help="nano or a checkpoint folder")],
+    model: Annotated[str, Argument(metavar="MODEL", help="nano, 20b, 120b, a Hub id or a folder")],
     to: Annotated[Layout, Option(help="the layout to write")],
     out: Annotated[Path, Option(help="the folder to write it in")],
     max_shard_size: Annotated[
@@ -67,11 +66,6 @@ def run(
     """Convert a checkpoint: its layout, its shards, the storage of its experts, an adapter."""
     from oss_lab.checkpoint.read import find_folder, open_checkpoint
 
-    if model in MODELS and model != "nano":
-        raise CheckpointError(
-            f"expected a checkpoint folder, got the model name {model}"
-            f" (./{model} if a folder has that name)"
-        )
     out = Path(os.path.expanduser(out))
     adapter = None if adapter is None else Path(os.path.expanduser(adapter))
     _refuse_source(out, find_folder(model), "source")
