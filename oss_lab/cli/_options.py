@@ -25,11 +25,16 @@ def read_standard_input() -> str:
     """All of standard input.
 
     Raises:
-        LabError: it is closed.
+        LabError: it is closed, or not UTF-8.
     """
     if sys.stdin is None:  # as after `<&-`
         raise LabError("standard input is closed: give the text as an argument, or pipe it in")
-    return sys.stdin.read()
+    try:
+        text = sys.stdin.read()
+        text.encode()  # Python may have kept other bytes as surrogates
+    except UnicodeError:
+        raise LabError("standard input is not UTF-8; convert it, for example with iconv") from None
+    return text
 
 
 def read_text(given: str, name: str) -> str:

@@ -53,6 +53,15 @@ def test_d8_an_empty_question_is_one_sentence(generate, typed, arguments):
     assert "is empty; give a question" in err or "standard input is closed" in err
 
 
+def test_d8_other_encodings_are_named(monkeypatch, capsys):
+    """Python keeps bytes that are not UTF-8 as surrogates, or fails to decode them."""
+    strict = io.TextIOWrapper(io.BytesIO(b"caf\xe9"), encoding="utf-8")
+    for typed in (io.StringIO("caf\udce9"), strict):
+        monkeypatch.setattr("sys.stdin", typed)
+        assert main(["generate"]) == 1
+        assert "standard input is not UTF-8" in capsys.readouterr().err
+
+
 def test_d8_a_terminal_without_a_question_is_a_usage_error(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", Terminal())
     assert main(["generate"]) == 2
