@@ -2,14 +2,12 @@
 
 The server is our own `oss-lab lab --no-browser`, with its token, on a new folder. Starting a server
 takes as long as a short test, so all tests of a process share one. Each test has its own subfolder,
-JupyterLab workspace and browser profile, and its kernels are shut down when it ends. Without
-Chromium or Playwright the tests are skipped, with the reason.
+JupyterLab workspace and browser profile, and its kernels are shut down when it ends.
 """
 
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -22,34 +20,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM_FLAGS = [  # no background traffic, no first-run pages
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 # Without this setting, JupyterLab keeps only the visible cells in the page.
 TRACKER_SETTINGS = '{"windowingMode": "none"}'
 START_LIMIT = 120  # seconds for a server, a page or a kernel to start
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """A Playwright Browser that runs the Chromium installed on this machine."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="Playwright is not installed (the extra `test` holds it)"
-    )
-    executable = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
-    if executable is None:
-        pytest.skip(f"no Chromium on this machine (looked for {', '.join(CHROMIUM_NAMES)})")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
 
 
 @dataclass(frozen=True)
