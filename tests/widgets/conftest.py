@@ -1,0 +1,103 @@
+"""A page that runs the JavaScript of `widgets/oss_widgets/js`, in Chromium.
+
+The modules are joined into one script and opened as a file, as a reader opens a saved page. The
+tests need no server, and the page cannot fetch anything.
+"""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from oss_widgets.join import join_modules, read_modules
+
+import oss_lab
+from oss_lab.lab import Lab
+
+ASSETS = Path(oss_lab.__file__).with_name("assets") / "nano"
+
+# In the page: the model `nano`, an empty cache, the bytes of an array as text, and the message of
+# the LabError that a function throws.
+SET_UP = """
+({ config, weights }) => {
+  window.toText = (array) => {
+    const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+    const parts = [];
+    for (let n = 0; n < bytes.length; n += 32768) {
+      parts.push(String.fromCharCode(...bytes.subarray(n, n + 32768)));
+    }
+    return btoa(parts.join(""));
+  };
+  window.refusalOf = (call) => {
+    try {
+      call();
+    } catch (error) {
+      return error instanceof modules["errors.js"].LabError ? error.message : `${error}`;
+    }
+  };
+  const bytes = Uint8Array.from(atob(weights), (letter) => letter.charCodeAt(0));
+  window.startNano = (modules, changes = {}) => {
+    const { readConfig } = modules["model/config.js"];
+    const { Transformer } = modules["model/transformer.js"];
+    return new Transformer(readConfig({ ...config, ...changes }), bytes);
+  };
+  window.nano = startNano(modules);
+  window.newCache = () => new modules["engine/cache.js"].KVCache(nano.config);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def open_script(chromium, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    """open_script(script) -> a Playwright page, opened as a file, that has run it.
+
+    Fails at the end if a page had an error that it did not catch.
+    """
+    context = chromium.new_context(offline=True)
+    errors: list[str] = []
+
+    def open_page(script: str):
+        assert "</script" not in script
+        file = tmp_path_factory.mktemp("page") / "page.html"
+        file.write_text(f'<!doctype html><meta charset="utf-8"><script>{script}</script>', "utf-8")
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(file.as_uri())
+        return page
+
+    yield open_page
+    context.close()
+    assert not errors
+
+
+@pytest.fixture(scope="module")
+def joined_page(open_script):
+    """A page in which `modules` has all modules, by path."""
+    return open_script(join_modules(read_modules()))
+
+
+@pytest.fixture(scope="module")
+def nano_page(joined_page):
+    """`joined_page` with the model and the functions of `SET_UP`."""
+    config = json.loads((ASSETS / "config.json").read_text("utf-8"))
+    weights = base64.b64encode((ASSETS / "model.safetensors").read_bytes()).decode()
+    joined_page.evaluate(SET_UP, {"config": config, "weights": weights})
+    return joined_page
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    return oss_lab.load("nano", device="cpu", kernels="reference", verbose=False)
+
+
+@pytest.fixture(scope="session")
+def to_array():
+    """to_array(text, shape) -> the array whose bytes `toText` encoded."""
+
+    def convert(text: str, shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+        return np.frombuffer(base64.b64decode(text), dtype).reshape(shape)
+
+    return convert
