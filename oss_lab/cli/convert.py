@@ -17,6 +17,7 @@ AutoModelForCausalLM.from_pretrained(DIR, quantization_config=Mxfp4Config(dequan
 import os
 import re
 import sys
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,6 +73,7 @@ def run(
     if adapter is not None:
         _refuse_source(out, adapter, "adapter's")
     checkpoint = open_checkpoint(model, any_float=True)
+    _look_into(out, _find_tokenizers(checkpoint, adapter) if to == "huggingface" else [], overwrite)
     written, lines = _write(
         checkpoint,
         model,
@@ -84,7 +86,7 @@ def run(
     )
     print(f"wrote {out} in the {TITLES[to]} layout: {', '.join(f.name for f in written.files)}")
     if to == "huggingface":
-        _add_companions(checkpoint, adapter, out)
+        _add_companions(checkpoint, _find_tokenizers(checkpoint, adapter), out)
     for line in lines:
         print(line)
     for kind, rounding in written.rounding.items():
@@ -120,12 +122,32 @@ def _write(
     return written, list(describe_merge(changed, written.rounding))
 
 
-def _add_companions(checkpoint: "Checkpoint", adapter: Path | None, out: Path) -> None:
-    from oss_lab.checkpoint.companions import write_companions
-
+def _find_tokenizers(checkpoint: "Checkpoint", adapter: Path | None) -> list[Path]:
+    """The folders that may contain the tokenizer, the first choice first."""
     sources = [checkpoint.folder] if adapter is None else [adapter, checkpoint.folder]
     if checkpoint.folder.name == "original":
         sources.append(checkpoint.folder.absolute().parent)
+    return sources
+
+
+def _look_into(out: Path, sources: Sequence[Path], overwrite: bool) -> None:
+    """Warn of unfinished files in the output folder, and refuse to replace a tokenizer there."""
+    from oss_lab.checkpoint.huggingface_tokenizer import FILES
+
+    for left in sorted(out.glob(".partial-*")):
+        print_warning(f"{left} is of a conversion that still runs or was killed; then delete it")
+    is_source = out.exists() and any(each.exists() and out.samefile(each) for each in sources)
+    there = [name for name in FILES if (out / name).exists()]
+    if sources and there and not overwrite and not is_source:
+        raise CheckpointError(
+            f"{out} already contains {there[0]}; choose another folder, or replace it with"
+            " --overwrite"
+        )
+
+
+def _add_companions(checkpoint: "Checkpoint", sources: Sequence[Path], out: Path) -> None:
+    from oss_lab.checkpoint.companions import write_companions
+
     try:
         print(write_companions(out, sources, checkpoint.config))
     except VocabularyError as error:

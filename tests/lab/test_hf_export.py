@@ -368,6 +368,20 @@ def test_a_folder_without_a_tokenizer_gets_ours(exported, tmp_path) -> None:
         assert (out / name).read_bytes() == (exported / name).read_bytes()
 
 
+def test_a_tokenizer_is_replaced_only_on_request(tmp_path, capsys) -> None:
+    (tmp_path / "tokenizer.json").write_text("mine")
+    (tmp_path / ".partial-killed").mkdir()
+    command = ["convert", "nano", "--to", "huggingface", "--out", str(tmp_path)]
+    assert main(command) == 1
+    warning, error = capsys.readouterr().err.splitlines()
+    assert ".partial-killed is of a conversion that still runs or was killed" in warning
+    assert "already contains tokenizer.json" in error
+    assert (tmp_path / "tokenizer.json").read_text() == "mine"
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".partial-killed", "tokenizer.json"]
+    assert main([*command, "--overwrite"]) == 0
+    assert (tmp_path / "tokenizer.json").read_text() != "mine"
+
+
 def test_an_unknown_vocabulary_is_reported(write_tiny, tmp_path, capsys) -> None:
     out = tmp_path / "out"
     assert main(["convert", str(write_tiny()), "--to", "huggingface", "--out", str(out)]) == 0
@@ -430,7 +444,9 @@ def test_a_link_to_a_tokenizer_is_replaced_and_its_file_kept(exported, tmp_path)
     (tmp_path / "shared.json").write_text("{}")
     for name in FILES:
         (tmp_path / name).symlink_to("shared.json")
-    assert main(["convert", "nano", "--to", "huggingface", "--out", str(tmp_path)]) == 0
+    assert (
+        main(["convert", "nano", "--to", "huggingface", "--out", str(tmp_path), "--overwrite"]) == 0
+    )
     assert (tmp_path / "shared.json").read_text() == "{}"
     for name in FILES:
         assert (tmp_path / name).read_bytes() == (exported / name).read_bytes()
