@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from oss_lab.cli._json import prefix_errors, read_json
 from oss_lab.errors import LabError
+from oss_lab.harmony import render
 from oss_lab.harmony.messages import EFFORTS, Conversation, Message, TextContent
 from oss_lab.harmony.wire import conversation_from_dict, message_to_dict
 
@@ -91,7 +92,8 @@ def read_into(chat: Chat, data: Any) -> None:
     """Replace the conversation by the saved one.
 
     Raises:
-        LabError: a field is missing or has another type; the message names it.
+        LabError: a field is missing or has another type, and the message names it; or the
+            conversation cannot be rendered.
     """
     if not isinstance(data, dict) or data.get("oss_lab_chat") != VERSION:
         raise LabError(f"not a chat saved with /save: `oss_lab_chat` is not {VERSION}")
@@ -109,6 +111,8 @@ def read_into(chat: Chat, data: Any) -> None:
         except LabError as error:
             raise LabError(f"turn {number}: {error}") from None
         before = turns[-1].conversation.messages
+    # A conversation that cannot be rendered would fail at the next question.
+    render(chat.lab.conversation(Conversation(before)), chat.lab.tokenizer)
     chat.start_conversation(opening, outputs)
     chat.effort = effort
     chat.turns.extend(turns)

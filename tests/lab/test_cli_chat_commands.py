@@ -203,6 +203,12 @@ DEFECTS = {
         data | {"opening": [{"role": "user", "content": "a", "ids": ["b"]}]}
     ),
     "ids of no text": lambda data: data | {"opening": [data["opening"][0] | {"ids": [1]}]},
+    "a channel that cannot be read back": lambda data: (
+        data | {"opening": [{"role": "assistant", "channel": "a b", "content": "x"}]}
+    ),
+    "a role as recipient": lambda data: (
+        data | {"opening": [{"role": "assistant", "recipient": "system", "content": "x"}]}
+    ),
     "outputs of another type": lambda data: data | {"tool_outputs": {"{}": 3}},
 }
 
@@ -230,7 +236,17 @@ def refuse(talk, lab, file):
     assert "[user]\nkept\n" in out
 
 
-def test_d7_a_loaded_file_may_have_unknown_keys_and_any_schema(talk, reciting_lab, tmp_path):
+def test_d7_a_loaded_file_may_have_unknown_keys(talk, reciting_lab, tmp_path):
+    file = tmp_path / "chat.json"
+    data = save_chat(talk, reciting_lab(ANSWER), file)
+    data["opening"].append({"role": "developer", "content": "Be short.", "tool_calls": [1]})
+    file.write_text(json.dumps(data))
+    out = talk(reciting_lab(ANSWER), f"/load {file}", "b")
+    assert "(warning: messages[1] has the key 'tool_calls', which is left out; write" in out
+    assert out.endswith("> b\n[final]\n42\n")
+
+
+def test_d7_a_schema_of_any_depth_is_refused(talk, reciting_lab, tmp_path):
     file = tmp_path / "chat.json"
     data = save_chat(talk, reciting_lab(ANSWER), file)
     schema: dict[str, Any] = {"type": "string"}
@@ -239,12 +255,11 @@ def test_d7_a_loaded_file_may_have_unknown_keys_and_any_schema(talk, reciting_la
     tool = {"name": "f", "description": "", "parameters": schema}
     functions = {"functions": {"name": "functions", "tools": [tool]}}
     content = {"type": "developer_content", "tools": functions}
-    data["opening"].append({"role": "developer", "content": [content], "tool_calls": [1]})
+    data["opening"].append({"role": "developer", "content": [content]})
     file.write_text(json.dumps(data))
-    out = talk(reciting_lab(ANSWER), f"/load {file}", "b", "/history", "/reset", "c")
-    assert "(warning: messages[1] has the key 'tool_calls', which is left out; write" in out
-    assert "schema of tool 'f' is nested too deeply; use /undo or /reset to continue)" in out
-    assert "(the schema of tool 'f' is nested too deeply)" in out
+    refuse(talk, reciting_lab(ANSWER), file)
+    out = talk(reciting_lab(ANSWER), f"/load {file}", "c")
+    assert "the schema of tool 'f' is nested too deeply)" in out
     assert out.endswith("> c\n[final]\n42\n")
 
 
