@@ -5,17 +5,22 @@ tests need no server, and the page cannot fetch anything.
 """
 
 import base64
+import importlib.util
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import tiktoken
 from oss_widgets.join import join_modules, read_modules
 
 import oss_lab
 from oss_lab.lab import Lab
+from oss_lab.tokenizer import load_vocabulary
 
 ASSETS = Path(oss_lab.__file__).with_name("assets") / "nano"
 
@@ -101,3 +106,29 @@ def to_array():
         return np.frombuffer(base64.b64decode(text), dtype).reshape(shape)
 
     return convert
+
+
+@pytest.fixture(scope="session")
+def encoding() -> tiktoken.Encoding:
+    """nano's vocabulary in Python."""
+    return load_vocabulary("nano")
+
+
+@pytest.fixture(scope="session")
+def vocabulary() -> str:
+    """The file that the tokenizer in JavaScript reads."""
+    return (ASSETS / "nano.tiktoken").read_text("ascii")
+
+
+@pytest.fixture(scope="session")
+def grammar() -> Iterator[ModuleType]:
+    """The test module with the generator of well-formed Harmony streams and of their changes."""
+    path = Path(__file__).parents[1] / "lab" / "test_harmony_grammar.py"
+    spec = importlib.util.spec_from_file_location("harmony_grammar", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
