@@ -23,12 +23,16 @@ def is_rendered_text(of: object) -> bool:
 
 
 def list_ids(given: Any) -> list[int]:
-    """Convert token ids [n] or [1, n] from a list, NumPy array or tensor to a list.
+    """Convert token ids [n] or [1, n] from a list, array, series or tensor to a list.
 
     Raises:
         LabError: they are not token ids.
     """
-    values = given.tolist() if isinstance(given, Tensor | np.ndarray) else given
+    values: Any = given
+    if isinstance(given, list | tuple) and len(given) == 1 and getattr(given[0], "ndim", 0) == 1:
+        values = given[0]
+    if hasattr(values, "__array__"):  # from torch, NumPy, pandas or xarray
+        values = values.tolist() if hasattr(values, "tolist") else np.asarray(values).tolist()
     if not isinstance(values, Sequence) or isinstance(values, str | bytes):
         raise LabError(
             f"expected text, a conversation, a reply or token ids, got {shorten_repr(given)}"

@@ -293,6 +293,7 @@ class Lab:
         """Compute the logits of several prompts as one ragged batch; arguments as in `logits`."""
         if last is not None and (not is_integer(last) or last < 1):
             raise LabError(f"last is {last!r}; it must be an integer, 1 or more")
+        last = None if last is None else int(last)
         effects = self.collect_effects(interventions)
         requests = [
             Request(tuple(self.tokens_of(each, **asking)), effects=effects)

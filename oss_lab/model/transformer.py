@@ -12,6 +12,7 @@ dropout and no cap on its logits, and embedding and unembedding are separate mat
 
 from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -126,7 +127,7 @@ def check_call(tokens: Int[Tensor, "batch seq"], vocab_size: int, last: int | No
     if least < 0 or most >= vocab_size:
         wrong = int(least if least < 0 else most)
         raise LabError(f"token id {wrong} is out of range; the model has ids 0 to {vocab_size - 1}")
-    if last is not None and (not isinstance(last, int) or last < 0):
+    if last is not None and (not isinstance(last, int | np.integer) or last < 0):
         raise LabError(f"last is {last!r}; it must be None or an integer of 0 or more")
 
 

@@ -179,6 +179,24 @@ def test_token_ids_are_those_of_any_library_alone_or_as_a_batch_of_one(lab, form
         assert lab.trace(given, ["embed"]).tokens == (5, 6, 7, 8)
 
 
+def test_token_ids_may_be_a_series_or_a_list_of_one_array(lab):
+    xarray = pytest.importorskip("xarray")
+    pandas = pytest.importorskip("pandas")
+    ids = np.arange(5, 9)
+    for given in (pandas.Series(ids), xarray.DataArray(ids), [ids], [torch.tensor(ids)]):
+        assert lab.tokens_of(given) == [5, 6, 7, 8]
+    with pytest.raises(LabError, match=r"expected token ids or text, got 5\.0"):
+        lab.tokens_of([ids.astype(float)])
+    with pytest.raises(LabError, match="expected token ids or text, got"):
+        lab.tokens_of([ids, ids])
+
+
+@pytest.mark.parametrize("last", [np.int64(2), torch.tensor(2)])
+def test_the_number_of_positions_may_be_an_integer_of_any_library(lab, last):
+    assert torch.equal(lab.logits([5, 6, 7, 8], last), lab.logits([5, 6, 7, 8], 2))
+    assert lab.model(torch.tensor([[5, 6, 7]]), last=np.int64(2)).shape[1] == 2
+
+
 # The meaning of the words
 
 
