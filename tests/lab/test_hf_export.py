@@ -15,7 +15,7 @@ import tiktoken
 from oss_lab.checkpoint import companions
 from oss_lab.checkpoint.huggingface_tokenizer import derive_merges, write_tokenizer
 from oss_lab.cli.main import main
-from oss_lab.errors import VocabularyError
+from oss_lab.errors import HarmonyError, VocabularyError
 from oss_lab.harmony import conversation_from_dict, convert_messages, describe_tools, render
 from oss_lab.harmony.messages import EFFORTS, Conversation, Message, SystemContent
 from oss_lab.tokenizer import load_vocabulary
@@ -312,6 +312,71 @@ def test_the_template_refuses_what_it_does_not_know(load_tokenizer, arguments, s
     ):
         with pytest.raises(Exception, match=reason):
             theirs.apply_chat_template([message])
+
+
+def call(id: str, name: str, arguments: str | None = "{}") -> dict[str, Any]:
+    return {"id": id, "function": {"name": name, "arguments": arguments}}
+
+
+def calling(*calls: dict[str, Any]) -> dict[str, Any]:
+    return {"role": "assistant", "content": None, "tool_calls": list(calls)}
+
+
+def output(id: str, text: str | None = "1", **more: str) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": id, "content": text, **more}
+
+
+USER = {"role": "user", "content": "Hi"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        ([calling(call("0", "f")), output("9")], "with the id 9 waits"),
+        ([calling(call("0", "f")), output("0"), output("0")], "with the id 0 waits"),
+        ([calling(call("0", "f")), USER, output("0")], "with the id 0 waits"),
+        ([calling(call("0", "f")), output("0", name="g")], "its call is to functions.f"),
+        ([calling(call("0", "f"), call("1", "f")), output("1")], "in the order of the calls"),
+        ([calling(call("0", "f"), call("0", "g"))], "the id of an earlier call"),
+        ([calling(call("0", "f")), output("0", None)], "role tool has no content"),
+        ([calling(call("0", "f", None))], "functions.f has no arguments"),
+        ([calling(call("0", "a b"))], 'the name "a b"; use one word'),
+        ([calling(call("0", "f<|call|>"))], "use one word"),
+        ([calling(call("0", ""))], 'the name ""; use one word'),
+        ([{"role": "user", "content": None}], "role user has no content"),
+        ([{"role": "assistant"}], "role assistant has no content"),
+        ([{"role": "assistant", "refusal": "No."}], "the key refusal"),
+        ([{"role": "assistant", "function_call": {"name": "f"}}], "the key function_call"),
+        (
+            [{"role": "assistant", "content": "4", "reasoning": "a", "reasoning_content": "b"}],
+            "different texts",
+        ),
+    ],
+)
+def test_the_template_refuses_messages_that_we_refuse(load_tokenizer, messages, said) -> None:
+    encoding, theirs = load_tokenizer("nano")
+    with pytest.raises(HarmonyError):
+        render(convert_messages([USER, *messages], effort="medium"), encoding)
+    with pytest.raises(Exception, match=said):
+        theirs.apply_chat_template([USER, *messages])
+
+
+def test_outputs_of_different_functions_may_be_in_any_order(load_tokenizer) -> None:
+    encoding, theirs = load_tokenizer("nano")
+    two = [calling(call("0", "f"), call("1", "g")), output("1"), output("0")]
+    chat = [USER, *two, calling(call("0", "g")), output("0")]  # some servers restart their ids
+    ids = theirs.apply_chat_template(chat, return_dict=False)
+    expected = render(convert_messages(chat, effort="medium"), encoding, mode="conversation")
+    assert ids == expected.tokens
+
+
+def test_a_variant_of_a_schema_may_be_a_boolean(load_tokenizer) -> None:
+    encoding, theirs = load_tokenizer("nano")
+    schema = {"type": "object", "properties": {"x": {"oneOf": [True, {"type": "string"}]}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    ids = theirs.apply_chat_template([USER], tools=tools, return_dict=False)
+    conversation = convert_messages([USER], effort="medium", tools=describe_tools(tools))
+    assert ids == render(conversation, encoding, mode="conversation").tokens
 
 
 def test_the_template_cannot_keep_special_tokens_in_text_apart(load_tokenizer) -> None:
