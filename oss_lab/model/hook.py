@@ -27,6 +27,7 @@ unchanged, and the logits are bit for bit the same as with hooks that only obser
 
 import inspect
 from collections.abc import Callable, Collection
+from functools import partial
 from types import FunctionType, MethodType
 
 import torch
@@ -43,14 +44,17 @@ LayerHook = Callable[[str, Tensor], Tensor]
 
 def check_parameters(what: str, function: Callable[..., object], *names: str) -> None:
     """Raise LabError unless a function can be called with these arguments, in this order."""
-    if not isinstance(function, FunctionType | MethodType):  # others may not say what they take
+    if not isinstance(
+        function, FunctionType | MethodType | partial
+    ):  # others may not say what they take
         return
     signature = inspect.signature(function)
     try:
         signature.bind(*names)
     except TypeError:
+        name = getattr(function, "__name__", "the partial function")
         raise LabError(
-            f"{what} must take ({', '.join(names)}), but {function.__name__} takes {signature}"
+            f"{what} must take ({', '.join(names)}), but {name} takes {signature}"
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,10 @@ def trace(nano):
         (
             lambda: api.Hook("attn.z", lambda x: x, layer=0),
             r"fn must take \(x, here\), but <lambda>",
+        ),
+        (
+            lambda: api.Hook("attn.z", partial(lambda scale, x: x, 2), layer=0),
+            r"fn must take \(x, here\), but the partial function takes \(x\)",
         ),
         (
             lambda: api.Sampling(temperature=float("nan")),
