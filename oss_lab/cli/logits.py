@@ -51,6 +51,10 @@ def run(
     )
     jobs = tqdm(list(zip(names, values, strict=True)), unit="file", delay=2, disable=None)
     logits = {name: read_logits(engine, [Request(tuple(ids))], last)[0].cpu() for name, ids in jobs}
+    for path, found in zip(tokens, logits.values(), strict=True):
+        if not found.isfinite().all():
+            with prefix_errors(path):
+                raise LabError("the logits contain NaN or infinity; the weights caused it")
     with announce_replacement(out):
         write_tensors(out, logits)
     return 0

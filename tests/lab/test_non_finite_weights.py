@@ -54,6 +54,15 @@ def test_a_generation_with_nan_weights_ends_in_one_sentence(write_broken, name, 
     assert sentence == ("oss-lab: the logits contain NaN; the weights or an intervention caused it")
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_logits_that_are_not_finite_are_not_written(write_broken, value, capsys, tmp_path):
+    folder, out = write_broken("norm.scale", value), tmp_path / "logits.safetensors"
+    (ids := tmp_path / "ids.json").write_text("[1, 2, 3]")
+    sentence = fails(capsys, "logits", folder, "--tokens", ids, "--out", out)
+    assert sentence.endswith("ids.json: the logits contain NaN or infinity; the weights caused it")
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_deep_inspection_finds_every_tensor(write_broken, name, capsys):
     folder = write_broken(name, math.inf)
