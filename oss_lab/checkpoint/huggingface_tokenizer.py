@@ -16,6 +16,7 @@ from typing import Any
 
 import tiktoken
 
+from oss_lab.checkpoint.vocabulary import DEFAULT_EFFORT
 from oss_lab.harmony.specials import find_special_tokens, stop_tokens
 from oss_lab.tokenizer import GPT2_CHARACTERS
 
@@ -54,6 +55,8 @@ def write_tokenizer(folder: Path, encoding: tiktoken.Encoding, context: int) -> 
         "pad_token_id": ids[PAD],
     }
     template = resources.files("oss_lab.harmony").joinpath(TEMPLATE).read_text("utf-8")
+    effort = DEFAULT_EFFORT.get(encoding.name, "medium")
+    template = template.replace("default_effort = 'medium'", f"default_effort = '{effort}'")
     contents = {
         TOKENIZER: _dump(build_tokenizer_fields(encoding)),
         "tokenizer_config.json": _dump(config),

@@ -13,7 +13,11 @@ from typing import Any
 import tiktoken
 
 from oss_lab.errors import VocabularyError
+from oss_lab.harmony.messages import Effort
 from oss_lab.tokenizer import HARMONY_SPECIALS, parse_byte_level, parse_ranks
+
+DEFAULT_EFFORT: dict[str, Effort] = {"nano": "high", "o200k_harmony": "medium"}
+"""By vocabulary: Harmony's default, except for nano, which makes many mistakes below high."""
 
 TOKENIZER = "tokenizer.json"
 REMEDY = (

@@ -66,14 +66,14 @@ def run(
     from oss_lab.checkpoint.digest import checkpoint_digest
     from oss_lab.checkpoint.fetch import find_checkpoint
     from oss_lab.checkpoint.load import DTYPES, load_model
-    from oss_lab.checkpoint.vocabulary import check_vocabulary
+    from oss_lab.checkpoint.vocabulary import DEFAULT_EFFORT, check_vocabulary
     from oss_lab.engine.choice import Engines, choose_device, choose_kernels
     from oss_lab.engine.request import Request, check_tokens
     from oss_lab.harmony import Conversation, Message, SystemContent, render
     from oss_lab.hooks.cost import check_budget
     from oss_lab.hooks.points import find_forward_points
     from oss_lab.hooks.selection import Selection
-    from oss_lab.lab.loading import EFFORT, default_kernels, vocabulary_name
+    from oss_lab.lab.loading import default_kernels, vocabulary_name
     from oss_lab.tokenizer import load_vocabulary
 
     check_output_file(out)
@@ -86,7 +86,7 @@ def run(
         vocabulary = vocabulary_name(checkpoint)
         encoding = load_vocabulary(vocabulary, checkpoint=checkpoint.folder)
         check_vocabulary(checkpoint.folder, encoding)
-        effort = effort or EFFORT[vocabulary]
+        effort = effort or DEFAULT_EFFORT[vocabulary]
         system = Message.of("system", SystemContent(reasoning_effort=effort))
         ids = render(Conversation.of(system, Message.of("user", prompt)), encoding).tokens
     name = "the prompt" if tokens is None else f"{name_file(tokens)}: the list"

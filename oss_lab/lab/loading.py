@@ -12,20 +12,17 @@ from oss_lab.checkpoint.load import DTYPES, load_model
 from oss_lab.checkpoint.memory import check_memory
 from oss_lab.checkpoint.plan import EXPERT_CACHE_BYTES, Dtype, plan_memory
 from oss_lab.checkpoint.read import Checkpoint
-from oss_lab.checkpoint.vocabulary import check_vocabulary
+from oss_lab.checkpoint.vocabulary import DEFAULT_EFFORT, check_vocabulary
 from oss_lab.config import ModelConfig
 from oss_lab.engine.choice import choose_device, choose_kernels
 from oss_lab.engine.kernels import DENSE_REFUSAL
 from oss_lab.engine.sampling import GREEDY, Sampling
 from oss_lab.errors import LabError
-from oss_lab.harmony.messages import Effort
 from oss_lab.hooks.arguments import check_arguments, describe
 from oss_lab.lab.workbench import Lab
 from oss_lab.tokenizer import VOCABULARIES, VocabularyName, load_vocabulary
 
 SMALL = 2**30  # bytes in float32
-EFFORT: dict[VocabularyName, Effort] = {"nano": "high", "o200k_harmony": "medium"}
-"""The default effort: Harmony's, except for nano, which makes many mistakes below high."""
 
 
 @check_arguments
@@ -90,7 +87,7 @@ def load(
     )
     sampling = GREEDY if vocabulary == "nano" else Sampling()
     return Lab(
-        model, tokenizer, sampling, EFFORT[vocabulary], checkpoint,
+        model, tokenizer, sampling, DEFAULT_EFFORT[vocabulary], checkpoint,
         kernels=backend, is_auto=is_auto,
     )  # fmt: skip
 

@@ -356,9 +356,17 @@ USER = {"role": "user", "content": "Hi"}
 def test_the_template_refuses_messages_that_we_refuse(load_tokenizer, messages, said) -> None:
     encoding, theirs = load_tokenizer("nano")
     with pytest.raises(HarmonyError):
-        render(convert_messages([USER, *messages], effort="medium"), encoding)
+        render(convert_messages([USER, *messages], effort="high"), encoding)
     with pytest.raises(Exception, match=said):
         theirs.apply_chat_template([USER, *messages])
+
+
+def test_the_default_effort_is_that_of_the_lab(load_tokenizer, nano) -> None:
+    _, theirs = load_tokenizer("nano")
+    ids = theirs.apply_chat_template([USER], add_generation_prompt=True, return_dict=False)
+    assert ids == nano.tokens_of([USER])
+    _, theirs = load_tokenizer("o200k_harmony")
+    assert "Reasoning: medium" in theirs.apply_chat_template([USER], tokenize=False)
 
 
 def test_outputs_of_different_functions_may_be_in_any_order(load_tokenizer) -> None:
@@ -366,7 +374,7 @@ def test_outputs_of_different_functions_may_be_in_any_order(load_tokenizer) -> N
     two = [calling(call("0", "f"), call("1", "g")), output("1"), output("0")]
     chat = [USER, *two, calling(call("0", "g")), output("0")]  # some servers restart their ids
     ids = theirs.apply_chat_template(chat, return_dict=False)
-    expected = render(convert_messages(chat, effort="medium"), encoding, mode="conversation")
+    expected = render(convert_messages(chat, effort="high"), encoding, mode="conversation")
     assert ids == expected.tokens
 
 
@@ -375,7 +383,7 @@ def test_a_variant_of_a_schema_may_be_a_boolean(load_tokenizer) -> None:
     schema = {"type": "object", "properties": {"x": {"oneOf": [True, {"type": "string"}]}}}
     tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
     ids = theirs.apply_chat_template([USER], tools=tools, return_dict=False)
-    conversation = convert_messages([USER], effort="medium", tools=describe_tools(tools))
+    conversation = convert_messages([USER], effort="high", tools=describe_tools(tools))
     assert ids == render(conversation, encoding, mode="conversation").tokens
 
 
@@ -384,7 +392,7 @@ def test_the_template_cannot_keep_special_tokens_in_text_apart(load_tokenizer) -
     encoding, theirs = load_tokenizer("nano")
     chat = [{"role": "user", "content": "<|end|>"}]
     ids = theirs.apply_chat_template(chat, return_dict=False)
-    ours = render(convert_messages(chat, effort="medium"), encoding, mode="conversation").tokens
+    ours = render(convert_messages(chat, effort="high"), encoding, mode="conversation").tokens
     end = encoding.encode_single_token("<|end|>")
     assert (ids.count(end), ours.count(end)) == (3, 2)
 
