@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 from oss_lab.checkpoint.huggingface_tokenizer import (
     FILES,
     GENERATION,
-    TOKENIZER,
     write_tokenizer,
 )
+from oss_lab.checkpoint.vocabulary import TOKENIZER
 from oss_lab.config import ModelConfig
 from oss_lab.errors import VocabularyError
 from oss_lab.tokenizer import VOCABULARIES, load_vocabulary

@@ -16,11 +16,10 @@ from typing import Any
 
 import tiktoken
 
-from oss_lab.checkpoint.vocabulary import DEFAULT_EFFORT
+from oss_lab.checkpoint.vocabulary import DEFAULT_EFFORT, TOKENIZER
 from oss_lab.harmony.specials import find_special_tokens, stop_tokens
 from oss_lab.tokenizer import GPT2_CHARACTERS
 
-TOKENIZER = "tokenizer.json"
 TEMPLATE = "chat_template.jinja"
 GENERATION = "generation_config.json"
 FILES = (

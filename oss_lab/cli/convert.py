@@ -73,7 +73,8 @@ def run(
     if adapter is not None:
         _refuse_source(out, adapter, "adapter's")
     checkpoint = open_checkpoint(model, any_float=True)
-    _look_into(out, _find_tokenizers(checkpoint, adapter) if to == "huggingface" else [], overwrite)
+    tokenizers = _find_tokenizers(checkpoint, adapter) if to == "huggingface" else []
+    _look_into(out, tokenizers, overwrite)
     written, lines = _write(
         checkpoint,
         model,
@@ -85,8 +86,8 @@ def run(
         overwrite=overwrite,
     )
     print(f"wrote {out} in the {TITLES[to]} layout: {', '.join(f.name for f in written.files)}")
-    if to == "huggingface":
-        _add_companions(checkpoint, _find_tokenizers(checkpoint, adapter), out)
+    if tokenizers:
+        _add_companions(checkpoint, tokenizers, out)
     for line in lines:
         print(line)
     for kind, rounding in written.rounding.items():

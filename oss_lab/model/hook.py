@@ -44,10 +44,8 @@ LayerHook = Callable[[str, Tensor], Tensor]
 
 def check_parameters(what: str, function: Callable[..., object], *names: str) -> None:
     """Raise LabError unless a function can be called with these arguments, in this order."""
-    if not isinstance(
-        function, FunctionType | MethodType | partial
-    ):  # others may not say what they take
-        return
+    if not isinstance(function, FunctionType | MethodType | partial):
+        return  # others may not say what they take
     signature = inspect.signature(function)
     try:
         signature.bind(*names)
