@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tiktoken
-from oss_widgets.join import join_modules, read_modules
+from oss_widgets.gallery_data import build_gallery_data
+from oss_widgets.join import join_modules, read_modules, read_styles
 
 import oss_lab
 from oss_lab.lab import Lab
@@ -91,6 +92,45 @@ def nano_page(joined_page):
     weights = base64.b64encode((ASSETS / "model.safetensors").read_bytes()).decode()
     joined_page.evaluate(SET_UP, {"config": config, "weights": weights})
     return joined_page
+
+
+# In the page: a new LiveSource, a new Selection, and an empty element #view.
+LIVE = """
+({ styles, ...parts }) => {
+  document.head.append(Object.assign(document.createElement("style"), { textContent: styles }));
+  document.documentElement.lang = "en";
+  document.body.innerHTML = '<main id="view"></main>';
+  const weights = Uint8Array.from(atob(parts.weights), (letter) => letter.charCodeAt(0));
+  const { LiveSource } = modules["source/live.js"];
+  const { Selection } = modules["views/selection.js"];
+  window.newSource = () => new LiveSource({ ...parts, weights });
+  window.newSelection = () => new Selection();
+  window.toText = (array) => {
+    const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+    return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+  };
+  window.finish = async (source, run) => {
+    for await (const _ of source.step(run));
+    return run;
+  };
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def live_page(open_script, vocabulary: str):
+    """A page with the styles, `newSource()` (nano in the page), `newSelection()` and
+    `finish(source, run)`."""
+    page = open_script(join_modules(read_modules()))
+    parts = {
+        "config": json.loads((ASSETS / "config.json").read_text("utf-8")),
+        "weights": base64.b64encode((ASSETS / "model.safetensors").read_bytes()).decode(),
+        "vocabulary": vocabulary,
+        "gallery": build_gallery_data(),
+        "styles": read_styles(),
+    }
+    page.evaluate(LIVE, parts)
+    return page
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,12 @@ def read_modules(folder: Path = FOLDER) -> dict[str, str]:
     return {file.relative_to(folder).as_posix(): file.read_text("utf-8") for file in files}
 
 
+def read_styles(folder: Path = FOLDER) -> str:
+    """The style sheets of a folder as one text; `theme.css`, which the others use, comes first."""
+    files = sorted(folder.rglob("*.css"), key=lambda file: (file.name != "theme.css", file))
+    return "\n".join(file.read_text("utf-8") for file in files)
+
+
 def join_modules(modules: Mapping[str, str], entries: Sequence[str] | None = None) -> str:
     """One script with these modules and all that they import; None joins every module.
 

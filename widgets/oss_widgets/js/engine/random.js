@@ -18,6 +18,13 @@ export class RandomStream {
     for (let round = 0; round < 12; round++) this.next();
   }
 
+  /** A stream that continues with the same numbers. */
+  fork() {
+    const copy = new RandomStream(0);
+    copy.state.set(this.state);
+    return copy;
+  }
+
   /** The next random number, from 0 up to but not including 1, with 53 bits. */
   uniform() {
     const high = this.next() >>> 5;

@@ -56,6 +56,21 @@ export class Recorder {
     return { shape, data };
   }
 
+  /** Forget the tokens from this position on. */
+  truncate(length) {
+    for (const [key, rows] of this.seen) {
+      this.seen.set(key, rows.filter(({ here }) => here.position < length));
+    }
+  }
+
+  /** A recorder that continues from here: it has the rows of the tokens before `length`. */
+  fork(length) {
+    const child = new Recorder(this.model, [...this.wanted], this.layers);
+    child.seen = new Map(this.seen);
+    child.truncate(length);
+    return child;
+  }
+
   /** The keys are those of all positions, also if the recording starts after the first token. */
   shapeOf(axes, rows) {
     const sizes = { seq: rows.length, key: rows[rows.length - 1].here.position + 1 };

@@ -1,0 +1,138 @@
+/**
+ * LiveSource: nano running in the page. Every number is computed here, when a view requests it.
+ */
+
+import { readConfig } from "../model/config.js";
+import { Transformer } from "../model/transformer.js";
+import { LabError } from "../errors.js";
+import { findPoint } from "../hooks/points.js";
+import { knockOutSlots } from "../analysis/knockout.js";
+import { runCalculator } from "../nano/calculator.js";
+import { buildPrompt } from "../harmony/prompt.js";
+import { Tokenizer } from "../tokenizer.js";
+import { LiveRun } from "./live_run.js";
+import { Listeners } from "./source.js";
+
+const CALCULATOR = "functions.calculator";
+
+/** @implements {import("./source.js").Source} */
+export class LiveSource {
+  /**
+   * @param {object} parts
+   * @param {object} parts.config  the fields of config.json
+   * @param {Uint8Array} parts.weights  the safetensors file
+   * @param {string} parts.vocabulary  the text of nano.tiktoken
+   * @param {object} parts.gallery  what `oss_widgets/gallery_data.py` writes
+   */
+  constructor({ config, weights, vocabulary, gallery }) {
+    this.kind = "live";
+    this.name = "gpt-oss-nano";
+    this.config = readConfig(config);
+    this.model = new Transformer(this.config, weights);
+    this.tokenizer = new Tokenizer(vocabulary);
+    this.examples = gallery.examples;
+    this.calculator = gallery.calculator;
+    this.can = new Set(["ask", "fork", "points", "knockOut"]);
+    /** @type {LiveRun[]} */
+    this.runs = [];
+    this.shown = null;
+    this.listeners = new Listeners();
+  }
+
+  on(change, call) {
+    return this.listeners.on(change, call);
+  }
+
+  /** @param {import("./source.js").Request} request */
+  async ask(request) {
+    if (!request.question.trim()) {
+      throw new LabError("there is no question; write one and press Enter");
+    }
+    const run = new LiveRun(this, this.newId(), request);
+    run.begin(buildPrompt(request.question, request));
+    return this.add(run);
+  }
+
+  newId() {
+    return `run-${this.runs.length + 1}`;
+  }
+
+  add(run) {
+    this.runs.push(run);
+    this.listeners.notify("runs", run);
+    return run;
+  }
+
+  async *step(run, { count = Infinity, signal } = {}) {
+    let left = count;
+    while (run.stop === null && left > 0 && !signal?.aborted) {
+      for await (const token of run.write(left, signal)) {
+        left -= 1;
+        this.listeners.notify("tokens", run);
+        yield token;
+      }
+      const outputs = run.stop === null ? null : run.findOutputs();
+      if (outputs) run.appendOutputs(outputs);
+      this.listeners.notify("tokens", run);
+    }
+  }
+
+  async fork(run, at, { ids, text, interventions } = {}) {
+    const written = ids ?? (text === undefined ? [] : this.tokenizer.encode(text));
+    return this.add(run.fork(this.newId(), at, written, interventions));
+  }
+
+  async answerCalls(run, outputs) {
+    run.appendOutputs(outputs);
+    this.listeners.notify("tokens", run);
+  }
+
+  /** The output of a call: the example's, or the calculator's; null if nobody knows it. */
+  runTool(request, { name, text }) {
+    const known = request.toolOutputs?.[text];
+    if (known !== undefined) return known;
+    if (name !== CALCULATOR) return null;
+    try {
+      return runCalculator(text);
+    } catch (error) {
+      if (!(error instanceof LabError)) throw error;
+      return `error: ${error.message}`;
+    }
+  }
+
+  show(run) {
+    this.shown = run;
+    this.listeners.notify("shown", run);
+  }
+
+  hasPoint(name) {
+    return findPoint(name) !== undefined;
+  }
+
+  async points(run, name, layer, range = null) {
+    return cutRange(await run.points(name, layer), range);
+  }
+
+  async analyze(run, name, options) {
+    if (!this.can.has(name)) throw new LabError(`this page cannot compute ${name}`);
+    return ANALYSES[name](this, run, options);
+  }
+
+  close() {}
+}
+
+const ANALYSES = {
+  knockOut: ({ model }, run, { at }) => {
+    const ids = run.tokens.map(({ id }) => id);
+    return knockOutSlots(model, run.cache, ids, at);
+  },
+};
+
+/** Some rows of a recording. */
+export function cutRange({ shape, data }, range) {
+  if (!range) return { shape, data };
+  const [count, ...rest] = shape;
+  const width = rest.reduce((product, n) => product * n, 1);
+  const to = Math.min(range.to, count);
+  return { shape: [to - range.from, ...rest], data: data.subarray(range.from * width, to * width) };
+}

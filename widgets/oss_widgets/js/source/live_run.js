@@ -1,0 +1,261 @@
+/**
+ * One run of the model in the page: its tokens, its cache, and what was recorded on the way.
+ *
+ * The cheap points are recorded while the run is generated, so a view of the experts needs no
+ * second pass. All other points are computed when they are first requested, by reading the tokens
+ * again with the interventions that were in force at each of them.
+ */
+
+import { KVCache } from "../engine/cache.js";
+import { generate, Pauses } from "../engine/generate.js";
+import { RandomStream } from "../engine/random.js";
+import { LabError } from "../errors.js";
+import { render } from "../harmony/render.js";
+import { samplingStops } from "../harmony/specials.js";
+import { makeHooks } from "../hooks/interventions.js";
+import { Recorder } from "../hooks/recorder.js";
+import { chainHooks } from "../model/hook.js";
+import { messageText } from "../harmony/messages.js";
+import { appendOutputs, findOpenCalls, ReplyReader } from "../record/reply.js";
+import { labelTokenIds } from "../record/token_labels.js";
+
+/** Recorded while generating. */
+export const CHEAP = ["moe.expert_ids", "moe.expert_weights", "moe.router_logits", "attn.sink_mass"];
+const ALTERNATIVES = 5;
+
+export class LiveRun {
+  /**
+   * @param {import("./live.js").LiveSource} source
+   * @param {string} id
+   * @param {import("./source.js").Request} request
+   */
+  constructor(source, id, request) {
+    Object.assign(this, { source, id, request, parent: null, seconds: 0, stop: null });
+    this.interventions = request.interventions ?? [];
+    /** Since which position which interventions apply. */
+    this.changes = [{ from: 0, interventions: this.interventions }];
+    this.random = new RandomStream(request.sampling?.seed ?? null);
+    this.cache = new KVCache(source.config);
+    this.recorder = new Recorder(source.model, CHEAP);
+    this.recorded = new Map(); // other points, by "name layer"
+    /** Each prompt and its reply; a tool's output begins another. */
+    this.exchanges = [];
+    /** @type {import("./source.js").Token[]} */
+    this.tokens = [];
+  }
+
+  /** Begin an exchange: the rendered messages replace what differs from them. */
+  begin(messages) {
+    const { ids } = render(messages, this.source.tokenizer);
+    const kept = countEqual(ids, this.tokens);
+    this.cache.truncate(Math.min(this.cache.length, kept));
+    this.recorder.truncate(this.cache.length);
+    const labels = labelTokenIds(this.source.tokenizer, ids);
+    const unknown = { logprob: null, alternatives: [] };
+    this.tokens = labels.map((label, n) => ({ ...(this.tokens[n] ?? unknown), ...label }));
+    for (const token of this.tokens.slice(kept)) Object.assign(token, unknown);
+    const reader = new ReplyReader(this.source.tokenizer, messages);
+    this.exchanges.push({ start: ids.length, reader });
+    this.stop = null;
+    this.reply = null;
+    this.recorded.clear();
+  }
+
+  get promptLength() {
+    return this.exchanges[0].start;
+  }
+
+  get reader() {
+    return this.exchanges.at(-1).reader;
+  }
+
+  /** Of the replies, the tools and the open message, oldest first. */
+  get messages() {
+    const opening = this.exchanges[0].reader.prompt.length;
+    const earlier = this.reader.prompt.slice(opening);
+    const { parser } = this.reader;
+    const all = [...earlier, ...parser.messages].map((message) => describeMessage(message, false));
+    return parser.open ? [...all, describeMessage(parser.open.build(), true)] : all;
+  }
+
+  get answer() {
+    return this.messages.filter((each) => each.channel === "final").map(({ text }) => text).join("\n");
+  }
+
+  get diagnostics() {
+    return this.exchanges.flatMap(({ start, reader }) =>
+      reader.parser.diagnostics.map(({ kind, position, message }) => ({
+        code: kind, sentence: message, token: start + position,
+      })),
+    );
+  }
+
+  get openCalls() {
+    const calls = this.reply ? findOpenCalls(this.reply) : [];
+    return calls.map((call) => ({ name: call.recipient, text: messageText(call) }));
+  }
+
+  /** Generate up to `count` tokens of this reply. @returns {AsyncGenerator<Token>} */
+  async *write(count, signal) {
+    const { model, tokenizer } = this.source;
+    this.recorder.truncate(this.cache.length);
+    const written = this.tokens.length - this.exchanges.at(-1).start;
+    const left = (this.request.maxTokens ?? Infinity) - written;
+    const { hooks } = makeHooks(model.config, this.interventions);
+    const options = {
+      stop: samplingStops(tokenizer),
+      isUsable: (id) => tokenizer.isUsable(id),
+      maxTokens: Math.min(count, left),
+      sampling: this.request.sampling ?? { temperature: 0 },
+      random: this.random,
+      alternatives: ALTERNATIVES,
+      hooks: chainHooks(hooks, this.recorder.hooks),
+      signal,
+    };
+    const unread = this.tokens.slice(this.cache.length).map(({ id }) => id);
+    let started = performance.now();
+    let last = null;
+    for await (const generated of generate(model, this.cache, unread, options)) {
+      last = this.addToken(generated);
+      this.seconds += (performance.now() - started) / 1000;
+      yield last;
+      started = performance.now();
+      if (this.reader.isInvented) break;
+    }
+    const isStopped = last !== null && options.stop.includes(last.id);
+    const isFull = this.tokens.length - this.exchanges.at(-1).start >= (this.request.maxTokens ?? Infinity);
+    if (isStopped || this.reader.isInvented || isFull) this.finish();
+  }
+
+  /** @param {import("../engine/generate.js").Generated} generated */
+  addToken({ id, logprob = null, alternatives = [] }) {
+    const { tokenizer } = this.source;
+    const events = this.reader.add(id);
+    const { open } = this.reader.parser;
+    const header = open?.header ?? events.findLast(({ event }) => event === "end")?.message;
+    const token = {
+      id,
+      text: tokenizer.decode([id]),
+      message: this.tokens.at(-1).message, // `finish` labels all tokens exactly
+      role: "assistant",
+      channel: header?.channel ?? null,
+      recipient: header?.recipient ?? null,
+      part: open && events.every(({ event }) => event === "delta") ? "content" : "format",
+      logprob,
+      alternatives: alternatives.map((each) => ({ ...each, text: tokenizer.decode([each.id]) })),
+    };
+    this.tokens.push(token);
+    this.recorded.clear();
+    return token;
+  }
+
+  /** The reply is complete: parse it to its end and label every token. */
+  finish() {
+    const [, reply] = this.reader.finish();
+    this.reply = reply;
+    this.stop = reply.stop;
+    this.label();
+  }
+
+  label() {
+    const labels = labelTokenIds(this.source.tokenizer, this.tokens.map(({ id }) => id));
+    this.tokens.forEach((token, n) => Object.assign(token, labels[n]));
+  }
+
+  /** Known outputs of the open calls; null if one of them is unknown. */
+  findOutputs() {
+    if (!this.openCalls.length) return null;
+    const outputs = this.openCalls.map((call) => this.source.runTool(this.request, call));
+    return outputs.every((output) => output !== null) ? outputs : null;
+  }
+
+  appendOutputs(outputs) {
+    if (outputs.length !== this.openCalls.length) {
+      const count = this.openCalls.length;
+      throw new LabError(`expected the outputs of ${count} open calls, got ${outputs.length}`);
+    }
+    this.begin(appendOutputs(this.reply, outputs));
+  }
+
+  /** A run with the tokens before `at`, then `ids`, under other interventions from `at - 1` on. */
+  fork(id, at, ids, interventions) {
+    if (!(Number.isInteger(at) && this.promptLength <= at && at <= this.tokens.length)) {
+      const range = `${this.promptLength} to ${this.tokens.length}`;
+      throw new LabError(`position ${at} is not in the reply; choose one from ${range}`);
+    }
+    const child = new LiveRun(this.source, id, this.request);
+    child.parent = { run: this.id, at };
+    child.interventions = interventions ?? this.interventions;
+    const last = at - 1; // reading it again predicts the token at `at`
+    const earlier = this.changes.filter(({ from }) => from < last);
+    child.changes = [...earlier, { from: last, interventions: child.interventions }];
+    child.random = this.random.fork();
+    const read = Math.min(last, this.cache.length);
+    child.cache = this.cache.fork(read);
+    child.recorder = this.recorder.fork(read);
+    child.tokens = this.tokens.slice(0, at).map((token) => ({ ...token }));
+    child.exchanges = this.exchanges.filter(({ start }) => start <= at);
+    const { start, reader } = child.exchanges.pop();
+    const fresh = new ReplyReader(this.source.tokenizer, reader.prompt);
+    child.tokens.slice(start).forEach((token) => fresh.add(token.id));
+    child.exchanges.push({ start, reader: fresh });
+    ids.forEach((each) => child.addToken({ id: each }));
+    return child;
+  }
+
+  /** The value of a point at every token. @returns {Promise<import("./source.js").Recording>} */
+  async points(name, layer) {
+    const key = `${name} ${layer}`;
+    if (!this.recorded.has(key)) {
+      const isCheap = CHEAP.includes(name) && this.recorder.seen.size;
+      this.recorded.set(key, isCheap ? await this.readCheap(name, layer) : await this.replay(name, layer));
+    }
+    return this.recorded.get(key);
+  }
+
+  async readCheap(name, layer) {
+    await this.readOn();
+    return this.recorder.get(name, layer);
+  }
+
+  /** Record the tokens that the cache does not have; the cache stays as it is. */
+  async readOn() {
+    const done = this.recorder.seen.get(`${CHEAP[0]} 0`)?.length ?? 0;
+    if (done === this.tokens.length) return;
+    this.recorder.truncate(this.cache.length);
+    const cache = this.cache.fork();
+    await this.read(cache, this.recorder);
+  }
+
+  async replay(name, layer) {
+    const recorder = new Recorder(this.source.model, [name], layer === null ? null : [layer]);
+    await this.read(new KVCache(this.source.config), recorder);
+    return recorder.get(name, layer);
+  }
+
+  /** Read the tokens from the end of `cache` on, each with the interventions in force there. */
+  async read(cache, recorder) {
+    const { model } = this.source;
+    const applied = this.changes.map(({ interventions }) => makeHooks(model.config, interventions).hooks);
+    const pauses = new Pauses();
+    try {
+      for (const { id } of this.tokens.slice(cache.length)) {
+        const now = this.changes.findLastIndex(({ from }) => from <= cache.length);
+        model.forward([id], cache, { hooks: chainHooks(applied[now], recorder.hooks) });
+        await pauses.whenDue();
+      }
+    } finally {
+      pauses.close();
+    }
+  }
+}
+
+function describeMessage(message, isOpen) {
+  const { role, channel = null, recipient = null } = message;
+  return { role, channel, recipient, text: messageText(message), isOpen };
+}
+
+function countEqual(ids, tokens) {
+  const end = tokens.findIndex((token, n) => token.id !== ids[n]);
+  return end < 0 ? Math.min(tokens.length, ids.length) : end;
+}

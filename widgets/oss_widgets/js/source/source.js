@@ -1,0 +1,133 @@
+/**
+ * Source: the one interface through which a view gets the model's numbers.
+ *
+ * There are three: nano running in the page (`live.js`), a stored trace (`trace.js`), and a Python
+ * kernel (`kernel.js`). A view computes nothing; it hides what its source cannot do (`can`). All
+ * methods are asynchronous, so the work may happen in this page or elsewhere.
+ *
+ * A source holds runs. A run is one sequence of tokens: a prompt, and the reply as far as it was
+ * generated. Pause a run by aborting `step`; continue it by calling `step` again. `fork` is the one
+ * way to change a run: keep the tokens before a position, optionally write other tokens there, use
+ * other interventions from the last kept token on, since reading it predicts the next one. Editing
+ * a token, intervening and scrubbing back are forks.
+ *
+ * A mistake of the user is a LabError with one sentence; views show it as it is.
+ *
+ * @typedef {object} Alternative
+ * @property {number} id
+ * @property {string} text
+ * @property {number} logprob  nats
+ *
+ * @typedef {object} Token  as `record/token_labels.js` labels it
+ * @property {number} id
+ * @property {string} text  of a special token its name
+ * @property {number} message  number of its message; -1 between messages
+ * @property {string | null} role
+ * @property {string | null} channel
+ * @property {string | null} recipient
+ * @property {"content" | "format"} part
+ * @property {number | null} logprob  of this token when it was generated, nats; null if unknown
+ * @property {Alternative[]} alternatives  most likely first, empty if unknown
+ *
+ * @typedef {object} Request  one question, plain data
+ * @property {string} question
+ * @property {"low" | "medium" | "high"} effort
+ * @property {string | null} [instructions]
+ * @property {object[]} [tools]  descriptions, as in `harmony/messages.js`
+ * @property {[string, string][]} [history]  earlier questions and answers
+ * @property {Record<string, string>} [toolOutputs]  known outputs, by the text of the call
+ * @property {{temperature?: number, topK?: number | null, topP?: number, minP?: number,
+ *   seed?: number | null}} [sampling]
+ * @property {number} [maxTokens]  per reply
+ * @property {Intervention[]} [interventions]
+ *
+ * @typedef {import("../hooks/interventions.js").Intervention} Intervention
+ *
+ * @typedef {object} Run
+ * @property {string} id
+ * @property {Token[]} tokens  prompt and reply; grows during `step`
+ * @property {number} promptLength
+ * @property {Request | null} request  null if the run was not asked here
+ * @property {Intervention[]} interventions  in force at the last token
+ * @property {{run: string, at: number} | null} parent  the run that it was forked from
+ * @property {"return" | "call" | "length" | "endoftext" | "invented" | null} stop  null: unfinished
+ * @property {{code: string, sentence: string, token: number}[]} diagnostics  of the Harmony format
+ * @property {{name: string, text: string}[]} openCalls  tool calls that wait for an output
+ * @property {{role: string, channel: string | null, recipient: string | null, text: string,
+ *   isOpen: boolean}[]} messages  after the prompt: replies, tools' outputs, what is being written
+ * @property {string} answer  text of the final channel
+ * @property {number} seconds  spent generating
+ *
+ * @typedef {object} Recording
+ * @property {number[]} shape  with the tokens first where the point has them
+ * @property {Float32Array | Int32Array | Uint8Array} data  row by row
+ *
+ * @typedef {object} Source
+ * @property {"live" | "trace" | "kernel"} kind
+ * @property {string} name  of the model
+ * @property {object} config  the fields of config.json
+ * @property {Set<Ability>} can
+ * @property {object[]} examples  questions to offer, as in `nano/gallery.js`; may be empty
+ * @property {Run[]} runs  oldest first
+ * @property {Run | null} shown  the run that views show
+ * @property {(request: Request) => Promise<Run>} ask  renders the prompt; generates nothing
+ * @property {(run: Run, options?: {count?: number, signal?: AbortSignal}) => AsyncIterable<Token>} step
+ *   generates tokens, and appends known tool outputs, until the run stops
+ * @property {(run: Run, at: number, change?: {ids?: number[], text?: string,
+ *   interventions?: Intervention[]}) => Promise<Run>} fork  text is tokenized as ordinary text
+ * @property {(run: Run, outputs: string[]) => Promise<void>} answerCalls  then `step` continues
+ * @property {(run: Run) => Promise<number>} estimate  expected seconds until the run is finished
+ * @property {(run: Run) => Promise<string>} toPython  code that reproduces the run
+ * @property {(run: Run) => void} show
+ * @property {(name: string, layer: number | null) => boolean} hasPoint
+ * @property {(run: Run, name: string, layer: number | null,
+ *   range?: {from: number, to: number}) => Promise<Recording>} points  of some positions, else all
+ * @property {(run: Run, name: Ability, options: object) => Promise<object>} analyze
+ * @property {(change: "shown" | "tokens" | "runs", call: (run: Run) => void) => () => void} on
+ *   "shown": another run is shown; "tokens": a run has grown; "runs": one was added. Returns how to
+ *   stop.
+ * @property {() => void} close
+ *
+ * @typedef {"ask" | "fork" | "points" | "block" | "knockOut" | "knockOutMarks" | "lens"
+ *   | "attribution" | "branches" | "commitment" | "effortLens" | "flipBit"} Ability
+ *   "points": any point can be computed; without it only those of `hasPoint` exist.
+ *
+ * Analyses, their options, and what they return:
+ *
+ *     knockOut       {at}             KnockOut of `analysis/knockout.js`, with `expertIds` [layer slot]
+ *     knockOutMarks  {}               {largest: Float32Array [seq]}: largest change of a log-probability
+ *     lens           {from, to, top}  LensCell[layer][position] of `analysis/lens.js`, with topTexts
+ *     attribution    {at, against?}   {heads: [layer head], slots: [layer slot], expertIds, embed,
+ *                                      bias, logit}: parts of the logit of tokens[at]
+ *     branches       {}               nodes of `oss_lab/analysis/branch.py`
+ *     commitment     {}               [{at, answer, probability}] of `oss_lab/analysis/commitment.py`
+ *     effortLens     {}               tokens by channel and layer of `oss_lab/analysis/effort.py`
+ *     block          Place            {packed: Uint8Array(16), scale, values: Float32Array(32)}
+ *     flipBit        {place, bit, at} {block, outputChange, logprobs: {before, after}}: see
+ *                                     `analysis/flip_bit.js`; nothing stays changed
+ *
+ * @typedef {object} Place  one MXFP4 block
+ * @property {number} layer
+ * @property {number} expert
+ * @property {"gate_up" | "down"} matrix
+ * @property {number} row
+ * @property {number} block
+ */
+
+/** Calls registered by name of a change, for `Source.on` and the selection. */
+export class Listeners {
+  constructor() {
+    this.calls = new Map();
+  }
+
+  /** @returns {() => void} stops it */
+  on(change, call) {
+    if (!this.calls.has(change)) this.calls.set(change, new Set());
+    this.calls.get(change).add(call);
+    return () => this.calls.get(change).delete(call);
+  }
+
+  notify(change, value) {
+    for (const call of [...(this.calls.get(change) ?? [])]) call(value);
+  }
+}

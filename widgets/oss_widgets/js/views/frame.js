@@ -1,0 +1,75 @@
+/**
+ * What all views share: a heading, one sentence about what is drawn, controls, a place for the
+ * picture, the same as a table, and buttons that save it.
+ *
+ * A view is a function `showX(element, source, selection, options) -> View`. It reads `source` and
+ * `selection`, listens to both, and stops listening in `close`.
+ *
+ * @typedef {object} View
+ * @property {() => void} close
+ * @property {() => object} data  what is drawn: plain numbers, lists and texts
+ * @property {() => string | null} toSvg
+ */
+
+import { LabError } from "../errors.js";
+import { make, refill } from "./elements.js";
+
+/**
+ * @param {HTMLElement} element
+ * @param {string} name  of the view, for classes and file names, such as "experts"
+ * @param {string} title
+ */
+export function makeFrame(element, name, title) {
+  const heading = make("h3", { class: "oss-title" }, title);
+  const sentence = make("p", { class: "oss-sentence" });
+  const controls = make("div", { class: "oss-controls" });
+  const body = make("div", { class: "oss-body" });
+  const status = make("div", { class: "oss-status", role: "status" });
+  const error = make("div", { class: "oss-error", role: "alert" });
+  const table = make("details", { class: "oss-as-table" }, make("summary", {}, "As a table"));
+  const root = make(
+    "section",
+    { class: `oss-view oss-${name}`, "aria-label": title },
+    heading, sentence, controls, error, body, status, table,
+  ); // prettier-ignore
+  table.hidden = true;
+  element.append(root);
+  let makeRows = null;
+  const fillTable = () => {
+    if (table.open && makeRows) refill(table, table.firstChild, makeRows());
+  };
+  table.addEventListener("toggle", fillTable);
+  return {
+    root,
+    controls,
+    body,
+    /** One sentence about what is drawn. */
+    say: (text) => (sentence.textContent = text),
+    /** What is going on; a screen reader hears it. */
+    report: (text) => (status.textContent = text),
+    /** Shows a mistake as its sentence; throws anything that is a bug. Call it in `catch`. */
+    fail: (problem) => {
+      if (!(problem instanceof LabError)) throw problem;
+      error.textContent = problem.message;
+    },
+    clearError: () => (error.textContent = ""),
+    /** `make()` returns the table; it is called when somebody opens it. */
+    setTable: (call) => {
+      makeRows = call;
+      table.hidden = false;
+      fillTable();
+    },
+    /** Adds buttons that save the picture. `toSvg` returns SVG text. */
+    addExport: (toSvg) => controls.append(makeSaveButton(name, toSvg)),
+    close: () => root.remove(),
+  };
+}
+
+function makeSaveButton(name, toSvg) {
+  const save = () => {
+    const url = URL.createObjectURL(new Blob([toSvg()], { type: "image/svg+xml" }));
+    make("a", { href: url, download: `${name}.svg` }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
+  };
+  return make("button", { type: "button", class: "oss-save", onclick: save }, "Save SVG");
+}

@@ -1,0 +1,271 @@
+/**
+ * A map of cells, rows by columns, that scrolls and is usable with the keyboard.
+ *
+ * Only the visible cells are painted, so a map of 36 layers and 8,000 tokens scrolls smoothly. The
+ * map has a cursor: arrow keys move it (Home, End, Page Up and Page Down too), Enter or Space
+ * selects the cell, and a screen reader hears `describe` of the cell.
+ */
+
+import { make } from "./elements.js";
+import { CanvasPen, SvgPen } from "./pens.js";
+import { inkOn, toCss } from "./scale.js";
+import { onThemeChange, readColors } from "./theme.js";
+
+const PAGE = 10; // cells that Page Up and Page Down move
+const MOVES = {
+  ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0],
+  PageDown: [0, PAGE], PageUp: [0, -PAGE], Home: [0, -Infinity], End: [0, Infinity],
+}; // prettier-ignore
+
+/**
+ * @typedef {object} Cell
+ * @property {[number, number, number]} color
+ * @property {string} [text]  drawn in the cell if it fits
+ * @property {boolean} [isMarked]  drawn with an outline
+ *
+ * @typedef {object} MapOptions
+ * @property {string} label  accessible name
+ * @property {number} rows
+ * @property {number} columns
+ * @property {(row: number) => string} rowName
+ * @property {(column: number) => string} columnName  drawn upwards above the map
+ * @property {(row: number, column: number) => Cell | null} cell  null is left empty
+ * @property {(row: number, column: number) => string} describe  one sentence
+ * @property {(row: number, column: number) => void} [select]
+ * @property {(column: number) => string} [columnBand]  color of a line under a column's name
+ * @property {{width?: number, height?: number}} [size]  of a cell, pixels
+ * @property {number} [gutter]  pixels for the names of the rows
+ * @property {number} [header]  pixels for the names of the columns
+ * @property {number} [tallest]  pixels; a taller map scrolls
+ */
+
+export class HeatMap {
+  /** @param {HTMLElement} element @param {MapOptions} options */
+  constructor(element, options) {
+    this.cursor = { row: 0, column: 0 };
+    this.selected = { row: null, column: null };
+    this.canvas = make("canvas", { "aria-hidden": "true" });
+    this.sizer = make("div", { class: "oss-map-sizer" }, this.canvas);
+    this.root = make("div", {
+      class: "oss-map", tabindex: "0", role: "application", "aria-roledescription": "map",
+    }, this.sizer); // prettier-ignore
+    this.spoken = make("div", { class: "oss-caption", role: "status" });
+    element.append(this.root, this.spoken);
+    this.root.addEventListener("scroll", () => this.requestPaint());
+    this.root.addEventListener("keydown", (event) => this.handleKey(event));
+    this.root.addEventListener("focus", () => this.speak());
+    this.canvas.addEventListener("click", (event) => this.handleClick(event));
+    this.canvas.addEventListener("mousemove", (event) => this.handleMove(event));
+    this.resizes = new ResizeObserver(() => this.requestPaint());
+    this.resizes.observe(this.root);
+    this.stopTheme = onThemeChange(() => this.requestPaint());
+    this.update(options);
+  }
+
+  /** Show other data. @param {Partial<MapOptions>} options */
+  update(options) {
+    this.options = {
+      size: {}, gutter: 72, header: 84, tallest: 480, ...this.options, ...options,
+    }; // prettier-ignore
+    const { rows, columns, label, header, gutter, tallest } = this.options;
+    this.cursor.row = clamp(this.cursor.row, rows);
+    this.cursor.column = clamp(this.cursor.column, columns);
+    const { width, height } = this.cellSize();
+    this.sizer.style.width = `${gutter + columns * width}px`;
+    this.sizer.style.height = `${header + rows * height}px`;
+    this.root.style.height = `${Math.min(tallest, header + rows * height) + 18}px`;
+    this.root.setAttribute("aria-label", `${label}. ${rows} rows, ${columns} columns.`);
+    this.requestPaint();
+  }
+
+  cellSize() {
+    const { width = 20, height = 20 } = this.options.size;
+    return { width, height };
+  }
+
+  /** Outline a row and a column; null for none. Scrolls there if `isShown`. */
+  setSelected(row, column, isShown = true) {
+    this.selected = { row, column };
+    if (row !== null) this.cursor.row = clamp(row, this.options.rows);
+    if (column !== null) this.cursor.column = clamp(column, this.options.columns);
+    if (isShown && (row !== null || column !== null)) this.scrollToCursor();
+    this.requestPaint();
+  }
+
+  scrollToCursor() {
+    const { width, height } = this.cellSize();
+    const { gutter, header } = this.options;
+    const { row, column } = this.cursor;
+    const view = this.root;
+    const x = column * width;
+    const y = row * height;
+    const seenX = view.clientWidth - gutter;
+    const seenY = view.clientHeight - header;
+    if (x < view.scrollLeft || x + width > view.scrollLeft + seenX) view.scrollLeft = x - seenX / 2;
+    if (y < view.scrollTop || y + height > view.scrollTop + seenY) view.scrollTop = y - seenY / 2;
+  }
+
+  handleKey(event) {
+    const { rows, columns, select } = this.options;
+    if (!rows || !columns) return;
+    const { row, column } = this.cursor;
+    if (event.key === "Enter" || event.key === " ") select?.(row, column);
+    else if (event.key in MOVES && !event.altKey && !event.ctrlKey && !event.metaKey) {
+      const [down, right] = MOVES[event.key];
+      this.cursor = { row: clamp(row + down, rows), column: clamp(column + right, columns) };
+      this.scrollToCursor();
+      this.speak();
+      this.requestPaint();
+    } else return;
+    event.preventDefault();
+    event.stopPropagation(); // JupyterLab has commands on these keys
+  }
+
+  cellAt(event) {
+    const bounds = this.canvas.getBoundingClientRect();
+    const { gutter, header, rows, columns } = this.options;
+    const { width, height } = this.cellSize();
+    const x = event.clientX - bounds.left - gutter;
+    const y = event.clientY - bounds.top - header;
+    if (x < 0 || y < -header) return null;
+    const column = Math.floor((x + this.root.scrollLeft) / width);
+    const row = y < 0 ? this.cursor.row : Math.floor((y + this.root.scrollTop) / height);
+    return row < rows && column < columns ? { row, column } : null;
+  }
+
+  handleClick(event) {
+    const place = this.cellAt(event);
+    if (!place) return;
+    this.cursor = place;
+    this.speak();
+    this.requestPaint();
+    this.options.select?.(place.row, place.column);
+  }
+
+  handleMove(event) {
+    const place = this.cellAt(event);
+    this.canvas.title = place ? this.options.describe(place.row, place.column) : "";
+  }
+
+  speak() {
+    const { rows, columns, describe } = this.options;
+    const isEmpty = !rows || !columns;
+    this.spoken.textContent = isEmpty ? "" : describe(this.cursor.row, this.cursor.column);
+  }
+
+  requestPaint() {
+    if (this.pending) return;
+    this.pending = requestAnimationFrame(() => {
+      this.pending = null;
+      this.paintCanvas();
+    });
+  }
+
+  paintCanvas() {
+    const { clientWidth: width, clientHeight: height } = this.root;
+    if (!width || !height) return;
+    const ratio = window.devicePixelRatio || 1;
+    if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
+      this.canvas.width = Math.round(width * ratio);
+      this.canvas.height = Math.round(height * ratio);
+      this.canvas.style.width = `${width}px`;
+      this.canvas.style.height = `${height}px`;
+    }
+    const context = this.canvas.getContext("2d");
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, width, height);
+    this.paint(new CanvasPen(context), {
+      x: this.root.scrollLeft, y: this.root.scrollTop, width, height, isLive: true,
+    }); // prettier-ignore
+  }
+
+  /** The visible part as SVG text. */
+  toSvg() {
+    const { gutter, header, rows, columns, label } = this.options;
+    const cell = this.cellSize();
+    const width = Math.min(gutter + columns * cell.width, this.root.clientWidth || Infinity);
+    const height = Math.min(header + rows * cell.height, this.root.clientHeight || Infinity);
+    const pen = new SvgPen(width, height, label);
+    pen.rect(0, 0, width, height, { fill: readColors(this.root).paper });
+    this.paint(pen, { x: this.root.scrollLeft, y: this.root.scrollTop, width, height, isLive: false });
+    return pen.toString();
+  }
+
+  paint(pen, { x, y, width, height, isLive }) {
+    const { rows, columns, gutter, header } = this.options;
+    const cell = this.cellSize();
+    const colors = readColors(this.root);
+    const first = { row: Math.floor(y / cell.height), column: Math.floor(x / cell.width) };
+    const end = {
+      row: Math.min(rows, Math.ceil((y + height - header) / cell.height)),
+      column: Math.min(columns, Math.ceil((x + width - gutter) / cell.width)),
+    };
+    const left = (column) => gutter + column * cell.width - x;
+    const top = (row) => header + row * cell.height - y;
+    pen.clip(gutter, header, width - gutter, height - header);
+    for (let row = first.row; row < end.row; row++) {
+      for (let column = first.column; column < end.column; column++) {
+        this.paintCell(pen, left(column), top(row), cell, row, column, colors);
+      }
+    }
+    const { row, column } = this.selected;
+    if (column !== null) {
+      pen.rect(left(column) - 1, top(0), cell.width + 2, rows * cell.height, { stroke: colors.mark, width: 2 });
+    }
+    if (row !== null) {
+      pen.rect(left(0), top(row) - 1, columns * cell.width, cell.height + 2, { stroke: colors.mark, width: 2 });
+    }
+    if (isLive && document.activeElement === this.root) {
+      const place = [left(this.cursor.column) - 2, top(this.cursor.row) - 2];
+      pen.rect(...place, cell.width + 4, cell.height + 4, { stroke: colors.paper, width: 4 });
+      pen.rect(...place, cell.width + 4, cell.height + 4, { stroke: colors.cursor, width: 2 });
+    }
+    pen.unclip();
+    this.paintNames(pen, { left, top, first, end, cell, colors, width, height });
+  }
+
+  paintCell(pen, x, y, cell, row, column, colors) {
+    const found = this.options.cell(row, column);
+    if (!found) return;
+    const gap = cell.width > 6 ? 1 : 0;
+    pen.rect(x, y, cell.width - gap, cell.height - gap, { fill: toCss(found.color) });
+    if (found.isMarked) pen.rect(x, y, cell.width - gap, cell.height - gap, { stroke: colors.cursor, width: 2 });
+    if (found.text && found.text.length * 7 <= cell.width - 2) {
+      const lettering = { fill: inkOn(found.color), size: 11, anchor: "middle" };
+      pen.text(x + (cell.width - gap) / 2, y + cell.height / 2, found.text, lettering);
+    }
+  }
+
+  paintNames(pen, { left, top, first, end, cell, colors, width, height }) {
+    const { gutter, header, rowName, columnName, columnBand } = this.options;
+    pen.clip(0, header, gutter, height - header);
+    const everyRow = Math.ceil(13 / cell.height);
+    for (let row = first.row; row < end.row; row++) {
+      if (row % everyRow) continue;
+      const lettering = { fill: colors.ink, size: 12, anchor: "end" };
+      pen.text(gutter - 6, top(row) + cell.height / 2, rowName(row), lettering);
+    }
+    pen.unclip();
+    pen.clip(gutter, 0, width - gutter, header);
+    const everyColumn = Math.ceil(13 / cell.width);
+    for (let column = first.column; column < end.column; column++) {
+      const middle = left(column) + cell.width / 2;
+      if (columnBand) pen.rect(left(column), header - 4, cell.width, 3, { fill: columnBand(column) });
+      if (column % everyColumn) continue;
+      pen.text(middle, header - 8, columnName(column), { fill: colors.ink, size: 12, turn: -90, mono: true });
+    }
+    pen.unclip();
+  }
+
+  close() {
+    this.stopTheme();
+    this.resizes.disconnect();
+    if (this.pending) cancelAnimationFrame(this.pending);
+    this.root.remove();
+    this.spoken.remove();
+  }
+}
+
+function clamp(n, count) {
+  return Math.min(Math.max(n, 0), Math.max(count - 1, 0));
+}
