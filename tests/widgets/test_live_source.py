@@ -1,4 +1,4 @@
-"""nano in the page as a source of views: ask, step, fork, tools and points, compared with Python."""
+"""nano in the page as a source of views, compared with Python."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,8 @@ def test_pausing_stepping_and_forking(live_page) -> None:
           const edited = await finish(source, await source.fork(whole, at, { text: "9" }));
           const ids = (run) => run.tokens.map(({ id }) => id);
           return { atPause, afterFive, isSame: `${ids(paused)}` === `${ids(whole)}`,
-                   start: whole.promptLength, kept: `${ids(edited).slice(0, at)}` === `${ids(whole).slice(0, at)}`,
+                   start: whole.promptLength,
+                   kept: `${ids(edited).slice(0, at)}` === `${ids(whole).slice(0, at)}`,
                    nine: edited.tokens[at].text, differs: `${ids(edited)}` !== `${ids(whole)}`,
                    parent: edited.parent, at };
         }""",
@@ -95,7 +96,8 @@ def test_points_follow_the_interventions_of_each_part(
           const source = newSource();
           const whole = await finish(source, await source.ask({ question, effort: "high" }));
           const at = whole.promptLength + 10;
-          const fork = await finish(source, await source.fork(whole, at, { interventions: [spec] }));
+          const change = { interventions: [spec] };
+          const fork = await finish(source, await source.fork(whole, at, change));
           const { shape, data } = await source.points(fork, name, layer);
           const ids = fork.tokens.map(({ id }) => id);
           return [ids, at, shape, toText(Float32Array.from(data))];

@@ -1,26 +1,20 @@
 /**
- * One run of the model in the page: its tokens, its cache, and what was recorded on the way.
- *
- * The cheap points are recorded while the run is generated, so a view of the experts needs no
- * second pass. All other points are computed when they are first requested, by reading the tokens
- * again with the interventions that were in force at each of them.
+ * One run of the model in the page: its tokens, its cache, and how it is continued and forked.
  */
 
 import { KVCache } from "../engine/cache.js";
-import { generate, Pauses } from "../engine/generate.js";
+import { generate } from "../engine/generate.js";
 import { RandomStream } from "../engine/random.js";
 import { LabError } from "../errors.js";
 import { render } from "../harmony/render.js";
 import { samplingStops } from "../harmony/specials.js";
 import { makeHooks } from "../hooks/interventions.js";
-import { Recorder } from "../hooks/recorder.js";
 import { chainHooks } from "../model/hook.js";
 import { messageText } from "../harmony/messages.js";
 import { appendOutputs, findOpenCalls, ReplyReader } from "../record/reply.js";
 import { labelTokenIds } from "../record/token_labels.js";
+import { LiveRecording } from "./live_recording.js";
 
-/** Recorded while generating. */
-export const CHEAP = ["moe.expert_ids", "moe.expert_weights", "moe.router_logits", "attn.sink_mass"];
 const ALTERNATIVES = 5;
 
 export class LiveRun {
@@ -36,8 +30,7 @@ export class LiveRun {
     this.changes = [{ from: 0, interventions: this.interventions }];
     this.random = new RandomStream(request.sampling?.seed ?? null);
     this.cache = new KVCache(source.config);
-    this.recorder = new Recorder(source.model, CHEAP);
-    this.recorded = new Map(); // other points, by "name layer"
+    this.recording = new LiveRecording(source.model);
     /** Each prompt and its reply; a tool's output begins another. */
     this.exchanges = [];
     /** @type {import("./source.js").Token[]} */
@@ -49,7 +42,7 @@ export class LiveRun {
     const { ids } = render(messages, this.source.tokenizer);
     const kept = countEqual(ids, this.tokens);
     this.cache.truncate(Math.min(this.cache.length, kept));
-    this.recorder.truncate(this.cache.length);
+    this.recording.truncate(this.cache.length);
     const labels = labelTokenIds(this.source.tokenizer, ids);
     const unknown = { logprob: null, alternatives: [] };
     this.tokens = labels.map((label, n) => ({ ...(this.tokens[n] ?? unknown), ...label }));
@@ -58,7 +51,6 @@ export class LiveRun {
     this.exchanges.push({ start: ids.length, reader });
     this.stop = null;
     this.reply = null;
-    this.recorded.clear();
   }
 
   get promptLength() {
@@ -98,7 +90,7 @@ export class LiveRun {
   /** Generate up to `count` tokens of this reply. @returns {AsyncGenerator<Token>} */
   async *write(count, signal) {
     const { model, tokenizer } = this.source;
-    this.recorder.truncate(this.cache.length);
+    this.recording.truncate(this.cache.length);
     const written = this.tokens.length - this.exchanges.at(-1).start;
     const left = (this.request.maxTokens ?? Infinity) - written;
     const { hooks } = makeHooks(model.config, this.interventions);
@@ -109,7 +101,7 @@ export class LiveRun {
       sampling: this.request.sampling ?? { temperature: 0 },
       random: this.random,
       alternatives: ALTERNATIVES,
-      hooks: chainHooks(hooks, this.recorder.hooks),
+      hooks: chainHooks(hooks, this.recording.hooks),
       signal,
     };
     const unread = this.tokens.slice(this.cache.length).map(({ id }) => id);
@@ -145,7 +137,6 @@ export class LiveRun {
       alternatives: alternatives.map((each) => ({ ...each, text: tokenizer.decode([each.id]) })),
     };
     this.tokens.push(token);
-    this.recorded.clear();
     return token;
   }
 
@@ -192,7 +183,7 @@ export class LiveRun {
     child.random = this.random.fork();
     const read = Math.min(last, this.cache.length);
     child.cache = this.cache.fork(read);
-    child.recorder = this.recorder.fork(read);
+    child.recording = this.recording.fork(read);
     child.tokens = this.tokens.slice(0, at).map((token) => ({ ...token }));
     child.exchanges = this.exchanges.filter(({ start }) => start <= at);
     const { start, reader } = child.exchanges.pop();
@@ -204,49 +195,8 @@ export class LiveRun {
   }
 
   /** The value of a point at every token. @returns {Promise<import("./source.js").Recording>} */
-  async points(name, layer) {
-    const key = `${name} ${layer}`;
-    if (!this.recorded.has(key)) {
-      const isCheap = CHEAP.includes(name) && this.recorder.seen.size;
-      this.recorded.set(key, isCheap ? await this.readCheap(name, layer) : await this.replay(name, layer));
-    }
-    return this.recorded.get(key);
-  }
-
-  async readCheap(name, layer) {
-    await this.readOn();
-    return this.recorder.get(name, layer);
-  }
-
-  /** Record the tokens that the cache does not have; the cache stays as it is. */
-  async readOn() {
-    const done = this.recorder.seen.get(`${CHEAP[0]} 0`)?.length ?? 0;
-    if (done === this.tokens.length) return;
-    this.recorder.truncate(this.cache.length);
-    const cache = this.cache.fork();
-    await this.read(cache, this.recorder);
-  }
-
-  async replay(name, layer) {
-    const recorder = new Recorder(this.source.model, [name], layer === null ? null : [layer]);
-    await this.read(new KVCache(this.source.config), recorder);
-    return recorder.get(name, layer);
-  }
-
-  /** Read the tokens from the end of `cache` on, each with the interventions in force there. */
-  async read(cache, recorder) {
-    const { model } = this.source;
-    const applied = this.changes.map(({ interventions }) => makeHooks(model.config, interventions).hooks);
-    const pauses = new Pauses();
-    try {
-      for (const { id } of this.tokens.slice(cache.length)) {
-        const now = this.changes.findLastIndex(({ from }) => from <= cache.length);
-        model.forward([id], cache, { hooks: chainHooks(applied[now], recorder.hooks) });
-        await pauses.whenDue();
-      }
-    } finally {
-      pauses.close();
-    }
+  points(name, layer) {
+    return this.recording.get(this, name, layer);
   }
 }
 

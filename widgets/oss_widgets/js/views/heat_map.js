@@ -7,8 +7,8 @@
  */
 
 import { make } from "./elements.js";
+import { paintMap } from "./map_picture.js";
 import { CanvasPen, SvgPen } from "./pens.js";
-import { inkOn, toCss } from "./scale.js";
 import { onThemeChange, readColors } from "./theme.js";
 
 const PAGE = 10; // cells that Page Up and Page Down move
@@ -17,30 +17,8 @@ const MOVES = {
   PageDown: [0, PAGE], PageUp: [0, -PAGE], Home: [0, -Infinity], End: [0, Infinity],
 }; // prettier-ignore
 
-/**
- * @typedef {object} Cell
- * @property {[number, number, number]} color
- * @property {string} [text]  drawn in the cell if it fits
- * @property {boolean} [isMarked]  drawn with an outline
- *
- * @typedef {object} MapOptions
- * @property {string} label  accessible name
- * @property {number} rows
- * @property {number} columns
- * @property {(row: number) => string} rowName
- * @property {(column: number) => string} columnName  drawn upwards above the map
- * @property {(row: number, column: number) => Cell | null} cell  null is left empty
- * @property {(row: number, column: number) => string} describe  one sentence
- * @property {(row: number, column: number) => void} [select]
- * @property {(column: number) => string} [columnBand]  color of a line under a column's name
- * @property {{width?: number, height?: number}} [size]  of a cell, pixels
- * @property {number} [gutter]  pixels for the names of the rows
- * @property {number} [header]  pixels for the names of the columns
- * @property {number} [tallest]  pixels; a taller map scrolls
- */
-
 export class HeatMap {
-  /** @param {HTMLElement} element @param {MapOptions} options */
+  /** @param {HTMLElement} element @param {import("./map_picture.js").MapOptions} options */
   constructor(element, options) {
     this.cursor = { row: 0, column: 0 };
     this.selected = { row: null, column: null };
@@ -62,7 +40,7 @@ export class HeatMap {
     this.update(options);
   }
 
-  /** Show other data. @param {Partial<MapOptions>} options */
+  /** Show other data. @param {Partial<import("./map_picture.js").MapOptions>} options */
   update(options) {
     this.options = {
       size: {}, gutter: 72, header: 84, tallest: 480, ...this.options, ...options,
@@ -165,18 +143,17 @@ export class HeatMap {
     const { clientWidth: width, clientHeight: height } = this.root;
     if (!width || !height) return;
     const ratio = window.devicePixelRatio || 1;
-    if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
-      this.canvas.width = Math.round(width * ratio);
-      this.canvas.height = Math.round(height * ratio);
+    const pixels = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (this.canvas.width !== pixels[0] || this.canvas.height !== pixels[1]) {
+      [this.canvas.width, this.canvas.height] = pixels;
       this.canvas.style.width = `${width}px`;
       this.canvas.style.height = `${height}px`;
     }
     const context = this.canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
-    this.paint(new CanvasPen(context), {
-      x: this.root.scrollLeft, y: this.root.scrollTop, width, height, isLive: true,
-    }); // prettier-ignore
+    const isFocused = document.activeElement === this.root;
+    this.paint(new CanvasPen(context), width, height, isFocused ? this.cursor : null);
   }
 
   /** The visible part as SVG text. */
@@ -187,74 +164,15 @@ export class HeatMap {
     const height = Math.min(header + rows * cell.height, this.root.clientHeight || Infinity);
     const pen = new SvgPen(width, height, label);
     pen.rect(0, 0, width, height, { fill: readColors(this.root).paper });
-    this.paint(pen, { x: this.root.scrollLeft, y: this.root.scrollTop, width, height, isLive: false });
+    this.paint(pen, width, height, null);
     return pen.toString();
   }
 
-  paint(pen, { x, y, width, height, isLive }) {
-    const { rows, columns, gutter, header } = this.options;
+  paint(pen, width, height, cursor) {
+    const { scrollLeft: x, scrollTop: y } = this.root;
     const cell = this.cellSize();
-    const colors = readColors(this.root);
-    const first = { row: Math.floor(y / cell.height), column: Math.floor(x / cell.width) };
-    const end = {
-      row: Math.min(rows, Math.ceil((y + height - header) / cell.height)),
-      column: Math.min(columns, Math.ceil((x + width - gutter) / cell.width)),
-    };
-    const left = (column) => gutter + column * cell.width - x;
-    const top = (row) => header + row * cell.height - y;
-    pen.clip(gutter, header, width - gutter, height - header);
-    for (let row = first.row; row < end.row; row++) {
-      for (let column = first.column; column < end.column; column++) {
-        this.paintCell(pen, left(column), top(row), cell, row, column, colors);
-      }
-    }
-    const { row, column } = this.selected;
-    if (column !== null) {
-      pen.rect(left(column) - 1, top(0), cell.width + 2, rows * cell.height, { stroke: colors.mark, width: 2 });
-    }
-    if (row !== null) {
-      pen.rect(left(0), top(row) - 1, columns * cell.width, cell.height + 2, { stroke: colors.mark, width: 2 });
-    }
-    if (isLive && document.activeElement === this.root) {
-      const place = [left(this.cursor.column) - 2, top(this.cursor.row) - 2];
-      pen.rect(...place, cell.width + 4, cell.height + 4, { stroke: colors.paper, width: 4 });
-      pen.rect(...place, cell.width + 4, cell.height + 4, { stroke: colors.cursor, width: 2 });
-    }
-    pen.unclip();
-    this.paintNames(pen, { left, top, first, end, cell, colors, width, height });
-  }
-
-  paintCell(pen, x, y, cell, row, column, colors) {
-    const found = this.options.cell(row, column);
-    if (!found) return;
-    const gap = cell.width > 6 ? 1 : 0;
-    pen.rect(x, y, cell.width - gap, cell.height - gap, { fill: toCss(found.color) });
-    if (found.isMarked) pen.rect(x, y, cell.width - gap, cell.height - gap, { stroke: colors.cursor, width: 2 });
-    if (found.text && found.text.length * 7 <= cell.width - 2) {
-      const lettering = { fill: inkOn(found.color), size: 11, anchor: "middle" };
-      pen.text(x + (cell.width - gap) / 2, y + cell.height / 2, found.text, lettering);
-    }
-  }
-
-  paintNames(pen, { left, top, first, end, cell, colors, width, height }) {
-    const { gutter, header, rowName, columnName, columnBand } = this.options;
-    pen.clip(0, header, gutter, height - header);
-    const everyRow = Math.ceil(13 / cell.height);
-    for (let row = first.row; row < end.row; row++) {
-      if (row % everyRow) continue;
-      const lettering = { fill: colors.ink, size: 12, anchor: "end" };
-      pen.text(gutter - 6, top(row) + cell.height / 2, rowName(row), lettering);
-    }
-    pen.unclip();
-    pen.clip(gutter, 0, width - gutter, header);
-    const everyColumn = Math.ceil(13 / cell.width);
-    for (let column = first.column; column < end.column; column++) {
-      const middle = left(column) + cell.width / 2;
-      if (columnBand) pen.rect(left(column), header - 4, cell.width, 3, { fill: columnBand(column) });
-      if (column % everyColumn) continue;
-      pen.text(middle, header - 8, columnName(column), { fill: colors.ink, size: 12, turn: -90, mono: true });
-    }
-    pen.unclip();
+    const view = { x, y, width, height, cell, selected: this.selected, cursor };
+    paintMap(pen, this.options, view, readColors(this.root));
   }
 
   close() {

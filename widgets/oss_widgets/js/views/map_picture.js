@@ -1,0 +1,121 @@
+/**
+ * How a map of cells is painted, on a canvas or as SVG: the visible cells, their names, the
+ * selected row and column, and the cursor.
+ */
+
+import { inkOn, toCss } from "./scale.js";
+
+/**
+ * @typedef {object} Cell
+ * @property {[number, number, number]} color
+ * @property {string} [text]  drawn in the cell if it fits
+ * @property {boolean} [isMarked]  drawn with an outline
+ *
+ * @typedef {object} MapOptions
+ * @property {string} label  accessible name
+ * @property {number} rows
+ * @property {number} columns
+ * @property {(row: number) => string} rowName
+ * @property {(column: number) => string} columnName  drawn upwards above the map
+ * @property {(row: number, column: number) => Cell | null} cell  null is left empty
+ * @property {(row: number, column: number) => string} describe  one sentence
+ * @property {(row: number, column: number) => void} [select]
+ * @property {(column: number) => string} [columnBand]  color of a line under a column's name
+ * @property {{width?: number, height?: number}} [size]  of a cell, pixels
+ * @property {number} [gutter]  pixels for the names of the rows
+ * @property {number} [header]  pixels for the names of the columns
+ * @property {number} [tallest]  pixels; a taller map scrolls
+ */
+
+/**
+ * @param {import("./pens.js").CanvasPen | import("./pens.js").SvgPen} pen
+ * @param {MapOptions} options
+ * @param {object} view
+ * @param {number} view.x  pixels scrolled
+ * @param {number} view.y
+ * @param {number} view.width  of the visible part, with the names
+ * @param {number} view.height
+ * @param {{width: number, height: number}} view.cell
+ * @param {{row: number | null, column: number | null}} view.selected
+ * @param {{row: number, column: number} | null} view.cursor  drawn while the map has the focus
+ * @param {Record<string, string>} colors  of `readColors`
+ */
+export function paintMap(pen, options, view, colors) {
+  const { gutter, header } = options;
+  const { x, y, width, height, cell } = view;
+  const place = {
+    left: (column) => gutter + column * cell.width - x,
+    top: (row) => header + row * cell.height - y,
+    rows: [
+      Math.floor(y / cell.height),
+      Math.min(options.rows, Math.ceil((y + height - header) / cell.height)),
+    ],
+    columns: [
+      Math.floor(x / cell.width),
+      Math.min(options.columns, Math.ceil((x + width - gutter) / cell.width)),
+    ],
+  };
+  pen.clip(gutter, header, width - gutter, height - header);
+  for (let row = place.rows[0]; row < place.rows[1]; row++) {
+    for (let column = place.columns[0]; column < place.columns[1]; column++) {
+      const found = options.cell(row, column);
+      if (found) paintCell(pen, found, place.left(column), place.top(row), cell, colors);
+    }
+  }
+  paintSelected(pen, options, view, place, colors);
+  pen.unclip();
+  paintRowNames(pen, options, view, place, colors);
+  paintColumnNames(pen, options, view, place, colors);
+}
+
+function paintCell(pen, found, x, y, cell, colors) {
+  const gap = cell.width > 6 ? 1 : 0;
+  const [width, height] = [cell.width - gap, cell.height - gap];
+  pen.rect(x, y, width, height, { fill: toCss(found.color) });
+  if (found.isMarked) pen.rect(x, y, width, height, { stroke: colors.cursor, width: 2 });
+  if (found.text && found.text.length * 7 <= cell.width - 2) {
+    const lettering = { fill: inkOn(found.color), size: 11, anchor: "middle" };
+    pen.text(x + width / 2, y + cell.height / 2, found.text, lettering);
+  }
+}
+
+function paintSelected(pen, options, { cell, selected, cursor }, { left, top }, colors) {
+  const line = { stroke: colors.mark, width: 2 };
+  const { row, column } = selected;
+  if (column !== null) {
+    pen.rect(left(column) - 1, top(0), cell.width + 2, options.rows * cell.height, line);
+  }
+  if (row !== null) {
+    pen.rect(left(0), top(row) - 1, options.columns * cell.width, cell.height + 2, line);
+  }
+  if (cursor === null) return;
+  const box = [left(cursor.column) - 2, top(cursor.row) - 2, cell.width + 4, cell.height + 4];
+  pen.rect(...box, { stroke: colors.paper, width: 4 });
+  pen.rect(...box, { stroke: colors.cursor, width: 2 });
+}
+
+function paintRowNames(pen, { gutter, header, rowName }, { height, cell }, { top, rows }, colors) {
+  const every = Math.ceil(13 / cell.height);
+  pen.clip(0, header, gutter, height - header);
+  for (let row = rows[0]; row < rows[1]; row++) {
+    if (row % every) continue;
+    const lettering = { fill: colors.ink, size: 12, anchor: "end" };
+    pen.text(gutter - 6, top(row) + cell.height / 2, rowName(row), lettering);
+  }
+  pen.unclip();
+}
+
+function paintColumnNames(pen, options, { width, cell }, { left, columns }, colors) {
+  const { gutter, header, columnName, columnBand } = options;
+  const every = Math.ceil(13 / cell.width);
+  pen.clip(gutter, 0, width - gutter, header);
+  for (let column = columns[0]; column < columns[1]; column++) {
+    if (columnBand) {
+      pen.rect(left(column), header - 4, cell.width, 3, { fill: columnBand(column) });
+    }
+    if (column % every) continue;
+    const lettering = { fill: colors.ink, size: 12, turn: -90, mono: true };
+    pen.text(left(column) + cell.width / 2, header - 8, columnName(column), lettering);
+  }
+  pen.unclip();
+}
