@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiktoken
+from axe_playwright_python.sync_playwright import Axe
 from oss_widgets.gallery_data import build_gallery_data
 from oss_widgets.join import join_modules, read_modules, read_styles
 
@@ -131,6 +132,29 @@ def live_page(open_script, vocabulary: str):
     }
     page.evaluate(LIVE, parts)
     return page
+
+
+@pytest.fixture(scope="session")
+def find_violations():
+    """find_violations(page) -> what axe-core finds in #view or the page, as lines; for each theme.
+
+    Violations of the light and the dark theme, with the element and what axe measured.
+    """
+
+    def find(page, context: str | None = "#view") -> list[str]:
+        lines = list[str]()
+        for theme in ("light", "dark"):
+            page.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)
+            found = Axe().run(page, context=context).response["violations"]
+            lines += [
+                f"{theme}: {each['id']}: {node['html'][:200]} {node['failureSummary']}"
+                for each in found
+                for node in each["nodes"]
+            ]
+        page.evaluate("() => delete document.documentElement.dataset.theme")
+        return lines
+
+    return find
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,6 @@
-// The errors that a user can cause. Each is one sentence: what is wrong, where, what to do.
+/**
+ * The errors that a user can cause. Each is one sentence: what is wrong, where, what to do.
+ */
 
 export class LabError extends Error {}
 

@@ -1,7 +1,9 @@
-// How Python splits and quotes text, so that messages and diagnostics equal those of oss_lab.
-//
-// JavaScript's \s and trim() differ from Python's: they include U+FEFF and lack U+001C to U+001F
-// and U+0085.
+/**
+ * How Python splits and quotes text, so that messages and diagnostics equal those of oss_lab.
+ *
+ * JavaScript's \s and trim() differ from Python's: they include U+FEFF and lack U+001C to U+001F
+ * and U+0085.
+ */
 
 /** Python's white space, for use inside [ ] of a regular expression. */
 export const SPACE =

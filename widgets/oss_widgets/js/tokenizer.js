@@ -1,9 +1,11 @@
-// nano's tokenizer: text <-> token ids, by byte-pair encoding.
-//
-// A pattern first cuts the text into pieces (words, single digits, punctuation, white space). Each
-// piece starts as bytes. The two neighbors whose join has the lowest rank are then joined, until no
-// join is a token. Special tokens in the text are ordinary text. The vocabulary is a file of lines
-// "base64(token) rank", as in tiktoken.
+/**
+ * nano's tokenizer: text <-> token ids, by byte-pair encoding.
+ *
+ * A pattern first cuts the text into pieces (words, single digits, punctuation, white space). Each
+ * piece starts as bytes. The two neighbors whose join has the lowest rank are then joined, until no
+ * join is a token. Special tokens in the text are ordinary text. The vocabulary is a file of lines
+ * "base64(token) rank", as in tiktoken.
+ */
 
 import { decodeAll } from "./utf8.js";
 

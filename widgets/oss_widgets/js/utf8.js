@@ -1,7 +1,9 @@
-// Decode UTF-8 whose bytes arrive in pieces, such as the bytes of one token after the other.
-//
-// A token may end inside a character. Its last bytes then wait for the next token. TextDecoder
-// cannot report how many sequences were broken, so the bytes are read here.
+/**
+ * Decode UTF-8 whose bytes arrive in pieces, such as the bytes of one token after the other.
+ *
+ * A token may end inside a character. Its last bytes then wait for the next token. TextDecoder
+ * cannot report how many sequences were broken, so the bytes are read here.
+ */
 
 /** Stands for bytes that are not UTF-8. */
 export const BROKEN = "\ufffd";

@@ -1,7 +1,9 @@
-// The message that is being read: its header, and its content as far as it is decoded.
-//
-// A token may end inside a character. Its last bytes then wait for the next token. Bytes that are
-// not UTF-8 become U+FFFD, one per broken sequence.
+/**
+ * The message that is being read: its header, and its content as far as it is decoded.
+ *
+ * A token may end inside a character. Its last bytes then wait for the next token. Bytes that are
+ * not UTF-8 become U+FFFD, one per broken sequence.
+ */
 
 import { BROKEN, decodeUtf8 } from "../utf8.js";
 import { Kind } from "./events.js";

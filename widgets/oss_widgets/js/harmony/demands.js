@@ -1,8 +1,10 @@
-// What the system message demands of the messages after it.
-//
-// It lists the channels ("Channel must be included for every message"), says where calls must go,
-// and, with the developer message, declares the tools. Each kind of message ends with its own stop
-// token. The parser reports every deviation.
+/**
+ * What the system message demands of the messages after it.
+ *
+ * It lists the channels ("Channel must be included for every message"), says where calls must go,
+ * and, with the developer message, declares the tools. Each kind of message ends with its own stop
+ * token. The parser reports every deviation.
+ */
 
 import { quote, removePrefix, strip } from "../python_text.js";
 import { Kind } from "./events.js";

@@ -1,4 +1,6 @@
-// The events of a parser that its caller has not taken yet, and all of its diagnostics.
+/**
+ * The events of a parser that its caller has not taken yet, and all of its diagnostics.
+ */
 
 import { HarmonyError } from "../errors.js";
 

@@ -1,12 +1,14 @@
-// Everything that can be wrong with a stream. The comments say how the parser recovers.
-//
-// Events of the parser are plain objects, with the keys of the JSON that oss_lab writes:
-//     {event: "header", text, channel, tokens}          one more token of a header
-//     {event: "start", role, name, channel, recipient, content_type, tokens}   content follows
-//     {event: "delta", text, channel, recipient, tokens}                  new text of a message
-//     {event: "end", message, stop, tokens}             the message is complete
-//     {event: "diagnostic", kind, position, message}    something is wrong at this token
-// `tokens` is [first, last + 1], counted from the start of the stream.
+/**
+ * Everything that can be wrong with a stream. The comments say how the parser recovers.
+ *
+ * Events of the parser are plain objects, with the keys of the JSON that oss_lab writes:
+ *     {event: "header", text, channel, tokens}          one more token of a header
+ *     {event: "start", role, name, channel, recipient, content_type, tokens}   content follows
+ *     {event: "delta", text, channel, recipient, tokens}                  new text of a message
+ *     {event: "end", message, stop, tokens}             the message is complete
+ *     {event: "diagnostic", kind, position, message}    something is wrong at this token
+ * `tokens` is [first, last + 1], counted from the start of the stream.
+ */
 
 export const Kind = {
   MISSING_START: "missing_start", // header without <|start|>: its author is the assistant

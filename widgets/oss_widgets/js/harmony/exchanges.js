@@ -1,8 +1,10 @@
-// Pair tool calls with their outputs.
-//
-// Harmony has no call ids. An output is a message of role `tool`, with the called name as its
-// author. The nth output of a tool belongs to the nth call to it that has none. A user message ends
-// the wait: the model no longer expects an output of an earlier call.
+/**
+ * Pair tool calls with their outputs.
+ *
+ * Harmony has no call ids. An output is a message of role `tool`, with the called name as its
+ * author. The nth output of a tool belongs to the nth call to it that has none. A user message ends
+ * the wait: the model no longer expects an output of an earlier call.
+ */
 
 import { ROLES } from "./messages.js";
 

@@ -1,11 +1,13 @@
-// The header grammar: the text between `<|start|>` and `<|message|>`.
-//
-//     author [to=recipient] [<|channel|> channel [to=recipient] [type]] [<|constrain|> type]
-//
-// A header arrives as parts: the text before any special token, then one part for each
-// `<|channel|>` or `<|constrain|>` with the text after it. An author is a role or `role:name`;
-// anything else is a tool's name. Every header can be read; whatever does not fit the grammar is
-// reported as a problem.
+/**
+ * The header grammar: the text between `<|start|>` and `<|message|>`.
+ *
+ *     author [to=recipient] [<|channel|> channel [to=recipient] [type]] [<|constrain|> type]
+ *
+ * A header arrives as parts: the text before any special token, then one part for each
+ * `<|channel|>` or `<|constrain|>` with the text after it. An author is a role or `role:name`;
+ * anything else is a tool's name. Every header can be read; whatever does not fit the grammar is
+ * reported as a problem.
+ */
 
 import { SPACE, WORD, quote, removePrefix, splitWords } from "../python_text.js";
 import { Kind } from "./events.js";

@@ -1,4 +1,6 @@
-// The fields of a header, the problems found in it, and how a renderer spells it.
+/**
+ * The fields of a header, the problems found in it, and how a renderer spells it.
+ */
 
 import { removePrefix, removeSuffix } from "../python_text.js";
 import { CHANNEL, CONSTRAIN } from "./specials.js";

@@ -1,4 +1,6 @@
-// Collect the tokens of a header, and read its fields once it is complete or broken off.
+/**
+ * Collect the tokens of a header, and read its fields once it is complete or broken off.
+ */
 
 import { splitFirstWord, splitWords } from "../python_text.js";
 import { decodeAll, decodeUtf8 } from "../utf8.js";

@@ -1,4 +1,6 @@
-// The last fields of a header: check the recipient, and read the content type.
+/**
+ * The last fields of a header: check the recipient, and read the content type.
+ */
 
 import { SPACE, WORD, quote } from "../python_text.js";
 import { Kind } from "./events.js";

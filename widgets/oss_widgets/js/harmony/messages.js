@@ -1,7 +1,9 @@
-// Messages: plain objects, with the keys of the JSON that oss_lab reads and writes.
-//
-// So a conversation can pass between Python and the page unchanged. A key that is missing or null
-// is an absent field; an empty string is present and is rendered.
+/**
+ * Messages: plain objects, with the keys of the JSON that oss_lab reads and writes.
+ *
+ * So a conversation can pass between Python and the page unchanged. A key that is missing or null
+ * is an absent field; an empty string is present and is rendered.
+ */
 
 /**
  * @typedef {{type: "text", text: string, ids?: number[]}} TextContent

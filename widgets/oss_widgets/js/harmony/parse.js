@@ -1,7 +1,9 @@
-// Tokens -> events, one token at a time.
-//
-// Whatever ids the stream contains, the parser continues. Each deviation from what the system
-// message demands is a diagnostic with the token's position. In strict mode the parser throws it.
+/**
+ * Tokens -> events, one token at a time.
+ *
+ * Whatever ids the stream contains, the parser continues. Each deviation from what the system
+ * message demands is a diagnostic with the token's position. In strict mode the parser throws it.
+ */
 
 import { HarmonyError } from "../errors.js";
 import { quote } from "../python_text.js";

@@ -1,8 +1,10 @@
-// Which earlier reasoning is left out of a rendering: four named policies.
-//
-// The chain of thought of a finished turn is not shown to the model again. OpenAI's guide (`spec`),
-// its library (`library`) and Hugging Face's chat template (`hf`) disagree about when a turn is
-// finished. `keep` drops nothing. A policy only removes messages on the analysis channel.
+/**
+ * Which earlier reasoning is left out of a rendering: four named policies.
+ *
+ * The chain of thought of a finished turn is not shown to the model again. OpenAI's guide (`spec`),
+ * its library (`library`) and Hugging Face's chat template (`hf`) disagree about when a turn is
+ * finished. `keep` drops nothing. A policy only removes messages on the analysis channel.
+ */
 
 import { HarmonyError } from "../errors.js";
 import { quote } from "../python_text.js";

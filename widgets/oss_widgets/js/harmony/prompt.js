@@ -1,4 +1,6 @@
-// Build a conversation from a question and its setting.
+/**
+ * Build a conversation from a question and its setting.
+ */
 
 import { HarmonyError } from "../errors.js";
 import { quote } from "../python_text.js";

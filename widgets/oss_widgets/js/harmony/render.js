@@ -1,13 +1,15 @@
-// Render a conversation to token ids.
-//
-//     <|start|>role[ to=recipient][<|channel|>channel][ content type]<|message|>content<|end|>
-//
-// Each piece is tokenized separately, and special tokens in it are not interpreted, so text cannot
-// be mistaken for structure. There are two header layouts. `library` is the one above. `model` puts
-// the recipient after the channel in assistant messages, as gpt-oss samples it. A policy decides
-// which earlier reasoning is left out.
-//
-// Left out: the loss mask, the characters of each token, and warnings about lost calls.
+/**
+ * Render a conversation to token ids.
+ *
+ *     <|start|>role[ to=recipient][<|channel|>channel][ content type]<|message|>content<|end|>
+ *
+ * Each piece is tokenized separately, and special tokens in it are not interpreted, so text cannot
+ * be mistaken for structure. There are two header layouts. `library` is the one above. `model` puts
+ * the recipient after the channel in assistant messages, as gpt-oss samples it. A policy decides
+ * which earlier reasoning is left out.
+ *
+ * Left out: the loss mask, the characters of each token, and warnings about lost calls.
+ */
 
 import { HarmonyError } from "../errors.js";
 import { quote, removePrefix } from "../python_text.js";

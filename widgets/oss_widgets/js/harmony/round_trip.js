@@ -1,7 +1,9 @@
-// What can be rendered and read back: a header is read before it is written.
-//
-// A header field is text inside the format. A tool named `system` would be rendered as the header
-// of a system message, and a space would end a name.
+/**
+ * What can be rendered and read back: a header is read before it is written.
+ *
+ * A header field is text inside the format. A tool named `system` would be rendered as the header
+ * of a system message, and a space would end a name.
+ */
 
 import { HarmonyError } from "../errors.js";
 import { quote } from "../python_text.js";

@@ -1,7 +1,9 @@
-// The TypeScript-like text in which Harmony describes a function's arguments.
-//
-// Only what nano's tools use: a flat object of strings, numbers and booleans. Anything else is
-// refused in one sentence. oss_lab writes every JSON schema.
+/**
+ * The TypeScript-like text in which Harmony describes a function's arguments.
+ *
+ * Only what nano's tools use: a flat object of strings, numbers and booleans. Anything else is
+ * refused in one sentence. oss_lab writes every JSON schema.
+ */
 
 import { HarmonyError } from "../errors.js";
 

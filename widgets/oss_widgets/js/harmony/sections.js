@@ -1,6 +1,8 @@
-// The text of system and developer messages: sections separated by a blank line.
-//
-// Left out: response formats, which are refused.
+/**
+ * The text of system and developer messages: sections separated by a blank line.
+ *
+ * Left out: response formats, which are refused.
+ */
 
 import { HarmonyError } from "../errors.js";
 import { writeSignature } from "./schema.js";

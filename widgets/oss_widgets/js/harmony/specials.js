@@ -1,4 +1,6 @@
-// Harmony's special tokens, by name.
+/**
+ * Harmony's special tokens, by name.
+ */
 
 export const START = "<|start|>";
 export const END = "<|end|>";

@@ -1,6 +1,8 @@
-// Recover a header that never reached `<|message|>`: separate its fields from the text after them.
-//
-// gpt-oss sometimes omits `<|message|>`, and a limit on the tokens may cut a header anywhere.
+/**
+ * Recover a header that never reached `<|message|>`: separate its fields from the text after them.
+ *
+ * gpt-oss sometimes omits `<|message|>`, and a limit on the tokens may cut a header anywhere.
+ */
 
 import { SPACE, WORD, splitFirstWord, splitWords, strip, stripLeft } from "../python_text.js";
 import { CONTENT_TYPES, RECIPIENT } from "./header_fields.js";

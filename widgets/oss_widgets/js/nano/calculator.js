@@ -1,7 +1,9 @@
-// The calculator: a tool that evaluates +, -, * and / on whole numbers, exactly.
-//
-// It reads the arguments of a call as nano writes them: {"expression":"4815*884"}. Only division
-// without remainder has a result.
+/**
+ * The calculator: a tool that evaluates +, -, * and / on whole numbers, exactly.
+ *
+ * It reads the arguments of a call as nano writes them: {"expression":"4815*884"}. Only division
+ * without remainder has a result.
+ */
 
 import { LabError } from "../errors.js";
 

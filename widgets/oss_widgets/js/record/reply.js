@@ -1,7 +1,9 @@
-// Build a reply from its tokens, one at a time, while they are generated.
-//
-// The reader turns tokens into events, ends an analysis that exceeds its budget with the header of
-// `final`, and stops where the model begins a message of another author.
+/**
+ * Build a reply from its tokens, one at a time, while they are generated.
+ *
+ * The reader turns tokens into events, ends an analysis that exceeds its budget with the header of
+ * `final`, and stops where the model begins a message of another author.
+ */
 
 import { findDeclaredTools, findDemandedChannels } from "../harmony/demands.js";
 import { isCall, isFinal } from "../harmony/exchanges.js";

@@ -1,7 +1,9 @@
-// Label each token of a conversation with its text and its place in the Harmony format.
-//
-// The streaming parser finds message, role, channel and recipient from the token ids alone. Any
-// value with one number per token can be grouped by these labels.
+/**
+ * Label each token of a conversation with its text and its place in the Harmony format.
+ *
+ * The streaming parser finds message, role, channel and recipient from the token ids alone. Any
+ * value with one number per token can be grouped by these labels.
+ */
 
 import { StreamParser } from "../harmony/parse.js";
 
