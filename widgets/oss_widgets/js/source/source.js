@@ -89,7 +89,7 @@
  * @property {() => void} close
  *
  * @typedef {"ask" | "fork" | "points" | "block" | "knockOut" | "knockOutMarks" | "lens"
- *   | "attribution" | "branches" | "commitment" | "effortLens" | "flipBit"} Ability
+ *   | "attribution" | "commitment" | "effortLens" | "flipBit"} Ability
  *   "points": any point can be computed; without it only those of `hasPoint` exist.
  *
  * Analyses, their options, and what they return:
@@ -97,14 +97,30 @@
  *     knockOut       {at}             KnockOut of `analysis/knockout.js`, with `expertIds` [layer slot]
  *     knockOutMarks  {}               {largest: Float32Array [seq]}: largest change of a log-probability
  *     lens           {from, to, top}  LensCell[layer][position] of `analysis/lens.js`, with topTexts
- *     attribution    {at, against?}   {heads: [layer head], slots: [layer slot], expertIds, embed,
- *                                      bias, logit}: parts of the logit of tokens[at]
- *     branches       {}               nodes of `oss_lab/analysis/branch.py`
- *     commitment     {}               [{at, answer, probability}] of `oss_lab/analysis/commitment.py`
- *     effortLens     {}               tokens by channel and layer of `oss_lab/analysis/effort.py`
- *     block          Place            {packed: Uint8Array(16), scale, values: Float32Array(32)}
- *     flipBit        {place, bit, at} {block, outputChange, logprobs: {before, after}}: see
- *                                     `analysis/flip_bit.js`; nothing stays changed
+ *     attribution    {at}             {logit, embedding, bias: [layer], heads: [layer][head],
+ *                                      slots: [layer][slot], expertIds: [layer][slot]}: parts of the
+ *                                      logit of tokens[at]
+ *     commitment     {}               {steps: [{kept, thought, answer, logprob}]}: the answer if the
+ *                                      thinking ended after `kept` tokens
+ *     effortLens     {}               {efforts: [{effort, answer, tokens: {channel: count}}],
+ *                                      pairs: [{efforts: [a, b], divergence: [layer],
+ *                                      byChance: [layer]}]} of the run's question
+ *     block          Place            Block
+ *     flipBit        {place, bit, at} {block: Block, outputChange, before, after}: nothing stays
+ *                                      changed
+ *
+ * `flipBit` flips one bit of a stored block for one forward pass of the tokens before `at`. Bits 0
+ * to 127 belong to the 32 weights, four each: mantissa, low and high exponent bit, sign. Bits 128 to
+ * 135 are those of the scale, lowest first. `outputChange` is the root mean square of the change of
+ * `moe.out` of that layer at the last of these tokens, relative to that of `moe.out`. `before` and
+ * `after` are the likeliest next tokens, as alternatives.
+ *
+ * Branches need no analysis: they are the runs and their parents.
+ *
+ * @typedef {object} Block  32 weights that share a scale
+ * @property {Uint8Array} packed  16 bytes, two weights each, the even one in the low half
+ * @property {number} scale  the stored byte
+ * @property {Float32Array} values  32
  *
  * @typedef {object} Place  one MXFP4 block
  * @property {number} layer
