@@ -45,6 +45,8 @@ export function makeFrame(element, name, title) {
     body,
     /** One sentence about what is drawn. */
     say: (text) => (sentence.textContent = text),
+    /** A sentence with terms in it, under the title. */
+    explain: (...parts) => heading.after(make("p", { class: "oss-sentence" }, parts)),
     /** What is going on; a screen reader hears it. */
     report: (text) => (status.textContent = text),
     /** Shows a mistake as its sentence; throws anything that is a bug. Call it in `catch`. */

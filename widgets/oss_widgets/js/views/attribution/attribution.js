@@ -1,0 +1,105 @@
+/**
+ * Attribution: how much each attention head and each expert slot adds to the logit of a token.
+ *
+ * Two maps, layers by heads and layers by slots, with one scale for both.
+ */
+
+import { make, makeTable, tokenText } from "../elements.js";
+import { makeFrame } from "../frame.js";
+import { HeatMap } from "../heat_map.js";
+import { short, signed } from "../numbers.js";
+import { signedColor } from "../scale.js";
+
+const CLIPPED = 0.98; // the scale ends at this quantile, so that one large part does not hide the rest
+
+/** @returns {import("../frame.js").View} */
+export function showAttribution(element, source, selection) {
+  const frame = makeFrame(element, "attribution", "What a logit is made of");
+  let shown = null;
+  let maps = [];
+  const compute = make("button", { type: "button", onclick: () => update() }, "Compute for the selected token");
+  if (source.can.has("attribution")) frame.controls.append(compute);
+  else frame.report("This source cannot compute attributions.");
+
+  async function update() {
+    const run = source.shown;
+    if (!run) return frame.report("Ask a question first.");
+    const at = Math.max(1, selection.token ?? run.tokens.length - 1);
+    frame.clearError();
+    frame.report("computing …");
+    compute.disabled = true;
+    try {
+      show(await source.analyze(run, "attribution", { at }), run, at);
+      frame.report("");
+    } catch (error) {
+      frame.report("");
+      frame.fail(error);
+    } finally {
+      compute.disabled = false;
+    }
+  }
+
+  function show(found, run, at) {
+    shown = { ...found, at, token: run.tokens[at] };
+    const { heads, slots, embedding, bias, logit } = found;
+    const biases = bias.reduce((sum, part) => sum + part, 0);
+    frame.say(
+      `The logit ${short(logit)} of token ${at} is the sum of ${short(embedding)} from the embedding, ` +
+        `${short(sumAll(heads))} from the heads, ${short(biases)} from attention biases and ` +
+        `${short(sumAll(slots))} from the experts. Effects through later layers are not included.`,
+    );
+    maps.forEach((map) => map.close());
+    frame.body.replaceChildren(make("p", {}, "token ", tokenText(run.tokens[at].text)));
+    const limit = scaleLimit([...heads.flat(), ...slots.flat()]);
+    const expertName = (layer, slot) => `expert ${found.expertIds[layer][slot]}`;
+    maps = [
+      addMap("attention heads", heads, limit, (layer, head) => `head ${head}`, (layer, head) =>
+        selection.set({ layer, head })),
+      addMap("expert slots", slots, limit, expertName, (layer, slot) =>
+        selection.set({ layer, expert: found.expertIds[layer][slot] })),
+    ];
+    frame.setTable(() => partsTable(shown));
+  }
+
+  function addMap(label, parts, limit, nameOf, select) {
+    frame.body.append(make("h4", {}, label));
+    return new HeatMap(frame.body, {
+      label, header: 60, rows: parts.length, columns: parts[0].length,
+      rowName: (layer) => `layer ${layer}`,
+      columnName: (column) => `${label.split(" ")[1].slice(0, -1)} ${column}`,
+      size: { width: 46, height: 22 },
+      cell: (layer, column) => ({
+        color: signedColor(parts[layer][column] / limit), text: signed(parts[layer][column], 1),
+      }),
+      describe: (layer, column) =>
+        `Layer ${layer}, ${nameOf(layer, column)}: ${signed(parts[layer][column])} of the logit.`,
+      select,
+    }); // prettier-ignore
+  }
+
+  return {
+    close: () => {
+      maps.forEach((map) => map.close());
+      frame.close();
+    },
+    data: () => shown ?? {},
+    toSvg: () => maps[0]?.toSvg() ?? null,
+  };
+}
+
+function sumAll(rows) {
+  return rows.flat().reduce((sum, part) => sum + part, 0);
+}
+
+function scaleLimit(parts) {
+  const sizes = parts.map(Math.abs).sort((a, b) => a - b);
+  return sizes[Math.floor(CLIPPED * (sizes.length - 1))] || 1;
+}
+
+function partsTable({ heads, slots, expertIds }) {
+  const rows = heads.flatMap((row, layer) => [
+    ...row.map((part, head) => [`layer ${layer}, head ${head}`, signed(part)]),
+    ...slots[layer].map((part, slot) => [`layer ${layer}, expert ${expertIds[layer][slot]}`, signed(part)]),
+  ]);
+  return makeTable("Parts of the logit", ["part", "logit"], rows);
+}

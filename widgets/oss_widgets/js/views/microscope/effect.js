@@ -1,0 +1,68 @@
+/**
+ * What one flipped bit does: to the weight, to the layer's output, and to the next token. Its null is
+ * the same bit of another weight of the block.
+ */
+
+import { make, makeTable, refill, tokenText } from "../elements.js";
+import { percent, short, signed } from "../numbers.js";
+
+const WEIGHTS = 32;
+
+export function makeEffect(source, selection, frame) {
+  const root = make("div", { class: "oss-microscope-effect", role: "status" });
+
+  async function run(place, bit, block) {
+    const shown = source.shown;
+    if (!source.can.has("flipBit") || !shown) {
+      return refill(root, make("p", {}, "Ask a question first: a flipped bit acts on its tokens."));
+    }
+    const at = Math.max(1, selection.token ?? shown.tokens.length - 1);
+    refill(root, make("p", {}, "computing …"));
+    try {
+      const flipped = await source.analyze(shown, "flipBit", { place, bit, at });
+      const other = otherBit(bit);
+      const compared = await source.analyze(shown, "flipBit", { place, bit: other, at });
+      refill(root, describeFlip(bit, block, flipped, shown.tokens, at), compareTable(bit, other, flipped, compared));
+    } catch (error) {
+      refill(root);
+      frame.fail(error);
+    }
+  }
+
+  return { root, run, clear: () => refill(root) };
+}
+
+/** The same bit of the weight that is half a block away; of the scale, the neighboring bit. */
+function otherBit(bit) {
+  return bit < 4 * WEIGHTS ? (bit + 2 * WEIGHTS) % (4 * WEIGHTS) : bit === 4 * WEIGHTS ? bit + 1 : bit - 1;
+}
+
+function nameBit(bit) {
+  return bit < 4 * WEIGHTS ? `bit ${bit % 4} of weight ${bit >> 2}` : `bit ${bit - 4 * WEIGHTS} of the scale`;
+}
+
+function describeFlip(bit, block, { block: changed, outputChange, before, after }, tokens, at) {
+  const weight = bit < 4 * WEIGHTS ? bit >> 2 : 0;
+  const isSame = before[0].id === after[0].id;
+  return make(
+    "p",
+    {},
+    `Flipping ${nameBit(bit)} turns weight ${weight} from ${short(block.values[weight])} into `,
+    `${short(changed.values[weight])}. At token ${at - 1} (`, tokenText(tokens[at - 1].text),
+    `) the layer's output moves by ${percent(outputChange)} of its size` +
+      (outputChange === 0 ? ": this token did not choose the expert. " : ". "),
+    "The next token ", isSame ? "stays " : "changes from ", tokenText(before[0].text),
+    isSame ? "." : " to ", isSame ? "" : tokenText(after[0].text), isSame ? "" : ".",
+  ); // prettier-ignore
+}
+
+function compareTable(bit, other, flipped, compared) {
+  const row = (name, { outputChange, before, after }) => {
+    const kept = after.find(({ id }) => id === before[0].id);
+    const change = kept ? signed(kept.logprob - before[0].logprob, 3) : "below the listed tokens";
+    return [name, percent(outputChange), change, tokenText(after[0].text)];
+  };
+  const heads = ["flipped", "change of the layer's output", "log-probability of the token, nats", "next token"];
+  const rows = [row(nameBit(bit), flipped), row(`${nameBit(other)} (for comparison)`, compared)];
+  return makeTable("The flip, and one at another place of the block", heads, rows);
+}
