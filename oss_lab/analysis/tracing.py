@@ -21,7 +21,7 @@ from oss_lab.hooks.points import POINTS
 from oss_lab.hooks.selection import Selection, name_tensor
 from oss_lab.model.experts import has_dense_experts
 from oss_lab.progress import track_progress
-from oss_lab.record.token_labels import TokenLabel, label_token_ids
+from oss_lab.record.token_labels import TokenLabel, label_token_ids, token_text
 from oss_lab.record.trace import Origin, Trace
 from oss_lab.version import __version__
 
@@ -99,7 +99,16 @@ def label_trace(
         heads_per_kv_head=config.num_attention_heads // config.num_key_value_heads,
         tensors={name_tensor(*key): tensor for key, tensor in tensors.items()},
         origin=origin,
+        config=config,
+        texts=read_texts(tokenizer, tensors.get(("out.top_ids", None))),
     )
+
+
+def read_texts(tokenizer: tiktoken.Encoding | None, ids: Tensor | None) -> dict[int, str]:
+    """The text of each id, by id; empty without ids or without a vocabulary."""
+    if tokenizer is None or ids is None:
+        return {}
+    return {id: token_text(tokenizer, id) for id in ids.unique().tolist()}
 
 
 def build_origin(

@@ -12,7 +12,7 @@
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import index
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from torch import Tensor
 
+from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
 from oss_lab.hooks.points import POINTS, check_points
 from oss_lab.hooks.selection import Selection, is_integer, name_tensor
@@ -72,6 +73,9 @@ class Trace:
         tensors: name -> [seq, ...], with names such as `moe.expert_ids/3` (layer 3) or
             `out.logits` (outside the layers); bfloat16 if the model computes in it.
         heads_per_kv_head: query heads that share a key-value head.
+        config: of the model; None in files from before this field.
+        texts: the text of every token in `out.top_ids`, by id; empty if that was not recorded, or
+            the vocabulary is unknown.
     """
 
     tokens: tuple[int, ...]
@@ -81,6 +85,8 @@ class Trace:
     heads_per_kv_head: int
     tensors: Mapping[str, Tensor]
     origin: Origin
+    config: ModelConfig | None = None
+    texts: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -253,9 +259,17 @@ def _parse_trace(head: dict[str, Any], tensors: dict[str, Tensor]) -> Trace:
         heads_per_kv_head=int(head["heads_per_kv_head"]),
         tensors=tensors,
         origin=Origin(**origin | {"interventions": tuple(origin["interventions"])}),
+        config=_parse_config(head.get("config")),
+        texts={int(id): str(text) for id, text in dict(head.get("texts", {})).items()},
     )
     _check(trace)
     return trace
+
+
+def _parse_config(given: dict[str, Any] | None) -> ModelConfig | None:
+    if given is None:
+        return None
+    return ModelConfig(**given | {"layer_types": tuple(given["layer_types"])})
 
 
 def _check(trace: Trace) -> None:

@@ -9,6 +9,10 @@ The file's metadata has one entry, `oss_lab.trace`, a JSON object:
     points, layers, heads, positions     what was selected; null means all
     model_layers, heads_per_kv_head      of the model
     origin          checkpoint (SHA-256), kernels, dtype, device, seed, interventions, versions
+    config          the fields of the model's ModelConfig; null if it is not known
+    texts           text of every id in out.top_ids, by id
+
+`config` and `texts` are absent in older files. A reader ignores entries that it does not know.
 """
 
 import json
@@ -73,6 +77,8 @@ def build_header(trace: "Trace") -> dict[str, Any]:
         "model_layers": trace.layers,
         "heads_per_kv_head": trace.heads_per_kv_head,
         "origin": asdict(trace.origin),
+        "config": None if trace.config is None else asdict(trace.config),
+        "texts": dict(trace.texts),
     }
 
 

@@ -86,6 +86,8 @@ def change_header(file, change):
         (lambda head, _: head.update(points=["embed"]), "is not in the header"),
         (lambda head, _: head.update(labels=[[1]] * len(head["tokens"])), "label"),
         (lambda head, _: head["origin"].update(more=1), "TypeError"),
+        (lambda head, _: head["config"].update(more=1), "TypeError"),
+        (lambda head, _: head.update(texts=[1]), "cannot be read"),
         (lambda head, _: head.update(model_layers=10**11, layers=None), "cannot be read"),
         (lambda head, _: head.update(model_layers=-1, layers=None), "cannot be read"),
         (lambda head, _: head.update(heads=[0]), "has the wrong shape"),
@@ -158,3 +160,17 @@ def test_different_choices_are_reported_with_their_margin(lab):
     )
     plain = [lab.trace(range(40), points[:1]), b]
     assert "margin is" not in "\n".join(compare_traces(*plain))
+
+
+def test_an_older_file_has_no_configuration(saved):
+    trace, file = saved
+    assert trace.config == read_trace(file).config
+    assert set(trace.texts) == set(trace.tensor("out.top_ids").unique().tolist())
+
+    def remove(head, _):
+        del head["config"], head["texts"]
+
+    change_header(file, remove)
+    read = read_trace(file)
+    assert (read.config, read.texts) == (None, {})
+    assert read.tokens == trace.tokens
