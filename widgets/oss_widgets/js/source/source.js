@@ -57,15 +57,18 @@
  *   isOpen: boolean}[]} messages  after the prompt: replies, tools' outputs, what is being written
  * @property {string} answer  text of the final channel
  * @property {number} seconds  spent generating
+ * @property {string | null} [missing]  what a trace does not contain, as a sentence
  *
  * @typedef {object} Recording
- * @property {number[]} shape  with the tokens first where the point has them
- * @property {Float32Array | Int32Array | Uint8Array} data  row by row
+ * @property {number[]} shape  with the tokens first where the point has them. The key axis may end at
+ *   the last position of the range.
+ * @property {Float32Array | Int32Array | Uint8Array} data  row by row; NaN, or -1 for an id, where a
+ *   trace has no number
  *
  * @typedef {object} Source
  * @property {"live" | "trace" | "kernel"} kind
  * @property {string} name  of the model
- * @property {object} config  the fields of config.json
+ * @property {object} config  the fields of config.json; of an older trace, those that its tensors show
  * @property {Set<Ability>} can
  * @property {object[]} examples  questions to offer, as in `nano/gallery.js`; may be empty
  * @property {Run[]} runs  oldest first
@@ -76,7 +79,8 @@
  * @property {(run: Run, at: number, change?: {ids?: number[], text?: string,
  *   interventions?: Intervention[]}) => Promise<Run>} fork  text is tokenized as ordinary text
  * @property {(run: Run, outputs: string[]) => Promise<void>} answerCalls  then `step` continues
- * @property {(run: Run) => Promise<number>} estimate  expected seconds until the run is finished
+ * @property {(run: Run) => Promise<number | null>} estimate  expected seconds until the run is
+ *   finished; null before anything was measured
  * @property {(run: Run) => Promise<string>} toPython  code that reproduces the run
  * @property {(run: Run) => void} show
  * @property {(name: string, layer: number | null) => boolean} hasPoint
