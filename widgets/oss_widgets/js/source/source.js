@@ -2,8 +2,9 @@
  * Source: the one interface through which a view gets the model's numbers.
  *
  * There are three: nano running in the page (`live.js`), a stored trace (`trace.js`), and a Python
- * kernel (`kernel.js`). A view computes nothing; it hides what its source cannot do (`can`). All
- * methods are asynchronous, so the work may happen in this page or elsewhere.
+ * kernel (`kernel.js`). `array.js` has no model, only tokens and an array of the caller. A view
+ * computes nothing; it hides what its source cannot do (`can`). All methods are asynchronous, so the
+ * work may happen in this page or elsewhere.
  *
  * A source holds runs. A run is one sequence of tokens: a prompt, and the reply as far as it was
  * generated. Pause a run by aborting `step`; continue it by calling `step` again. `fork` is the one
@@ -66,13 +67,14 @@
  *   trace has no number
  *
  * @typedef {object} Source
- * @property {"live" | "trace" | "kernel"} kind
+ * @property {"live" | "trace" | "kernel" | "array"} kind
  * @property {string} name  of the model
  * @property {object} config  the fields of config.json; of an older trace, those that its tensors show
  * @property {Set<Ability>} can
  * @property {object[]} examples  questions to offer, as in `nano/gallery.js`; may be empty
  * @property {Run[]} runs  oldest first
- * @property {Run | null} shown  the run that views show
+ * @property {Run | null} shown  the run that views show; null before a question was asked
+ * @property {import("./array.js").CallerArray} [array]  the caller's numbers, which a view then shows
  * @property {(request: Request) => Promise<Run>} ask  renders the prompt; generates nothing
  * @property {(run: Run, options?: {count?: number, signal?: AbortSignal}) => AsyncIterable<Token>} step
  *   generates tokens, and appends known tool outputs, until the run stops
