@@ -6,11 +6,13 @@
  * selects the cell, and a screen reader hears `describe` of the cell.
  */
 
-import { make } from "./elements.js";
-import { paintMap } from "./map_picture.js";
+import { make, refill } from "./elements.js";
+import { makeLegend, paintLegend } from "./legend.js";
+import { fitNames, paintMap } from "./map_picture.js";
 import { CanvasPen, SvgPen } from "./pens.js";
 import { onThemeChange, readColors } from "./theme.js";
 
+const LEGEND_HEIGHT = 28; // pixels, in SVG
 const PAGE = 10; // cells that Page Up and Page Down move
 const MOVES = {
   ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0],
@@ -28,7 +30,8 @@ export class HeatMap {
       class: "oss-map", tabindex: "0", role: "application", "aria-roledescription": "map",
     }, this.sizer); // prettier-ignore
     this.spoken = make("div", { class: "oss-caption", role: "status" });
-    element.append(this.root, this.spoken);
+    this.legend = make("div");
+    element.append(this.root, this.legend, this.spoken);
     this.root.addEventListener("scroll", () => this.requestPaint());
     this.root.addEventListener("keydown", (event) => this.handleKey(event));
     this.root.addEventListener("focus", () => this.speak());
@@ -42,10 +45,10 @@ export class HeatMap {
 
   /** Show other data. @param {Partial<import("./map_picture.js").MapOptions>} options */
   update(options) {
-    this.options = {
-      size: {}, gutter: 72, header: 84, tallest: 480, ...this.options, ...options,
-    }; // prettier-ignore
-    const { rows, columns, label, header, gutter, tallest } = this.options;
+    this.given = { size: {}, tallest: 480, ...this.given, ...options };
+    this.options = { ...this.given, ...fitNames(this.given) };
+    const { rows, columns, label, header, gutter, tallest, legend } = this.options;
+    refill(this.legend, legend ? makeLegend(legend) : null);
     this.cursor.row = clamp(this.cursor.row, rows);
     this.cursor.column = clamp(this.cursor.column, columns);
     const { width, height } = this.cellSize();
@@ -156,15 +159,18 @@ export class HeatMap {
     this.paint(new CanvasPen(context), width, height, isFocused ? this.cursor : null);
   }
 
-  /** The visible part as SVG text. */
+  /** The visible part as SVG text, with the legend. */
   toSvg() {
-    const { gutter, header, rows, columns, label } = this.options;
+    const { gutter, header, rows, columns, label, legend } = this.options;
     const cell = this.cellSize();
     const width = Math.min(gutter + columns * cell.width, this.root.clientWidth || Infinity);
     const height = Math.min(header + rows * cell.height, this.root.clientHeight || Infinity);
-    const pen = new SvgPen(width, height, label);
-    pen.rect(0, 0, width, height, { fill: readColors(this.root).paper });
+    const colors = readColors(this.root);
+    const whole = height + (legend ? LEGEND_HEIGHT : 0);
+    const pen = new SvgPen(width, whole, label);
+    pen.rect(0, 0, width, whole, { fill: colors.paper });
     this.paint(pen, width, height, null);
+    if (legend) paintLegend(pen, legend, 8, height + LEGEND_HEIGHT / 2, colors);
     return pen.toString();
   }
 
@@ -180,6 +186,7 @@ export class HeatMap {
     this.resizes.disconnect();
     if (this.pending) cancelAnimationFrame(this.pending);
     this.root.remove();
+    this.legend.remove();
     this.spoken.remove();
   }
 }

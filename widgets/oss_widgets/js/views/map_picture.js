@@ -5,11 +5,16 @@
 
 import { inkOn, toCss } from "./scale.js";
 
+/** Pixels under the names of the columns, without and with names of the bands. */
+const BAND = { plain: 4, named: 18 };
+
 /**
  * @typedef {object} Cell
  * @property {[number, number, number]} color
  * @property {string} [text]  drawn in the cell if it fits
  * @property {boolean} [isMarked]  drawn with an outline
+ * @property {boolean} [isFlagged]  drawn with a filled corner
+ * @property {boolean} [isHatched]  drawn with a stroke across
  *
  * @typedef {object} MapOptions
  * @property {string} label  accessible name
@@ -20,10 +25,13 @@ import { inkOn, toCss } from "./scale.js";
  * @property {(row: number, column: number) => Cell | null} cell  null is left empty
  * @property {(row: number, column: number) => string} describe  one sentence
  * @property {(row: number, column: number) => void} [select]
- * @property {(column: number) => string} [columnBand]  color of a line under a column's name
+ * @property {(column: number) => string} [columnBand]  color of a line under a column's name: CSS, or
+ *   a name of `readColors`
+ * @property {(column: number) => string} [bandName]  written once over equal neighbors, if it fits
  * @property {{width?: number, height?: number}} [size]  of a cell, pixels
- * @property {number} [gutter]  pixels for the names of the rows
- * @property {number} [header]  pixels for the names of the columns
+ * @property {number} [gutter]  pixels for the names of the rows; else as wide as the longest
+ * @property {number} [header]  pixels for the names of the columns; else as tall as the longest
+ * @property {import("./legend.js").Legend} [legend]
  * @property {number} [tallest]  pixels; a taller map scrolls
  */
 
@@ -68,14 +76,50 @@ export function paintMap(pen, options, view, colors) {
   paintColumnNames(pen, options, view, place, colors);
 }
 
+/**
+ * The room that the names need, if the options do not say it.
+ * @param {MapOptions} options
+ * @returns {{gutter: number, header: number}}
+ */
+export function fitNames({ rows, columns, rowName, columnName, bandName, gutter, header }) {
+  const band = bandName ? BAND.named : BAND.plain;
+  return {
+    gutter: gutter ?? clampNumber(longestWidth(rows, rowName) + 14, 48, 200),
+    header: header ?? clampNumber(longestWidth(columns, columnName) + band + 10, 60, 220),
+  };
+}
+
+/** About as many pixels as the longest name has at size 12. */
+function longestWidth(count, nameOf) {
+  let longest = 0;
+  for (let n = 0; n < count; n++) {
+    let units = 0;
+    for (const character of nameOf(n)) units += character < "\u2e80" ? 1 : 2;
+    longest = Math.max(longest, units);
+  }
+  return Math.ceil(longest * 7.3);
+}
+
+function clampNumber(value, low, high) {
+  return Math.min(Math.max(value, low), high);
+}
+
 function paintCell(pen, found, x, y, cell, colors) {
   const gap = cell.width > 6 ? 1 : 0;
   const [width, height] = [cell.width - gap, cell.height - gap];
   pen.rect(x, y, width, height, { fill: toCss(found.color) });
-  if (found.isMarked) pen.rect(x, y, width, height, { stroke: colors.cursor, width: 2 });
+  if (found.isHatched) pen.line(x, y + height, x + width, y, { stroke: inkOn(found.color), width: 1 });
+  if (found.isMarked) {
+    pen.rect(x, y, width, height, { stroke: colors.paper, width: 3 });
+    pen.rect(x, y, width, height, { stroke: colors.cursor, width: 2 });
+  }
   if (found.text && found.text.length * 7 <= cell.width - 2) {
     const lettering = { fill: inkOn(found.color), size: 11, anchor: "middle" };
     pen.text(x + width / 2, y + cell.height / 2, found.text, lettering);
+  }
+  if (found.isFlagged) {
+    pen.rect(x + width - 8, y, 8, 8, { fill: colors.paper });
+    pen.rect(x + width - 7, y, 7, 7, { fill: colors.mark });
   }
 }
 
@@ -106,16 +150,33 @@ function paintRowNames(pen, { gutter, header, rowName }, { height, cell }, { top
 }
 
 function paintColumnNames(pen, options, { width, cell }, { left, columns }, colors) {
-  const { gutter, header, columnName, columnBand } = options;
+  const { gutter, header, columnName, columnBand, bandName } = options;
   const every = Math.ceil(13 / cell.width);
+  const bottom = header - (bandName ? BAND.named : BAND.plain) - 4;
   pen.clip(gutter, 0, width - gutter, header);
   for (let column = columns[0]; column < columns[1]; column++) {
     if (columnBand) {
-      pen.rect(left(column), header - 4, cell.width, 3, { fill: columnBand(column) });
+      const band = columnBand(column);
+      pen.rect(left(column), header - 4, cell.width, 3, { fill: colors[band] ?? band });
     }
     if (column % every) continue;
     const lettering = { fill: colors.ink, size: 12, turn: -90, mono: true };
-    pen.text(left(column) + cell.width / 2, header - 8, columnName(column), lettering);
+    pen.text(left(column) + cell.width / 2, bottom, columnName(column), lettering);
   }
+  if (bandName) paintBandNames(pen, bandName, header, gutter, cell, left, columns, colors);
   pen.unclip();
+}
+
+/** The name of neighbors that share a band, at the first of them that is visible. */
+function paintBandNames(pen, bandName, header, gutter, cell, left, columns, colors) {
+  for (let column = columns[0]; column < columns[1]; ) {
+    const name = bandName(column);
+    let end = column + 1;
+    while (end < columns[1] && bandName(end) === name) end++;
+    const x = Math.max(left(column), gutter) + 1;
+    if (name.length * 6.5 <= left(end) - x) {
+      pen.text(x, header - 11, name, { fill: colors.ink, size: 11 });
+    }
+    column = end;
+  }
 }

@@ -23,6 +23,39 @@ export function signedColor(share) {
   return mix(SIGNED, (share + 1) / 2);
 }
 
+/**
+ * Which color a number has, from the smallest to the largest one.
+ * @typedef {object} Scale
+ * @property {number} min
+ * @property {number} max
+ * @property {boolean} isClipped  whether some numbers are beyond and share the last color
+ * @property {(value: number) => [number, number, number]} color
+ */
+
+/** A scale between two numbers; one that reaches below 0 is symmetric. @returns {Scale} */
+export function makeScale(min, max, isClipped = false) {
+  if (min < 0) {
+    const reach = Math.max(-min, max);
+    return { min: -reach, max: reach, isClipped, color: (value) => signedColor(value / reach) };
+  }
+  const span = max - min || 1;
+  return { min, max, isClipped, color: (value) => sequentialColor((value - min) / span) };
+}
+
+/**
+ * A scale that fits the numbers. The largest 2 % share a color if they are far from the others, so
+ * that one outlier does not make all others look equal.
+ * @param {Float32Array | number[]} values
+ */
+export function fitScale(values) {
+  const sorted = Float32Array.from(values).filter(Number.isFinite).sort();
+  if (!sorted.length) return makeScale(0, 1);
+  const at = (share) => sorted[Math.round(share * (sorted.length - 1))];
+  const [min, max, low, high] = [at(0), at(1), at(0.02), at(0.98)];
+  const isClipped = max - min > 2 * (high - low) && high > low;
+  return isClipped ? makeScale(min < 0 ? low : min, high, true) : makeScale(min, max);
+}
+
 function mix(colors, share) {
   const place = Math.min(Math.max(share, 0), 1) * (colors.length - 1);
   const low = Math.min(Math.floor(place), colors.length - 2);

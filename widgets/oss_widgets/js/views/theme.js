@@ -5,7 +5,10 @@
  * the variables when it is painted, and is painted again after a change.
  */
 
-const NAMES = ["paper", "ink", "faint", "line", "mark", "cursor"];
+const NAMES = [
+  "paper", "raised", "ink", "faint", "line", "mark", "cursor",
+  "analysis-line", "commentary-line", "final-line", "format-line",
+]; // prettier-ignore
 
 /** The current colors, by the names of the variables in `theme.css`. */
 export function readColors(element) {
