@@ -4,10 +4,17 @@ import { showAttribution } from "./attribution/attribution.js";
 import { showBranches } from "./branches/branches.js";
 import { showCommitment } from "./commitment/commitment.js";
 import { showEffortLens } from "./effort_lens/effort_lens.js";
+import { showExperts } from "./experts/experts.js";
 import { showMicroscope } from "./microscope/microscope.js";
 
-/** @type {Record<string, (element: HTMLElement, source: object, selection: object, options?: object) => object>} */
+/**
+ * @typedef {(element: HTMLElement, source: import("../source/source.js").Source,
+ *   selection: import("./selection.js").Selection, options?: object) => import("./frame.js").View} Show
+ */
+
+/** @type {Record<string, Show>} */
 export const VIEWS = {
+  experts: showExperts,
   microscope: showMicroscope,
   attribution: showAttribution,
   commitment: showCommitment,

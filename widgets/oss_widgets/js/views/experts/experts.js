@@ -1,0 +1,233 @@
+/**
+ * Experts: which experts each token chose in each layer, what an expert is used for, and what
+ * changes without it.
+ *
+ * The map needs the point `moe.expert_ids`; `moe.expert_weights`, `moe.margin` and `moe.entropy` add
+ * to it. Actions need a source that can `ask` or `fork`.
+ */
+
+import { LabError } from "../../errors.js";
+import { make, makeChoice, refill } from "../elements.js";
+import { makeFrame } from "../frame.js";
+import { HeatMap } from "../heat_map.js";
+import { makeExpertDetail, makeLoadBars } from "./expert_detail.js";
+import { KnockOuts } from "./knockouts.js";
+import { listMeasures, loadMeasure } from "./measures.js";
+import { ENTROPY, IDS, MARGIN, readArray, Recordings, WEIGHTS } from "./recordings.js";
+import { makeRoutingMap } from "./routing_map.js";
+import { listSections, positionsOf } from "./sections.js";
+import { makeRoutingTable } from "./table.js";
+import { makeTokenDetail } from "./token_detail.js";
+
+const GROWTH_PAUSE = 250; // ms without a new token before a growing run is read again
+
+/**
+ * @param {HTMLElement} element
+ * @param {import("../../source/source.js").Source} source
+ * @param {import("../selection.js").Selection} selection
+ * @param {{run?: import("../../source/source.js").Run, array?: {values: Float32Array, shape: number[],
+ *   name?: string, unit?: string}}} [options]  `array` is [layer, seq] or [layer, seq, slot]
+ * @returns {import("../frame.js").View}
+ */
+export function showExperts(element, source, selection, options = {}) {
+  const view = new ExpertsView(element, source, selection, options);
+  view.read();
+  return {
+    close: () => view.close(),
+    data: () => view.data(),
+    toSvg: () => view.map?.toSvg() ?? null,
+  };
+}
+
+class ExpertsView {
+  constructor(element, source, selection, options) {
+    Object.assign(this, { source, selection, options, measureName: null, section: "all", map: null });
+    this.frame = makeFrame(element, "experts", "Experts");
+    this.measures = make("span");
+    this.sections = make("span");
+    this.frame.controls.append(this.measures, this.sections);
+    this.frame.addExport(() => this.map.toSvg());
+    this.mapPlace = make("div");
+    this.token = make("div");
+    this.knockOuts = new KnockOuts(source, this.frame);
+    this.expert = make("div");
+    this.load = make("div");
+    const left = make("div", {}, this.token, this.knockOuts.element);
+    const right = make("div", {}, this.expert, this.load);
+    this.details = make("div", { class: "oss-experts-details" }, left, right);
+    this.frame.body.append(this.mapPlace, this.details);
+    this.stops = [
+      source.on("shown", () => options.run || this.read()),
+      source.on("tokens", (run) => run === this.run && this.readSoon()),
+      selection.on((changed) => this.follow(changed)),
+    ];
+    this.hide("Ask a question first.");
+  }
+
+  get run() {
+    return this.options.run ?? this.source.shown;
+  }
+
+  hide(sentence) {
+    this.frame.say(sentence);
+    this.frame.body.hidden = true;
+    this.frame.controls.hidden = true;
+  }
+
+  readSoon() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.read(), GROWTH_PAUSE);
+  }
+
+  /** Request the numbers of the run and draw them, unless another run is shown by then. */
+  async read() {
+    const { run } = this;
+    if (!run) return;
+    const recordings = new Recordings(this.source, run);
+    this.reading = recordings;
+    try {
+      const array = this.options.array ? readArray(this.options.array, run) : null;
+      if (!recordings.layers.length && !array) {
+        throw new LabError(`no experts are recorded in this run; record ${IDS}`);
+      }
+      await recordings.load(IDS, WEIGHTS);
+      const choices = listMeasures(recordings, array);
+      const names = choices.map(({ value }) => value);
+      const name = names.includes(this.measureName) ? this.measureName : (names[0] ?? null);
+      const measure = name ? await loadMeasure(recordings, name, array) : null;
+      if (this.reading !== recordings) return;
+      Object.assign(this, { recordings, array, measure, measureName: name });
+      this.frame.clearError();
+      this.draw(choices);
+    } catch (problem) {
+      if (this.reading === recordings) this.frame.fail(problem);
+    }
+  }
+
+  draw(choices) {
+    const { run, recordings } = this;
+    this.seq = recordings.seq || this.array.seq;
+    this.layers = this.array
+      ? Array.from({ length: this.array.layers }, (_, layer) => layer)
+      : recordings.layers;
+    this.frame.body.hidden = false;
+    this.frame.controls.hidden = false;
+    this.frame.say(
+      recordings.layers.length
+        ? `Each cell names the first of the ${recordings.slots} experts that a token chose in a layer.`
+        : `Each cell is ${this.array.name} of a token in a layer.`,
+    );
+    const found = listSections(run, this.seq);
+    if (!found.includes(this.section)) this.section = "all";
+    const sections = ["all", ...found].map((value) => ({ value, text: value }));
+    refill(this.measures, choices.length > 1 ? this.makeMeasureChoice(choices) : null);
+    refill(this.sections, makeChoice("Tokens", sections, this.section, (value) => {
+      this.section = value;
+      this.drawMap();
+    })); // prettier-ignore
+    this.drawMap();
+    this.frame.setTable(() => makeRoutingTable(this.shown()));
+    this.drawDetails();
+  }
+
+  makeMeasureChoice(choices) {
+    return makeChoice("Color", choices, this.measureName, (value) => {
+      this.measureName = value;
+      this.read();
+    });
+  }
+
+  /** What the map and the table show. */
+  shown() {
+    const { run, recordings, layers, positions, measure } = this;
+    return { run, recordings, layers, positions, measure, place: this.selection.place, flips: null };
+  }
+
+  drawMap() {
+    this.positions = positionsOf(this.run, this.seq, this.section);
+    this.updateMap();
+    this.followInMap(true);
+  }
+
+  updateMap() {
+    const select = (row, column) => this.choose(this.layers[row], this.positions[column]);
+    const options = { ...makeRoutingMap(this.shown()), select };
+    if (this.map) this.map.update(options);
+    else this.map = new HeatMap(this.mapPlace, options);
+  }
+
+  choose(layer, token) {
+    const [first] = this.recordings.chosen(layer, token);
+    this.selection.set({ layer, token, ...(first ? { expert: first.expert } : {}) });
+  }
+
+  follow(changed) {
+    if (!this.recordings || changed.every((part) => part === "head" || part === "pinned")) return;
+    this.followInMap(changed.includes("token") || changed.includes("layer"));
+    this.drawDetails();
+  }
+
+  followInMap(isShown) {
+    const { layer, token } = this.selection;
+    const [row, column] = [this.layers.indexOf(layer), this.positions.indexOf(token)];
+    this.map.setSelected(row < 0 ? null : row, column < 0 ? null : column, isShown);
+  }
+
+  /** Shows at once what is known, then adds the margin and the entropy of the layer. */
+  drawDetails() {
+    const { recordings } = this;
+    const { token, expert } = this.selection;
+    const layer = recordings.layers.includes(this.selection.layer) ? this.selection.layer : recordings.layers[0];
+    this.details.hidden = layer === undefined;
+    if (layer === undefined) return;
+    const select = (chosen) => this.selection.set({ layer, expert: chosen });
+    const isInside = token !== null && token < this.seq;
+    const hint = make("p", {}, "Select a cell of the map to see a token's experts.");
+    const drawToken = () =>
+      refill(this.token, isInside ? makeTokenDetail(recordings, { token, layer, expert }, select) : hint);
+    drawToken();
+    if (isInside && !recordings.get(MARGIN, layer)) this.addRouterNumbers(layer, drawToken);
+    this.knockOuts.show(recordings, isInside ? token : null);
+    const isExpert = expert !== null && expert < this.source.config.num_experts;
+    refill(this.expert, isExpert ? makeExpertDetail(recordings, layer, expert) : null);
+    refill(this.load, makeLoadBars(recordings, layer, expert, select));
+  }
+
+  async addRouterNumbers(layer, draw) {
+    const { recordings } = this;
+    const names = [MARGIN, ENTROPY].filter((name) => recordings.has(name));
+    if (!names.length) return;
+    try {
+      const place = this.selection.place;
+      const before = { ...place };
+      await Promise.all(names.map((name) => recordings.request(name, layer)));
+      const isSame = Object.keys(before).every((part) => before[part] === this.selection.place[part]);
+      if (this.recordings === recordings && isSame) draw();
+    } catch (problem) {
+      this.frame.fail(problem);
+    }
+  }
+
+  data() {
+    if (!this.recordings) return { layers: [], positions: [], experts: [], values: [] };
+    const { layers, positions, measure, recordings } = this;
+    const perCell = (read) => layers.map((layer) => positions.map((position) => read(layer, position)));
+    return {
+      layers,
+      positions,
+      tokens: positions.map((position) => this.run.tokens[position].text),
+      measure: measure && { name: measure.name, unit: measure.unit },
+      values: measure ? perCell(measure.at) : [],
+      experts: perCell((layer, position) => recordings.chosen(layer, position).map(({ expert }) => expert)),
+    };
+  }
+
+  close() {
+    clearTimeout(this.timer);
+    this.reading = null;
+    this.stops.forEach((stop) => stop());
+    this.knockOuts.close();
+    this.map?.close();
+    this.frame.close();
+  }
+}
