@@ -6,6 +6,7 @@ import { showCommitment } from "./commitment/commitment.js";
 import { showEffortLens } from "./effort_lens/effort_lens.js";
 import { showExperts } from "./experts/experts.js";
 import { showMicroscope } from "./microscope/microscope.js";
+import { showTokens } from "./tokens/tokens.js";
 
 /**
  * @typedef {(element: HTMLElement, source: import("../source/source.js").Source,
@@ -14,6 +15,7 @@ import { showMicroscope } from "./microscope/microscope.js";
 
 /** @type {Record<string, Show>} */
 export const VIEWS = {
+  tokens: showTokens,
   experts: showExperts,
   microscope: showMicroscope,
   attribution: showAttribution,
