@@ -15,5 +15,5 @@ export function makeColorLegend(label, low, high, color) {
   const shares = Array.from({ length: STEPS }, (_, n) => n / (STEPS - 1));
   const ramp = make("span", { class: "oss-ramp", "aria-hidden": "true" });
   ramp.style.background = `linear-gradient(90deg, ${shares.map((share) => toCss(color(share))).join(", ")})`;
-  return make("span", { class: "oss-legend" }, `${label}: ${low}`, ramp, high);
+  return make("span", { class: "oss-color-legend" }, `${label}: ${low}`, ramp, high);
 }

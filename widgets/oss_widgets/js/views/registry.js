@@ -5,6 +5,7 @@ import { showBranches } from "./branches/branches.js";
 import { showCommitment } from "./commitment/commitment.js";
 import { showEffortLens } from "./effort_lens/effort_lens.js";
 import { showExperts } from "./experts/experts.js";
+import { showLens } from "./lens/lens.js";
 import { showMicroscope } from "./microscope/microscope.js";
 import { showTokens } from "./tokens/tokens.js";
 
@@ -17,6 +18,7 @@ import { showTokens } from "./tokens/tokens.js";
 export const VIEWS = {
   tokens: showTokens,
   experts: showExperts,
+  lens: showLens,
   microscope: showMicroscope,
   attribution: showAttribution,
   commitment: showCommitment,

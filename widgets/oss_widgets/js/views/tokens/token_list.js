@@ -11,6 +11,7 @@ import { inkOn, toCss } from "../scale.js";
 import { nameMessage, startsMessage } from "./messages.js";
 
 const BLOCK = 100;
+const SHARED = 4; // tokens that may share a character
 
 /**
  * @typedef {object} Look  how a token is drawn
@@ -33,7 +34,7 @@ export class TokenList {
     this.look = look;
     this.root = make("div", { class: "oss-token-list", role: "group", "aria-label": "Tokens" });
     element.append(this.root);
-    /** @type {{button: HTMLButtonElement, id: number, starts: boolean, drawn: string}[]} */
+    /** @type {{button: HTMLButtonElement, id: number, starts: boolean, labels: string}[]} */
     this.cells = [];
     this.cursor = 0;
     this.selected = null;
@@ -61,7 +62,7 @@ export class TokenList {
     while (this.cells.length > kept) removeCell(this.cells.pop().button);
     for (let n = kept; n < tokens.length; n++) this.append(tokens, n);
     this.nameGroups(tokens);
-    this.draw();
+    this.drawChanged(tokens, kept);
     this.moveTabStop(Math.min(this.cursor, Math.max(tokens.length - 1, 0)));
     if (isGrowing && isAtEnd && kept < tokens.length) root.scrollTop = root.scrollHeight;
   }
@@ -77,15 +78,13 @@ export class TokenList {
     const button = make(
       "button",
       { type: "button", class: "oss-token", tabindex: "-1", "aria-pressed": "false", "data-n": n },
-      make("bdi", { class: "oss-token-text" }),
-      make("small", {}),
     );
     if (starts) this.root.append(makeGroup());
     const group = this.root.lastChild;
     if (starts || n % BLOCK === 0) group.append(make("div", { class: "oss-token-block", "data-from": n }));
     group.lastChild.append(button);
     if (tokens[n].text.includes("\n")) group.lastChild.append(make("br"));
-    this.cells.push({ button, starts, id: tokens[n].id, drawn: "" });
+    this.cells.push({ button, starts, id: tokens[n].id, labels: "" });
   }
 
   nameGroups(tokens) {
@@ -99,15 +98,19 @@ export class TokenList {
     }
   }
 
-  /** Draw every cell whose look has changed. */
-  draw() {
+  /** Draw the new cells, the ones before that may share a character with them, and new labels. */
+  drawChanged(tokens, kept) {
     this.cells.forEach((cell, n) => {
-      const look = this.look(n);
-      const drawn = JSON.stringify(look);
-      if (drawn === cell.drawn) return;
-      cell.drawn = drawn;
-      drawCell(cell.button, look);
+      const labels = `${tokens[n].part} ${tokens[n].role} ${tokens[n].channel}`;
+      if (n < kept - SHARED && labels === cell.labels) return;
+      cell.labels = labels;
+      drawCell(cell.button, this.look(n));
     });
+  }
+
+  /** Draw every cell again. */
+  draw() {
+    this.cells.forEach(({ button }, n) => drawCell(button, this.look(n)));
   }
 
   /** Outline a token; null for none. Scrolls there if `isShown`. */
@@ -196,14 +199,19 @@ function removeCell(button) {
 }
 
 function drawCell(button, { text, name, share, color, isMarked, part, isFormat }) {
-  button.firstChild.textContent = text;
-  button.lastChild.textContent = part;
+  const classes = [
+    "oss-token",
+    isFormat && "oss-token-format",
+    isMarked && "oss-token-marked",
+    part && "oss-token-part",
+    share !== null && "oss-token-known",
+  ];
+  button.className = classes.filter(Boolean).join(" ");
+  button.textContent = text;
+  if (part) button.append(make("small", {}, part));
+  button.dir = part ? "ltr" : "auto"; // Arabic reads from the right; the number stays after it
   button.setAttribute("aria-label", name);
-  button.classList.toggle("oss-token-format", isFormat);
-  button.classList.toggle("oss-token-marked", isMarked);
-  button.classList.toggle("oss-token-part", part !== "");
-  button.classList.toggle("oss-token-known", share !== null);
-  button.style.setProperty("--share", share ?? 0);
+  if (share !== null) button.style.setProperty("--share", share);
   button.style.backgroundColor = color ? toCss(color) : "";
   button.style.color = color ? inkOn(color) : "";
 }

@@ -56,7 +56,7 @@ class TokensView {
   addLegend() {
     const bar = make("span", { class: "oss-token oss-token-known oss-token-sample" }, "bar");
     bar.style.setProperty("--share", 0.5);
-    const words = make("span", { class: "oss-legend" }, bar,
+    const words = make("span", { class: "oss-color-legend" }, bar,
       "its length is the token's probability, from 0 to 1; no bar: not recorded. Fainter: Harmony format.",
     ); // prettier-ignore
     const legend = make("p", { class: "oss-token-legend" }, words, this.array && this.array.makeLegend());
