@@ -45,14 +45,14 @@ export class HeatMap {
 
   /** Show other data. @param {Partial<import("./map_picture.js").MapOptions>} options */
   update(options) {
-    this.given = { size: {}, tallest: 480, ...this.given, ...options };
+    this.given = { size: {}, aside: 0, tallest: 480, ...this.given, ...options };
     this.options = { ...this.given, ...fitNames(this.given) };
-    const { rows, columns, label, header, gutter, tallest, legend } = this.options;
+    const { rows, columns, label, header, gutter, aside, tallest, legend } = this.options;
     refill(this.legend, legend ? makeLegend(legend) : null);
     this.cursor.row = clamp(this.cursor.row, rows);
     this.cursor.column = clamp(this.cursor.column, columns);
     const { width, height } = this.cellSize();
-    this.sizer.style.width = `${gutter + columns * width}px`;
+    this.sizer.style.width = `${gutter + columns * width + aside}px`;
     this.sizer.style.height = `${header + rows * height}px`;
     this.root.style.height = `${Math.min(tallest, header + rows * height) + 18}px`;
     this.root.setAttribute("aria-label", `${label}. ${rows} rows, ${columns} columns.`);
@@ -75,12 +75,12 @@ export class HeatMap {
 
   scrollToCursor() {
     const { width, height } = this.cellSize();
-    const { gutter, header } = this.options;
+    const { gutter, header, aside } = this.options;
     const { row, column } = this.cursor;
     const view = this.root;
     const x = column * width;
     const y = row * height;
-    const seenX = view.clientWidth - gutter;
+    const seenX = view.clientWidth - gutter - aside;
     const seenY = view.clientHeight - header;
     if (x < view.scrollLeft || x + width > view.scrollLeft + seenX) view.scrollLeft = x - seenX / 2;
     if (y < view.scrollTop || y + height > view.scrollTop + seenY) view.scrollTop = y - seenY / 2;
@@ -104,11 +104,11 @@ export class HeatMap {
 
   cellAt(event) {
     const bounds = this.canvas.getBoundingClientRect();
-    const { gutter, header, rows, columns } = this.options;
+    const { gutter, header, aside, rows, columns } = this.options;
     const { width, height } = this.cellSize();
     const x = event.clientX - bounds.left - gutter;
     const y = event.clientY - bounds.top - header;
-    if (x < 0 || y < -header) return null;
+    if (x < 0 || x >= bounds.width - gutter - aside || y < -header) return null;
     const column = Math.floor((x + this.root.scrollLeft) / width);
     const row = y < 0 ? this.cursor.row : Math.floor((y + this.root.scrollTop) / height);
     return row < rows && column < columns ? { row, column } : null;
@@ -161,9 +161,9 @@ export class HeatMap {
 
   /** The visible part as SVG text, with the legend. */
   toSvg() {
-    const { gutter, header, rows, columns, label, legend } = this.options;
+    const { gutter, header, aside, rows, columns, label, legend } = this.options;
     const cell = this.cellSize();
-    const width = Math.min(gutter + columns * cell.width, this.root.clientWidth || Infinity);
+    const width = Math.min(gutter + columns * cell.width + aside, this.root.clientWidth || Infinity);
     const height = Math.min(header + rows * cell.height, this.root.clientHeight || Infinity);
     const colors = readColors(this.root);
     const whole = height + (legend ? LEGEND_HEIGHT : 0);

@@ -32,24 +32,36 @@ const BAND = { plain: 4, named: 18 };
  * @property {number} [gutter]  pixels for the names of the rows; else as wide as the longest
  * @property {number} [header]  pixels for the names of the columns; else as tall as the longest
  * @property {import("./legend.js").Legend} [legend]
+ * @property {number} [aside]  pixels at the right of the columns, for what `overlay` draws there
+ * @property {(pen: object, place: Place, colors: object) => void} [overlay]  draws over the cells
  * @property {number} [tallest]  pixels; a taller map scrolls
+ *
+ * @typedef {object} Place  where the cells are, in pixels
+ * @property {(column: number) => number} left
+ * @property {(row: number) => number} top
+ * @property {[number, number]} rows  first visible, and the one after the last
+ * @property {[number, number]} columns
+ * @property {{width: number, height: number}} cell
+ * @property {number} right  end of the visible cells; the aside is there
+ * @property {number} bottom
  */
 
 /**
  * @param {import("./pens.js").CanvasPen | import("./pens.js").SvgPen} pen
  * @param {MapOptions} options
- * @param {object} view
- * @param {number} view.x  pixels scrolled
- * @param {number} view.y
- * @param {number} view.width  of the visible part, with the names
- * @param {number} view.height
- * @param {{width: number, height: number}} view.cell
- * @param {{row: number | null, column: number | null}} view.selected
- * @param {{row: number, column: number} | null} view.cursor  drawn while the map has the focus
+ * @param {object} whole
+ * @param {number} whole.x  pixels scrolled
+ * @param {number} whole.y
+ * @param {number} whole.width  of the visible part, with the names and the aside
+ * @param {number} whole.height
+ * @param {{width: number, height: number}} whole.cell
+ * @param {{row: number | null, column: number | null}} whole.selected
+ * @param {{row: number, column: number} | null} whole.cursor  drawn while the map has the focus
  * @param {Record<string, string>} colors  of `readColors`
  */
-export function paintMap(pen, options, view, colors) {
-  const { gutter, header } = options;
+export function paintMap(pen, options, whole, colors) {
+  const { gutter, header, aside, overlay } = options;
+  const view = { ...whole, width: whole.width - aside };
   const { x, y, width, height, cell } = view;
   const place = {
     left: (column) => gutter + column * cell.width - x,
@@ -74,6 +86,9 @@ export function paintMap(pen, options, view, colors) {
   pen.unclip();
   paintRowNames(pen, options, view, place, colors);
   paintColumnNames(pen, options, view, place, colors);
+  const right = Math.min(width, place.left(options.columns));
+  const bottom = Math.min(height, place.top(options.rows));
+  overlay?.(pen, { ...place, cell, right, bottom }, colors);
 }
 
 /**
