@@ -1,5 +1,6 @@
 /** Every view by its name, for the page and for widgets in a notebook. */
 
+import { showAttention } from "./attention/attention.js";
 import { showAttribution } from "./attribution/attribution.js";
 import { showBranches } from "./branches/branches.js";
 import { showCommitment } from "./commitment/commitment.js";
@@ -18,6 +19,7 @@ import { showTokens } from "./tokens/tokens.js";
 export const VIEWS = {
   tokens: showTokens,
   experts: showExperts,
+  attention: showAttention,
   lens: showLens,
   microscope: showMicroscope,
   attribution: showAttribution,

@@ -1,0 +1,129 @@
+/**
+ * Ask the question again with one head changed, and once more with the same change at another head
+ * of the layer, the null. Shows the three answers.
+ */
+
+import { RandomStream } from "../../engine/random.js";
+import { make, refill } from "../elements.js";
+import { term } from "../glossary.js";
+
+const ACTIONS = [
+  { kind: "RemoveSink", text: "Remove this head's sink", name: "sink removed" },
+  { kind: "AblateHead", text: "Ablate this head", name: "ablated" },
+];
+
+export class HeadActions {
+  /**
+   * @param {HTMLElement} element
+   * @param {import("../../source/source.js").Source} source
+   * @param {ReturnType<import("../frame.js").makeFrame>} frame
+   */
+  constructor(element, source, frame) {
+    Object.assign(this, { source, frame, abort: null });
+    this.buttons = ACTIONS.map((action) =>
+      make("button", { type: "button", onclick: () => this.start(action) }, action.text),
+    );
+    this.seed = make("input", { type: "number", min: 0, step: 1, value: 0, class: "oss-attention-seed" });
+    const cancel = { type: "button", onclick: () => this.abort?.abort() };
+    this.cancel = make("button", cancel, "Cancel");
+    this.cancel.hidden = true;
+    this.cost = make("p", { class: "oss-caption" });
+    this.results = make("div", { class: "oss-attention-results" });
+    const controls = make("div", { class: "oss-controls" }, this.buttons, this.cancel);
+    controls.append(make("label", {}, "Seed of the null", this.seed));
+    const lead = make(
+      "p", {}, "Each asks the question again with the change, then once more with the same change at another head: the ",
+      term("null"), ".",
+    ); // prettier-ignore
+    const heading = make("h4", {}, "What if this head were different?");
+    this.root = make("div", {}, heading, lead, controls, this.cost, this.results);
+    element.append(this.root);
+  }
+
+  /** Offer the actions for a head; hidden where they cannot be done. */
+  update({ run, heads }, layer, head) {
+    const { can } = this.source;
+    if (run !== this.place?.run) refill(this.results);
+    this.place = { run, heads, layer, head };
+    this.root.hidden = !(can.has("ask") && can.has("fork") && run?.request) || heads < 2;
+    const isFinished = run !== null && run.stop !== null;
+    for (const button of this.buttons) button.disabled = !isFinished || this.abort !== null;
+    const seconds = run?.seconds ?? 0;
+    this.cost.textContent = isFinished
+      ? `Two replies; the first one took ${seconds.toFixed(1)} s.`
+      : "The reply is not finished: finish it first.";
+  }
+
+  async start({ kind, name }) {
+    const { frame, source } = this;
+    const { run, heads, layer, head } = this.place;
+    frame.clearError();
+    refill(this.results);
+    this.abort = new AbortController();
+    const { signal } = this.abort;
+    this.setBusy(true);
+    try {
+      const seed = Number(this.seed.value);
+      const other = chooseOther(seed, heads, head);
+      const shown = [["unchanged", run]];
+      for (const changed of [head, other]) {
+        const interventions = [...run.interventions, { kind, layer, head: changed }];
+        const asked = await source.ask({ ...run.request, interventions });
+        for await (const _ of source.step(asked, { signal })) {
+          frame.report(`asking again, head ${changed} ${name}: ${asked.tokens.length - asked.promptLength} tokens …`);
+        }
+        const note = changed === head ? "" : ` (null, seed ${seed})`;
+        shown.push([`head ${changed} ${name}${note}`, asked]);
+        if (signal.aborted) break;
+      }
+      refill(this.results, shown.map(([title, each]) => this.describe(title, each, run)));
+      frame.report(signal.aborted ? "Canceled." : "Both replies are finished.");
+    } catch (problem) {
+      frame.report("");
+      frame.fail(problem);
+    } finally {
+      this.abort = null;
+      this.setBusy(false);
+    }
+  }
+
+  setBusy(isBusy) {
+    for (const button of this.buttons) button.disabled = isBusy;
+    this.cancel.hidden = !isBusy;
+  }
+
+  describe(title, run, unchanged) {
+    const answer = run.answer || `(no answer: ${run.stop ?? "not finished"})`;
+    const show = { type: "button", onclick: () => this.source.show(run) };
+    return make(
+      "div",
+      { class: "oss-attention-result" },
+      make("strong", {}, title),
+      make("bdi", { class: "oss-attention-answer" }, answer),
+      run === unchanged ? null : make("span", {}, describeDifference(unchanged, run)),
+      run === unchanged ? null : make("button", show, "Show this run"),
+    );
+  }
+
+  close() {
+    this.abort?.abort();
+  }
+}
+
+/** A random head other than this one. */
+function chooseOther(seed, heads, head) {
+  const drawn = Math.floor(new RandomStream(seed).uniform() * (heads - 1));
+  return drawn < head ? drawn : drawn + 1;
+}
+
+/** Where two replies to one prompt part, and how sure the first one was there. */
+function describeDifference({ tokens, promptLength }, { tokens: others }) {
+  const at = tokens.findIndex(({ id }, n) => id !== others[n]?.id);
+  if (at < 0 && others.length === tokens.length) return "The same tokens.";
+  if (at < 0) return `The same ${tokens.length - promptLength} tokens, then more.`;
+  const { id, logprob, alternatives } = tokens[at];
+  const second = alternatives.find((each) => each.id !== id);
+  const place = `Differs from token ${at} on`;
+  if (logprob === null || !second) return `${place}.`;
+  return `${place}, where the unchanged reply had a logit margin of ${(logprob - second.logprob).toFixed(2)}.`;
+}

@@ -1,0 +1,84 @@
+/**
+ * All heads of a layer, grouped by KV head, each with its share on tokens as numbers and bars.
+ *
+ * The heads are a radio group: one tab stop, arrow keys move and choose.
+ */
+
+import { make, refill } from "../elements.js";
+import { averageShares } from "./head_shares.js";
+
+const MOVES = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+
+export class HeadGrid {
+  /** @param {HTMLElement} element @param {(head: number) => void} choose */
+  constructor(element, choose) {
+    this.choose = choose;
+    this.root = make("div", {
+      class: "oss-attention-heads", role: "radiogroup", onkeydown: (event) => this.handleKey(event),
+    }); // prettier-ignore
+    element.append(this.root);
+  }
+
+  /**
+   * Show other heads.
+   * @param {import("./numbers.js").Numbers} numbers
+   * @param {number} layer
+   * @param {import("../../source/source.js").Recording | null} sinks  [seq head]; null: no numbers
+   */
+  update(numbers, layer, sinks) {
+    const { heads, run } = numbers;
+    const kvHeads = numbers.kvHeads ?? 1;
+    this.shares = sinks ? averageShares(sinks, run) : null;
+    this.root.setAttribute("aria-label", `Heads of layer ${layer}`);
+    this.buttons = Array.from({ length: heads }, (_, head) => this.makeButton(head));
+    const size = heads / kvHeads;
+    const groups = Array.from({ length: kvHeads }, (_, group) => {
+      const [first, last] = [group * size, (group + 1) * size - 1];
+      const range = first === last ? `head ${first}` : `heads ${first}–${last}`;
+      const name = numbers.kvHeads === null ? range : `KV head ${group}: ${range}`;
+      const members = make("div", { class: "oss-attention-group" }, this.buttons.slice(first, last + 1));
+      const heading = make("div", { class: "oss-attention-group-name", "aria-hidden": "true" }, name);
+      return make("div", { role: "group", "aria-label": name }, heading, members);
+    });
+    refill(this.root, groups);
+  }
+
+  makeButton(head) {
+    const share = this.shares?.[head];
+    const lines = share ? [["all", share.all], ...Object.entries(share.byChannel)] : [];
+    return make(
+      "button",
+      { type: "button", role: "radio", class: "oss-attention-head", onclick: () => this.choose(head) },
+      make("span", { class: "oss-attention-name" }, `head ${head}`),
+      share ? make("span", { class: "oss-attention-on" }, share.isOn ? "● on" : "○ off") : null,
+      lines.map(([name, value]) => makeBar(name, value)),
+    );
+  }
+
+  /** Mark the head that is shown. */
+  mark(head) {
+    this.buttons.forEach((button, n) => {
+      button.setAttribute("aria-checked", String(n === head));
+      button.tabIndex = n === head ? 0 : -1;
+    });
+  }
+
+  handleKey(event) {
+    const move = MOVES[event.key];
+    const from = this.buttons.indexOf(event.target.closest("button"));
+    if (!move || from < 0) return;
+    event.preventDefault();
+    event.stopPropagation(); // JupyterLab has commands on these keys
+    const head = (from + move + this.buttons.length) % this.buttons.length;
+    this.buttons[head].focus();
+    this.choose(head);
+  }
+}
+
+/** A share from 0 to 1 as a name, a bar and a number. */
+export function makeBar(name, value) {
+  const bar = make("span", { class: "oss-attention-bar", "aria-hidden": "true" });
+  bar.style.setProperty("--share", value);
+  const children = [make("span", {}, name), bar, make("span", {}, value.toFixed(2))];
+  return make("span", { class: "oss-attention-line" }, children);
+}

@@ -1,0 +1,180 @@
+/**
+ * The pattern of one head as a map: a row for each query, a column for each key. Later keys and
+ * keys outside the window stay empty; the window edge is a line, and the sink's share is a column
+ * apart from the keys. Only the visible rows are requested.
+ */
+
+import { make } from "../elements.js";
+import { HeatMap } from "../heat_map.js";
+import { inkOn, sequentialColor, signedColor, toCss } from "../scale.js";
+import { makeVisible } from "../visible.js";
+import { format } from "./row_text.js";
+
+const CELL = 14; // pixels
+const ASIDE = 56;
+const OPEN = 2 ** 20; // numbers: a smaller pattern is shown at once, a larger one when it is opened
+const TICKS = [0, 0.01, 0.1, 0.25, 0.5, 1];
+
+export class PatternMap {
+  /**
+   * @param {HTMLElement} element
+   * @param {import("./pattern_rows.js").PatternRows} rows
+   * @param {(query: number) => void} choose
+   */
+  constructor(element, rows, choose) {
+    Object.assign(this, { rows, choose, map: null, place: null });
+    this.summary = make("summary", {});
+    this.legend = make("p", { class: "oss-caption" });
+    this.root = make("details", { class: "oss-attention-map" }, this.summary, this.legend);
+    this.root.addEventListener("toggle", () => this.draw());
+    element.append(this.root);
+  }
+
+  get isOpen() {
+    return this.root.open && this.map !== null;
+  }
+
+  /** @param {object} place  {numbers, layer, head, query, sinks} */
+  update(place) {
+    if (place.numbers !== this.place?.numbers) {
+      const { heads, length } = place.numbers;
+      this.root.open = heads * length ** 2 <= OPEN;
+      this.legend.replaceChildren(...makeLegend(place.numbers));
+    }
+    this.place = place;
+    this.summary.textContent = `Map of head ${place.head}: queries down, keys across`;
+    this.draw();
+  }
+
+  draw() {
+    if (!this.root.open || !this.place) return;
+    const { numbers, layer, head, query, sinks } = this.place;
+    const options = {
+      label: `Attention of head ${head} in layer ${layer}, queries by keys`,
+      rows: numbers.length,
+      columns: numbers.length,
+      size: { width: CELL, height: CELL },
+      gutter: 92,
+      header: 104,
+      aside: sinks ? ASIDE : 0,
+      rowName: (n) => this.nameToken(n),
+      columnName: (n) => this.nameToken(n),
+      cell: (row, column) => this.makeCell(row, column),
+      describe: (row, column) => this.describe(row, column),
+      select: (row) => this.choose(row),
+      overlay: (pen, where, colors) => this.paintOver(pen, where, colors),
+    };
+    if (this.map) this.map.update(options);
+    else this.map = new HeatMap(this.root, options);
+    const isChosenHere = this.map.cursor.row === query;
+    if (!isChosenHere) this.map.cursor.column = query;
+    this.map.setSelected(query, null);
+    if (!isChosenHere) this.showKeysOf(query);
+  }
+
+  /** Scroll to the newest keys of a query, and to the window edge if there is room for it. */
+  showKeysOf(query) {
+    const { root, options } = this.map;
+    const seen = root.clientWidth - options.gutter - options.aside;
+    const right = (query + 2) * CELL;
+    const left = Math.max((this.firstKey(query) - 1) * CELL, right - 0.8 * seen);
+    if (left < root.scrollLeft || right > root.scrollLeft + seen) root.scrollLeft = right - 0.9 * seen;
+  }
+
+  nameToken(n) {
+    const { tokens } = this.place.numbers;
+    return tokens ? `${makeVisible(tokens[n].text, 7)} ${n}` : String(n);
+  }
+
+  firstKey(query) {
+    const window = this.place.numbers.windowOf(this.place.layer);
+    return window === null ? 0 : Math.max(0, query + 1 - window);
+  }
+
+  makeCell(query, key) {
+    if (key > query || key < this.firstKey(query)) return null;
+    const row = this.rows.get(query);
+    return row && { color: this.colorOf(row[key]) };
+  }
+
+  colorOf(weight) {
+    const { unit, largest } = this.place.numbers;
+    return unit === null ? sequentialColor(Math.sqrt(weight)) : signedColor(weight / (largest || 1));
+  }
+
+  describe(query, key) {
+    const { numbers, sinks, head } = this.place;
+    const pair = `query ${this.nameToken(query)}, key ${this.nameToken(key)}: `;
+    const sink = sinks ? `; sink ${format(sinks.data[query * numbers.heads + head])}` : "";
+    if (key > query) return `${pair}later than the query${sink}`;
+    if (key < this.firstKey(query)) return `${pair}outside the window${sink}`;
+    const row = this.rows.get(query);
+    return `${pair}${row ? format(row[key]) : "not computed yet"}${sink}`;
+  }
+
+  paintOver(pen, where, colors) {
+    const [from, to] = where.rows;
+    if (from < to) this.rows.want("map", from, to);
+    const { gutter, header } = this.map.options;
+    pen.clip(gutter, header, where.right - gutter, where.bottom - header);
+    for (let query = from; query < to; query++) this.paintEdges(pen, where, colors, query);
+    pen.unclip();
+    if (this.place.sinks) this.paintSinks(pen, where, colors);
+  }
+
+  /** The diagonal, the window edge, and a dash through a row that has not come yet. */
+  paintEdges(pen, { left, top, right, cell }, colors, query) {
+    const y = top(query);
+    const end = left(query + 1);
+    const first = this.firstKey(query);
+    pen.line(end, y, end, y + cell.height, { stroke: colors.line });
+    if (!this.rows.get(query)) {
+      const middle = y + cell.height / 2;
+      pen.line(left(first), middle, Math.min(end, right), middle, { stroke: colors.faint, dash: [2, 4] });
+    }
+    if (first === 0) return;
+    const edge = { stroke: colors.mark, width: 2 };
+    pen.line(left(first), y, left(first), y + cell.height, edge);
+    pen.line(left(first - 1), y, left(first), y, edge);
+  }
+
+  paintSinks(pen, { top, rows: [from, to], right, bottom, cell }, colors) {
+    const { sinks, numbers, head } = this.place;
+    const { header } = this.map.options;
+    const [x, width] = [right + 12, ASIDE - 14];
+    pen.text(x, header - 12, "sink", { fill: colors.ink, bold: true });
+    pen.clip(x, header, width, bottom - header);
+    for (let query = from; query < to; query++) {
+      const share = sinks.data[query * numbers.heads + head];
+      const color = sequentialColor(Math.sqrt(share));
+      pen.rect(x, top(query), width, cell.height - 1, { fill: toCss(color) });
+      const lettering = { fill: inkOn(color), size: 11, anchor: "middle" };
+      pen.text(x + width / 2, top(query) + cell.height / 2, share.toFixed(2), lettering);
+    }
+    pen.unclip();
+  }
+
+  /** Paint again: rows have come. */
+  requestPaint() {
+    if (this.isOpen) this.map.requestPaint();
+  }
+
+  toSvg() {
+    return this.isOpen ? this.map.toSvg() : null;
+  }
+
+  close() {
+    this.map?.close();
+  }
+}
+
+function makeLegend({ unit, largest }) {
+  const end = largest?.toPrecision(3);
+  if (unit !== null) return [`Color: blue −${end}, white 0, orange ${end} ${unit}. Later keys are empty.`];
+  const ticks = TICKS.map((weight) => {
+    const swatch = make("span", { class: "oss-attention-swatch", "aria-hidden": "true" });
+    swatch.style.background = toCss(sequentialColor(Math.sqrt(weight)));
+    return make("span", { class: "oss-attention-tick" }, swatch, String(weight));
+  });
+  return ["Weight: ", ...ticks, "Empty: later keys, and keys outside the window, whose edge is the line."];
+}
