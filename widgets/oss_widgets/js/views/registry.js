@@ -3,6 +3,7 @@
 import { showAttention } from "./attention/attention.js";
 import { showAttribution } from "./attribution/attribution.js";
 import { showBranches } from "./branches/branches.js";
+import { showChat } from "./chat/chat.js";
 import { showCommitment } from "./commitment/commitment.js";
 import { showEffortLens } from "./effort_lens/effort_lens.js";
 import { showExperts } from "./experts/experts.js";
@@ -17,6 +18,7 @@ import { showTokens } from "./tokens/tokens.js";
 
 /** @type {Record<string, Show>} */
 export const VIEWS = {
+  chat: showChat,
   tokens: showTokens,
   experts: showExperts,
   attention: showAttention,

@@ -1,0 +1,76 @@
+/**
+ * Chat: ask a question at an effort, watch the reply by channel, stop it, change it, compare.
+ */
+
+import { make } from "../elements.js";
+import { makeFrame } from "../frame.js";
+import { makeCalls } from "./calls.js";
+import { makeComparison } from "./comparison.js";
+import { makeComposer } from "./composer.js";
+import { makeDiagnostics } from "./diagnostics.js";
+import { makeExports } from "./exports.js";
+import { makeIntervene } from "./intervene.js";
+import { makePosition } from "./position.js";
+import { makeRunControls } from "./run_controls.js";
+import { makeRunList } from "./run_list.js";
+import { countTokens } from "./run_text.js";
+import { Session } from "./session.js";
+import { makeTranscript } from "./transcript.js";
+
+/**
+ * @param {HTMLElement} element
+ * @param {import("../../source/source.js").Source} source
+ * @param {import("../selection.js").Selection} selection
+ * @param {{question?: string, effort?: "low" | "medium" | "high", maxTokens?: number,
+ *   run?: import("../../source/source.js").Run}} options  what the controls show at first
+ * @returns {import("../frame.js").View}
+ */
+export function showChat(element, source, selection, options = {}) {
+  const frame = makeFrame(element, "chat", "Chat");
+  const spoken = make("div", { class: "oss-spoken", role: "status" });
+  const session = new Session(source, selection, frame, options.run ?? null, (text) => {
+    spoken.textContent = text;
+  });
+  const comparison = makeComparison(session);
+  const composer = makeComposer(session, options, comparison.compare);
+  const intervene = makeIntervene(session);
+  const below = [
+    makeRunControls(session), comparison, makeTranscript(session), makeCalls(session), makeDiagnostics(session),
+    makePosition(session), intervene, makeRunList(session), makeExports(session),
+  ]; // prettier-ignore
+  session.parts = [composer, ...below, { update: updateSentence }];
+  if (source.can.has("ask")) frame.controls.append(composer.element);
+  frame.controls.hidden = !source.can.has("ask");
+  frame.body.append(...below.map((part) => part.element), spoken);
+  for (const part of session.parts) part.update();
+
+  function updateSentence() {
+    const empty = source.can.has("ask") ? "Ask a question." : "Nothing was asked yet.";
+    const model = `${source.name}${session.run ? "" : `. ${empty}`}`;
+    frame.say(model);
+  }
+
+  const stops = [
+    ...["shown", "tokens", "runs"].map((change) => source.on(change, () => session.changed())),
+    selection.on((changed) => {
+      intervene.followSelection(changed);
+      session.changed();
+    }),
+  ];
+
+  function data() {
+    const { run } = session;
+    const { question, effort } = run?.request ?? composer.read();
+    if (!run) return { question, effort, messages: [], answer: "", tokens: {}, seconds: 0 };
+    const { messages, answer, seconds } = run;
+    return { question, effort, messages, answer, tokens: countTokens(run), seconds };
+  }
+
+  function close() {
+    session.close();
+    for (const stop of stops) stop();
+    frame.close();
+  }
+
+  return { close, data, toSvg: () => null };
+}

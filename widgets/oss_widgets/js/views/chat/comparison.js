@@ -1,0 +1,62 @@
+/**
+ * The same question at three efforts, side by side.
+ */
+
+import { make, refill } from "../elements.js";
+import { countTokens, describeSeconds, describeStop } from "./run_text.js";
+
+/** @param {import("./session.js").Session} session */
+export function makeComparison(session) {
+  const list = make("div", { class: "oss-chat-cards" });
+  const element = make(
+    "section", { class: "oss-chat-comparison", "aria-label": "Efforts compared" },
+    make("h4", {}, "Efforts compared"), list,
+  ); // prettier-ignore
+  let cards = [];
+  element.hidden = true;
+
+  /** @param {object[]} requests  one for each effort */
+  function compare(requests) {
+    return session.start(async (signal) => {
+      cards = [];
+      for (const request of requests) cards.push(makeCard(session, await session.source.ask(request)));
+      element.hidden = false;
+      refill(list, ...cards.map((card) => card.element));
+      for (const { run } of cards) {
+        if (signal.aborted) return;
+        session.show(run);
+        await session.generate(run, signal);
+      }
+    });
+  }
+
+  function update() {
+    for (const card of cards) card.update();
+  }
+
+  return { element, update, compare };
+}
+
+function makeCard(session, run) {
+  const { effort } = run.request;
+  const show = make("button", {
+    type: "button", "aria-label": `Show the reply at ${effort} effort`, onclick: () => session.show(run),
+  }, "Show");
+  const counts = make("dl");
+  const answer = make("p", { class: "oss-chat-card-answer", dir: "auto" });
+  const element = make("section", { class: "oss-chat-card", "aria-label": `${effort} effort` },
+    make("h5", {}, effort), answer, counts, show); // prettier-ignore
+
+  function update() {
+    const rows = Object.entries(countTokens(run)).map(([name, count]) => [name, `${count} tokens`]);
+    rows.push(["time", describeSeconds(run.seconds)], ["end", describeStop(run)]);
+    refill(counts, ...rows.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, text))));
+    answer.textContent = run.answer || "no answer yet";
+    const isShown = session.run === run;
+    element.toggleAttribute("data-shown", isShown);
+    show.textContent = isShown ? "Shown" : "Show";
+    show.setAttribute("aria-pressed", String(isShown));
+  }
+
+  return { run, element, update };
+}

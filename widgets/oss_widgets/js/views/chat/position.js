@@ -1,0 +1,108 @@
+/**
+ * Go back in a reply: a slider over its tokens, the token at that place, and what can be done there.
+ */
+
+import { LabError } from "../../errors.js";
+import { make, refill, tokenText } from "../elements.js";
+
+/** @param {import("./session.js").Session} session */
+export function makePosition(session) {
+  const range = make("input", { type: "range", step: "1", oninput: scrub });
+  const label = make("label", { class: "oss-chat-wide" }, "Go back to token", range);
+  const facts = make("div", { class: "oss-chat-token-facts" });
+  const all = make("button", { type: "button", onclick: showAll }, "Show the whole reply");
+  const proceed = make("button", { type: "button", onclick: continueHere }, "Continue from here");
+  const alternatives = make("div", { class: "oss-chat-row" });
+  const other = make("input", { type: "text", dir: "auto", onkeydown: replaceOnEnter });
+  const replace = make("button", { type: "button", onclick: replaceByText }, "Replace");
+  const edit = make(
+    "div", { role: "group", "aria-label": "Edit this token" },
+    alternatives,
+    make("div", { class: "oss-chat-row" }, make("label", {}, "Other text", other), replace),
+  ); // prettier-ignore
+  const element = make(
+    "section", { class: "oss-chat-position", "aria-label": "Go back and edit" },
+    label, facts, make("div", { class: "oss-chat-row" }, all, proceed), edit,
+  ); // prettier-ignore
+  let drawn = null;
+
+  function scrub() {
+    const at = Number(range.value);
+    const { run } = session;
+    session.scrub = at === run.tokens.length - 1 ? null : at;
+    session.selection.set({ token: at });
+    session.changed();
+  }
+
+  function showAll() {
+    session.scrub = null;
+    session.changed();
+    range.focus();
+  }
+
+  function continueHere() {
+    session.fork(session.run, session.place + 1);
+  }
+
+  function replaceByText() {
+    if (other.value) return replaceBy({ text: other.value });
+    session.frame.fail(new LabError("There is no text: write what replaces the token."));
+  }
+
+  function replaceOnEnter(event) {
+    if (event.key === "Enter" && !event.isComposing) replaceByText();
+  }
+
+  function replaceBy(change) {
+    other.value = "";
+    session.fork(session.run, session.place, change);
+  }
+
+  function update() {
+    const { run } = session;
+    element.hidden = !run || run.tokens.length === run.promptLength;
+    if (element.hidden) return;
+    const at = session.place;
+    const last = run.tokens.length - 1;
+    const canFork = session.source.can.has("fork");
+    range.min = run.promptLength;
+    range.max = last;
+    range.value = at;
+    range.setAttribute("aria-valuetext", `token ${at} of ${last}: ${run.tokens[at].text}`);
+    all.hidden = session.scrub === null;
+    proceed.hidden = edit.hidden = !canFork;
+    proceed.disabled = session.job !== null || (at === last && run.stop !== null);
+    replace.disabled = session.job !== null;
+    const key = `${run.id} ${at} ${last} ${session.job === null}`;
+    if (key === drawn) return;
+    drawn = key;
+    refill(facts, ...describeToken(run, at));
+    if (canFork) refill(alternatives, ...run.tokens[at].alternatives.map((each) => makeAlternative(each, run.tokens[at])));
+  }
+
+  function makeAlternative({ id, text, logprob }, token) {
+    const isOwn = id === token.id;
+    const label = `${isOwn ? "Keeps" : "Replace by"} ${text}, ${percent(logprob)}`;
+    return make(
+      "button",
+      {
+        type: "button", "aria-label": label, disabled: isOwn || session.job !== null,
+        onclick: () => replaceBy({ ids: [id] }),
+      },
+      tokenText(text), ` ${percent(logprob)}`,
+    ); // prettier-ignore
+  }
+
+  return { element, update };
+}
+
+function describeToken({ tokens }, at) {
+  const { text, channel, part, logprob } = tokens[at];
+  const where = part === "content" ? (channel ?? "no channel") : "format";
+  const chance = logprob === null ? "written by hand or by a tool" : `probability ${percent(logprob)}`;
+  return [`Token ${at} of ${tokens.length - 1}: `, tokenText(text), ` (${where}, ${chance})`];
+}
+
+function percent(logprob) {
+  return `${(100 * Math.exp(logprob)).toFixed(1)} %`;
+}

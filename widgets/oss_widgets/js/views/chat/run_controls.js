@@ -1,0 +1,54 @@
+/**
+ * Pause, resume, step and cancel; what the run has so far.
+ */
+
+import { make } from "../elements.js";
+import { countTokens, describeCounts, describeSeconds, describeStop } from "./run_text.js";
+import { describeExpected } from "./session.js";
+
+/** @param {import("./session.js").Session} session */
+export function makeRunControls(session) {
+  const button = (text, onclick) => make("button", { type: "button", onclick }, text);
+  const pause = button("Pause", () => (session.job ? session.stop() : session.resume()));
+  const step = button("Step one token", () => session.resume(1));
+  const cancel = button("Cancel", () => session.stop(true));
+  const accept = button("", () => session.offer?.decide(true));
+  const sentence = make("span");
+  const offer = make("div", { class: "oss-chat-offer", role: "group", "aria-label": "A long reply" }, sentence, accept);
+  const facts = make("div", { class: "oss-chat-facts" });
+  const row = make("div", { class: "oss-chat-row" }, pause, step, cancel);
+  const element = make("div", {}, row, offer, facts);
+  let offered = null;
+
+  function update() {
+    const { run, job, remaining } = session;
+    const isUnfinished = run?.stop === null;
+    row.hidden = !session.source.can.has("ask") || !(job || isUnfinished);
+    pause.disabled = job !== null && job.abort.signal.aborted;
+    const seconds = remaining?.run === run ? remaining?.seconds : 0;
+    pause.textContent = job ? "Pause" : `Resume${describeExpected(seconds)}`;
+    step.disabled = job !== null || !isUnfinished || run.openCalls.length > 0;
+    cancel.disabled = job === null;
+    updateOffer();
+    facts.textContent = run ? describeRun(run) : "";
+  }
+
+  function updateOffer() {
+    offer.hidden = session.offer === null;
+    if (session.offer === offered) return;
+    offered = session.offer;
+    if (!offered) return;
+    const text = describeSeconds(offered.seconds);
+    sentence.textContent = `This reply takes about ${text} on this model.`;
+    accept.textContent = `Generate (about ${text})`;
+    session.announce(sentence.textContent);
+    accept.focus();
+  }
+
+  return { element, update };
+}
+
+function describeRun(run) {
+  const counts = describeCounts(countTokens(run));
+  return `${run.id}: ${counts}. ${describeSeconds(run.seconds)}, ${describeStop(run)}.`;
+}

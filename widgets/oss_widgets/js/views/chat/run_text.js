@@ -1,0 +1,98 @@
+/**
+ * A run in words: how it was made, how it ended, how many tokens each channel has.
+ */
+
+const CHANNELS = ["analysis", "commentary", "final"];
+const ENDINGS = {
+  return: "finished",
+  call: "waits for the output of a tool",
+  length: "stopped at the maximum number of tokens",
+  endoftext: "ended with <|endoftext|>, before the end of a message",
+  invented: "stopped, because the model began a message of another author",
+};
+
+/** How a run ended. */
+export function describeStop({ stop }) {
+  return stop === null ? "not finished" : ENDINGS[stop];
+}
+
+/**
+ * Content tokens that the model wrote on each channel; its other tokens count as `format`, as in
+ * `count_channel_tokens` of Python. Outputs of tools do not count.
+ * @returns {Record<string, number>}
+ */
+export function countTokens({ tokens, promptLength }) {
+  const counts = { analysis: 0, commentary: 0, final: 0, format: 0 };
+  for (let n = promptLength; n < tokens.length; n++) {
+    const { role, part, channel } = tokens[n];
+    if (role !== null && role !== "assistant") continue;
+    counts[part === "content" && CHANNELS.includes(channel) ? channel : "format"] += 1;
+  }
+  return counts;
+}
+
+/** "155 tokens: analysis 140, final 5, format 10" */
+export function describeCounts(counts) {
+  const parts = Object.entries(counts).filter(([, count]) => count);
+  const sum = parts.reduce((total, [, count]) => total + count, 0);
+  const each = parts.map(([name, count]) => `${name} ${count}`).join(", ");
+  return `${sum} tokens${each ? `: ${each}` : ""}`;
+}
+
+/** A duration as people say it. */
+export function describeSeconds(seconds) {
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return `${Math.round(seconds / 60)} min`;
+}
+
+/** What makes a run different from the one that it was forked from. */
+export function describeOrigin(run, runs) {
+  if (!run.parent) return run.request ? `asked at ${run.request.effort} effort` : "given";
+  const { run: id, at } = run.parent;
+  const parent = runs.find((each) => each.id === id);
+  const isChanged = parent && describeAll(parent.interventions) !== describeAll(run.interventions);
+  const isEdited = run.tokens.length > at && run.tokens[at].logprob === null;
+  const how = isChanged ? "intervened" : isEdited ? "edited" : "continued";
+  return `${id}, ${how} at token ${at}`;
+}
+
+function describeAll(interventions) {
+  return interventions.map(describeIntervention).join("; ");
+}
+
+/** "AblateExpert, layer 2, expert 7" */
+export function describeIntervention({ kind, ...fields }) {
+  return [kind, ...Object.entries(fields).map(([name, value]) => `${name} ${value}`)].join(", ");
+}
+
+/** What a message is: its channel, and whether it calls a tool or is a tool's output. */
+export function describeMessage(message, messages) {
+  const channel = message.channel ?? "no channel";
+  if (message.role === "tool") {
+    const calls = messages.slice(0, messages.indexOf(message)).filter(({ role }) => role !== "tool");
+    const name = calls.findLast(({ recipient }) => recipient)?.recipient ?? "a tool";
+    return `${channel}: output of ${name}`;
+  }
+  if (message.recipient) return `${channel}: call of ${message.recipient}`;
+  return message.role === "assistant" ? channel : `${message.role}: ${channel}`;
+}
+
+/** The whole run as text, for a file. */
+export function writeTranscript(run) {
+  const { request, messages } = run;
+  const asked = request
+    ? [`question (${request.effort} effort)\n${request.question}`]
+    : [`prompt\n${promptText(run)}`];
+  const changes = run.interventions.map((each) => `intervention: ${describeIntervention(each)}`);
+  const parts = messages.map((message) => `${describeMessage(message, messages)}\n${message.text}`);
+  const counts = describeCounts(countTokens(run));
+  const end = `${describeStop(run)}; ${counts}; ${describeSeconds(run.seconds)}`;
+  const notes = run.diagnostics.map(({ code, sentence }) => `${code}: ${sentence}`);
+  return `${[...asked, ...changes, ...parts, end, ...notes].join("\n\n")}\n`;
+}
+
+/** The exact text before the reply, with the special tokens. */
+export function promptText({ tokens, promptLength }) {
+  return tokens.slice(0, promptLength).map(({ text }) => text).join("");
+}
