@@ -1,0 +1,140 @@
+"""One MXFP4 block of an expert: its bytes and values, and what one flipped bit changes.
+
+A flip never writes to the model's weights: the layer gets a changed copy for one forward pass.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any, cast
+
+import torch
+from oss_kernels import mxfp4
+from torch import Tensor
+
+from oss_lab.engine.cache import KVCache
+from oss_lab.errors import LabError, check_index
+from oss_lab.hooks.forward import open_hooks
+from oss_lab.hooks.interventions.changes import Effect
+from oss_lab.hooks.recording import Recording
+from oss_lab.hooks.selection import Selection
+from oss_lab.hooks.step import ForwardPass
+from oss_lab.lab import Lab
+from oss_lab.model.experts import PackedExperts
+from oss_lab.model.transformer import Block
+from oss_lab.record.token_labels import token_text
+
+MATRICES = {"gate_up": "mlp1_weight", "down": "mlp2_weight"}
+SCALE_BIT = 128  # the first bit of the scale; the weights' bits come before it
+TOP = 5
+FLIPPING = Lock()  # one changed copy at a time
+
+
+def find_experts(lab: Lab, place: Mapping[str, Any]) -> tuple[PackedExperts, tuple[int, int, int]]:
+    """The matrices of a layer, and (expert, row, block) of a place.
+
+    Raises:
+        LabError: there is no such place, or the experts are not stored in four bits.
+    """
+    for name in ("layer", "expert", "row", "block"):
+        if not isinstance(place.get(name), int):
+            raise LabError(f"{name} must be an integer, got {place.get(name)!r}")
+    if place.get("matrix") not in MATRICES:
+        raise LabError(f"matrix must be gate_up or down, got {place.get('matrix')!r}")
+    check_index("layer", place["layer"], lab.config.num_hidden_layers)
+    layer = cast(Block, lab.model.block[place["layer"]])
+    packed = getattr(layer.mlp, MATRICES[place["matrix"]])
+    if not isinstance(packed, PackedExperts):
+        raise LabError("the experts of this model are stored in BF16, not in MXFP4 blocks")
+    experts, rows, blocks, _ = packed.blocks.shape
+    where = place["expert"], place["row"], place["block"]
+    for name, n, count in zip(
+        ("expert", "row", "block"), where, (experts, rows, blocks), strict=True
+    ):
+        if not 0 <= n < count:
+            raise LabError(f"{name} {n} is out of range; this matrix has 0 to {count - 1}")
+    return packed, where
+
+
+def describe_block(blocks: Tensor, scales: Tensor, where: tuple[int, int, int]) -> dict[str, Any]:
+    """A Block of `js/source/source.js`."""
+    packed, scale = blocks[where].cpu(), scales[where].cpu()
+    return {
+        "packed": packed.clone(),
+        "scale": int(scale),
+        "values": mxfp4.dequantize(packed[None], scale[None]),
+    }
+
+
+def read_block(lab: Lab, place: Mapping[str, Any]) -> dict[str, Any]:
+    """The bytes and the values of a block."""
+    packed, where = find_experts(lab, place)
+    return describe_block(packed.blocks, packed.scales, where)
+
+
+def flip_bit(
+    lab: Lab, ids: Sequence[int], options: Mapping[str, Any], effects: tuple[Effect, ...]
+) -> dict[str, Any]:
+    """What a flipped bit changes in the forward pass of `ids`, on the reference engine.
+
+    Raises:
+        LabError: there is no such place or bit, or the flipped scale is not a number.
+    """
+    place, bit = options.get("place") or {}, options.get("bit")
+    packed, where = find_experts(lab, place)
+    if not isinstance(bit, int) or not 0 <= bit < SCALE_BIT + 8:
+        raise LabError(f"bit is {bit!r}; a block has bits 0 to {SCALE_BIT + 7}")
+    before, output = read_layer(lab, ids, place["layer"], effects)
+    with flipped(packed, where, bit):
+        changed = describe_block(packed.blocks, packed.scales, where)
+        if changed["scale"] == mxfp4.NAN_SCALE:
+            raise LabError("this flip makes the scale 255, which is not a number; flip another bit")
+        after, other = read_layer(lab, ids, place["layer"], effects)
+    size = output.square().mean().sqrt()
+    return {
+        "block": changed,
+        "outputChange": float((other - output).square().mean().sqrt() / size),
+        "before": list_top(lab, before),
+        "after": list_top(lab, after),
+    }
+
+
+@contextmanager
+def flipped(packed: PackedExperts, where: tuple[int, int, int], bit: int) -> Iterator[None]:
+    """The layer has a copy with one bit flipped; at the end it has its own tensors again."""
+    with FLIPPING:
+        blocks, scales = packed.blocks, packed.scales
+        try:
+            if bit < SCALE_BIT:
+                packed.blocks = blocks.clone()
+                packed.blocks[(*where, bit // 8)] ^= 1 << bit % 8
+            else:
+                packed.scales = scales.clone()
+                packed.scales[where] ^= 1 << (bit - SCALE_BIT)
+            yield
+        finally:
+            packed.blocks, packed.scales = blocks, scales
+
+
+@torch.inference_mode()
+def read_layer(
+    lab: Lab, ids: Sequence[int], layer: int, effects: tuple[Effect, ...]
+) -> tuple[Tensor, Tensor]:
+    """The last logits [vocab], and `moe.out` of a layer at the last token [hidden]."""
+    recording = Recording(lab.model, Selection.of(["moe.out"], [layer], None, [len(ids) - 1]))
+    row = torch.tensor([list(ids)], device=lab.model.device)
+    cache = KVCache(lab.config)
+    step = ForwardPass(row, cache.positions(len(ids), row.device), True, (0,))
+    with open_hooks(step, [effects], [recording]) as hooks:
+        logits = lab.engines.reference.forward(row, cache, last=1, hooks=hooks)
+    return logits[0, -1].float().cpu(), recording.tensors()["moe.out", layer][0].float()
+
+
+def list_top(lab: Lab, logits: Tensor) -> list[dict[str, Any]]:
+    """The likeliest next tokens, as alternatives."""
+    best = logits.log_softmax(-1).topk(TOP)
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [
+        {"id": id, "text": token_text(lab.tokenizer, id), "logprob": logprob}
+        for id, logprob in pairs
+    ]

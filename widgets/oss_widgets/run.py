@@ -1,0 +1,421 @@
+"""A run: one sequence of tokens in Python, and how the model continues it.
+
+`js/source/source.js` explains runs. A run keeps its KV cache, so a step or a fork reads only the
+tokens that are new. Without changes, the tokens are those of `lab.chat` with the same settings.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oss_lab.analysis.branch_trace import read_chunk, split_chunks
+from oss_lab.analysis.tracing import channels_by
+from oss_lab.engine.batch import Batch
+from oss_lab.engine.cache import KVCache
+from oss_lab.engine.request import Request
+from oss_lab.engine.row import BatchRow
+from oss_lab.engine.sampling import Sampling
+from oss_lab.errors import LabError
+from oss_lab.harmony import Conversation, render
+from oss_lab.hooks.cost import BUDGET, check_budget
+from oss_lab.hooks.interventions import Intervention
+from oss_lab.hooks.interventions.changes import Effect
+from oss_lab.hooks.points import find_forward_points, needs_logits
+from oss_lab.hooks.recording import Key, Recording
+from oss_lab.hooks.selection import Selection
+from oss_lab.lab import Lab
+from oss_lab.record.builder import ReplyBuilder
+from oss_lab.record.calls import ROUNDS, append_outputs
+from oss_lab.record.reply import Reply, Timing, ToolCall
+from oss_lab.record.token import Token
+from oss_lab.record.token_labels import TokenLabel, label_token_ids, token_text
+from oss_widgets.recording import RunRecording
+
+ALTERNATIVES = 5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run generates: the sampling, and how many tokens a reply may have."""
+
+    sampling: Sampling
+    max_tokens: int
+
+
+@dataclass
+class Exchange:
+    """A prompt and its reply; the output of a tool begins another one.
+
+    Attributes:
+        start: position of the reply's first token.
+        reply: the finished reply, or None.
+    """
+
+    start: int
+    builder: ReplyBuilder
+    reply: Reply | None = None
+    seconds: float = 0.0
+    first_token: float = 0.0
+
+
+class Run:
+    """A sequence of tokens, the reply at its end, and the means to continue it.
+
+    Attributes:
+        request: what was asked, as the views wrote it; None for a reply from elsewhere.
+        ids, labels: of every token.
+        generated: for each token what the model knew about it; None for a token of the prompt.
+        spans: (position, interventions): which of them apply from which position on.
+        parent: (id, position) of the run that it was forked from, or None.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        id: str,
+        request: Mapping[str, Any] | None,
+        settings: Settings,
+        interventions: tuple[Intervention, ...] = (),
+    ) -> None:
+        self.lab, self.id, self.request, self.settings = lab, id, request, settings
+        self.interventions = interventions
+        self.spans: list[tuple[int, tuple[Intervention, ...]]] = [(0, interventions)]
+        self.parent: tuple[str, int] | None = None
+        self.ids: list[int] = []
+        self.labels: list[TokenLabel] = []
+        self.generated: list[Token | None] = []
+        self.exchanges: list[Exchange] = []
+        self.engine = lab.choose_engine([Request((), effects=self._effects())]).engine
+        self.cache = KVCache(lab.config)
+        self.recording = RunRecording(self)
+        self._batch: Batch | None = None
+        self._row: BatchRow | None = None
+
+    # What it has
+
+    @property
+    def prompt_length(self) -> int:
+        return self.exchanges[0].start
+
+    @property
+    def reply(self) -> Reply:
+        """The last reply; if it is not finished, what there is of it."""
+        last = self.exchanges[-1]
+        return last.reply if last.reply is not None else self._build_reply(last)
+
+    @property
+    def replies(self) -> list[Reply]:
+        """Every reply, in order; a reply that calls a tool is followed by another one."""
+        earlier = [each.reply for each in self.exchanges[:-1] if each.reply is not None]
+        return [*earlier, self.reply]
+
+    @property
+    def stop(self) -> str | None:
+        """Why it ended; None if it is unfinished."""
+        reply = self.exchanges[-1].reply
+        return None if reply is None else reply.stop
+
+    @property
+    def open_calls(self) -> tuple[ToolCall, ...]:
+        reply = self.exchanges[-1].reply
+        return () if reply is None else reply.open_calls
+
+    @property
+    def answer(self) -> str:
+        """The text on the final channel."""
+        return "\n".join(
+            message["text"] for message in self.list_messages() if message["channel"] == "final"
+        )
+
+    def list_messages(self) -> list[dict[str, Any]]:
+        """The messages after the prompt as plain data; the last one may be open."""
+        first, last = self.exchanges[0].builder, self.exchanges[-1].builder
+        opening = len(first.prompt.messages) if first.prompt else 0
+        before = last.prompt.messages[opening:] if last.prompt else ()
+        done = [*before, *(last.parser.messages if last.parser else ())]
+        found = [
+            {
+                "role": message.author.role,
+                "channel": message.channel,
+                "recipient": message.recipient,
+                "text": message.text,
+                "isOpen": False,
+            }
+            for message in done
+        ]
+        parser = last.parser
+        if parser is not None and parser.state == "Content":
+            names = {"role": parser.role, "channel": parser.channel, "recipient": parser.recipient}
+            found.append({**names, "text": parser.content, "isOpen": True})
+        return found
+
+    def list_diagnostics(self) -> list[dict[str, Any]]:
+        """What is wrong with the format of the replies, as plain data."""
+        return [
+            {"code": each.kind.value, "sentence": each.message, "token": part.start + each.position}
+            for part in self.exchanges
+            for each in (part.builder.parser.diagnostics if part.builder.parser else ())
+        ]
+
+    # How it begins
+
+    def begin(self, prompt: Conversation) -> None:
+        """Begin an exchange; the rendered prompt replaces the tokens that differ from it."""
+        rendered = render(prompt, self.lab.tokenizer)
+        self._begin(ReplyBuilder(self.lab.tokenizer, prompt, tuple(rendered.tokens)))
+
+    def _begin(self, builder: ReplyBuilder) -> None:
+        ids = list(builder.prompt_tokens)
+        kept = count_equal(ids, self.ids)
+        self.cache.truncate(min(self.cache.length, kept))
+        self.recording.truncate(kept)
+        self.ids = ids
+        self.labels = list(label_token_ids(self.lab.tokenizer, ids))
+        self.generated = self.generated[:kept] + [None] * (len(ids) - kept)
+        self.exchanges.append(Exchange(len(ids), builder))
+        self._batch = self._row = None
+
+    def take_reply(self, reply: Reply) -> None:
+        """Begin with a reply that was generated before, of this model or another one."""
+        prompt = reply.prompt
+        self._begin(ReplyBuilder(self.lab.tokenizer, prompt, reply.prompt_tokens))
+        for token in reply.tokens:
+            self._add(token)
+        exchange = self.exchanges[-1]
+        exchange.seconds, exchange.reply = reply.timing.total, reply
+        self._label()
+
+    # How it is continued
+
+    def step(self, canceled: Callable[[], bool] = lambda: False) -> bool:
+        """Generate one token; whether the reply is unfinished.
+
+        Args:
+            canceled: checked between the parts of a long prompt; the next step resumes there.
+
+        Raises:
+            LabError: the prompt leaves no room for a reply.
+        """
+        exchange = self.exchanges[-1]
+        if exchange.reply is not None:
+            return False
+        began = time.perf_counter()
+        if self._batch is None and not self._start(canceled):
+            return True
+        assert self._batch is not None
+        found = self._batch.step()
+        exchange.seconds += time.perf_counter() - began
+        for row, token in found:
+            self._add(token)
+            if len(self.ids) == exchange.start + 1:
+                exchange.first_token = exchange.seconds
+            if row.is_done or exchange.builder.is_stopped:
+                self._finish()
+        return exchange.reply is None
+
+    def _start(self, canceled: Callable[[], bool]) -> bool:
+        """Read what the cache does not have; False if it was canceled before the end."""
+        exchange = self.exchanges[-1]
+        written = len(self.ids) - exchange.start
+        request = Request(
+            tuple(self.ids),
+            self.settings.sampling,
+            frozenset(self.lab.stops),
+            self.settings.max_tokens - written,
+            min(ALTERNATIVES, self.lab.config.vocab_size),
+            effects=self._effects(),
+        )
+        request.check(self.lab.config)
+        for _ in self._read(self.cache, len(self.ids) - 1):
+            if canceled():
+                return False
+        self._batch = Batch(
+            self.engine, usable=self.lab.usable, channels=channels_by(self.lab.tokenizer)
+        )
+        (self._row,) = self._batch.add([request], self.cache)
+        for _ in range(written):  # a fork draws what its parent drew at the same position
+            self._row.random_stream.uniform()
+        return True
+
+    def find_outputs(self, output: Callable[[ToolCall], str | None]) -> list[str] | None:
+        """Outputs of the open calls; None if there are none, or one is not known."""
+        if len(self.exchanges) >= ROUNDS:
+            return None
+        found = [output(call) for call in self.open_calls]
+        known = [each for each in found if each is not None]
+        return known if known and len(known) == len(found) else None
+
+    def append_outputs(self, outputs: Sequence[str]) -> None:
+        """Add the outputs of the open calls, in their order; `step` then continues.
+
+        Raises:
+            LabError: there are more or fewer calls than outputs.
+        """
+        calls = self.open_calls
+        if len(outputs) != len(calls) or not all(isinstance(each, str) for each in outputs):
+            raise LabError(f"expected {len(calls)} texts, one per open call, got {len(outputs)}")
+        waiting = iter(outputs)
+        conversation = append_outputs(self.reply, lambda _: next(waiting))
+        if conversation is None:
+            raise LabError("no call waits for an output")
+        self.begin(conversation)
+
+    def fork(
+        self,
+        id: str,
+        at: int,
+        written: Sequence[int] = (),
+        interventions: tuple[Intervention, ...] | None = None,
+    ) -> "Run":
+        """A run with the tokens before `at`, then `written`; interventions apply from `at - 1`.
+
+        Raises:
+            LabError: the position is not in the reply.
+        """
+        if not isinstance(at, int) or not self.prompt_length <= at <= len(self.ids):
+            last = len(self.ids)
+            raise LabError(
+                f"position {at} is not in the reply; choose one from {self.prompt_length} to {last}"
+            )
+        applied = self.interventions if interventions is None else interventions
+        child = Run(self.lab, id, self.request, self.settings, applied)
+        child.parent = (self.id, at)
+        last = at - 1  # reading it again predicts the token at `at`
+        child.spans = [*(each for each in self.spans if each[0] < last), (last, applied)]
+        if child.engine is self.engine:
+            child.cache = self.cache.fork(at=min(last, self.cache.length))
+            child.recording = self.recording.fork(child, last)
+        kept = [each for each in self.exchanges if each.start <= at]
+        child.exchanges = kept[:-1]
+        child.ids, child.labels = self.ids[: kept[-1].start], self.labels[: kept[-1].start]
+        child.generated = self.generated[: kept[-1].start]
+        model = kept[-1].builder
+        builder = ReplyBuilder(self.lab.tokenizer, model.prompt, model.prompt_tokens)
+        child.exchanges.append(Exchange(kept[-1].start, builder))
+        for token in self.generated[kept[-1].start : at]:
+            child._add(token or Token(self.ids[len(child.ids)], float("nan"), forced=True))
+        for each in written:
+            child._add(Token(each, float("nan"), forced=True))
+        if len(child.ids) > kept[-1].start and child.ids[-1] in self.lab.stops:
+            child._finish()
+        return child
+
+    def _effects(self) -> tuple[Effect, ...]:
+        return tuple(map(Effect, self.interventions))
+
+    def _add(self, token: Token) -> None:
+        """Append a token of the reply, labeled as far as the format is known by now."""
+        builder = self.exchanges[-1].builder
+        builder.add(token)
+        parser, before = builder.parser, self.labels[-1] if self.labels else TokenLabel("")
+        self.ids.append(token.id)
+        self.generated.append(token)
+        self.labels.append(
+            TokenLabel(
+                token_text(self.lab.tokenizer, token.id),
+                before.message,
+                "assistant",
+                parser.channel if parser else None,
+                parser.recipient if parser else None,
+                "content" if parser and parser.state == "Content" else "format",
+            )
+        )
+
+    def _finish(self) -> None:
+        """Close the reply and label every token."""
+        exchange = self.exchanges[-1]
+        exchange.reply = self._build_reply(exchange)
+        self._batch = self._row = None
+        self._label()
+
+    def _label(self) -> None:
+        self.labels = list(label_token_ids(self.lab.tokenizer, self.ids))
+
+    def _build_reply(self, exchange: Exchange) -> Reply:
+        """The reply of an exchange so far."""
+        own = exchange.builder
+        builder = ReplyBuilder(self.lab.tokenizer, own.prompt, own.prompt_tokens)
+        for token in own.tokens:
+            builder.add(token)
+        reply = builder.finish()[1]
+        timing = Timing(exchange.first_token, exchange.seconds, len(own.tokens))
+        return replace(reply, timing=timing, engine=self.engine.name)
+
+    # What happens inside
+
+    def record(
+        self, points: Sequence[str], layers: Sequence[int] | None, begin: int, end: int
+    ) -> dict[Key, Tensor]:
+        """Points at positions begin ... end - 1, by point and layer: [seq ...], on the CPU.
+
+        Reads these tokens again, each under the interventions that applied to it.
+
+        Raises:
+            LabError: a point or layer does not exist, or the result is too large.
+        """
+        selection = Selection.of(points, layers, None, range(begin, end))
+        selection.check(self.lab.config, len(self.ids))
+        check_budget(self.lab.model, selection, [end], BUDGET)
+        reads = {name for _, made in self.spans for each in made for name in each.READS}
+        writes = {each.writes for _, made in self.spans for each in made}
+        engine = self.lab.engines.choose(find_forward_points(points) | reads, writes).engine
+        at = min(begin, self.cache.length) if engine is self.engine else 0
+        cache = self.cache.fork(at=at) if at else KVCache(self.lab.config)
+        recording = Recording(self.lab.model, selection)
+        last = None if needs_logits(points) else 0
+        for _ in self._read(cache, end, engine=engine, last=last, recording=recording):
+            pass
+        return recording.tensors()
+
+    def _read(
+        self,
+        cache: KVCache,
+        end: int,
+        *,
+        engine: Any = None,
+        last: int | None = 0,
+        recording: Recording | None = None,
+    ) -> Iterator[None]:
+        """Read the tokens before `end` into a cache, under the interventions of each span."""
+        ends = [begin for begin, _ in self.spans[1:]] + [len(self.ids)]
+        for (begin, made), until in zip(self.spans, ends, strict=True):
+            span = self.ids[max(begin, cache.length) : min(until, end)]
+            for piece in split_chunks(span) if span else ():
+                effects = tuple(map(Effect, made))
+                read_chunk(self.lab, piece, cache, engine or self.engine, last, effects, recording)
+                yield
+
+    def fork_cache(self, at: int) -> KVCache:
+        """A cache with the tokens before `at`, on this run's engine."""
+        cache = self.cache.fork(at=min(at, self.cache.length))
+        for _ in self._read(cache, at):
+            pass
+        return cache
+
+    def effects_at(self, position: int) -> tuple[Effect, ...]:
+        """The interventions that apply to the token at a position."""
+        made = [each for begin, each in self.spans if begin <= position][-1]
+        return tuple(map(Effect, made))
+
+    @torch.inference_mode()
+    def count_seconds_per_token(self) -> float:
+        """Seconds to generate a token: as measured in this run, or else with one token."""
+        done = self.exchanges[-1]
+        generated = len(self.ids) - done.start
+        if generated > 1 and done.seconds > done.first_token:
+            return (done.seconds - done.first_token) / (generated - 1)
+        cache = KVCache(self.lab.config)
+        began = time.perf_counter()
+        read_chunk(self.lab, self.ids[:1], cache, self.engine, 1, ())
+        return time.perf_counter() - began
+
+
+def count_equal(some: Sequence[int], others: Sequence[int]) -> int:
+    """How many ids at the start are equal."""
+    pairs = enumerate(zip(some, others, strict=False))
+    shorter = min(len(some), len(others))
+    return next((n for n, (a, b) in pairs if a != b), shorter)
