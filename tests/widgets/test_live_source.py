@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from oss_lab import AblateExpert
+from oss_lab.analysis.branch import Tree
 from oss_lab.nano.gallery import GALLERY
 
 PRODUCT = "What is 347 * 62?"
@@ -109,3 +110,179 @@ def test_points_follow_the_interventions_of_each_part(
     expected = trace[name, layer].numpy()
     assert tuple(shape) == expected.shape
     np.testing.assert_allclose(to_array(data, expected.shape), expected, atol=1e-3)
+
+
+def test_points_can_be_requested_at_any_time(live_page, lab, to_array) -> None:
+    """Several at once, while the reply is generated, and of a fork that was never stepped."""
+    found = live_page.evaluate(
+        """async (question) => {
+          const source = newSource();
+          const run = await source.ask({ question, effort: "high" });
+          const layers = [0, 1, 2, 3];
+          const readAll = async (run) => {
+            const names = ["moe.expert_ids", "attn.sink_mass", "resid.post"];
+            const read = (name) => layers.map((layer) => source.points(run, name, layer));
+            const ids = run.tokens.map(({ id }) => id);
+            const all = await Promise.all(names.flatMap(read));
+            const ofLayer = all.filter((_, n) => n % layers.length === 2);
+            return { ids, texts: ofLayer.map(({ data }) => toText(Float32Array.from(data))) };
+          };
+          const early = readAll(run);
+          const during = [];
+          for await (const token of source.step(run)) {
+            const length = run.tokens.length - run.promptLength;
+            if ([5, 6, 30].includes(length)) during.push(readAll(run));
+            if (length === 31) source.show(run);
+          }
+          const fork = await source.fork(run, run.promptLength + 7, { text: "12 + 34" });
+          return Promise.all([early, ...during, readAll(run), readAll(fork)]);
+        }""",
+        PRODUCT,
+    )
+    names = ["moe.expert_ids", "attn.sink_mass", "resid.post"]
+    traces = {}
+    for each in found:
+        ids = each["ids"]
+        trace = traces.setdefault(tuple(ids), lab.trace(ids, names, layers=[2]))
+        for name, text in zip(names, each["texts"], strict=True):
+            expected = trace[name, 2].float().numpy()
+            np.testing.assert_allclose(to_array(text, expected.shape), expected, atol=1e-3)
+    assert len(found) == 6
+
+
+def test_some_rows_of_a_point(live_page, lab, to_array) -> None:
+    ids, rows, sink = live_page.evaluate(
+        """async (question) => {
+          const source = newSource();
+          const run = await finish(source, await source.ask({ question, effort: "low" }));
+          const range = { from: 40, to: 44 };
+          const { shape, data } = await source.points(run, "attn.pattern", 1, range);
+          const sink = await source.points(run, "attn.sink", 1, range);
+          return [run.tokens.map(({ id }) => id), [shape, toText(data)], sink.shape];
+        }""",
+        PRODUCT,
+    )
+    (shape, text), expected = rows, lab.trace(ids, ["attn.pattern"])["attn.pattern", 1]
+    found = to_array(text, tuple(shape))
+    np.testing.assert_allclose(found, expected[40:44, :, : shape[-1]].numpy(), atol=1e-5)
+    assert found.sum(-1).max() <= 1
+    assert sink == [lab.config.num_attention_heads]
+
+
+def test_three_efforts_side_by_side(live_page) -> None:
+    """Runs that are stepped at the same time take turns, and give the same tokens as alone."""
+    found = live_page.evaluate(
+        """async (question) => {
+          const source = newSource();
+          const efforts = ["low", "medium", "high"];
+          const order = [];
+          source.on("tokens", ({ request }) => order.push(request.effort));
+          const ids = (run) => `${run.tokens.map(({ id }) => id)}`;
+          const ask = (effort) => source.ask({ question, effort });
+          const together = await Promise.all(efforts.map(async (effort) => {
+            return ids(await finish(source, await ask(effort)));
+          }));
+          const turns = order.filter((effort, n) => n > 0 && effort !== order[n - 1]).length;
+          const alone = [];
+          for (const effort of efforts) alone.push(ids(await finish(source, await ask(effort))));
+          return { together, alone, turns };
+        }""",
+        PRODUCT,
+    )
+    assert found["together"] == found["alone"]
+    assert len(set(found["alone"])) == 3
+    assert found["turns"] >= 3
+
+
+def test_what_is_wrong_is_refused_before_anything_runs(live_page) -> None:
+    found = live_page.evaluate(
+        """async (question) => {
+          const source = newSource();
+          const sentence = async (call) => {
+            try {
+              await call();
+            } catch (error) {
+              return error instanceof modules["errors.js"].LabError ? error.message : `${error}`;
+            }
+          };
+          const ask = (more) => sentence(() => source.ask({ question, effort: "low", ...more }));
+          const wrong = [{ kind: "AblateExpert", layer: 9, expert: 0 }];
+          const run = await source.ask({ question, effort: "low" });
+          const at = run.promptLength;
+          const first = source.step(run);
+          await first.next();
+          const refused = [
+            await ask({ interventions: wrong }),
+            await ask({ sampling: { temperature: -1 } }),
+            await ask({ question: "  " }),
+            await ask({ effort: "extreme" }),
+            await sentence(() => source.fork(run, at, { interventions: wrong })),
+            await sentence(() => source.fork(run, at, { ids: [99999] })),
+            await sentence(() => source.fork(run, at - 1, { text: "a" })),
+            await sentence(() => source.step(run).next()),
+            await sentence(() => source.answerCalls(run, ["1"])),
+            await sentence(() => source.points(run, "no.such", 0)),
+          ];
+          source.close();
+          for await (const token of first);
+          return { refused, runs: source.runs.length, stop: run.stop, isStepping: run.isStepping };
+        }""",
+        PRODUCT,
+    )
+    parts = [
+        "AblateExpert: layer 9 is out of range; this model has layers 0 to 3",
+        "temperature is -1; it must be 0 or more",
+        "there is no question",
+        "effort is 'extreme'",
+        "layer 9 is out of range",
+        "99999 is not the id of a token that can be written",
+        "is not in the reply; choose one from",
+        "run-1 is already being generated; pause it first",
+        "run-1 is being generated",
+        "unknown point no.such",
+    ]
+    for sentence, part in zip(found["refused"], parts, strict=True):
+        assert part in (sentence or "")
+    assert (found["runs"], found["stop"], found["isStepping"]) == (1, None, False)
+
+
+def test_a_break_at_the_last_token_ends_the_run(live_page) -> None:
+    found = live_page.evaluate(
+        """async (question) => {
+          const source = newSource();
+          const run = await source.ask({ question, effort: "low" });
+          for await (const { text } of source.step(run)) if (text === "<|return|>") break;
+          const length = run.tokens.length;
+          for await (const token of source.step(run));
+          const copy = await source.fork(run, length);
+          return [run.stop, run.tokens.length - length, copy.stop];
+        }""",
+        PRODUCT,
+    )
+    assert found == ["return", 0, "return"]
+
+
+def test_an_edit_inside_a_character(live_page, lab) -> None:
+    """The fork keeps the first bytes of a character and writes other text after them."""
+    ids, texts, codes, at = live_page.evaluate(
+        """async (question) => {
+          const source = newSource();
+          const run = await finish(source, await source.ask({ question, effort: "low" }));
+          const { promptLength: start, tokens } = run;
+          const content = tokens.findIndex(({ part }, n) => n >= start && part === "content");
+          const edited = await source.fork(run, content, { text: "日" });
+          const fork = await finish(source, await source.fork(edited, content + 1, { text: "7" }));
+          const codes = fork.diagnostics.map(({ code, token }) => [code, token]);
+          const { tokens: all } = fork;
+          return [all.map(({ id }) => id), all.map(({ text }) => text), codes, content];
+        }""",
+        PRODUCT,
+    )
+    assert texts[at : at + 2] == ["\\xe6", "7"]
+    tree = Tree(lab, lab.chat(PRODUCT, effort="low"))
+    node = tree.branch(tree.root, at=at, write=ids[at : at + 2])
+    assert node.ids == tuple(ids)
+    diagnostics = tree.reply(node).diagnostics
+    start = len(tree.reply(node).prompt_tokens)
+    assert codes == [[each.kind, start + each.position] for each in diagnostics]
+    assert codes

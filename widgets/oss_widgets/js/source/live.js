@@ -2,10 +2,11 @@
  * LiveSource: nano running in the page. Every number is computed here, when a view requests it.
  */
 
+import { checkSampling } from "../engine/sampler.js";
 import { readConfig } from "../model/config.js";
 import { Transformer } from "../model/transformer.js";
 import { LabError } from "../errors.js";
-import { findPoint } from "../hooks/points.js";
+import { POINTS } from "../hooks/points.js";
 import { knockOutSlots } from "../analysis/knockout.js";
 import { runCalculator } from "../nano/calculator.js";
 import { buildPrompt } from "../harmony/prompt.js";
@@ -37,6 +38,7 @@ export class LiveSource {
     this.runs = [];
     this.shown = null;
     this.listeners = new Listeners();
+    this.closing = new AbortController();
   }
 
   on(change, call) {
@@ -48,6 +50,8 @@ export class LiveSource {
     if (!request.question.trim()) {
       throw new LabError("there is no question; write one and press Enter");
     }
+    const { seed: _, ...sampling } = request.sampling ?? {};
+    checkSampling(sampling);
     const run = new LiveRun(this, this.newId(), request);
     run.begin(buildPrompt(request.question, request));
     return this.add(run);
@@ -64,17 +68,30 @@ export class LiveSource {
   }
 
   async *step(run, { count = Infinity, signal } = {}) {
-    let left = count;
-    while (run.stop === null && left > 0 && !signal?.aborted) {
-      for await (const token of run.write(left, signal)) {
-        left -= 1;
-        this.listeners.notify("tokens", run);
-        yield token;
+    if (run.isStepping) throw new LabError(`${run.id} is already being generated; pause it first`);
+    run.isStepping = true;
+    const stop = AbortSignal.any([this.closing.signal, ...(signal ? [signal] : [])]);
+    try {
+      for (let left = count; this.appendKnownOutputs(run) && left > 0 && !stop.aborted; ) {
+        for await (const token of run.write(left, stop)) {
+          left -= 1;
+          this.listeners.notify("tokens", run);
+          yield token;
+        }
       }
-      const outputs = run.stop === null ? null : run.findOutputs();
-      if (outputs) run.appendOutputs(outputs);
-      this.listeners.notify("tokens", run);
+    } finally {
+      run.isStepping = false;
     }
+  }
+
+  /** Whether the run can be continued, once the known outputs of its calls are appended. */
+  appendKnownOutputs(run) {
+    if (run.stop === null) return true;
+    const outputs = run.findOutputs();
+    if (!outputs) return false;
+    run.appendOutputs(outputs);
+    this.listeners.notify("tokens", run);
+    return true;
   }
 
   async fork(run, at, { ids, text, interventions } = {}) {
@@ -83,6 +100,7 @@ export class LiveSource {
   }
 
   async answerCalls(run, outputs) {
+    if (run.isStepping) throw new LabError(`${run.id} is being generated; wait for its calls`);
     run.appendOutputs(outputs);
     this.listeners.notify("tokens", run);
   }
@@ -106,11 +124,11 @@ export class LiveSource {
   }
 
   hasPoint(name) {
-    return findPoint(name) !== undefined;
+    return Object.hasOwn(POINTS, name);
   }
 
   async points(run, name, layer, range = null) {
-    return cutRange(await run.points(name, layer), range);
+    return run.points(name, layer, range);
   }
 
   async analyze(run, name, options) {
@@ -118,7 +136,10 @@ export class LiveSource {
     return ANALYSES[name](this, run, options);
   }
 
-  close() {}
+  /** Ends every step that is running; nothing can be generated afterwards. */
+  close() {
+    this.closing.abort();
+  }
 }
 
 const ANALYSES = {
@@ -127,12 +148,3 @@ const ANALYSES = {
     return knockOutSlots(model, run.cache, ids, at);
   },
 };
-
-/** Some rows of a recording. */
-export function cutRange({ shape, data }, range) {
-  if (!range) return { shape, data };
-  const [count, ...rest] = shape;
-  const width = rest.reduce((product, n) => product * n, 1);
-  const to = Math.min(range.to, count);
-  return { shape: [to - range.from, ...rest], data: data.subarray(range.from * width, to * width) };
-}

@@ -3,7 +3,7 @@
  */
 
 import { KVCache } from "../engine/cache.js";
-import { generate } from "../engine/generate.js";
+import { contextLength, generate } from "../engine/generate.js";
 import { RandomStream } from "../engine/random.js";
 import { LabError } from "../errors.js";
 import { render } from "../harmony/render.js";
@@ -24,8 +24,11 @@ export class LiveRun {
    * @param {import("./source.js").Request} request
    */
   constructor(source, id, request) {
-    Object.assign(this, { source, id, request, parent: null, seconds: 0, stop: null });
+    Object.assign(this, { source, id, request, parent: null, stop: null });
+    Object.assign(this, { seconds: 0, generated: 0 }); // `generated`: tokens that were not inherited
+    this.isStepping = false;
     this.interventions = request.interventions ?? [];
+    makeHooks(source.config, this.interventions); // throws for a wrong one
     /** Since which position which interventions apply. */
     this.changes = [{ from: 0, interventions: this.interventions }];
     this.random = new RandomStream(request.sampling?.seed ?? null);
@@ -87,13 +90,21 @@ export class LiveRun {
     return calls.map((call) => ({ name: call.recipient, text: messageText(call) }));
   }
 
+  /** The interventions in force at each position. @returns {import("../model/hook.js").Hooks} */
+  makeHooks() {
+    const { config } = this.source;
+    const applied = this.changes.map(({ from, interventions }) => [from, makeHooks(config, interventions)]);
+    return (point, layer, x, here) => {
+      const [, { hooks }] = applied.findLast(([from]) => from <= here.position);
+      hooks(point, layer, x, here);
+    };
+  }
+
   /** Generate up to `count` tokens of this reply. @returns {AsyncGenerator<Token>} */
   async *write(count, signal) {
     const { model, tokenizer } = this.source;
-    this.recording.truncate(this.cache.length);
     const written = this.tokens.length - this.exchanges.at(-1).start;
     const left = (this.request.maxTokens ?? Infinity) - written;
-    const { hooks } = makeHooks(model.config, this.interventions);
     const options = {
       stop: samplingStops(tokenizer),
       isUsable: (id) => tokenizer.isUsable(id),
@@ -101,22 +112,30 @@ export class LiveRun {
       sampling: this.request.sampling ?? { temperature: 0 },
       random: this.random,
       alternatives: ALTERNATIVES,
-      hooks: chainHooks(hooks, this.recording.hooks),
+      hooks: chainHooks(this.makeHooks(), this.recording.hooksFrom(this.cache.length)),
       signal,
     };
     const unread = this.tokens.slice(this.cache.length).map(({ id }) => id);
     let started = performance.now();
-    let last = null;
     for await (const generated of generate(model, this.cache, unread, options)) {
-      last = this.addToken(generated);
+      const token = this.addToken(generated);
+      if (this.isComplete) this.finish();
+      this.generated += 1;
       this.seconds += (performance.now() - started) / 1000;
-      yield last;
+      yield token;
       started = performance.now();
-      if (this.reader.isInvented) break;
+      if (this.stop !== null) return;
     }
-    const isStopped = last !== null && options.stop.includes(last.id);
-    const isFull = this.tokens.length - this.exchanges.at(-1).start >= (this.request.maxTokens ?? Infinity);
-    if (isStopped || this.reader.isInvented || isFull) this.finish();
+    if (this.cache.length >= contextLength(model.config)) this.finish();
+  }
+
+  /** Whether the reply ends with its last token. */
+  get isComplete() {
+    const written = this.tokens.length - this.exchanges.at(-1).start;
+    if (written === 0) return false;
+    const stops = samplingStops(this.source.tokenizer);
+    const isFull = written >= (this.request.maxTokens ?? Infinity);
+    return isFull || this.reader.isInvented || stops.includes(this.tokens.at(-1).id);
   }
 
   /** @param {import("../engine/generate.js").Generated} generated */
@@ -174,9 +193,10 @@ export class LiveRun {
       const range = `${this.promptLength} to ${this.tokens.length}`;
       throw new LabError(`position ${at} is not in the reply; choose one from ${range}`);
     }
-    const child = new LiveRun(this.source, id, this.request);
+    checkIds(ids, this.source.tokenizer);
+    const used = interventions ?? this.interventions;
+    const child = new LiveRun(this.source, id, { ...this.request, interventions: used });
     child.parent = { run: this.id, at };
-    child.interventions = interventions ?? this.interventions;
     const last = at - 1; // reading it again predicts the token at `at`
     const earlier = this.changes.filter(({ from }) => from < last);
     child.changes = [...earlier, { from: last, interventions: child.interventions }];
@@ -191,13 +211,19 @@ export class LiveRun {
     child.tokens.slice(start).forEach((token) => fresh.add(token.id));
     child.exchanges.push({ start, reader: fresh });
     ids.forEach((each) => child.addToken({ id: each }));
+    if (child.isComplete) child.finish();
     return child;
   }
 
-  /** The value of a point at every token. @returns {Promise<import("./source.js").Recording>} */
-  points(name, layer) {
-    return this.recording.get(this, name, layer);
+  /** @returns {Promise<import("./source.js").Recording>} */
+  points(name, layer, range) {
+    return this.recording.get(this, name, layer, range);
   }
+}
+
+function checkIds(ids, tokenizer) {
+  const wrong = ids.find((id) => !tokenizer.isUsable(id));
+  if (wrong !== undefined) throw new LabError(`${wrong} is not the id of a token that can be written`);
 }
 
 function describeMessage(message, isOpen) {
