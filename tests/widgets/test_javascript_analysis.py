@@ -15,6 +15,7 @@ from oss_lab import (
     BanExpert,
     BiasExpert,
     ForceExpert,
+    Patch,
     RemoveSink,
     ScaleExpert,
     ScaleHead,
@@ -23,7 +24,6 @@ from oss_lab import (
     ShiftSink,
     UseNextBest,
 )
-from oss_lab.analysis.lens import lens
 from oss_lab.engine.sampler import filter_tokens, sample
 from oss_lab.engine.sampling import Sampling
 
@@ -128,29 +128,36 @@ def test_a_wrong_intervention_is_refused_in_a_sentence(nano_page, spec, message)
     assert message in (nano_page.evaluate(run, spec) or "")
 
 
-def test_knocking_out_each_slot_gives_the_logits_of_the_lab(nano_page, lab, tokens, to_array):
+def test_knocking_out_and_swapping_each_slot_gives_the_logits_of_the_lab(
+    nano_page, lab, tokens, to_array
+):
+    """A repetition from the changed layer on equals a whole forward pass."""
     at = len(tokens) - 2
     run = """([ids, at]) => {
+      const { knockOutSlot, swapExpert, knockOutSlots } = modules["analysis/knockout.js"];
+      const { RepeatedToken } = modules["analysis/repeated_token.js"];
       const cache = newCache();
-      nano.forward(ids, cache, { last: 0 });
-      const { knockOutSlots, knockOutLogits } = modules["analysis/knockout.js"];
-      const logits = [];
-      for (let layer = 0; layer < 4; layer++) {
-        for (let slot = 0; slot < 4; slot++) {
-          logits.push(toText(knockOutLogits(nano, cache.fork(at - 1), ids[at - 1], layer, slot)));
-        }
-      }
+      nano.forward(ids.slice(0, at - 1), cache, { last: 0 });
       const found = knockOutSlots(nano, cache, ids, at);
-      for (const name of ["logprobChanges", "marginChanges", "likeliest"]) {
-        found[name] = Array.from(found[name]);
-      }
-      return [logits, found, cache.length];
+      const token = new RepeatedToken(nano, cache, ids[at - 1]);
+      const logits = [0, 1, 2, 3].flatMap((layer) => [0, 1, 2, 3].map((slot) => {
+        const stranger = found.swapped.expertIds[4 * layer + slot];
+        return [
+          toText(token.repeat(layer, knockOutSlot(nano.config, layer, slot))),
+          toText(token.repeat(layer, swapExpert(token, layer, slot, stranger))),
+        ];
+      }));
+      const plain = (object) => Object.fromEntries(Object.entries(object).map(([name, value]) =>
+        [name, value.buffer ? [...value] : value]));
+      return [logits, { ...plain(found), swapped: plain(found.swapped) }, cache.length];
     }"""
     logits, found, length = nano_page.evaluate(run, [tokens, at])
-    assert length == len(tokens)  # the cache is unchanged
+    assert length == at - 1  # the cache is unchanged
 
     target = tokens[at]
     plain = lab.logits(tokens[:at])[-1].double()
+    points = ["moe.expert_ids", "moe.expert_weights", "moe.margin"]
+    trace = lab.trace(tokens[:at], points, positions=[at - 1])
 
     def logprob(row):
         return row.log_softmax(-1)[target].item()
@@ -161,33 +168,35 @@ def test_knocking_out_each_slot_gives_the_logits_of_the_lab(nano_page, lab, toke
 
     assert found["logprob"] == pytest.approx(logprob(plain), abs=1e-4)
     assert found["margin"] == pytest.approx(margin(plain), abs=1e-4)
-    for n, text in enumerate(logits):
-        slot = ScaleSlot(layer=n // 4, slot=n % 4, by=0.0, positions=[at - 1])
-        with lab.intervene(slot):
-            changed = lab.logits(tokens[:at])[-1]
-        assert np.abs(to_array(text, changed.shape) - changed.numpy()).max() < TOLERANCE
-        changed = changed.double()
-        expected = logprob(changed) - logprob(plain)
-        assert found["logprobChanges"][n] == pytest.approx(expected, abs=1e-3)
-        assert found["marginChanges"][n] == pytest.approx(margin(changed) - margin(plain), abs=1e-3)
-        assert found["likeliest"][n] == int(changed.argmax())
+    chosen = torch.cat([trace["moe.expert_ids", layer][0] for layer in range(4)])
+    assert found["expertIds"] == chosen.tolist()
+    margins = [trace["moe.margin", layer].item() for layer in range(4)]
+    np.testing.assert_allclose(found["routerMargins"], margins, atol=1e-4)
+    for n, texts in enumerate(logits):
+        layer, slot = divmod(n, 4)
+        ids = trace["moe.expert_ids", layer].clone()
+        stranger = found["swapped"]["expertIds"][n]
+        assert stranger not in ids
+        ids[0, slot] = stranger
+        here = {"layer": layer, "positions": [at - 1]}
+        weights = trace["moe.expert_weights", layer]
+        for text, result, change in [
+            (texts[0], found, [ScaleSlot(slot=slot, by=0.0, **here)]),
+            (texts[1], found["swapped"], [
+                Patch(point="moe.expert_ids", values=ids, **here),
+                Patch(point="moe.expert_weights", values=weights, **here),
+            ]),
+        ]:  # fmt: skip
+            changed = lab.logits(tokens[:at], last=1, interventions=change)[-1]
+            assert np.abs(to_array(text, changed.shape) - changed.numpy()).max() < TOLERANCE
+            changed = changed.double()
+            expected = logprob(changed) - logprob(plain)
+            assert result["logprobChanges"][n] == pytest.approx(expected, abs=1e-3)
+            expected = margin(changed) - margin(plain)
+            assert result["marginChanges"][n] == pytest.approx(expected, abs=1e-3)
+            if result is found:
+                assert found["likeliest"][n] == int(changed.argmax())
     assert max(map(abs, found["marginChanges"])) > 0.1
-
-
-def test_the_logit_lens_is_that_of_the_lab(nano_page, lab, tokens):
-    run = """(ids) => modules["analysis/lens.js"].lens(nano, ids, 3)"""
-    found = nano_page.evaluate(run, tokens)
-    expected = lens(lab, tokens, top=3)
-    for layer, cells in enumerate(found):
-        assert len(cells) == len(tokens) - 1
-        for position, cell in enumerate(cells):
-            at = (layer, position)
-            assert cell["topIds"] == expected.top_ids[at].tolist()
-            assert cell["rank"] == int(expected.rank[at])
-            np.testing.assert_allclose(cell["topLogprobs"], expected.top_logprobs[at], atol=1e-3)
-            for name in ("logprob", "entropy", "divergence"):
-                value = getattr(expected, name)[at].item()
-                assert cell[name] == pytest.approx(value, abs=1e-3)
 
 
 SAMPLINGS = [

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from oss_lab.analysis.lens import lens
 from oss_lab.hooks.points import POINTS
 from oss_lab.record.trace import Trace
 from oss_lab.record.trace_file import ENTRY
@@ -173,6 +174,20 @@ def test_an_older_file_shows_what_its_shapes_show(open_traces, lab, reply) -> No
         int(x.max()) for n, x in trace.tensors.items() if "ids" in n
     )
     assert "no configuration" in page.evaluate("source.shown.missing")
+
+
+def test_the_logit_lens_of_stored_logits(open_traces, lab, reply) -> None:
+    page = open_traces(lab.trace(reply, ["out.layer_logits"]))
+    assert page.evaluate("[...source.can]") == ["lens"]
+    cells = page.evaluate("source.analyze(source.shown, 'lens', { from: 60, to: 62, top: 2 })")
+    expected = lens(lab, lab.tokens_of(reply), top=2)
+    for layer, row in enumerate(cells):
+        assert [cell["topIds"] for cell in row] == expected.top_ids[layer, 60:62].tolist()
+        found = [cell["divergence"] for cell in row]
+        np.testing.assert_allclose(found, expected.divergence[layer, 60:62], atol=1e-4)
+    assert page.evaluate(
+        "source.analyze(source.shown, 'knockOut', {}).catch((e) => e.message)"
+    ) == ("a stored trace cannot compute knockOut; load the model for it")
 
 
 def test_several_traces_are_several_runs(open_traces, lab, reply) -> None:

@@ -1,10 +1,13 @@
 /**
  * Knock-outs: does a token's prediction change if one of its expert slots contributes nothing?
  *
- * The earlier tokens stay as they are, so their keys and values are computed once. Each slot needs
- * one forward pass of a single token over a forked cache. Only this token is changed, not the ones
- * before it. In most replies most tokens do not depend on any single slot: show the margin too,
- * which moves before the likeliest token changes.
+ * The earlier tokens stay as they are, so their keys and values are computed once. Only this token is
+ * changed, not the ones before it. In most replies most tokens do not depend on any single slot: show
+ * the margin too, which moves before the likeliest token changes.
+ *
+ * A change needs something to be compared with. The other slots of the token are in the same result.
+ * `swapped` replaces the expert of a slot by one that the token did not choose, drawn at random, and
+ * keeps the weight: a slot that needs its own expert changes more when swapped than one that does not.
  *
  * @typedef {object} KnockOut
  * @property {number} logprob  of the token that followed, unchanged
@@ -12,54 +15,111 @@
  * @property {Float32Array} logprobChanges  [layer slot], after each knock-out minus unchanged
  * @property {Float32Array} marginChanges  [layer slot], the same for the margin
  * @property {Int32Array} likeliest  [layer slot], the likeliest token after each knock-out
+ * @property {Int32Array} expertIds  [layer slot], what the token chose
+ * @property {Float32Array} routerMargins  [layer], router logit of the last chosen expert minus that
+ *   of the best one not chosen
+ * @property {{expertIds: Int32Array, logprobChanges: Float32Array, marginChanges: Float32Array}}
+ *   swapped  [layer slot], with the experts that were put in
  */
 
-import { argmax, logSoftmax } from "../engine/logprobs.js";
+import { argmax, logSoftmax, topIds } from "../engine/logprobs.js";
+import { RandomStream } from "../engine/random.js";
 import { LabError } from "../errors.js";
 import { makeHooks } from "../hooks/interventions.js";
+import { RepeatedToken } from "./repeated_token.js";
 
 /**
- * Knock out each slot at the position before `at`, and look at the prediction of tokens[at].
+ * Knock out and swap each slot at the position before `at`; look at the prediction of tokens[at].
  * @param {import("../model/transformer.js").Transformer} model
- * @param {import("../engine/cache.js").KVCache} cache  of tokens 0 to at - 2 or more; not changed
+ * @param {import("../engine/cache.js").KVCache} cache  of exactly the tokens before at - 1; stays so
  * @param {number[]} tokens
  * @param {number} at  1 or more
+ * @param {import("../model/hook.js").Hooks} [hooks]  the interventions in force there
  * @returns {KnockOut}
  */
-export function knockOutSlots(model, cache, tokens, at) {
-  const { num_hidden_layers: layers, experts_per_token: slots } = model.config;
-  if (!(at >= 1 && at < tokens.length)) throw new LabError(`no token precedes position ${at}`);
-  const fork = cache.fork(at - 1);
-  const unchanged = model.forward([tokens[at - 1]], fork);
-  const logprob = logSoftmax(unchanged)[tokens[at]];
-  const margin = marginOf(unchanged, tokens[at]);
-  const result = {
-    logprob,
-    margin,
-    logprobChanges: new Float32Array(layers * slots),
-    marginChanges: new Float32Array(layers * slots),
-    likeliest: new Int32Array(layers * slots),
+export function knockOutSlots(model, cache, tokens, at, hooks) {
+  checkFollowed(tokens, at);
+  const token = new RepeatedToken(model, cache, tokens[at - 1], hooks);
+  const expertIds = Int32Array.from(token.values.flatMap((each) => [...each["moe.expert_ids"]]));
+  const unchanged = measure(token.logits, tokens[at]);
+  const changesUnder = (change) => compare(model, token, tokens[at], unchanged, change);
+  const random = new RandomStream(at); // the same experts at every call
+  const strangers = expertIds.map((_, n) => drawStranger(token, n, random));
+  const swapped = changesUnder((layer, slot, n) => swapExpert(token, layer, slot, strangers[n]));
+  return {
+    ...unchanged,
+    ...changesUnder((layer, slot) => knockOutSlot(model.config, layer, slot)),
+    expertIds,
+    routerMargins: Float32Array.from(token.values, routerMargin),
+    swapped: { ...swapped, expertIds: strangers },
   };
-  for (let layer = 0; layer < layers; layer++) {
-    for (let slot = 0; slot < slots; slot++) {
-      const n = layer * slots + slot;
-      fork.truncate(at - 1);
-      const logits = knockOutLogits(model, fork, tokens[at - 1], layer, slot);
-      result.logprobChanges[n] = logSoftmax(logits)[tokens[at]] - logprob;
-      result.marginChanges[n] = marginOf(logits, tokens[at]) - margin;
-      result.likeliest[n] = argmax(logits);
-    }
-  }
-  return result;
 }
 
 /**
- * The logits after one more token, with one of its slots knocked out. Adds the token to the cache.
- * @returns {Float32Array}  [vocab]
+ * The largest change of the log-probability of tokens[at] by a knock-out of any slot, nats.
+ * Parameters as for `knockOutSlots`.
  */
-export function knockOutLogits(model, cache, token, layer, slot) {
-  const { hooks } = makeHooks(model.config, [{ kind: "AblateSlot", layer, slot }]);
-  return model.forward([token], cache, { hooks });
+export function findLargestChange(model, cache, tokens, at, hooks) {
+  checkFollowed(tokens, at);
+  const token = new RepeatedToken(model, cache, tokens[at - 1], hooks);
+  const unchanged = measure(token.logits, tokens[at]);
+  const change = (layer, slot) => knockOutSlot(model.config, layer, slot);
+  const { logprobChanges } = compare(model, token, tokens[at], unchanged, change);
+  return logprobChanges.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+}
+
+function checkFollowed(tokens, at) {
+  if (!(at >= 1 && at < tokens.length)) throw new LabError(`no token precedes position ${at}`);
+}
+
+/** The changes of a prediction under `makeChange(layer, slot, n)` for each slot. */
+function compare({ config, blocks }, token, target, unchanged, makeChange) {
+  const slots = config.experts_per_token;
+  const count = blocks.length * slots;
+  const logprobChanges = new Float32Array(count);
+  const marginChanges = new Float32Array(count);
+  const likeliest = new Int32Array(count);
+  for (let n = 0; n < count; n++) {
+    const layer = Math.floor(n / slots);
+    const logits = token.repeat(layer, makeChange(layer, n % slots, n));
+    const { logprob, margin } = measure(logits, target);
+    logprobChanges[n] = logprob - unchanged.logprob;
+    marginChanges[n] = margin - unchanged.margin;
+    likeliest[n] = argmax(logits);
+  }
+  return { logprobChanges, marginChanges, likeliest };
+}
+
+/** Hooks that set the weight of a slot to 0. */
+export function knockOutSlot(config, layer, slot) {
+  return makeHooks(config, [{ kind: "AblateSlot", layer, slot }]).hooks;
+}
+
+/** Hooks that put another expert into a slot and keep all weights. */
+export function swapExpert(token, layer, slot, expert) {
+  const weights = token.values[layer]["moe.expert_weights"];
+  return (point, at, x) => {
+    if (at !== layer) return;
+    if (point === "moe.expert_ids") x[slot] = expert;
+    if (point === "moe.expert_weights") x.set(weights);
+  };
+}
+
+/** An expert that the token did not choose in the layer of slot `n`. */
+function drawStranger({ values, model }, n, random) {
+  const { num_experts: experts, experts_per_token: slots } = model.config;
+  const chosen = values[Math.floor(n / slots)]["moe.expert_ids"];
+  const others = Array.from({ length: experts }, (_, id) => id).filter((id) => !chosen.includes(id));
+  return others.length ? others[Math.floor(random.uniform() * others.length)] : chosen[n % slots];
+}
+
+function routerMargin({ "moe.router_logits": logits, "moe.expert_ids": ids }) {
+  const best = topIds(logits, ids.length + 1);
+  return ids.length < best.length ? logits[best[ids.length - 1]] - logits[best[ids.length]] : Infinity;
+}
+
+function measure(logits, target) {
+  return { logprob: logSoftmax(logits)[target], margin: marginOf(logits, target) };
 }
 
 /** How far a token's logit is above the best other one; negative if another is likelier. */

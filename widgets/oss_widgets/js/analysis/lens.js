@@ -15,30 +15,34 @@
  * @property {number} divergence  Kullback-Leibler: nats lost by using it instead of the model's
  */
 
-import { KVCache } from "../engine/cache.js";
 import { logSoftmax, topIds } from "../engine/logprobs.js";
 import { layerLogits, splitRows } from "../hooks/derived.js";
-import { Recorder } from "../hooks/recorder.js";
 
 /**
- * Every layer's prediction after each token but the last; the target is the token that follows.
+ * Every layer's prediction after some tokens.
  * @param {import("../model/transformer.js").Transformer} model
- * @param {number[]} tokens
+ * @param {import("../source/source.js").Recording[]} resids  `resid.post` of each layer
+ * @param {import("../source/source.js").Recording} logits  `out.logits`
+ * @param {number[]} targets  the token that follows each of them
  * @param {number} top  how many of the most likely tokens to return
  * @returns {LensCell[][]}  [layer][position]
  */
-export function lens(model, tokens, top = 5) {
-  const recorder = new Recorder(model, ["resid.post"]);
-  const read = tokens.slice(0, -1);
-  const logits = model.forward(read, new KVCache(model.config), { hooks: recorder.hooks });
-  const vocab = model.config.vocab_size;
-  const final = splitRows(logits, vocab).map(logSoftmax);
-  return model.blocks.map((_, layer) => {
-    const rows = splitRows(layerLogits(model, layer, recorder.get("resid.post", layer)), vocab);
-    return rows.map((row, position) =>
-      readPrediction(logSoftmax(row), final[position], tokens[position + 1], top),
-    );
+export function lens(model, resids, logits, targets, top = 5) {
+  const { vocab_size: vocab } = model.config;
+  const layers = resids.map((resid, layer) => {
+    const data = layerLogits(model, layer, resid);
+    return { shape: [data.length / vocab, vocab], data };
   });
+  return lensOfLogits(layers, logits, targets, top);
+}
+
+/** The same from `out.layer_logits` of each layer. @returns {LensCell[][]} */
+export function lensOfLogits(layers, logits, targets, top) {
+  const readRows = ({ shape, data }) => splitRows(data, shape[1]).map(logSoftmax);
+  const final = readRows(logits);
+  return layers.map((layer) =>
+    readRows(layer).map((row, n) => readPrediction(row, final[n], targets[n], top)),
+  );
 }
 
 /**

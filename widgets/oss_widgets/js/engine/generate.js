@@ -83,8 +83,12 @@ export class Pauses {
     this.started = performance.now();
   }
 
+  get isDue() {
+    return performance.now() - this.started >= SLICE;
+  }
+
   async whenDue() {
-    if (performance.now() - this.started < SLICE) return;
+    if (!this.isDue) return;
     await new Promise((resume) => {
       this.channel.port1.onmessage = resume;
       this.channel.port2.postMessage(null);

@@ -89,22 +89,45 @@ export class Transformer {
 
   /** The residual stream of one token after all layers, [hidden]. */
   runLayers(id, cache, hooks) {
+    const { x } = this;
+    x.set(this.embedding.subarray(id * x.length, (id + 1) * x.length));
+    inLayer(hooks, null, { position: cache.length, token: id, firstKey: 0 })("embed", x);
+    return this.runLayersFrom(0, id, cache, hooks);
+  }
+
+  /** The same, where `this.x` is the residual stream before layer `first`. */
+  runLayersFrom(first, id, cache, hooks) {
     const { x, config } = this;
     const position = cache.length;
-    const place = { position, token: id, firstKey: 0 };
-    x.set(this.embedding.subarray(id * x.length, (id + 1) * x.length));
-    inLayer(hooks, null, place)("embed", x);
     const rotation = rotationAt(config, this.frequencies, position); // the same in all layers
-    this.blocks.forEach(({ attention, experts }, layer) => {
+    for (let layer = first; layer < this.blocks.length; layer++) {
+      const { attention, experts } = this.blocks[layer];
       const oldest = firstKey(position, windowOf(config, layer));
-      const hook = inLayer(hooks, layer, { ...place, firstKey: oldest });
+      const hook = inLayer(hooks, layer, { position, token: id, firstKey: oldest });
       hook("resid.pre", x);
       add(x, attention.forward(x, rotation, cache, hook));
       hook("resid.mid", x);
       add(x, experts.forward(x, hook));
       hook("resid.post", x);
-    });
+    }
     return x;
+  }
+
+  /**
+   * The logits of one more token whose residual stream before layer `first` is known. The token is
+   * not added to the cache, so it can be repeated.
+   * @param {number} first
+   * @param {Float32Array} resid  [hidden], not changed
+   * @param {number} id
+   * @param {import("../engine/cache.js").KVCache} cache
+   * @param {import("./hook.js").Hooks} hooks
+   * @returns {Float32Array}  [vocab]
+   */
+  repeatFrom(first, resid, id, cache, hooks) {
+    this.x.set(resid);
+    const x = this.runLayersFrom(first, id, cache, hooks);
+    const hook = inLayer(hooks, null, { position: cache.length, token: id, firstKey: 0 });
+    return this.unembed(new Float32Array(this.config.vocab_size), x, hook);
   }
 
   /** logits = the unembedding of the normed residual stream `x`, [vocab]. */

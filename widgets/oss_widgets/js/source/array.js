@@ -34,7 +34,7 @@ export class ArraySource {
     this.kind = "array";
     this.name = array?.name ?? "your tokens";
     this.array = array ? checkArray(array, texts.length) : null;
-    this.config = this.array ? describeShape(this.array) : {};
+    this.config = this.array ? describeShape(this.array) : { layer_types: [] };
     this.can = new Set();
     this.examples = [];
     this.listeners = new Listeners();
@@ -95,9 +95,12 @@ function findAxes(shape) {
 
 /** The fields of config.json that the shape shows. */
 function describeShape({ shape, axes }) {
-  if (axes === "head seq seq") return { num_attention_heads: shape[0] };
-  if (axes === "layer seq slot") return { num_hidden_layers: shape[0], experts_per_token: shape[2] };
-  return {};
+  const layers = { layer_types: [] }; // no window is known
+  if (axes === "head seq seq") return { num_attention_heads: shape[0], ...layers };
+  if (axes === "layer seq slot") {
+    return { num_hidden_layers: shape[0], experts_per_token: shape[2], ...layers };
+  }
+  return layers;
 }
 
 function makeRun(texts) {

@@ -7,10 +7,10 @@ import { readConfig } from "../model/config.js";
 import { Transformer } from "../model/transformer.js";
 import { LabError } from "../errors.js";
 import { POINTS } from "../hooks/points.js";
-import { knockOutSlots } from "../analysis/knockout.js";
 import { runCalculator } from "../nano/calculator.js";
 import { buildPrompt } from "../harmony/prompt.js";
 import { Tokenizer } from "../tokenizer.js";
+import { ANALYSES } from "./live_analyses.js";
 import { LiveRun } from "./live_run.js";
 import { Listeners } from "./source.js";
 
@@ -33,7 +33,7 @@ export class LiveSource {
     this.tokenizer = new Tokenizer(vocabulary);
     this.examples = gallery.examples;
     this.calculator = gallery.calculator;
-    this.can = new Set(["ask", "fork", "points", "knockOut"]);
+    this.can = new Set(["ask", "fork", "points", ...Object.keys(ANALYSES)]);
     /** @type {LiveRun[]} */
     this.runs = [];
     this.shown = null;
@@ -133,7 +133,7 @@ export class LiveSource {
 
   async analyze(run, name, options) {
     if (!this.can.has(name)) throw new LabError(`this page cannot compute ${name}`);
-    return ANALYSES[name](this, run, options);
+    return ANALYSES[name](run, options);
   }
 
   /** Ends every step that is running; nothing can be generated afterwards. */
@@ -141,10 +141,3 @@ export class LiveSource {
     this.closing.abort();
   }
 }
-
-const ANALYSES = {
-  knockOut: ({ model }, run, { at }) => {
-    const ids = run.tokens.map(({ id }) => id);
-    return knockOutSlots(model, run.cache, ids, at);
-  },
-};

@@ -72,14 +72,26 @@ export class LiveRecording {
     return this.whole.recorder;
   }
 
-  /** Some rows only. The cache has what the earlier tokens pass on, so they are not read again. */
-  async readRange(run, name, layer, { from, to }) {
-    const cache = run.cache.fork(Math.min(from, run.cache.length));
-    await readTokens(run, cache, from);
+  /** Some rows only, in all layers or one. */
+  async readRange(run, name, layer, range) {
     const recorder = new Recorder(this.model, [name], layer === null ? null : [layer]);
-    await readTokens(run, cache, to, recorder.hooks);
-    return recorder.get(name, layer);
+    return (await readInto(recorder, run, range)).get(name, layer);
   }
+
+  /** What the logit lens needs of some positions. */
+  async readLens(run, range) {
+    const recorder = await readInto(new Recorder(this.model, ["resid.post", "out.logits"]), run, range);
+    const resids = this.model.blocks.map((_, layer) => recorder.get("resid.post", layer));
+    return { resids, logits: recorder.get("out.logits") };
+  }
+}
+
+/** Record some positions. The cache has what earlier tokens pass on, so they are not read again. */
+async function readInto(recorder, run, { from, to }) {
+  const cache = run.cache.fork(Math.min(from, run.cache.length));
+  await readTokens(run, cache, from);
+  await readTokens(run, cache, to, recorder.hooks);
+  return recorder;
 }
 
 /** One point in all layers, read from the start and continued when the run has grown. */

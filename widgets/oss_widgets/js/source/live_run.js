@@ -34,6 +34,8 @@ export class LiveRun {
     this.random = new RandomStream(request.sampling?.seed ?? null);
     this.cache = new KVCache(source.config);
     this.recording = new LiveRecording(source.model);
+    /** The largest effect of a knock-out at each token, where it was computed. @type {number[]} */
+    this.marks = [];
     /** Each prompt and its reply; a tool's output begins another. */
     this.exchanges = [];
     /** @type {import("./source.js").Token[]} */
@@ -46,6 +48,7 @@ export class LiveRun {
     const kept = countEqual(ids, this.tokens);
     this.cache.truncate(Math.min(this.cache.length, kept));
     this.recording.truncate(this.cache.length);
+    this.marks.length = Math.min(this.marks.length, kept);
     const labels = labelTokenIds(this.source.tokenizer, ids);
     const unknown = { logprob: null, alternatives: [] };
     this.tokens = labels.map((label, n) => ({ ...(this.tokens[n] ?? unknown), ...label }));
@@ -204,6 +207,7 @@ export class LiveRun {
     const read = Math.min(last, this.cache.length);
     child.cache = this.cache.fork(read);
     child.recording = this.recording.fork(read);
+    child.marks = this.marks.slice(0, at);
     child.tokens = this.tokens.slice(0, at).map((token) => ({ ...token }));
     child.exchanges = this.exchanges.filter(({ start }) => start <= at);
     const { start, reader } = child.exchanges.pop();

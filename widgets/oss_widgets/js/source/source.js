@@ -100,8 +100,10 @@
  *
  * Analyses, their options, and what they return:
  *
- *     knockOut       {at}             KnockOut of `analysis/knockout.js`, with `expertIds` [layer slot]
- *     knockOutMarks  {}               {largest: Float32Array [seq]}: largest change of a log-probability
+ *     knockOut       {at}             KnockOut of `analysis/knockout.js`
+ *     knockOutMarks  {}               {largest: Float32Array [seq]}: largest change of a log-probability,
+ *                                      NaN where none was measured. Optional: `signal`, and
+ *                                      `onProgress(largest)`
  *     lens           {from, to, top}  LensCell[layer][position] of `analysis/lens.js`, with topTexts
  *     attribution    {at}             {logit, embedding, bias: [layer], heads: [layer][head],
  *                                      slots: [layer][slot], expertIds: [layer][slot]}: parts of the

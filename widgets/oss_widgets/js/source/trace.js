@@ -3,11 +3,14 @@
  * hide the rest.
  */
 
+import { lensOfLogits } from "../analysis/lens.js";
 import { LabError } from "../errors.js";
 import { quote } from "../python_text.js";
 import { Listeners } from "./source.js";
 import { TraceFile } from "./trace_file.js";
 import { TraceRun } from "./trace_run.js";
+
+const LENS = "out.layer_logits";
 
 /** @implements {import("./source.js").Source} */
 export class TraceSource {
@@ -26,7 +29,8 @@ export class TraceSource {
     for (const [n, { config }] of others.entries()) checkShape(first.config, config, given[n + 1].name);
     this.config = first.config;
     this.name = nameModel(first.head.origin);
-    this.can = new Set();
+    const hasLens = this.runs.every(({ file }) => file.isWhole(LENS));
+    this.can = new Set(hasLens ? ["lens"] : []);
     this.examples = [];
     this.listeners = new Listeners();
     this.shown = this.runs[0];
@@ -50,7 +54,8 @@ export class TraceSource {
     return run.file.points(name, layer, range);
   }
 
-  async analyze(run, name) {
+  async analyze(run, name, { from = 0, to = Infinity, top = 5 } = {}) {
+    if (name === "lens" && this.can.has(name)) return readLens(run, from, to, top);
     throw new LabError(`a stored trace cannot compute ${name}; load the model for it`);
   }
 
@@ -79,6 +84,18 @@ export class TraceSource {
   }
 
   close() {}
+}
+
+/** The logit lens from the stored logits of every layer; those of the last are the model's. */
+function readLens({ file, tokens }, from, to, top) {
+  const range = { from, to: Math.min(to, tokens.length - 1) };
+  if (!(from < range.to)) throw new LabError(`no token follows position ${from}`);
+  const targets = tokens.slice(from + 1, range.to + 1).map(({ id }) => id);
+  const layers = file.layersOf(LENS).map((layer) => file.points(LENS, layer, range));
+  const cells = lensOfLogits(layers, layers.at(-1), targets, top);
+  const texts = file.head.texts ?? {};
+  for (const cell of cells.flat()) cell.topTexts = cell.topIds.map((id) => texts[id] ?? `<token ${id}>`);
+  return cells;
 }
 
 /** A checkpoint has no name in a trace, but a hash of its files. */

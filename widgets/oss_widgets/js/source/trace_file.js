@@ -83,6 +83,7 @@ export class TraceFile {
       num_experts: sizes.expert ?? this.countExperts(),
       experts_per_token: sizes.slot,
       vocab_size: sizes.vocab,
+      layer_types: [], // not known, and nor is the window
     };
     return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
   }
@@ -112,6 +113,11 @@ export class TraceFile {
     if (this.tensors.has(nameTensor(name, layer))) return true;
     const isDerivable = DERIVABLE.includes(name) && this.config.experts_per_token !== undefined;
     return isDerivable && POINTS[name].sources.every((each) => this.tensors.has(nameTensor(each, layer)));
+  }
+
+  /** Whether a point has every layer and every position. */
+  isWhole(name) {
+    return !this.rows && this.layersOf(name).length === this.head.model_layers;
   }
 
   layersOf(name) {
