@@ -12,9 +12,12 @@ from oss_lab import (
     AblateExpert,
     AblateHead,
     AblateSlot,
+    AddVector,
     BanExpert,
     BiasExpert,
     ForceExpert,
+    HideKeys,
+    NarrowWindow,
     Patch,
     RemoveSink,
     ScaleExpert,
@@ -30,6 +33,7 @@ from oss_lab.engine.sampling import Sampling
 TOLERANCE = 1e-3
 QUESTION = "What is 347 * 62?"
 
+VECTOR = [math.sin(n) for n in range(96)]
 INTERVENTIONS: list[tuple[type, dict[str, Any]]] = [
     (AblateHead, {"layer": 1, "head": 3}),
     (AblateHead, {"layer": [0, 2], "head": [1, 7], "positions": [5, 40, 41]}),
@@ -45,6 +49,10 @@ INTERVENTIONS: list[tuple[type, dict[str, Any]]] = [
     (BiasExpert, {"layer": 1, "expert": 9, "by": 6.0}),
     (ForceExpert, {"layer": 2, "expert": 4, "slot": 3}),
     (UseNextBest, {"layer": "all", "slot": 0}),
+    (HideKeys, {"layer": [1, 2], "keys": [0, 40, 41], "first_query": 45}),
+    (NarrowWindow, {"layer": "all", "keys": 5}),
+    (AddVector, {"point": "resid.mid", "layer": 1, "vector": VECTOR, "by": 2.0}),
+    (AddVector, {"point": "embed", "vector": VECTOR, "positions": [3, 50]}),
 ]
 
 
@@ -118,6 +126,23 @@ def test_interventions_apply_in_order_and_count_what_they_changed(nano_page, lab
             {"kind": "BanExpert", "layer": 0, "expert": list(range(29))},
             "leaves 3 experts, but every token needs 4",
         ),
+        ({"kind": "HideKeys", "layer": 0, "keys": [-1], "first_query": 3}, "HideKeys: keys is -1"),
+        ({"kind": "HideKeys", "layer": 0, "keys": [1]}, "HideKeys needs first_query"),
+        ({"kind": "NarrowWindow", "layer": 0, "keys": 0}, "keys is 0; it must be an integer of 1"),
+        (
+            {"kind": "AddVector", "layer": 0, "point": "attn.z", "vector": VECTOR},
+            "attn.z has [seq head head_dim]",
+        ),
+        ({"kind": "AddVector", "layer": 0, "point": "moe.x", "vector": []}, "unknown point moe.x"),
+        (
+            {"kind": "AddVector", "layer": 0, "point": "embed", "vector": VECTOR},
+            "AddVector has no layer",
+        ),
+        (
+            {"kind": "AddVector", "layer": 0, "point": "moe.out", "vector": [1]},
+            "the vector has 1 numbers; expected 96",
+        ),
+        ({"kind": "AblateHead", "layer": 0, "head": 0, "positions": []}, "positions is empty"),
     ],
 )
 def test_a_wrong_intervention_is_refused_in_a_sentence(nano_page, spec, message):
