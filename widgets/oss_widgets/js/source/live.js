@@ -12,6 +12,7 @@ import { buildPrompt } from "../harmony/prompt.js";
 import { Tokenizer } from "../tokenizer.js";
 import { ANALYSES } from "./live_analyses.js";
 import { LiveRun } from "./live_run.js";
+import { writePython } from "./python_code.js";
 import { Listeners } from "./source.js";
 
 const CALCULATOR = "functions.calculator";
@@ -116,6 +117,26 @@ export class LiveSource {
       if (!(error instanceof LabError)) throw error;
       return `error: ${error.message}`;
     }
+  }
+
+  /**
+   * From the speed of all runs here, and the usual length of finished replies with this effort. Null
+   * if there is none.
+   */
+  async estimate(run) {
+    if (run.stop !== null) return 0;
+    const { effort } = run.request;
+    const alike = this.runs.filter(({ stop, request }) => stop !== null && request.effort === effort);
+    const sum = (values) => values.reduce((total, value) => total + value, 0);
+    const speed = sum(this.runs.map((each) => each.generated)) / sum(this.runs.map((each) => each.seconds));
+    if (!alike.length || !(speed > 0)) return null;
+    const countReply = ({ tokens, promptLength }) => tokens.length - promptLength;
+    const usual = sum(alike.map(countReply)) / alike.length;
+    return Math.max(0, usual - countReply(run)) / speed;
+  }
+
+  async toPython(run) {
+    return writePython(run, this.runs);
   }
 
   show(run) {

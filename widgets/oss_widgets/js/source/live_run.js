@@ -16,6 +16,7 @@ import { labelTokenIds } from "../record/token_labels.js";
 import { LiveRecording } from "./live_recording.js";
 
 const ALTERNATIVES = 5;
+const ROUNDS = 8; // replies to one question; calls in the last one get no output
 
 export class LiveRun {
   /**
@@ -36,14 +37,20 @@ export class LiveRun {
     this.recording = new LiveRecording(source.model);
     /** The largest effect of a knock-out at each token, where it was computed. @type {number[]} */
     this.marks = [];
-    /** Each prompt and its reply; a tool's output begins another. */
+    /**
+     * Each prompt and its reply; a tool's output begins another. `kept`: the first token that differs
+     * from what was there.
+     */
     this.exchanges = [];
+    /** Of a fork: the exchanges that it began with, and the ids that it wrote. */
+    this.inherited = 0;
+    this.written = [];
     /** @type {import("./source.js").Token[]} */
     this.tokens = [];
   }
 
   /** Begin an exchange: the rendered messages replace what differs from them. */
-  begin(messages) {
+  begin(messages, outputs = []) {
     const { ids } = render(messages, this.source.tokenizer);
     const kept = countEqual(ids, this.tokens);
     this.cache.truncate(Math.min(this.cache.length, kept));
@@ -54,7 +61,7 @@ export class LiveRun {
     this.tokens = labels.map((label, n) => ({ ...(this.tokens[n] ?? unknown), ...label }));
     for (const token of this.tokens.slice(kept)) Object.assign(token, unknown);
     const reader = new ReplyReader(this.source.tokenizer, messages);
-    this.exchanges.push({ start: ids.length, reader });
+    this.exchanges.push({ start: ids.length, reader, outputs, kept });
     this.stop = null;
     this.reply = null;
   }
@@ -177,7 +184,7 @@ export class LiveRun {
 
   /** Known outputs of the open calls; null if one of them is unknown. */
   findOutputs() {
-    if (!this.openCalls.length) return null;
+    if (!this.openCalls.length || this.exchanges.length === ROUNDS) return null;
     const outputs = this.openCalls.map((call) => this.source.runTool(this.request, call));
     return outputs.every((output) => output !== null) ? outputs : null;
   }
@@ -187,7 +194,7 @@ export class LiveRun {
       const count = this.openCalls.length;
       throw new LabError(`expected the outputs of ${count} open calls, got ${outputs.length}`);
     }
-    this.begin(appendOutputs(this.reply, outputs));
+    this.begin(appendOutputs(this.reply, outputs), outputs);
   }
 
   /** A run with the tokens before `at`, then `ids`, under other interventions from `at - 1` on. */
@@ -210,10 +217,12 @@ export class LiveRun {
     child.marks = this.marks.slice(0, at);
     child.tokens = this.tokens.slice(0, at).map((token) => ({ ...token }));
     child.exchanges = this.exchanges.filter(({ start }) => start <= at);
-    const { start, reader } = child.exchanges.pop();
+    child.inherited = child.exchanges.length;
+    child.written = ids;
+    const { reader, ...exchange } = child.exchanges.pop();
     const fresh = new ReplyReader(this.source.tokenizer, reader.prompt);
-    child.tokens.slice(start).forEach((token) => fresh.add(token.id));
-    child.exchanges.push({ start, reader: fresh });
+    child.tokens.slice(exchange.start).forEach((token) => fresh.add(token.id));
+    child.exchanges.push({ ...exchange, reader: fresh });
     ids.forEach((each) => child.addToken({ id: each }));
     if (child.isComplete) child.finish();
     return child;
