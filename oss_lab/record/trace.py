@@ -269,7 +269,8 @@ def _parse_trace(head: dict[str, Any], tensors: dict[str, Tensor]) -> Trace:
 def _parse_config(given: dict[str, Any] | None) -> ModelConfig | None:
     if given is None:
         return None
-    return ModelConfig(**given | {"layer_types": tuple(given["layer_types"])})
+    values: dict[str, Any] = {**given, "layer_types": tuple(given["layer_types"])}
+    return ModelConfig(**values)
 
 
 def _check(trace: Trace) -> None:
