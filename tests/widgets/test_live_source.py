@@ -194,6 +194,34 @@ def test_three_efforts_side_by_side(live_page) -> None:
     assert found["turns"] >= 3
 
 
+def test_a_prompt_that_was_read_before_is_not_read_again(live_page) -> None:
+    """With the same interventions only. The reply and what is recorded stay the same."""
+    read, start, same = live_page.evaluate(
+        """async ([question, spec]) => {
+          const source = newSource();
+          const first = await finish(source, await source.ask({ question, effort: "high" }));
+          const again = await source.ask({ question, effort: "high" });
+          const other = await source.ask({ question, effort: "low" });
+          const changed = await source.ask({ question, effort: "high", interventions: [spec] });
+          const read = [again, other, changed].map(({ cache }) => cache.length);
+          const numbers = async (run) => {
+            const { data } = await source.points(run, "attn.sink_mass", 1);
+            const { data: later } = await source.points(run, "resid.post", 1);
+            const tokens = run.tokens.map(({ id, logprob }) => [id, logprob]);
+            return [...tokens, ...data, ...later].join();
+          };
+          await finish(source, again);
+          const same = (await numbers(first)) === (await numbers(again));
+          return [read, first.promptLength, same];
+        }""",
+        [PRODUCT, {"kind": "AblateExpert", "layer": 0, "expert": 27}],
+    )
+    assert read[0] == start - 1
+    assert 10 < read[1] < start - 1
+    assert read[2] == 0
+    assert same
+
+
 def test_what_is_wrong_is_refused_before_anything_runs(live_page) -> None:
     found = live_page.evaluate(
         """async (question) => {

@@ -55,6 +55,7 @@ export class LiveSource {
     checkSampling(sampling);
     const run = new LiveRun(this, this.newId(), request);
     run.begin(buildPrompt(request.question, request));
+    run.reuse(this.runs);
     return this.add(run);
   }
 

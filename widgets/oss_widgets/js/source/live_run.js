@@ -66,6 +66,18 @@ export class LiveRun {
     this.reply = null;
   }
 
+  /** Take over what an earlier run has read of the same prompt: with another effort, its beginning. */
+  reuse(runs) {
+    const mine = JSON.stringify(this.changes);
+    const ids = this.tokens.slice(0, -1).map(({ id }) => id); // the last one is read for its logits
+    for (const { cache, changes, tokens, recording } of runs) {
+      const shared = Math.min(countEqual(ids, tokens), cache.length);
+      if (shared <= this.cache.length || JSON.stringify(changes) !== mine) continue;
+      this.cache = cache.fork(shared);
+      this.recording = recording.fork(shared);
+    }
+  }
+
   get promptLength() {
     return this.exchanges[0].start;
   }
