@@ -156,7 +156,7 @@ def test_a_wrong_intervention_is_refused_in_a_sentence(nano_page, spec, message)
 def test_knocking_out_and_swapping_each_slot_gives_the_logits_of_the_lab(
     nano_page, lab, tokens, to_array
 ):
-    """A repetition from the changed layer on equals a whole forward pass."""
+    """What is computed from the changed layer on equals a whole forward pass."""
     at = len(tokens) - 2
     run = """([ids, at]) => {
       const { knockOutSlot, swapExpert, knockOutSlots } = modules["analysis/knockout.js"];
@@ -168,8 +168,8 @@ def test_knocking_out_and_swapping_each_slot_gives_the_logits_of_the_lab(
       const logits = [0, 1, 2, 3].flatMap((layer) => [0, 1, 2, 3].map((slot) => {
         const stranger = found.swapped.expertIds[4 * layer + slot];
         return [
-          toText(token.repeat(layer, knockOutSlot(nano.config, layer, slot))),
-          toText(token.repeat(layer, swapExpert(token, layer, slot, stranger))),
+          toText(knockOutSlot(token, layer, slot)),
+          toText(swapExpert(token, layer, slot, stranger)),
         ];
       }));
       const plain = (object) => Object.fromEntries(Object.entries(object).map(([name, value]) =>

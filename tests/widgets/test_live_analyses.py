@@ -214,5 +214,7 @@ def test_a_flip_that_breaks_the_model_leaves_it_whole(live_page, run) -> None:
         ({**place, "matrix": "up"}, "matrix is up; an expert has the matrices gate_up and down"),
     ]:
         assert live_page.evaluate(FLIP, [wrong, 0, at]) == message
+    sentence = f"nothing predicts position 0 here; choose one from 1 to {len(ids)}"
+    assert live_page.evaluate(FLIP, [place, 1, 0]) == sentence
     assert live_page.evaluate(FLIP, [place, 136, at]) == "bit is 136; a block has the bits 0 to 135"
     assert live_page.evaluate(logits, ids) == before

@@ -25,7 +25,6 @@
 import { argmax, logSoftmax, topIds } from "../engine/logprobs.js";
 import { RandomStream } from "../engine/random.js";
 import { LabError } from "../errors.js";
-import { makeHooks } from "../hooks/interventions.js";
 import { RepeatedToken } from "./repeated_token.js";
 
 /**
@@ -38,17 +37,17 @@ import { RepeatedToken } from "./repeated_token.js";
  * @returns {KnockOut}
  */
 export function knockOutSlots(model, cache, tokens, at, hooks) {
-  checkFollowed(tokens, at);
+  checkPredicted(at, tokens.length - 1);
   const token = new RepeatedToken(model, cache, tokens[at - 1], hooks);
   const expertIds = Int32Array.from(token.values.flatMap((each) => [...each["moe.expert_ids"]]));
   const unchanged = measure(token.logits, tokens[at]);
-  const changesUnder = (change) => compare(model, token, tokens[at], unchanged, change);
+  const changesUnder = (change) => compare(model, tokens[at], unchanged, change);
   const random = new RandomStream(at); // the same experts at every call
   const strangers = expertIds.map((_, n) => drawStranger(token, n, random));
   const swapped = changesUnder((layer, slot, n) => swapExpert(token, layer, slot, strangers[n]));
   return {
     ...unchanged,
-    ...changesUnder((layer, slot) => knockOutSlot(model.config, layer, slot)),
+    ...changesUnder((layer, slot) => knockOutSlot(token, layer, slot)),
     expertIds,
     routerMargins: Float32Array.from(token.values, routerMargin),
     swapped: { ...swapped, expertIds: strangers },
@@ -60,20 +59,23 @@ export function knockOutSlots(model, cache, tokens, at, hooks) {
  * Parameters as for `knockOutSlots`.
  */
 export function findLargestChange(model, cache, tokens, at, hooks) {
-  checkFollowed(tokens, at);
+  checkPredicted(at, tokens.length - 1);
   const token = new RepeatedToken(model, cache, tokens[at - 1], hooks);
   const unchanged = measure(token.logits, tokens[at]);
-  const change = (layer, slot) => knockOutSlot(model.config, layer, slot);
-  const { logprobChanges } = compare(model, token, tokens[at], unchanged, change);
+  const change = (layer, slot) => knockOutSlot(token, layer, slot);
+  const { logprobChanges } = compare(model, tokens[at], unchanged, change);
   return logprobChanges.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 }
 
-function checkFollowed(tokens, at) {
-  if (!(at >= 1 && at < tokens.length)) throw new LabError(`no token precedes position ${at}`);
+/** Throws LabError unless a token precedes position `at`, and `at` is not larger than `last`. */
+export function checkPredicted(at, last) {
+  if (!(Number.isInteger(at) && 1 <= at && at <= last)) {
+    throw new LabError(`nothing predicts position ${at} here; choose one from 1 to ${last}`);
+  }
 }
 
-/** The changes of a prediction under `makeChange(layer, slot, n)` for each slot. */
-function compare({ config, blocks }, token, target, unchanged, makeChange) {
+/** The changes of a prediction from `unchanged` to the logits of `change(layer, slot, n)`. */
+function compare({ config, blocks }, target, unchanged, change) {
   const slots = config.experts_per_token;
   const count = blocks.length * slots;
   const logprobChanges = new Float32Array(count);
@@ -81,7 +83,7 @@ function compare({ config, blocks }, token, target, unchanged, makeChange) {
   const likeliest = new Int32Array(count);
   for (let n = 0; n < count; n++) {
     const layer = Math.floor(n / slots);
-    const logits = token.repeat(layer, makeChange(layer, n % slots, n));
+    const logits = change(layer, n % slots, n);
     const { logprob, margin } = measure(logits, target);
     logprobChanges[n] = logprob - unchanged.logprob;
     marginChanges[n] = margin - unchanged.margin;
@@ -90,19 +92,21 @@ function compare({ config, blocks }, token, target, unchanged, makeChange) {
   return { logprobChanges, marginChanges, likeliest };
 }
 
-/** Hooks that set the weight of a slot to 0. */
-export function knockOutSlot(config, layer, slot) {
-  return makeHooks(config, [{ kind: "AblateSlot", layer, slot }]).hooks;
+/** The logits if the output of a slot has weight 0. */
+export function knockOutSlot(token, layer, slot) {
+  const weights = token.values[layer]["moe.expert_weights"].slice();
+  weights[slot] = 0;
+  return token.reweigh(layer, weights);
 }
 
-/** Hooks that put another expert into a slot and keep all weights. */
+/** The logits with another expert in a slot, and all weights kept. */
 export function swapExpert(token, layer, slot, expert) {
   const weights = token.values[layer]["moe.expert_weights"];
-  return (point, at, x) => {
+  return token.repeat(layer, (point, at, x) => {
     if (at !== layer) return;
     if (point === "moe.expert_ids") x[slot] = expert;
     if (point === "moe.expert_weights") x.set(weights);
-  };
+  });
 }
 
 /** An expert that the token did not choose in the layer of slot `n`. */

@@ -135,7 +135,7 @@ export function clampedSwiglu(act, gate, up, alpha, limit) {
 }
 
 /** out = the sum of the experts' outputs, each times its weight. */
-function sumByWeight(out, expertOut, weights) {
+export function sumByWeight(out, expertOut, weights) {
   for (let n = 0; n < out.length; n++) {
     let sum = 0;
     for (let slot = 0; slot < weights.length; slot++) {

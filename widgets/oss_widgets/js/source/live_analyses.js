@@ -4,7 +4,7 @@
 
 import { readBlock } from "../analysis/block.js";
 import { flipBit } from "../analysis/flip_bit.js";
-import { findLargestChange, knockOutSlots } from "../analysis/knockout.js";
+import { checkPredicted, findLargestChange, knockOutSlots } from "../analysis/knockout.js";
 import { lens } from "../analysis/lens.js";
 import { Pauses } from "../engine/generate.js";
 import { logSoftmax, topIds } from "../engine/logprobs.js";
@@ -17,6 +17,7 @@ const LISTED = 5;
 export const ANALYSES = { knockOut, knockOutMarks, lens: readLens, block: showBlock, flipBit: flip };
 
 async function knockOut(run, { at }) {
+  checkPredicted(at, run.tokens.length - 1);
   const cache = await readBefore(run, at - 1);
   return knockOutSlots(run.source.model, cache, listIds(run), at, run.makeHooks());
 }
@@ -63,7 +64,7 @@ async function showBlock(run, place) {
 }
 
 async function flip(run, { place, bit, at }) {
-  if (!(at >= 1 && at <= run.tokens.length)) throw new LabError(`no token precedes position ${at}`);
+  checkPredicted(at, run.tokens.length);
   const { model, tokenizer } = run.source;
   const ids = listIds(run).slice(0, at);
   const { before, after, ...found } = await flipBit(model, ids, place, bit, run.makeHooks());
@@ -81,9 +82,6 @@ function listIds(run) {
 
 /** A cache of the tokens before a position. */
 async function readBefore(run, position) {
-  if (!(position >= 0 && position < run.tokens.length)) {
-    throw new LabError(`no token precedes position ${position + 1}`);
-  }
   const cache = run.cache.fork(Math.min(position, run.cache.length));
   await readTokens(run, cache, position);
   return cache;
