@@ -6,16 +6,20 @@
  * requested from the source.
  */
 
-import { make, makeTable, refill, tokenText } from "../elements.js";
+import { firstKey } from "../../model/attention.js";
+import { make, refill } from "../elements.js";
 import { makeFrame } from "../frame.js";
 import { term } from "../glossary.js";
 import { HeadActions } from "./head_actions.js";
 import { HeadGrid } from "./head_grid.js";
-import { ON, partOf } from "./head_shares.js";
-import { PATTERN, readArray, readRun, SINKS } from "./numbers.js";
+import { ON } from "./head_shares.js";
+import { describeLayer, explainMissing, nameLayer } from "./layers.js";
 import { PatternMap } from "./pattern_map.js";
 import { PatternRows } from "./pattern_rows.js";
+import { readArray, readRun } from "./patterns.js";
+import { QueryChoice } from "./query_choice.js";
 import { RowText } from "./row_text.js";
+import { makeTables } from "./tables.js";
 
 const SETTLE = 300; // milliseconds without a new token until a growing run is drawn again
 
@@ -26,7 +30,7 @@ const SETTLE = 300; // milliseconds without a new token until a growing run is d
  * @param {object} [options]
  * @param {import("../../source/source.js").Run} [options.run]  instead of `source.shown`
  * @param {{values: ArrayLike<number>, shape: number[], name: string, unit: string}} [options.array]
- *   the caller's own numbers [head, seq, seq] instead of attention weights
+ *   the caller's own patterns [head, seq, seq] instead of attention weights
  * @returns {import("../frame.js").View}
  */
 export function showAttention(element, source, selection, options = {}) {
@@ -36,43 +40,46 @@ export function showAttention(element, source, selection, options = {}) {
 
 class AttentionView {
   constructor(element, source, selection, options) {
-    Object.assign(this, { source, selection, options, numbers: null, sinks: null });
-    const frame = makeFrame(element, "attention", "Attention");
-    this.frame = frame;
-    this.layerChoice = make("select", {
-      onchange: () => selection.set({ layer: Number(this.layerChoice.value) }),
-    });
-    this.layerLabel = make("label", {}, "Layer", this.layerChoice);
-    frame.controls.append(this.layerLabel);
-    frame.addExport(() => this.map.toSvg());
-    const words = ["head", "KV head", "sink", "window"].flatMap((word) => [term(word), " · "]);
-    frame.body.append(make("p", {}, "Words: ", words.slice(0, -1)));
-
-    const choose = (token) => selection.set({ token });
-    this.rows = new PatternRows({
-      arrive: () => this.drawRow(),
-      wait: (range) => frame.report(range ? `computing ${describeRange(this, range)} …` : ""),
-      fail: (problem) => frame.fail(problem),
-    });
-    this.grid = new HeadGrid(frame.body, (head) => this.chooseHead(head));
-    this.heading = make("h4", {});
-    this.missing = make("p", { class: "oss-attention-missing" });
-    this.query = make("input", { type: "range", min: 0, oninput: () => choose(Number(this.query.value)) });
-    this.query.addEventListener("keydown", (event) => event.stopPropagation()); // JupyterLab's commands
-    this.queryName = make("span", {});
-    const label = make("label", { class: "oss-attention-slider" }, "Query token", this.query);
-    this.one = make("div", {}, label, this.queryName);
-    frame.body.append(this.heading, this.missing, this.one);
-    this.row = new RowText(this.one, choose);
-    this.map = new PatternMap(frame.body, this.rows, choose);
-    this.map.root.addEventListener("toggle", () => this.markExport());
-    this.actions = new HeadActions(frame.body, source, frame);
+    Object.assign(this, { source, selection, options, patterns: null, sinks: null });
+    this.frame = makeFrame(element, "attention", "Attention");
+    this.addControls();
+    this.addParts((token) => selection.set({ token }));
     this.stops = [
       selection.on(() => this.follow()),
       source.on("shown", () => options.run || this.load()),
       source.on("tokens", (run) => run === this.run && this.waitForMore()),
     ];
     this.load();
+  }
+
+  addControls() {
+    const { frame, selection } = this;
+    const words = [term("head"), " · ", term("KV head"), " · ", term("sink"), " · ", term("window")];
+    frame.explain(...words);
+    const choose = () => selection.set({ layer: Number(this.layerChoice.value) });
+    this.layerChoice = make("select", { onchange: choose });
+    this.layerLabel = make("label", {}, "Layer", this.layerChoice);
+    frame.controls.append(this.layerLabel);
+    frame.addExport(() => this.map.toSvg());
+  }
+
+  addParts(choose) {
+    const { frame } = this;
+    this.rows = new PatternRows({
+      arrive: () => this.drawRow(),
+      wait: (range) => frame.report(range ? `computing ${this.describeRange(range)} …` : ""),
+      fail: (problem) => frame.fail(problem),
+    });
+    this.grid = new HeadGrid(frame.body, (head) => this.chooseHead(head));
+    this.heading = make("h4", {});
+    this.missing = make("div", {});
+    this.one = make("div", {});
+    frame.body.append(this.heading, this.missing, this.one);
+    this.query = new QueryChoice(this.one, choose);
+    this.row = new RowText(this.one, choose);
+    this.map = new PatternMap(frame.body, this.rows, choose);
+    this.map.root.addEventListener("toggle", () => this.markExport());
+    this.actions = new HeadActions(frame.body, this.source, frame);
   }
 
   get run() {
@@ -90,29 +97,30 @@ class AttentionView {
   }
 
   load() {
+    const { frame, run, source } = this;
     const { array } = this.options;
     clearTimeout(this.timer);
-    this.frame.clearError();
-    this.frame.body.hidden = !array && !this.run?.tokens.length;
-    this.frame.controls.hidden = this.frame.body.hidden;
-    if (this.frame.body.hidden) return this.frame.say("Ask a question first.");
+    frame.clearError();
+    frame.body.hidden = frame.controls.hidden = !array && !run?.tokens.length;
+    if (frame.body.hidden) return frame.say("Ask a question first.");
     try {
-      this.numbers = array ? readArray(array, this.run) : readRun(this.source, this.run);
+      this.patterns = array ? readArray(array, run) : readRun(source, run);
     } catch (problem) {
-      this.frame.body.hidden = true;
-      return this.frame.fail(problem);
+      frame.body.hidden = true;
+      return frame.fail(problem);
     }
-    const names = Array.from({ length: this.numbers.layers }, (_, n) => make("option", { value: n }, this.nameLayer(n)));
-    refill(this.layerChoice, names);
+    const layers = Array.from({ length: this.patterns.layers }, (_, n) => {
+      return make("option", { value: n }, nameLayer(this.patterns, n));
+    });
+    refill(this.layerChoice, layers);
     this.layerLabel.hidden = Boolean(array);
-    this.query.max = this.numbers.length - 1;
     this.pick();
     this.drawLayer();
   }
 
   /** What the selection names, or a default where it names nothing that exists. */
   pick() {
-    const { layers, heads, length, hasPattern, hasSinks } = this.numbers;
+    const { layers, heads, length, hasPattern, hasSinks } = this.patterns;
     const all = Array.from({ length: layers }, (_, n) => n);
     const recorded = all.find(hasPattern) ?? all.find(hasSinks) ?? 0;
     const within = (n, count, otherwise) => (n !== null && 0 <= n && n < count ? n : otherwise);
@@ -123,153 +131,123 @@ class AttentionView {
   }
 
   follow() {
-    if (!this.numbers) return;
+    if (!this.patterns) return;
     const { layer } = this;
     this.pick();
     if (layer !== this.layer) this.drawLayer();
     else this.drawHead();
   }
 
-  nameLayer(layer) {
-    const { windowOf, hasPattern, hasSinks } = this.numbers;
-    const window = windowOf(layer);
-    const kind = window === null ? "full" : `sliding, window ${window}`;
-    if (hasPattern(layer)) return `${layer}: ${kind}`;
-    return `${layer}: ${kind}, ${hasSinks(layer) ? "only sink shares" : "not recorded"}`;
-  }
-
   /** Draws at once what is known, and the sink shares when they come. */
   async drawLayer() {
-    const { numbers, layer, frame } = this;
-    this.sinks = null;
+    const { patterns, layer, frame } = this;
     frame.clearError();
-    this.drawGrid();
-    this.drawHead();
-    if (!numbers.hasSinks(layer)) return;
+    this.drawShares(null);
+    if (!patterns.hasSinks(layer)) return;
     try {
-      const sinks = await numbers.sinks(layer);
-      if (numbers !== this.numbers || layer !== this.layer) return; // something else was selected
-      this.sinks = sinks;
-      this.drawGrid();
-      this.drawHead();
+      const sinks = await patterns.sinks(layer);
+      const isCurrent = patterns === this.patterns && layer === this.layer;
+      if (isCurrent) this.drawShares(sinks); // else something else was selected meanwhile
     } catch (problem) {
       frame.fail(problem);
     }
   }
 
-  drawGrid() {
-    const { numbers, layer, sinks, frame } = this;
-    this.grid.update(numbers, layer, sinks);
-    if (numbers.unit !== null) return frame.say(`${numbers.name}, in ${numbers.unit}: ${numbers.heads} heads.`);
-    const count = this.grid.shares?.filter(({ isOn }) => isOn).length;
-    const isOn = `A head is on if it gives tokens more than ${ON} of its attention (1 − mean sink share)`;
-    frame.say(`Layer ${this.nameLayer(layer)}. ${isOn}: ${count ?? "?"} of ${numbers.heads} are on.`);
+  drawShares(sinks) {
+    const { patterns, layer } = this;
+    this.sinks = sinks;
+    this.grid.update(patterns, layer, sinks);
+    this.frame.say(describeLayer(patterns, layer, this.grid.shares));
+    this.drawHead();
   }
 
   drawHead() {
-    const { numbers, layer, head, token, sinks } = this;
-    const hasPattern = numbers.hasPattern(layer);
+    const { patterns, layer, head, token, sinks } = this;
+    const hasPattern = patterns.hasPattern(layer);
     this.layerChoice.value = layer;
     this.grid.mark(head);
     this.heading.textContent = this.nameHead();
     this.one.hidden = this.map.root.hidden = !hasPattern;
-    refill(this.missing, hasPattern ? null : this.explainMissing());
-    this.missing.hidden = hasPattern;
-    this.rows.reset(numbers, layer, head);
+    refill(this.missing, explainMissing(patterns, layer, this.source));
+    this.rows.reset(patterns, layer, head);
     if (hasPattern) {
-      this.query.value = token;
-      this.query.setAttribute("aria-valuetext", this.nameQuery());
-      const name = numbers.tokens ? tokenText(numbers.tokens[token].text) : null;
-      refill(this.queryName, `${token} of 0 to ${numbers.length - 1} `, name, ` ${this.partName()}`);
+      this.query.update(patterns, token);
       this.rows.want("row", token, token + 1);
-      this.drawRow();
-      this.map.update({ numbers, layer, head, query: token, sinks });
+      this.map.update({ patterns, layer, head, query: token, sinks });
     }
+    this.drawRow();
     this.markExport();
-    this.actions.update(numbers, layer, head);
+    this.actions.update(patterns, layer, head);
   }
 
-  /** The row of the query, or nothing until it has come. */
+  /** The row of the query; nothing until it has come. */
   drawRow() {
-    const { numbers, layer, head, token, sinks } = this;
+    const { patterns, layer, head, token, sinks } = this;
     const weights = this.rows.get(token);
+    const isRecorded = weights !== null && !Number.isNaN(weights[token]);
     this.row.root.classList.toggle("oss-attention-waits", weights === null);
-    this.frame.setTable(() => this.makeTables());
+    this.row.root.hidden = weights !== null && !isRecorded;
+    if (this.row.root.hidden) {
+      this.missing.textContent = `${patterns.name} of head ${head} was not recorded at token ${token}.`;
+    }
+    if (isRecorded) {
+      const first = firstKey(token, patterns.windowOf(layer) ?? null);
+      this.row.update({ patterns, layer, query: token, first, weights, sink: this.sinkShare });
+    }
+    this.frame.setTable(() => this.makeTables(isRecorded));
     this.map.requestPaint();
-    if (weights === null) return;
-    const window = numbers.windowOf(layer);
-    const first = window === null ? 0 : Math.max(0, token + 1 - window);
-    const sink = sinks ? sinks.data[token * numbers.heads + head] : null;
-    const missing = numbers.hasSinks(layer)
-      ? "The sink's share is being computed."
-      : `Without ${SINKS} of this layer the sink's share is unknown.`;
-    this.row.update({ numbers, layer, query: token, first, weights, sink, missing });
+  }
+
+  /** Of the query; null if it is not known. */
+  get sinkShare() {
+    const share = this.sinks?.data[this.token * this.patterns.heads + this.head];
+    return share === undefined || Number.isNaN(share) ? null : share;
   }
 
   nameHead() {
-    const { numbers, layer, head } = this;
-    if (numbers.kvHeads === null) return `Head ${head}`;
-    return `Head ${head} of layer ${layer}, KV head ${this.kvHead}`;
+    const { patterns, layer, head, kvHead } = this;
+    if (!patterns.heads) return "";
+    return kvHead === null ? `Head ${head}` : `Head ${head} of layer ${layer}, KV head ${kvHead}`;
   }
 
   get kvHead() {
-    const { kvHeads, heads } = this.numbers;
+    const { kvHeads, heads } = this.patterns;
     return kvHeads === null ? null : Math.floor(this.head / (heads / kvHeads));
   }
 
-  nameQuery() {
-    const text = this.numbers.tokens?.[this.token].text ?? "";
-    return `token ${this.token} ${text} ${this.partName()}`;
-  }
-
-  partName() {
-    const { run } = this.numbers;
-    return run ? (partOf(run, this.token) ?? "between channels") : "";
-  }
-
-  explainMissing() {
-    const { layer, numbers } = this;
-    const call = (points) => `lab.trace(reply, [${points}], layers=[${layer}])`;
-    const both = numbers.hasSinks(layer) ? `"${PATTERN}"` : `"${PATTERN}", "${SINKS}"`;
-    const what = numbers.hasSinks(layer) ? PATTERN : `${PATTERN} and ${SINKS}`;
-    return [`${this.source.name} has no ${what} of layer ${layer}. Record it with `, make("code", {}, call(both)), "."];
+  describeRange({ from, to }) {
+    return `${this.patterns.name} of layer ${this.layer}, queries ${from} to ${to - 1}`;
   }
 
   /** Only an open map can be saved. */
   markExport() {
-    this.frame.controls.querySelector(".oss-save").hidden = !this.map.root.open || this.map.root.hidden;
+    const { root } = this.map;
+    this.frame.controls.querySelector(".oss-save").hidden = !root.open || root.hidden;
   }
 
-  makeTables() {
-    const { numbers, layer, token } = this;
-    const tables = [];
-    const { shares } = this.grid;
-    if (shares) {
-      const parts = Object.keys(shares[0].byChannel);
-      const rows = shares.map(({ all, isOn, byChannel }, head) => [
-        `head ${head}`, isOn ? "on" : "off", all.toFixed(4), ...parts.map((part) => byChannel[part].toFixed(4)),
-      ]); // prettier-ignore
-      tables.push(makeTable(`Share on tokens, layer ${layer}`, ["head", "on?", "all", ...parts], rows));
-    }
-    if (this.rows.get(token)) {
-      const title = `${this.nameHead()}: weights of query token ${token}, the tokens of this page`;
-      tables.push(makeTable(title, ["key", "token", numbers.unit ?? "weight"], this.row.toRows()));
-    }
-    return make("div", {}, tables);
+  makeTables(isRecorded) {
+    const { patterns, layer, token } = this;
+    return makeTables({
+      layerName: nameLayer(patterns, layer),
+      shares: this.grid.shares,
+      rowTitle: `${this.nameHead()}: query token ${token}, the keys on the page of text`,
+      unit: patterns.unit ?? "weight",
+      rows: isRecorded ? this.row.toRows() : [],
+    });
   }
 
   data() {
-    if (!this.numbers) return null;
-    const { numbers, layer, head, token, sinks, kvHead } = this;
+    if (!this.patterns) return null;
+    const { patterns, layer, head, token, kvHead } = this;
     const weights = this.rows.get(token);
     return {
-      name: numbers.name,
-      unit: numbers.unit,
-      run: numbers.run?.id ?? null,
-      window: numbers.windowOf(layer),
+      name: patterns.name,
+      unit: patterns.unit,
+      run: patterns.run?.id ?? null,
+      window: patterns.windowOf(layer) ?? null,
       layer, head, kvHead, token,
       weights: weights && Array.from(weights),
-      sink: sinks ? sinks.data[token * numbers.heads + head] : null,
+      sink: this.sinkShare,
       threshold: ON,
       heads: this.grid.shares,
     }; // prettier-ignore
@@ -283,8 +261,4 @@ class AttentionView {
     this.map.close();
     this.frame.close();
   }
-}
-
-function describeRange({ numbers, layer }, { from, to }) {
-  return `${numbers.name} of layer ${layer}, queries ${from} to ${to - 1}`;
 }

@@ -23,7 +23,8 @@ export class HeadActions {
     this.buttons = ACTIONS.map((action) =>
       make("button", { type: "button", onclick: () => this.start(action) }, action.text),
     );
-    this.seed = make("input", { type: "number", min: 0, step: 1, value: 0, class: "oss-attention-seed" });
+    const number = { type: "number", min: 0, step: 1, value: 0 };
+    this.seed = make("input", { ...number, class: "oss-attention-seed" });
     const cancel = { type: "button", onclick: () => this.abort?.abort() };
     this.cancel = make("button", cancel, "Cancel");
     this.cancel.hidden = true;
@@ -31,10 +32,8 @@ export class HeadActions {
     this.results = make("div", { class: "oss-attention-results" });
     const controls = make("div", { class: "oss-controls" }, this.buttons, this.cancel);
     controls.append(make("label", {}, "Seed of the null", this.seed));
-    const lead = make(
-      "p", {}, "Each asks the question again with the change, then once more with the same change at another head: the ",
-      term("null"), ".",
-    ); // prettier-ignore
+    const lead = make("p", {}, "Asks again with the change, then with the same change at another head, the ");
+    lead.append(term("null"), ".");
     const heading = make("h4", {}, "What if this head were different?");
     this.root = make("div", {}, heading, lead, controls, this.cost, this.results);
     element.append(this.root);
@@ -70,7 +69,8 @@ export class HeadActions {
         const interventions = [...run.interventions, { kind, layer, head: changed }];
         const asked = await source.ask({ ...run.request, interventions });
         for await (const _ of source.step(asked, { signal })) {
-          frame.report(`asking again, head ${changed} ${name}: ${asked.tokens.length - asked.promptLength} tokens …`);
+          const count = asked.tokens.length - asked.promptLength;
+          frame.report(`asking again, head ${changed} ${name}: ${count} tokens …`);
         }
         const note = changed === head ? "" : ` (null, seed ${seed})`;
         shown.push([`head ${changed} ${name}${note}`, asked]);
@@ -125,5 +125,6 @@ function describeDifference({ tokens, promptLength }, { tokens: others }) {
   const second = alternatives.find((each) => each.id !== id);
   const place = `Differs from token ${at} on`;
   if (logprob === null || !second) return `${place}.`;
-  return `${place}, where the unchanged reply had a logit margin of ${(logprob - second.logprob).toFixed(2)}.`;
+  const margin = (logprob - second.logprob).toFixed(2);
+  return `${place}, where the unchanged reply had a logit margin of ${margin}.`;
 }

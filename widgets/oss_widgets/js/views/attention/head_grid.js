@@ -1,5 +1,5 @@
 /**
- * All heads of a layer, grouped by KV head, each with its share on tokens as numbers and bars.
+ * All heads of a layer, grouped by KV head, each with its share on tokens as patterns and bars.
  *
  * The heads are a radio group: one tab stop, arrow keys move and choose.
  */
@@ -21,13 +21,13 @@ export class HeadGrid {
 
   /**
    * Show other heads.
-   * @param {import("./numbers.js").Numbers} numbers
+   * @param {import("./patterns.js").Patterns} patterns
    * @param {number} layer
-   * @param {import("../../source/source.js").Recording | null} sinks  [seq head]; null: no numbers
+   * @param {import("../../source/source.js").Recording | null} sinks  [seq head]; null: without numbers
    */
-  update(numbers, layer, sinks) {
-    const { heads, run } = numbers;
-    const kvHeads = numbers.kvHeads ?? 1;
+  update(patterns, layer, sinks) {
+    const { heads, run } = patterns;
+    const kvHeads = patterns.kvHeads ?? 1;
     this.shares = sinks ? averageShares(sinks, run) : null;
     this.root.setAttribute("aria-label", `Heads of layer ${layer}`);
     this.buttons = Array.from({ length: heads }, (_, head) => this.makeButton(head));
@@ -35,7 +35,7 @@ export class HeadGrid {
     const groups = Array.from({ length: kvHeads }, (_, group) => {
       const [first, last] = [group * size, (group + 1) * size - 1];
       const range = first === last ? `head ${first}` : `heads ${first}–${last}`;
-      const name = numbers.kvHeads === null ? range : `KV head ${group}: ${range}`;
+      const name = patterns.kvHeads === null ? range : `KV head ${group}: ${range}`;
       const members = make("div", { class: "oss-attention-group" }, this.buttons.slice(first, last + 1));
       const heading = make("div", { class: "oss-attention-group-name", "aria-hidden": "true" }, name);
       return make("div", { role: "group", "aria-label": name }, heading, members);
@@ -50,7 +50,7 @@ export class HeadGrid {
       "button",
       { type: "button", role: "radio", class: "oss-attention-head", onclick: () => this.choose(head) },
       make("span", { class: "oss-attention-name" }, `head ${head}`),
-      share ? make("span", { class: "oss-attention-on" }, share.isOn ? "● on" : "○ off") : null,
+      share ? make("span", { class: "oss-attention-on" }, nameState(share)) : null,
       lines.map(([name, value]) => makeBar(name, value)),
     );
   }
@@ -75,10 +75,15 @@ export class HeadGrid {
   }
 }
 
-/** A share from 0 to 1 as a name, a bar and a number. */
+function nameState({ all, isOn }) {
+  if (all === null) return "not recorded";
+  return isOn ? "● on" : "○ off";
+}
+
+/** A share from 0 to 1 as a name, a bar and a number; null was not recorded. */
 export function makeBar(name, value) {
   const bar = make("span", { class: "oss-attention-bar", "aria-hidden": "true" });
-  bar.style.setProperty("--share", value);
-  const children = [make("span", {}, name), bar, make("span", {}, value.toFixed(2))];
+  bar.style.setProperty("--share", value ?? 0);
+  const children = [make("span", {}, name), bar, make("span", {}, value === null ? "–" : value.toFixed(2))];
   return make("span", { class: "oss-attention-line" }, children);
 }

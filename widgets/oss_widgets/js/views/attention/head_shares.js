@@ -18,25 +18,33 @@ export function partOf(run, position) {
 /**
  * @param {import("../../source/source.js").Recording} sinks  [seq head]
  * @param {import("../../source/source.js").Run} run
- * @returns {{all: number, isOn: boolean, byChannel: Record<string, number>}[]}  one per head; only
- *   channels that the run has
+ * @returns {{all: number | null, isOn: boolean, byChannel: Record<string, number | null>}[]}  one
+ *   per head, with the channels that the run has; null was not recorded
  */
 export function averageShares({ shape: [length, heads], data }, run) {
   const sums = new Map(["all", ...PARTS].map((part) => [part, new Float64Array(heads)]));
-  const counts = new Map([...sums.keys()].map((part) => [part, 0]));
+  const counts = new Map([...sums.keys()].map((part) => [part, new Uint32Array(heads)]));
+  const present = new Set();
   for (let position = 0; position < length; position++) {
-    for (const part of ["all", partOf(run, position)]) {
-      if (part === null) continue;
-      counts.set(part, counts.get(part) + 1);
-      const sum = sums.get(part);
-      for (let head = 0; head < heads; head++) sum[head] += 1 - data[position * heads + head];
+    const own = partOf(run, position);
+    if (own !== null) present.add(own);
+    for (const part of own === null ? ["all"] : ["all", own]) {
+      for (let head = 0; head < heads; head++) {
+        const sink = data[position * heads + head];
+        if (Number.isNaN(sink)) continue; // not recorded
+        sums.get(part)[head] += 1 - sink;
+        counts.get(part)[head] += 1;
+      }
     }
   }
-  const present = PARTS.filter((part) => counts.get(part));
-  const mean = (part, head) => sums.get(part)[head] / counts.get(part);
+  const mean = (part, head) => {
+    const count = counts.get(part)[head];
+    return count ? sums.get(part)[head] / count : null;
+  };
+  const parts = PARTS.filter((part) => present.has(part));
   return Array.from({ length: heads }, (_, head) => ({
     all: mean("all", head),
     isOn: mean("all", head) > ON,
-    byChannel: Object.fromEntries(present.map((part) => [part, mean(part, head)])),
+    byChannel: Object.fromEntries(parts.map((part) => [part, mean(part, head)])),
   }));
 }

@@ -4,11 +4,12 @@
  * apart from the keys. Only the visible rows are requested.
  */
 
+import { firstKey } from "../../model/attention.js";
 import { make } from "../elements.js";
 import { HeatMap } from "../heat_map.js";
+import { short } from "../numbers.js";
 import { inkOn, sequentialColor, signedColor, toCss } from "../scale.js";
 import { makeVisible } from "../visible.js";
-import { format } from "./row_text.js";
 
 const CELL = 14; // pixels
 const ASIDE = 56;
@@ -34,12 +35,12 @@ export class PatternMap {
     return this.root.open && this.map !== null;
   }
 
-  /** @param {object} place  {numbers, layer, head, query, sinks} */
+  /** @param {object} place  {patterns, layer, head, query, sinks} */
   update(place) {
-    if (place.numbers !== this.place?.numbers) {
-      const { heads, length } = place.numbers;
+    if (place.patterns !== this.place?.patterns) {
+      const { heads, length } = place.patterns;
       this.root.open = heads * length ** 2 <= OPEN;
-      this.legend.replaceChildren(...makeLegend(place.numbers));
+      this.legend.replaceChildren(...makeLegend(place.patterns));
     }
     this.place = place;
     this.summary.textContent = `Map of head ${place.head}: queries down, keys across`;
@@ -48,11 +49,11 @@ export class PatternMap {
 
   draw() {
     if (!this.root.open || !this.place) return;
-    const { numbers, layer, head, query, sinks } = this.place;
+    const { patterns, layer, head, query, sinks } = this.place;
     const options = {
       label: `Attention of head ${head} in layer ${layer}, queries by keys`,
-      rows: numbers.length,
-      columns: numbers.length,
+      rows: patterns.length,
+      columns: patterns.length,
       size: { width: CELL, height: CELL },
       gutter: 92,
       header: 104,
@@ -82,34 +83,33 @@ export class PatternMap {
   }
 
   nameToken(n) {
-    const { tokens } = this.place.numbers;
+    const { tokens } = this.place.patterns;
     return tokens ? `${makeVisible(tokens[n].text, 7)} ${n}` : String(n);
   }
 
   firstKey(query) {
-    const window = this.place.numbers.windowOf(this.place.layer);
-    return window === null ? 0 : Math.max(0, query + 1 - window);
+    return firstKey(query, this.place.patterns.windowOf(this.place.layer) ?? null);
   }
 
   makeCell(query, key) {
     if (key > query || key < this.firstKey(query)) return null;
     const row = this.rows.get(query);
-    return row && { color: this.colorOf(row[key]) };
+    return row === null || Number.isNaN(row[key]) ? null : { color: this.colorOf(row[key]) };
   }
 
   colorOf(weight) {
-    const { unit, largest } = this.place.numbers;
+    const { unit, largest } = this.place.patterns;
     return unit === null ? sequentialColor(Math.sqrt(weight)) : signedColor(weight / (largest || 1));
   }
 
   describe(query, key) {
-    const { numbers, sinks, head } = this.place;
+    const { patterns, sinks, head } = this.place;
     const pair = `query ${this.nameToken(query)}, key ${this.nameToken(key)}: `;
-    const sink = sinks ? `; sink ${format(sinks.data[query * numbers.heads + head])}` : "";
+    const sink = sinks ? `; sink ${short(sinks.data[query * patterns.heads + head])}` : "";
     if (key > query) return `${pair}later than the query${sink}`;
     if (key < this.firstKey(query)) return `${pair}outside the window${sink}`;
     const row = this.rows.get(query);
-    return `${pair}${row ? format(row[key]) : "not computed yet"}${sink}`;
+    return `${pair}${row ? short(row[key]) : "not computed yet"}${sink}`;
   }
 
   paintOver(pen, where, colors) {
@@ -139,13 +139,14 @@ export class PatternMap {
   }
 
   paintSinks(pen, { top, rows: [from, to], right, bottom, cell }, colors) {
-    const { sinks, numbers, head } = this.place;
+    const { sinks, patterns, head } = this.place;
     const { header } = this.map.options;
     const [x, width] = [right + 12, ASIDE - 14];
     pen.text(x, header - 12, "sink", { fill: colors.ink, bold: true });
     pen.clip(x, header, width, bottom - header);
     for (let query = from; query < to; query++) {
-      const share = sinks.data[query * numbers.heads + head];
+      const share = sinks.data[query * patterns.heads + head];
+      if (Number.isNaN(share)) continue; // not recorded
       const color = sequentialColor(Math.sqrt(share));
       pen.rect(x, top(query), width, cell.height - 1, { fill: toCss(color) });
       const lettering = { fill: inkOn(color), size: 11, anchor: "middle" };

@@ -2,12 +2,12 @@
  * Rows of one head's attention pattern, requested when they are needed and kept for a while.
  *
  * A source answers with all heads of the requested queries, so a request is at most `REQUEST`
- * numbers. One request runs at a time, and the next one is for what is visible then: a slow source
+ * patterns. One request runs at a time, and the next one is for what is visible then: a slow source
  * is never asked for rows that were scrolled past. An answer for an earlier selection is ignored.
  */
 
-const REQUEST = 2 ** 20; // numbers in one answer, unless a single query has more
-const KEPT = 2 ** 22; // numbers kept
+const REQUEST = 2 ** 20; // patterns in one answer, unless a single query has more
+const KEPT = 2 ** 22; // patterns kept
 const LEAST = 200; // rows kept of however many keys: more than are visible at once
 
 export class PatternRows {
@@ -24,13 +24,13 @@ export class PatternRows {
   }
 
   /** Show a head. Rows of others are forgotten, unless the whole layer is small enough to keep. */
-  reset(numbers, layer, head) {
-    const isSameLayer = numbers === this.numbers && layer === this.layer;
+  reset(patterns, layer, head) {
+    const isSameLayer = patterns === this.patterns && layer === this.layer;
     if (isSameLayer && head === this.head) return;
-    this.isSmall = numbers !== null && numbers.heads * numbers.length ** 2 <= KEPT;
+    this.isSmall = patterns !== null && patterns.heads * patterns.length ** 2 <= KEPT;
     this.head = head;
     if (isSameLayer && this.isSmall) return;
-    Object.assign(this, { numbers, layer, rows: new Map(), wanted: new Map(), hasFailed: false });
+    Object.assign(this, { patterns, layer, rows: new Map(), wanted: new Map(), hasFailed: false });
     this.turn += 1;
     this.calls.wait(null);
   }
@@ -56,7 +56,7 @@ export class PatternRows {
     try {
       for (let next = this.nextRange(); next && turn === this.turn; next = this.nextRange()) {
         this.calls.wait(next);
-        const recording = await this.numbers.rows(this.layer, next.from, next.to);
+        const recording = await this.patterns.rows(this.layer, next.from, next.to);
         if (turn !== this.turn) return;
         this.keep(recording, next.from);
         this.calls.arrive();
@@ -75,7 +75,7 @@ export class PatternRows {
 
   /** The next piece that is wanted and missing. Pieces have fixed borders, so rows are asked once. */
   nextRange() {
-    const { heads, length } = this.numbers;
+    const { heads, length } = this.patterns;
     const size = Math.max(1, Math.floor(REQUEST / (heads * length)));
     for (const { from, to } of this.wanted.values()) {
       for (let query = from; query < to; query++) {

@@ -5,6 +5,7 @@
  */
 
 import { make, refill, tokenText } from "../elements.js";
+import { short } from "../numbers.js";
 import { makeVisible } from "../visible.js";
 import { makeBar } from "./head_grid.js";
 
@@ -33,23 +34,24 @@ export class RowText {
     }); // prettier-ignore
     this.pager = make("div", { class: "oss-controls" }, this.earlier, this.later, this.range);
     this.shade = make("p", { class: "oss-caption" });
-    this.root = make("div", {}, this.sum, this.bars, this.largest, this.shade, this.text, this.pager);
+    const lead = make("div", { class: "oss-caption", "aria-hidden": "true" }, "Largest weights:");
+    const { sum, bars, largest, shade, text, pager } = this;
+    this.root = make("div", {}, sum, bars, lead, largest, shade, text, pager);
     element.append(this.root);
   }
 
   /**
    * Show a row.
    * @param {object} row
-   * @param {import("./numbers.js").Numbers} row.numbers
+   * @param {import("./patterns.js").Patterns} row.patterns
    * @param {number} row.query
    * @param {number} row.first  the oldest visible key
    * @param {Float32Array} row.weights  [key]
-   * @param {number | null} row.sink  the sink's share
-   * @param {string} row.missing  why there is no sink, if there is none
+   * @param {number | null} row.sink  the sink's share; null if it is not known
    */
   update(row) {
     this.row = row;
-    const { numbers, weights, sink } = row;
+    const { patterns, weights, sink } = row;
     this.total = weights.reduce((sum, weight) => sum + weight, 0);
     this.order = rankWeights(row, NUMBERED);
     this.scale = Math.abs(weights[this.order[0]] ?? 0);
@@ -58,23 +60,23 @@ export class RowText {
     refill(this.bars, bars.map(([name, value]) => makeBar(name, value)));
     this.bars.hidden = !bars.length;
     refill(this.largest, this.order.map((key) => this.makeItem(key)));
-    this.shade.textContent =
-      `The darkest shade and the tallest bar under a token is ${format(this.scale)}, the largest of this row.`;
+    this.shade.textContent = `Shade and bar under a token: weight, up to ${short(this.scale)}, the largest.`;
     const isOnPage = this.start <= row.query && row.query < this.start + PAGE;
-    if (this.named !== numbers || !isOnPage) this.showFrom(row.query - STEP);
+    if (this.named !== patterns || !isOnPage) this.showFrom(row.query - STEP);
     else this.paint();
   }
 
   /** Show the page of text that begins at or before a key. */
   showFrom(key) {
-    const { numbers } = this.row;
-    const last = Math.max(0, Math.floor((numbers.length - 1) / STEP) * STEP - STEP);
+    const { patterns } = this.row;
+    const last = Math.max(0, Math.floor((patterns.length - 1) / STEP) * STEP - STEP);
     this.start = Math.min(Math.max(0, Math.floor(key / STEP) * STEP), last);
-    const count = Math.min(PAGE, numbers.length - this.start);
-    this.named = numbers;
+    const count = Math.min(PAGE, patterns.length - this.start);
+    this.named = patterns;
     this.spans = Array.from({ length: count }, (_, n) => {
-      const span = numbers.tokens ? tokenText(numbers.tokens[this.start + n].text) : make("bdi", {}, `${this.start + n}`);
-      span.dataset.key = this.start + n;
+      const key = this.start + n;
+      const span = patterns.tokens ? tokenText(patterns.tokens[key].text) : make("bdi", {}, `${key} `);
+      span.dataset.key = key;
       return span;
     });
     refill(this.text, this.spans);
@@ -94,7 +96,7 @@ export class RowText {
       const color = `color-mix(in srgb, var(--oss-mark) ${share * STRONGEST}%, transparent)`;
       span.style.background = share > 0.004 ? color : "";
       span.style.boxShadow = share > 0.004 ? `inset 0 ${-4 * share}px var(--oss-mark)` : "";
-      if (numbered.has(key)) span.dataset.weight = format(weights[key]);
+      if (numbered.has(key)) span.dataset.weight = Number(weights[key].toPrecision(2));
       else delete span.dataset.weight;
     });
     this.placeEdge();
@@ -107,10 +109,10 @@ export class RowText {
   }
 
   placeEdge() {
-    const { first, numbers, layer } = this.row;
+    const { first, patterns, layer } = this.row;
     const inside = this.spans[first - this.start];
     if (first === 0 || !inside) return this.edge.remove();
-    const width = numbers.windowOf(layer);
+    const width = patterns.windowOf(layer);
     this.edge.textContent = `window edge: ${first} earlier tokens are hidden, ${width} are visible`;
     inside.before(this.edge);
   }
@@ -127,14 +129,14 @@ export class RowText {
   }
 
   makeItem(key) {
-    const { numbers, weights } = this.row;
+    const { patterns, weights } = this.row;
     const show = () => {
       this.showFrom(key - STEP / 2);
       this.spans[key - this.start].scrollIntoView({ block: "nearest" });
     };
-    const token = numbers.tokens ? tokenText(numbers.tokens[key].text) : null;
+    const token = patterns.tokens ? tokenText(patterns.tokens[key].text) : null;
     const button = make("button", { type: "button", onclick: show }, token, ` token ${key}`);
-    return make("li", {}, button, ` ${format(weights[key])}`);
+    return make("li", {}, button, ` ${short(weights[key])}`);
   }
 
   handleClick(event) {
@@ -144,19 +146,14 @@ export class RowText {
 
   /** The keys on the page as rows of a table: position, text, weight. */
   toRows() {
-    const { numbers, query, first, weights } = this.row;
+    const { patterns, query, first, weights } = this.row;
     const keys = this.spans.map((_, n) => this.start + n).filter((key) => key <= query);
     return keys.map((key) => [
       String(key),
-      numbers.tokens ? makeVisible(numbers.tokens[key].text) : "",
-      key < first ? "hidden by the window" : format(weights[key]),
+      patterns.tokens ? makeVisible(patterns.tokens[key].text) : "",
+      key < first ? "hidden by the window" : short(weights[key]),
     ]);
   }
-}
-
-/** A weight as text: four decimals, or as many as a small one needs. */
-export function format(weight) {
-  return weight !== 0 && Math.abs(weight) < 0.001 ? weight.toExponential(1) : weight.toFixed(4);
 }
 
 /** The visible keys with the largest weights, largest first. */
@@ -177,8 +174,8 @@ function className(key, query, isVisible) {
   return isVisible ? "oss-token-text" : "oss-token-text oss-attention-hidden";
 }
 
-function describeSum({ numbers, sink, missing }, total) {
-  if (numbers.unit !== null) return `The row sums to ${total.toFixed(4)} ${numbers.unit}.`;
-  if (sink === null) return `Weights ${total.toFixed(4)}. ${missing}`;
+function describeSum({ patterns, sink }, total) {
+  if (patterns.unit !== null) return `The row sums to ${total.toFixed(4)} ${patterns.unit}.`;
+  if (sink === null) return `Weights ${total.toFixed(4)}; the sink's share is not known`;
   return `Weights ${total.toFixed(4)} + sink ${sink.toFixed(4)} = ${(total + sink).toFixed(4)}`;
 }

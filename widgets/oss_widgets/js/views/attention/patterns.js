@@ -1,8 +1,8 @@
 /**
- * Where the numbers of the attention view are from: a run of the source, or the caller's array.
+ * Where the patterns of the attention view are from: a run of the source, or the caller's array.
  * Both look the same to the rest of the view.
  *
- * @typedef {object} Numbers
+ * @typedef {object} Patterns
  * @property {string} name
  * @property {string | null} unit  of the caller's array; null for attention weights
  * @property {number} [largest]  absolute value in the caller's array
@@ -12,7 +12,8 @@
  * @property {number} layers
  * @property {number} heads
  * @property {number | null} kvHeads  null if unknown
- * @property {(layer: number) => number | null} windowOf  null if all earlier keys are visible
+ * @property {(layer: number) => number | null | undefined} windowOf  null if all earlier keys are
+ *   visible; undefined if unknown
  * @property {(layer: number) => boolean} hasPattern
  * @property {(layer: number) => boolean} hasSinks
  * @property {(layer: number, from: number, to: number) => Promise<Recording>} rows  [query head key]
@@ -27,7 +28,7 @@ import { windowOf } from "../../model/config.js";
 export const PATTERN = "attn.pattern";
 export const SINKS = "attn.sink_mass";
 
-/** @returns {Numbers} */
+/** @returns {Patterns} */
 export function readRun(source, run) {
   const { config } = source;
   return {
@@ -37,9 +38,9 @@ export function readRun(source, run) {
     tokens: run.tokens,
     length: run.tokens.length,
     layers: config.num_hidden_layers,
-    heads: config.num_attention_heads,
-    kvHeads: config.num_key_value_heads,
-    windowOf: (layer) => windowOf(config, layer),
+    heads: config.num_attention_heads ?? 0, // a trace without any point of heads
+    kvHeads: config.num_key_value_heads ?? null,
+    windowOf: (layer) => (config.layer_types ? windowOf(config, layer) : undefined),
     hasPattern: (layer) => source.hasPoint(PATTERN, layer),
     hasSinks: (layer) => source.hasPoint(SINKS, layer),
     rows: (layer, from, to) => source.points(run, PATTERN, layer, { from, to }),
@@ -50,7 +51,7 @@ export function readRun(source, run) {
 /**
  * @param {{values: ArrayLike<number>, shape: number[], name: string, unit: string}} array
  * @param {Run | null} run  names the tokens if it has as many as the array
- * @returns {Numbers}
+ * @returns {Patterns}
  */
 export function readArray({ values, shape, name, unit }, run) {
   const [heads, length, keys] = shape;
