@@ -58,9 +58,18 @@ export class HeadGrid {
   /** Mark the head that is shown. */
   mark(head) {
     this.buttons.forEach((button, n) => {
-      button.setAttribute("aria-checked", String(n === head));
+      const isChecked = String(n === head);
+      if (button.getAttribute("aria-checked") === isChecked) return;
+      button.setAttribute("aria-checked", isChecked);
       button.tabIndex = n === head ? 0 : -1;
+      if (n === head) this.scrollTo(button);
     });
+  }
+
+  /** Scroll the grid, not the page. */
+  scrollTo({ offsetTop: top, offsetHeight: height }) {
+    const { scrollTop, clientHeight } = this.root;
+    if (top < scrollTop || top + height > scrollTop + clientHeight) this.root.scrollTop = top - 40;
   }
 
   handleKey(event) {
@@ -80,10 +89,11 @@ function nameState({ all, isOn }) {
   return isOn ? "● on" : "○ off";
 }
 
-/** A share from 0 to 1 as a name, a bar and a number; null was not recorded. */
+/** A share from 0 to 1 as a name, a number and a bar; null was not recorded. */
 export function makeBar(name, value) {
   const bar = make("span", { class: "oss-attention-bar", "aria-hidden": "true" });
   bar.style.setProperty("--share", value ?? 0);
-  const children = [make("span", {}, name), bar, make("span", {}, value === null ? "–" : value.toFixed(2))];
+  const number = value === null ? "–" : value.toFixed(2);
+  const children = [make("span", {}, name), make("span", {}, number), bar];
   return make("span", { class: "oss-attention-line" }, children);
 }

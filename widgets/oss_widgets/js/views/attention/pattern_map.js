@@ -14,6 +14,7 @@ import { makeVisible } from "../visible.js";
 const CELL = 14; // pixels
 const ASIDE = 56;
 const OPEN = 2 ** 20; // numbers: a smaller pattern is shown at once, a larger one when it is opened
+const [FIRST_STRONG, POP] = ["\u2068", "\u2069"]; // isolate Arabic from the number after it
 const TICKS = [0, 0.01, 0.1, 0.25, 0.5, 1];
 
 export class PatternMap {
@@ -27,7 +28,7 @@ export class PatternMap {
     this.summary = make("summary", {});
     this.legend = make("p", { class: "oss-caption" });
     this.root = make("details", { class: "oss-attention-map" }, this.summary, this.legend);
-    this.root.addEventListener("toggle", () => this.draw());
+    this.root.addEventListener("toggle", () => this.root.open && this.place && this.draw());
     element.append(this.root);
   }
 
@@ -37,19 +38,22 @@ export class PatternMap {
 
   /** @param {object} place  {patterns, layer, head, query, sinks} */
   update(place) {
-    if (place.patterns !== this.place?.patterns) {
+    const before = this.place;
+    this.place = place;
+    if (place.patterns !== before?.patterns) {
       const { heads, length } = place.patterns;
       this.root.open = heads * length ** 2 <= OPEN;
       this.legend.replaceChildren(...makeLegend(place.patterns));
     }
-    this.place = place;
     this.summary.textContent = `Map of head ${place.head}: queries down, keys across`;
-    this.draw();
+    if (!this.root.open) return;
+    const isSame = ["patterns", "layer", "head", "sinks"].every((part) => place[part] === before?.[part]);
+    if (this.map && isSame) this.showQuery();
+    else this.draw();
   }
 
   draw() {
-    if (!this.root.open || !this.place) return;
-    const { patterns, layer, head, query, sinks } = this.place;
+    const { patterns, layer, head, sinks } = this.place;
     const options = {
       label: `Attention of head ${head} in layer ${layer}, queries by keys`,
       rows: patterns.length,
@@ -67,6 +71,11 @@ export class PatternMap {
     };
     if (this.map) this.map.update(options);
     else this.map = new HeatMap(this.root, options);
+    this.showQuery();
+  }
+
+  showQuery() {
+    const { query } = this.place;
     const isChosenHere = this.map.cursor.row === query;
     if (!isChosenHere) this.map.cursor.column = query;
     this.map.setSelected(query, null);
@@ -84,7 +93,7 @@ export class PatternMap {
 
   nameToken(n) {
     const { tokens } = this.place.patterns;
-    return tokens ? `${makeVisible(tokens[n].text, 7)} ${n}` : String(n);
+    return tokens ? `${FIRST_STRONG}${makeVisible(tokens[n].text, 7)}${POP} ${n}` : String(n);
   }
 
   firstKey(query) {
@@ -118,6 +127,7 @@ export class PatternMap {
     const { gutter, header } = this.map.options;
     pen.clip(gutter, header, where.right - gutter, where.bottom - header);
     for (let query = from; query < to; query++) this.paintEdges(pen, where, colors, query);
+    this.nameEdge(pen, where, colors);
     pen.unclip();
     if (this.place.sinks) this.paintSinks(pen, where, colors);
   }
@@ -136,6 +146,17 @@ export class PatternMap {
     const edge = { stroke: colors.mark, width: 2 };
     pen.line(left(first), y, left(first), y + cell.height, edge);
     pen.line(left(first - 1), y, left(first), y, edge);
+  }
+
+  /** Beside the edge, in the lowest row that has the room. */
+  nameEdge(pen, { left, top, rows: [from, to], bottom, cell }, colors) {
+    const { gutter } = this.map.options;
+    for (let query = to - 1; query >= from; query--) {
+      const x = left(this.firstKey(query)) - 8;
+      if (this.firstKey(query) === 0 || x < gutter + 90 || top(query + 1) > bottom) continue;
+      const lettering = { fill: colors.mark, anchor: "end", bold: true };
+      return pen.text(x, top(query) + cell.height / 2, "window edge", lettering);
+    }
   }
 
   paintSinks(pen, { top, rows: [from, to], right, bottom, cell }, colors) {

@@ -9,10 +9,9 @@ import { short } from "../numbers.js";
 import { makeVisible } from "../visible.js";
 import { makeBar } from "./head_grid.js";
 
-const PAGE = 400; // tokens of running text; all others are reached with the buttons
+const PAGE = 256; // tokens of running text; all others are reached with the buttons
 const STEP = PAGE / 2;
 const NUMBERED = 8; // weights shown as numbers
-const STRONGEST = 45; // percent of color in the darkest shade, so that text keeps its contrast
 
 export class RowText {
   /** @param {HTMLElement} element @param {(query: number) => void} choose */
@@ -73,6 +72,7 @@ export class RowText {
     this.start = Math.min(Math.max(0, Math.floor(key / STEP) * STEP), last);
     const count = Math.min(PAGE, patterns.length - this.start);
     this.named = patterns;
+    this.looks = [];
     this.spans = Array.from({ length: count }, (_, n) => {
       const key = this.start + n;
       const span = patterns.tokens ? tokenText(patterns.tokens[key].text) : make("bdi", {}, `${key} `);
@@ -83,29 +83,37 @@ export class RowText {
     this.paint();
   }
 
-  /** Shade the tokens of the page; only their styles change while the query moves over a page. */
+  /** Shade the tokens of the page; a token that looks as before is left alone, which is fast. */
   paint() {
-    const { query, first, weights } = this.row;
-    const numbered = new Set(this.order);
+    const { query } = this.row;
     this.spans.forEach((span, n) => {
-      const key = this.start + n;
-      const isVisible = first <= key && key <= query;
-      const share = isVisible && this.scale ? Math.abs(weights[key]) / this.scale : 0;
-      span.hidden = key > query;
-      span.className = className(key, query, isVisible);
-      const color = `color-mix(in srgb, var(--oss-mark) ${share * STRONGEST}%, transparent)`;
-      span.style.background = share > 0.004 ? color : "";
-      span.style.boxShadow = share > 0.004 ? `inset 0 ${-4 * share}px var(--oss-mark)` : "";
-      if (numbered.has(key)) span.dataset.weight = Number(weights[key].toPrecision(2));
-      else delete span.dataset.weight;
+      const look = this.lookOf(this.start + n);
+      if (look.join() === this.looks[n]?.join()) return;
+      this.looks[n] = look;
+      const [kind, share, number] = look;
+      span.hidden = kind === "later";
+      span.className = `oss-token-text oss-attention-${kind}`;
+      span.style.setProperty("--share", share);
+      span.dataset.weight = number;
     });
     this.placeEdge();
-    this.scrollToQuery();
     const end = Math.min(this.start + PAGE, query + 1);
     this.range.textContent = `Tokens ${this.start} to ${end - 1} of 0 to ${query}.`;
     this.earlier.disabled = this.start === 0;
     this.later.disabled = this.start + PAGE > query;
     this.pager.hidden = this.earlier.disabled && this.later.disabled;
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame(() => this.scrollToQuery()); // after the layout of this frame
+  }
+
+  /** Kind of key, share of the largest weight, and the weight as text if it is one of the largest. */
+  lookOf(key) {
+    const { query, first, weights } = this.row;
+    if (key > query) return ["later", "0", ""];
+    if (key < first) return ["hidden", "0", ""];
+    const share = this.scale ? Math.abs(weights[key]) / this.scale : 0;
+    const number = this.order.includes(key) ? String(Number(weights[key].toPrecision(2))) : "";
+    return [key === query ? "query" : "visible", share.toFixed(2), number];
   }
 
   placeEdge() {
@@ -161,17 +169,13 @@ function rankWeights({ query, first, weights }, count) {
   const best = [];
   for (let key = first; key <= query; key++) {
     const size = Math.abs(weights[key]);
+    if (size === 0 || Number.isNaN(size)) continue;
     if (best.length === count && size <= Math.abs(weights[best.at(-1)])) continue;
     const place = best.findIndex((other) => size > Math.abs(weights[other]));
     best.splice(place < 0 ? best.length : place, 0, key);
     if (best.length > count) best.pop();
   }
   return best;
-}
-
-function className(key, query, isVisible) {
-  if (key === query) return "oss-token-text oss-attention-query";
-  return isVisible ? "oss-token-text" : "oss-token-text oss-attention-hidden";
 }
 
 function describeSum({ patterns, sink }, total) {
