@@ -1,4 +1,6 @@
-"""The attention view: numbers against Python, the window edge, large shapes, and changes of a head."""
+"""The attention view: numbers against Python, the window edge, large shapes, changes of a head."""
+
+import base64
 
 import numpy as np
 import pytest
@@ -8,11 +10,11 @@ from oss_lab import RemoveSink
 PRODUCT = "What is 347 * 62?"
 
 # A view of a finished reply in nano.
-OPEN = """async (question) => {
+OPEN = """async ([question, effort]) => {
   window.drawn?.close();
   window.source = newSource();
   window.selection = newSelection();
-  const run = await finish(source, await source.ask({ question, effort: "high" }));
+  const run = await finish(source, await source.ask({ question, effort }));
   source.show(run);
   window.show = (options = {}) => {
     const { VIEWS } = modules["views/registry.js"];
@@ -42,7 +44,8 @@ LARGE = """({ layers, heads, kvHeads, length, window: size }) => {
   window.release = () => (free(), (held = null));
   const answers = {
     "attn.sink_mass": () => {
-      const data = Float32Array.from({ length: length * heads }, (_, n) => ((n % heads) + 1) / (heads + 1));
+      const share = (n) => ((n % heads) + 1) / (heads + 1);
+      const data = Float32Array.from({ length: length * heads }, (_, n) => share(n));
       return { shape: [length, heads], data };
     },
     "attn.pattern": (layer, { from, to }) => {
@@ -94,11 +97,24 @@ def page(live_page):
     return live_page
 
 
+def open_nano(page, effort: str):
+    """A page with the view of a reply of nano; `page.ids` are its tokens."""
+    page.ids = page.evaluate(OPEN, [PRODUCT, effort])
+    return page
+
+
 @pytest.fixture
 def nano(page):
-    """A page with the view of a reply; `page.ids` are its tokens."""
-    page.ids = page.evaluate(OPEN, PRODUCT)
-    return page
+    return open_nano(page, "high")
+
+
+@pytest.fixture
+def short_nano(page):
+    return open_nano(page, "low")
+
+
+def text_of(page) -> str:
+    return page.locator("#view").inner_text()
 
 
 def select(page, **place) -> dict:
@@ -117,7 +133,7 @@ def test_the_numbers_are_those_of_a_trace(nano, lab) -> None:
         found = select(nano, layer=layer, head=head, token=token)
         pattern = trace["attn.pattern", layer].numpy()
         sinks = trace["attn.sink_mass", layer].numpy()
-        np.testing.assert_allclose(found["weights"], pattern[token, head], atol=1e-4)
+        np.testing.assert_allclose(found["weights"], pattern[token, head, : token + 1], atol=1e-4)
         assert found["sink"] == pytest.approx(sinks[token, head], abs=1e-4)
         share = 1 - sinks
         analysis = [n for n in range(start, len(channels)) if channels[n] == "analysis"]
@@ -149,12 +165,12 @@ def test_heads_are_grouped_and_chosen_with_the_keyboard(nano) -> None:
     select(nano, layer=2, head=3, token=100)
     groups = nano.locator(".oss-attention-group-name").all_inner_texts()
     assert groups == ["KV head 0: heads 0–3", "KV head 1: heads 4–7"]
-    assert "2: sliding, window 32" in nano.locator("#view").inner_text()
+    assert "2: sliding, window 32" in text_of(nano)
     nano.locator(".oss-attention-head[aria-checked=true]").focus()
     nano.keyboard.press("ArrowRight")
     assert nano.evaluate("selection.head") == 4
     assert nano.evaluate("document.activeElement.textContent").startswith("head 4")
-    assert "Head 4 of layer 2, KV head 1" in nano.locator("#view").inner_text()
+    assert "Head 4 of layer 2, KV head 1" in text_of(nano)
     nano.get_by_label("Query token").focus()
     nano.keyboard.press("ArrowLeft")
     assert nano.evaluate("selection.token") == 99
@@ -170,41 +186,41 @@ def test_the_map_describes_cells_and_becomes_svg(nano) -> None:
         nano.keyboard.press("ArrowLeft")
     spoken = nano.locator(".oss-attention-map [role=status]").inner_text()
     assert spoken.endswith(f"{found['weights'][147]:.3g}; sink {found['sink']:.3g}")
-    nano.keyboard.press("Home")
-    spoken = nano.locator(".oss-attention-map [role=status]").inner_text()
-    assert "outside the window" in spoken
     svg = nano.evaluate("drawn.toSvg()")
     assert "sink" in svg
     assert svg.count("<rect") > 500
+    nano.keyboard.press("Home")
+    spoken = nano.locator(".oss-attention-map [role=status]").inner_text()
+    assert "outside the window" in spoken
 
 
-def test_axe_finds_nothing(nano, find_violations) -> None:
-    select(nano, layer=2, head=3, token=150)
-    nano.evaluate("document.querySelector('.oss-as-table').open = true")
-    assert find_violations(nano) == []
+def test_axe_finds_nothing(short_nano, find_violations) -> None:
+    select(short_nano, layer=2, head=3, token=40)
+    short_nano.evaluate("document.querySelector('.oss-as-table').open = true")
+    assert find_violations(short_nano) == []
 
 
-def test_removing_a_sink_asks_again_with_a_null(nano, lab) -> None:
-    select(nano, layer=0, head=2, token=150)
-    nano.get_by_label("Seed of the null").fill("3")
-    nano.get_by_role("button", name="Remove this head's sink").click()
-    nano.get_by_text("Both replies are finished.").wait_for()
-    specs = nano.evaluate("source.runs.slice(1).map(({ interventions }) => interventions)")
+def test_removing_a_sink_asks_again_with_a_null(short_nano, lab) -> None:
+    select(short_nano, layer=0, head=2, token=40)
+    short_nano.get_by_label("Seed of the null").fill("3")
+    short_nano.get_by_role("button", name="Remove this head's sink").click()
+    short_nano.get_by_text("Both replies are finished.").wait_for()
+    specs = short_nano.evaluate("source.runs.slice(1).map(({ interventions }) => interventions)")
     other = specs[1][0]["head"]
     assert specs[0] == [{"kind": "RemoveSink", "layer": 0, "head": 2}]
     assert other != 2
-    changed = lab.chat(
-        PRODUCT, effort="high", interventions=[RemoveSink(layer=0, head=2)]
-    )
-    null = lab.chat(PRODUCT, effort="high", interventions=[RemoveSink(layer=0, head=other)])
-    unchanged = lab.chat(PRODUCT, effort="high")
-    answers = nano.locator(".oss-attention-answer").all_inner_texts()
+    changed = lab.chat(PRODUCT, effort="low", interventions=[RemoveSink(layer=0, head=2)])
+    null = lab.chat(PRODUCT, effort="low", interventions=[RemoveSink(layer=0, head=other)])
+    unchanged = lab.chat(PRODUCT, effort="low")
+    answers = short_nano.locator(".oss-attention-answer").all_inner_texts()
     assert answers == [unchanged.final, changed.final, null.final]
-    titles = nano.locator(".oss-attention-result strong").all_inner_texts()
+    titles = short_nano.locator(".oss-attention-result strong").all_inner_texts()
     assert titles[2] == f"head {other} sink removed (null, seed 3)"
-    nano.get_by_role("button", name="Show this run").first.click()
-    nano.wait_for_function("() => drawn.data().run === 'run-2' && drawn.data().weights !== null")
-    found = select(nano, layer=0, head=2, token=60)
+    short_nano.get_by_role("button", name="Show this run").first.click()
+    short_nano.wait_for_function(
+        "() => drawn.data().run === 'run-2' && drawn.data().weights !== null"
+    )
+    found = select(short_nano, layer=0, head=2, token=60)
     assert found["sink"] == pytest.approx(0, abs=1e-6)
     assert sum(found["weights"]) == pytest.approx(1, abs=1e-5)
 
@@ -218,27 +234,88 @@ def test_a_source_without_the_pattern_still_shows_the_sinks(nano) -> None:
       show();
     }""")
     nano.locator(".oss-attention-on").first.wait_for()
-    text = nano.locator("#view").inner_text()
+    text = text_of(nano)
     assert "gpt-oss-nano has no attn.pattern of layer 2." in text
     assert 'lab.trace(reply, ["attn.pattern"], layers=[2])' in text
     assert not nano.get_by_role("button", name="Ablate this head").is_visible()
     nano.evaluate("selection.set({ layer: 1 })")
-    text = nano.locator("#view").inner_text()
+    text = text_of(nano)
     assert 'lab.trace(reply, ["attn.pattern", "attn.sink_mass"], layers=[1])' in text
 
 
 def test_an_array_of_the_caller(nano) -> None:
-    array = {"values": [0, 0, 3, -6, 1, 0, 2, 2], "shape": [2, 2, 2], "name": "mine", "unit": "nats"}
+    array = {
+        "values": [0, 0, 3, -6, 1, 0, 2, 2],
+        "shape": [2, 2, 2],
+        "name": "mine",
+        "unit": "nats",
+    }
     nano.evaluate("(array) => (drawn.close(), show({ array }))", array)
     nano.evaluate("selection.set({ head: 0, token: 1 })")
     nano.wait_for_function("() => drawn.data().weights !== null")
     found = nano.evaluate("drawn.data()")
     assert (found["name"], found["unit"]) == ("mine", "nats")
     assert found["weights"] == [3, -6]
-    assert "The row sums to -3.0000 nats." in nano.locator("#view").inner_text()
+    assert "No run with 2 tokens is shown" in text_of(nano)
+    assert "The row sums to -3.0000 nats" in text_of(nano)
     nano.evaluate("(array) => (drawn.close(), show({ array }))", {**array, "shape": [2, 4, 1]})
     error = nano.locator(".oss-error").inner_text()
     assert error == "mine: expected an array [head, seq, seq], got shape [2, 4, 1] with 8 values"
+
+
+def test_an_answer_for_an_earlier_selection_is_ignored(page) -> None:
+    """While a slow source computes, the status says what, and no old numbers are shown."""
+    page.evaluate(LARGE, {**TWENTY_B, "length": 600})
+    page.evaluate(OPEN_LARGE)
+    page.evaluate("() => (hold(), selection.set({ layer: 4, head: 9 }))")
+    computing = "computing attn.pattern of layer 4, queries 594 to 599 …"
+    assert page.locator(".oss-status").inner_text() == computing
+    assert not page.locator(".oss-attention-sum").is_visible()
+    page.evaluate("() => selection.set({ layer: 5, token: 300 })")
+    page.evaluate("() => release()")
+    page.wait_for_function("() => drawn.data().weights !== null")
+    found = page.evaluate("drawn.data()")
+    assert (found["layer"], found["head"], len(found["weights"])) == (5, 9, 301)
+    assert found["weights"][300] == pytest.approx(1 - 10 / 65)
+
+
+def test_a_stored_trace_shows_what_it_has(page, lab, tmp_path) -> None:
+    """Of a trace with one layer, two heads and the first tokens."""
+    reply = lab.chat(PRODUCT, effort="low")
+    points = ["attn.pattern", "attn.sink_mass"]
+    trace = lab.trace(reply, points, layers=[2], heads=[1, 6], positions=range(60))
+    trace.save(tmp_path / "part.trace")
+    page.evaluate(
+        """(bytes) => {
+          window.drawn?.close();
+          const { TraceSource } = modules["source/trace.js"];
+          window.source = new TraceSource(Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0)));
+          window.selection = newSelection();
+          const { VIEWS } = modules["views/registry.js"];
+          window.drawn = VIEWS.attention(document.querySelector("#view"), source, selection);
+        }""",
+        base64.b64encode((tmp_path / "part.trace").read_bytes()).decode(),
+    )
+    found = select(page, head=6, token=50)
+    pattern = trace["attn.pattern", 2].numpy()[50, 1, :51]
+    np.testing.assert_allclose(found["weights"], pattern, atol=1e-6)
+    assert (found["layer"], found["heads"][0]["all"]) == (2, None)
+    assert found["heads"][6]["all"] == pytest.approx(
+        1 - trace["attn.sink_mass", 2].numpy()[:, 1].mean(), abs=1e-4
+    )
+    page.evaluate("selection.set({ head: 0 })")
+    assert "attn.pattern of head 0 was not recorded at token 50." in text_of(page)
+    assert "only heads 1, 6" in text_of(page)
+
+
+def test_a_phone_shows_everything_without_scrolling_sideways(page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.evaluate(LARGE, TWENTY_B)
+    page.evaluate(OPEN_LARGE)
+    page.get_by_text("Map of head").click()
+    widths = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert widths[0] <= widths[1]
+    assert page.locator(".oss-map canvas").bounding_box()["width"] <= 390
 
 
 def test_a_large_model_requests_only_what_is_visible(page) -> None:

@@ -29,8 +29,8 @@ const SETTLE = 300; // milliseconds without a new token until a growing run is d
  * @param {import("../selection.js").Selection} selection
  * @param {object} [options]
  * @param {import("../../source/source.js").Run} [options.run]  instead of `source.shown`
- * @param {{values: ArrayLike<number>, shape: number[], name: string, unit: string}} [options.array]
- *   the caller's own patterns [head, seq, seq] instead of attention weights
+ * @param {import("../../source/array.js").CallerArray} [options.array]  the caller's own numbers
+ *   [head, seq, seq] instead of attention weights; else `source.array`
  * @returns {import("../frame.js").View}
  */
 export function showAttention(element, source, selection, options = {}) {
@@ -41,6 +41,7 @@ export function showAttention(element, source, selection, options = {}) {
 class AttentionView {
   constructor(element, source, selection, options) {
     Object.assign(this, { source, selection, options, patterns: null, sinks: null });
+    this.array = options.array ?? source.array ?? null;
     this.frame = makeFrame(element, "attention", "Attention");
     this.addControls();
     this.addParts((token) => selection.set({ token }));
@@ -87,7 +88,7 @@ class AttentionView {
   }
 
   chooseHead(head) {
-    this.selection.set(this.options.array ? { head } : { layer: this.layer, head });
+    this.selection.set(this.array ? { head } : { layer: this.layer, head });
   }
 
   /** Draw again when a run that is being written pauses: every new token changes all averages. */
@@ -97,8 +98,7 @@ class AttentionView {
   }
 
   load() {
-    const { frame, run, source } = this;
-    const { array } = this.options;
+    const { frame, run, source, array } = this;
     clearTimeout(this.timer);
     frame.clearError();
     frame.body.hidden = frame.controls.hidden = !array && !run?.tokens.length;
@@ -125,7 +125,7 @@ class AttentionView {
     const recorded = all.find(hasPattern) ?? all.find(hasSinks) ?? 0;
     const within = (n, count, otherwise) => (n !== null && 0 <= n && n < count ? n : otherwise);
     const { layer, head, token } = this.selection;
-    this.layer = this.options.array ? 0 : within(layer, layers, recorded);
+    this.layer = this.array ? 0 : within(layer, layers, recorded);
     this.head = within(head, heads, 0);
     this.token = within(token, length, length - 1);
   }
@@ -246,7 +246,7 @@ class AttentionView {
       run: patterns.run?.id ?? null,
       window: patterns.windowOf(layer) ?? null,
       layer, head, kvHead, token,
-      weights: weights && Array.from(weights),
+      weights: weights && Array.from(weights.slice(0, token + 1)),
       sink: this.sinkShare,
       threshold: ON,
       heads: this.grid.shares,

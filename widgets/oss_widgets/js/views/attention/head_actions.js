@@ -45,12 +45,10 @@ export class HeadActions {
     if (run !== this.place?.run) refill(this.results);
     this.place = { run, heads, layer, head };
     this.root.hidden = !(can.has("ask") && can.has("fork") && run?.request) || heads < 2;
-    const isFinished = run !== null && run.stop !== null;
-    for (const button of this.buttons) button.disabled = !isFinished || this.abort !== null;
-    const seconds = run?.seconds ?? 0;
-    this.cost.textContent = isFinished
-      ? `Two replies; the first one took ${seconds.toFixed(1)} s.`
-      : "The reply is not finished: finish it first.";
+    if (this.root.hidden) return;
+    const obstacle = explainObstacle(run);
+    for (const button of this.buttons) button.disabled = obstacle !== null || this.abort !== null;
+    this.cost.textContent = obstacle ?? describeCost(run);
   }
 
   async start({ kind, name }) {
@@ -76,6 +74,7 @@ export class HeadActions {
         shown.push([`head ${changed} ${name}${note}`, asked]);
         if (signal.aborted) break;
       }
+      if (run !== this.place.run) return frame.report(""); // another run is shown now
       refill(this.results, shown.map(([title, each]) => this.describe(title, each, run)));
       frame.report(signal.aborted ? "Canceled." : "Both replies are finished.");
     } catch (problem) {
@@ -88,8 +87,8 @@ export class HeadActions {
   }
 
   setBusy(isBusy) {
-    for (const button of this.buttons) button.disabled = isBusy;
     this.cancel.hidden = !isBusy;
+    this.update(this.place, this.place.layer, this.place.head);
   }
 
   describe(title, run, unchanged) {
@@ -108,6 +107,18 @@ export class HeadActions {
   close() {
     this.abort?.abort();
   }
+}
+
+/** Why a run cannot be compared with another reply to its question, or null. */
+function explainObstacle({ stop, parent }) {
+  if (stop === null) return "The reply is not finished: finish it first.";
+  return parent ? "This run was changed on the way: show one that was asked without changes." : null;
+}
+
+function describeCost({ seconds, request: { sampling } }) {
+  const cost = `Two replies; the first one took ${seconds.toFixed(1)} s.`;
+  const isRandom = (sampling?.temperature ?? 0) > 0 && (sampling.seed ?? null) === null;
+  return isRandom ? `${cost} It was sampled without a seed, so replies also differ by chance.` : cost;
 }
 
 /** A random head other than this one. */

@@ -1,5 +1,5 @@
 /**
- * All heads of a layer, grouped by KV head, each with its share on tokens as patterns and bars.
+ * All heads of a layer, grouped by KV head, each with its share on tokens as numbers and bars.
  *
  * The heads are a radio group: one tab stop, arrow keys move and choose.
  */

@@ -17,11 +17,15 @@ export function nameLayer({ windowOf, hasPattern, hasSinks }, layer) {
 
 /** One sentence about the layer and its heads. */
 export function describeLayer(patterns, layer, shares) {
-  const { name, unit, heads } = patterns;
-  if (unit !== null) return `${name}, in ${unit}: ${heads} heads.`;
+  const { name, unit, heads, tokens, length, run } = patterns;
+  if (unit !== null) {
+    const unnamed = tokens ? "" : ` No run with ${length} tokens is shown, so positions are numbers.`;
+    return `${unit ? `${name}, in ${unit}` : name}: ${heads} heads.${unnamed}`;
+  }
   const rule = `A head is on if it gives tokens more than ${ON} of its attention (1 − mean sink share)`;
   const count = shares ? `: ${shares.filter(({ isOn }) => isOn).length} of ${heads} are on` : "";
-  return `Layer ${nameLayer(patterns, layer)}. ${rule}${count}.`;
+  const gap = run.missing ? ` What is missing is left out of the means: ${run.missing}.` : "";
+  return `Layer ${nameLayer(patterns, layer)}. ${rule}${count}.${gap}`;
 }
 
 /** What a source lacks, and how to record it; null if it has the pattern. */

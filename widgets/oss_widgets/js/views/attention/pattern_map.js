@@ -191,8 +191,10 @@ export class PatternMap {
 }
 
 function makeLegend({ unit, largest }) {
-  const end = largest?.toPrecision(3);
-  if (unit !== null) return [`Color: blue −${end}, white 0, orange ${end} ${unit}. Later keys are empty.`];
+  if (unit !== null) {
+    const end = short(largest);
+    return [`Color: blue −${end}, white 0, orange ${end} ${unit}. Later keys are empty.`];
+  }
   const ticks = TICKS.map((weight) => {
     const swatch = make("span", { class: "oss-attention-swatch", "aria-hidden": "true" });
     swatch.style.background = toCss(sequentialColor(Math.sqrt(weight)));

@@ -2,7 +2,7 @@
  * Rows of one head's attention pattern, requested when they are needed and kept for a while.
  *
  * A source answers with all heads of the requested queries, so a request is at most `REQUEST`
- * patterns. One request runs at a time, and the next one is for what is visible then: a slow source
+ * numbers. One request runs at a time, and the next one is for what is visible then: a slow source
  * is never asked for rows that were scrolled past. An answer for an earlier selection is ignored.
  */
 

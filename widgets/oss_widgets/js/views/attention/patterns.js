@@ -1,5 +1,5 @@
 /**
- * Where the patterns of the attention view are from: a run of the source, or the caller's array.
+ * Where the numbers of the attention view are from: a run of the source, or the caller's array.
  * Both look the same to the rest of the view.
  *
  * @typedef {object} Patterns
@@ -49,11 +49,11 @@ export function readRun(source, run) {
 }
 
 /**
- * @param {{values: ArrayLike<number>, shape: number[], name: string, unit: string}} array
+ * @param {import("../../source/array.js").CallerArray} array
  * @param {Run | null} run  names the tokens if it has as many as the array
  * @returns {Patterns}
  */
-export function readArray({ values, shape, name, unit }, run) {
+export function readArray({ values, shape, name, unit = "" }, run) {
   const [heads, length, keys] = shape;
   if (shape.length !== 3 || length !== keys || values.length !== heads * length * keys) {
     const found = `shape [${shape.join(", ")}] with ${values.length} values`;

@@ -179,7 +179,7 @@ function rankWeights({ query, first, weights }, count) {
 }
 
 function describeSum({ patterns, sink }, total) {
-  if (patterns.unit !== null) return `The row sums to ${total.toFixed(4)} ${patterns.unit}.`;
+  if (patterns.unit !== null) return `The row sums to ${total.toFixed(4)} ${patterns.unit}`.trim();
   if (sink === null) return `Weights ${total.toFixed(4)}; the sink's share is not known`;
   return `Weights ${total.toFixed(4)} + sink ${sink.toFixed(4)} = ${(total + sink).toFixed(4)}`;
 }
