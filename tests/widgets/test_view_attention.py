@@ -245,12 +245,15 @@ def test_a_source_without_the_pattern_still_shows_the_sinks(nano) -> None:
 
 def test_an_array_of_the_caller(nano) -> None:
     array = {
-        "values": [0, 0, 3, -6, 1, 0, 2, 2],
+        "values": [0, 0, 3, -6, 1, 7, 2, 2],
         "shape": [2, 2, 2],
         "name": "mine",
         "unit": "nats",
     }
     nano.evaluate("(array) => (drawn.close(), show({ array }))", array)
+    nano.evaluate("selection.set({ head: 1, token: 0 })")
+    nano.wait_for_function("() => drawn.data().weights !== null")
+    assert nano.evaluate("drawn.data().weights") == [1, 7]
     nano.evaluate("selection.set({ head: 0, token: 1 })")
     nano.wait_for_function("() => drawn.data().weights !== null")
     found = nano.evaluate("drawn.data()")
@@ -261,6 +264,26 @@ def test_an_array_of_the_caller(nano) -> None:
     nano.evaluate("(array) => (drawn.close(), show({ array }))", {**array, "shape": [2, 4, 1]})
     error = nano.locator(".oss-error").inner_text()
     assert error == "mine: expected an array [head, seq, seq], got shape [2, 4, 1] with 8 values"
+
+
+def test_the_text_is_paged_and_a_large_weight_is_found_on_its_page(page) -> None:
+    """Rows that arrive for the map do not turn the page back to the query."""
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.evaluate(LARGE, TWENTY_B)
+    page.evaluate(OPEN_LARGE)
+    page.evaluate("selection.set({ layer: 1, token: 5000 })")
+    shown = page.locator(".oss-attention-text bdi:visible")
+    last = "(spans) => spans.at(-1).dataset.key"
+    assert shown.evaluate_all(last) == "5000"
+    page.get_by_role("button", name="Earlier tokens").click()
+    earlier = shown.evaluate_all(last)
+    assert int(earlier) < 5000
+    page.get_by_text("Map of head").click()
+    page.wait_for_function("() => document.querySelector('.oss-status').textContent === ''")
+    assert shown.evaluate_all(last) == earlier
+    page.locator(".oss-attention-largest button").click()
+    assert shown.evaluate_all(last) == "5000"
+    page.wait_for_function("() => document.querySelector('.oss-attention-text').scrollTop > 0")
 
 
 def test_an_answer_for_an_earlier_selection_is_ignored(page) -> None:

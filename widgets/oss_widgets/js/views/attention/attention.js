@@ -6,7 +6,6 @@
  * requested from the source.
  */
 
-import { firstKey } from "../../model/attention.js";
 import { make, refill } from "../elements.js";
 import { makeFrame } from "../frame.js";
 import { term } from "../glossary.js";
@@ -191,8 +190,7 @@ class AttentionView {
       this.missing.textContent = `${patterns.name} of head ${head} was not recorded at token ${token}.`;
     }
     if (isRecorded) {
-      const first = firstKey(token, patterns.windowOf(layer) ?? null);
-      this.row.update({ patterns, layer, query: token, first, weights, sink: this.sinkShare });
+      this.row.update({ patterns, layer, query: token, weights, sink: this.sinkShare });
     }
     this.frame.setTable(() => this.makeTables(isRecorded));
     this.map.requestPaint();
@@ -246,7 +244,7 @@ class AttentionView {
       run: patterns.run?.id ?? null,
       window: patterns.windowOf(layer) ?? null,
       layer, head, kvHead, token,
-      weights: weights && Array.from(weights.slice(0, token + 1)),
+      weights: weights && Array.from(weights.slice(0, patterns.lastKey(token) + 1)),
       sink: this.sinkShare,
       threshold: ON,
       heads: this.grid.shares,

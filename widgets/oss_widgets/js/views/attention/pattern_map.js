@@ -4,7 +4,6 @@
  * apart from the keys. Only the visible rows are requested.
  */
 
-import { firstKey } from "../../model/attention.js";
 import { make } from "../elements.js";
 import { HeatMap } from "../heat_map.js";
 import { short } from "../numbers.js";
@@ -59,8 +58,8 @@ export class PatternMap {
       rows: patterns.length,
       columns: patterns.length,
       size: { width: CELL, height: CELL },
-      gutter: 92,
-      header: 104,
+      gutter: patterns.tokens ? 92 : 48,
+      header: patterns.tokens ? 104 : 48,
       aside: sinks ? ASIDE : 0,
       rowName: (n) => this.nameToken(n),
       columnName: (n) => this.nameToken(n),
@@ -97,11 +96,11 @@ export class PatternMap {
   }
 
   firstKey(query) {
-    return firstKey(query, this.place.patterns.windowOf(this.place.layer) ?? null);
+    return this.place.patterns.firstKey(this.place.layer, query);
   }
 
   makeCell(query, key) {
-    if (key > query || key < this.firstKey(query)) return null;
+    if (key > this.place.patterns.lastKey(query) || key < this.firstKey(query)) return null;
     const row = this.rows.get(query);
     return row === null || Number.isNaN(row[key]) ? null : { color: this.colorOf(row[key]) };
   }
@@ -115,7 +114,7 @@ export class PatternMap {
     const { patterns, sinks, head } = this.place;
     const pair = `query ${this.nameToken(query)}, key ${this.nameToken(key)}: `;
     const sink = sinks ? `; sink ${short(sinks.data[query * patterns.heads + head])}` : "";
-    if (key > query) return `${pair}later than the query${sink}`;
+    if (key > patterns.lastKey(query)) return `${pair}later than the query${sink}`;
     if (key < this.firstKey(query)) return `${pair}outside the window${sink}`;
     const row = this.rows.get(query);
     return `${pair}${row ? short(row[key]) : "not computed yet"}${sink}`;
@@ -135,7 +134,7 @@ export class PatternMap {
   /** The diagonal, the window edge, and a dash through a row that has not come yet. */
   paintEdges(pen, { left, top, right, cell }, colors, query) {
     const y = top(query);
-    const end = left(query + 1);
+    const end = left(this.place.patterns.lastKey(query) + 1);
     const first = this.firstKey(query);
     pen.line(end, y, end, y + cell.height, { stroke: colors.line });
     if (!this.rows.get(query)) {
@@ -193,7 +192,7 @@ export class PatternMap {
 function makeLegend({ unit, largest }) {
   if (unit !== null) {
     const end = short(largest);
-    return [`Color: blue −${end}, white 0, orange ${end} ${unit}. Later keys are empty.`];
+    return [`Color: blue −${end}, white 0, orange ${end} ${unit}.`];
   }
   const ticks = TICKS.map((weight) => {
     const swatch = make("span", { class: "oss-attention-swatch", "aria-hidden": "true" });

@@ -14,6 +14,8 @@
  * @property {number | null} kvHeads  null if unknown
  * @property {(layer: number) => number | null | undefined} windowOf  null if all earlier keys are
  *   visible; undefined if unknown
+ * @property {(layer: number, query: number) => number} firstKey  the oldest visible key
+ * @property {(query: number) => number} lastKey  attention is causal, an array may not be
  * @property {(layer: number) => boolean} hasPattern
  * @property {(layer: number) => boolean} hasSinks
  * @property {(layer: number, from: number, to: number) => Promise<Recording>} rows  [query head key]
@@ -23,6 +25,7 @@
  */
 
 import { LabError } from "../../errors.js";
+import { firstKey } from "../../model/attention.js";
 import { windowOf } from "../../model/config.js";
 
 export const PATTERN = "attn.pattern";
@@ -31,6 +34,7 @@ export const SINKS = "attn.sink_mass";
 /** @returns {Patterns} */
 export function readRun(source, run) {
   const { config } = source;
+  const findWindow = (layer) => (config.layer_types ? windowOf(config, layer) : undefined);
   return {
     name: PATTERN,
     unit: null,
@@ -40,7 +44,9 @@ export function readRun(source, run) {
     layers: config.num_hidden_layers,
     heads: config.num_attention_heads ?? 0, // a trace without any point of heads
     kvHeads: config.num_key_value_heads ?? null,
-    windowOf: (layer) => (config.layer_types ? windowOf(config, layer) : undefined),
+    windowOf: findWindow,
+    firstKey: (layer, query) => firstKey(query, findWindow(layer) ?? null),
+    lastKey: (query) => query,
     hasPattern: (layer) => source.hasPoint(PATTERN, layer),
     hasSinks: (layer) => source.hasPoint(SINKS, layer),
     rows: (layer, from, to) => source.points(run, PATTERN, layer, { from, to }),
@@ -76,6 +82,8 @@ export function readArray({ values, shape, name, unit = "" }, run) {
     layers: 1,
     kvHeads: null,
     windowOf: () => null,
+    firstKey: () => 0,
+    lastKey: () => length - 1,
     hasPattern: () => true,
     hasSinks: () => false,
     sinks: null,

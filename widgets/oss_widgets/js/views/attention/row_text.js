@@ -44,15 +44,15 @@ export class RowText {
    * @param {object} row
    * @param {import("./patterns.js").Patterns} row.patterns
    * @param {number} row.query
-   * @param {number} row.first  the oldest visible key
    * @param {Float32Array} row.weights  [key]
    * @param {number | null} row.sink  the sink's share; null if it is not known
    */
   update(row) {
-    this.row = row;
-    const { patterns, weights, sink } = row;
+    const { patterns, layer, query, weights, sink } = row;
+    const [first, last] = [patterns.firstKey(layer, query), patterns.lastKey(query)];
+    this.row = { ...row, first, last };
     this.total = weights.reduce((sum, weight) => sum + weight, 0);
-    this.order = rankWeights(row, NUMBERED);
+    this.order = rankWeights(this.row, NUMBERED);
     this.scale = Math.abs(weights[this.order[0]] ?? 0);
     refill(this.sum, describeSum(row, this.total));
     const bars = sink === null ? [] : [["tokens", this.total], ["sink", sink]];
@@ -60,9 +60,12 @@ export class RowText {
     this.bars.hidden = !bars.length;
     refill(this.largest, this.order.map((key) => this.makeItem(key)));
     this.shade.textContent = `Shade and bar under a token: weight, up to ${short(this.scale)}, the largest.`;
-    const isOnPage = this.start <= row.query && row.query < this.start + PAGE;
-    if (this.named !== patterns || !isOnPage) this.showFrom(row.query - STEP);
+    const isMoved = this.named !== patterns || this.shownQuery !== query;
+    const isOnPage = this.named === patterns && this.start <= query && query < this.start + PAGE;
+    this.shownQuery = query;
+    if (isMoved && !isOnPage) this.showFrom(query - STEP);
     else this.paint();
+    if (isMoved) this.scrollSoon(query);
   }
 
   /** Show the page of text that begins at or before a key. */
@@ -85,7 +88,7 @@ export class RowText {
 
   /** Shade the tokens of the page; a token that looks as before is left alone, which is fast. */
   paint() {
-    const { query } = this.row;
+    const { last } = this.row;
     this.spans.forEach((span, n) => {
       const look = this.lookOf(this.start + n);
       if (look.join() === this.looks[n]?.join()) return;
@@ -97,22 +100,20 @@ export class RowText {
       span.dataset.weight = number;
     });
     this.placeEdge();
-    const end = Math.min(this.start + PAGE, query + 1);
-    this.range.textContent = `Tokens ${this.start} to ${end - 1} of 0 to ${query}.`;
+    const end = Math.min(this.start + PAGE, last + 1);
+    this.range.textContent = `Tokens ${this.start} to ${end - 1} of 0 to ${last}.`;
     this.earlier.disabled = this.start === 0;
-    this.later.disabled = this.start + PAGE > query;
+    this.later.disabled = this.start + PAGE > last;
     this.pager.hidden = this.earlier.disabled && this.later.disabled;
-    cancelAnimationFrame(this.frame);
-    this.frame = requestAnimationFrame(() => this.scrollToQuery()); // after the layout of this frame
   }
 
   /** Kind of key, share of the largest weight, and the weight as text if it is one of the largest. */
   lookOf(key) {
-    const { query, first, weights } = this.row;
-    if (key > query) return ["later", "0", ""];
+    const { query, first, last, weights } = this.row;
+    if (key > last) return ["later", "0", ""];
     if (key < first) return ["hidden", "0", ""];
     const share = this.scale ? Math.abs(weights[key]) / this.scale : 0;
-    const number = this.order.includes(key) ? String(Number(weights[key].toPrecision(2))) : "";
+    const number = this.order.includes(key) ? short(Number(weights[key].toPrecision(2))) : "";
     return [key === query ? "query" : "visible", share.toFixed(2), number];
   }
 
@@ -125,11 +126,16 @@ export class RowText {
     inside.before(this.edge);
   }
 
+  /** Scroll to a key when this frame is drawn, since reading places earlier costs a second layout. */
+  scrollSoon(key) {
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame(() => this.scrollTo(key));
+  }
+
   /** Scroll the text, not the page. */
-  scrollToQuery() {
+  scrollTo(key) {
     const { text } = this;
-    const span = this.spans[this.row.query - this.start];
-    if (!span) return;
+    const span = this.spans[key - this.start];
     const bottom = span.offsetTop + span.offsetHeight + 8;
     if (span.offsetTop < text.scrollTop || bottom > text.scrollTop + text.clientHeight) {
       text.scrollTop = bottom - text.clientHeight;
@@ -140,7 +146,7 @@ export class RowText {
     const { patterns, weights } = this.row;
     const show = () => {
       this.showFrom(key - STEP / 2);
-      this.spans[key - this.start].scrollIntoView({ block: "nearest" });
+      this.scrollSoon(key);
     };
     const token = patterns.tokens ? tokenText(patterns.tokens[key].text) : null;
     const button = make("button", { type: "button", onclick: show }, token, ` token ${key}`);
@@ -154,8 +160,8 @@ export class RowText {
 
   /** The keys on the page as rows of a table: position, text, weight. */
   toRows() {
-    const { patterns, query, first, weights } = this.row;
-    const keys = this.spans.map((_, n) => this.start + n).filter((key) => key <= query);
+    const { patterns, first, last, weights } = this.row;
+    const keys = this.spans.map((_, n) => this.start + n).filter((key) => key <= last);
     return keys.map((key) => [
       String(key),
       patterns.tokens ? makeVisible(patterns.tokens[key].text) : "",
@@ -165,9 +171,9 @@ export class RowText {
 }
 
 /** The visible keys with the largest weights, largest first. */
-function rankWeights({ query, first, weights }, count) {
+function rankWeights({ first, last, weights }, count) {
   const best = [];
-  for (let key = first; key <= query; key++) {
+  for (let key = first; key <= last; key++) {
     const size = Math.abs(weights[key]);
     if (size === 0 || Number.isNaN(size)) continue;
     if (best.length === count && size <= Math.abs(weights[best.at(-1)])) continue;
