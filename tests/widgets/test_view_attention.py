@@ -170,6 +170,8 @@ def test_heads_are_grouped_and_chosen_with_the_keyboard(nano) -> None:
     nano.keyboard.press("ArrowRight")
     assert nano.evaluate("selection.head") == 4
     assert nano.evaluate("document.activeElement.textContent").startswith("head 4")
+    nano.evaluate("source.show(source.shown)")
+    assert nano.evaluate("document.activeElement.textContent").startswith("head 4")
     assert "Head 4 of layer 2, KV head 1" in text_of(nano)
     nano.get_by_label("Query token").focus()
     nano.keyboard.press("ArrowLeft")

@@ -140,15 +140,15 @@ class AttentionView {
   /** Draws at once what is known, and the sink shares when they come. */
   async drawLayer() {
     const { patterns, layer, frame } = this;
+    const isCurrent = () => patterns === this.patterns && layer === this.layer;
     frame.clearError();
     this.drawShares(null);
     if (!patterns.hasSinks(layer)) return;
     try {
       const sinks = await patterns.sinks(layer);
-      const isCurrent = patterns === this.patterns && layer === this.layer;
-      if (isCurrent) this.drawShares(sinks); // else something else was selected meanwhile
+      if (isCurrent()) this.drawShares(sinks);
     } catch (problem) {
-      frame.fail(problem);
+      if (isCurrent()) frame.fail(problem);
     }
   }
 
@@ -181,7 +181,7 @@ class AttentionView {
 
   /** The row of the query; nothing until it has come. */
   drawRow() {
-    const { patterns, layer, head, token, sinks } = this;
+    const { patterns, layer, head, token } = this;
     const weights = this.rows.get(token);
     const isRecorded = weights !== null && !Number.isNaN(weights[token]);
     this.row.root.classList.toggle("oss-attention-waits", weights === null);

@@ -29,6 +29,7 @@ export class HeadGrid {
     const { heads, run } = patterns;
     const kvHeads = patterns.kvHeads ?? 1;
     this.shares = sinks ? averageShares(sinks, run) : null;
+    this.hasFocus = this.root.contains(document.activeElement);
     this.root.setAttribute("aria-label", `Heads of layer ${layer}`);
     this.buttons = Array.from({ length: heads }, (_, head) => this.makeButton(head));
     const size = heads / kvHeads;
@@ -64,6 +65,8 @@ export class HeadGrid {
       button.tabIndex = n === head ? 0 : -1;
       if (n === head) this.scrollTo(button);
     });
+    if (this.hasFocus) this.buttons[head].focus({ preventScroll: true }); // `update` made it again
+    this.hasFocus = false;
   }
 
   /** Scroll the grid, not the page. */

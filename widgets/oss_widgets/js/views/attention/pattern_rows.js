@@ -3,7 +3,7 @@
  *
  * A source answers with all heads of the requested queries, so a request is at most `REQUEST`
  * numbers. One request runs at a time, and the next one is for what is visible then: a slow source
- * is never asked for rows that were scrolled past. An answer for an earlier selection is ignored.
+ * never computes rows that were scrolled past. An answer for an earlier selection is ignored.
  */
 
 const REQUEST = 2 ** 20; // patterns in one answer, unless a single query has more
