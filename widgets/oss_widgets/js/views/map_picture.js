@@ -13,7 +13,7 @@ const BAND = { plain: 4, named: 18 };
  * @property {[number, number, number]} color
  * @property {string} [text]  drawn in the cell if it fits
  * @property {boolean} [isMarked]  drawn with an outline
- * @property {boolean} [isFlagged]  drawn with a filled corner
+ * @property {boolean} [isFlagged]  drawn with a bar along its bottom
  * @property {boolean} [isHatched]  drawn with a stroke across
  *
  * @typedef {object} MapOptions
@@ -133,8 +133,8 @@ function paintCell(pen, found, x, y, cell, colors) {
     pen.text(x + width / 2, y + cell.height / 2, found.text, lettering);
   }
   if (found.isFlagged) {
-    pen.rect(x + width - 8, y, 8, 8, { fill: colors.paper });
-    pen.rect(x + width - 7, y, 7, 7, { fill: colors.mark });
+    pen.rect(x, y + height - 5, width, 5, { fill: colors.paper });
+    pen.rect(x, y + height - 4, width, 4, { fill: colors.mark });
   }
 }
 

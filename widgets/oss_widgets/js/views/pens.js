@@ -12,10 +12,13 @@ import { makeSvg } from "./elements.js";
 const SANS = "system-ui, 'DejaVu Sans', sans-serif";
 const MONO = "'DejaVu Sans Mono', Menlo, Consolas, monospace";
 
+const ALIGN = { start: "left", middle: "center", end: "right" };
+
 export class CanvasPen {
   /** @param {CanvasRenderingContext2D} context */
   constructor(context) {
     this.context = context;
+    this.font = null; // the font that the context has, if known
   }
 
   rect(x, y, width, height, { fill, stroke, width: line = 1, dash = [] }) {
@@ -45,20 +48,25 @@ export class CanvasPen {
 
   text(x, y, text, { fill, size = 12, anchor = "start", turn = 0, mono = false, bold = false }) {
     const { context } = this;
-    context.save();
-    context.translate(x, y);
-    context.rotate((turn * Math.PI) / 180);
+    const font = `${bold ? "bold " : ""}${size}px ${mono ? MONO : SANS}`;
+    if (font !== this.font) context.font = this.font = font; // slow, and maps have thousands of texts
     context.fillStyle = fill;
-    context.font = `${bold ? "bold " : ""}${size}px ${mono ? MONO : SANS}`;
-    context.textAlign = { start: "left", middle: "center", end: "right" }[anchor];
+    context.textAlign = ALIGN[anchor];
     context.textBaseline = "middle";
-    context.fillText(text, 0, 0);
-    context.restore();
+    if (!turn) context.fillText(text, x, y);
+    else {
+      context.translate(x, y);
+      context.rotate((turn * Math.PI) / 180);
+      context.fillText(text, 0, 0);
+      context.rotate((-turn * Math.PI) / 180);
+      context.translate(-x, -y);
+    }
   }
 
   /** Draw only inside a rectangle until `unclip`. */
   clip(x, y, width, height) {
     this.context.save();
+    this.font = null;
     this.context.beginPath();
     this.context.rect(x, y, width, height);
     this.context.clip();
@@ -66,6 +74,7 @@ export class CanvasPen {
 
   unclip() {
     this.context.restore();
+    this.font = null;
   }
 }
 

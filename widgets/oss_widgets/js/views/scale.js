@@ -68,9 +68,13 @@ export function toCss([red, green, blue]) {
   return `rgb(${red}, ${green}, ${blue})`;
 }
 
+const INKS = new Map(); // by color; a map asks for thousands in each frame
+
 /** Black or white, whichever has more contrast: at least 4.58 to 1 on any color. */
 export function inkOn(color) {
-  return luminance(color) > 0.179 ? "#000000" : "#ffffff";
+  const key = (color[0] << 16) | (color[1] << 8) | color[2];
+  if (!INKS.has(key)) INKS.set(key, luminance(color) > 0.179 ? "#000000" : "#ffffff");
+  return INKS.get(key);
 }
 
 /** Relative luminance as WCAG defines it, 0 to 1. */

@@ -29,7 +29,7 @@ export function makeExpertDetail(recordings, layer, expert) {
     {},
     make("h4", {}, `Expert ${expert} of layer ${layer}`),
     make("div", { class: "oss-experts-split" }, columns),
-    make("p", {}, term("lift", "Lift"), `: claimed for tokens with ${FEWEST} choices or more.`),
+    make("p", {}, term("lift", "Lift"), `: not claimed for tokens with fewer than ${FEWEST} choices.`),
   );
 }
 
@@ -46,7 +46,7 @@ function describePart(recordings, layer, expert, positions) {
   const found = findTopTokens(ids, slots, run.tokens, positions, expert);
   if (!found.length) return [make("p", {}, load)];
   const rows = found.slice(0, TOP).map(({ text, count: n, lift }) => [
-    tokenText(text), String(n), lift === null ? `fewer than ${FEWEST}` : `${lift.toFixed(2)} ×`,
+    tokenText(text), String(n), lift === null ? "too few" : `${lift.toFixed(2)} ×`,
   ]);
   const more = found.length > TOP ? `, ${TOP} of ${found.length}` : "";
   return [make("p", {}, load), makeTable(`Tokens${more}`, ["token", "choices", "lift"], rows)];

@@ -10,9 +10,11 @@ import { LabError } from "../../errors.js";
 import { make, makeChoice, refill } from "../elements.js";
 import { makeFrame } from "../frame.js";
 import { HeatMap } from "../heat_map.js";
+import { Actions } from "./actions.js";
 import { makeExpertDetail, makeLoadBars } from "./expert_detail.js";
 import { KnockOuts } from "./knockouts.js";
 import { listMeasures, loadMeasure } from "./measures.js";
+import { Overlay } from "./overlay.js";
 import { ENTROPY, IDS, MARGIN, readArray, Recordings, WEIGHTS } from "./recordings.js";
 import { makeRoutingMap } from "./routing_map.js";
 import { listSections, positionsOf } from "./sections.js";
@@ -45,7 +47,11 @@ class ExpertsView {
     this.frame = makeFrame(element, "experts", "Experts");
     this.measures = make("span");
     this.sections = make("span");
-    this.frame.controls.append(this.measures, this.sections);
+    const compare = (run) => this.compare(run);
+    this.overlay = new Overlay(source, compare);
+    this.actions = new Actions(source, this.frame, compare);
+    this.flips = null;
+    this.frame.controls.append(this.measures, this.sections, this.overlay.control);
     this.frame.addExport(() => this.map.toSvg());
     this.mapPlace = make("div");
     this.token = make("div");
@@ -55,10 +61,11 @@ class ExpertsView {
     const left = make("div", {}, this.token, this.knockOuts.element);
     const right = make("div", {}, this.expert, this.load);
     this.details = make("div", { class: "oss-experts-details" }, left, right);
-    this.frame.body.append(this.mapPlace, this.details);
+    this.frame.body.append(this.mapPlace, this.overlay.result, this.details, this.actions.element);
     this.stops = [
       source.on("shown", () => options.run || this.read()),
       source.on("tokens", (run) => run === this.run && this.readSoon()),
+      source.on("runs", () => this.recordings && this.overlay.list(this.run)),
       selection.on((changed) => this.follow(changed)),
     ];
     this.hide("Ask a question first.");
@@ -95,8 +102,10 @@ class ExpertsView {
       const names = choices.map(({ value }) => value);
       const name = names.includes(this.measureName) ? this.measureName : (names[0] ?? null);
       const measure = name ? await loadMeasure(recordings, name, array) : null;
+      this.overlay.list(run);
+      const { flips } = await this.overlay.compare(recordings, this.overlay.other);
       if (this.reading !== recordings) return;
-      Object.assign(this, { recordings, array, measure, measureName: name });
+      Object.assign(this, { recordings, array, measure, measureName: name, flips });
       this.frame.clearError();
       this.draw(choices);
     } catch (problem) {
@@ -139,8 +148,21 @@ class ExpertsView {
 
   /** What the map and the table show. */
   shown() {
-    const { run, recordings, layers, positions, measure } = this;
-    return { run, recordings, layers, positions, measure, place: this.selection.place, flips: null };
+    const { run, recordings, layers, positions, measure, flips } = this;
+    return { run, recordings, layers, positions, measure, flips, place: this.selection.place };
+  }
+
+  /** Mark where another run chose other experts; null ends it. */
+  async compare(other) {
+    const { recordings } = this;
+    try {
+      const { flips } = await this.overlay.compare(recordings, other);
+      if (this.recordings !== recordings || this.overlay.other !== other) return;
+      this.flips = flips;
+      this.updateMap();
+    } catch (problem) {
+      this.frame.fail(problem);
+    }
   }
 
   drawMap() {
@@ -191,6 +213,7 @@ class ExpertsView {
     const isExpert = expert !== null && expert < this.source.config.num_experts;
     refill(this.expert, isExpert ? makeExpertDetail(recordings, layer, expert) : null);
     refill(this.load, makeLoadBars(recordings, layer, expert, select));
+    this.actions.show(recordings, { layer, token: isInside ? token : null, expert: isExpert ? expert : null });
   }
 
   async addRouterNumbers(layer, draw) {
@@ -218,6 +241,7 @@ class ExpertsView {
       tokens: positions.map((position) => this.run.tokens[position].text),
       measure: measure && { name: measure.name, unit: measure.unit },
       values: measure ? perCell(measure.at) : [],
+      flips: this.flips && perCell((layer, position) => this.flips[layer]?.[position] ?? 0),
       experts: perCell((layer, position) => recordings.chosen(layer, position).map(({ expert }) => expert)),
     };
   }
@@ -227,6 +251,7 @@ class ExpertsView {
     this.reading = null;
     this.stops.forEach((stop) => stop());
     this.knockOuts.close();
+    this.actions.close();
     this.map?.close();
     this.frame.close();
   }

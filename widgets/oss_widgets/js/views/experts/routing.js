@@ -9,11 +9,12 @@
 export const FEWEST = 5;
 
 /**
- * Router margins below this may flip by rounding alone: twice the largest difference between the
- * margins of two engines, nano in JavaScript and nano in PyTorch (float32, reference kernels).
- * `tests/widgets/test_view_experts.py` measures the difference.
+ * Router margins below this may flip by rounding alone. It is the power of ten above the largest
+ * difference between the margins of two engines: nano in JavaScript and nano in PyTorch (float32,
+ * reference kernels). Over 4,362 tokens of 32 replies to the gallery, in four layers, margins
+ * differed by 2.6e-6 at most, and the logarithms of the ratio of the two largest weights by 3.6e-6.
  */
-export const NOISE_MARGIN = 1e-4;
+export const NOISE_MARGIN = 1e-5;
 
 /** @typedef {Int32Array | Uint8Array} Ids */
 
