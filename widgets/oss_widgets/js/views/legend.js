@@ -8,6 +8,7 @@
  */
 
 import { make } from "./elements.js";
+import { short } from "./numbers.js";
 import { toCss } from "./scale.js";
 
 const STEPS = 20;
@@ -43,19 +44,10 @@ function titleOf({ name, unit }) {
 
 /** The largest number has a sign if larger ones share its color. */
 function endTexts({ min, max, isClipped }) {
-  const low = isClipped && min < 0 ? `≤ ${formatNumber(min)}` : formatNumber(min);
-  return [low, isClipped ? `≥ ${formatNumber(max)}` : formatNumber(max)];
+  const low = isClipped && min < 0 ? `≤ ${short(min)}` : short(min);
+  return [low, isClipped ? `≥ ${short(max)}` : short(max)];
 }
 
 function listColors({ min, max, color }) {
   return Array.from({ length: STEPS }, (_, n) => color(min + ((max - min) * (n + 0.5)) / STEPS));
-}
-
-/** A number for a reader: three significant digits, and no more than needed. */
-export function formatNumber(value) {
-  if (value === null || Number.isNaN(value)) return "–";
-  if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
-  const size = Math.abs(value);
-  const text = size !== 0 && (size < 0.001 || size >= 1e6) ? value.toExponential(1) : `${+value.toPrecision(3)}`;
-  return text.replace("-", "−");
 }

@@ -103,8 +103,9 @@ export class Actions {
         drawn = performance.now();
       }
       const isCanceled = this.abort.signal.aborted;
-      const start = at ?? run.promptLength;
-      const found = makeResults(runs, texts, { start, seed: this.seed.value, isCanceled, source, compare: this.compare });
+      const found = makeResults(runs, texts, {
+        start: at ?? run.promptLength, seed: this.seed.value, isCanceled, source, compare: this.compare,
+      }); // prettier-ignore
       refill(this.results, found.element);
       frame.report(found.sentence);
     } catch (problem) {
@@ -119,7 +120,8 @@ export class Actions {
   plan(kind) {
     const seed = Number(this.seed.value);
     if (this.seed.value === "" || !Number.isSafeInteger(seed) || seed < 0) {
-      throw new LabError(`the seed of the null is “${this.seed.value}”; write a whole number of 0 or more`);
+      const given = `the seed of the null is “${this.seed.value}”`;
+      throw new LabError(`${given}; write a whole number of 0 or more`);
     }
     const { num_experts: experts, experts_per_token: slots } = this.source.config;
     const chosen = this.chosen();

@@ -2,7 +2,15 @@
  * A list of experts, each a button with a bar and a number. Arrow keys move through the list.
  */
 
-import { make } from "../elements.js";
+import { make, refill } from "../elements.js";
+
+/** Replace an element's content; the button of an expert keeps the focus. */
+export function refillBars(element, content) {
+  const { activeElement } = document;
+  const focused = element.contains(activeElement) ? activeElement.dataset.expert : undefined;
+  refill(element, content);
+  if (focused !== undefined) element.querySelector(`[data-expert="${focused}"]`)?.focus();
+}
 
 /**
  * @param {string} label
@@ -39,5 +47,6 @@ export function makeExpertBars(label, entries, selected, select) {
     next.tabIndex = 0;
     next.focus();
   };
-  return make("div", { class: "oss-experts-bars", role: "group", "aria-label": label, onkeydown: move }, buttons);
+  const attributes = { class: "oss-experts-bars", role: "group", "aria-label": label, onkeydown: move };
+  return make("div", attributes, buttons);
 }

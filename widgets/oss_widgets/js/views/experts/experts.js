@@ -10,16 +10,13 @@ import { LabError } from "../../errors.js";
 import { make, makeChoice, refill } from "../elements.js";
 import { makeFrame } from "../frame.js";
 import { HeatMap } from "../heat_map.js";
-import { Actions } from "./actions.js";
-import { makeExpertDetail, makeLoadBars } from "./expert_detail.js";
-import { KnockOuts } from "./knockouts.js";
+import { Details } from "./details.js";
 import { listMeasures, loadMeasure } from "./measures.js";
 import { Overlay } from "./overlay.js";
-import { ENTROPY, IDS, MARGIN, readArray, Recordings, WEIGHTS } from "./recordings.js";
+import { IDS, readArray, Recordings, WEIGHTS } from "./recordings.js";
 import { makeRoutingMap } from "./routing_map.js";
 import { listSections, positionsOf } from "./sections.js";
 import { makeRoutingTable } from "./table.js";
-import { makeTokenDetail } from "./token_detail.js";
 
 const GROWTH_PAUSE = 250; // ms without a new token before a growing run is read again
 
@@ -49,26 +46,19 @@ class ExpertsView {
     this.sections = make("span");
     const compare = (run) => this.compare(run);
     this.overlay = new Overlay(source, compare);
-    this.actions = new Actions(source, this.frame, compare);
     this.flips = null;
     this.frame.controls.append(this.measures, this.sections, this.overlay.control);
     this.frame.addExport(() => this.map.toSvg());
     this.mapPlace = make("div");
-    this.token = make("div");
-    this.knockOuts = new KnockOuts(source, this.frame);
-    this.expert = make("div");
-    this.load = make("div");
-    const left = make("div", {}, this.token, this.knockOuts.element);
-    const right = make("div", {}, this.expert, this.load);
-    this.details = make("div", { class: "oss-experts-details" }, left, right);
-    this.frame.body.append(this.mapPlace, this.overlay.result, this.details, this.actions.element);
+    this.details = new Details(source, selection, this.frame, compare);
+    this.frame.body.append(this.mapPlace, this.overlay.result, this.details.element);
     this.stops = [
       source.on("shown", () => options.run || this.read()),
       source.on("tokens", (run) => run === this.run && this.readSoon()),
       source.on("runs", () => this.recordings && this.overlay.list(this.run)),
       selection.on((changed) => this.follow(changed)),
     ];
-    this.hide("Ask a question first.");
+    this.hide(source.can.has("ask") ? "Ask a question first." : "No run is shown; choose one first.");
   }
 
   get run() {
@@ -93,7 +83,8 @@ class ExpertsView {
     const recordings = new Recordings(this.source, run);
     this.reading = recordings;
     try {
-      const array = this.options.array ? readArray(this.options.array, run) : null;
+      const given = this.options.array ?? this.source.array;
+      const array = given ? readArray(given, run) : null;
       if (!recordings.layers.length && !array) {
         throw new LabError(`no experts are recorded in this run; record ${IDS}`);
       }
@@ -114,7 +105,7 @@ class ExpertsView {
   }
 
   draw(choices) {
-    const { run, recordings } = this;
+    const { recordings } = this;
     this.seq = recordings.seq || this.array.seq;
     this.layers = this.array
       ? Array.from({ length: this.array.layers }, (_, layer) => layer)
@@ -126,30 +117,37 @@ class ExpertsView {
         ? `Each cell names the first of the ${recordings.slots} experts that a token chose in a layer.`
         : `Each cell is ${this.array.name} of a token in a layer.`,
     );
-    const found = listSections(run, this.seq);
+    const found = listSections(recordings.run, this.seq);
     if (!found.includes(this.section)) this.section = "all";
-    const sections = ["all", ...found].map((value) => ({ value, text: value }));
-    refill(this.measures, choices.length > 1 ? this.makeMeasureChoice(choices) : null);
-    refill(this.sections, makeChoice("Tokens", sections, this.section, (value) => {
-      this.section = value;
-      this.drawMap();
-    })); // prettier-ignore
+    this.drawControls(choices, found);
     this.drawMap();
     this.frame.setTable(() => makeRoutingTable(this.shown()));
-    this.drawDetails();
+    this.details.show(this.recordings);
   }
 
-  makeMeasureChoice(choices) {
-    return makeChoice("Color", choices, this.measureName, (value) => {
+  /** Made again only if the choices change, so that they keep the focus. */
+  drawControls(choices, found) {
+    const names = [...choices.map(({ value }) => value), ...found].join(" ");
+    if (names === this.drawnChoices) return;
+    this.drawnChoices = names;
+    const takeMeasure = (value) => {
       this.measureName = value;
       this.read();
-    });
+    };
+    const takeSection = (value) => {
+      this.section = value;
+      this.drawMap();
+    };
+    const sections = ["all", ...found].map((value) => ({ value, text: value }));
+    const isChoice = choices.length > 1;
+    refill(this.measures, isChoice ? makeChoice("Color", choices, this.measureName, takeMeasure) : null);
+    refill(this.sections, makeChoice("Tokens", sections, this.section, takeSection));
   }
 
   /** What the map and the table show. */
   shown() {
-    const { run, recordings, layers, positions, measure, flips } = this;
-    return { run, recordings, layers, positions, measure, flips, place: this.selection.place };
+    const { recordings, layers, positions, measure, flips } = this;
+    return { run: recordings.run, recordings, layers, positions, measure, flips, place: this.selection.place };
   }
 
   /** Mark where another run chose other experts; null ends it. */
@@ -166,7 +164,7 @@ class ExpertsView {
   }
 
   drawMap() {
-    this.positions = positionsOf(this.run, this.seq, this.section);
+    this.positions = positionsOf(this.recordings.run, this.seq, this.section);
     this.updateMap();
     this.followInMap(true);
   }
@@ -186,49 +184,13 @@ class ExpertsView {
   follow(changed) {
     if (!this.recordings || changed.every((part) => part === "head" || part === "pinned")) return;
     this.followInMap(changed.includes("token") || changed.includes("layer"));
-    this.drawDetails();
+    this.details.show(this.recordings);
   }
 
   followInMap(isShown) {
     const { layer, token } = this.selection;
     const [row, column] = [this.layers.indexOf(layer), this.positions.indexOf(token)];
     this.map.setSelected(row < 0 ? null : row, column < 0 ? null : column, isShown);
-  }
-
-  /** Shows at once what is known, then adds the margin and the entropy of the layer. */
-  drawDetails() {
-    const { recordings } = this;
-    const { token, expert } = this.selection;
-    const layer = recordings.layers.includes(this.selection.layer) ? this.selection.layer : recordings.layers[0];
-    this.details.hidden = layer === undefined;
-    if (layer === undefined) return;
-    const select = (chosen) => this.selection.set({ layer, expert: chosen });
-    const isInside = token !== null && token < this.seq;
-    const hint = make("p", {}, "Select a cell of the map to see a token's experts.");
-    const drawToken = () =>
-      refill(this.token, isInside ? makeTokenDetail(recordings, { token, layer, expert }, select) : hint);
-    drawToken();
-    if (isInside && !recordings.get(MARGIN, layer)) this.addRouterNumbers(layer, drawToken);
-    this.knockOuts.show(recordings, isInside ? token : null);
-    const isExpert = expert !== null && expert < this.source.config.num_experts;
-    refill(this.expert, isExpert ? makeExpertDetail(recordings, layer, expert) : null);
-    refill(this.load, makeLoadBars(recordings, layer, expert, select));
-    this.actions.show(recordings, { layer, token: isInside ? token : null, expert: isExpert ? expert : null });
-  }
-
-  async addRouterNumbers(layer, draw) {
-    const { recordings } = this;
-    const names = [MARGIN, ENTROPY].filter((name) => recordings.has(name));
-    if (!names.length) return;
-    try {
-      const place = this.selection.place;
-      const before = { ...place };
-      await Promise.all(names.map((name) => recordings.request(name, layer)));
-      const isSame = Object.keys(before).every((part) => before[part] === this.selection.place[part]);
-      if (this.recordings === recordings && isSame) draw();
-    } catch (problem) {
-      this.frame.fail(problem);
-    }
   }
 
   data() {
@@ -238,7 +200,7 @@ class ExpertsView {
     return {
       layers,
       positions,
-      tokens: positions.map((position) => this.run.tokens[position].text),
+      tokens: positions.map((position) => recordings.run.tokens[position].text),
       measure: measure && { name: measure.name, unit: measure.unit },
       values: measure ? perCell(measure.at) : [],
       flips: this.flips && perCell((layer, position) => this.flips[layer]?.[position] ?? 0),
@@ -250,8 +212,7 @@ class ExpertsView {
     clearTimeout(this.timer);
     this.reading = null;
     this.stops.forEach((stop) => stop());
-    this.knockOuts.close();
-    this.actions.close();
+    this.details.close();
     this.map?.close();
     this.frame.close();
   }

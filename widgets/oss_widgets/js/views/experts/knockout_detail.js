@@ -4,7 +4,7 @@
 
 import { make, makeTable, tokenText } from "../elements.js";
 import { term } from "../glossary.js";
-import { formatNumber } from "../legend.js";
+import { short, signed } from "../numbers.js";
 
 /** A change of a log-probability that is worth a look, in nats. */
 export const NOTABLE = 0.1;
@@ -32,10 +32,10 @@ export function makeKnockOutDetail(found, recordings, position) {
     "div",
     {},
     make(
-      "p", {}, term("knock-out", "Knock-outs"), ` of this token's ${rows.length} slots, one at a time. The token`,
-      " that followed: ", tokenText(run.tokens[position + 1].text),
-      `, log-probability ${formatNumber(found.logprob)} nats, `, term("logit margin"),
-      ` ${formatNumber(found.margin)}.`,
+      "p", {}, term("knock-out", "Knock-outs"), ` of this token's ${rows.length} slots, one at a time.`,
+      " The token that followed: ", tokenText(run.tokens[position + 1].text),
+      `, log-probability ${short(found.logprob)} nats, `, term("logit margin"),
+      ` ${short(found.margin)}.`,
     ), // prettier-ignore
     make("p", { class: "oss-experts-verdict" }, sentence),
     makeTable(`Change after each knock-out, largest first (${slots} slots a layer)`, heads, cells),
@@ -51,10 +51,4 @@ function listEffects(found, recordings, position) {
     return { layer, slot, expert, logprobChange, marginChange: found.marginChanges[n] };
   });
   return effects.sort((a, b) => Math.abs(b.logprobChange) - Math.abs(a.logprobChange));
-}
-
-function signed(value) {
-  const text = Math.abs(value).toFixed(2);
-  if (text === "0.00") return "0.00";
-  return value < 0 ? `−${text}` : `+${text}`;
 }

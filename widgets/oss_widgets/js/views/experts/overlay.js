@@ -3,7 +3,7 @@
  */
 
 import { make, makeTable, refill } from "../elements.js";
-import { formatNumber } from "../legend.js";
+import { short } from "../numbers.js";
 import { IDS, MARGIN, Recordings, WEIGHTS } from "./recordings.js";
 import { alignRuns, findFlips, FLIP, NOISE_MARGIN } from "./routing.js";
 import { describeRun } from "./runs.js";
@@ -23,8 +23,10 @@ export class Overlay {
   list(run) {
     const others = this.source.runs.filter((each) => each !== run);
     if (!others.includes(this.other)) this.other = null;
-    const option = (value, text) => make("option", { value, selected: value === (this.other?.id ?? "") }, text);
-    refill(this.select, option("", "no other run"), others.map((each) => option(each.id, describeRun(each))));
+    const option = (value, text) => make("option", { value }, text);
+    const options = others.map((each) => option(each.id, describeRun(each)));
+    refill(this.select, option("", "no other run"), options);
+    this.select.value = this.other?.id ?? "";
     this.control.hidden = !others.length;
   }
 
@@ -66,12 +68,12 @@ export class Overlay {
     const total = layers.reduce((sum, layer) => sum + count(layer, FLIP.flip), 0);
     const noise = layers.reduce((sum, layer) => sum + count(layer, FLIP.noise), 0);
     const verdict =
-      `${total} of ${compared * layers.length} choices are routing flips: another set of experts, or` +
-      ` another first one. ${compared} of ${places.length} tokens are compared, those that both runs share.`;
+      `${total} of ${compared * layers.length} choices are routing flips: another set of experts,` +
+      ` or another first one. The ${compared} of ${places.length} tokens that both runs share are compared.`;
     const key = isJudged
-      ? `A flip has a bar along the bottom of its cell. ${noise} more are hatched and not counted: their margin is below` +
-        ` ${formatNumber(NOISE_MARGIN)} logits, where two engines disagree by rounding.`
-      : "A flip has a bar along the bottom of its cell. The router margins are not recorded, so some may be rounding.";
+      ? `A flip has a bar along the bottom of its cell. ${noise} more are hatched and not counted:` +
+        ` their margin is below ${short(NOISE_MARGIN)} logits, where two engines disagree by rounding.`
+      : "A flip has a bar along the bottom of its cell. Some may be rounding: margins are not recorded.";
     const rows = layers.map((layer) => [
       `layer ${layer}`, String(count(layer, FLIP.flip)), String(count(layer, FLIP.noise)),
     ]); // prettier-ignore

@@ -14,7 +14,7 @@ export class Recordings {
   constructor(source, run) {
     this.source = source;
     this.run = run;
-    const count = source.config.num_hidden_layers;
+    const count = source.config.num_hidden_layers ?? 0; // unknown without a model
     const all = Array.from({ length: count }, (_, layer) => layer);
     /** The layers whose choices are known. */
     this.layers = all.filter((layer) => source.hasPoint(IDS, layer));

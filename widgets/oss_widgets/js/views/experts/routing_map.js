@@ -2,7 +2,7 @@
  * The map of layers by tokens: in each cell the first chosen expert, colored by a measure.
  */
 
-import { formatNumber } from "../legend.js";
+import { short } from "../numbers.js";
 import { makeVisible } from "../visible.js";
 import { IDS } from "./recordings.js";
 import { FLIP } from "./routing.js";
@@ -24,7 +24,7 @@ const PLAIN = [150, 150, 150]; // cells without a measure
  */
 export function makeRoutingMap(shown) {
   const { run, layers, positions, measure, recordings } = shown;
-  const digits = String(recordings.source.config.num_experts - 1).length;
+  const digits = String((recordings.source.config.num_experts ?? 100) - 1).length;
   return {
     label: measure ? `Layers by tokens, colored by ${measure.name}` : "Layers by tokens",
     rows: layers.length,
@@ -49,7 +49,7 @@ function makeCell({ recordings, measure, place, flips }, layer, position) {
   const uses = (expert) => ids?.subarray(position * slots, (position + 1) * slots).includes(expert);
   return {
     color: value === null ? PLAIN : measure.scale.color(value),
-    text: ids ? `${ids[position * slots]}` : formatNumber(value),
+    text: ids ? `${ids[position * slots]}` : short(value),
     isMarked: layer === place.layer && place.expert !== null && uses(place.expert),
     isFlagged: flip === FLIP.flip,
     isHatched: flip === FLIP.noise,
@@ -62,12 +62,13 @@ function describe({ run, recordings, measure, flips }, layer, position) {
   const chosen = recordings.chosen(layer, position);
   if (chosen.length) {
     const texts = chosen.map(({ expert, weight }) =>
-      weight === null ? `${expert}` : `${expert} (${formatNumber(weight)})`,
+      weight === null ? `${expert}` : `${expert} (${short(weight)})`,
     );
     parts.push(`experts ${texts.join(", ")}`);
   }
-  if (measure && measure.value !== "weight") {
-    parts.push(`${measure.name} ${formatNumber(measure.at(layer, position))} ${measure.unit}`.trim());
+  const value = measure?.at(layer, position) ?? null;
+  if (value !== null && measure.value !== "weight") {
+    parts.push(`${measure.name} ${short(value)} ${measure.unit}`.trim());
   }
   const flip = flips?.[layer]?.[position];
   if (flip === FLIP.flip) parts.push("routing flip");

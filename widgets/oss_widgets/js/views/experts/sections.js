@@ -2,13 +2,16 @@
  * The sections of a run: the prompt, and the channels and tools of the reply.
  */
 
-const LINES = { prompt: "format-line", analysis: "analysis-line", commentary: "commentary-line", final: "final-line" };
+const LINES = {
+  prompt: "format-line", analysis: "analysis-line", commentary: "commentary-line", final: "final-line",
+}; // prettier-ignore
 
-/** "prompt", a channel, or a role of messages without a channel, of one token. */
+/** "prompt", a channel, a role of messages without a channel, or "text" of one token. */
 export function sectionOf(run, position) {
   if (position < run.promptLength) return "prompt";
   const { channel, role } = run.tokens[position];
-  return channel ?? (role === "assistant" || role === null ? "header" : role);
+  if (channel !== null) return channel;
+  return role === "assistant" ? "header" : (role ?? "text");
 }
 
 /** Color of a section, as a name of `readColors`. */

@@ -4,7 +4,7 @@
 
 import { make, tokenText } from "../elements.js";
 import { term } from "../glossary.js";
-import { formatNumber } from "../legend.js";
+import { short } from "../numbers.js";
 import { makeExpertBars } from "./bars.js";
 import { ENTROPY, MARGIN } from "./recordings.js";
 import { sectionOf } from "./sections.js";
@@ -19,7 +19,8 @@ export function makeTokenDetail(recordings, place, select) {
   const { run } = recordings;
   const { token: position, layer } = place;
   const chosen = recordings.chosen(layer, position);
-  const heading = make("h4", {}, `Token ${position} `, tokenText(run.tokens[position].text), ` in layer ${layer}`);
+  const token = tokenText(run.tokens[position].text);
+  const heading = make("h4", {}, `Token ${position} `, token, ` in layer ${layer}`);
   const section = make("p", {}, `Section: ${sectionOf(run, position)}.`);
   if (!chosen.length) {
     return make("section", {}, heading, section, make("p", {}, "No choice of experts is recorded here."));
@@ -34,13 +35,13 @@ export function makeTokenDetail(recordings, place, select) {
   const entropy = recordings.get(ENTROPY, layer)?.[position];
   return make(
     "section",
-    {},
+    { class: "oss-experts-token" },
     heading,
     section,
     make("p", {}, term("expert", "Experts"), " of this token, with their ", term("weight", "weights"), ":"),
     makeExpertBars(`Experts of token ${position} in layer ${layer}`, entries, place.expert, select),
-    margin === undefined ? null : makeFact("margin", "Router margin", `${formatNumber(margin)} logits`),
-    entropy === undefined ? null : makeFact("entropy", "Router entropy", `${formatNumber(entropy)} nats`),
+    margin === undefined ? null : makeFact("margin", "Router margin", `${short(margin)} logits`),
+    entropy === undefined ? null : makeFact("entropy", "Router entropy", `${short(entropy)} nats`),
   );
 }
 

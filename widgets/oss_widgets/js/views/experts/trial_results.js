@@ -4,7 +4,7 @@
 
 import { make, tokenText } from "../elements.js";
 import { term } from "../glossary.js";
-import { formatNumber } from "../legend.js";
+import { short } from "../numbers.js";
 import { firstDifference, marginOfToken } from "./trial.js";
 
 /**
@@ -27,6 +27,10 @@ export function makeResults(runs, texts, options) {
   return { element, sentence };
 }
 
+function shortOrNone(value) {
+  return value === null ? "unknown" : short(value);
+}
+
 function compareToNull([unchanged, changed, control]) {
   const differs = (run) => run.answer !== unchanged.answer;
   if (!differs(changed)) {
@@ -41,7 +45,7 @@ function compareToNull([unchanged, changed, control]) {
 
 function makeColumn(run, unchanged, title, { start, source, compare }) {
   const difference = firstDifference(unchanged, run);
-  const margin = (token) => formatNumber(marginOfToken(token));
+  const margin = (token) => shortOrNone(marginOfToken(token));
   const lines = [
     make("h5", {}, title),
     make("p", { class: "oss-experts-answer", dir: "auto" }, run.answer || "(no answer)"),
@@ -52,8 +56,10 @@ function makeColumn(run, unchanged, title, { start, source, compare }) {
   if (difference === null) lines.push(make("p", {}, "Every token is as in the unchanged reply."));
   else {
     const [before, after] = [unchanged, run].map(({ tokens }) => tokens[difference]);
-    const describe = (token) => (token ? [tokenText(token.text), ` (margin ${margin(token)})`] : ["the end"]);
-    lines.push(make("p", {}, `First differs at token ${difference}: `, describe(before), " became ", describe(after), "."));
+    const describe = (token) =>
+      token ? [tokenText(token.text), ` (margin ${margin(token)})`] : ["the end"];
+    const first = `First differs at token ${difference}: `;
+    lines.push(make("p", {}, first, describe(before), " became ", describe(after), "."));
   }
   const button = (label, call) => make("button", { type: "button", onclick: () => call(run) }, label);
   lines.push(
