@@ -7,7 +7,7 @@ import { make, makeChoice, refill } from "../elements.js";
 import { term } from "../glossary.js";
 import { describeIntervention } from "./runs.js";
 import { forkPosition, planTrial, runTrial } from "./trial.js";
-import { makeResults } from "./trial_results.js";
+import { compareToNull, makeResults } from "./trial_results.js";
 
 export class Actions {
   /** @param {(run: object) => void} compare  overlays a run */
@@ -30,7 +30,8 @@ export class Actions {
     this.from = makeChoice("Expert of the null", choices, "token", () => this.update());
     this.seed = make("input", { type: "number", min: "0", step: "1", value: "0", class: "oss-experts-seed" });
     this.hint = make("p");
-    this.results = make("div");
+    this.status = make("p", { class: "oss-experts-verdict", role: "status" });
+    this.results = make("div", { class: "oss-experts-results" });
     this.element.append(
       this.title,
       make("div", { class: "oss-controls" }, this.ablate, this.again, this.force, this.cancel),
@@ -39,6 +40,7 @@ export class Actions {
         make("label", {}, "seed", this.seed),
       ),
       this.hint,
+      this.status,
       this.results,
     ); // prettier-ignore
   }
@@ -99,16 +101,15 @@ export class Actions {
       let drawn = 0;
       for await (runs of runTrial(source, run, plan, at, this.abort.signal)) {
         if (performance.now() - drawn < 100) continue;
-        frame.report(`Trial: reply ${runs.length} of 3, ${runs.at(-1).tokens.length} tokens.`);
+        this.status.textContent = `Reply ${runs.length} of 3, ${runs.at(-1).tokens.length} tokens …`;
         drawn = performance.now();
       }
       const isCanceled = this.abort.signal.aborted;
-      const found = makeResults(runs, texts, {
-        start: at ?? run.promptLength, seed: this.seed.value, isCanceled, source, compare: this.compare,
-      }); // prettier-ignore
-      refill(this.results, found.element);
-      frame.report(found.sentence);
+      const options = { start: at ?? run.promptLength, seed: this.seed.value, source, compare: this.compare };
+      refill(this.results, makeResults(runs, texts, options));
+      this.status.textContent = isCanceled ? "Canceled; what was generated stays." : compareToNull(runs);
     } catch (problem) {
+      this.status.textContent = "";
       frame.fail(problem);
     } finally {
       this.abort = null;

@@ -121,8 +121,7 @@ class ExpertsView {
     if (!found.includes(this.section)) this.section = "all";
     this.drawControls(choices, found);
     this.drawMap();
-    this.frame.setTable(() => makeRoutingTable(this.shown()));
-    this.details.show(this.recordings);
+    this.drawPlace();
   }
 
   /** Made again only if the choices change, so that they keep the focus. */
@@ -184,7 +183,13 @@ class ExpertsView {
   follow(changed) {
     if (!this.recordings || changed.every((part) => part === "head" || part === "pinned")) return;
     this.followInMap(changed.includes("token") || changed.includes("layer"));
+    this.drawPlace();
+  }
+
+  /** What depends on the selected place: the details, and the layer that the table shows. */
+  drawPlace() {
     this.details.show(this.recordings);
+    this.frame.setTable(() => makeRoutingTable(this.shown()));
   }
 
   followInMap(isShown) {

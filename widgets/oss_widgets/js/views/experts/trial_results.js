@@ -1,5 +1,5 @@
 /**
- * The three replies of a trial side by side, and one sentence that compares the change to its null.
+ * The three replies of a trial side by side, and the change compared to its null.
  */
 
 import { make, tokenText } from "../elements.js";
@@ -10,28 +10,21 @@ import { firstDifference, marginOfToken } from "./trial.js";
 /**
  * @param {import("../../source/source.js").Run[]} runs  unchanged, changed, null
  * @param {string[]} texts  what was done in the second and the third
- * @param {{start: number, seed: string, isCanceled: boolean, source: object,
- *   compare: (run: object) => void}} options  `start`: the first token that could differ
- * @returns {{element: HTMLElement, sentence: string}}
+ * @param {{start: number, seed: string, source: object, compare: (run: object) => void}} options
+ *   `start`: the first token that could differ
+ * @returns {HTMLElement[]}
  */
 export function makeResults(runs, texts, options) {
-  const sentence = options.isCanceled ? "Canceled; what was generated stays." : compareToNull(runs);
   const titles = ["Unchanged", `Changed: ${texts[0]}`, `Null, seed ${options.seed}: ${texts[1]}`];
-  const columns = runs.map((run, n) => makeColumn(run, runs[0], titles[n], options));
-  const element = make(
-    "div",
-    {},
-    make("p", { class: "oss-experts-verdict" }, sentence),
-    make("div", { class: "oss-experts-results" }, columns),
-  );
-  return { element, sentence };
+  return runs.map((run, n) => makeColumn(run, runs[0], titles[n], options));
 }
 
 function shortOrNone(value) {
   return value === null ? "unknown" : short(value);
 }
 
-function compareToNull([unchanged, changed, control]) {
+/** One sentence that compares the change to its null. */
+export function compareToNull([unchanged, changed, control]) {
   const differs = (run) => run.answer !== unchanged.answer;
   if (!differs(changed)) {
     return differs(control)
