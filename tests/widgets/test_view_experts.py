@@ -1,5 +1,6 @@
 """The Experts view, with nano in the page; its counts and flips are compared with Python."""
 
+import base64
 from dataclasses import replace
 
 import numpy as np
@@ -163,6 +164,37 @@ def test_a_flip_within_rounding_is_noise(live_page, ids) -> None:
         ([2, 1, 3, 4], close, 0.1, noise),
     ]:
         assert live_page.evaluate(find, [[1, 2, 3, 4], theirs, weights, margin]) == expected
+
+
+def test_stored_traces_are_compared_without_a_model(live_page, ids, lab, tmp_path) -> None:
+    """The second one has no margins, so it cannot be said which flips are noise."""
+    files = []
+    changes = {"base": [], "changed": [AblateExpert(layer=0, expert=27)]}
+    points = {"base": [IDS, WEIGHTS, MARGIN], "changed": [IDS]}
+    for name in changes:
+        lab.trace(ids, points[name], interventions=changes[name]).save(tmp_path / name)
+        files.append([name, base64.b64encode((tmp_path / name).read_bytes()).decode()])
+    live_page.evaluate(
+        """async (files) => {
+          shown.close();
+          const { TraceSource } = modules["source/trace.js"];
+          const traces = new TraceSource(files.map(([name, text]) =>
+            ({ name, bytes: Uint8Array.from(atob(text), (each) => each.charCodeAt(0)) })));
+          window.shown = modules["views/registry.js"].VIEWS.experts(
+            document.querySelector("#view"), traces, selection);
+          await until(() => shown.data().layers.length);
+          selection.set({ layer: 0, token: 30, expert: 27 });
+        }""",
+        files,
+    )
+    page = live_page
+    page.get_by_label("Compare with").select_option("changed")
+    page.get_by_text("margins are not recorded").wait_for()
+    flips = np.array(page.evaluate("shown.data().flips"))
+    assert flips[1:].any()
+    assert not flips[0].any()  # the first layer's choice comes before the ablation
+    assert page.get_by_role("button", name="Ask again without it").count() == 0
+    assert page.get_by_text("Router margin").count() == 1
 
 
 def test_efforts_are_compared_around_the_word_that_differs(live_page, ids) -> None:

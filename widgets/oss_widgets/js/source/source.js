@@ -85,7 +85,8 @@
  *   finished; null before anything was measured
  * @property {(run: Run) => Promise<string>} toPython  code that reproduces the run
  * @property {(run: Run) => void} show
- * @property {(name: string, layer: number | null) => boolean} hasPoint
+ * @property {(name: string, layer: number | null, run?: Run) => boolean} hasPoint  of the shown run if
+ *   `run` is left out
  * @property {(run: Run, name: string, layer: number | null,
  *   range?: {from: number, to: number}) => Promise<Recording>} points  of some positions, else all
  * @property {(run: Run, name: Ability, options: object) => Promise<object>} analyze

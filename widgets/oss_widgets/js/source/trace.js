@@ -45,9 +45,9 @@ export class TraceSource {
     this.listeners.notify("shown", run);
   }
 
-  /** Whether the trace that is shown has a point; without a layer: in any layer. */
-  hasPoint(name, layer) {
-    return this.shown.file.has(name, layer);
+  /** Whether a trace has a point; without a layer: in any layer. */
+  hasPoint(name, layer, run = this.shown) {
+    return run.file.has(name, layer);
   }
 
   async points(run, name, layer, range = null) {

@@ -17,7 +17,7 @@ export class Recordings {
     const count = source.config.num_hidden_layers ?? 0; // unknown without a model
     const all = Array.from({ length: count }, (_, layer) => layer);
     /** The layers whose choices are known. */
-    this.layers = all.filter((layer) => source.hasPoint(IDS, layer));
+    this.layers = all.filter((layer) => source.hasPoint(IDS, layer, run));
     /** Numbers that have arrived, [layer] by name. @type {Record<string, object>} */
     this.known = {};
     this.requests = new Map();
@@ -26,7 +26,7 @@ export class Recordings {
   }
 
   has(name) {
-    return this.layers.length > 0 && this.layers.every((layer) => this.source.hasPoint(name, layer));
+    return this.layers.length > 0 && this.layers.every((layer) => this.source.hasPoint(name, layer, this.run));
   }
 
   /** Requests points of every layer that the source has; they are in `known` afterwards. */
