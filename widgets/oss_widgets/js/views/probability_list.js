@@ -3,16 +3,11 @@
  */
 
 import { make } from "./elements.js";
+import { short } from "./numbers.js";
 
-/** A probability with three digits. @param {number} logprob  nats */
+/** @param {number} logprob  nats */
 export function showProbability(logprob) {
-  const probability = Math.exp(logprob);
-  return probability && probability < 0.001 ? probability.toExponential(1) : probability.toFixed(3);
-}
-
-/** A number of nats with three digits. */
-export function showNats(value) {
-  return `${Math.abs(value) < 0.001 ? value.toExponential(1) : Number(value.toPrecision(3))} nats`;
+  return short(Math.exp(logprob));
 }
 
 /**

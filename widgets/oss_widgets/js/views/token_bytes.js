@@ -10,13 +10,13 @@ import { makeVisible } from "./visible.js";
 const BYTES = /(?:\\x[0-9a-f]{2})+/g;
 const LONGEST = 4; // bytes of a character in UTF-8
 
-/** A token's text where its neighbors are not known: bytes are shown as ⟨E4 BD⟩. */
+/** A token's text where its neighbors are not known: bytes are shown as ⟨E4·BD⟩. */
 export function readableText(text, longest) {
   return makeVisible(text.replace(BYTES, showBytes), longest);
 }
 
 function showBytes(bytes) {
-  return `⟨${bytes.slice(2).toUpperCase().split("\\X").join(" ")}⟩`;
+  return `⟨${bytes.slice(2).toUpperCase().split("\\X").join("·")}⟩`;
 }
 
 /**

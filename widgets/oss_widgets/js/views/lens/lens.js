@@ -3,19 +3,19 @@
  * token that came.
  */
 
-import { makeColorLegend } from "../color_legend.js";
 import { make, makeTable, refill } from "../elements.js";
 import { makeFrame } from "../frame.js";
 import { term } from "../glossary.js";
 import { HeatMap } from "../heat_map.js";
 import { showProbability } from "../probability_list.js";
-import { sequentialColor } from "../scale.js";
+import { makeScale } from "../scale.js";
 import { readableText } from "../token_bytes.js";
 import { makeLensDetail } from "./lens_detail.js";
 import { LensCells } from "./lens_cells.js";
 
 const SIZE = { width: 84, height: 26 }; // of a cell, pixels
 const LONGEST = 9; // characters of a token in a cell
+const SCALE = makeScale(0, 1); // of probabilities
 const QUIET = 200; // ms without a new token before a growing run is read
 
 /** @typedef {import("../../source/source.js").Run} Run */
@@ -57,11 +57,9 @@ class LensView {
   }
 
   addLegend() {
-    const label = "Color: probability of the token that came";
-    const legend = makeColorLegend(label, "0", "1", sequentialColor);
-    const words = make("span", {}, "Text: the layer's most likely token; ✓: it is the one that came.");
     this.frame.controls.append(make("span", {}, "About the ", term("logit lens")));
-    this.frame.body.before(make("p", { class: "oss-lens-legend" }, legend, words));
+    const words = "Text: the layer's most likely token. ✓: it is the one that came.";
+    this.frame.body.before(make("p", { class: "oss-lens-legend" }, words));
   }
 
   get tokens() {
@@ -101,6 +99,7 @@ class LensView {
       describe: (layer, position) => this.describe(layer, position),
       select: (layer, position) => this.selection.set({ layer, token: position }),
       size: SIZE,
+      legend: { name: "probability of the token that came", unit: "", scale: SCALE },
     };
   }
 
@@ -108,7 +107,7 @@ class LensView {
     const cell = this.cells.columns[position]?.[layer];
     if (!cell) return null;
     const text = readableText(cell.topTexts[0], LONGEST);
-    return { color: sequentialColor(Math.exp(cell.logprob)), text: this.isRight(cell, position) ? `✓ ${text}` : text };
+    return { color: SCALE.color(Math.exp(cell.logprob)), text: this.isRight(cell, position) ? `✓ ${text}` : text };
   }
 
   isRight(cell, position) {
@@ -159,7 +158,7 @@ class LensView {
   place() {
     const { token, layer } = this.selection;
     return {
-      token: token !== null && token < this.cells.count ? token : null,
+      token: token !== null && token < this.map.options.columns ? token : null,
       layer: layer !== null && layer < this.source.config.num_hidden_layers ? layer : null,
     };
   }

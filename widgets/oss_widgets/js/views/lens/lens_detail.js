@@ -2,7 +2,8 @@
 
 import { make, tokenText } from "../elements.js";
 import { term } from "../glossary.js";
-import { makeProbabilityList, showNats, showProbability } from "../probability_list.js";
+import { short } from "../numbers.js";
+import { makeProbabilityList, showProbability } from "../probability_list.js";
 import { readableText } from "../token_bytes.js";
 
 /** @typedef {import("../../analysis/lens.js").LensCell} LensCell */
@@ -44,10 +45,10 @@ export function makeLensDetail(column, layer, token, came, at) {
 function makeNumbers(cell, came) {
   const facts = [
     ["Probability of what came", showProbability(cell.logprob)],
-    [term("logprob", "Log-probability"), showNats(cell.logprob)],
+    [term("logprob", "Log-probability"), `${short(cell.logprob)} nats`],
     ["Rank", cell.rank ? `${cell.rank + 1}` : "1, the most likely"],
-    ["Entropy", showNats(cell.entropy)],
-    ["KL from the model's prediction", showNats(cell.divergence)],
+    ["Entropy", `${short(cell.entropy)} nats`],
+    ["KL from the model's prediction", `${short(cell.divergence)} nats`],
   ];
   const entries = cell.topIds.map((id, n) => ({
     text: readableText(cell.topTexts[n]),

@@ -2,7 +2,8 @@
 
 import { make, tokenText } from "../elements.js";
 import { term } from "../glossary.js";
-import { makeProbabilityList, showNats, showProbability } from "../probability_list.js";
+import { short } from "../numbers.js";
+import { makeProbabilityList, showProbability } from "../probability_list.js";
 import { findCharacter, readableText } from "../token_bytes.js";
 
 /**
@@ -25,7 +26,7 @@ export function makeTokenDetail(tokens, at, { values, write }) {
     ...(token.recipient ? [["Recipient", token.recipient]] : []),
     ["Part", token.part === "format" ? "Harmony format" : "content"],
     ["Probability", token.logprob === null ? "not recorded" : showProbability(token.logprob)],
-    [term("logprob", "Log-probability"), token.logprob === null ? "not recorded" : showNats(token.logprob)],
+    [term("logprob", "Log-probability"), token.logprob === null ? "not recorded" : `${short(token.logprob)} nats`],
     ["Rank", showRank(token)],
     ...values,
   ];

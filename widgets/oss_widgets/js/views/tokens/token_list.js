@@ -12,6 +12,7 @@ import { nameMessage, startsMessage } from "./messages.js";
 
 const BLOCK = 100;
 const SHARED = 4; // tokens that may share a character
+const LOOKS = 5; // frames in which blocks near a token get their height
 
 /**
  * @typedef {object} Look  how a token is drawn
@@ -47,6 +48,7 @@ export class TokenList {
   }
 
   clear() {
+    cancelAnimationFrame(this.pending);
     this.cells = [];
     this.cursor = 0;
     this.selected = null;
@@ -124,14 +126,15 @@ export class TokenList {
     if (isShown) this.scrollTo(cell.button);
   }
 
-  /** Scroll the list, not the page. Blocks get their height when they are near, so look twice. */
-  scrollTo(button, isAgain = false) {
+  /** Scroll the list, not the page. Blocks get their height when they are near, so look again. */
+  scrollTo(button, looks = LOOKS) {
     const { root } = this;
     const [own, seen] = [button.getBoundingClientRect(), root.getBoundingClientRect()];
     if (own.top < seen.top || own.bottom > seen.bottom) {
       root.scrollTop += own.top - seen.top - root.clientHeight / 2;
     }
-    if (!isAgain) requestAnimationFrame(() => this.scrollTo(button, true));
+    cancelAnimationFrame(this.pending);
+    if (looks > 1) this.pending = requestAnimationFrame(() => this.scrollTo(button, looks - 1));
   }
 
   moveTabStop(n) {

@@ -5,6 +5,8 @@
 
 import { make, makeTable, refill } from "../elements.js";
 import { makeFrame } from "../frame.js";
+import { makeLegend } from "../legend.js";
+import { short } from "../numbers.js";
 import { showProbability } from "../probability_list.js";
 import { readColors } from "../theme.js";
 import { findCharacter, readableText } from "../token_bytes.js";
@@ -56,10 +58,10 @@ class TokensView {
   addLegend() {
     const bar = make("span", { class: "oss-token oss-token-known oss-token-sample" }, "bar");
     bar.style.setProperty("--share", 0.5);
-    const words = make("span", { class: "oss-color-legend" }, bar,
+    const words = make("span", { class: "oss-token-words" }, bar,
       "its length is the token's probability, from 0 to 1; no bar: not recorded. Fainter: Harmony format.",
     ); // prettier-ignore
-    const legend = make("p", { class: "oss-token-legend" }, words, this.array && this.array.makeLegend());
+    const legend = make("p", { class: "oss-token-legend" }, words, this.array && makeLegend(this.array.legend));
     this.frame.body.before(legend);
   }
 
@@ -151,7 +153,7 @@ class TokensView {
     const change = marks.at(at);
     const values = [];
     if (array) values.push([array.name, array.text(at)]);
-    if (change !== null) values.push(["Largest change by one expert", `${change.toFixed(2)} nats`]);
+    if (change !== null) values.push(["Largest change by one expert", `${short(change)} nats`]);
     const canWrite = this.source.can.has("fork") && at >= this.run.promptLength;
     const write = canWrite ? (id) => this.writeInstead(at, id) : null;
     const drawn = JSON.stringify([this.run.id, at, tokens[at], values, canWrite, findCharacter(tokens, at)]);
@@ -221,6 +223,7 @@ class TokensView {
     this.abort?.abort();
     cancelAnimationFrame(this.pending);
     for (const stop of this.stops) stop();
+    this.list.clear();
     this.frame.close();
   }
 }
