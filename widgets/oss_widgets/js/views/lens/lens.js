@@ -3,7 +3,7 @@
  * token that came.
  */
 
-import { make, makeTable, refill } from "../elements.js";
+import { make, refill } from "../elements.js";
 import { makeFrame } from "../frame.js";
 import { term } from "../glossary.js";
 import { HeatMap } from "../heat_map.js";
@@ -12,6 +12,7 @@ import { makeScale } from "../scale.js";
 import { readableText } from "../token_bytes.js";
 import { makeLensDetail } from "./lens_detail.js";
 import { LensCells } from "./lens_cells.js";
+import { makeLensTable } from "./lens_table.js";
 
 const SIZE = { width: 84, height: 26 }; // of a cell, pixels
 const LONGEST = 9; // characters of a token in a cell
@@ -36,16 +37,18 @@ class LensView {
     Object.assign(this, { source, selection, stops: [] });
     this.frame = makeFrame(element, "lens", "Logit lens");
     if (!source.can.has("lens")) {
-      this.frame.say("The logit lens needs a model or a trace with the residual stream; this one has none.");
+      this.frame.say("The logit lens needs a model; this source has only what was stored.");
       return;
     }
-    this.cells = new LensCells(source, (isLoading) => this.refresh(isLoading), (problem) => this.fail(problem));
+    const fail = (problem) => this.fail(problem);
+    this.cells = new LensCells(source, (isLoading) => this.refresh(isLoading), fail);
     this.addLegend();
     this.map = new HeatMap(this.frame.body, this.mapOptions());
     this.map.root.addEventListener("scroll", () => this.wantVisible());
     this.resizes = new ResizeObserver(() => this.wantVisible());
     this.resizes.observe(this.map.root);
-    this.detail = make("div", { class: "oss-lens-detail", role: "group", "aria-label": "Selected prediction" });
+    const label = { role: "group", "aria-label": "Selected prediction" };
+    this.detail = make("div", { class: "oss-lens-detail", ...label });
     this.frame.body.append(this.detail);
     this.frame.addExport(() => this.toSvg());
     this.stops = [
@@ -84,8 +87,13 @@ class LensView {
     frame.say(describeRun(this.run));
     map.root.hidden = cells.count === 0;
     map.update(this.mapOptions());
-    frame.setTable(() => [this.makeTable()]);
+    this.updateTable();
     this.showSelected(false);
+  }
+
+  updateTable() {
+    const { frame, cells, tokens, source } = this;
+    frame.setTable(() => [makeLensTable(cells.columns, tokens, source.config)]);
   }
 
   mapOptions() {
@@ -107,20 +115,18 @@ class LensView {
     const cell = this.cells.columns[position]?.[layer];
     if (!cell) return null;
     const text = readableText(cell.topTexts[0], LONGEST);
-    return { color: SCALE.color(Math.exp(cell.logprob)), text: this.isRight(cell, position) ? `✓ ${text}` : text };
-  }
-
-  isRight(cell, position) {
-    return cell.topIds[0] === this.tokens[position + 1].id;
+    const isRight = cell.topIds[0] === this.tokens[position + 1].id;
+    return { color: SCALE.color(Math.exp(cell.logprob)), text: isRight ? `✓ ${text}` : text };
   }
 
   describe(layer, position) {
-    const place = `Layer ${layer}, after token ${position} “${readableText(this.tokens[position].text)}”`;
+    const [token, came] = [0, 1].map((n) => readableText(this.tokens[position + n].text));
+    const place = `Layer ${layer}, after token ${position} “${token}”`;
     const cell = this.cells.columns[position]?.[layer];
     if (!cell) return `${place}: not computed yet.`;
-    const top = `“${readableText(cell.topTexts[0])}” is the most likely (${showProbability(cell.topLogprobs[0])})`;
-    const came = readableText(this.tokens[position + 1].text);
-    return `${place}: ${top}; “${came}” came (${showProbability(cell.logprob)}, rank ${cell.rank + 1}).`;
+    const [best, own] = [cell.topLogprobs[0], cell.logprob].map(showProbability);
+    const top = `“${readableText(cell.topTexts[0])}” is the most likely (${best})`;
+    return `${place}: ${top}; “${came}” came (${own}, rank ${cell.rank + 1}).`;
   }
 
   /** Request the visible positions, the selected one, and one screen more on each side. */
@@ -138,6 +144,7 @@ class LensView {
   refresh(isLoading) {
     this.frame.report(isLoading ? "Reading what each layer predicts…" : "");
     this.map.requestPaint();
+    this.updateTable();
     this.showDetail();
   }
 
@@ -169,36 +176,18 @@ class LensView {
     const shown = JSON.stringify([this.run?.id, this.cells.count, token, layer, column !== undefined]);
     if (shown === this.shown) return; // keeps the focus on its buttons
     this.shown = shown;
-    if (token === null) refill(this.detail, make("p", {}, this.cells.count ? "Choose a cell to see its numbers." : ""));
-    else if (!column) refill(this.detail, make("p", {}, `Token ${token} is not computed yet.`));
-    else refill(this.detail, makeLensDetail(column, layer, this.tokens[token], this.tokens[token + 1], token));
-  }
-
-  /** The positions that were computed, as numbers. */
-  get computed() {
-    return Object.keys(this.cells?.columns ?? []).map(Number);
-  }
-
-  makeTable() {
-    const layers = Array.from({ length: this.source.config.num_hidden_layers }, (_, layer) => layer);
-    const show = (cell) => `${readableText(cell.topTexts[0])} (came: ${showProbability(cell.logprob)})`;
-    const rows = this.computed.map((position) => [
-      `${position}`,
-      readableText(this.tokens[position].text),
-      readableText(this.tokens[position + 1].text),
-      ...layers.map((layer) => show(this.cells.columns[position][layer])),
-    ]);
-    const heads = ["Position", "Token", "Came", ...layers.map((layer) => `Layer ${layer}`)];
-    return makeTable("The positions that were computed so far", heads, rows);
+    const { tokens, cells, detail } = this;
+    if (column) refill(detail, makeLensDetail(column, layer, tokens[token], tokens[token + 1], token));
+    else if (token !== null) refill(detail, make("p", {}, `Token ${token} is not computed yet.`));
+    else refill(detail, make("p", {}, cells.count ? "Choose a cell to see its numbers." : ""));
   }
 
   data() {
-    const positions = this.computed.map((position) => ({
-      position,
-      token: this.tokens[position].id,
-      came: this.tokens[position + 1].id,
-      layers: this.cells.columns[position],
-    }));
+    const positions = [];
+    this.cells?.columns.forEach((layers, position) => {
+      const [token, came] = [0, 1].map((n) => this.tokens[position + n].id);
+      positions.push({ position, token, came, layers });
+    });
     return { run: this.run?.id ?? null, positions };
   }
 

@@ -22,7 +22,8 @@ export function findSettledLayer(column) {
 /** @param {LensCell[]} column  [layer] */
 export function describeSettling(column) {
   const layer = findSettledLayer(column);
-  const text = `The model's prediction “${readableText(column.at(-1).topTexts[0])}” is the most likely token`;
+  const predicted = readableText(column.at(-1).topTexts[0]);
+  const text = `The model's prediction “${predicted}” is the most likely token`;
   if (layer === 0) return `${text} in every layer.`;
   if (layer === column.length - 1) return `${text} in the last layer, ${layer}, only.`;
   return `${text} from layer ${layer} on.`;
@@ -36,7 +37,8 @@ export function describeSettling(column) {
  * @param {number} at  position of `token`
  */
 export function makeLensDetail(column, layer, token, came, at) {
-  const head = make("h4", {}, `After token ${at}, “`, tokenText(token.text), "”, came “", tokenText(came.text), "”");
+  const [read, next] = [token, came].map(({ text }) => tokenText(text));
+  const head = make("h4", {}, `After token ${at}, “`, read, "”, came “", next, "”");
   const sentence = make("p", {}, describeSettling(column));
   if (layer === null) return [head, sentence, make("p", {}, "Choose a layer to see its numbers.")];
   return [head, sentence, make("h4", {}, `Layer ${layer}`), ...makeNumbers(column[layer], came)];

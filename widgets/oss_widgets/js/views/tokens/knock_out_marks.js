@@ -24,7 +24,8 @@ export class KnockOutMarks {
     this.button = make("button", { type: "button", onclick: () => this.find() }, FIND);
     this.shown = make("output", {});
     this.slider = make("input", {
-      type: "range", min: "0.01", max: "3", step: "0.01", value: `${START}`, oninput: () => this.setThreshold(),
+      type: "range", min: "0.01", max: "3", step: "0.01", value: `${START}`,
+      oninput: () => this.setThreshold(),
     }); // prettier-ignore
     this.settings = make("label", { hidden: true }, "Mark changes above", this.slider, this.shown);
     this.sentence = make("p", { class: "oss-token-count", role: "status" });

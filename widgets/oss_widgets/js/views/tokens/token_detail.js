@@ -26,7 +26,7 @@ export function makeTokenDetail(tokens, at, { values, write }) {
     ...(token.recipient ? [["Recipient", token.recipient]] : []),
     ["Part", token.part === "format" ? "Harmony format" : "content"],
     ["Probability", token.logprob === null ? "not recorded" : showProbability(token.logprob)],
-    [term("logprob", "Log-probability"), token.logprob === null ? "not recorded" : `${short(token.logprob)} nats`],
+    [term("logprob", "Log-probability"), showLogprob(token.logprob)],
     ["Rank", showRank(token)],
     ...values,
   ];
@@ -44,6 +44,10 @@ function describeBytes(tokens, at) {
   const place = character ? `part ${part} of ${parts} of ` : "not a whole character";
   const shown = make("span", {}, `${bytes}: ${place}`, character && make("bdi", {}, character));
   return [["Bytes", shown]];
+}
+
+function showLogprob(logprob) {
+  return logprob === null ? "not recorded" : `${short(logprob)} nats`;
 }
 
 function showRank({ id, logprob, alternatives }) {

@@ -11,7 +11,7 @@ const SIZE = 14;
 
 /**
  * @param {import("../../source/source.js").Token[]} tokens
- * @param {(n: number) => import("./token_list.js").Look} look
+ * @param {(n: number) => import("./token_cell.js").Look} look
  * @param {Record<string, string>} colors  of `readColors`
  * @param {string} title
  */
@@ -21,7 +21,8 @@ export function drawTokenLines(tokens, look, colors, title) {
   const pen = new SvgPen(WIDTH, height, title);
   pen.rect(0, 0, WIDTH, height, { fill: colors.paper });
   for (const place of places) {
-    if (place.heading) pen.text(MARGIN, place.y - LINE, place.heading, { fill: colors.ink, size: 12, bold: true });
+    const lettering = { fill: colors.ink, size: 12, bold: true };
+    if (place.heading) pen.text(MARGIN, place.y - LINE, place.heading, lettering);
     drawToken(pen, place, colors);
   }
   return pen.toString();

@@ -7,29 +7,18 @@
  */
 
 import { make } from "../elements.js";
-import { inkOn, toCss } from "../scale.js";
 import { nameMessage, startsMessage } from "./messages.js";
+import { drawCell, removeCell } from "./token_cell.js";
 
 const BLOCK = 100;
 const SHARED = 4; // tokens that may share a character
 const LOOKS = 5; // frames in which blocks near a token get their height
 
-/**
- * @typedef {object} Look  how a token is drawn
- * @property {string} text  visible characters
- * @property {string} name  accessible name; contains `text`
- * @property {number | null} share  probability, drawn as a bar; null is no bar
- * @property {[number, number, number] | null} color  of the background
- * @property {boolean} isMarked
- * @property {string} part  such as "1/3" if the token is only some bytes of a character
- * @property {boolean} isFormat  belongs to the Harmony format
- */
-
 export class TokenList {
   /**
    * @param {HTMLElement} element
    * @param {(n: number) => void} select
-   * @param {(n: number) => Look} look
+   * @param {(n: number) => import("./token_cell.js").Look} look
    */
   constructor(element, select, look) {
     this.look = look;
@@ -55,7 +44,10 @@ export class TokenList {
     this.root.replaceChildren();
   }
 
-  /** Show these tokens; cells that are the same stay. @param {import("../../source/source.js").Token[]} tokens */
+  /**
+   * Show these tokens; cells that are the same stay.
+   * @param {import("../../source/source.js").Token[]} tokens
+   */
   update(tokens) {
     const { root } = this;
     const isAtEnd = root.scrollTop + root.clientHeight >= root.scrollHeight - 4;
@@ -83,7 +75,9 @@ export class TokenList {
     );
     if (starts) this.root.append(makeGroup());
     const group = this.root.lastChild;
-    if (starts || n % BLOCK === 0) group.append(make("div", { class: "oss-token-block", "data-from": n }));
+    if (starts || n % BLOCK === 0) {
+      group.append(make("div", { class: "oss-token-block", "data-from": n }));
+    }
     group.lastChild.append(button);
     if (tokens[n].text.includes("\n")) group.lastChild.append(make("br"));
     this.cells.push({ button, starts, id: tokens[n].id, labels: "" });
@@ -175,7 +169,8 @@ export class TokenList {
       if (Math.abs(top - own.top) < own.height / 2) continue;
       line ??= top;
       if (Math.abs(top - line) > own.height / 2) break;
-      if (best === this.cursor || Math.abs(left - own.left) < Math.abs(box(best).left - own.left)) best = n;
+      const isNearer = Math.abs(left - own.left) < Math.abs(box(best).left - own.left);
+      if (best === this.cursor || isNearer) best = n;
     }
     return best;
   }
@@ -188,33 +183,4 @@ function makeGroup() {
 function cellNumber(event) {
   const button = event.target.closest(".oss-token");
   return button ? Number(button.dataset.n) : null;
-}
-
-/** Remove a cell, and its block and message if they are empty then. */
-function removeCell(button) {
-  const block = button.parentElement;
-  if (button.nextSibling) button.nextSibling.remove(); // its line break
-  button.remove();
-  if (block.childElementCount) return;
-  const group = block.parentElement;
-  block.remove();
-  if (group.childElementCount === 1) group.remove();
-}
-
-function drawCell(button, { text, name, share, color, isMarked, part, isFormat }) {
-  const classes = [
-    "oss-token",
-    isFormat && "oss-token-format",
-    isMarked && "oss-token-marked",
-    part && "oss-token-part",
-    share !== null && "oss-token-known",
-  ];
-  button.className = classes.filter(Boolean).join(" ");
-  button.textContent = text;
-  if (part) button.append(make("small", {}, part));
-  button.dir = part ? "ltr" : "auto"; // Arabic reads from the right; the number stays after it
-  button.setAttribute("aria-label", name);
-  if (share !== null) button.style.setProperty("--share", share);
-  button.style.backgroundColor = color ? toCss(color) : "";
-  button.style.color = color ? inkOn(color) : "";
 }

@@ -3,7 +3,7 @@
  * detail. Writes an alternative instead, and finds the tokens where an expert matters.
  */
 
-import { make, makeTable, refill } from "../elements.js";
+import { make, refill } from "../elements.js";
 import { makeFrame } from "../frame.js";
 import { makeLegend } from "../legend.js";
 import { short } from "../numbers.js";
@@ -15,6 +15,7 @@ import { KnockOutMarks } from "./knock_out_marks.js";
 import { OwnArray } from "./own_array.js";
 import { drawTokenLines } from "./token_lines.js";
 import { TokenList } from "./token_list.js";
+import { makeTokenTable } from "./token_table.js";
 
 /** @typedef {import("../../source/source.js").Run} Run */
 
@@ -39,7 +40,8 @@ class TokensView {
     this.addStop();
     this.addLegend();
     this.list = new TokenList(this.frame.body, (n) => this.select(n), (n) => this.look(n));
-    this.detail = make("div", { class: "oss-token-detail", role: "group", "aria-label": "Selected token" });
+    const label = { role: "group", "aria-label": "Selected token" };
+    this.detail = make("div", { class: "oss-token-detail", ...label });
     this.frame.body.append(this.detail);
     this.frame.addExport(() => this.toSvg());
     this.stops = [
@@ -51,17 +53,17 @@ class TokensView {
   }
 
   addStop() {
-    this.stop = make("button", { type: "button", hidden: true, onclick: () => this.abort.abort() }, "Stop");
+    const onclick = () => this.abort.abort();
+    this.stop = make("button", { type: "button", hidden: true, onclick }, "Stop");
     this.frame.controls.append(this.stop);
   }
 
   addLegend() {
     const bar = make("span", { class: "oss-token oss-token-known oss-token-sample" }, "bar");
     bar.style.setProperty("--share", 0.5);
-    const words = make("span", { class: "oss-token-words" }, bar,
-      "its length is the token's probability, from 0 to 1; no bar: not recorded. Fainter: Harmony format.",
-    ); // prettier-ignore
-    const legend = make("p", { class: "oss-token-legend" }, words, this.array && makeLegend(this.array.legend));
+    const words = "its length is the token's probability, from 0 to 1; no bar: not recorded. Fainter: format.";
+    const sample = make("span", { class: "oss-token-words" }, bar, words);
+    const legend = make("div", { class: "oss-token-legend" }, sample, this.array && makeLegend(this.array.legend));
     this.frame.body.before(legend);
   }
 
@@ -99,7 +101,7 @@ class TokensView {
     frame.say(describeRun(run));
     this.marks.show(run);
     this.list.update(tokens);
-    frame.setTable(() => [this.makeTable()]);
+    frame.setTable(() => [makeTokenTable(tokens, this.array)]);
     this.showSelected(false);
   }
 
@@ -108,7 +110,7 @@ class TokensView {
     this.showSelected(false);
   }
 
-  /** @returns {import("./token_list.js").Look} */
+  /** @returns {import("./token_cell.js").Look} */
   look(n) {
     const token = this.tokens[n];
     const found = token.text.includes("\\x") ? findCharacter(this.tokens, n) : null;
@@ -176,30 +178,14 @@ class TokensView {
       this.stop.hidden = false;
       frame.report("Writing the rest…");
       for await (const _ of source.step(child, { signal: abort.signal }));
-      frame.report(child.stop === null ? "Stopped." : `The new reply has ${child.tokens.length - at} tokens from here.`);
+      const count = child.tokens.length - at;
+      frame.report(child.stop === null ? "Stopped." : `The new reply has ${count} tokens from here.`);
     } catch (problem) {
       frame.report("");
       frame.fail(problem);
     } finally {
       if (this.abort === abort) this.stop.hidden = true;
     }
-  }
-
-  makeTable() {
-    const { tokens, array } = this;
-    const heads = ["Position", "Token", "Id", "Message", "Channel", "Part", "Probability", "Alternatives"];
-    const rows = tokens.map((token, n) => [
-      `${n}`,
-      readableText(token.text),
-      `${token.id}`,
-      token.role ?? "none",
-      token.channel ?? "none",
-      token.part,
-      token.logprob === null ? "not recorded" : showProbability(token.logprob),
-      token.alternatives.map((each) => `${readableText(each.text)} ${showProbability(each.logprob)}`).join(", "),
-      ...(array ? [array.text(n)] : []),
-    ]);
-    return makeTable("All tokens", array ? [...heads, array.name] : heads, rows);
   }
 
   data() {
