@@ -51,6 +51,12 @@ export class Selection {
     this.listeners.notify("change", ["pinned"]);
   }
 
+  /** Drop the pin with this number. */
+  unpin(number) {
+    this.pinned = this.pinned.filter((_, n) => n !== number);
+    this.listeners.notify("change", ["pinned"]);
+  }
+
   /** @param {(changed: string[]) => void} call @returns {() => void} stops it */
   on(call) {
     return this.listeners.on("change", call);

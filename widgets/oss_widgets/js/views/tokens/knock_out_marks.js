@@ -64,21 +64,23 @@ export class KnockOutMarks {
     this.changed();
   }
 
-  /** Largest change of a log-probability at a token, nats; null if it was not computed. */
+  /** Largest change of a log-probability at a token, nats; null if it is not known. */
   at(n) {
-    return this.found.get(this.run?.id)?.[n] ?? null;
+    const change = this.found.get(this.run?.id)?.[n];
+    return Number.isFinite(change) ? change : null;
   }
 
   isMarked(n) {
     return this.at(n) > this.threshold;
   }
 
-  /** Positions of the tokens that were looked at: the reply, or a prompt without one. */
+  /** Positions of the tokens whose change is known: of the reply, or of a prompt without one. */
   get positions() {
     const count = this.found.get(this.run?.id)?.length ?? 0;
     const { promptLength } = this.run ?? {};
     const from = promptLength < count ? promptLength : 0;
-    return Array.from({ length: count - from }, (_, n) => from + n);
+    const all = Array.from({ length: count - from }, (_, n) => from + n);
+    return all.filter((n) => this.at(n) !== null);
   }
 
   get marked() {

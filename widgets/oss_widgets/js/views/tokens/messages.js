@@ -17,7 +17,7 @@ export function startsMessage(tokens, n) {
 export function nameMessage(tokens, from) {
   let end = from + 1;
   while (end < tokens.length && !startsMessage(tokens, end)) end += 1;
-  const { role, channel, recipient } = tokens[end - 1];
-  const parts = [role ?? "no message yet", channel, recipient && `to ${recipient}`];
+  const { message, role, channel, recipient } = tokens[end - 1];
+  const parts = [role ?? (message < 0 ? "no message yet" : "text"), channel, recipient && `to ${recipient}`];
   return { text: parts.filter(Boolean).join(" · "), kind: channel ?? "format" };
 }

@@ -5,8 +5,8 @@ import { short } from "../numbers.js";
 import { fitScale } from "../scale.js";
 
 export class OwnArray {
-  /** @param {{values: ArrayLike<number>, shape: number[], name: string, unit: string}} array  [seq] */
-  constructor({ values, shape, name, unit }) {
+  /** @param {{values: ArrayLike<number>, shape: number[], name: string, unit?: string}} array  [seq] */
+  constructor({ values, shape, name, unit = "" }) {
     if (shape.length !== 1) {
       throw new LabError(`${name} has shape [${shape.join(", ")}]; expected [seq], one number per token`);
     }

@@ -19,7 +19,7 @@ export function makeTokenDetail(tokens, at, { values, write }) {
   const facts = [
     ["Text", tokenText(token.text)],
     ...describeBytes(tokens, at),
-    ["Token id", `${token.id}`],
+    ["Token id", `${token.id ?? "none"}`],
     ["Message", token.message < 0 ? "none yet" : `${token.message}`],
     ["Role", token.role ?? "none"],
     [term("channel", "Channel"), token.channel ?? "none"],

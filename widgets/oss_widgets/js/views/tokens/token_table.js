@@ -16,7 +16,7 @@ export function makeTokenTable(tokens, array) {
   const rows = tokens.map((token, n) => [
     `${n}`,
     readableText(token.text),
-    `${token.id}`,
+    `${token.id ?? "none"}`,
     token.message < 0 ? "none yet" : `${token.message}`,
     token.role ?? "none",
     token.channel ?? "none",

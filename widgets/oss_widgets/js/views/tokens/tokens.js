@@ -24,7 +24,7 @@ import { makeTokenTable } from "./token_table.js";
  * @param {import("../../source/source.js").Source} source
  * @param {import("../selection.js").Selection} selection
  * @param {{run?: Run, array?: {values: ArrayLike<number>, shape: number[], name: string,
- *   unit: string}}} [options]  `array` has one number per token, [seq]
+ *   unit?: string}}} [options]  `array` has one number per token, [seq]
  * @returns {import("../frame.js").View}
  */
 export function showTokens(element, source, selection, options = {}) {
@@ -32,7 +32,7 @@ export function showTokens(element, source, selection, options = {}) {
 }
 
 class TokensView {
-  constructor(element, source, selection, { run = null, array = null }) {
+  constructor(element, source, selection, { run = null, array = ownArray(source) }) {
     Object.assign(this, { source, selection, isFixed: run !== null });
     this.frame = makeFrame(element, "tokens", "Tokens");
     this.array = array && this.attempt(() => new OwnArray(array));
@@ -59,11 +59,13 @@ class TokensView {
   }
 
   addLegend() {
-    const bar = make("span", { class: "oss-token oss-token-known oss-token-sample" }, "bar");
+    const classes = "oss-token oss-token-known oss-token-sample";
+    const bar = make("span", { class: classes }, "bar");
     bar.style.setProperty("--share", 0.5);
-    const words = "its length is the token's probability, from 0 to 1; no bar: not recorded. Fainter: format.";
+    const words = "its length is the token's probability; no bar: not recorded. Fainter: format.";
     const sample = make("span", { class: "oss-token-words" }, bar, words);
-    const legend = make("div", { class: "oss-token-legend" }, sample, this.array && makeLegend(this.array.legend));
+    const colors = this.array && makeLegend(this.array.legend);
+    const legend = make("div", { class: "oss-token-legend" }, sample, colors);
     this.frame.body.before(legend);
   }
 
@@ -80,6 +82,7 @@ class TokensView {
   /** @param {Run | null} run */
   show(run) {
     this.run = run;
+    if (this.array) this.frame.clearError();
     this.list.clear();
     this.update();
   }
@@ -214,11 +217,17 @@ class TokensView {
   }
 }
 
+/** The array that a source without a model has, if it has one number per token. */
+function ownArray({ array }) {
+  return array?.axes === "seq" ? array : null;
+}
+
 function describeRun(run) {
   if (!run) return "There are no tokens yet. Ask a question first.";
   const count = run.tokens.length;
   if (!count) return "This run has no tokens.";
   const reply = count - run.promptLength;
+  if (!run.promptLength) return `${count} tokens.`;
   return reply > 0
     ? `${count} tokens: ${run.promptLength} of the prompt and ${reply} of the reply.`
     : `${count} tokens, all of the prompt: there is no reply yet.`;
