@@ -72,6 +72,7 @@
  * @property {object} config  the fields of config.json; of an older trace, those that its tensors show
  * @property {Set<Ability>} can
  * @property {object[]} examples  questions to offer, as in `nano/gallery.js`; may be empty
+ * @property {object | null} [calculator]  description of the tool that the source runs itself
  * @property {Run[]} runs  oldest first
  * @property {Run | null} shown  the run that views show; null before a question was asked
  * @property {import("./array.js").CallerArray} [array]  the caller's numbers, which a view then shows

@@ -38,16 +38,16 @@ export function showChat(element, source, selection, options = {}) {
     makeRunControls(session), comparison, makeTranscript(session), makeCalls(session), makeDiagnostics(session),
     makePosition(session), intervene, makeRunList(session), makeExports(session),
   ]; // prettier-ignore
-  session.parts = [composer, ...below, { update: updateSentence }];
+  session.parts = [composer, ...below, { update: updateState }];
   if (source.can.has("ask")) frame.controls.append(composer.element);
   frame.controls.hidden = !source.can.has("ask");
   frame.body.append(...below.map((part) => part.element), spoken);
   for (const part of session.parts) part.update();
 
-  function updateSentence() {
-    const empty = source.can.has("ask") ? "Ask a question." : "Nothing was asked yet.";
-    const model = `${source.name}${session.run ? "" : `. ${empty}`}`;
-    frame.say(model);
+  function updateState() {
+    frame.root.setAttribute("aria-busy", String(session.job !== null));
+    const empty = source.can.has("ask") ? ". Ask a question." : ". No run is shown.";
+    frame.say(`${source.name}${session.run ? "" : empty}`);
   }
 
   const stops = [

@@ -20,7 +20,6 @@ export function makeComparison(session) {
     return session.start(async (signal) => {
       cards = [];
       for (const request of requests) cards.push(makeCard(session, await session.source.ask(request)));
-      element.hidden = false;
       refill(list, ...cards.map((card) => card.element));
       for (const { run } of cards) {
         if (signal.aborted) return;
@@ -31,6 +30,8 @@ export function makeComparison(session) {
   }
 
   function update() {
+    const question = cards[0]?.run.request.question;
+    element.hidden = !cards.length || session.run?.request?.question !== question;
     for (const card of cards) card.update();
   }
 

@@ -5,6 +5,7 @@
 import { LabError } from "../../errors.js";
 import { EFFORTS } from "../../harmony/messages.js";
 import { make, makeChoice } from "../elements.js";
+import { term } from "../glossary.js";
 import { makeExamples } from "./examples.js";
 import { describeExpected } from "./session.js";
 import { makeSettings } from "./settings.js";
@@ -96,7 +97,7 @@ export function makeComposer(session, options, compare) {
     compareButton.textContent = `Compare efforts${describeExpected(sum)}`;
   }
 
-  const row = make("div", { class: "oss-chat-row" }, effort, askButton, compareButton);
+  const row = make("div", { class: "oss-chat-row" }, term("effort", "Effort"), effort, askButton, compareButton);
   const element = make(
     "div", { class: "oss-chat-composer" }, question, row, examples.element, settings.element,
   ); // prettier-ignore

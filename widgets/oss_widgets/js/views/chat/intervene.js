@@ -96,6 +96,7 @@ export function makeIntervene(session) {
     here.textContent = `Continue after token ${at} with it`;
     here.disabled = isBusy || (at === run.tokens.length - 1 && run.stop !== null);
     again.disabled = isBusy || !run.request;
+    test.update();
     none.hidden = run.interventions.length > 0;
     const key = JSON.stringify([run.id, run.interventions, isBusy]);
     if (key === drawn) return;

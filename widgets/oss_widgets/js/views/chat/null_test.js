@@ -11,7 +11,6 @@ import { describeIntervention } from "./run_text.js";
 export function makeNullTest(session) {
   const element = make("section", { class: "oss-chat-null", "aria-label": "Intervention and null" });
   let rows = [];
-  element.hidden = true;
 
   /**
    * @param {import("../../hooks/interventions.js").Intervention} spec
@@ -29,6 +28,7 @@ export function makeNullTest(session) {
       const other = moveRandomly(spec, session.source.config, seed);
       const changed = await build([...existing, spec]);
       session.show(changed);
+      refill(element);
       rows = [{ name: describeIntervention(spec), run: changed }];
       await session.generate(changed, signal);
       const random = await build([...existing, other]);
@@ -37,9 +37,13 @@ export function makeNullTest(session) {
       const unchanged = isComplete(base, at) ? base : await build(existing);
       rows.unshift({ name: "unchanged", run: unchanged });
       await session.generate(unchanged, signal);
-      element.hidden = false;
       draw();
     });
+  }
+
+  /** Only beside a run that it is about. */
+  function update() {
+    element.hidden = !element.firstChild || !rows.some((row) => row.run === session.run);
   }
 
   function draw() {
@@ -56,7 +60,7 @@ export function makeNullTest(session) {
     return make("button", { type: "button", "aria-label": `Show ${name}`, onclick }, each.id);
   }
 
-  return { element, run };
+  return { element, run, update };
 }
 
 /** Whether a run is what the same step without the change would give. */

@@ -71,7 +71,7 @@ export function makePosition(session) {
     range.setAttribute("aria-valuetext", `token ${at} of ${last}: ${run.tokens[at].text}`);
     all.hidden = session.scrub === null;
     proceed.hidden = edit.hidden = !canFork;
-    proceed.disabled = session.job !== null || (at === last && run.stop !== null);
+    proceed.disabled = session.job !== null || at === last;
     replace.disabled = session.job !== null;
     const key = `${run.id} ${at} ${last} ${session.job === null}`;
     if (key === drawn) return;
@@ -104,5 +104,6 @@ function describeToken({ tokens }, at) {
 }
 
 function percent(logprob) {
-  return `${(100 * Math.exp(logprob)).toFixed(1)} %`;
+  const share = 100 * Math.exp(logprob);
+  return share < 0.1 ? "< 0.1 %" : `${share.toFixed(1)} %`;
 }

@@ -3,6 +3,7 @@
  */
 
 import { make } from "../elements.js";
+import { term } from "../glossary.js";
 import { countTokens, describeCounts, describeSeconds, describeStop } from "./run_text.js";
 import { describeExpected } from "./session.js";
 
@@ -15,7 +16,9 @@ export function makeRunControls(session) {
   const accept = button("", () => session.offer?.decide(true));
   const sentence = make("span");
   const offer = make("div", { class: "oss-chat-offer", role: "group", "aria-label": "A long reply" }, sentence, accept);
-  const facts = make("div", { class: "oss-chat-facts" });
+  const counts = make("span");
+  const state = make("span");
+  const facts = make("div", { class: "oss-chat-facts" }, state, " ", term("channel", "By channel"), counts);
   const row = make("div", { class: "oss-chat-row" }, pause, step, cancel);
   const element = make("div", {}, row, offer, facts);
   let offered = null;
@@ -30,7 +33,11 @@ export function makeRunControls(session) {
     step.disabled = job !== null || !isUnfinished || run.openCalls.length > 0;
     cancel.disabled = job === null;
     updateOffer();
-    facts.textContent = run ? describeRun(run) : "";
+    facts.hidden = !run;
+    if (!run) return;
+    const ending = job && isUnfinished ? "being written" : describeStop(run);
+    state.textContent = `${run.id}: ${ending}, ${describeSeconds(run.seconds)}.`;
+    counts.textContent = `: ${describeCounts(countTokens(run))}.`;
   }
 
   function updateOffer() {
@@ -46,9 +53,4 @@ export function makeRunControls(session) {
   }
 
   return { element, update };
-}
-
-function describeRun(run) {
-  const counts = describeCounts(countTokens(run));
-  return `${run.id}: ${counts}. ${describeSeconds(run.seconds)}, ${describeStop(run)}.`;
 }

@@ -31,12 +31,11 @@ export function countTokens({ tokens, promptLength }) {
   return counts;
 }
 
-/** "155 tokens: analysis 140, final 5, format 10" */
+/** "analysis 140, final 5, format 10, together 155 tokens" */
 export function describeCounts(counts) {
   const parts = Object.entries(counts).filter(([, count]) => count);
   const sum = parts.reduce((total, [, count]) => total + count, 0);
-  const each = parts.map(([name, count]) => `${name} ${count}`).join(", ");
-  return `${sum} tokens${each ? `: ${each}` : ""}`;
+  return [...parts.map(([name, count]) => `${name} ${count}`), `together ${sum} tokens`].join(", ");
 }
 
 /** A duration as people say it. */

@@ -73,6 +73,7 @@ export class Session {
     this.job = job;
     this.remaining = null;
     this.frame.clearError();
+    this.frame.root.setAttribute("aria-busy", "true");
     this.changed();
     const mine = before.then(() => this.finishJob(job, work));
     this.ending = mine.catch(() => {});
