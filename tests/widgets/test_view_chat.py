@@ -1,4 +1,4 @@
-"""The Chat view with nano in the page: asked, stopped, changed and compared by keyboard and click."""
+"""The Chat view with nano in the page: asked, stopped, changed and compared."""
 
 import pytest
 
@@ -80,6 +80,34 @@ def test_enter_asks_at_high_effort_and_the_reply_is_the_labs(chat, lab, encoding
     assert page.locator(ANALYSIS).inner_text() == reply.analysis
     assert page.locator(FINAL).inner_text() == reply.final
     assert page.locator(".oss-spoken[role=status]").inner_text() == f"Answer: {reply.final}"
+
+
+def test_a_token_is_selected_by_key_and_by_click(chat) -> None:
+    page = chat()
+    ask(page)
+    text = page.locator(ANALYSIS)
+    text.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    marked = page.locator(".oss-chat-token")
+    at = page.evaluate("() => selection.token")
+    assert marked.inner_text() == page.evaluate("() => source.shown.tokens[selection.token].text")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("(at) => selection.token === at", arg=at + 1)
+    page.evaluate("(at) => selection.set({ token: at })", at)
+    page.wait_for_timeout(100)
+    box = marked.bounding_box()
+    page.evaluate("() => selection.set({ token: null })")
+    page.mouse.click(box["x"] + box["width"] * 0.8, box["y"] + box["height"] / 2)
+    assert page.evaluate("() => selection.token") == at
+
+
+def test_a_mistake_in_the_sampling_is_one_sentence(chat) -> None:
+    page = chat()
+    page.locator(".oss-chat-settings summary").click()
+    page.get_by_label("Temperature").fill("-1")
+    ask(page)
+    assert "temperature" in page.locator(".oss-error").inner_text()
 
 
 def test_an_empty_question_is_one_sentence(chat) -> None:
@@ -291,8 +319,10 @@ def test_tokens_are_found_in_the_text(live_page) -> None:
     spans = live_page.evaluate(
         r"""() => {
           const token = (text, part = "content") => ({ text, part });
-          const tokens = [token("<|channel|>", "format"), token("a"), token("\xf0\x9f"), token("\x98\x80"),
-            token(" مرحبا"), token("<|end|>", "format"), token("<img onerror=x>")];
+          const tokens = [
+            token("<|channel|>", "format"), token("a"), token("\\xf0\\x9f"), token("\\x98\\x80"),
+            token(" مرحبا"), token("<|end|>", "format"), token("<img onerror=x>"),
+          ];
           const messages = [{ text: "a😀 مرحبا" }, { text: "" }, { text: "<img onerror=x>" }];
           return modules["views/chat/align.js"].alignMessages(messages, tokens, 0);
         }"""
@@ -309,24 +339,33 @@ def test_a_long_reply_stays_small(chat) -> None:
     page = chat(can=[])
     found = page.evaluate(
         r"""async () => {
-          const label = { id: 5, message: 0, role: "assistant", channel: "analysis", part: "content" };
+          const own = { role: "assistant", channel: "analysis" };
+          const label = { ...own, id: 5, message: 0, part: "content", logprob: -0.5 };
           const tokens = Array.from({ length: 8000 }, (_, n) => (
-            { ...label, text: n % 9 ? " word" : "\n<b>", logprob: -0.5, alternatives: [] }));
+            { ...label, text: n % 9 ? " word" : "\n<b>", alternatives: [] }));
           const text = tokens.slice(100).map((token) => token.text).join("");
-          const run = { id: "run-1", tokens, promptLength: 100, request: null, interventions: [], parent: null,
-            stop: "return", diagnostics: [], openCalls: [], answer: "", seconds: 1,
-            messages: [{ role: "assistant", channel: "analysis", recipient: null, text, isOpen: false }] };
+          const run = {
+            id: "run-1", tokens, promptLength: 100, request: null, interventions: [],
+            parent: null, stop: "return", diagnostics: [], openCalls: [], answer: "", seconds: 1,
+            messages: [{ ...own, recipient: null, text, isOpen: false }],
+          };
           source.runs.push(run);
           source.show(run);
-          const frame = () => new Promise((resume) => requestAnimationFrame(() => setTimeout(resume)));
+          const frame = () => new Promise((resume) => {
+            requestAnimationFrame(() => setTimeout(resume));
+          });
           await frame();
           const started = performance.now();
           for (const token of [7000, 200, 5000]) {
             selection.set({ token });
             await frame();
           }
-          return { each: (performance.now() - started) / 3, elements: document.querySelectorAll("#view *").length,
-            marked: document.querySelector(".oss-chat-token").textContent, bold: document.querySelector("#view b") };
+          return {
+            each: (performance.now() - started) / 3,
+            elements: document.querySelectorAll("#view *").length,
+            marked: document.querySelector(".oss-chat-token").textContent,
+            bold: document.querySelector("#view b"),
+          };
         }"""
     )
     assert found["elements"] < 200

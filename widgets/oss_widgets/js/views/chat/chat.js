@@ -13,7 +13,7 @@ import { makeIntervene } from "./intervene.js";
 import { makePosition } from "./position.js";
 import { makeRunControls } from "./run_controls.js";
 import { makeRunList } from "./run_list.js";
-import { countTokens } from "./run_text.js";
+import { countTokens, questionOf } from "./run_text.js";
 import { Session } from "./session.js";
 import { makeTranscript } from "./transcript.js";
 
@@ -60,10 +60,10 @@ export function showChat(element, source, selection, options = {}) {
 
   function data() {
     const { run } = session;
-    const { question, effort } = run?.request ?? composer.read();
-    if (!run) return { question, effort, messages: [], answer: "", tokens: {}, seconds: 0 };
-    const { messages, answer, seconds } = run;
-    return { question, effort, messages, answer, tokens: countTokens(run), seconds };
+    if (!run) return { ...composer.read(), messages: [], answer: "", tokens: {}, seconds: 0 };
+    const { messages, answer, seconds, request } = run;
+    const asked = { question: questionOf(run), effort: request?.effort ?? null };
+    return { ...asked, messages, answer, tokens: countTokens(run), seconds };
   }
 
   function close() {

@@ -99,7 +99,7 @@ export function makePosition(session) {
 function describeToken({ tokens }, at) {
   const { text, channel, part, logprob } = tokens[at];
   const where = part === "content" ? (channel ?? "no channel") : "format";
-  const chance = logprob === null ? "written by hand or by a tool" : `probability ${percent(logprob)}`;
+  const chance = logprob === null ? "probability not known" : `probability ${percent(logprob)}`;
   return [`Token ${at} of ${tokens.length - 1}: `, tokenText(text), ` (${where}, ${chance})`];
 }
 

@@ -4,7 +4,7 @@
 
 import { make } from "../elements.js";
 import { term } from "../glossary.js";
-import { countTokens, describeCounts, describeSeconds, describeStop } from "./run_text.js";
+import { countTokens, describeCounts, describeIntervention, describeSeconds, describeStop, describeTime } from "./run_text.js";
 import { describeExpected } from "./session.js";
 
 /** @param {import("./session.js").Session} session */
@@ -27,7 +27,7 @@ export function makeRunControls(session) {
     const { run, job, remaining } = session;
     const isUnfinished = run?.stop === null;
     row.hidden = !session.source.can.has("ask") || !(job || isUnfinished);
-    pause.disabled = job !== null && job.abort.signal.aborted;
+    pause.disabled = session.offer !== null || (job !== null && job.abort.signal.aborted);
     const seconds = remaining?.run === run ? remaining?.seconds : 0;
     pause.textContent = job ? "Pause" : `Resume${describeExpected(seconds)}`;
     step.disabled = job !== null || !isUnfinished || run.openCalls.length > 0;
@@ -35,8 +35,9 @@ export function makeRunControls(session) {
     updateOffer();
     facts.hidden = !run;
     if (!run) return;
-    const ending = job && isUnfinished ? "being written" : describeStop(run);
-    state.textContent = `${run.id}: ${ending}, ${describeSeconds(run.seconds)}.`;
+    const ending = job && isUnfinished && !session.offer ? "being written" : describeStop(run);
+    const changes = run.interventions.map((each) => `, with ${describeIntervention(each)}`).join("");
+    state.textContent = `${run.id}: ${ending}${describeTime(run)}${changes}.${run.missing ? ` ${run.missing}` : ""}`;
     counts.textContent = `: ${describeCounts(countTokens(run))}.`;
   }
 

@@ -2,6 +2,8 @@
  * A run in words: how it was made, how it ended, how many tokens each channel has.
  */
 
+import { joinTexts } from "../../record/token_texts.js";
+
 const CHANNELS = ["analysis", "commentary", "final"];
 const ENDINGS = {
   return: "finished",
@@ -45,6 +47,11 @@ export function describeSeconds(seconds) {
   return `${Math.round(seconds / 60)} min`;
 }
 
+/** ", 1.2 s", or nothing if the run was not generated here. */
+export function describeTime({ seconds }) {
+  return seconds > 0 ? `, ${describeSeconds(seconds)}` : "";
+}
+
 /** What makes a run different from the one that it was forked from. */
 export function describeOrigin(run, runs) {
   if (!run.parent) return run.request ? `asked at ${run.request.effort} effort` : "given";
@@ -80,18 +87,26 @@ export function describeMessage(message, messages) {
 /** The whole run as text, for a file. */
 export function writeTranscript(run) {
   const { request, messages } = run;
-  const asked = request
-    ? [`question (${request.effort} effort)\n${request.question}`]
-    : [`prompt\n${promptText(run)}`];
+  const effort = request ? ` (${request.effort} effort)` : "";
+  const asked = [`question${effort}\n${questionOf(run)}`];
   const changes = run.interventions.map((each) => `intervention: ${describeIntervention(each)}`);
   const parts = messages.map((message) => `${describeMessage(message, messages)}\n${message.text}`);
   const counts = describeCounts(countTokens(run));
-  const end = `${describeStop(run)}; ${counts}; ${describeSeconds(run.seconds)}`;
+  const end = `${describeStop(run)}${describeTime(run)}; ${counts}`;
   const notes = run.diagnostics.map(({ code, sentence }) => `${code}: ${sentence}`);
   return `${[...asked, ...changes, ...parts, end, ...notes].join("\n\n")}\n`;
 }
 
 /** The exact text before the reply, with the special tokens. */
 export function promptText({ tokens, promptLength }) {
-  return tokens.slice(0, promptLength).map(({ text }) => text).join("");
+  return joinTexts(tokens.slice(0, promptLength).map(({ text }) => text));
+}
+
+/** The question: of a run that was not asked here, the last message of the user in the prompt. */
+export function questionOf({ request, tokens, promptLength }) {
+  if (request) return request.question;
+  const prompt = tokens.slice(0, promptLength);
+  const last = prompt.findLast(({ role }) => role === "user")?.message;
+  const content = prompt.filter(({ message, part }) => message === last && part === "content");
+  return joinTexts(content.map(({ text }) => text));
 }

@@ -135,6 +135,7 @@ export class Session {
   }
 
   ask(request) {
+    if (this.run) this.selection.set({ token: null }); // it is not a token of the new run
     return this.start(async (signal) => {
       const run = await this.source.ask(request);
       this.show(run);

@@ -7,7 +7,7 @@
 
 import { make, refill } from "../elements.js";
 import { alignMessages } from "./align.js";
-import { describeMessage, promptText } from "./run_text.js";
+import { describeMessage, promptText, questionOf } from "./run_text.js";
 
 /** @param {import("./session.js").Session} session */
 export function makeTranscript(session) {
@@ -21,9 +21,9 @@ export function makeTranscript(session) {
     const { run } = session;
     element.hidden = !run;
     if (!run) return;
-    const asked = run.request?.question ?? null;
-    question.hidden = asked === null;
-    refill(question, make("strong", {}, "question "), make("bdi", {}, asked ?? ""));
+    const asked = questionOf(run);
+    question.hidden = !asked;
+    refill(question, make("strong", {}, "question "), make("bdi", {}, asked));
     prompt.update();
     const { messages } = run;
     const needsSpans = session.scrub !== null || session.selection.token >= run.promptLength;
