@@ -16,6 +16,7 @@ export function makeCalls(session) {
   function send(event) {
     event.preventDefault();
     const { run } = session;
+    session.home.focus(); // the form goes away
     const outputs = [...inputs.querySelectorAll("input")].map(({ value }) => value);
     session.start(async (signal) => {
       await session.source.answerCalls(run, outputs);

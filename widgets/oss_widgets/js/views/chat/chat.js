@@ -51,7 +51,8 @@ export function showChat(element, source, selection, options = {}) {
   }
 
   const stops = [
-    ...["shown", "tokens", "runs"].map((change) => source.on(change, () => session.changed())),
+    ...["tokens", "runs"].map((change) => source.on(change, () => session.changed())),
+    source.on("shown", () => session.showAll()),
     selection.on((changed) => {
       intervene.followSelection(changed);
       session.changed();

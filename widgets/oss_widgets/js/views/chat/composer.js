@@ -23,6 +23,7 @@ export function makeComposer(session, options, compare) {
     oninput: writeOwn, onkeydown: askOnEnter,
   });
   question.value = options.question ?? "";
+  session.home = question;
   const effort = makeChoice(
     "Reasoning effort", EFFORTS.map((value) => ({ value, text: value })), options.effort ?? "high", changeEffort,
   ); // prettier-ignore

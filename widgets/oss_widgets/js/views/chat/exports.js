@@ -3,11 +3,12 @@
  */
 
 import { make } from "../elements.js";
+import { makeAction } from "./action.js";
 import { writeTranscript } from "./run_text.js";
 
 /** @param {import("./session.js").Session} session */
 export function makeExports(session) {
-  const copy = make("button", { type: "button", onclick: copyPython }, "Copy Python");
+  const copy = makeAction("Copy Python", copyPython);
   const save = make("button", { type: "button", onclick: saveText }, "Save text");
   const note = make("span", { role: "status" });
   const code = make("textarea", { class: "oss-chat-code", readonly: true, rows: "8", "aria-label": "Python" });
@@ -45,7 +46,7 @@ export function makeExports(session) {
 
   function update() {
     element.hidden = !session.run;
-    copy.disabled = session.job !== null;
+    copy.setEnabled(session.job === null);
   }
 
   return { element, update };

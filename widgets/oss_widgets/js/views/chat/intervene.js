@@ -4,6 +4,7 @@
 
 import { make, refill } from "../elements.js";
 import { term } from "../glossary.js";
+import { makeAction } from "./action.js";
 import { makeNullTest } from "./null_test.js";
 import { describeIntervention } from "./run_text.js";
 
@@ -36,8 +37,8 @@ export function makeIntervene(session) {
   fields.by.input.step = "any";
   fields.by.input.removeAttribute("min");
   const seed = field("Seed of the random place", null);
-  const here = make("button", { type: "button", onclick: () => test.run(read(), session.place + 1, readSeed()) });
-  const again = make("button", { type: "button", onclick: () => test.run(read(), null, readSeed()) }, "Ask again with it");
+  const here = makeAction("", () => test.run(read(), session.place + 1, readSeed()));
+  const again = makeAction("Ask again with it", () => test.run(read(), null, readSeed()));
   const active = make("ul", { class: "oss-chat-active" });
   const none = make("p", {}, "No intervention is in force.");
   const test = makeNullTest(session);
@@ -84,6 +85,7 @@ export function makeIntervene(session) {
   function remove(number) {
     const { run } = session;
     const interventions = run.interventions.filter((_, n) => n !== number);
+    form.firstChild.focus(); // the button goes away
     session.ask({ ...run.request, interventions });
   }
 
@@ -94,11 +96,11 @@ export function makeIntervene(session) {
     const isBusy = session.job !== null;
     const at = session.place;
     here.textContent = `Continue after token ${at} with it`;
-    here.disabled = isBusy || (at === run.tokens.length - 1 && run.stop !== null);
-    again.disabled = isBusy || !run.request;
+    here.setEnabled(!isBusy && (at < run.tokens.length - 1 || run.stop === null));
+    again.setEnabled(!isBusy && run.request !== null);
     test.update();
     none.hidden = run.interventions.length > 0;
-    const key = JSON.stringify([run.id, run.interventions, isBusy]);
+    const key = JSON.stringify([run.id, run.interventions]);
     if (key === drawn) return;
     drawn = key;
     refill(active, ...run.interventions.map(makeActive));
@@ -107,9 +109,9 @@ export function makeIntervene(session) {
   function makeActive(spec, number) {
     const text = describeIntervention(spec);
     const label = `Remove ${text} and ask again`;
-    const disabled = session.job !== null || !session.run.request;
-    const attributes = { type: "button", "aria-label": label, disabled, onclick: () => remove(number) };
-    return make("li", {}, text, " ", make("button", attributes, "Remove and ask again"));
+    const button = makeAction("Remove and ask again", () => remove(number), { "aria-label": label });
+    button.setEnabled(session.run.request !== null);
+    return make("li", {}, text, " ", button);
   }
 
   return { element, update, followSelection };

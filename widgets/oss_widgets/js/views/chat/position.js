@@ -4,6 +4,7 @@
 
 import { LabError } from "../../errors.js";
 import { make, refill, tokenText } from "../elements.js";
+import { makeAction } from "./action.js";
 
 /** @param {import("./session.js").Session} session */
 export function makePosition(session) {
@@ -11,7 +12,7 @@ export function makePosition(session) {
   const label = make("label", { class: "oss-chat-wide" }, "Go back to token", range);
   const facts = make("div", { class: "oss-chat-token-facts" });
   const all = make("button", { type: "button", onclick: showAll }, "Show the whole reply");
-  const proceed = make("button", { type: "button", onclick: continueHere }, "Continue from here");
+  const proceed = makeAction("Continue from here", () => session.fork(session.run, session.place + 1));
   const alternatives = make("div", { class: "oss-chat-row" });
   const other = make("input", { type: "text", dir: "auto", onkeydown: replaceOnEnter });
   const replace = make("button", { type: "button", onclick: replaceByText }, "Replace");
@@ -35,13 +36,8 @@ export function makePosition(session) {
   }
 
   function showAll() {
-    session.scrub = null;
-    session.changed();
+    session.showAll();
     range.focus();
-  }
-
-  function continueHere() {
-    session.fork(session.run, session.place + 1);
   }
 
   function replaceByText() {
@@ -55,6 +51,7 @@ export function makePosition(session) {
 
   function replaceBy(change) {
     other.value = "";
+    range.focus(); // the buttons of this token go away
     session.fork(session.run, session.place, change);
   }
 
@@ -70,10 +67,10 @@ export function makePosition(session) {
     range.value = at;
     range.setAttribute("aria-valuetext", `token ${at} of ${last}: ${run.tokens[at].text}`);
     all.hidden = session.scrub === null;
-    proceed.hidden = edit.hidden = !canFork;
-    proceed.disabled = session.job !== null || at === last;
-    replace.disabled = session.job !== null;
-    const key = `${run.id} ${at} ${last} ${session.job === null}`;
+    proceed.hidden = !canFork;
+    proceed.setEnabled(session.job === null && at < last);
+    edit.hidden = !canFork || session.job !== null;
+    const key = `${run.id} ${at} ${last}`;
     if (key === drawn) return;
     drawn = key;
     refill(facts, ...describeToken(run, at));
@@ -86,8 +83,7 @@ export function makePosition(session) {
     return make(
       "button",
       {
-        type: "button", "aria-label": label, disabled: isOwn || session.job !== null,
-        onclick: () => replaceBy({ ids: [id] }),
+        type: "button", "aria-label": label, disabled: isOwn, onclick: () => replaceBy({ ids: [id] }),
       },
       tokenText(text), ` ${percent(logprob)}`,
     ); // prettier-ignore

@@ -4,16 +4,19 @@
 
 import { make } from "../elements.js";
 import { term } from "../glossary.js";
+import { makeAction } from "./action.js";
 import { countTokens, describeCounts, describeIntervention, describeSeconds, describeStop, describeTime } from "./run_text.js";
 import { describeExpected } from "./session.js";
 
 /** @param {import("./session.js").Session} session */
 export function makeRunControls(session) {
-  const button = (text, onclick) => make("button", { type: "button", onclick }, text);
-  const pause = button("Pause", () => (session.job ? session.stop() : session.resume()));
-  const step = button("Step one token", () => session.resume(1));
-  const cancel = button("Cancel", () => session.stop(true));
-  const accept = button("", () => session.offer?.decide(true));
+  const pause = makeAction("Pause", () => (session.job ? session.stop() : session.resume()));
+  const step = makeAction("Step one token", () => session.resume(1));
+  const cancel = makeAction("Cancel", () => session.stop(true));
+  const accept = makeAction("", () => {
+    session.offer?.decide(true);
+    pause.focus();
+  });
   const sentence = make("span");
   const offer = make("div", { class: "oss-chat-offer", role: "group", "aria-label": "A long reply" }, sentence, accept);
   const counts = make("span");
@@ -26,12 +29,13 @@ export function makeRunControls(session) {
   function update() {
     const { run, job, remaining } = session;
     const isUnfinished = run?.stop === null;
-    row.hidden = !session.source.can.has("ask") || !(job || isUnfinished);
-    pause.disabled = session.offer !== null || (job !== null && job.abort.signal.aborted);
+    const canResume = isUnfinished && run.openCalls.length === 0;
+    row.hidden = !session.source.can.has("ask") || !(job || run);
+    pause.setEnabled(job ? !session.offer && !job.abort.signal.aborted : canResume);
     const seconds = remaining?.run === run ? remaining?.seconds : 0;
     pause.textContent = job ? "Pause" : `Resume${describeExpected(seconds)}`;
-    step.disabled = job !== null || !isUnfinished || run.openCalls.length > 0;
-    cancel.disabled = job === null;
+    step.setEnabled(job === null && canResume);
+    cancel.setEnabled(job !== null);
     updateOffer();
     facts.hidden = !run;
     if (!run) return;

@@ -31,6 +31,8 @@ export class Session {
     this.expected = {};
     /** Seconds until a paused run is finished. */
     this.remaining = null;
+    /** Takes the focus when a control with the focus goes away. */
+    this.home = frame.root;
     this.parts = [];
     this.frameRequest = null;
   }
@@ -49,8 +51,13 @@ export class Session {
 
   show(run) {
     this.own = null;
-    this.scrub = null;
     if (this.source.shown !== run) this.source.show(run);
+    this.showAll();
+  }
+
+  /** Show the reply up to its end. */
+  showAll() {
+    this.scrub = null;
     this.changed();
   }
 
