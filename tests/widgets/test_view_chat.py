@@ -91,11 +91,17 @@ def test_a_token_is_selected_by_key_and_by_click(chat) -> None:
         page.keyboard.press("ArrowRight")
     marked = page.locator(".oss-chat-token")
     at = page.evaluate("() => selection.token")
-    assert marked.inner_text() == page.evaluate("() => source.shown.tokens[selection.token].text")
+    page.wait_for_function(
+        """() => document.querySelector(".oss-chat-token").textContent
+          === source.shown.tokens[selection.token].text"""
+    )
     page.keyboard.press("ArrowRight")
     page.wait_for_function("(at) => selection.token === at", arg=at + 1)
-    page.evaluate("(at) => selection.set({ token: at })", at)
-    page.wait_for_timeout(100)
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function(
+        "(text) => document.querySelector('.oss-chat-token').textContent === text",
+        arg=page.evaluate("(at) => source.shown.tokens[at].text", at),
+    )
     box = marked.bounding_box()
     page.evaluate("() => selection.set({ token: null })")
     page.mouse.click(box["x"] + box["width"] * 0.8, box["y"] + box["height"] / 2)

@@ -1,6 +1,6 @@
 /** A run whose tokens come from the header of a trace. It is complete: nothing can be generated. */
 
-import { decodeAll } from "../utf8.js";
+import { joinTexts } from "../record/token_texts.js";
 
 const STOPS = { "<|return|>": "return", "<|call|>": "call", "<|endoftext|>": "endoftext" };
 
@@ -77,15 +77,4 @@ function findReply(tokens) {
   const isSpecial = ({ text }) => /^<\|.*\|>$/s.test(text);
   const end = tokens.findIndex((token, n) => n > start && isSpecial(token));
   return end < 0 ? tokens.length : end;
-}
-
-/** Text of tokens that may split a character: a label writes the bytes of such a token as \xNN. */
-function joinTexts(texts) {
-  const utf8 = new TextEncoder();
-  const bytes = texts.flatMap((text) =>
-    text.split(/(\\x[89a-f][0-9a-f])/).flatMap((part, n) =>
-      n % 2 ? [parseInt(part.slice(2), 16)] : [...utf8.encode(part)],
-    ),
-  );
-  return decodeAll(bytes);
 }

@@ -35,9 +35,16 @@ export function showChat(element, source, selection, options = {}) {
   const composer = makeComposer(session, options, comparison.compare);
   const intervene = makeIntervene(session);
   const below = [
-    makeRunControls(session), comparison, makeTranscript(session), makeCalls(session), makeDiagnostics(session),
-    makePosition(session), intervene, makeRunList(session), makeExports(session),
-  ]; // prettier-ignore
+    makeRunControls(session),
+    comparison,
+    makeTranscript(session),
+    makeCalls(session),
+    makeDiagnostics(session),
+    makePosition(session),
+    intervene,
+    makeRunList(session),
+    makeExports(session),
+  ];
   session.parts = [composer, ...below, { update: updateState }];
   if (source.can.has("ask")) frame.controls.append(composer.element);
   frame.controls.hidden = !source.can.has("ask");

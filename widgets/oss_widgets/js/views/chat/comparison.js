@@ -51,7 +51,8 @@ function makeCard(session, run) {
   function update() {
     const rows = Object.entries(countTokens(run)).map(([name, count]) => [name, `${count} tokens`]);
     rows.push(["time", describeSeconds(run.seconds)], ["end", describeStop(run)]);
-    refill(counts, ...rows.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, text))));
+    const pair = ([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, text));
+    refill(counts, ...rows.map(pair));
     answer.textContent = run.answer || "no answer yet";
     const isShown = session.run === run;
     element.toggleAttribute("data-shown", isShown);

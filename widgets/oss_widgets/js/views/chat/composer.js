@@ -24,9 +24,8 @@ export function makeComposer(session, options, compare) {
   });
   question.value = options.question ?? "";
   session.home = question;
-  const effort = makeChoice(
-    "Reasoning effort", EFFORTS.map((value) => ({ value, text: value })), options.effort ?? "high", changeEffort,
-  ); // prettier-ignore
+  const choices = EFFORTS.map((value) => ({ value, text: value }));
+  const effort = makeChoice("Reasoning effort", choices, options.effort ?? "high", changeEffort);
   const askButton = make("button", { type: "button", class: "oss-chat-ask", onclick: ask }, "Ask");
   const compareButton = make("button", { type: "button", onclick: compareEfforts }, "Compare efforts");
   const examples = makeExamples(session.source.examples, (example) => {
@@ -98,7 +97,8 @@ export function makeComposer(session, options, compare) {
     compareButton.textContent = `Compare efforts${describeExpected(sum)}`;
   }
 
-  const row = make("div", { class: "oss-chat-row" }, term("effort", "Effort"), effort, askButton, compareButton);
+  const label = term("effort", "Effort");
+  const row = make("div", { class: "oss-chat-row" }, label, effort, askButton, compareButton);
   const element = make(
     "div", { class: "oss-chat-composer" }, question, row, examples.element, settings.element,
   ); // prettier-ignore

@@ -8,7 +8,8 @@ import { make, refill } from "../elements.js";
 export function makeDiagnostics(session) {
   const list = make("ul");
   const element = make(
-    "section", { class: "oss-chat-diagnostics", "aria-label": "Diagnostics" }, make("h4", {}, "Diagnostics"), list,
+    "section", { class: "oss-chat-diagnostics", "aria-label": "Diagnostics" },
+    make("h4", {}, "Diagnostics"), list,
   ); // prettier-ignore
   let drawn = "[]";
 

@@ -11,7 +11,7 @@ export function makeExports(session) {
   const copy = makeAction("Copy Python", copyPython);
   const save = make("button", { type: "button", onclick: saveText }, "Save text");
   const note = make("span", { role: "status" });
-  const code = make("textarea", { class: "oss-chat-code", readonly: true, rows: "8", "aria-label": "Python" });
+  const code = make("textarea", { class: "oss-chat-code", readonly: true, rows: 8, "aria-label": "Python" });
   const element = make("div", {}, make("div", { class: "oss-chat-row" }, copy, save, note), code);
   code.hidden = true;
 

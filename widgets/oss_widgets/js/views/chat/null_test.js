@@ -49,8 +49,11 @@ export function makeNullTest(session) {
   function draw() {
     const [{ run: unchanged }] = rows;
     const cells = rows.map(({ name, run: each }) => [
-      name, make("bdi", {}, each.answer || "no answer"), describeDifference(unchanged, each), showButton(name, each),
-    ]); // prettier-ignore
+      name,
+      make("bdi", {}, each.answer || "no answer"),
+      describeDifference(unchanged, each),
+      showButton(name, each),
+    ]);
     const heads = ["Run", "Answer", "Against the unchanged reply", "Show"];
     refill(element, makeTable("The change, its null and the unchanged reply", heads, cells));
   }
@@ -71,7 +74,8 @@ function isComplete(base, at) {
 
 /** The same change at another expert or head, chosen by a seed. */
 function moveRandomly(spec, config, seed) {
-  const [name, count] = "expert" in spec ? ["expert", config.num_experts] : ["head", config.num_attention_heads];
+  const name = "expert" in spec ? "expert" : "head";
+  const count = name === "expert" ? config.num_experts : config.num_attention_heads;
   const others = Array.from({ length: count }, (_, n) => n).filter((n) => n !== spec[name]);
   return { ...spec, [name]: others[Math.floor(new RandomStream(seed).uniform() * others.length)] };
 }

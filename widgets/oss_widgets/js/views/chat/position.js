@@ -3,7 +3,9 @@
  */
 
 import { LabError } from "../../errors.js";
-import { make, refill, tokenText } from "../elements.js";
+import { make, refill } from "../elements.js";
+import { percent } from "../numbers.js";
+import { readableText } from "../token_bytes.js";
 import { makeAction } from "./action.js";
 
 /** @param {import("./session.js").Session} session */
@@ -65,7 +67,7 @@ export function makePosition(session) {
     range.min = run.promptLength;
     range.max = last;
     range.value = at;
-    range.setAttribute("aria-valuetext", `token ${at} of ${last}: ${run.tokens[at].text}`);
+    range.setAttribute("aria-valuetext", `token ${at} of ${last}: ${readableText(run.tokens[at].text)}`);
     all.hidden = session.scrub === null;
     proceed.hidden = !canFork;
     proceed.setEnabled(session.job === null && at < last);
@@ -74,18 +76,19 @@ export function makePosition(session) {
     if (key === drawn) return;
     drawn = key;
     refill(facts, ...describeToken(run, at));
-    if (canFork) refill(alternatives, ...run.tokens[at].alternatives.map((each) => makeAlternative(each, run.tokens[at])));
+    const { id, alternatives: likeliest } = run.tokens[at];
+    if (canFork) refill(alternatives, ...likeliest.map((each) => makeAlternative(each, id)));
   }
 
-  function makeAlternative({ id, text, logprob }, token) {
-    const isOwn = id === token.id;
-    const label = `${isOwn ? "Keeps" : "Replace by"} ${text}, ${percent(logprob)}`;
+  function makeAlternative({ id, text, logprob }, own) {
+    const isOwn = id === own;
+    const label = `${isOwn ? "Keeps" : "Replace by"} ${text}, ${percent(Math.exp(logprob))}`;
     return make(
       "button",
       {
         type: "button", "aria-label": label, disabled: isOwn, onclick: () => replaceBy({ ids: [id] }),
       },
-      tokenText(text), ` ${percent(logprob)}`,
+      showToken(text), ` ${percent(Math.exp(logprob))}`,
     ); // prettier-ignore
   }
 
@@ -95,11 +98,10 @@ export function makePosition(session) {
 function describeToken({ tokens }, at) {
   const { text, channel, part, logprob } = tokens[at];
   const where = part === "content" ? (channel ?? "no channel") : "format";
-  const chance = logprob === null ? "probability not known" : `probability ${percent(logprob)}`;
-  return [`Token ${at} of ${tokens.length - 1}: `, tokenText(text), ` (${where}, ${chance})`];
+  const chance = logprob === null ? "probability not known" : `probability ${percent(Math.exp(logprob))}`;
+  return [`Token ${at} of ${tokens.length - 1}: `, showToken(text), ` (${where}, ${chance})`];
 }
 
-function percent(logprob) {
-  const share = 100 * Math.exp(logprob);
-  return share < 0.1 ? "< 0.1 %" : `${share.toFixed(1)} %`;
+function showToken(text) {
+  return make("bdi", { class: "oss-token-text" }, readableText(text));
 }

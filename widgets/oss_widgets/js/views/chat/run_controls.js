@@ -5,7 +5,9 @@
 import { make } from "../elements.js";
 import { term } from "../glossary.js";
 import { makeAction } from "./action.js";
-import { countTokens, describeCounts, describeIntervention, describeSeconds, describeStop, describeTime } from "./run_text.js";
+import {
+  countTokens, describeCounts, describeIntervention, describeSeconds, describeStop, describeTime,
+} from "./run_text.js"; // prettier-ignore
 import { describeExpected } from "./session.js";
 
 /** @param {import("./session.js").Session} session */
@@ -18,7 +20,9 @@ export function makeRunControls(session) {
     pause.focus();
   });
   const sentence = make("span");
-  const offer = make("div", { class: "oss-chat-offer", role: "group", "aria-label": "A long reply" }, sentence, accept);
+  const offer = make(
+    "div", { class: "oss-chat-offer", role: "group", "aria-label": "A long reply" }, sentence, accept,
+  ); // prettier-ignore
   const counts = make("span");
   const state = make("span");
   const facts = make("div", { class: "oss-chat-facts" }, state, " ", term("channel", "By channel"), counts);
@@ -41,7 +45,8 @@ export function makeRunControls(session) {
     if (!run) return;
     const ending = job && isUnfinished && !session.offer ? "being written" : describeStop(run);
     const changes = run.interventions.map((each) => `, with ${describeIntervention(each)}`).join("");
-    state.textContent = `${run.id}: ${ending}${describeTime(run)}${changes}.${run.missing ? ` ${run.missing}` : ""}`;
+    const missing = run.missing ? ` ${run.missing}` : "";
+    state.textContent = `${run.id}: ${ending}${describeTime(run)}${changes}.${missing}`;
     counts.textContent = `: ${describeCounts(countTokens(run))}.`;
   }
 

@@ -5,12 +5,21 @@
 import { make } from "../elements.js";
 
 const SAMPLING = [
-  { name: "temperature", text: "Temperature", value: "0", min: 0, step: 0.1, hint: "0: always the most likely token" },
-  { name: "topK", text: "Top-k", min: 1, step: 1, hint: "only the k most likely tokens; empty: all" },
-  { name: "topP", text: "Top-p", min: 0, max: 1, step: 0.05, hint: "only the tokens that reach this probability" },
-  { name: "minP", text: "Min-p", min: 0, max: 1, step: 0.01, hint: "at least this fraction of the largest probability" },
-  { name: "seed", text: "Seed", min: 0, step: 1, hint: "the same seed gives the same reply; empty: a random one" },
+  { name: "temperature", text: "Temperature", value: "0", min: 0, step: 0.1 },
+  { name: "topK", text: "Top-k", min: 1, step: 1 },
+  { name: "topP", text: "Top-p", min: 0, max: 1, step: 0.05 },
+  { name: "minP", text: "Min-p", min: 0, max: 1, step: 0.01 },
+  { name: "seed", text: "Seed", min: 0, step: 1 },
 ];
+const LIMIT = { name: "maxTokens", text: "Maximum tokens", min: 1, step: 1 };
+const HINTS = {
+  temperature: "0: always the most likely token",
+  topK: "only the k most likely tokens; empty: all",
+  topP: "only the tokens that together reach this probability; empty: all",
+  minP: "only tokens with this fraction of the largest probability; empty: all",
+  seed: "the same seed gives the same reply; empty: a random one",
+  maxTokens: "per reply; empty: to the end of the context",
+};
 
 /**
  * @param {import("../../source/source.js").Source} source
@@ -19,7 +28,7 @@ const SAMPLING = [
 export function makeSettings(source, { maxTokens }) {
   let setting = null;
   const inputs = SAMPLING.map(makeNumber);
-  const limit = makeNumber({ name: "maxTokens", text: "Maximum tokens", value: maxTokens, min: 1, step: 1, hint: "per reply; empty: to the end of the context" });
+  const limit = makeNumber({ ...LIMIT, value: maxTokens });
   const calculator = make("input", { type: "checkbox" });
   const calculatorLabel = make("label", {}, calculator, "Calculator");
   calculatorLabel.hidden = !source.calculator;
@@ -75,8 +84,8 @@ export function makeSettings(source, { maxTokens }) {
   return { element, read, use };
 }
 
-function makeNumber({ name, text, value = "", min, max, step, hint }) {
-  const input = make("input", { type: "number", value, min, max, step, title: hint, name });
+function makeNumber({ name, text, value = "", min, max, step }) {
+  const input = make("input", { type: "number", value, min, max, step, title: HINTS[name], name });
   return { name, input, label: make("label", {}, text, input) };
 }
 

@@ -121,8 +121,10 @@ function drawText(element, text, selected) {
   const mark = make("mark", { class: "oss-chat-token" }, text.slice(selected.start, selected.end));
   refill(element, text.slice(0, selected.start), mark, text.slice(selected.end));
   const top = mark.offsetTop - element.offsetTop;
-  const isVisible = element.scrollTop <= top && top + mark.offsetHeight <= element.scrollTop + element.clientHeight;
-  if (!isVisible) element.scrollTop = top - element.clientHeight / 2;
+  const bottom = top + mark.offsetHeight;
+  const { scrollTop, clientHeight } = element;
+  const isVisible = scrollTop <= top && bottom <= scrollTop + clientHeight;
+  if (!isVisible) element.scrollTop = top - clientHeight / 2;
 }
 
 /** The number of the character at a point of the page. */
