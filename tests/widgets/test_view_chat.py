@@ -215,6 +215,10 @@ def test_three_efforts_side_by_side(chat, lab) -> None:
     expected = [lab.chat(PRODUCT, effort=effort).final for effort in ("low", "medium", "high")]
     cards = page.locator(".oss-chat-card")
     assert cards.locator(".oss-chat-card-answer").all_inner_texts() == expected
+    size = page.viewport_size
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size(size)
     page.get_by_role("button", name="Show the reply at low effort").click()
     assert page.evaluate("() => source.shown.request.effort") == "low"
     page.wait_for_function(

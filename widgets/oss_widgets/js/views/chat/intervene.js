@@ -45,8 +45,8 @@ export function makeIntervene(session) {
   const form = make(
     "details", { class: "oss-chat-intervene" },
     make("summary", {}, "Intervene"),
-    make("p", {}, "Changes the model from a token on. The same change at a random place is the ",
-      term("null"), ": an effect counts if the random place has none."),
+    make("p", {}, "Each change is also made at a random expert or head of the layer, its ", term("null"),
+      ". Both answers are shown beside the unchanged one."),
     make("div", { class: "oss-chat-row" }, make("label", {}, "Change", select),
       Object.values(fields).map(({ label }) => label), seed.label),
     make("div", { class: "oss-chat-row" }, here, again),

@@ -77,7 +77,7 @@ export function makePosition(session) {
     drawn = key;
     refill(facts, ...describeToken(run, at));
     const { id, alternatives: likeliest } = run.tokens[at];
-    if (canFork) refill(alternatives, ...likeliest.map((each) => makeAlternative(each, id)));
+    if (canFork) refill(alternatives, "Replace by", ...likeliest.map((each) => makeAlternative(each, id)));
   }
 
   function makeAlternative({ id, text, logprob }, own) {

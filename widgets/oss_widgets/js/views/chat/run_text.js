@@ -54,13 +54,14 @@ export function describeTime({ seconds }) {
 
 /** What makes a run different from the one that it was forked from. */
 export function describeOrigin(run, runs) {
-  if (!run.parent) return run.request ? `asked at ${run.request.effort} effort` : "given";
+  const changes = run.interventions.map((each) => `, with ${describeIntervention(each)}`).join("");
+  if (!run.parent) return run.request ? `asked at ${run.request.effort} effort${changes}` : "given";
   const { run: id, at } = run.parent;
   const parent = runs.find((each) => each.id === id);
   const isChanged = parent && describeAll(parent.interventions) !== describeAll(run.interventions);
   const isEdited = run.tokens.length > at && run.tokens[at].logprob === null;
   const how = isChanged ? "intervened" : isEdited ? "edited" : "continued";
-  return `${id}, ${how} at token ${at}`;
+  return `${id}, ${how} at token ${at}${changes}`;
 }
 
 function describeAll(interventions) {
