@@ -80,6 +80,7 @@ export class Session {
     this.job = job;
     this.remaining = null;
     this.frame.clearError();
+    this.announce(""); // the same answer is announced again
     this.frame.root.setAttribute("aria-busy", "true");
     this.changed();
     const mine = before.then(() => this.finishJob(job, work));
@@ -161,6 +162,7 @@ export class Session {
 
   close() {
     this.stop();
+    this.job = null; // nothing is announced any more
     this.parts = [];
   }
 
