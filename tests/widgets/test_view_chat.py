@@ -1,5 +1,7 @@
 """The Chat view with nano in the page: asked, stopped, changed and compared."""
 
+import base64
+
 import pytest
 
 from oss_lab import AblateExpert
@@ -11,11 +13,12 @@ ANALYSIS = ".oss-chat-message[data-channel=analysis] .oss-chat-text"
 FINAL = ".oss-chat-message[data-channel=final] .oss-chat-text"
 
 # In the page: a Chat with its own source. `settings.pace`: milliseconds per token;
-# `settings.expected`: what the source estimates; `settings.can`: its abilities.
-SHOW = """({ pace = 0, expected = null, can = null, ...options }) => {
+# `settings.expected`: what the source estimates; `settings.trace`: a file instead of the model.
+SHOW = """({ pace = 0, expected = null, trace = null, ...options }) => {
   window.chat?.close();
   document.querySelector("#view").replaceChildren();
-  window.source = newSource();
+  const readTrace = () => Uint8Array.from(atob(trace), (letter) => letter.charCodeAt(0));
+  window.source = trace ? new modules["source/trace.js"].TraceSource(readTrace()) : newSource();
   source.pace = pace;
   const step = source.step.bind(source);
   source.step = async function* (run, settings) {
@@ -26,7 +29,6 @@ SHOW = """({ pace = 0, expected = null, can = null, ...options }) => {
   };
   source.estimate ??= async () => null;
   if (expected !== null) source.estimate = async () => expected;
-  if (can) source.can = new Set(can);
   window.selection = newSelection();
   window.chat = modules["views/chat/chat.js"].showChat(
     document.querySelector("#view"), source, selection, options,
@@ -296,19 +298,22 @@ def test_a_long_reply_waits_for_a_click_and_can_be_canceled(chat) -> None:
     assert page.get_by_role("button", name="Resume (about 4 min)").is_visible()
 
 
-def test_a_read_only_source_has_no_controls_that_generate(chat) -> None:
-    page = chat(can=["points"])
-    page.evaluate(
-        """async (question) => {
-          source.show(await finish(source, await source.ask({ question, effort: "high" })));
-        }""",
-        PRODUCT,
-    )
-    assert page.locator(FINAL).inner_text() == "21514"
+def test_a_trace_is_shown_read_only(chat, lab, tmp_path) -> None:
+    """The question, the messages and the slider, but nothing that generates."""
+    reply = lab.chat(PRODUCT, effort="medium")
+    path = tmp_path / "reply.safetensors"
+    lab.trace(reply, ["moe.expert_ids"]).save(path)
+    page = chat(trace=base64.b64encode(path.read_bytes()).decode())
+    assert page.locator(ANALYSIS).inner_text() == reply.analysis
+    assert page.locator(FINAL).inner_text() == reply.final
+    assert page.locator(".oss-chat-asked").inner_text() == f"question {PRODUCT}"
     names = page.get_by_role("button").all_inner_texts()
-    assert not {"Ask", "Compare efforts", "Replace", "Continue from here"} & set(names)
+    assert not {"Ask", "Compare efforts", "Replace", "Continue from here", "Resume"} & set(names)
     assert page.get_by_label("Question", exact=True).count() == 0
-    assert page.get_by_label("Go back to token").is_visible()
+    slider = page.get_by_label("Go back to token")
+    slider.focus()
+    page.keyboard.press("Home")
+    page.locator(FINAL).wait_for(state="hidden")
 
 
 def test_the_code_is_shown_if_the_clipboard_is_refused(chat) -> None:
@@ -346,7 +351,7 @@ def test_tokens_are_found_in_the_text(live_page) -> None:
 
 def test_a_long_reply_stays_small(chat) -> None:
     """8,000 tokens are few elements, and a token of them is selected within a frame or two."""
-    page = chat(can=[])
+    page = chat()
     found = page.evaluate(
         r"""async () => {
           const own = { role: "assistant", channel: "analysis" };
