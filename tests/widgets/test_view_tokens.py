@@ -116,7 +116,7 @@ def test_tokens_are_appended_while_they_are_generated(page, lab) -> None:
     page.evaluate("async () => { for await (const _ of source.step(source.shown, { count: 4 })); }")
     cell(page, start + 3).wait_for()
     page.evaluate("(n) => { document.querySelector(`[data-n='${n}']`).isWritten = true; }", start)
-    page.evaluate("() => finish(source, source.shown)")
+    page.evaluate("async () => { await finish(source, source.shown); }")
     cell(page, start + len(reply.ids) - 1).wait_for()
     kept = """(n) => [document.querySelector('.oss-token[data-n]').isFirst,
                       document.querySelector(`[data-n='${n}']`).isWritten]"""

@@ -51,6 +51,7 @@ class LensView {
     this.detail = make("div", { class: "oss-lens-detail", ...label });
     this.frame.body.append(this.detail);
     this.frame.addExport(() => this.toSvg());
+    this.save = this.frame.controls.lastChild;
     this.stops = [
       source.on("shown", (shown) => run || this.show(shown)),
       source.on("tokens", (grown) => grown === this.run && this.updateSoon()),
@@ -86,6 +87,7 @@ class LensView {
     const { map, frame, cells } = this;
     frame.say(describeRun(this.run));
     map.root.hidden = cells.count === 0;
+    this.save.hidden = cells.count === 0;
     map.update(this.mapOptions());
     this.updateTable();
     this.showSelected(false);

@@ -44,6 +44,7 @@ class TokensView {
     this.detail = make("div", { class: "oss-token-detail", ...label });
     this.frame.body.append(this.detail);
     this.frame.addExport(() => this.toSvg());
+    this.save = this.frame.controls.lastChild;
     this.stops = [
       source.on("shown", (shown) => this.isFixed || this.show(shown)),
       source.on("tokens", (grown) => grown === this.run && this.requestUpdate()),
@@ -63,9 +64,9 @@ class TokensView {
     const bar = make("span", { class: classes }, "bar");
     bar.style.setProperty("--share", 0.5);
     const words = "its length is the token's probability; no bar: not recorded. Fainter: format.";
-    const sample = make("span", { class: "oss-token-words" }, bar, words);
+    this.sample = make("span", { class: "oss-token-words" }, bar, words);
     const colors = this.array && makeLegend(this.array.legend);
-    const legend = make("div", { class: "oss-token-legend" }, sample, colors);
+    const legend = make("div", { class: "oss-token-legend" }, this.sample, colors);
     this.frame.body.before(legend);
   }
 
@@ -102,6 +103,8 @@ class TokensView {
     const { run, tokens, frame } = this;
     if (run && this.array) this.attempt(() => this.array.check(tokens.length));
     frame.say(describeRun(run));
+    this.save.hidden = tokens.length === 0;
+    this.sample.hidden = tokens.every(({ logprob, part }) => logprob === null && part === "content");
     this.marks.show(run);
     this.list.update(tokens);
     frame.setTable(() => [makeTokenTable(tokens, this.array)]);
