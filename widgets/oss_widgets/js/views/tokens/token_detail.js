@@ -70,5 +70,5 @@ function makeAlternatives({ id, alternatives }, write) {
 function makeWriteButton({ id, text }, write) {
   const name = `Write this instead: ${readableText(text)}`;
   const onclick = () => write(id, text);
-  return make("button", { type: "button", "aria-label": name, onclick }, "Write this instead");
+  return make("button", { type: "button", "aria-label": name, onclick }, "Write this");
 }
