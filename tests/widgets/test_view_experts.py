@@ -46,6 +46,18 @@ OPEN = """async (question) => {
 }"""
 
 
+OPEN_TRACES = """async (files) => {
+  shown.close();
+  const { TraceSource } = modules["source/trace.js"];
+  const traces = new TraceSource(files.map(([name, text]) =>
+    ({ name, bytes: Uint8Array.from(atob(text), (each) => each.charCodeAt(0)) })));
+  const element = document.querySelector("#view");
+  window.shown = modules["views/registry.js"].VIEWS.experts(element, traces, selection);
+  await until(() => shown.data().layers.length);
+  selection.set({ layer: 0, token: 30, expert: 27 });
+}"""
+
+
 @pytest.fixture
 def ids(live_page) -> list[int]:
     """The tokens of the run that the view shows."""
@@ -174,19 +186,7 @@ def test_stored_traces_are_compared_without_a_model(live_page, ids, lab, tmp_pat
     for name in changes:
         lab.trace(ids, points[name], interventions=changes[name]).save(tmp_path / name)
         files.append([name, base64.b64encode((tmp_path / name).read_bytes()).decode()])
-    live_page.evaluate(
-        """async (files) => {
-          shown.close();
-          const { TraceSource } = modules["source/trace.js"];
-          const traces = new TraceSource(files.map(([name, text]) =>
-            ({ name, bytes: Uint8Array.from(atob(text), (each) => each.charCodeAt(0)) })));
-          window.shown = modules["views/registry.js"].VIEWS.experts(
-            document.querySelector("#view"), traces, selection);
-          await until(() => shown.data().layers.length);
-          selection.set({ layer: 0, token: 30, expert: 27 });
-        }""",
-        files,
-    )
+    live_page.evaluate(OPEN_TRACES, files)
     page = live_page
     page.get_by_label("Compare with").select_option("changed")
     page.get_by_text("margins are not recorded").wait_for()
@@ -195,6 +195,19 @@ def test_stored_traces_are_compared_without_a_model(live_page, ids, lab, tmp_pat
     assert not flips[0].any()  # the first layer's choice comes before the ablation
     assert page.get_by_role("button", name="Ask again without it").count() == 0
     assert page.get_by_text("Router margin").count() == 1
+
+
+def test_a_trace_of_some_tokens_counts_only_these(live_page, ids, lab, tmp_path) -> None:
+    kept = [*range(20, 30), *range(90, 100)]
+    lab.trace(ids, [IDS, WEIGHTS], positions=kept).save(tmp_path / "part")
+    text = base64.b64encode((tmp_path / "part").read_bytes()).decode()
+    live_page.evaluate(OPEN_TRACES, [["part", text]])
+    live_page.get_by_text("No choice of experts is recorded here.").wait_for()
+    live_page.get_by_text("Share of the 20 tokens that chose each expert").wait_for()
+    data = live_page.evaluate("shown.data()")
+    recorded = [n for n, experts in enumerate(data["experts"][2]) if experts]
+    assert recorded == kept
+    assert [n for n, value in enumerate(data["values"][2]) if value is not None] == kept
 
 
 def test_efforts_are_compared_around_the_word_that_differs(live_page, ids) -> None:
@@ -246,11 +259,11 @@ def test_the_map_is_used_with_the_keyboard(live_page, ids, lab, find_violations)
     assert page.evaluate("selection.expert") == experts[1]
     assert page.evaluate("document.activeElement.dataset.expert") == str(experts[1])
     page.get_by_text("slots change this prediction by more than 0.1 nats").wait_for()
+    assert find_violations(page) == []
     page.get_by_text("As a table").click()
     table = page.get_by_role("table", name=f"Layer {layer}")
     table.wait_for()
     assert table.get_by_role("row").count() == len(ids) + 1
-    assert find_violations(page) == []
 
 
 def test_a_token_that_depends_on_no_slot_says_so(live_page, ids) -> None:

@@ -145,8 +145,9 @@ class ExpertsView {
 
   /** What the map and the table show. */
   shown() {
-    const { recordings, layers, positions, measure, flips } = this;
-    return { run: recordings.run, recordings, layers, positions, measure, flips, place: this.selection.place };
+    const { recordings, layers, positions, measure, flips, selection } = this;
+    const { run } = recordings;
+    return { run, recordings, layers, positions, measure, flips, place: selection.place };
   }
 
   /** Mark where another run chose other experts; null ends it. */

@@ -36,7 +36,10 @@ export async function loadMeasure(recordings, value, array) {
   const { name, unit, point } = KINDS[value];
   await recordings.load(point);
   const width = value === "weight" ? recordings.slots : 1;
-  const at = (layer, position) => recordings.get(point, layer)?.[position * width] ?? null;
+  const at = (layer, position) => {
+    const found = recordings.get(point, layer)?.[position * width] ?? NaN;
+    return Number.isNaN(found) ? null : found;
+  };
   const all = () => recordings.layers.map((layer) => recordings.get(point, layer));
   const scale = value === "weight" ? makeScale(1 / recordings.slots, 1) : fitScale(concatenate(all()));
   return { value, name, unit, point, at, scale };

@@ -42,7 +42,7 @@ export class Overlay {
     const theirs = new Recordings(recordings.source, other);
     await Promise.all([recordings, theirs].map((each) => each.load(IDS, WEIGHTS, MARGIN)));
     const places = alignRuns(recordings.run, other).map((place, n) =>
-      n < recordings.seq && place < theirs.seq ? place : -1,
+      recordings.hasToken(n) && theirs.hasToken(place) ? place : -1,
     );
     const layers = recordings.layers.filter((layer) => theirs.layers.includes(layer));
     const flips = [];

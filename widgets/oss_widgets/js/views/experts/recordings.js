@@ -26,7 +26,8 @@ export class Recordings {
   }
 
   has(name) {
-    return this.layers.length > 0 && this.layers.every((layer) => this.source.hasPoint(name, layer, this.run));
+    const isThere = (layer) => this.source.hasPoint(name, layer, this.run);
+    return this.layers.length > 0 && this.layers.every(isThere);
   }
 
   /** Requests points of every layer that the source has; they are in `known` afterwards. */
@@ -54,10 +55,16 @@ export class Recordings {
     return this.known[name]?.[layer] ?? null;
   }
 
+  /** Whether the choices of a token are recorded; a trace may keep only some tokens. */
+  hasToken(position) {
+    const ids = this.get(IDS, this.layers[0]);
+    return ids !== null && ids[position * this.slots] >= 0;
+  }
+
   /** The chosen experts of one token with their weights, in the order of their slots. */
   chosen(layer, position) {
     const ids = this.get(IDS, layer);
-    if (!ids || position >= this.seq) return [];
+    if (!ids || !this.hasToken(position)) return [];
     const weights = this.get(WEIGHTS, layer);
     return Array.from({ length: this.slots }, (_, slot) => {
       const at = position * this.slots + slot;

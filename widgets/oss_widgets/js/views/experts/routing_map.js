@@ -41,7 +41,7 @@ export function makeRoutingMap(shown) {
 }
 
 function makeCell({ recordings, measure, place, flips }, layer, position) {
-  const ids = recordings.get(IDS, layer);
+  const ids = recordings.hasToken(position) ? recordings.get(IDS, layer) : null;
   const value = measure?.at(layer, position) ?? null;
   if (!ids && value === null) return null;
   const { slots } = recordings;
