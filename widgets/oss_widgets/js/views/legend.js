@@ -29,7 +29,7 @@ export function paintLegend(pen, legend, x, y, colors) {
   const lettering = { fill: colors.ink, size: 12 };
   const [low, high] = endTexts(legend.scale);
   const text = `${titleOf(legend)}  ${low}`;
-  const left = x + 7 * text.length + 8;
+  const left = x + 6.4 * text.length + 8; // about the width of the text
   pen.text(x, y, text, lettering);
   const step = BAR.width / STEPS;
   listColors(legend.scale).forEach((color, n) => {
