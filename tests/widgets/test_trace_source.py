@@ -209,6 +209,11 @@ def test_several_traces_are_several_runs(open_traces, lab, reply) -> None:
         (lambda data: change_header(data, lambda head: head.pop("tokens")), "cannot be read"),
         (lambda data: change_header(data, lambda head: head["tokens"].append(1)), "labels for"),
         (lambda data: change_header(data, lambda head: head.update(positions=[1])), "wrong shape"),
+        (lambda data: change_header(data, lambda head: head.update(positions=[2, 1])), "increase"),
+        (lambda data: change_header(data, lambda head: head.update(model_layers=10**11)), "layers"),
+        (lambda data: change_header(data, lambda head: head.pop("origin")), "name its origin"),
+        (lambda data: change_header(data, lambda head: head.update(heads=[-1])), "head number"),
+        (lambda data: change_header(data, lambda h: h["labels"].__setitem__(0, [1])), "label has"),
     ],
 )
 def test_a_wrong_file_is_refused_in_a_sentence(open_traces, lab, reply, change, message) -> None:

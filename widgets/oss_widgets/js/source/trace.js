@@ -23,6 +23,8 @@ export class TraceSource {
     const given = (Array.isArray(files) ? files : [files]).map((file, n) =>
       file instanceof Uint8Array ? { name: `trace-${n + 1}`, bytes: file } : file,
     );
+    const same = given.find(({ name }, n) => given.findIndex((each) => each.name === name) < n);
+    if (same) throw new LabError(`two traces are named ${same.name}; rename one of them`);
     this.kind = "trace";
     this.runs = given.map(({ name, bytes }) => new TraceRun(new TraceFile(bytes, name), name));
     const [first, ...others] = this.runs.map(({ file }) => file);

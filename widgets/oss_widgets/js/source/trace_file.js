@@ -12,6 +12,7 @@ import { POINTS } from "../hooks/points.js";
 
 const ENTRY = "oss_lab.trace";
 const FORMAT = 1;
+const MOST_LAYERS = 1000;
 const DTYPES = ["F32", "F16", "BF16", "I32", "U8"];
 /** Points that can be computed from others without the weights. */
 const DERIVABLE = ["moe.margin", "moe.entropy", "attn.lse"];
@@ -38,9 +39,7 @@ export class TraceFile {
     if (head.format !== FORMAT) {
       throw new LabError(`it has format ${head.format}; this version reads ${FORMAT}`);
     }
-    if (head.labels.length !== head.tokens.length) {
-      throw new LabError(`it has ${head.labels.length} labels for ${head.tokens.length} tokens`);
-    }
+    checkHeader(head);
     this.tensors = tensors;
     this.head = head;
     this.length = head.tokens.length;
@@ -185,6 +184,26 @@ export class TraceFile {
     }
     return { shape: whole, data: all };
   }
+}
+
+/** Throws LabError for a header that contradicts itself. */
+function checkHeader({ tokens, labels, positions, heads, model_layers: layers, origin }) {
+  if (labels.length !== tokens.length) {
+    throw new LabError(`it has ${labels.length} labels for ${tokens.length} tokens`);
+  }
+  const isLabel = ([text, message]) => typeof text === "string" && Number.isInteger(message);
+  if (!labels.every(isLabel)) throw new LabError("a label has a field of the wrong type");
+  const isInside = (position, n) => position < tokens.length && position > (positions[n - 1] ?? -1);
+  if (positions && !positions.every(isInside)) {
+    throw new LabError("its positions do not increase within the sequence");
+  }
+  if (heads && !heads.every((head) => Number.isInteger(head) && head >= 0)) {
+    throw new LabError("a head number is out of range");
+  }
+  if (!(Number.isInteger(layers) && 0 < layers && layers <= MOST_LAYERS)) {
+    throw new LabError(`it has ${layers} layers; 1 to ${MOST_LAYERS} are possible`);
+  }
+  if (!Array.isArray(origin?.interventions)) throw new LabError("it does not name its origin");
 }
 
 function nameTensor(name, layer) {
