@@ -1,4 +1,50 @@
-"""oss_widgets: interactive widgets for notebooks; they show what `oss_lab` computes.
+"""oss_widgets: interactive views for notebooks, and a page that runs nano in a browser.
 
-`effort`: ask a question at any reasoning effort.
+    from oss_widgets import Chat, Experts
+    chat = Chat(lab, "What is 347 * 62?", effort="high")
+    Experts(chat)                        # in another cell: the same run and the same selection
+
+views.py          the views: Chat, Tokens, Experts, Attention, LogitLens, …
+view.py           what they share: traits, stored outputs, the connection
+kernel_source.py  the Python side of the connection; lab_source.py, stored_source.py: whose runs
+run.py            one sequence of tokens, continued and forked over a KV cache
+analyses.py       analyses by name
+js                what runs in the browser
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from oss_widgets.views import (
+        Attention,
+        Attribution,
+        Branches,
+        Chat,
+        Commitment,
+        EffortLens,
+        Experts,
+        LogitLens,
+        Microscope,
+        Tokens,
+    )
+
+__all__ = [
+    "Attention",
+    "Attribution",
+    "Branches",
+    "Chat",
+    "Commitment",
+    "EffortLens",
+    "Experts",
+    "LogitLens",
+    "Microscope",
+    "Tokens",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the views when one is first used: writing a page needs no Jupyter package."""
+    if name not in __all__:
+        raise AttributeError(f"module 'oss_widgets' has no attribute {name!r}")
+    return getattr(import_module("oss_widgets.views"), name)

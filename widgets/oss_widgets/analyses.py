@@ -162,7 +162,7 @@ def describe_cells(run: Run, parts: tuple[Tensor, ...]) -> list[dict[str, Any]]:
     """One LensCell per position."""
     names = ("topIds", "topLogprobs", "rank", "logprob", "entropy", "divergence")
     rows = zip(*(part.tolist() for part in parts), strict=True)
-    cells = [dict(zip(names, row, strict=True)) for row in rows]
+    cells: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in rows]
     for cell in cells:
         cell["topTexts"] = [token_text(run.lab.tokenizer, id) for id in cell["topIds"]]
     return cells

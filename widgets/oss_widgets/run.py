@@ -71,6 +71,7 @@ class Run:
         generated: for each token what the model knew about it; None for a token of the prompt.
         spans: (position, interventions): which of them apply from which position on.
         parent: (id, position) of the run that it was forked from, or None.
+        written: how many tokens the fork wrote there.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Run:
         self.interventions = interventions
         self.spans: list[tuple[int, tuple[Intervention, ...]]] = [(0, interventions)]
         self.parent: tuple[str, int] | None = None
+        self.written = 0
         self.ids: list[int] = []
         self.labels: list[TokenLabel] = []
         self.generated: list[Token | None] = []
@@ -123,6 +125,11 @@ class Run:
     def open_calls(self) -> tuple[ToolCall, ...]:
         reply = self.exchanges[-1].reply
         return () if reply is None else reply.open_calls
+
+    @property
+    def seconds(self) -> float:
+        """Spent generating."""
+        return sum(each.seconds for each in self.exchanges)
 
     @property
     def answer(self) -> str:
@@ -283,7 +290,7 @@ class Run:
             )
         applied = self.interventions if interventions is None else interventions
         child = Run(self.lab, id, self.request, self.settings, applied)
-        child.parent = (self.id, at)
+        child.parent, child.written = (self.id, at), len(written)
         last = at - 1  # reading it again predicts the token at `at`
         child.spans = [*(each for each in self.spans if each[0] < last), (last, applied)]
         if child.engine is self.engine:

@@ -7,7 +7,7 @@ not begun never begins.
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future
 from typing import Any
 
@@ -19,15 +19,14 @@ class Job:
         canceled: set it to end the job before its next slice. Its future then has no result.
     """
 
-    def __init__(self, slices: Iterator[None]) -> None:
-        self.slices = slices
-        self.canceled = threading.Event()
+    def __init__(self, slices: Generator[None, None, Any], canceled: threading.Event) -> None:
+        self.slices, self.canceled = slices, canceled
         self.done: Future[Any] = Future()
 
     def advance(self) -> bool:
         """Run one slice; whether there is another one."""
         if self.canceled.is_set():
-            self.slices.close()  # type: ignore[attr-defined]
+            self.slices.close()
             self.done.cancel()
             return False
         try:
@@ -50,9 +49,9 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
-    def submit(self, slices: Iterator[None]) -> Job:
-        """Add a job after the waiting ones."""
-        job = Job(slices)
+    def submit(self, slices: Generator[None, None, Any], canceled: threading.Event) -> Job:
+        """Add a job after the waiting ones; it ends early once `canceled` is set."""
+        job = Job(slices, canceled)
         with self._wake:
             self._jobs.append(job)
             if self._thread is None:

@@ -1,0 +1,79 @@
+/**
+ * A view in a notebook: anywidget calls `render` with the model of the Python object and an element.
+ */
+
+import { KernelSource } from "./source/kernel.js";
+import { make } from "./views/elements.js";
+import { VIEWS } from "./views/registry.js";
+import { Selection } from "./views/selection.js";
+
+/**
+ * @param {{model: object, el: HTMLElement}} place
+ * @param {object} [views]  by name, as in `views/registry.js`
+ * @returns {() => void} closes it
+ */
+export function render({ model, el }, views = VIEWS) {
+  const source = new KernelSource(model);
+  const [selection, stopLinking] = linkSelection(model);
+  const notice = make("p", { class: "oss-error oss-connection", role: "status" });
+  const place = make("div");
+  el.classList.add("oss-widget");
+  el.append(make("div", { class: "oss-view" }, notice), place);
+  notice.parentElement.hidden = true;
+  const show = () => views[model.get("view")](place, source, selection, readOptions(model));
+  let view = show();
+  let isOpen = true;
+  const tell = () => {
+    notice.textContent = source.problem;
+    notice.parentElement.hidden = !source.problem;
+  };
+  const stopHearing = source.on("connection", () => {
+    tell();
+    view.close(); // what the source can do has changed
+    view = show();
+  });
+  source.connect().then(() => isOpen && tell());
+  return () => {
+    isOpen = false;
+    stopHearing();
+    stopLinking();
+    view.close();
+    source.close();
+  };
+}
+
+/** A selection that follows the trait `selection`, and the trait it. */
+function linkSelection(model) {
+  const selection = new Selection();
+  const write = () => {
+    const now = selection.toJSON();
+    if (JSON.stringify(now) === JSON.stringify(model.get("selection"))) return;
+    model.set("selection", now);
+    model.save_changes();
+  };
+  const read = () => {
+    const given = model.get("selection") ?? {};
+    const now = new Selection();
+    now.read(given);
+    if (JSON.stringify(now) !== JSON.stringify(selection)) selection.read(given);
+  };
+  read();
+  const stop = selection.on(write);
+  model.on("change:selection", read);
+  return [
+    selection,
+    () => {
+      stop();
+      model.off("change:selection", read);
+    },
+  ];
+}
+
+/** The options of the view; the numbers of the caller's array are binary. */
+function readOptions(model) {
+  const { array, ...others } = model.get("options") ?? {};
+  if (!array) return others;
+  const { buffer, byteOffset, byteLength } = array.values;
+  const values = new Float32Array(buffer.slice(byteOffset, byteOffset + byteLength));
+  return { ...others, array: { ...array, values } };
+}

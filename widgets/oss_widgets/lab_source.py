@@ -1,0 +1,288 @@
+"""A source of views that asks a loaded model."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from torch import Tensor
+
+from oss_lab.engine.sampling import Sampling
+from oss_lab.errors import LabError
+from oss_lab.harmony import Conversation, Message, ToolDescription
+from oss_lab.hooks.arguments import describe
+from oss_lab.hooks.points import POINTS
+from oss_lab.lab import Lab
+from oss_lab.lab.options import MAX_TOKENS
+from oss_lab.nano.gallery import GALLERY
+from oss_lab.record.reply import Reply, ToolCall
+from oss_lab.tokenizer import encode_text
+from oss_widgets.analyses import ANALYSES, analyze
+from oss_widgets.calculator import run_calculator
+from oss_widgets.interventions import read_interventions
+from oss_widgets.kernel_source import Arguments, KernelSource, Work
+from oss_widgets.messages import describe_state, describe_tokens
+from oss_widgets.reproduce import write_python
+from oss_widgets.run import Run, Settings
+
+PERIOD = 0.03  # seconds between two messages of tokens
+USUAL_TOKENS = 256  # of a reply, as long as none is finished
+SAMPLING = {"temperature": "temperature", "topK": "top_k", "topP": "top_p", "minP": "min_p",
+            "seed": "seed"}  # fmt: skip
+CALCULATOR = "functions.calculator"
+
+
+class LabSource(KernelSource):
+    """Runs of a lab: asked, generated, forked and analyzed in Python."""
+
+    runs: list[Run]
+    shown: Run | None
+
+    def __init__(self, lab: Lab) -> None:
+        """The views of `lab`.
+
+        Raises:
+            LabError: an intervention is active, which the worker would not see.
+        """
+        if lab.interventions:
+            raise LabError(
+                f"{lab.interventions[0]} is active, and a view does not take part in a `with`"
+                " block: make the view outside, and intervene in it"
+            )
+        name = lab.checkpoint.folder.name if lab.checkpoint else "model"
+        super().__init__(name, vars(lab.config))
+        self.lab, self.encoding = lab, lab.tokenizer
+        self.is_nano = lab.tokenizer.name == "nano"
+        self.examples = [asdict(example) for example in GALLERY] if self.is_nano else []
+        layers = list(range(lab.config.num_hidden_layers))
+        self.points = {each: layers if POINTS[each].is_per_layer else None for each in POINTS}
+        self.can = {"ask", "fork", "points", *ANALYSES}
+        self.methods |= {
+            "ask": self._ask,
+            "step": self._step,
+            "fork": self._fork,
+            "answerCalls": self._answer_calls,
+            "estimate": self._estimate,
+            "toPython": self._to_python,
+            "analyze": self._analyze,
+        }
+        self._results: dict[tuple[str, int, str, str], Any] = {}
+
+    # Asking and generating
+
+    def ask(self, request: Mapping[str, Any]) -> Run:
+        """A run with the prompt of a request; nothing is generated yet.
+
+        Raises:
+            LabError: the question is empty, or another part cannot be used.
+        """
+        question = request.get("question")
+        if not isinstance(question, str) or not question.strip():
+            raise LabError("there is no question; write one and press Enter")
+        made = read_interventions(request.get("interventions"), self.lab.config)
+        run = Run(self.lab, self._new_id(), request, self._read_settings(request), made)
+        run.begin(self._build_prompt(question, request))
+        self.add(run)
+        return run
+
+    def take_reply(self, reply: Reply) -> Run:
+        """A run with a reply that exists already."""
+        settings = Settings(self.lab.sampling, MAX_TOKENS)
+        run = Run(self.lab, self._new_id(), None, settings)
+        run.take_reply(reply)
+        self.add(run)
+        return run
+
+    def _new_id(self) -> str:
+        return f"run-{len(self.runs) + 1}"
+
+    def _read_settings(self, request: Mapping[str, Any]) -> Settings:
+        given: dict[str, Any] = dict(request.get("sampling") or {})
+        if unknown := given.keys() - SAMPLING.keys():
+            raise LabError(f"sampling has no {min(unknown)}; it has {', '.join(SAMPLING)}")
+        sampling: Sampling = replace(
+            self.lab.sampling, **{SAMPLING[name]: value for name, value in given.items()}
+        )
+        limit = request.get("maxTokens") or MAX_TOKENS
+        if not isinstance(limit, int) or limit < 1:
+            raise LabError(f"maxTokens is {limit!r}; it must be an integer, 1 or more")
+        return Settings(sampling, limit)
+
+    def _build_prompt(self, question: str, request: Mapping[str, Any]) -> Conversation:
+        tools = [read_tool(each) for each in request.get("tools") or ()]
+        asked = self.lab.conversation(
+            question,
+            effort=request.get("effort"),
+            instructions=request.get("instructions"),
+            tools=tools,
+        )
+        *opening, last = asked.messages
+        earlier = [
+            message
+            for before, answer in request.get("history") or ()
+            for message in (
+                Message.of("user", before),
+                Message.of("assistant", answer, channel="final"),
+            )
+        ]
+        return Conversation((*opening, *earlier, last))
+
+    def finish(self, run: Run, canceled: threading.Event, by: str = "", limit: int | None = None):
+        """Generate until a run stops or is canceled, and send its tokens to the views."""
+        return Telling(self, run, canceled, by).generate(limit)
+
+    def finish_shown(self, run: Run, canceled: threading.Event) -> Work:
+        """Show a run and generate all of it, as Python's own questions do."""
+        before = self.shown
+        self.show(run)
+        try:
+            yield from self.finish(run, canceled)
+        finally:
+            if len(run.ids) == run.prompt_length and before is not None:
+                self.show(before)  # it was canceled before its first token
+
+    def find_output(self, run: Run, call: ToolCall) -> str | None:
+        """The output of a call: the request's, or the calculator's; None if it is not known."""
+        known = (run.request or {}).get("toolOutputs") or (run.request or {}).get("tool_outputs")
+        if known and call.arguments in known:
+            return known[call.arguments]
+        if not self.is_nano or call.name != CALCULATOR:
+            return None
+        try:
+            return run_calculator(call.arguments)
+        except LabError as error:
+            return f"error: {error}"
+
+    # Requests
+
+    def _ask(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
+        yield
+        return self.ask(args.get("request") or {}).id
+
+    def _step(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
+        yield
+        yield from self.finish(self.find_run(args.get("run")), canceled, id, args.get("count"))
+
+    def _fork(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
+        yield
+        run, at, change = self.find_run(args.get("run")), args.get("at"), args.get("change") or {}
+        made = change.get("interventions")
+        written = change.get("ids")
+        if written is None:
+            written = encode_text(self.lab.tokenizer, change.get("text") or "")
+        for each in written:
+            if not isinstance(each, int) or not 0 <= each < self.lab.config.vocab_size:
+                raise LabError(f"{each!r} is not a token id of this model")
+        child = run.fork(
+            self._new_id(),
+            at,
+            written,
+            None if made is None else read_interventions(made, self.lab.config),
+        )
+        self.add(child)
+        return child.id
+
+    def _answer_calls(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
+        yield
+        run = self.find_run(args.get("run"))
+        run.append_outputs(args.get("outputs") or [])
+        Telling(self, run, canceled, id).send_all()
+
+    def _estimate(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
+        """Expected seconds: of as many tokens as the longest finished reply at this effort."""
+        yield
+        run = self.find_run(args.get("run"))
+        effort = (run.request or {}).get("effort")
+        done = [
+            len(each.ids) - each.prompt_length
+            for each in self.runs
+            if each.stop and (each.request or {}).get("effort") == effort
+        ]
+        left = max(done, default=USUAL_TOKENS) - (len(run.ids) - run.prompt_length)
+        return max(0, left) * run.count_seconds_per_token()
+
+    def _to_python(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
+        yield
+        return write_python(self.find_run(args.get("run")), self.runs)
+
+    def _analyze(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
+        run, name = self.find_run(args.get("run")), str(args.get("name"))
+        return (yield from self.analyze(run, name, args.get("options") or {}))
+
+    def analyze(self, run: Run, name: str, options: Mapping[str, Any]) -> Work:
+        """An analysis of `oss_widgets.analyses`; its result is kept for other views."""
+        key = (run.id, len(run.ids), name, repr(sorted(options.items())))
+        if key not in self._results:
+            self._results[key] = yield from analyze(run, name, options)
+            self.refresh()
+        return self._results[key]
+
+    def find_result(self, run: Run, name: str) -> Any:
+        """The newest result of an analysis of a run, or None."""
+        kept = [x for key, x in self._results.items() if key[:3] == (run.id, len(run.ids), name)]
+        return kept[-1] if kept else None
+
+    def read_point(self, run: Run, name: str, layer: int | None, begin: int, end: int) -> Tensor:
+        return run.recording.get(name, layer, begin, end)
+
+
+class Telling:
+    """Generates for a run, and sends to the views what it gained."""
+
+    def __init__(
+        self, source: LabSource, run: Run, canceled: threading.Event, by: str = ""
+    ) -> None:
+        self.source, self.run, self.canceled, self.by = source, run, canceled, by
+        self.sent, self.last = len(run.ids), 0.0
+
+    def generate(self, limit: int | None) -> Work:
+        """Generate up to `limit` tokens; append the known outputs of tools and continue."""
+        left = float("inf") if limit is None else limit
+        run, source = self.run, self.source
+        try:
+            while left > 0 and not self.canceled.is_set():
+                before = len(run.ids)
+                is_open = run.step(self.canceled.is_set)
+                left -= len(run.ids) - before
+                self.send_due()
+                yield
+                if is_open:
+                    continue
+                outputs = run.find_outputs(lambda call: source.find_output(run, call))
+                if outputs is None:
+                    break
+                self.send_all()
+                run.append_outputs(outputs)
+                self.sent = len(run.ids)  # the outputs were not generated
+                self.send_all()
+        finally:  # also when it is canceled
+            self.send_all()
+            source.refresh()
+
+    def send_due(self) -> None:
+        """Send the new tokens, unless the last ones were sent a moment ago."""
+        now = time.monotonic()
+        if now - self.last >= PERIOD:
+            self.last = now
+            self._send(self.sent)
+
+    def send_all(self) -> None:
+        """Send every token: labels of earlier ones may have changed."""
+        self._send(0)
+
+    def _send(self, start: int) -> None:
+        run, fresh = self.run, max(0, len(self.run.ids) - self.sent)
+        self.sent = len(run.ids)
+        tokens = describe_tokens(run, self.source.encoding, start)
+        event = {"event": "tokens", "run": run.id, "start": start, "tokens": tokens}
+        self.source.announce({**event, "by": self.by, "fresh": fresh, **describe_state(run)})
+
+
+def read_tool(given: Any) -> ToolDescription:
+    """A tool from its plain data."""
+    if isinstance(given, ToolDescription):
+        return given
+    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+        raise LabError(f"a tool must be an object with a name, got {describe(given)}")
+    return ToolDescription(given["name"], given.get("description") or "", given.get("parameters"))

@@ -1,0 +1,127 @@
+"""Python code that makes a run again, without views."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from oss_lab.engine.sampling import Sampling
+from oss_lab.harmony import ToolDescription
+from oss_lab.hooks.interventions import Intervention
+from oss_lab.lab import Lab
+from oss_lab.lab.options import MAX_TOKENS
+from oss_widgets.interventions import to_python
+from oss_widgets.run import Run
+
+
+def write_python(run: Run, runs: Iterable[Run]) -> str:
+    """Code that ends with `reply`, the last reply of a run."""
+    by_id = {each.id: each for each in runs}
+    line = [run]
+    while line[0].parent is not None:
+        line.insert(0, by_id[line[0].parent[0]])
+    root, forks = line[0], line[1:]
+    names = sorted({type(each).__name__ for step in line for each in step.interventions})
+    head = ["import oss_lab"]
+    if names:
+        head.append(f"from oss_lab import {', '.join(names)}")
+    if forks:
+        head.append("from oss_lab.analysis.branch import Tree")
+    if len(root.exchanges) > 1:
+        head.append("from oss_lab.record.calls import append_outputs")
+    return (
+        "\n".join([*head, "", *write_load(run.lab), *write_root(root), *write_forks(line)]) + "\n"
+    )
+
+
+def write_load(lab: Lab) -> list[str]:
+    """The line that loads the model."""
+    if lab.checkpoint is None:
+        return ["lab = ...  # your model"]
+    name = "nano" if lab.tokenizer.name == "nano" else str(lab.checkpoint.folder)
+    return [f"lab = oss_lab.load({name!r}, kernels={lab.engines.main.name!r})"]
+
+
+def write_root(run: Run) -> list[str]:
+    """The lines that ask, and that answer the model's calls."""
+    if run.request is None:
+        return ["reply = ...  # the reply that the view was given"]
+    options = [f"{name}={value}" for name, value in list_options(run).items()]
+    lines = [f"reply = lab.chat({', '.join([write_question(run.request), *options])})"]
+    later = [
+        option
+        for name, value in list_options(run).items()
+        if (option := f"{name}={value}") and name not in ("effort", "instructions", "tools")
+    ]
+    for earlier, exchange in zip(run.exchanges, run.exchanges[1:], strict=False):
+        assert earlier.reply is not None
+        prompt = exchange.builder.prompt
+        count = len(earlier.reply.open_calls)
+        outputs = [message.text for message in (prompt.messages if prompt else ())[-count:]]
+        lines.append(f"outputs = iter({outputs!r})")
+        asked = "append_outputs(reply, lambda call: next(outputs))"
+        lines.append(f"reply = lab.chat({', '.join([asked, *later])})")
+    return lines
+
+
+def write_question(request: Mapping[str, Any]) -> str:
+    """The question; with earlier ones, all messages."""
+    if not request.get("history"):
+        return repr(request["question"])
+    messages = []
+    for question, answer in request["history"]:
+        messages.append({"role": "user", "content": question})
+        messages.append({"role": "assistant", "content": answer})
+    return repr([*messages, {"role": "user", "content": request["question"]}])
+
+
+def list_options(run: Run) -> dict[str, str]:
+    """The keywords of `lab.chat`, as code; those with the lab's defaults are left out."""
+    request, found = run.request or {}, {}
+    for name in ("effort", "instructions"):
+        if request.get(name) is not None:
+            found[name] = repr(request[name])
+    if request.get("tools"):
+        found["tools"] = repr([write_tool(each) for each in request["tools"]])
+    usual: Sampling = run.lab.sampling
+    for name, value in asdict(run.settings.sampling).items():
+        if value != getattr(usual, name):
+            found[name] = repr(value)
+    if run.settings.max_tokens != MAX_TOKENS:
+        found["max_tokens"] = repr(run.settings.max_tokens)
+    if run.interventions:
+        found["interventions"] = write_list(run.interventions)
+    return found
+
+
+def write_tool(tool: Any) -> dict[str, Any]:
+    """A tool in the form of OpenAI's API."""
+    plain = asdict(tool) if isinstance(tool, ToolDescription) else dict(tool)
+    return {"type": "function", "function": plain}
+
+
+def write_list(interventions: Iterable[Intervention]) -> str:
+    return f"[{', '.join(map(to_python, interventions))}]"
+
+
+def write_forks(line: list[Run]) -> list[str]:
+    """The lines that fork: `line` has the first run, then each fork of the one before."""
+    if len(line) < 2:
+        return []
+    lines = within(line[0].interventions, "tree = Tree(lab, reply)")
+    node = "tree.root"
+    for run in line[1:]:
+        assert run.parent is not None
+        at = run.parent[1]
+        written = run.ids[at : at + run.written]
+        limit = f"max_tokens={max(1, run.settings.max_tokens - (at - run.exchanges[-1].start))}"
+        call = f"node = tree.branch({node}, at={at}, write={written!r}, {limit})"
+        lines += within(run.interventions, call)
+        node = "node"
+    return [*lines, "reply = tree.reply(node)"]
+
+
+def within(interventions: tuple[Intervention, ...], line: str) -> list[str]:
+    """A line, inside a `with` block if there are interventions."""
+    if not interventions:
+        return [line]
+    return [f"with lab.intervene({', '.join(map(to_python, interventions))}):", f"    {line}"]
