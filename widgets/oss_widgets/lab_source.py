@@ -132,16 +132,6 @@ class LabSource(KernelSource):
         """Generate until a run stops or is canceled, and send its tokens to the views."""
         return Telling(self, run, canceled, by).generate(limit)
 
-    def finish_shown(self, run: Run, canceled: threading.Event) -> Work:
-        """Show a run and generate all of it, as Python's own questions do."""
-        before = self.shown
-        self.show(run)
-        try:
-            yield from self.finish(run, canceled)
-        finally:
-            if len(run.ids) == run.prompt_length and before is not None:
-                self.show(before)  # it was canceled before its first token
-
     def find_output(self, run: Run, call: ToolCall) -> str | None:
         """The output of a call: the request's, or the calculator's; None if it is not known."""
         known = (run.request or {}).get("toolOutputs") or (run.request or {}).get("tool_outputs")

@@ -1,6 +1,6 @@
 """Sources of views without a model: a trace, or the caller's own tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -36,8 +36,8 @@ class TraceSource(KernelSource):
 class TextSource(KernelSource):
     """Tokens of the caller, for an array with one number or row per token."""
 
-    def __init__(self, tokens: Sequence[str]) -> None:
-        super().__init__("your array")
+    def __init__(self, tokens: Sequence[str], config: Mapping[str, int]) -> None:
+        super().__init__("your array", config)
         self.runs = [read_text_run(tokens)]
         self.shown = self.runs[0]
 

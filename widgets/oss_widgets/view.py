@@ -1,6 +1,5 @@
 """`View`: what every view in a notebook has. `views.py` has the views themselves."""
 
-import threading
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
@@ -11,7 +10,7 @@ import traitlets
 from IPython.display import display, update_display
 
 from oss_lab.errors import LabError
-from oss_lab.hooks.arguments import describe
+from oss_lab.hooks.arguments import SOURCES, describe
 from oss_lab.hooks.selection import is_integer
 from oss_lab.lab import Lab
 from oss_lab.plots import Passage
@@ -75,9 +74,7 @@ class View(anywidget.AnyWidget):
     @staticmethod
     def _find_source(of: Any, lab: Any) -> KernelSource:
         if lab is not None and not isinstance(lab, Lab):
-            raise LabError(
-                f"lab must be a Lab such as `oss_lab.load()` returns, got {describe(lab)}"
-            )
+            raise LabError(f"lab must be {SOURCES['Lab']}, got {describe(lab)}")
         if isinstance(of, Reply):
             if lab is None:
                 raise LabError("a Reply needs the lab that can read it again: pass lab=lab")
@@ -244,10 +241,6 @@ class View(anywidget.AnyWidget):
             if not len(self.source.views):
                 self.source.worker.close()
         super().close()
-
-    def _submit(self, work: Any, canceled: threading.Event) -> None:
-        """Let the worker do something that `wait` waits for."""
-        self._job = self.source.worker.submit(work, canceled)
 
 
 def check_place(given: Any) -> dict[str, int | None]:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, cast
 
 import numpy as np
@@ -110,20 +111,26 @@ class Chat(View):
         if not isinstance(source, LabSource):
             raise LabError("this view has no model to ask: make it from a Lab")
         if active := source.lab.interventions:
-            raise LabError(
-                f"{active[0]} is active, but a view does not take part in a `with` block"
-            )
+            raise LabError(f"{active[0]} is active, but a view ignores `with` blocks: end it first")
         if self._job is not None:
             self._job.canceled.set()
         request = {**self._current, **changes}
 
         def ask() -> Work:
             yield
-            return source.ask(request)
+            before, run = source.shown, source.ask(request)
+            source.show(run)
+            return before, run
 
-        run = source.call(ask())
+        before, run = source.call(ask())
         canceled = threading.Event()
-        self._submit(source.finish_shown(run, canceled), canceled)
+        self._job = source.worker.submit(source.finish(run, canceled), canceled)
+
+        def settle(_: Future[Any]) -> None:
+            if len(run.ids) == run.prompt_length and before is not None and source.shown is run:
+                source.show(before)  # it was canceled before its first token
+
+        self._job.done.add_done_callback(settle)
 
     def _compute(self, run: Any) -> Work:
         yield
@@ -154,6 +161,14 @@ SETTINGS = {
     "maxTokens",
     "interventions",
 }
+
+
+ARRAY_SIZES = {
+    "layer": "num_hidden_layers",
+    "slot": "experts_per_token",
+    "head": "num_attention_heads",
+}
+"""The fields of config.json that the axes of an array show."""
 
 
 class ArrayView(View):
@@ -191,13 +206,16 @@ class ArrayView(View):
         if len(texts) != count or not all(isinstance(each, str) for each in texts):
             raise LabError(f"tokens must be {count} texts, one per token, got {describe(tokens)}")
         self.array_name, self.unit = name or "value", unit or ""
-        self._connect(TextSource(texts))
+        sizes = dict(zip(self.AXES, values.shape, strict=True))
+        config = {ARRAY_SIZES[axis]: n for axis, n in sizes.items() if axis in ARRAY_SIZES}
+        self._connect(TextSource(texts, config))
         self.options = {
             "array": {
                 "values": values.tobytes(),
                 "shape": list(values.shape),
                 "name": self.array_name,
                 "unit": self.unit,
+                "axes": " ".join(self.AXES),
             }
         }
 
@@ -217,7 +235,8 @@ class ArrayView(View):
                 f"expected a Lab, a Reply with its lab, a Trace, another view or an array {shape},"
                 f" got {describe(of)}"
             ) from None
-        if values.ndim != len(cls.AXES) or not values.size:
+        lengths = {n for axis, n in zip(cls.AXES, values.shape, strict=False) if axis == "seq"}
+        if values.ndim != len(cls.AXES) or not values.size or len(lengths) > 1:
             raise LabError(f"{cls.__name__} shows an array {shape}, got {describe(of)}")
         return values
 
@@ -318,7 +337,7 @@ class Experts(ArrayView):
 class Attention(ArrayView):
     """Where each head looks, and its share on the sink; or an array [head, seq, seq]."""
 
-    NAME, TITLE, AXES = "attention", "Attention", ("head", "seq", "key")
+    NAME, TITLE, AXES = "attention", "Attention", ("head", "seq", "seq")
 
     def _compute_run(self, run: Any) -> Work:
         yield

@@ -22,17 +22,24 @@ export function render({ model, el }, views = VIEWS) {
   notice.parentElement.hidden = true;
   const show = () => views[model.get("view")](place, source, selection, readOptions(model));
   let view = show();
-  let isOpen = true;
-  const tell = () => {
-    notice.textContent = source.problem;
-    notice.parentElement.hidden = !source.problem;
+  let isStored = false; // whether nobody answered at the start, so the view only shows its state
+  const showAgain = () => {
+    view.close();
+    view = show();
   };
   const stopHearing = source.on("connection", () => {
-    tell();
-    view.close(); // what the source can do has changed
-    view = show();
+    notice.textContent = source.problem;
+    notice.parentElement.hidden = !source.problem;
+    if (!isStored || !source.isAlive) return;
+    isStored = false;
+    showAgain();
   });
-  source.connect().then(() => isOpen && tell());
+  let isOpen = true;
+  source.connect().then((isAlive) => {
+    if (isAlive || !isOpen) return;
+    isStored = true;
+    showAgain();
+  });
   return () => {
     isOpen = false;
     stopHearing();

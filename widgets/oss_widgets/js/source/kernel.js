@@ -25,7 +25,7 @@ export class KernelSource {
     this.kind = "kernel";
     this.model = model;
     this.patience = patience;
-    this.isAlive = false;
+    this.isAlive = true; // until it does not answer
     this.runs = [];
     this.shown = null;
     this.listeners = new Listeners();
@@ -33,8 +33,6 @@ export class KernelSource {
     this.prefix = Array.from(crypto.getRandomValues(new Uint32Array(2)), (n) => n.toString(36)).join("");
     this.count = 0;
     this.take(model.get("stored") ?? {});
-    this.abilities = this.can;
-    this.can = new Set(); // until Python answers
     this.receive = this.receive.bind(this);
     model.on("msg:custom", this.receive);
   }
@@ -45,11 +43,13 @@ export class KernelSource {
 
   /** Ask Python for all runs. @returns {Promise<boolean>} whether it answers */
   async connect() {
+    const before = describeShown(this);
+    const hello = this.request("hello", {}).then((found) => {
+      this.take(found);
+      if (describeShown(this) !== before) this.listeners.notify("shown", this.shown);
+    });
     try {
-      this.take(await this.withinPatience(this.request("hello", {})));
-      this.abilities = this.can;
-      this.setAlive(true);
-      if (this.shown) this.listeners.notify("shown", this.shown);
+      await this.withinPatience(hello);
     } catch (error) {
       if (!(error instanceof LabError)) throw error;
       this.setAlive(false);
@@ -79,7 +79,8 @@ export class KernelSource {
 
   /** Take over what Python says about itself and its runs. */
   take({ name = "", config = null, can = [], points = {}, examples = [], runs = [], shown = null }) {
-    Object.assign(this, { name, config, examples, pointLayers: points, can: new Set(can) });
+    Object.assign(this, { name, config, examples, pointLayers: points, abilities: new Set(can) });
+    this.can = this.isAlive ? this.abilities : new Set();
     for (const run of runs) this.keep(run);
     this.runs.sort((a, b) => numberOf(a) - numberOf(b));
     this.shown = this.runs.find(({ id }) => id === shown) ?? null;
@@ -251,6 +252,10 @@ export class KernelSource {
     this.model.off("msg:custom", this.receive);
     for (const id of [...this.waiting.keys()]) this.fail(id, new LabError("this view was closed"));
   }
+}
+
+function describeShown({ shown }) {
+  return shown && `${shown.id} ${shown.tokens.length} ${shown.stop}`;
 }
 
 function numberOf({ id }) {
