@@ -23,7 +23,9 @@ import pytest
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 # Without this setting, JupyterLab keeps only the visible cells in the page.
 TRACKER_SETTINGS = '{"windowingMode": "none"}'
-START_LIMIT = 120  # seconds for a server, a page or a kernel to start
+START_LIMIT = 40  # seconds for a server, a page or a kernel to start
+RUN_LIMIT = 360_000  # milliseconds for a whole notebook
+BROKEN_WIDGET = "Error displaying widget|Failed to initialize model|Click to show javascript error"
 
 
 @dataclass(frozen=True)
@@ -144,3 +146,46 @@ def open_notebook(chromium, lab_server: LabServer):
     yield open_page
     context.close()
     lab_server.shut_down_kernels()
+
+
+@pytest.fixture(scope="session")
+def run_all():
+    """run_all(page): runs all cells; see `run_all_cells`."""
+    return run_all_cells
+
+
+@pytest.fixture(scope="session")
+def error_texts():
+    """error_texts(page): what went wrong; see `find_error_texts`."""
+    return find_error_texts
+
+
+def run_all_cells(page) -> None:
+    """Choose Run > Run All Cells, then wait until every code cell has a number or one has
+    failed.
+    """
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.wait_for_function(
+        r"""() => {
+            const cells = [...document.querySelectorAll('.jp-CodeCell')];
+            const numbered = c => /\[\d+\]:/.test(c.querySelector('.jp-InputPrompt').textContent);
+            const error = '[data-mime-type="application/vnd.jupyter.stderr"]';
+            return cells.length > 0 && (cells.every(numbered) || document.querySelector(error));
+        }""",
+        timeout=RUN_LIMIT,
+    )
+
+
+def find_error_texts(page) -> list[str]:
+    """Tracebacks, anything else on stderr, and widgets that could not be shown.
+
+    JupyterLab needs a moment to find that it cannot show a widget, so this waits for each of them.
+    """
+    page.wait_for_function(
+        """() => ![...document.querySelectorAll('.jp-OutputArea-output')].some(
+            output => output.textContent.startsWith('Loading widget'))"""
+    )
+    stderr = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]')
+    broken = page.locator(".jp-OutputArea-output").filter(has_text=re.compile(BROKEN_WIDGET))
+    return stderr.all_inner_texts() + broken.all_inner_texts()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_notebooks import NOTEBOOKS, run_all
+from test_notebooks import NOTEBOOKS
 
 PICTURE = NOTEBOOKS / "images" / "tour.png"
 HEADING = "2. Effort"
@@ -21,7 +21,7 @@ GAP = 24  # pixels between the parts
 pytestmark = pytest.mark.browser
 
 
-def test_take_the_picture(open_notebook, notebook_folder: Path) -> None:
+def test_take_the_picture(open_notebook, notebook_folder: Path, run_all) -> None:
     shutil.copytree(NOTEBOOKS, notebook_folder)
     page = open_notebook(notebook_folder / "00_tour.ipynb")
     run_all(page)

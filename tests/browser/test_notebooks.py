@@ -15,9 +15,7 @@ nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (ex
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 PLOTLY = "application/vnd.plotly.v1+json"
-RUN_LIMIT = 360_000  # milliseconds for a whole notebook
 FIGURE_LIMIT = 60_000
-BROKEN_WIDGET = "Error displaying widget|Failed to initialize model|Click to show javascript error"
 SHORTER = {"80_train.ipynb": ("steps=800", "steps=40")}
 """What is replaced in the copy, to train in seconds."""
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -68,37 +66,6 @@ def bare_copy(name: str, folder: Path) -> tuple[Path, int]:
     return path, figures
 
 
-def run_all(page) -> None:
-    """Choose Run > Run All Cells, then wait until every code cell has a number or one has
-    failed.
-    """
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.wait_for_function(
-        r"""() => {
-            const cells = [...document.querySelectorAll('.jp-CodeCell')];
-            const numbered = c => /\[\d+\]:/.test(c.querySelector('.jp-InputPrompt').textContent);
-            const error = '[data-mime-type="application/vnd.jupyter.stderr"]';
-            return cells.length > 0 && (cells.every(numbered) || document.querySelector(error));
-        }""",
-        timeout=RUN_LIMIT,
-    )
-
-
-def error_texts(page) -> list[str]:
-    """Tracebacks, anything else on stderr, and widgets that could not be shown.
-
-    JupyterLab needs a moment to find that it cannot show a widget, so this waits for each of them.
-    """
-    page.wait_for_function(
-        """() => ![...document.querySelectorAll('.jp-OutputArea-output')].some(
-            output => output.textContent.startsWith('Loading widget'))"""
-    )
-    stderr = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]')
-    broken = page.locator(".jp-OutputArea-output").filter(has_text=re.compile(BROKEN_WIDGET))
-    return stderr.all_inner_texts() + broken.all_inner_texts()
-
-
 def wait_for_figures(page, count: int) -> None:
     """Wait until this many plotly figures are drawn, each taller than a line of text."""
     page.wait_for_function(
@@ -112,7 +79,7 @@ def wait_for_figures(page, count: int) -> None:
 
 
 def test_a_click_reaches_the_kernel_and_errors_are_detected(
-    open_notebook, notebook_folder: Path
+    open_notebook, notebook_folder: Path, run_all, error_texts
 ) -> None:
     page = open_notebook(tiny_notebook(notebook_folder))
     config = page.evaluate("JSON.parse(document.getElementById('jupyter-config-data').textContent)")
@@ -132,7 +99,7 @@ def test_a_click_reaches_the_kernel_and_errors_are_detected(
 
 @pytest.mark.parametrize("name", sorted(path.name for path in NOTEBOOKS.glob("*.ipynb")))
 def test_run_all_shows_every_figure_and_no_error(
-    name: str, open_notebook, notebook_folder: Path
+    name: str, open_notebook, notebook_folder: Path, run_all, error_texts
 ) -> None:
     path, figures = bare_copy(name, notebook_folder)
     cells = json.loads(path.read_text("utf-8"))["cells"]

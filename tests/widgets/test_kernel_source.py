@@ -394,6 +394,7 @@ def test_an_interrupt_leaves_the_chat_usable(lab, monkeypatch):
     chat = Chat(lab, QUESTION, effort="low")
     answer = chat.reply.final
     chat.effort = "high"
+    assert chat._job is not None
     monkeypatch.setattr(chat._job.done, "result", interrupt)
     with pytest.raises(KeyboardInterrupt):
         chat.wait()

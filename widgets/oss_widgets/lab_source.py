@@ -190,7 +190,8 @@ class LabSource(KernelSource):
             if each.stop and (each.request or {}).get("effort") == effort
         ]
         left = max(done, default=USUAL_TOKENS) - (len(run.ids) - run.prompt_length)
-        return max(0, left) * run.count_seconds_per_token()
+        known = [each.seconds_per_token for each in self.runs if each.seconds_per_token]
+        return max(0, left) * (known[-1] if known else run.time_token())
 
     def _to_python(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
         yield

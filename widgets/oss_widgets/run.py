@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from oss_lab.analysis.branch_trace import read_chunk, split_chunks
@@ -36,6 +35,7 @@ from oss_lab.record.token_labels import TokenLabel, label_token_ids, token_text
 from oss_widgets.recording import RunRecording
 
 ALTERNATIVES = 5
+TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -408,17 +408,21 @@ class Run:
         made = [each for begin, each in self.spans if begin <= position][-1]
         return tuple(map(Effect, made))
 
-    @torch.inference_mode()
-    def count_seconds_per_token(self) -> float:
-        """Seconds to generate a token: as measured in this run, or else with one token."""
-        done = self.exchanges[-1]
-        generated = len(self.ids) - done.start
-        if generated > 1 and done.seconds > done.first_token:
-            return (done.seconds - done.first_token) / (generated - 1)
-        cache = KVCache(self.lab.config)
-        began = time.perf_counter()
-        read_chunk(self.lab, self.ids[:1], cache, self.engine, 1, ())
-        return time.perf_counter() - began
+    @property
+    def seconds_per_token(self) -> float | None:
+        """As measured after the first token; None if too few were generated."""
+        last = self.exchanges[-1]
+        count = len(self.ids) - last.start - 1
+        return (last.seconds - last.first_token) / count if count >= 4 and last.seconds else None
+
+    def time_token(self) -> float:
+        """Seconds to read one token: the fastest of a few tries."""
+        times = []
+        for _ in range(TRIES):
+            began = time.perf_counter()
+            read_chunk(self.lab, self.ids[:1], KVCache(self.lab.config), self.engine, 1, ())
+            times.append(time.perf_counter() - began)
+        return min(times)
 
 
 def count_equal(some: Sequence[int], others: Sequence[int]) -> int:

@@ -1,0 +1,136 @@
+"""The views in a real JupyterLab: asked, canceled, saved and reopened, in both themes.
+
+No request may leave the machine.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (extra `test`)")
+
+pytestmark = pytest.mark.browser
+
+LOAD = "import oss_lab\nfrom oss_widgets import Chat, Experts\nlab = oss_lab.load('nano', verbose=False)"
+LOOPBACK = ("127.0.0.1", "localhost", "")
+ANSWER = ".jp-OutputArea-output .oss-chat"
+
+
+def write_notebook(folder: Path, *cells: str) -> Path:
+    folder.mkdir()
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(each) for each in cells])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    path = folder / "views.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.fixture
+def open_watched(open_notebook) -> Iterator:
+    """open_watched(path) -> the page; the test fails if it asks another machine for something."""
+    left: list[str] = []
+
+    def open_page(notebook: Path):
+        page = open_notebook(notebook)
+
+        def watch(request) -> None:
+            if urlsplit(request.url).hostname not in (*LOOPBACK, None):
+                left.append(request.url)
+
+        page.on("request", watch)
+        return page
+
+    yield open_page
+    assert left == []
+
+
+@pytest.fixture
+def open_and_run(open_watched, run_all, error_texts):
+    """open_and_run(path) -> the page, after all cells have run without an error."""
+
+    def open_page(path: Path):
+        page = open_watched(path)
+        run_all(page)
+        assert error_texts(page) == []
+        return page
+
+    return open_page
+
+
+def ask(chat, effort: str) -> None:
+    chat.get_by_role("radio", name=effort, exact=True).click()
+
+
+def test_a_toggle_asks_again_and_the_saved_notebook_shows_the_last_reply(
+    open_watched, open_and_run, notebook_folder: Path, lab_server
+) -> None:
+    cell = "chat = Chat(lab, 'What is 347 * 62?', effort='low')\nchat"
+    path = write_notebook(notebook_folder, LOAD, cell, "Experts(chat)")
+    page = open_and_run(path)
+    chat = page.locator(ANSWER)
+    chat.get_by_text("22054").first.wait_for()  # what nano guesses at low effort
+    assert not page.locator(".oss-stored").first.is_visible()
+    ask(chat, "medium")
+    chat.get_by_text("21514").first.wait_for()
+    page.locator(".jp-OutputArea-output .oss-experts").get_by_text("layer 3").first.wait_for()
+    assert "21514" in wait_for_copy(page, "21514")
+    page.keyboard.press("Control+s")
+    saved = wait_for_file(path, page, "21514")
+    assert "22054" not in json.dumps(saved["cells"][1]["outputs"])
+    page.screenshot(path='/tmp/shots/kernel/toggle.png')
+    page.close()
+    lab_server.shut_down_kernels()
+    again = open_watched(path)
+    copy = again.locator(".oss-stored").first
+    copy.wait_for()
+    again.screenshot(path='/tmp/shots/kernel/reopened.png')
+    assert "21514" in copy.inner_text()
+
+
+def wait_for_copy(page, text: str) -> str:
+    """The stored copy of the first view once it contains a text; it is hidden while it is live."""
+    page.wait_for_function(
+        "text => document.querySelector('.oss-stored')?.textContent.includes(text)", arg=text
+    )
+    return page.locator(".oss-stored").first.text_content()
+
+
+def wait_for_file(path: Path, page, text: str) -> dict:
+    """The notebook on disk once its outputs contain a text."""
+    for _ in range(100):
+        saved = json.loads(path.read_text("utf-8"))
+        if text in json.dumps([cell["outputs"] for cell in saved["cells"]]):
+            return saved
+        page.wait_for_timeout(100)
+    raise AssertionError(f"{text} was not saved")
+
+
+def test_a_reply_is_canceled_and_the_view_stays_usable(open_and_run, notebook_folder: Path) -> None:
+    cell = "chat = Chat(lab, 'What is 347 * 62?', effort='high', ask=False)\nchat"
+    page = open_and_run(write_notebook(notebook_folder, LOAD, cell))
+    chat = page.locator(ANSWER)
+    chat.get_by_role("button", name="Ask").click()
+    chat.get_by_role("button", name="Cancel").click()
+    chat.get_by_text(re.compile("Canceled after")).first.wait_for(state="attached")
+    ask(chat, "low")
+    chat.get_by_text("22054").first.wait_for()
+
+
+def test_the_views_follow_jupyterlabs_dark_theme(open_and_run, notebook_folder: Path) -> None:
+    cell = "Chat(lab, 'What is 3 * 4?', effort='low')"
+    page = open_and_run(write_notebook(notebook_folder, LOAD, cell))
+    view = page.locator(ANSWER)
+    view.wait_for()
+    color = "element => getComputedStyle(element).backgroundColor"
+    assert view.evaluate(color) == "rgb(255, 255, 255)"
+    page.get_by_role("menuitem", name="Settings", exact=True).click()
+    page.get_by_role("menuitem", name="Theme", exact=True).hover()
+    page.get_by_role("menuitem", name="JupyterLab Dark", exact=True).click()
+    page.wait_for_selector('body[data-jp-theme-light="false"]')
+    page.wait_for_timeout(500)
+    page.screenshot(path="/tmp/shots/kernel/dark.png")
+    assert view.evaluate(color) == "rgb(17, 19, 21)"
