@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from oss_widgets.effort import EffortWidget
+from oss_widgets import Chat
 from safetensors.torch import save_file
 
 import oss_lab
@@ -23,7 +23,7 @@ from oss_lab.hooks.interventions.fields import REQUIRED
 IDS = [1, 2, 3, 4, 5]
 OTHER = [1, 2, 9, 4, 5]
 api: Any = oss_lab  # without its types, which forbid these calls
-widget: Any = EffortWidget
+view: Any = Chat
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +100,9 @@ def test_a_mistake_without_a_model(make, sentence):
             lambda lab: lab.model(torch.tensor([IDS]), hooks=lambda p, n, x: x.double()),
             "got torch.float64",
         ),
-        (lambda lab: widget(3, "a"), "lab must be a Lab such as"),
-        (lambda lab: widget(lab, None), "question must be text, got None"),
-        (lambda lab: widget(lab, "a", "huge"), "effort must be one of low, medium, high"),
+        (lambda lab: view(3), "expected a Lab, a Reply with its lab, a Trace or another view, got 3"),
+        (lambda lab: view(lab, 5), "question must be text, got 5"),
+        (lambda lab: view(lab, "a", "huge"), "effort must be 'low', 'medium' or 'high', got"),
     ],
 )  # fmt: skip
 def test_a_mistake_with_a_model(nano, call, sentence):

@@ -63,7 +63,7 @@ MODEL = """
 class Connection:
     """Carries messages between the page and views in Python.
 
-    `isSilent` drops what the page sends, like a kernel that is gone.
+    `is_silent` drops what the page sends, like a kernel that is gone.
     """
 
     def __init__(self, page: Any, views: dict[str, Any]) -> None:
