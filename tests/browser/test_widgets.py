@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -15,7 +16,10 @@ nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (ex
 
 pytestmark = pytest.mark.browser
 
-LOAD = "import oss_lab\nfrom oss_widgets import Chat, Experts\nlab = oss_lab.load('nano', verbose=False)"
+LOAD = (
+    "import oss_lab\nfrom oss_widgets import Chat, Experts\n"
+    "lab = oss_lab.load('nano', verbose=False)"
+)
 LOOPBACK = ("127.0.0.1", "localhost", "")
 ANSWER = ".jp-OutputArea-output .oss-chat"
 
@@ -76,18 +80,19 @@ def test_a_toggle_asks_again_and_the_saved_notebook_shows_the_last_reply(
     assert not page.locator(".oss-stored").first.is_visible()
     ask(chat, "medium")
     chat.get_by_text("21514").first.wait_for()
-    page.locator(".jp-OutputArea-output .oss-experts").get_by_text("layer 3").first.wait_for()
+    page.locator(".jp-OutputArea-output .oss-experts canvas").first.wait_for()
     assert "21514" in wait_for_copy(page, "21514")
-    page.keyboard.press("Control+s")
+    page.get_by_role("menuitem", name="File", exact=True).click()
+    page.get_by_role("menuitem", name=re.compile("^Save Notebook(?! As)")).first.click()
     saved = wait_for_file(path, page, "21514")
     assert "22054" not in json.dumps(saved["cells"][1]["outputs"])
-    page.screenshot(path='/tmp/shots/kernel/toggle.png')
+    page.screenshot(path="/tmp/shots/kernel/toggle.png")
     page.close()
     lab_server.shut_down_kernels()
     again = open_watched(path)
     copy = again.locator(".oss-stored").first
     copy.wait_for()
-    again.screenshot(path='/tmp/shots/kernel/reopened.png')
+    again.screenshot(path="/tmp/shots/kernel/reopened.png")
     assert "21514" in copy.inner_text()
 
 
@@ -101,7 +106,7 @@ def wait_for_copy(page, text: str) -> str:
 
 def wait_for_file(path: Path, page, text: str) -> dict:
     """The notebook on disk once its outputs contain a text."""
-    for _ in range(100):
+    for _ in range(300):
         saved = json.loads(path.read_text("utf-8"))
         if text in json.dumps([cell["outputs"] for cell in saved["cells"]]):
             return saved
@@ -120,17 +125,34 @@ def test_a_reply_is_canceled_and_the_view_stays_usable(open_and_run, notebook_fo
     chat.get_by_text("22054").first.wait_for()
 
 
-def test_the_views_follow_jupyterlabs_dark_theme(open_and_run, notebook_folder: Path) -> None:
+@pytest.fixture
+def dark_theme(lab_server) -> Iterator[None]:
+    """JupyterLab starts with its dark theme."""
+    change_theme(lab_server, "JupyterLab Dark")
+    yield
+    change_theme(lab_server, "JupyterLab Light")
+
+
+def change_theme(lab_server, name: str) -> None:
+    request = Request(
+        f"{lab_server.url}lab/api/settings/@jupyterlab/apputils-extension:themes",
+        data=json.dumps({"raw": json.dumps({"theme": name})}).encode(),
+        headers={"Authorization": f"token {lab_server.token}"},
+        method="PUT",
+    )
+    with urlopen(request, timeout=60):
+        pass
+
+
+def test_the_views_follow_jupyterlabs_dark_theme(
+    dark_theme, open_and_run, notebook_folder: Path
+) -> None:
     cell = "Chat(lab, 'What is 3 * 4?', effort='low')"
     page = open_and_run(write_notebook(notebook_folder, LOAD, cell))
     view = page.locator(ANSWER)
     view.wait_for()
-    color = "element => getComputedStyle(element).backgroundColor"
-    assert view.evaluate(color) == "rgb(255, 255, 255)"
-    page.get_by_role("menuitem", name="Settings", exact=True).click()
-    page.get_by_role("menuitem", name="Theme", exact=True).hover()
-    page.get_by_role("menuitem", name="JupyterLab Dark", exact=True).click()
-    page.wait_for_selector('body[data-jp-theme-light="false"]')
+    assert page.locator("body").get_attribute("data-jp-theme-light") == "false"
     page.wait_for_timeout(500)
     page.screenshot(path="/tmp/shots/kernel/dark.png")
-    assert view.evaluate(color) == "rgb(17, 19, 21)"
+    color = view.evaluate("element => getComputedStyle(element).backgroundColor")
+    assert color == "rgb(17, 19, 21)"

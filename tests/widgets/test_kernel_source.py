@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oss_widgets import Chat, Experts
+from oss_widgets import Chat, Experts, Tokens
 from oss_widgets.join import join_modules, read_modules, read_styles
 from oss_widgets.worker import Worker
 
@@ -366,6 +366,60 @@ def test_a_view_follows_the_selection_both_ways_and_closes(connection):
     )
     assert found == ["layer 3", "layer 1", "", ["closed"]]
     assert views["chat"].selection["expert"] == 5
+
+
+def test_every_view_opens_on_a_kernel_without_an_error_and_closes(connection):
+    connection.views["chat"].question = QUESTION
+    connection.views["chat"].wait()
+    drawn = connection.run(
+        """async () => {
+          const drawn = {};
+          for (const name of Object.keys(modules["views/registry.js"].VIEWS)) {
+            const model = makeModel("chat");
+            model.set("view", name);
+            const el = document.querySelector("#view");
+            const close = modules["widget.js"].render({ model, el });
+            await new Promise((resolve) => setTimeout(resolve, 500)); // some data arrives
+            const [connection, error] = ["connection", "error:not(.oss-connection)"];
+            const read = (part) => el.querySelector(`.oss-${part}`).textContent;
+            drawn[name] = [read(error), read(connection), read("title") !== ""];
+            close();
+            drawn[name].push(el.querySelector(".oss-title") === null);
+            el.replaceChildren();
+          }
+          return drawn;
+        }"""
+    )
+    assert set(drawn) == {"chat", "tokens", "experts", "attention", "lens", "attribution",
+                          "branches", "commitment", "effort_lens", "microscope"}  # fmt: skip
+    assert drawn == {name: ["", "", True, True] for name in drawn}
+
+
+def test_an_array_of_the_caller_reaches_its_view(connection):
+    view = Tokens(np.array([0.25, 4.0]), tokens=["left", "<b>right"], name="surprise", unit="nats")
+    array = view.options["array"]
+    text = connection.run(
+        """async ([stored, array, values]) => {
+          const bytes = Uint8Array.from(` ${atob(values)}`, (letter) => letter.charCodeAt(0));
+          const model = makeModel("chat");
+          model.set("view", "tokens");
+          model.set("stored", stored);
+          model.set("options", { array: { ...array, values: new DataView(bytes.buffer, 1) } });
+          model.send = () => { throw new Error("closed"); };
+          const el = document.querySelector("#view");
+          const close = modules["widget.js"].render({ model, el });
+          await new Promise((resolve) => setTimeout(resolve, 200));
+          el.querySelectorAll("details").forEach((each) => (each.open = true));
+          await new Promise((resolve) => setTimeout(resolve, 100));
+          const text = el.textContent;
+          close();
+          el.replaceChildren();
+          return text;
+        }""",
+        [view.stored, {**array, "values": None}, base64.b64encode(array["values"]).decode()],
+    )
+    for part in ("surprise", "nats", "left", "<b>right", "0.25"):
+        assert part in text
 
 
 def test_a_canceled_job_that_waits_never_begins():
