@@ -23,6 +23,7 @@ from oss_widgets.calculator import run_calculator
 from oss_widgets.interventions import read_interventions
 from oss_widgets.kernel_source import Arguments, KernelSource, Work
 from oss_widgets.messages import describe_state, describe_tokens
+from oss_widgets.microscope import read_block
 from oss_widgets.reproduce import write_python
 from oss_widgets.run import Run, Settings
 
@@ -198,8 +199,11 @@ class LabSource(KernelSource):
         return write_python(self.find_run(args.get("run")), self.runs)
 
     def _analyze(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
-        run, name = self.find_run(args.get("run")), str(args.get("name"))
-        return (yield from self.analyze(run, name, args.get("options") or {}))
+        name, options = str(args.get("name")), args.get("options") or {}
+        if name == "block":  # the weights belong to no run
+            yield
+            return read_block(self.lab, options)
+        return (yield from self.analyze(self.find_run(args.get("run")), name, options))
 
     def analyze(self, run: Run, name: str, options: Mapping[str, Any]) -> Work:
         """An analysis of `oss_widgets.analyses`; its result is kept for other views."""

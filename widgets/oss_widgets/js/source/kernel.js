@@ -245,7 +245,7 @@ export class KernelSource {
 
   async analyze(run, name, options = {}) {
     if (!this.can.has(name)) throw new LabError(this.problem || `Python cannot compute ${name} here`);
-    return this.request("analyze", { run: run.id, name, options });
+    return this.request("analyze", { run: run?.id ?? null, name, options }); // a block needs no run
   }
 
   close() {
