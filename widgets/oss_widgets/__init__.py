@@ -9,11 +9,14 @@ view.py           what they share: traits, stored outputs, the connection
 kernel_source.py  the Python side of the connection; lab_source.py, stored_source.py: whose runs
 run.py            one sequence of tokens, continued and forked over a KV cache
 analyses.py       analyses by name
+page.py           write_page: one web page in which nano runs
 js                what runs in the browser
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from oss_widgets.page import write_page
 
 if TYPE_CHECKING:
     from oss_widgets.views import (
@@ -40,6 +43,7 @@ __all__ = [
     "LogitLens",
     "Microscope",
     "Tokens",
+    "write_page",
 ]
 
 
