@@ -1,8 +1,9 @@
 """A reply as the model wrote it: every token, Harmony's own included, grouped by channel.
 
 A channel has its name, a color at the edge and its number of tokens. Tokens with a probability
-below SURE are underlined; each token's probability is in its hover text. The prompt and the
-alternative tokens are not shown.
+below SURE are underlined, with their probability as hover text. A list below the reply has every
+token's probability; it opens by key and by touch. The prompt and the alternative tokens are not
+shown. The HTML is short, because notebooks store it: a certain token has no element.
 """
 
 import math
@@ -31,11 +32,19 @@ def transcript(reply: Reply, encoding: tiktoken.Encoding) -> Passage:
     blocks = [_block(part.name, pairs[part.start : part.end]) for part in group_by_message(labels)]
     sentence = _sentence(reply, pairs)
     legend = (
-        f'<div style="font-size:85%;opacity:0.75">{escape(sentence)}<br>'
-        f"<u>underlined</u>: the token's probability was below {SURE:.0%}; point at a token to see"
-        " its probability</div>"
+        f'<div style="font-size:85%;opacity:0.85">{escape(sentence)}<br>'
+        f"<u>underlined</u>: the token's probability was below {SURE:.0%}"
+        f"<details><summary>Every token's probability</summary>{_list(pairs)}</details></div>"
     )
     return Passage("".join(blocks) + legend, sentence)
+
+
+def _list(pairs: Sequence[Pair]) -> str:
+    """Each token with its probability; the columns follow the width."""
+    items = (
+        f"<li>{escape(make_visible(label.text))} · {_describe(token)}" for label, token in pairs
+    )
+    return f'<ol style="columns:14em">{"".join(items)}</ol>'
 
 
 def _block(name: str, pairs: Sequence[Pair]) -> str:
@@ -45,23 +54,26 @@ def _block(name: str, pairs: Sequence[Pair]) -> str:
     return (
         f'<div style="border-left:6px solid {style.color};padding-left:10px;margin:8px 0">'
         f"<b>{escape(name)}</b> · {plural(count, 'token')}"
-        f'<pre style="white-space:pre-wrap;margin:2px 0">{text}</pre></div>'
+        f'<pre style="white-space:pre-wrap;overflow-wrap:anywhere;margin:2px 0">{text}</pre></div>'
     )
 
 
-def _span(label: TokenLabel, token: Token) -> str:
+def _describe(token: Token) -> str:
+    """The token's probability, or where it comes from."""
     probability = math.exp(token.logprob)
-    title = f"probability {probability:.1%}"
     if math.isnan(probability):
-        title = "given, not generated"
-    elif token.forced:
-        title = f"inserted by the budget; {title}"
+        return "given, not generated"
+    text = f"{probability:.1%}".replace(".0%", "%")
+    return f"{text}, inserted by the budget" if token.forced else text
+
+
+def _span(label: TokenLabel, token: Token) -> str:
     shown = escape(make_visible(label.text))
     if label.part == "format":
-        shown = f'<span style="opacity:0.6">{shown}</span>'
-    tag = "u" if probability < SURE else "span"
-    broken = "\n" if label.text.endswith("\n") else ""
-    return f'<{tag} title="{title}">{shown}</{tag}>{broken}'
+        shown = f'<span style="opacity:0.75">{shown}</span>'
+    if math.exp(token.logprob) < SURE:
+        shown = f'<u title="{_describe(token)}">{shown}</u>'
+    return shown + ("\n" if label.text.endswith("\n") else "")
 
 
 def _sentence(reply: Reply, pairs: Sequence[Pair]) -> str:

@@ -137,6 +137,9 @@ def test_numbers_accepts_tensors_of_any_dtype():
 # Transcript
 
 
+TAGS = {"div", "b", "pre", "span", "u", "br", "details", "summary", "ol", "li"}
+
+
 class Tags(HTMLParser):
     def __init__(self):
         super().__init__()
@@ -162,7 +165,7 @@ def test_transcript_by_channel(make_reply, hostile):
     assert passage.sentence.startswith("4 analysis tokens, 2 final tokens; ")
     assert passage._repr_mimebundle_()["text/plain"] == passage.sentence
     tags = read(passage.html)
-    assert tags.seen <= {"div", "b", "pre", "span", "u", "br"}
+    assert tags.seen <= TAGS
     assert "analysis · 4 tokens" in tags.text
     assert "12↵\n3" in tags.text
     assert "underlined" in tags.text
@@ -172,7 +175,8 @@ def test_transcript_by_channel(make_reply, hostile):
 def test_transcript_names_the_least_certain_token(make_reply, hostile):
     passage = plots.transcript(make_reply(final="7", probability=0.25), hostile)
     assert passage.sentence.endswith("least certain token: “<|channel|>” (25%).")
-    assert 'title="probability 25.0%"' in passage.html
+    assert 'title="25%"' in passage.html
+    assert "<li>7 · 25%<" in passage.html  # for those who cannot point at the token
     assert passage.html.count("<u title") == len(make_reply(final="7").tokens)
 
 
@@ -183,7 +187,7 @@ def test_transcript_marks_forced_tokens(make_reply, hostile):
 def test_transcript_escapes_hostile_tokens(make_reply, hostile):
     reply = make_reply(SCRIPT, f'"><img src=x onerror=alert(1)>{SCRIPT}')
     tags = read(plots.transcript(reply, hostile).html)
-    assert tags.seen <= {"div", "b", "pre", "span", "u", "br"}
+    assert tags.seen <= TAGS
     assert "<img" in tags.text
 
 
