@@ -16,8 +16,8 @@
     plots.kernel_speed(found)                                kernels and the machine's limits
 
 Arguments are parts of a `Trace`, whose axes have names, or arrays with the axes that each function
-documents. No figure runs a model. The figures of a training run are in `training.py` and
-`training_groups.py`.
+documents. No figure runs a model. `print(figure)` shows the sentence, and `figure.table()` the
+values. The figures of a training run are in `training.py` and `training_groups.py`.
 """
 
 from oss_lab.plots.accuracy import accuracy

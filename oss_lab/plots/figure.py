@@ -1,9 +1,10 @@
 """What a plot function returns: a figure, and one sentence computed from its data.
 
 The sentence is the figure's text: in a terminal, for a screen reader, and for nbval, which compares
-it instead of the picture. In Jupyter a figure is one bundle of plotly JSON and sentence. Its static
-picture (`png`, which GitHub and nbconvert show) needs kaleido and a Chromium. The picture is made
-when a notebook is written (`python -m oss_lab.plots.notebooks`), not each time a cell runs.
+it instead of the picture. `table()` has the values as text. In Jupyter a figure is one bundle of
+plotly JSON and sentence. Its static picture (`png`, which GitHub and nbconvert show) needs kaleido
+and a Chromium. It is made when a notebook is written (`python -m oss_lab.plots.notebooks`), not
+each time a cell runs.
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from oss_lab.errors import LabError
+from oss_lab.plots.table import Table, tabulate
 
 PLOTLY = "application/vnd.plotly.v1+json"
 JSON_LIMIT = 50_000  # characters; notebooks hold every figure's JSON
@@ -56,6 +58,10 @@ class Figure:
             LabError: kaleido or Chromium is missing, or the export failed.
         """
         return render_picture(self.plotly)
+
+    def table(self) -> Table:
+        """The values as text, also those that the picture has no room for."""
+        return tabulate(self.plotly)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return {PLOTLY: self.json(), "text/plain": self.sentence}

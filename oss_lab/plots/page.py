@@ -37,5 +37,6 @@ def render_page(figures: Sequence[Figure], title: str) -> str:
             full_html=False, include_plotlyjs=n == 0, config={"displaylogo": False}
         )
         sentence = html.escape(figure.sentence)
-        parts.append(f"<figure>\n{drawn}\n<figcaption>{sentence}</figcaption>\n</figure>")
+        values = f"<details><summary>Values</summary>{figure.table().html}</details>"
+        parts.append(f"<figure>\n{drawn}\n<figcaption>{sentence}</figcaption>\n{values}\n</figure>")
     return PAGE.format(title=html.escape(make_printable(title)), figures="\n".join(parts))

@@ -261,3 +261,17 @@ def test_every_figure_is_small_titled_transparent_and_one_sentence(all_figures):
         layout = bundle[PLOTLY]["layout"]
         assert layout["title"]["text"]
         assert layout["paper_bgcolor"] == layout["plot_bgcolor"] == "rgba(0,0,0,0)"
+
+
+def test_the_table_of_bars_and_lines_has_a_row_for_each_point():
+    figure = plots.kernel_speed(
+        {
+            "date": "2030-01-02T03:04:05+00:00",
+            "device": {"name": "A CPU", "threads": 2},
+            "rows": [{"name": "<b>", "share_of_reading": 0.75, "gigaflops": 0.0}],
+        }
+    )
+    ((name, rows),) = figure.table().parts
+    assert name == "memory"
+    assert rows == [["share of the measured limit, %", "y"], ["75", "<b>"]]
+    assert "<td>&lt;b&gt;</td>" in figure.table().html
