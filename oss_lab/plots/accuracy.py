@@ -5,13 +5,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
-from plotly.colors import qualitative
 
 from oss_lab.checkpoint.fields import make_printable
 from oss_lab.errors import LabError
 from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import base, legend_below, plural
+from oss_lab.plots.style import LINES, base, legend_below, plural
 from oss_lab.plots.tokens import plotly_text
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def accuracy(rows: Sequence["Score"], totals: Sequence["Score"], model: str) -> 
     most = max(each.mean_analysis_tokens for each in drawn) or 1
     room = [-0.04 * most, 1.12 * most]  # for the leftmost markers and the rightmost labels
     figure.update_xaxes(title="analysis tokens per question (mean)", range=room)
-    figure.update_yaxes(title="accuracy, %", range=[-2, 104])
+    figure.update_yaxes(title_text="accuracy, %", range=[-2, 104])
     parts = [
         f"{each.accuracy:.1%} ({each.interval[0]:.1%} to {each.interval[1]:.1%}) at {each.effort}"
         f" effort, with {each.mean_analysis_tokens:,.0f} analysis tokens per question"
@@ -75,9 +74,9 @@ def add_line(figure: go.Figure, name: str, scores: Sequence["Score"], n: int) ->
         mode="lines+markers+text",
         name=plotly_text(make_printable(name)),
         text=[each.effort for each in scores],
-        textposition="top right",
+        textposition="bottom right",
         cliponaxis=False,
-        line={"color": qualitative.Safe[n % len(qualitative.Safe)], "dash": DASHES[n % 6]},
+        line={"color": LINES[n % len(LINES)], "dash": DASHES[n % 6]},
         marker={"symbol": [SYMBOLS[each.effort] for each in scores], "size": 9},
         hovertemplate="%{text} effort: %{y:.1f} % right, %{x:.0f} analysis tokens"
         "<extra>%{fullData.name}</extra>",

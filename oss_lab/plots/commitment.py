@@ -1,7 +1,7 @@
 """The commitment curve: how likely the reply's answer is if the thinking ends early.
 
 One point per step of the chain of thought. A filled marker is a step whose forced answer equals the
-reply's answer. The forced answer is written next to its marker.
+reply's answer. The forced answer is written above the plot, over its marker.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,14 @@ import plotly.graph_objects as go
 from oss_lab.errors import LabError, shorten
 from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import BLUE, GRAY, base, plural, to_percent
+from oss_lab.plots.style import INDIGO, PLOT_WIDTH, base, plural, to_percent
 from oss_lab.plots.tokens import make_visible, plotly_text
 
 if TYPE_CHECKING:
     from oss_lab.analysis.commitment import CommitmentStep
 
-LONGEST = 8  # characters of an answer next to its marker
+LONGEST = 8  # characters of an answer
+LABEL = 14  # pixels across an answer, which is written upright
 
 
 @check_arguments
@@ -27,32 +28,41 @@ def commitment_curve(steps: "Sequence[CommitmentStep]") -> Figure:
     """Probability of the reply's answer, against the number of tokens kept before it."""
     if len(steps) < 2:
         raise LabError("a curve needs two steps: this reply has no chain of thought")
-    answer = steps[-1].answer
+    answer, kept = steps[-1].answer, [step.kept for step in steps]
     same = [step.answer == answer for step in steps]
+    texts = [make_visible(shorten(step.answer, LONGEST)) for step in steps]
     probability = np.exp([step.logprob for step in steps])
     figure = go.Figure(
         go.Scatter(
-            x=[step.kept for step in steps],
+            x=kept,
             y=to_percent(probability),
-            mode="lines+markers+text",
-            line={"color": BLUE, "dash": "dot"},
+            mode="lines+markers",
+            line={"color": INDIGO, "dash": "dot"},
             marker={
                 "size": 10,
                 "symbol": ["circle" if each else "circle-open" for each in same],
-                "color": BLUE,
+                "color": INDIGO,
             },
-            text=[plotly_text(make_visible(shorten(step.answer, LONGEST))) for step in steps],
-            textposition="top center",
-            textfont={"color": GRAY, "size": 10},
+            text=[plotly_text(text) for text in texts],
             cliponaxis=False,
             customdata=[plotly_text(make_visible(step.thought[-LONGEST * 3 :])) for step in steps],
             hovertemplate="after %{x} tokens (…%{customdata}): %{y} %<extra>%{text}</extra>",
         )
     )
-    subtitle = "filled marker: the forced answer equals the reply's answer"
-    base(figure, "What would the answer be if the thinking ended here?", subtitle, 360)
-    figure.update_xaxes(title="tokens of the reply kept", rangemode="tozero")
-    figure.update_yaxes(title="probability of the reply's answer, %", range=[-5, 110])
+    subtitle = (
+        "top: the forced answer; filled marker: it equals the reply's answer (others: open marker)"
+    )
+    base(
+        figure,
+        "What would the answer be if the thinking ended here?",
+        subtitle,
+        330,
+        above=8 * max(map(len, texts)),
+    )
+    room = 0.03 * max(1, kept[-1])  # keeps the first and the last marker off the plot's edges
+    add_answers(figure, kept, PLOT_WIDTH / (kept[-1] + 2 * room))
+    figure.update_xaxes(title="tokens of the reply kept", range=[-room, kept[-1] + room])
+    figure.update_yaxes(title_text="probability of the reply's answer, %", range=[-5, 105])
     wrong = [n for n, each in enumerate(same) if not each]
     fixed = wrong[-1] + 1 if wrong else 0
     return Figure(
@@ -62,3 +72,28 @@ def commitment_curve(steps: "Sequence[CommitmentStep]") -> Figure:
         f" {steps[-1].kept} tokens; the probability of that answer is {probability[0]:.0%} before"
         f" the thinking and {probability[-1]:.0%} after it.",
     )
+
+
+def add_answers(figure: go.Figure, kept: Sequence[int], pixels: float) -> None:
+    """Write the answers above the plot, upright, without those that have no room.
+
+    The last answers have priority: the reply's own is among them.
+
+    Args:
+        pixels: for each token.
+    """
+    texts, left = figure.data[0]["text"], float("inf")
+    for place, text in reversed(list(zip(kept, texts, strict=True))):
+        if (left - place) * pixels < LABEL:
+            continue
+        left = place
+        figure.add_annotation(
+            text=text,
+            x=place,
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            textangle=-90,
+            showarrow=False,
+            font={"size": 11},
+        )

@@ -62,7 +62,7 @@ def effort_comparison(
     base(figure, "The same question at each effort", "generated tokens, by channel", 300)
     legend_below(figure, traceorder="normal").update_layout(barmode="stack")
     figure.update_xaxes(title="tokens", range=[0, 1.35 * max(most, 1)])
-    figure.update_yaxes(title="effort", autorange="reversed", type="category", showgrid=False)
+    figure.update_yaxes(title_text="effort", autorange="reversed", type="category", showgrid=False)
     parts = [
         f"at {effort} effort the model wrote {plural(counts[effort].total(), 'token')},"
         f" {counts[effort]['analysis']} of them analysis, and {_answer(reply, expected)}"

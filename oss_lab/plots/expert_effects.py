@@ -14,8 +14,8 @@ from plotly.subplots import make_subplots
 
 from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.signed_map import ROW, format_signed, largest_absolute, signed_map
-from oss_lab.plots.style import base, ordinal, to_array
+from oss_lab.plots.signed_map import PANEL, ROW, SHARE, add_signed_map, choose_scale, format_signed
+from oss_lab.plots.style import PLOT_WIDTH, base, ordinal, to_array
 from oss_lab.plots.tokens import make_visible, plotly_text
 from oss_lab.record.token_labels import token_text
 
@@ -31,7 +31,7 @@ def expert_effects(found: "Counterfactuals", encoding: tiktoken.Encoding) -> Fig
     without, instead = to_array(found.without), to_array(found.instead)
     ids, next_best = to_array(found.experts).astype(int), to_array(found.next_best).astype(int)
     layers, slots = without.shape
-    limit = largest_absolute(without, instead)
+    scale = choose_scale(without, instead)
     rows = [f"layer {layer}" for layer in range(layers)]
     ranks = [ordinal(slot + 1) for slot in range(slots)]
     ablated = [
@@ -45,16 +45,26 @@ def expert_effects(found: "Counterfactuals", encoding: tiktoken.Encoding) -> Fig
     titles = ("without the expert", "next best expert instead")
     figure = make_subplots(cols=2, shared_yaxes=True, subplot_titles=titles)
     shared = {"unit": "nats", "rows": rows, "columns": ranks}
-    figure.add_trace(signed_map(without, limit, text=ablated, bar=False, **shared), 1, 1)
-    figure.add_trace(signed_map(instead, limit, text=replaced, **shared), 1, 2)
+    for col, (part, text) in enumerate(((without, ablated), (instead, replaced)), 1):
+        add_signed_map(
+            figure,
+            part,
+            scale,
+            text=text,
+            bar=col == 2,
+            width=SHARE * PLOT_WIDTH / 2,
+            col=col,
+            **shared,
+        )
     target = f"“{make_visible(token_text(encoding, found.target))}”"
     subtitle = (
         f"top: the expert; bottom: change of the log-probability of {plotly_text(target)}, in nats"
     )
     title = "How each expert changes the next token's log-probability"
-    base(figure, title, subtitle, 190 + ROW * layers)
+    base(figure, title, subtitle, 170 + ROW * layers, above=PANEL)
+    figure.update_annotations(font_size=13)
     figure.update_xaxes(title="choice", showgrid=False)
-    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_yaxes(showgrid=False)
     return Figure(
         figure,
         f"The log-probability of {target} is {found.logprob:.2f} nats;"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from oss_lab.errors import LabError
 from oss_lab.hooks.arguments import check_arguments
+from oss_lab.plots.cells import UNREADABLE, add_cells
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import SCALE, base, plural, require_tokens, to_array, to_percent
 
@@ -31,23 +32,25 @@ def expert_load(expert_ids: Any, *, experts: int) -> Figure:
         )
     counts = np.stack([np.bincount(layer.ravel(), minlength=experts) for layer in ids])
     share = counts / seq
-    figure = go.Figure(
-        go.Heatmap(
-            z=to_percent(share),
-            texttemplate="%{z}",
-            textfont={"size": 10},
-            colorscale=SCALE,
-            zmin=0,
-            xgap=1,
-            ygap=2,
-            colorbar={"title": {"text": "% of tokens", "side": "right"}, "thickness": 12},
-            hovertemplate="layer %{y}, expert %{x}: %{z} % of tokens<extra></extra>",
-        )
+    percent = to_percent(share)
+    heat = go.Heatmap(
+        z=percent,
+        colorscale=SCALE,
+        zmin=0,
+        zmax=int(percent.max()) or 1,
+        xgap=1,
+        ygap=2,
+        colorbar={"title": {"text": "% of tokens", "side": "right"}, "thickness": 12},
+        hovertemplate="layer %{y}, expert %{x}: %{z} % of tokens<extra></extra>",
     )
+    figure = go.Figure()
+    readable = add_cells(figure, heat, percent)
     even = f"share of tokens that chose it; {slots / experts:.1%} if all were used equally"
-    base(figure, "How often each expert is used", even, 170 + ROW * layers)
+    if not readable:
+        even += UNREADABLE
+    base(figure, "How often each expert is used", even, 150 + ROW * layers)
     figure.update_xaxes(title="expert", dtick=1 if experts <= 32 else 8, showgrid=False)
-    figure.update_yaxes(title="layer", dtick=1, autorange="reversed", showgrid=False)
+    figure.update_yaxes(title_text="layer", dtick=1, showgrid=False)
     return Figure(figure, _sentence(counts, seq, slots))
 
 

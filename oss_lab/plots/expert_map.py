@@ -13,23 +13,24 @@ import plotly.graph_objects as go
 
 from oss_lab.errors import LabError
 from oss_lab.hooks.arguments import check_arguments
+from oss_lab.plots.cells import UNREADABLE, add_cells
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import (
     GRAY,
     SCALE,
+    SECTION,
     base,
     mark_sections,
+    name_columns,
     ordinal,
     plural,
     require_tokens,
     to_array,
     to_percent,
-    token_axis,
 )
-from oss_lab.plots.tokens import make_visible
 from oss_lab.record.token_labels import TokenLabel
 
-ROW = 15  # pixels
+ROW = 17  # pixels
 
 
 @check_arguments
@@ -52,35 +53,35 @@ def expert_map(expert_ids: Any, expert_weights: Any, tokens: Sequence[TokenLabel
             " both over the same tokens"
         )
     rows = layers * slots
-    figure = go.Figure(
-        go.Heatmap(
-            z=to_percent(weights).transpose(0, 2, 1).reshape(rows, seq),
-            text=ids.astype(np.uint8).transpose(0, 2, 1).reshape(rows, seq),
-            texttemplate="%{text}",
-            textfont={"size": 9},
-            colorscale=SCALE,
-            zmin=0,
-            zmax=100,
-            xgap=1,
-            colorbar={"title": {"text": "weight, %", "side": "right"}, "thickness": 12},
-            hovertemplate="%{x}, layer %{y} choice: expert %{text}, weight %{z} %<extra></extra>",
-        )
+    numbers = ids.astype(np.uint8).transpose(0, 2, 1).reshape(rows, seq)
+    heat = go.Heatmap(
+        z=to_percent(weights).transpose(0, 2, 1).reshape(rows, seq),
+        text=numbers,
+        colorscale=SCALE,
+        zmin=0,
+        zmax=100,
+        xgap=1,
+        colorbar={"title": {"text": "weight, %", "side": "right"}, "thickness": 12},
+        hovertemplate="%{x}, layer %{y} choice: expert %{text}, weight %{z} %<extra></extra>",
     )
+    figure = go.Figure()
+    readable = add_cells(figure, heat, numbers)
     for layer in range(1, layers):
         figure.add_hline(layer * slots - 0.5, line={"color": GRAY, "width": 2})
     mark_sections(figure, tokens)
     choice = [f"{layer} · {ordinal(slot + 1)}" for layer in range(layers) for slot in range(slots)]
     title = "Which experts each token uses"
-    base(figure, title, "number = expert, color = its weight", 190 + ROW * rows)
-    upright = max(len(make_visible(token.text)) for token in tokens) <= 2
-    figure.update_xaxes(token_axis(tokens, title="token", tickangle=0 if upright else -90))
+    subtitle = "number = expert, color = its weight"
+    if not readable:
+        subtitle = f"color = the expert's weight{UNREADABLE}"
+    base(figure, title, subtitle, 165 + ROW * rows, above=2 * SECTION)
+    name_columns(figure, tokens)
     figure.update_yaxes(
-        title="layer · choice",
+        title_text="layer · choice",
         tickmode="array",
         tickvals=list(range(rows)),
         ticktext=choice,
-        tickfont={"size": 10},
-        autorange="reversed",
+        tickfont={"size": 11},
         showgrid=False,
     )
     return Figure(figure, _sentence(ids, weights))

@@ -15,13 +15,12 @@ from typing import Any
 import plotly.graph_objects as go
 
 from oss_lab.errors import LabError
+from oss_lab.plots.style import PICTURE_WIDTH
 from oss_lab.plots.table import Table, tabulate
 
 PLOTLY = "application/vnd.plotly.v1+json"
 JSON_LIMIT = 50_000  # characters; notebooks hold every figure's JSON
-PICTURE_WIDTH = 720  # pixels
 LINE = 100  # characters
-INK = {"paper_bgcolor": "white", "plot_bgcolor": "white", "font_color": "#222222"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,7 +51,7 @@ class Figure:
         return content | {"config": {"displayModeBar": False}}
 
     def png(self) -> bytes:
-        """The static picture, dark on white whatever the theme.
+        """The static picture, PICTURE_WIDTH wide; it looks like the live figure.
 
         Raises:
             LabError: kaleido or Chromium is missing, or the export failed.
@@ -92,10 +91,9 @@ def render_picture(figure: go.Figure) -> bytes:
         import kaleido
     except ImportError:
         raise LabError('a static picture needs kaleido: pip install "oss-lab[test]"') from None
-    inked = go.Figure(figure).update_layout(INK)
-    size = {"format": "png", "width": PICTURE_WIDTH, "height": inked.layout["height"]}
+    size = {"format": "png", "width": PICTURE_WIDTH, "height": figure.layout["height"]}
     try:
-        return kaleido.calc_fig_sync(inked, opts=size, kopts={"mathjax": False})
+        return kaleido.calc_fig_sync(figure, opts=size, kopts={"mathjax": False})
     except (RuntimeError, ValueError) as error:  # ChromeNotFoundError is a RuntimeError
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise LabError(f"kaleido could not make a static picture: {reason}") from None

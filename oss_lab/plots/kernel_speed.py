@@ -13,11 +13,11 @@ import plotly.graph_objects as go
 from oss_lab.errors import LabError
 from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import BLUE, GRAY, GREEN, base, legend_below, plural
+from oss_lab.plots.style import GRAY, GREEN, INDIGO, base, legend_below, plural
 from oss_lab.plots.tokens import plotly_text
 
 ROW = 24  # pixels
-MEMORY, MATRIX = ("memory", BLUE, "/"), ("matrix products", GREEN, "")
+MEMORY, MATRIX = ("memory", INDIGO, "/"), ("matrix products", GREEN, "")
 
 
 @check_arguments

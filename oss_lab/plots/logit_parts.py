@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from oss_lab.hooks.arguments import check_arguments
+from oss_lab.plots.cells import UNREADABLE
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.signed_map import ROW, largest_absolute, signed_map
-from oss_lab.plots.style import base, ordinal, to_array
+from oss_lab.plots.signed_map import PANEL, ROW, SHARE, add_signed_map, choose_scale
+from oss_lab.plots.style import PLOT_WIDTH, base, ordinal, to_array
 from oss_lab.plots.tokens import make_visible, plotly_text
 from oss_lab.record.token_labels import token_text
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def logit_parts(found: "Attribution", encoding: tiktoken.Encoding) -> Figure:
     """A layer x head map and a layer x slot map of the logit's parts, on one scale."""
     heads, slots = to_array(found.heads), to_array(found.slots)
-    limit = largest_absolute(heads, slots)
+    scale = choose_scale(heads, slots)
     rows = [f"layer {layer}" for layer in range(len(heads))]
     widths = [heads.shape[1], slots.shape[1]]
     titles = ("attention heads", "expert choices")
@@ -30,18 +31,25 @@ def logit_parts(found: "Attribution", encoding: tiktoken.Encoding) -> Figure:
     names = [str(head) for head in range(heads.shape[1])]
     ranks = [ordinal(slot + 1) for slot in range(slots.shape[1])]
     shared = {"unit": "logit", "rows": rows}
-    figure.add_trace(signed_map(heads, limit, columns=names, bar=False, **shared), 1, 1)
-    figure.add_trace(signed_map(slots, limit, columns=ranks, **shared), 1, 2)
+    readable = True
+    for col, (part, columns) in enumerate(((heads, names), (slots, ranks)), 1):
+        room = SHARE * PLOT_WIDTH * widths[col - 1] / sum(widths)
+        readable &= add_signed_map(
+            figure, part, scale, columns=columns, bar=col == 2, width=room, col=col, **shared
+        )
     token = f"“{make_visible(token_text(encoding, found.token))}”"
     what = f"the logit of {token}"
     if found.against is not None:
         what += f" minus that of “{make_visible(token_text(encoding, found.against))}”"
     where = f"{what} after position {found.position}"
-    title = "What a logit is made of"
-    base(figure, title, plotly_text(f"direct parts of {where}"), 190 + ROW * len(heads))
+    subtitle = plotly_text(f"direct parts of {where}")
+    if not readable:
+        subtitle += UNREADABLE
+    base(figure, "What a logit is made of", subtitle, 170 + ROW * len(heads), above=PANEL)
+    figure.update_annotations(font_size=13)
     figure.update_xaxes(title="head", showgrid=False, col=1)
     figure.update_xaxes(title="choice", showgrid=False, col=2)
-    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_yaxes(showgrid=False)
     return Figure(
         figure,
         f"{what[0].upper()}{what[1:]} is {found.logit:.2f}: {found.embedding:+.2f} from the"

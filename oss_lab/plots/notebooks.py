@@ -115,7 +115,7 @@ def render_small_png(content: dict[str, Any]) -> bytes:
     figure = go.Figure(data=content["data"], layout=content["layout"])
     shrunk = io.BytesIO()
     with Image.open(io.BytesIO(render_picture(figure))) as image:
-        few = image.convert("RGB").quantize(COLORS, Image.Quantize.MAXCOVERAGE)
+        few = image.convert("RGB").quantize(COLORS, Image.Quantize.MAXCOVERAGE, kmeans=4)
         few.save(shrunk, "png", optimize=True)
     return shrunk.getvalue()
 

@@ -1,12 +1,12 @@
-"""Figures on one web page that needs no network: plotly is included, sentences are captions."""
+"""Figures on one web page that needs no network: plotly is included, sentences are captions, tables
+have the values."""
 
 import html
 from collections.abc import Sequence
 
-import plotly.graph_objects as go
-
 from oss_lab.checkpoint.fields import make_printable
-from oss_lab.plots.figure import INK, Figure
+from oss_lab.plots.figure import Figure
+from oss_lab.plots.style import PICTURE_WIDTH
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -16,6 +16,10 @@ PAGE = """<!doctype html>
 <title>{title}</title>
 <style>
 body {{ font-family: sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em }}
+figure {{ margin: 2em 0 }}
+figure div {{ overflow-x: auto }}
+.plotly-graph-div {{ min-width: {width}px }}
+td {{ white-space: nowrap }}
 </style>
 </head>
 <body>
@@ -32,11 +36,12 @@ def render_page(figures: Sequence[Figure], title: str) -> str:
     """HTML with plotly in its first figure."""
     parts = []
     for n, figure in enumerate(figures):
-        inked = go.Figure(figure.plotly).update_layout(INK)
-        drawn = inked.to_html(
+        drawn = figure.plotly.to_html(
             full_html=False, include_plotlyjs=n == 0, config={"displaylogo": False}
         )
         sentence = html.escape(figure.sentence)
         values = f"<details><summary>Values</summary>{figure.table().html}</details>"
         parts.append(f"<figure>\n{drawn}\n<figcaption>{sentence}</figcaption>\n{values}\n</figure>")
-    return PAGE.format(title=html.escape(make_printable(title)), figures="\n".join(parts))
+    return PAGE.format(
+        title=html.escape(make_printable(title)), width=PICTURE_WIDTH, figures="\n".join(parts)
+    )

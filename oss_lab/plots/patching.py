@@ -8,9 +8,10 @@ import tiktoken
 
 from oss_lab.errors import LabError
 from oss_lab.hooks.arguments import check_arguments
+from oss_lab.plots.cells import UNREADABLE
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.signed_map import ROW, largest_absolute, signed_map
-from oss_lab.plots.style import base, to_array, token_axis
+from oss_lab.plots.signed_map import ROW, add_signed_map, choose_scale
+from oss_lab.plots.style import base, name_columns, to_array
 from oss_lab.plots.tokens import make_visible, plotly_text
 from oss_lab.record.token_labels import TokenLabel, token_text
 
@@ -38,23 +39,30 @@ def patching(
     shown = restored[:, first:]
     rows = [f"layer {layer}" for layer in range(len(shown))]
     columns = None if tokens else [str(first + n) for n in range(shown.shape[1])]
-    limit = max(1.0, largest_absolute(shown))
-    figure = go.Figure(signed_map(shown, limit, unit="share restored", rows=rows, columns=columns))
+    figure = go.Figure()
+    readable = add_signed_map(
+        figure,
+        shown,
+        choose_scale(shown, least=1.0),
+        unit="share restored",
+        rows=rows,
+        columns=columns,
+    )
     target, against = (
         f"“{make_visible(token_text(encoding, id))}”" for id in (found.target, found.against)
     )
     subtitle = plotly_text(
         f"logit of {target} minus {against}: 0 is the corrupted run, 1 the clean run"
     )
+    if not readable:
+        subtitle += UNREADABLE
     title = f"How much of the clean prediction {found.point} restores"
-    base(figure, title, subtitle, 190 + ROW * len(shown))
+    base(figure, title, subtitle, 170 + ROW * len(shown))
     if tokens is None:
         figure.update_xaxes(title=found.axis, showgrid=False)
     else:
-        upright = max(len(make_visible(token.text)) for token in tokens[first:]) <= 2
-        angle = 0 if upright else -90
-        figure.update_xaxes(token_axis(tokens[first:], title="token", tickangle=angle))
-    figure.update_yaxes(autorange="reversed", showgrid=False)
+        name_columns(figure, tokens[first:])
+    figure.update_yaxes(showgrid=False)
     best = [
         f"{name_site(found, tokens, first + int(row.argmax()))} ({row.max():.0%})"
         if row.max() > 0

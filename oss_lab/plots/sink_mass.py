@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from oss_lab.config import ModelConfig
 from oss_lab.hooks.arguments import check_arguments
+from oss_lab.plots.cells import UNREADABLE, add_cells
 from oss_lab.plots.figure import Figure
 from oss_lab.plots.style import SCALE, base, plural, require_tokens, to_array, to_percent
 
@@ -24,27 +25,29 @@ def sink_mass(mass: Any, config: ModelConfig) -> Figure:
     mean = shares.mean(axis=-1)
     layers, heads = mean.shape
     kinds = ["full" if config.window(n) is None else "sliding" for n in range(layers)]
-    figure = go.Figure(
-        go.Heatmap(
-            z=to_percent(mean),
-            texttemplate="%{z}",
-            colorscale=SCALE,
-            zmin=0,
-            xgap=2,
-            ygap=2,
-            colorbar={"title": {"text": "mean share, %", "side": "right"}, "thickness": 12},
-            hovertemplate="layer %{y}, head %{x}: %{z} %<extra></extra>",
-        )
+    percent = to_percent(mean)
+    heat = go.Heatmap(
+        z=percent,
+        colorscale=SCALE,
+        zmin=0,
+        zmax=int(percent.max()) or 1,
+        xgap=2,
+        ygap=2,
+        colorbar={"title": {"text": "mean share, %", "side": "right"}, "thickness": 12},
+        hovertemplate="layer %{y}, head %{x}: %{z} %<extra></extra>",
     )
+    figure = go.Figure()
+    readable = add_cells(figure, heat, percent)
     averaged = f"mean over {plural(shares.shape[-1], 'token')}"
-    base(figure, "How much attention the sinks take", averaged, 170 + ROW * layers)
+    if not readable:
+        averaged += UNREADABLE
+    base(figure, "How much attention the sinks take", averaged, 150 + ROW * layers)
     figure.update_xaxes(title="head", dtick=1 if heads <= 16 else 8, showgrid=False)
     figure.update_yaxes(
-        title="layer",
+        title_text="layer",
         tickmode="array",
         tickvals=list(range(layers)),
         ticktext=[f"{n}, {kind}" for n, kind in enumerate(kinds)],
-        autorange="reversed",
         showgrid=False,
     )
     if mean.min() == mean.max():

@@ -1,12 +1,15 @@
 """How figures look: colors, patterns of channels, base layout, legend, marked sections.
 
 Colors are from plotly's color-blind safe sets (Safe, Cividis) and are never the only cue: bars have
-patterns, cells have numbers, lines have dashes. The background is transparent and text is a middle
-gray, with a contrast of 4.5 : 1 on JupyterLab's light background and 4.2 : 1 on its dark one.
+patterns, cells have numbers, lines have dashes. Every figure is dark ink on white paper. A plotly
+figure does not follow JupyterLab's theme, and no gray has a contrast of 4.5 : 1 on both its white
+and its dark (#111111) background: the best has 4.3 : 1.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -19,11 +22,19 @@ from oss_lab.hooks.arguments import describe
 from oss_lab.plots.tokens import make_visible, plotly_text
 from oss_lab.record.token_labels import TokenLabel, group_by_message
 
-GRAY = "#777777"
-FAINT = "rgba(119,119,119,0.35)"
+PAPER = "#ffffff"
+INK = "#222222"  # text: 15.9 : 1 on PAPER
+GRAY = "#767676"  # lines: 4.5 : 1 on PAPER
+FAINT = "rgba(118,118,118,0.35)"
 MONOSPACE = "DejaVu Sans Mono, Menlo, Consolas, monospace"
 SCALE = "Cividis"
-BLUE, RED, YELLOW, GREEN = qualitative.Safe[:4]
+BLUE, RED, YELLOW, GREEN, INDIGO = qualitative.Safe[:5]
+LINES = [qualitative.Safe[n] for n in (4, 1, 3, 5, 8, 7, 9, 10)]  # at least 3 : 1 on PAPER
+PICTURE_WIDTH = 720  # pixels
+PLOT_WIDTH = 550  # pixels of it between the labels of rows and the color bar
+LABEL = 14  # pixels across a token that is written upright or has two letters
+SECTION = 14  # pixels of a line with names of messages
+SUBTITLE = 105  # characters in a line of the subtitle
 BELOW = {"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "x": 0}
 
 
@@ -98,25 +109,37 @@ def require_tokens(expected: int, tokens: Sequence[TokenLabel] | None = None) ->
         )
 
 
-def base(figure: go.Figure, title: str, subtitle: str, height: int) -> go.Figure:
-    """Set title, transparent background and gray text; the width follows the page."""
+def base(figure: go.Figure, title: str, subtitle: str, height: int, *, above: int = 0) -> go.Figure:
+    """Set title, paper and ink; the width follows the page.
+
+    Args:
+        height: in pixels, for a subtitle of one line.
+        above: pixels between the subtitle and the plot, for the names of panels or messages.
+    """
+    lines = textwrap.wrap(subtitle, SUBTITLE, break_long_words=False, break_on_hyphens=False)
+    more = 16 * (len(lines) - 1)
     figure.update_layout(
         template="none",
         title={
             "text": title,
-            "subtitle": {"text": subtitle, "font": {"size": 12}},
+            "subtitle": {"text": "<br>".join(lines), "font": {"size": 12}},
             "x": 0,
-            "xref": "paper",
+            "xref": "container",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": 14, "l": 12},
             "font": {"size": 16},
         },
-        height=height,
-        margin={"l": 20, "r": 10, "t": 90, "b": 10},
-        font={"color": GRAY, "size": 12},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
+        height=height + above + more,
+        margin={"l": 20, "r": 10, "t": 72 + above + more, "b": 10},
+        font={"color": INK, "size": 12},
+        hoverlabel={"bgcolor": PAPER, "bordercolor": GRAY, "font": {"color": INK}},
+        paper_bgcolor=PAPER,
+        plot_bgcolor=PAPER,
     )
-    figure.update_xaxes(automargin=True, gridcolor=FAINT, zeroline=False)
-    figure.update_yaxes(automargin=True, gridcolor=FAINT, zeroline=False)
+    figure.update_xaxes(automargin=True, gridcolor=FAINT, zeroline=False, ticklabelstandoff=5)
+    figure.update_yaxes(automargin=True, gridcolor=FAINT, zeroline=False, title_standoff=12)
     return figure
 
 
@@ -131,14 +154,51 @@ def token_axis(tokens: Sequence[TokenLabel], **settings: Any) -> dict[str, Any]:
         "tickmode": "array",
         "tickvals": np.arange(len(tokens), dtype=np.int16),
         "ticktext": [plotly_text(make_visible(token.text)) for token in tokens],
-        "tickfont": {"family": MONOSPACE, "size": 10},
+        "tickfont": {"family": MONOSPACE, "size": 11},
         "showgrid": False,
         "ticks": "",
     } | settings
 
 
-def mark_sections(figure: go.Figure, tokens: Sequence[TokenLabel], xaxis: str = "x") -> None:
-    """Name each message above the plot, with a dashed line between messages."""
+def name_columns(figure: go.Figure, tokens: Sequence[TokenLabel], title: str = "token") -> None:
+    """Name the columns of a map by their tokens: all of them if they fit, or every nth."""
+    upright = max(len(make_visible(token.text)) for token in tokens) <= 2
+    axis = token_axis(tokens, title=title, tickangle=0 if upright else -90)
+    apart = ceil(LABEL * len(tokens) / PLOT_WIDTH)
+    if apart == 1:
+        figure.update_xaxes(axis)
+        return
+    figure.update_xaxes(token_axis(tokens, showticklabels=False))
+    figure.update_layout(xaxis2=axis | some_labels(axis, range(0, len(tokens), apart), "x"))
+    figure.update_layout(xaxis2={"range": [-0.5, len(tokens) - 0.5]})
+    figure.add_scatter(x=[0], y=[0], xaxis="x2", mode="markers", opacity=0, hoverinfo="skip")
+
+
+def some_labels(axis: Mapping[str, Any], shown: Sequence[int], over: str) -> dict[str, Any]:
+    """Settings of a second axis over the axis `over`, with only some of the labels of `axis`.
+
+    The axis below keeps all labels, which are the names in hover texts. An axis is drawn only if
+    a trace uses it.
+    """
+    return {
+        "tickvals": np.array(shown, dtype=np.int16),
+        "ticktext": [axis["ticktext"][n] for n in shown],
+        "overlaying": over,
+        "matches": over,
+        "showticklabels": True,
+        "automargin": True,
+        "ticklabelstandoff": 5,
+    }
+
+
+def mark_sections(
+    figure: go.Figure, tokens: Sequence[TokenLabel], xaxis: str = "x", width: float = PLOT_WIDTH
+) -> None:
+    """Name each message above the plot, with a dashed line between messages.
+
+    A name that has no room beside its neighbor is written one line higher.
+    """
+    ends = [0.0, 0.0]  # where the last name of each line ends, in pixels
     for part in group_by_message(tokens):
         edge = part.start - 0.5
         if part.start:
@@ -152,6 +212,11 @@ def mark_sections(figure: go.Figure, tokens: Sequence[TokenLabel], xaxis: str = 
                 yref="paper",
                 line={"color": GRAY, "dash": "dash"},
             )
+        left = part.start * width / len(tokens)
+        line = next((n for n, end in enumerate(ends) if end <= left), None)
+        if line is None:
+            continue
+        ends[line] = left + 7 * len(part.name) + 4
         figure.add_annotation(
             text=plotly_text(part.name),
             x=edge,
@@ -160,6 +225,7 @@ def mark_sections(figure: go.Figure, tokens: Sequence[TokenLabel], xaxis: str = 
             y=1,
             yref="paper",
             yanchor="bottom",
+            yshift=SECTION * line,
             showarrow=False,
             font={"size": 11},
         )

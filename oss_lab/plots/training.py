@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import BLUE, GRAY, GREEN, RED, base, legend_below, plural
+from oss_lab.plots.style import GRAY, GREEN, INDIGO, RED, base, legend_below, plural
 
 if TYPE_CHECKING:
     from oss_lab.nano.training.log import TrainingStep
@@ -28,7 +28,7 @@ def training_loss(steps: Sequence["TrainingStep"]) -> Figure:
     """Loss over the steps."""
     loss = step_values(steps, "loss")
     figure = go.Figure()
-    add_curve(figure, loss, "loss", BLUE)
+    add_curve(figure, loss, "loss", INDIGO)
     set_layout(figure, "Loss", f"{UNIT}, mean over all groups of a step", UNIT, logarithmic=True)
     end = final_mean(loss)
     moves = "falls" if end < loss[0] else "rises" if end > loss[0] else "goes"
@@ -43,13 +43,13 @@ def routing(steps: Sequence["TrainingStep"]) -> Figure:
     """How evenly the experts are used: 1 is even, for the load and for the balance loss."""
     load, balance = step_values(steps, "load"), step_values(steps, "balance")
     figure = go.Figure()
-    add_curve(figure, load, "busiest expert's load", BLUE)
+    add_curve(figure, load, "busiest expert's load", INDIGO)
     add_curve(figure, balance, "balance loss", RED, dash="dash")
     title = "How evenly the experts are used"
     set_layout(
         figure, title, "1 is even; load: the busiest expert's share divided by an even share", ""
     )
-    figure.update_yaxes(title="times even", rangemode="tozero")
+    figure.update_yaxes(title_text="times even", rangemode="tozero")
     return Figure(
         figure,
         f"At the end the busiest expert of a layer gets {final_mean(load):.2f} times an even share"
@@ -148,6 +148,6 @@ def set_layout(
     if len({trace["name"] for trace in figure.to_dict()["data"]}) > 1:
         legend_below(figure)
     figure.update_xaxes(title="step")
-    figure.update_yaxes(title=unit)
+    figure.update_yaxes(title_text=unit)
     if logarithmic:
         figure.update_yaxes(type="log", tickvals=TICKS)

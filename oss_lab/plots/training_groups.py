@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import BLUE, GREEN, RED, base, legend_below, plural
+from oss_lab.plots.style import GREEN, INDIGO, RED, base, legend_below, plural
 from oss_lab.plots.tokens import plotly_text
 from oss_lab.plots.training import UNIT, step_values
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SPANS = 30  # of a run
 COLUMNS = 4  # panels side by side
 PANEL = 150  # pixels
-LINES = {"low": (BLUE, "dot"), "medium": (RED, "dash"), "high": (GREEN, "solid")}
+LINES = {"low": (INDIGO, "dot"), "medium": (RED, "dash"), "high": (GREEN, "solid")}
 
 Curves = Mapping[tuple[str, str], tuple[NDArray[np.int32], NDArray[np.float32]]]
 """(panel, effort) to (steps, mean losses)."""
@@ -93,10 +93,10 @@ def draw_panels(curves: Curves, kind: str) -> Figure:
             )
             named.add(effort)
     subtitle = f"{UNIT}; a point is the mean over a span of the run"
-    base(figure, f"Loss by {kind}", subtitle, 210 + PANEL * rows)
-    legend_below(figure).update_layout(margin_t=100)
+    base(figure, f"Loss by {kind}", subtitle, 190 + PANEL * rows, above=18)
+    legend_below(figure)
     figure.update_yaxes(type="log", dtick=1)
-    figure.update_yaxes(title="nats", col=1)
+    figure.update_yaxes(title_text="nats", col=1)
     for n in range(max(0, len(names) - columns), len(names)):  # the lowest of each column
         row, column = divmod(n, columns)
         figure.update_xaxes(title="step", showticklabels=True, row=row + 1, col=column + 1)

@@ -48,7 +48,7 @@ def test_expert_map_has_a_row_for_every_choice():
     ids = np.array([[[7, 1], [7, 2]], [[3, 0], [0, 3]]])
     weights = np.array([[[0.75, 0.25], [0.5, 0.5]], [[1.0, 0.0], [0.75, 0.25]]])
     figure = plots.expert_map(ids, weights, labels("a", "\n"))
-    (heat,) = figure_json(figure)["data"]
+    heat, *_ = figure_json(figure)["data"]
     assert decode(heat["text"]).tolist() == [[7, 7], [1, 2], [3, 0], [0, 3]]
     assert decode(heat["z"]).tolist() == [[75, 50], [25, 50], [100, 75], [0, 25]]
     layout = figure_json(figure)["layout"]
@@ -87,7 +87,7 @@ def test_expert_map_of_one_token_of_none_and_of_too_many():
 def test_expert_load_counts_tokens():
     ids = np.array([[[7, 1], [7, 2], [7, 0], [1, 0]]])
     figure = plots.expert_load(ids, experts=8)
-    (heat,) = figure_json(figure)["data"]
+    heat, *_ = figure_json(figure)["data"]
     assert decode(heat["z"]).tolist() == [[50, 50, 25, 0, 0, 0, 0, 75]]
     layout = figure_json(figure)["layout"]
     assert layout["xaxis"]["title"]["text"] == "expert"
@@ -133,7 +133,7 @@ def test_attention_draws_sink_pattern_and_what_is_hidden(sliding):
     assert decode(data[0]["z"])[:, 0].tolist() == np.rint(100 * sink[0, 1]).tolist()
     assert decode(data[1]["z"]).tolist() == np.rint(100 * pattern[0, 1]).tolist()
     layout = figure_json(figure)["layout"]
-    assert layout["xaxis2"]["title"]["text"] == "attended token (key)"
+    assert layout["xaxis3"]["title"]["text"] == "attended token (key)"
     assert layout["yaxis"]["title"]["text"] == "attending token (query)"
     assert layout["yaxis"]["ticktext"] == list("abcdef")
     assert layout["coloraxis"]["colorbar"]["title"]["text"] == "attention, %"
@@ -216,7 +216,7 @@ def test_named_axes_may_come_in_any_order(sliding):
 def test_sink_mass_averages_over_positions(sliding):
     mass = np.array([[[0.25, 0.65], [0.0, 0.0]], [[0.5, 1.0], [0.25, 0.25]]])
     figure = plots.sink_mass(mass, sliding)
-    (heat,) = figure_json(figure)["data"]
+    heat, *_ = figure_json(figure)["data"]
     assert decode(heat["z"]).tolist() == [[45, 0], [75, 25]]
     layout = figure_json(figure)["layout"]
     assert layout["xaxis"]["title"]["text"] == "head"
@@ -248,7 +248,7 @@ def all_figures():
     ]
 
 
-def test_every_figure_is_small_titled_transparent_and_one_sentence(all_figures):
+def test_every_figure_is_small_titled_on_white_and_one_sentence(all_figures):
     for figure in all_figures:
         bundle = figure._repr_mimebundle_()
         assert set(bundle) == {PLOTLY, "text/plain"}
@@ -260,7 +260,28 @@ def test_every_figure_is_small_titled_transparent_and_one_sentence(all_figures):
         assert "<script" not in text
         layout = bundle[PLOTLY]["layout"]
         assert layout["title"]["text"]
-        assert layout["paper_bgcolor"] == layout["plot_bgcolor"] == "rgba(0,0,0,0)"
+        assert layout["paper_bgcolor"] == layout["plot_bgcolor"] == "#ffffff"
+
+
+def test_the_table_has_every_value_of_every_figure(all_figures, sliding):
+    for figure in all_figures:
+        for (_, rows), heat in zip(
+            figure.table().parts,
+            figure.plotly.select_traces(selector={"type": "heatmap"}),
+            strict=True,
+        ):
+            numbers = [[cell.split("(")[-1].rstrip(")") for cell in row[1:]] for row in rows[1:]]
+            assert np.array_equal(np.array(numbers, float), heat.z)
+        assert SCRIPT not in figure.table().html
+        assert f"\n\n{figure.table()}".count("\n\n") == len(figure.table().parts)
+    pattern, sink = make_attention(window=3)
+    tokens = labels(*"abcdef")
+    shown = plots.attention(
+        pattern, sink, tokens, sliding, heads=[(0, 1)], queries=slice(4, 6)
+    ).table()
+    names = [rows[0] for _, rows in shown.parts]
+    assert names == [["attending token (query)", "sink"], ["attending token (query)", *"cdef"]]
+    assert [row[0] for row in shown.parts[1][1][1:]] == ["e", "f"]
 
 
 def test_the_table_of_bars_and_lines_has_a_row_for_each_point():
@@ -275,3 +296,24 @@ def test_the_table_of_bars_and_lines_has_a_row_for_each_point():
     assert name == "memory"
     assert rows == [["share of the measured limit, %", "y"], ["75", "<b>"]]
     assert "<td>&lt;b&gt;</td>" in figure.table().html
+
+
+def test_numbers_that_do_not_fit_are_left_out_and_the_figure_says_where_they_are():
+    wide = plots.expert_map(*routing(1, 60), labels(*["a"] * 60))
+    assert not list(wide.plotly.select_traces(selector={"mode": "text"}))
+    layout = figure_json(wide)["layout"]
+    assert layout["title"]["subtitle"]["text"].endswith(".table() has the numbers")
+    assert len(layout["xaxis"]["ticktext"]) == 60  # names of the columns in hover texts
+    assert len(layout["xaxis2"]["ticktext"]) == 30
+
+
+def test_attention_names_marked_keys_and_those_with_the_most_attention(sliding):
+    pattern, sink = np.zeros((2, 2, 90, 90)), np.ones((2, 2, 90))
+    pattern[1, 0, :, 41] = 0.5
+    tokens = labels(*[f"t{n}" for n in range(90)])
+    figure = plots.attention(pattern, sink, tokens, sliding, heads=[(1, 0)], marked=[7])
+    shown = figure_json(figure)["layout"]["xaxis3"]["ticktext"]
+    assert [text for text in shown if "<b>" in text] == ["<b>t7</b>", "<b>t41</b>"]
+    assert len(shown) > 20
+    with pytest.raises(LabError, match="marked"):
+        plots.attention(pattern, sink, tokens, sliding, heads=[(1, 0)], marked=[90])

@@ -38,7 +38,7 @@ def effects():
 
 def test_expert_effects_name_each_expert_and_its_effect(tiny):
     figure = plots.expert_effects(effects(), tiny)
-    left, right = plotly_figure(figure).data
+    left, right = plotly_figure(figure).select_traces(selector={"type": "heatmap"})
     assert left.text[1][1] == "9<br>-2.00"
     assert right.text[0][1] == "1→4<br>+0.12"
     assert (left.zmin, left.zmax, right.zmin, right.zmax) == (-2, 2, -2, 2)
@@ -63,7 +63,7 @@ def test_logit_parts_add_up_in_the_sentence(tiny):
     )
     assert found.total == found.logit
     figure = plots.logit_parts(found, tiny)
-    heads, slots = plotly_figure(figure).data
+    heads, slots = plotly_figure(figure).select_traces(selector={"type": "heatmap"})
     assert heads.z.shape == (1, 3)
     assert list(slots.x) == ["1st", "2nd"]
     assert heads.zmax == slots.zmax == 1
@@ -114,10 +114,15 @@ def test_the_logit_lens_shows_each_layers_token_and_the_probability_of_the_next(
         divergence=torch.zeros(2, 2),
     )
     figure = plots.logit_lens(found, tiny)
-    (heat,) = plotly_figure(figure).data
+    heat, *_ = plotly_figure(figure).data
     assert heat.z.tolist() == [[26, 50], [74, 100]]
-    assert list(heat.text[0]) == ["x", "b"]
-    assert list(heat.text[1]) == ["&lt;", "b"]
+    assert list(heat.customdata[0]) == ["x", "b"]
+    assert list(heat.customdata[1]) == ["&lt;", "b"]
+    assert figure.table().parts[0][1] == [
+        ["", "<", "b"],
+        ["layer 0", "x (26)", "b (50)"],
+        ["layer 1", "< (74)", "b (100)"],
+    ]
     assert plotly_figure(figure).layout.xaxis.ticktext == ("&lt;", "b")
     assert figure.sentence == (
         "From the first layer to the last, the most likely token is the actual next token at 50%,"
@@ -142,9 +147,11 @@ def sweep(axis):
 def test_the_patching_figure_starts_shortly_before_the_sequences_differ(tiny):
     labels = label_token_ids(tiny, list(b"abcde$"))
     figure = plots.patching(sweep("position"), tiny, labels)
-    (heat,) = plotly_figure(figure).data
+    heat, *_ = plotly_figure(figure).data
     assert heat.z.tolist() == [[0, 0, 0, 1, 0.5]]
-    assert list(heat.text[0]) == ["0", "0", "0", "+1.00", "+0.50"]
+    cells = plotly_figure(figure).select_traces(selector={"mode": "text"})
+    assert [word for cell in cells for word in cell.customdata] == ["0", "0", "0", "+0.50", "+1.00"]
+    assert figure.table().parts[0][1][1] == ["layer 0", "0", "0", "0", "1", "0.5"]
     assert plotly_figure(figure).layout.xaxis.ticktext == ("b", "c", "d", "e", "&#36;")
     assert figure.sentence == (
         "The clean run leads to “a” and the corrupted one to “b”; layer by layer, patching"
