@@ -31,7 +31,7 @@ PNG = "image/png"
 KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 COLORS = 24
 CELL_TIMEOUT = 240  # seconds
-FILE_LIMIT = 150 * 1024  # bytes
+FILE_LIMIT = 180 * 1024  # bytes
 OUTPUT_LIMIT = 20 * 1024  # characters of one output, without pictures
 
 

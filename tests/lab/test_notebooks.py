@@ -15,7 +15,7 @@ import pytest
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (extra `test`)")
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
-FILE_LIMIT = 150 * 1024  # bytes
+FILE_LIMIT = 180 * 1024  # bytes
 OUTPUT_LIMIT = 20 * 1024  # characters of one output, without pictures
 CELL_LINES = 25
 IMAGE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<target>[^)\s]+)[^)]*\)")
