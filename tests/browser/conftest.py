@@ -23,7 +23,7 @@ import pytest
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 # Without this setting, JupyterLab keeps only the visible cells in the page.
 TRACKER_SETTINGS = '{"windowingMode": "none"}'
-START_LIMIT = 40  # seconds for a server, a page or a kernel to start
+START_LIMIT = 120  # seconds for a server, a page or a kernel to start
 RUN_LIMIT = 360_000  # milliseconds for a whole notebook
 BROKEN_WIDGET = "Error displaying widget|Failed to initialize model|Click to show javascript error"
 

@@ -86,13 +86,11 @@ def test_a_toggle_asks_again_and_the_saved_notebook_shows_the_last_reply(
     page.get_by_role("menuitem", name=re.compile("^Save Notebook(?! As)")).first.click()
     saved = wait_for_file(path, page, "21514")
     assert "22054" not in saved
-    page.screenshot(path="/tmp/shots/kernel/toggle.png")
     page.close()
     lab_server.shut_down_kernels()
     again = open_watched(path)
     copy = again.locator(".oss-stored").first
     copy.wait_for()
-    again.screenshot(path="/tmp/shots/kernel/reopened.png")
     assert "21514" in copy.inner_text()
 
 
@@ -153,7 +151,5 @@ def test_the_views_follow_jupyterlabs_dark_theme(
     view = page.locator(ANSWER)
     view.wait_for()
     assert page.locator("body").get_attribute("data-jp-theme-light") == "false"
-    page.wait_for_timeout(500)
-    page.screenshot(path="/tmp/shots/kernel/dark.png")
     color = view.evaluate("element => getComputedStyle(element).backgroundColor")
     assert color == "rgb(17, 19, 21)"

@@ -100,7 +100,7 @@ def test_a_mistake_without_a_model(make, sentence):
             lambda lab: lab.model(torch.tensor([IDS]), hooks=lambda p, n, x: x.double()),
             "got torch.float64",
         ),
-        (lambda lab: view(3), "expected a Lab, a Reply with its lab, a Trace or another view, got 3"),
+        (lambda lab: view(3), "a Reply with its lab, a Trace or another view, got 3"),
         (lambda lab: view(lab, 5), "question must be text, got 5"),
         (lambda lab: view(lab, "a", "huge"), "effort must be 'low', 'medium' or 'high', got"),
     ],

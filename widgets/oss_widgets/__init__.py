@@ -4,7 +4,7 @@
     chat = Chat(lab, "What is 347 * 62?", effort="high")
     Experts(chat)                        # in another cell: the same run and the same selection
 
-views.py          the views: Chat, Tokens, Experts, Attention, LogitLens, …
+chat.py           Chat; array_views.py: Tokens, Experts, Attention; analysis_views.py: the others
 view.py           what they share: traits, stored outputs, the connection
 kernel_source.py  the Python side of the connection; lab_source.py, stored_source.py: whose runs
 run.py            one sequence of tokens, continued and forked over a KV cache

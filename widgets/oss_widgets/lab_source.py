@@ -1,7 +1,6 @@
 """A source of views that asks a loaded model."""
 
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -20,14 +19,13 @@ from oss_lab.record.reply import Reply, ToolCall
 from oss_lab.tokenizer import encode_text
 from oss_widgets.analyses import ANALYSES, analyze
 from oss_widgets.calculator import run_calculator
+from oss_widgets.generating import Generating
 from oss_widgets.interventions import read_interventions
 from oss_widgets.kernel_source import Arguments, KernelSource, Work
-from oss_widgets.messages import describe_state, describe_tokens
 from oss_widgets.microscope import read_block
 from oss_widgets.reproduce import write_python
 from oss_widgets.run import Run, Settings
 
-PERIOD = 0.03  # seconds between two messages of tokens
 USUAL_TOKENS = 256  # of a reply, as long as none is finished
 SAMPLING = {"temperature": "temperature", "topK": "top_k", "topP": "top_p", "minP": "min_p",
             "seed": "seed"}  # fmt: skip
@@ -131,7 +129,7 @@ class LabSource(KernelSource):
 
     def finish(self, run: Run, canceled: threading.Event, by: str = "", limit: int | None = None):
         """Generate until a run stops or is canceled, and send its tokens to the views."""
-        return Telling(self, run, canceled, by).generate(limit)
+        return Generating(self, run, canceled, by).generate(limit, self.find_output)
 
     def find_output(self, run: Run, call: ToolCall) -> str | None:
         """The output of a call: the request's, or the calculator's; None if it is not known."""
@@ -178,7 +176,7 @@ class LabSource(KernelSource):
         yield
         run = self.find_run(args.get("run"))
         run.append_outputs(args.get("outputs") or [])
-        Telling(self, run, canceled, id).send_all()
+        Generating(self, run, canceled, id).send_all()
 
     def _estimate(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
         """Expected seconds: of as many tokens as the longest finished reply at this effort."""
@@ -220,58 +218,6 @@ class LabSource(KernelSource):
 
     def read_point(self, run: Run, name: str, layer: int | None, begin: int, end: int) -> Tensor:
         return run.recording.get(name, layer, begin, end)
-
-
-class Telling:
-    """Generates for a run, and sends to the views what it gained."""
-
-    def __init__(
-        self, source: LabSource, run: Run, canceled: threading.Event, by: str = ""
-    ) -> None:
-        self.source, self.run, self.canceled, self.by = source, run, canceled, by
-        self.sent, self.last = len(run.ids), 0.0
-
-    def generate(self, limit: int | None) -> Work:
-        """Generate up to `limit` tokens; append the known outputs of tools and continue."""
-        left = float("inf") if limit is None else limit
-        run, source = self.run, self.source
-        try:
-            while left > 0 and not self.canceled.is_set():
-                before = len(run.ids)
-                is_open = run.step(self.canceled.is_set)
-                left -= len(run.ids) - before
-                self.send_due()
-                yield
-                if is_open:
-                    continue
-                outputs = run.find_outputs(lambda call: source.find_output(run, call))
-                if outputs is None:
-                    break
-                self.send_all()
-                run.append_outputs(outputs)
-                self.sent = len(run.ids)  # the outputs were not generated
-                self.send_all()
-        finally:  # also when it is canceled
-            self.send_all()
-            source.refresh()
-
-    def send_due(self) -> None:
-        """Send the new tokens, unless the last ones were sent a moment ago."""
-        now = time.monotonic()
-        if now - self.last >= PERIOD:
-            self.last = now
-            self._send(self.sent)
-
-    def send_all(self) -> None:
-        """Send every token: labels of earlier ones may have changed."""
-        self._send(0)
-
-    def _send(self, start: int) -> None:
-        run, fresh = self.run, max(0, len(self.run.ids) - self.sent)
-        self.sent = len(run.ids)
-        tokens = describe_tokens(run, self.source.encoding, start)
-        event = {"event": "tokens", "run": run.id, "start": start, "tokens": tokens}
-        self.source.announce({**event, "by": self.by, "fresh": fresh, **describe_state(run)})
 
 
 def read_tool(given: Any) -> ToolDescription:

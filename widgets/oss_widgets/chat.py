@@ -1,0 +1,153 @@
+"""Chat: ask a model from Python or from the notebook, and read the reply."""
+
+import threading
+from collections.abc import Generator, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from oss_lab.errors import LabError
+from oss_lab.harmony.messages import Effort
+from oss_lab.hooks.arguments import check_value, describe, read_annotation
+from oss_lab.lab import Lab
+from oss_lab.plots import Passage
+from oss_lab.record.reply import Reply
+from oss_lab.record.trace import Trace
+from oss_widgets.lab_source import LabSource
+from oss_widgets.messages import describe_state
+from oss_widgets.run import Run
+from oss_widgets.still import describe_request, join, join_replies, show_sentence, show_table
+from oss_widgets.view import View
+
+Work = Generator[None, None, Any]
+Of = Lab | Reply | Trace | View
+
+
+class Chat(View):
+    """Ask a question, change the effort, read the reply by channel.
+
+        chat = Chat(lab, "What is 347 * 62?", effort="high")
+        chat.reply.final
+        chat.effort = "low"                   # asks again
+
+    Args:
+        of: a Lab; or a Reply, a Trace or a view, as in `View`.
+        question: asked at once, unless `ask` is false.
+        effort: by default the lab's.
+        settings: `instructions`, `tools`, `history`, `toolOutputs`, `sampling`, `maxTokens` and
+            `interventions`, as a Request of `js/source/source.js`.
+    """
+
+    NAME, TITLE = "chat", "Chat"
+
+    def __init__(
+        self,
+        of: Of,
+        question: str | None = None,
+        effort: Effort | None = None,
+        ask: bool = True,
+        *,
+        lab: Lab | None = None,
+        **settings: Any,
+    ) -> None:
+        for name, value, kind in (
+            ("question", question, str | None),
+            ("effort", effort, Effort | None),
+            ("ask", ask, bool),
+        ):
+            if (expected := read_annotation(kind)) is not None:
+                check_value(name, expected, value)
+        if question is not None and not isinstance(of, Lab | View):
+            raise LabError(f"a question needs a Lab, got {describe(of)}")
+        if unknown := settings.keys() - SETTINGS:
+            raise LabError(f"Chat has no {min(unknown)!r}; it has {', '.join(sorted(SETTINGS))}")
+        super().__init__(of, lab=lab)
+        usual = self.source.lab.effort if isinstance(self.source, LabSource) else "medium"
+        self._request = {**settings, "question": question or "", "effort": effort or usual}
+        self.options = {name: self._request[name] for name in ("question", "effort")}
+        if question is not None and ask:
+            self._ask()
+
+    @property
+    def question(self) -> str:
+        """The question of the shown run; set it to ask another one."""
+        return self._current["question"]
+
+    @question.setter
+    def question(self, question: str) -> None:
+        self._ask(question=question)
+
+    @property
+    def effort(self) -> str:
+        """The effort of the shown run; set it to ask again."""
+        return self._current["effort"]
+
+    @effort.setter
+    def effort(self, effort: str) -> None:
+        self._ask(effort=effort)
+
+    @property
+    def _current(self) -> Mapping[str, Any]:
+        """The request of the shown run; before there is one, that of this view."""
+        shown = self.source.shown
+        return (None if shown is None else shown.request) or self._request
+
+    def _ask(self, **changes: str) -> None:
+        """Ask the current question with these changes; the worker generates the reply.
+
+        Raises:
+            LabError: the question or the effort cannot be used, or the view has no model.
+        """
+        source = self.source
+        if not isinstance(source, LabSource):
+            raise LabError("this view has no model to ask: make it from a Lab")
+        if active := source.lab.interventions:
+            raise LabError(f"{active[0]} is active, but a view ignores `with` blocks: end it first")
+        if self._job is not None:
+            self._job.canceled.set()
+        request = {**self._current, **changes}
+
+        def ask() -> Work:
+            yield
+            before, run = source.shown, source.ask(request)
+            source.show(run)
+            return before, run
+
+        before, run = source.call(ask())
+        canceled = threading.Event()
+        self._job = source.worker.submit(source.finish(run, canceled), canceled)
+
+        def settle(_: Future[Any]) -> None:
+            if len(run.ids) == run.prompt_length and before is not None and source.shown is run:
+                source.show(before)  # it was canceled before its first token
+
+        self._job.done.add_done_callback(settle)
+
+    def _compute(self, run: Any) -> Work:
+        yield
+        state = describe_state(run)
+        asked = {name: (run.request or {}).get(name) for name in ("question", "effort")}
+        kept = ("messages", "answer", "stop", "diagnostics", "openCalls", "seconds")
+        return {**asked, **{name: state[name] for name in kept}}
+
+    def _still(self) -> Passage:
+        run = self.source.shown
+        if not isinstance(run, Run):
+            rows = [[each["channel"], each["text"]] for each in run.list_messages()]
+            return show_table(f"{len(rows)} messages", ["channel", "text"], rows)
+        parts = [] if run.request is None else [describe_request(run.request)]
+        if len(run.ids) > run.prompt_length:
+            parts.append(join_replies(run.replies, run.lab.tokenizer))
+        if run.stop is None:
+            parts.append(show_sentence("This reply is not finished."))
+        return join(parts)
+
+
+SETTINGS = {
+    "instructions",
+    "tools",
+    "history",
+    "toolOutputs",
+    "sampling",
+    "maxTokens",
+    "interventions",
+}
