@@ -1,5 +1,5 @@
 /**
- * The free lab: choose which views are open, and return to pinned places.
+ * The free lab, also for a stored trace: choose which views are open, and return to pinned places.
  */
 
 import { make } from "../views/elements.js";
@@ -20,10 +20,11 @@ export class FreeLab {
     });
     const pins = make("div", {});
     showPins(pins, source, selection);
+    const title = source.kind === "trace" ? "Stored trace" : "Free lab";
     this.root = make(
       "section",
-      { class: "oss-view oss-page-lab", "aria-label": "Free lab" },
-      make("h2", { tabindex: "-1" }, "Free lab"),
+      { class: "oss-view oss-page-lab", "aria-label": title },
+      make("h2", { tabindex: "-1" }, title),
       make("p", {}, "All views show the same run and share one selection: token, layer, head and expert."),
       make(
         "fieldset",

@@ -12,7 +12,7 @@ const DESCRIPTIONS = [
   { name: "attention", title: "Attention" },
   { name: "lens", title: "Logit lens", needs: "lens" },
   { name: "attribution", title: "Attribution", needs: "attribution" },
-  { name: "branches", title: "Branches", needs: "branches" },
+  { name: "branches", title: "Branches", needs: "fork" },
   { name: "commitment", title: "Commitment", needs: "commitment" },
   { name: "effort_lens", title: "Effort lens", needs: "effortLens" },
   { name: "microscope", title: "MXFP4 microscope", needs: "block" },
