@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import tiktoken
 from axe_playwright_python.sync_playwright import Axe
-from oss_widgets.gallery_data import build_gallery_data
 from oss_widgets.join import join_modules, read_modules, read_styles
+from oss_widgets.page.gallery_data import build_gallery_data
 
 import oss_lab
 from oss_lab.lab import Lab

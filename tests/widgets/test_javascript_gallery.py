@@ -1,7 +1,7 @@
 """The gallery, answered in the page: prompt, forward, reply and tool outputs together."""
 
 import pytest
-from oss_widgets.gallery_data import build_gallery_data
+from oss_widgets.page.gallery_data import build_gallery_data
 
 from oss_lab.nano.gallery import GALLERY, ask
 

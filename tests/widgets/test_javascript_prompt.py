@@ -5,7 +5,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from oss_widgets.gallery_data import build_gallery_data
+from oss_widgets.page.gallery_data import build_gallery_data
 
 from oss_lab.errors import HarmonyError
 from oss_lab.harmony import (

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from oss_widgets import Chat, Experts, Tokens
 from oss_widgets.join import join_modules, read_modules, read_styles
-from oss_widgets.worker import Worker
+from oss_widgets.sources.worker import Worker
 
 from oss_lab import AblateExpert
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from oss_widgets import write_page
-from oss_widgets.page import LIMIT
+from oss_widgets.page.write import LIMIT
 
 from oss_lab.errors import LabError
 from oss_lab.hooks.selection import Selection

@@ -4,19 +4,17 @@
     chat = Chat(lab, "What is 347 * 62?", effort="high")
     Experts(chat)                        # in another cell: the same run and the same selection
 
-chat.py           Chat; array_views.py: Tokens, Experts, Attention; analysis_views.py: the others
-view.py           what they share: traits, stored outputs, the connection
-kernel_source.py  the Python side of the connection; lab_source.py, stored_source.py: whose runs
-run.py            one sequence of tokens, continued and forked over a KV cache
-analyses.py       analyses by name
-page.py           write_page: one web page in which nano runs
-js                what runs in the browser
+views    Chat, Tokens, Experts, Attention, LogitLens, … for a notebook
+sources  where they get their numbers: a loaded model, a trace, the caller's own array
+page     write_page: one web page in which nano runs
+js       what runs in the browser: nano, the views and the page
+join.py  joins the JavaScript into one script
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from oss_widgets.page import write_page
+from oss_widgets.page.write import write_page
 
 if TYPE_CHECKING:
     from oss_widgets.views import (

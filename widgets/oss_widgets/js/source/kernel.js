@@ -1,5 +1,5 @@
 /**
- * KernelSource: a Python kernel computes every number. `oss_widgets/kernel_source.py` is its other
+ * KernelSource: a Python kernel computes every number. `oss_widgets/sources/kernel.py` is its other
  * end, and describes the messages.
  *
  * All views of one Python source hear of the same runs. The source begins with the stored state, so

@@ -17,14 +17,14 @@ from oss_lab.lab.options import MAX_TOKENS
 from oss_lab.nano.gallery import GALLERY
 from oss_lab.record.reply import Reply, ToolCall
 from oss_lab.tokenizer import encode_text
-from oss_widgets.analyses import ANALYSES, analyze
-from oss_widgets.calculator import run_calculator
-from oss_widgets.generating import Generating
-from oss_widgets.interventions import read_interventions
-from oss_widgets.kernel_source import Arguments, KernelSource, Work
-from oss_widgets.microscope import read_block
-from oss_widgets.reproduce import write_python
-from oss_widgets.run import Run, Settings
+from oss_widgets.sources.analyses import ANALYSES, analyze
+from oss_widgets.sources.calculator import run_calculator
+from oss_widgets.sources.generating import Generating
+from oss_widgets.sources.interventions import read_interventions
+from oss_widgets.sources.kernel import Arguments, KernelSource, Work
+from oss_widgets.sources.microscope import read_block
+from oss_widgets.sources.reproduce import write_python
+from oss_widgets.sources.run import Run, Settings
 
 USUAL_TOKENS = 256  # of a reply, as long as none is finished
 SAMPLING = {"temperature": "temperature", "topK": "top_k", "topP": "top_p", "minP": "min_p",
@@ -204,7 +204,7 @@ class LabSource(KernelSource):
         return (yield from self.analyze(self.find_run(args.get("run")), name, options))
 
     def analyze(self, run: Run, name: str, options: Mapping[str, Any]) -> Work:
-        """An analysis of `oss_widgets.analyses`; its result is kept for other views."""
+        """An analysis of `oss_widgets.sources.analyses`; its result is kept for other views."""
         key = (run.id, len(run.ids), name, repr(sorted(options.items())))
         if key not in self._results:
             self._results[key] = yield from analyze(run, name, options)

@@ -1,4 +1,4 @@
-"""`View`: what every view in a notebook has. `views.py` has the views themselves."""
+"""`View`: what every view in a notebook has."""
 
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
@@ -16,13 +16,13 @@ from oss_lab.lab import Lab
 from oss_lab.plots import Passage
 from oss_lab.record.reply import Reply
 from oss_lab.record.trace import Trace
-from oss_widgets.kernel_source import KernelSource
-from oss_widgets.lab_source import LabSource
-from oss_widgets.messages import pack
-from oss_widgets.script import read_css, read_script
-from oss_widgets.still import show_sentence
-from oss_widgets.stored_source import TraceSource
-from oss_widgets.worker import Job
+from oss_widgets.sources.kernel import KernelSource
+from oss_widgets.sources.lab import LabSource
+from oss_widgets.sources.messages import pack
+from oss_widgets.sources.stored import TraceSource
+from oss_widgets.sources.worker import Job
+from oss_widgets.views.script import read_css, read_script
+from oss_widgets.views.still import show_sentence
 
 PARTS = ("token", "layer", "head", "expert")
 VIEW_TYPE = "application/vnd.jupyter.widget-view+json"

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from oss_lab.errors import LabError
 from oss_lab.record.trace import Trace
-from oss_widgets.kernel_source import KernelSource
-from oss_widgets.stored_run import StoredRun, read_text_run, read_trace_run
+from oss_widgets.sources.kernel import KernelSource
+from oss_widgets.sources.stored_run import StoredRun, read_text_run, read_trace_run
 
 
 class TraceSource(KernelSource):

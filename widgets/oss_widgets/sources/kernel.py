@@ -22,8 +22,8 @@ import tiktoken
 from torch import Tensor
 
 from oss_lab.errors import LabError, explain_unknown
-from oss_widgets.messages import AnyRun, describe_run, pack
-from oss_widgets.worker import Job, Worker
+from oss_widgets.sources.messages import AnyRun, describe_run, pack
+from oss_widgets.sources.worker import Job, Worker
 
 Work = Generator[None, None, Any]
 Arguments = Mapping[str, Any]

@@ -51,7 +51,7 @@ def write_page(out: str | Path, trace: str | Path | None = None) -> list[str]:
     page = build_page()
     left_out: list[str] = []
     if trace is not None:
-        from oss_widgets.page_trace import fit_trace  # needs torch
+        from oss_widgets.page.trace import fit_trace  # needs torch
 
         room = LIMIT - len(page.encode()) - 2000
         packed, left_out = fit_trace(trace, room * 3 // 4)
@@ -81,7 +81,7 @@ def build_page(
     trace_name: str | None = None, trace: bytes | None = None, left_out: Sequence[str] = ()
 ) -> str:
     """The text of the page; `trace` is a compressed trace file."""
-    from oss_widgets.gallery_data import build_gallery_data  # needs torch
+    from oss_widgets.page.gallery_data import build_gallery_data  # needs torch
 
     data = {
         "config": json.loads((ASSETS / "config.json").read_text("utf-8")),

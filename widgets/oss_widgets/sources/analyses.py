@@ -22,8 +22,8 @@ from oss_lab.hooks.forward import open_hooks
 from oss_lab.hooks.step import ForwardPass
 from oss_lab.lab import Lab
 from oss_lab.record.token_labels import token_text
-from oss_widgets.microscope import flip_bit, read_block
-from oss_widgets.run import Run
+from oss_widgets.sources.microscope import flip_bit, read_block
+from oss_widgets.sources.run import Run
 
 Options = Mapping[str, Any]
 Analysis = Generator[None, None, Any]

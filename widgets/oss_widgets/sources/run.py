@@ -32,7 +32,7 @@ from oss_lab.record.calls import ROUNDS, append_outputs
 from oss_lab.record.reply import Reply, Timing, ToolCall
 from oss_lab.record.token import Token
 from oss_lab.record.token_labels import TokenLabel, label_token_ids, token_text
-from oss_widgets.recording import RunRecording
+from oss_widgets.sources.recording import RunRecording
 
 ALTERNATIVES = 5
 TRIES = 3

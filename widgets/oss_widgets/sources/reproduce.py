@@ -9,8 +9,8 @@ from oss_lab.harmony import ToolDescription
 from oss_lab.hooks.interventions import Intervention
 from oss_lab.lab import Lab
 from oss_lab.lab.options import MAX_TOKENS
-from oss_widgets.interventions import to_python
-from oss_widgets.run import Run
+from oss_widgets.sources.interventions import to_python
+from oss_widgets.sources.run import Run
 
 
 def write_python(run: Run, runs: Iterable[Run]) -> str:

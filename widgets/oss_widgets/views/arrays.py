@@ -12,9 +12,9 @@ from oss_lab.lab import Lab
 from oss_lab.plots import Passage
 from oss_lab.record.reply import Reply
 from oss_lab.record.trace import Trace
-from oss_widgets.still import show_table
-from oss_widgets.stored_source import TextSource
-from oss_widgets.view import View
+from oss_widgets.sources.stored import TextSource
+from oss_widgets.views.still import show_table
+from oss_widgets.views.view import View
 
 Work = Generator[None, None, Any]
 

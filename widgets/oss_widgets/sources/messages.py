@@ -16,7 +16,7 @@ from oss_lab.hooks.interventions import Intervention
 from oss_lab.record.reply import ToolCall
 from oss_lab.record.token import Token
 from oss_lab.record.token_labels import TokenLabel, token_text
-from oss_widgets.interventions import write_intervention
+from oss_widgets.sources.interventions import write_intervention
 
 DTYPES = {torch.uint8: "uint8", torch.int32: "int32", torch.float32: "float32"}
 

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 
 from oss_lab.record.reply import ToolCall
-from oss_widgets.kernel_source import KernelSource, Work
-from oss_widgets.messages import describe_state, describe_tokens
-from oss_widgets.run import Run
+from oss_widgets.sources.kernel import KernelSource, Work
+from oss_widgets.sources.messages import describe_state, describe_tokens
+from oss_widgets.sources.run import Run
 
 PERIOD = 0.03  # seconds between two messages of tokens
 FindOutput = Callable[[Run, ToolCall], str | None]

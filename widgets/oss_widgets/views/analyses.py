@@ -5,10 +5,10 @@ from typing import Any, cast
 
 from oss_lab.errors import LabError
 from oss_lab.plots import Passage
-from oss_widgets.lab_source import LabSource
-from oss_widgets.messages import to_plain
-from oss_widgets.still import show_sentence, show_table
-from oss_widgets.view import View
+from oss_widgets.sources.lab import LabSource
+from oss_widgets.sources.messages import to_plain
+from oss_widgets.views.still import show_sentence, show_table
+from oss_widgets.views.view import View
 
 Work = Generator[None, None, Any]
 

@@ -12,11 +12,11 @@ from oss_lab.lab import Lab
 from oss_lab.plots import Passage
 from oss_lab.record.reply import Reply
 from oss_lab.record.trace import Trace
-from oss_widgets.lab_source import LabSource
-from oss_widgets.messages import describe_state
-from oss_widgets.run import Run
-from oss_widgets.still import describe_request, join, join_replies, show_sentence, show_table
-from oss_widgets.view import View
+from oss_widgets.sources.lab import LabSource
+from oss_widgets.sources.messages import describe_state
+from oss_widgets.sources.run import Run
+from oss_widgets.views.still import describe_request, join, join_replies, show_sentence, show_table
+from oss_widgets.views.view import View
 
 Work = Generator[None, None, Any]
 Of = Lab | Reply | Trace | View

@@ -21,7 +21,7 @@ def run(
     ] = None,
 ) -> int:
     """Write a web page in which nano runs, as one file."""
-    from oss_widgets.page import write_page
+    from oss_widgets.page.write import write_page
 
     with announce_replacement(out):
         left_out = write_page(out, trace)

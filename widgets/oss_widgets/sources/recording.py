@@ -16,7 +16,7 @@ from oss_lab.hooks.points import POINTS, check_points
 from oss_lab.hooks.recording import Key
 
 if TYPE_CHECKING:
-    from oss_widgets.run import Run
+    from oss_widgets.sources.run import Run
 
 CHEAP = (
     "moe.expert_ids",
