@@ -17,14 +17,10 @@ SET_UP = """() => {
   };
   window.ask = async (question) => {
     const source = newSource();
-    source.can.add("lens");
-    source.analyze = async (run, name, { from, to, top }) => {
-      asked.push([from, to]);
-      const ids = run.tokens.map(({ id }) => id);
-      const layers = modules["analysis/lens.js"].lens(source.model, ids, top);
-      const name_ = (cell) => cell.topIds.map((id) => source.tokenizer.decode([id]));
-      return layers.map((cells) =>
-        cells.slice(from, to).map((cell) => ({ ...cell, topTexts: name_(cell) })));
+    const analyze = source.analyze.bind(source);
+    source.analyze = (run, name, options) => {
+      asked.push([options.from, options.to]);
+      return analyze(run, name, options);
     };
     source.show(await finish(source, await source.ask({ question, effort: "high" })));
     return source;
