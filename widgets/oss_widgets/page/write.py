@@ -10,15 +10,15 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 
-import oss_lab
 from oss_lab.checkpoint.atomic import check_output_file, write_text
 from oss_lab.errors import LabError
 from oss_lab.version import __version__
 from oss_widgets.join import join_modules, read_modules, read_styles
 
-ASSETS = Path(oss_lab.__file__).with_name("assets") / "nano"
+ASSETS = resources.files("oss_lab") / "assets" / "nano"
 LIMIT = 5_000_000
 """The most bytes that a page with a trace has."""
 
