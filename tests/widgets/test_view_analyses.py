@@ -154,7 +154,7 @@ def test_branches_are_the_forks_of_runs(open_view, find_violations) -> None:
         }"""
     )
     fork = page.get_by_role("button", name="from token")
-    assert "9 under AblateHead: answers" in fork.inner_text()
+    assert "9, with AblateHead, layer 0, head 1: answers" in fork.inner_text()
     assert find_violations(page) == []
     fork.click()
     assert page.evaluate("source.shown.id") == "run-2"

@@ -217,7 +217,7 @@ def test_removing_a_sink_asks_again_with_a_null(short_nano, lab) -> None:
     answers = short_nano.locator(".oss-attention-answer").all_inner_texts()
     assert answers == [unchanged.final, changed.final, null.final]
     titles = short_nano.locator(".oss-attention-result strong").all_inner_texts()
-    assert titles[2] == f"head {other} sink removed (null, seed 3)"
+    assert titles[2] == f"null: RemoveSink, layer 0, head {other} (seed 3)"
     short_nano.get_by_role("button", name="Show this run").first.click()
     short_nano.wait_for_function(
         "() => drawn.data().run === 'run-2' && drawn.data().weights !== null"

@@ -319,12 +319,25 @@ def test_ablating_shows_the_change_beside_its_null(live_page, ids, lab) -> None:
     assert written == list(reply.ids)
     text = page.locator(".oss-experts-results").inner_text()
     for expected in (
-        unchanged, changed, "Changed: without expert 27 in layer 0",
-        f"Null, seed 0: without expert {control['expert']} in layer 0", "Logit margin",
+        unchanged, changed, "Changed: AblateExpert, layer 0, expert 27",
+        f"Null, seed 0: AblateExpert, layer 0, expert {control['expert']}", "Logit margin",
     ):  # fmt: skip
         assert expected in text
     page.get_by_role("button", name="Compare its experts").first.click()
     page.get_by_text("are routing flips").wait_for()
+
+
+def test_an_unchanged_reply_is_generated_where_a_fork_would_be_lost(live_page) -> None:
+    found = live_page.evaluate("""async () => {
+      const { startUnchanged } = modules["views/trial.js"];
+      const source = { ask: async () => "asked", fork: async () => "forked" };
+      const run = { stop: "return", parent: null, request: {}, interventions: [] };
+      const fork = { ...run, parent: { run: "run-1", at: 90 } };
+      const starts = [[run, null], [run, 80], [fork, null], [fork, 80], [fork, 95]];
+      const made = starts.map(([each, at]) => startUnchanged(source, each, at));
+      return (await Promise.all(made)).map((each) => each.stop ? "itself" : each);
+    }""")
+    assert found == ["itself", "itself", "asked", "forked", "itself"]
 
 
 def test_forcing_applies_from_the_selected_token_on(live_page, ids) -> None:

@@ -3,13 +3,14 @@
  * of the layer, the null. Shows the three answers.
  */
 
-import { RandomStream } from "../../engine/random.js";
 import { make, refill } from "../elements.js";
 import { term } from "../glossary.js";
+import { describeIntervention } from "../run_names.js";
+import { describeDifference, drawNull, listOthers, startChanged } from "../trial.js";
 
 const ACTIONS = [
-  { kind: "RemoveSink", text: "Remove this head's sink", name: "sink removed" },
-  { kind: "AblateHead", text: "Ablate this head", name: "ablated" },
+  { kind: "RemoveSink", text: "Remove this head's sink" },
+  { kind: "AblateHead", text: "Ablate this head" },
 ];
 
 export class HeadActions {
@@ -51,7 +52,7 @@ export class HeadActions {
     this.cost.textContent = obstacle ?? describeCost(run);
   }
 
-  async start({ kind, name }) {
+  async start({ kind }) {
     const { frame, source } = this;
     const { run, heads, layer, head } = this.place;
     frame.clearError();
@@ -61,17 +62,17 @@ export class HeadActions {
     this.setBusy(true);
     try {
       const seed = Number(this.seed.value);
-      const other = chooseOther(seed, heads, head);
+      const other = drawNull(listOthers(heads, head), seed);
       const shown = [["unchanged", run]];
       for (const changed of [head, other]) {
-        const interventions = [...run.interventions, { kind, layer, head: changed }];
-        const asked = await source.ask({ ...run.request, interventions });
+        const change = { kind, layer, head: changed };
+        const asked = await startChanged(source, run, null, [change]);
         for await (const _ of source.step(asked, { signal })) {
           const count = asked.tokens.length - asked.promptLength;
-          frame.report(`asking again, head ${changed} ${name}: ${count} tokens …`);
+          frame.report(`Asking again, ${describeIntervention(change)}: ${count} tokens …`);
         }
-        const note = changed === head ? "" : ` (null, seed ${seed})`;
-        shown.push([`head ${changed} ${name}${note}`, asked]);
+        const title = describeIntervention(change);
+        shown.push([changed === head ? title : `null: ${title} (seed ${seed})`, asked]);
         if (signal.aborted) break;
       }
       if (run !== this.place.run) return frame.report(""); // another run is shown now
@@ -99,7 +100,7 @@ export class HeadActions {
       { class: "oss-attention-result" },
       make("strong", {}, title),
       make("bdi", { class: "oss-attention-answer" }, answer),
-      run === unchanged ? null : make("span", {}, describeDifference(unchanged, run)),
+      run === unchanged ? null : make("span", {}, describeDifference(run, unchanged)),
       run === unchanged ? null : make("button", show, "Show this run"),
     );
   }
@@ -119,23 +120,4 @@ function describeCost({ seconds, request: { sampling } }) {
   const cost = `Two replies; the first one took ${seconds.toFixed(1)} s.`;
   const isRandom = (sampling?.temperature ?? 0) > 0 && (sampling.seed ?? null) === null;
   return isRandom ? `${cost} It was sampled without a seed, so replies also differ by chance.` : cost;
-}
-
-/** A random head other than this one. */
-function chooseOther(seed, heads, head) {
-  const drawn = Math.floor(new RandomStream(seed).uniform() * (heads - 1));
-  return drawn < head ? drawn : drawn + 1;
-}
-
-/** Where two replies to one prompt part, and how sure the first one was there. */
-function describeDifference({ tokens, promptLength }, { tokens: others }) {
-  const at = tokens.findIndex(({ id }, n) => id !== others[n]?.id);
-  if (at < 0 && others.length === tokens.length) return "The same tokens.";
-  if (at < 0) return `The same ${tokens.length - promptLength} tokens, then more.`;
-  const { id, logprob, alternatives } = tokens[at];
-  const second = alternatives.find((each) => each.id !== id);
-  const place = `Differs from token ${at} on`;
-  if (logprob === null || !second) return `${place}.`;
-  const margin = (logprob - second.logprob).toFixed(2);
-  return `${place}, where the unchanged reply had a logit margin of ${margin}.`;
 }

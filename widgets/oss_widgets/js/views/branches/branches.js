@@ -5,6 +5,7 @@
 
 import { make, makeTable, refill, tokenText } from "../elements.js";
 import { makeFrame } from "../frame.js";
+import { describeIntervention } from "../run_names.js";
 
 /** @returns {import("../frame.js").View} */
 export function showBranches(element, source, selection) {
@@ -59,8 +60,8 @@ export function showBranches(element, source, selection) {
 
 function describeRun(run) {
   const answer = run.stop === null ? "unfinished" : `answers “${run.answer}”`;
-  const effects = run.interventions.map(({ kind }) => kind).join(", ");
-  const under = effects ? ` under ${effects}` : "";
+  const effects = run.interventions.map(describeIntervention).join("; ");
+  const under = effects ? `, with ${effects}` : "";
   if (!run.parent) return [`${run.request?.question ?? run.id} (${run.request?.effort ?? "stored"})${under}: ${answer}`];
   const token = run.tokens[run.parent.at];
   return [`from token ${run.parent.at} `, token ? tokenText(token.text) : "", `${under}: ${answer}`];
@@ -73,7 +74,7 @@ function summarize({ id, parent, interventions, answer, stop }) {
 function runsTable(runs) {
   const rows = runs.map((run) => [
     run.id, run.parent ? `${run.parent.run}, token ${run.parent.at}` : "",
-    run.interventions.map((each) => JSON.stringify(each)).join(" "), run.answer,
+    run.interventions.map(describeIntervention).join("; "), run.answer,
   ]); // prettier-ignore
   return makeTable("All runs", ["run", "forked from", "interventions", "answer"], rows);
 }

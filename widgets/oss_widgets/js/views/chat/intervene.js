@@ -4,9 +4,9 @@
 
 import { make, refill } from "../elements.js";
 import { term } from "../glossary.js";
+import { describeIntervention } from "../run_names.js";
 import { makeAction } from "./action.js";
 import { makeNullTest } from "./null_test.js";
-import { describeIntervention } from "./run_text.js";
 
 const KINDS = [
   { kind: "AblateExpert", text: "Ablate an expert", needs: ["expert"] },

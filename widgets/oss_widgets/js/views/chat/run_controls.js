@@ -4,10 +4,9 @@
 
 import { make } from "../elements.js";
 import { term } from "../glossary.js";
+import { describeIntervention } from "../run_names.js";
 import { makeAction } from "./action.js";
-import {
-  countTokens, describeCounts, describeIntervention, describeSeconds, describeStop, describeTime,
-} from "./run_text.js"; // prettier-ignore
+import { countTokens, describeCounts, describeSeconds, describeStop, describeTime } from "./run_text.js";
 import { describeExpected } from "./session.js";
 
 /** @param {import("./session.js").Session} session */

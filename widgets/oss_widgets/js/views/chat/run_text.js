@@ -3,6 +3,7 @@
  */
 
 import { joinTexts } from "../../record/token_texts.js";
+import { describeIntervention } from "../run_names.js";
 
 const CHANNELS = ["analysis", "commentary", "final"];
 const ENDINGS = {
@@ -66,11 +67,6 @@ export function describeOrigin(run, runs) {
 
 function describeAll(interventions) {
   return interventions.map(describeIntervention).join("; ");
-}
-
-/** "AblateExpert, layer 2, expert 7" */
-export function describeIntervention({ kind, ...fields }) {
-  return [kind, ...Object.entries(fields).map(([name, value]) => `${name} ${value}`)].join(", ");
 }
 
 /** What a message is: its channel, and whether it calls a tool or is a tool's output. */

@@ -5,7 +5,7 @@
 import { LabError } from "../../errors.js";
 import { make, makeChoice, refill } from "../elements.js";
 import { term } from "../glossary.js";
-import { describeIntervention } from "./runs.js";
+import { describeIntervention } from "../run_names.js";
 import { forkPosition, planTrial, runTrial } from "./trial.js";
 import { compareToNull, makeResults } from "./trial_results.js";
 

@@ -4,9 +4,9 @@
 
 import { make, makeTable, refill } from "../elements.js";
 import { short } from "../numbers.js";
+import { describeRun } from "../run_names.js";
 import { IDS, MARGIN, Recordings, WEIGHTS } from "./recordings.js";
 import { alignRuns, findFlips, FLIP, NOISE_MARGIN } from "./routing.js";
-import { describeRun } from "./runs.js";
 
 export class Overlay {
   /** @param {(run: object | null) => void} choose */

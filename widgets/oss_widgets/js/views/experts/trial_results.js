@@ -5,7 +5,7 @@
 import { make, tokenText } from "../elements.js";
 import { term } from "../glossary.js";
 import { short } from "../numbers.js";
-import { firstDifference, marginOfToken } from "./trial.js";
+import { firstDifference, marginOfToken } from "../trial.js";
 
 /**
  * @param {import("../../source/source.js").Run[]} runs  unchanged, changed, null

@@ -4,7 +4,7 @@
 
 const LONGEST = 30; // characters of a question
 
-/** Such as `run-2: high, “What is 347 * 62?”, without expert 7 in layer 2 from token 90 on`. */
+/** Such as `run-2: high, “What is 347 * 62?”, AblateExpert, layer 2, expert 7, from run-1, token 90`. */
 export function describeRun(run) {
   const { request, parent, interventions } = run;
   const parts = [];
@@ -18,10 +18,7 @@ export function describeRun(run) {
   return parts.length ? `${run.id}: ${parts.join(", ")}` : run.id;
 }
 
-/** What an intervention does, in words. */
-export function describeIntervention(spec) {
-  const { kind, layer, expert } = spec;
-  if (kind === "AblateExpert") return `without expert ${expert} in layer ${layer}`;
-  if (kind === "ForceExpert") return `expert ${expert} forced in layer ${layer}`;
-  return `${kind} in layer ${layer}`;
+/** "AblateExpert, layer 2, expert 7": the names of Python, so it can be looked up and repeated. */
+export function describeIntervention({ kind, ...fields }) {
+  return [kind, ...Object.entries(fields).map(([name, value]) => `${name} ${value}`)].join(", ");
 }
