@@ -23,6 +23,7 @@ from oss_lab.hooks.step import ForwardPass
 from oss_lab.lab import Lab
 from oss_lab.record.token_labels import token_text
 from oss_widgets.sources.microscope import flip_bit, read_block
+from oss_widgets.sources.reading import fork_cache, record
 from oss_widgets.sources.run import Run
 
 Options = Mapping[str, Any]
@@ -79,7 +80,7 @@ def knock_out_slots(run: Run, at: int) -> dict[str, Any]:
     config = run.lab.config
     layers, slots = config.num_hidden_layers, config.experts_per_token
     changes = OneSlotPerRow(layers, slots)
-    cache = run.fork_cache(at - 1).fork(batch=changes.rows)
+    cache = fork_cache(run, at - 1).fork(batch=changes.rows)
     ids = torch.full((changes.rows, 1), run.ids[at - 1], device=run.lab.model.device)
     positions = cache.positions(1, ids.device).expand(changes.rows, -1)
     step = ForwardPass(ids, positions, False, tuple(range(changes.rows)))
@@ -147,7 +148,7 @@ def lens(run: Run, options: Options) -> Analysis:
     if not isinstance(top, int) or not 1 <= top <= lab.config.vocab_size:
         raise LabError(f"top is {top!r}; it must be from 1 to {lab.config.vocab_size}")
     yield
-    found = run.record(["resid.post", "out.logits"], None, begin, to)
+    found = record(run, ["resid.post", "out.logits"], None, begin, to)
     targets = torch.tensor(run.ids[begin + 1 : to + 1])
     final, layers = found["out.logits", None].float(), []
     for layer in range(lab.config.num_hidden_layers):

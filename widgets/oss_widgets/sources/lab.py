@@ -23,6 +23,7 @@ from oss_widgets.sources.generating import Generating
 from oss_widgets.sources.interventions import read_interventions
 from oss_widgets.sources.kernel import Arguments, KernelSource, Work
 from oss_widgets.sources.microscope import read_block
+from oss_widgets.sources.reading import time_token
 from oss_widgets.sources.reproduce import write_python
 from oss_widgets.sources.run import Run, Settings
 
@@ -190,7 +191,7 @@ class LabSource(KernelSource):
         ]
         left = max(done, default=USUAL_TOKENS) - (len(run.ids) - run.prompt_length)
         known = [each.seconds_per_token for each in self.runs if each.seconds_per_token]
-        return max(0, left) * (known[-1] if known else run.time_token())
+        return max(0, left) * (known[-1] if known else time_token(run))
 
     def _to_python(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
         yield

@@ -14,6 +14,7 @@ from torch import Tensor
 from oss_lab.errors import LabError
 from oss_lab.hooks.points import POINTS, check_points
 from oss_lab.hooks.recording import Key
+from oss_widgets.sources.reading import record
 
 if TYPE_CHECKING:
     from oss_widgets.sources.run import Run
@@ -50,7 +51,7 @@ class RunRecording:
         key = (name, layer), begin, end
         if key not in self._kept:
             layers: Sequence[int] | None = None if layer is None else [layer]
-            found = self.run.record([name], layers, begin, end)
+            found = record(self.run, [name], layers, begin, end)
             if (name, layer) not in found:
                 what = "needs a layer" if POINTS[name].is_per_layer else "is outside the layers"
                 raise LabError(f"{name} {what}")
@@ -63,7 +64,7 @@ class RunRecording:
     def _extend(self, end: int) -> dict[Key, Tensor]:
         """The cheap points, at least of the tokens before `end`."""
         if end > self.length:
-            new = self.run.record(CHEAP, None, self.length, end)
+            new = record(self.run, CHEAP, None, self.length, end)
             old = self._cheap
             self._cheap = {k: torch.cat([old[k], x]) if k in old else x for k, x in new.items()}
             self.length = end

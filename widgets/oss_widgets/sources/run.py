@@ -5,13 +5,10 @@ tokens that are new. Without changes, the tokens are those of `lab.chat` with th
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
-from oss_lab.analysis.branch_trace import read_chunk, split_chunks
 from oss_lab.analysis.tracing import channels_by
 from oss_lab.engine.batch import Batch
 from oss_lab.engine.cache import KVCache
@@ -20,22 +17,19 @@ from oss_lab.engine.row import BatchRow
 from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation, render
-from oss_lab.hooks.cost import BUDGET, check_budget
 from oss_lab.hooks.interventions import Intervention
 from oss_lab.hooks.interventions.changes import Effect
-from oss_lab.hooks.points import find_forward_points, needs_logits
-from oss_lab.hooks.recording import Key, Recording
-from oss_lab.hooks.selection import Selection
 from oss_lab.lab import Lab
 from oss_lab.record.builder import ReplyBuilder
 from oss_lab.record.calls import ROUNDS, append_outputs
-from oss_lab.record.reply import Reply, Timing, ToolCall
+from oss_lab.record.reply import Reply, ToolCall
 from oss_lab.record.token import Token
 from oss_lab.record.token_labels import TokenLabel, label_token_ids, token_text
+from oss_widgets.sources.exchange import Exchange, list_diagnostics, list_messages
+from oss_widgets.sources.reading import read_tokens
 from oss_widgets.sources.recording import RunRecording
 
 ALTERNATIVES = 5
-TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -44,22 +38,6 @@ class Settings:
 
     sampling: Sampling
     max_tokens: int
-
-
-@dataclass
-class Exchange:
-    """A prompt and its reply; the output of a tool begins another one.
-
-    Attributes:
-        start: position of the reply's first token.
-        reply: the finished reply, or None.
-    """
-
-    start: int
-    builder: ReplyBuilder
-    reply: Reply | None = None
-    seconds: float = 0.0
-    first_token: float = 0.0
 
 
 class Run:
@@ -107,7 +85,11 @@ class Run:
     def reply(self) -> Reply:
         """The last reply; if it is not finished, what there is of it."""
         last = self.exchanges[-1]
-        return last.reply if last.reply is not None else self._build_reply(last)
+        return (
+            last.reply
+            if last.reply is not None
+            else last.build_reply(self.lab.tokenizer, self.engine.name)
+        )
 
     @property
     def replies(self) -> list[Reply]:
@@ -139,34 +121,10 @@ class Run:
         )
 
     def list_messages(self) -> list[dict[str, Any]]:
-        """The messages after the prompt as plain data; the last one may be open."""
-        first, last = self.exchanges[0].builder, self.exchanges[-1].builder
-        opening = len(first.prompt.messages) if first.prompt else 0
-        before = last.prompt.messages[opening:] if last.prompt else ()
-        done = [*before, *(last.parser.messages if last.parser else ())]
-        found = [
-            {
-                "role": message.author.role,
-                "channel": message.channel,
-                "recipient": message.recipient,
-                "text": message.text,
-                "isOpen": False,
-            }
-            for message in done
-        ]
-        parser = last.parser
-        if parser is not None and parser.state == "Content":
-            names = {"role": parser.role, "channel": parser.channel, "recipient": parser.recipient}
-            found.append({**names, "text": parser.content, "isOpen": True})
-        return found
+        return list_messages(self.exchanges)
 
     def list_diagnostics(self) -> list[dict[str, Any]]:
-        """What is wrong with the format of the replies, as plain data."""
-        return [
-            {"code": each.kind.value, "sentence": each.message, "token": part.start + each.position}
-            for part in self.exchanges
-            for each in (part.builder.parser.diagnostics if part.builder.parser else ())
-        ]
+        return list_diagnostics(self.exchanges)
 
     # How it begins
 
@@ -237,7 +195,7 @@ class Run:
             effects=self._effects(),
         )
         request.check(self.lab.config)
-        for _ in self._read(self.cache, len(self.ids) - 1):
+        for _ in read_tokens(self, self.cache, len(self.ids) - 1):
             if canceled():
                 return False
         self._batch = Batch(
@@ -335,73 +293,12 @@ class Run:
     def _finish(self) -> None:
         """Close the reply and label every token."""
         exchange = self.exchanges[-1]
-        exchange.reply = self._build_reply(exchange)
+        exchange.reply = exchange.build_reply(self.lab.tokenizer, self.engine.name)
         self._batch = self._row = None
         self._label()
 
     def _label(self) -> None:
         self.labels = list(label_token_ids(self.lab.tokenizer, self.ids))
-
-    def _build_reply(self, exchange: Exchange) -> Reply:
-        """The reply of an exchange so far."""
-        own = exchange.builder
-        builder = ReplyBuilder(self.lab.tokenizer, own.prompt, own.prompt_tokens)
-        for token in own.tokens:
-            builder.add(token)
-        reply = builder.finish()[1]
-        timing = Timing(exchange.first_token, exchange.seconds, len(own.tokens))
-        return replace(reply, timing=timing, engine=self.engine.name)
-
-    # What happens inside
-
-    def record(
-        self, points: Sequence[str], layers: Sequence[int] | None, begin: int, end: int
-    ) -> dict[Key, Tensor]:
-        """Points at positions begin ... end - 1, by point and layer: [seq ...], on the CPU.
-
-        Reads these tokens again, each under the interventions that applied to it.
-
-        Raises:
-            LabError: a point or layer does not exist, or the result is too large.
-        """
-        selection = Selection.of(points, layers, None, range(begin, end))
-        selection.check(self.lab.config, len(self.ids))
-        check_budget(self.lab.model, selection, [end], BUDGET)
-        reads = {name for _, made in self.spans for each in made for name in each.READS}
-        writes = {each.writes for _, made in self.spans for each in made}
-        engine = self.lab.engines.choose(find_forward_points(points) | reads, writes).engine
-        at = min(begin, self.cache.length) if engine is self.engine else 0
-        cache = self.cache.fork(at=at) if at else KVCache(self.lab.config)
-        recording = Recording(self.lab.model, selection)
-        last = None if needs_logits(points) else 0
-        for _ in self._read(cache, end, engine=engine, last=last, recording=recording):
-            pass
-        return recording.tensors()
-
-    def _read(
-        self,
-        cache: KVCache,
-        end: int,
-        *,
-        engine: Any = None,
-        last: int | None = 0,
-        recording: Recording | None = None,
-    ) -> Iterator[None]:
-        """Read the tokens before `end` into a cache, under the interventions of each span."""
-        ends = [begin for begin, _ in self.spans[1:]] + [len(self.ids)]
-        for (begin, made), until in zip(self.spans, ends, strict=True):
-            span = self.ids[max(begin, cache.length) : min(until, end)]
-            for piece in split_chunks(span) if span else ():
-                effects = tuple(map(Effect, made))
-                read_chunk(self.lab, piece, cache, engine or self.engine, last, effects, recording)
-                yield
-
-    def fork_cache(self, at: int) -> KVCache:
-        """A cache with the tokens before `at`, on this run's engine."""
-        cache = self.cache.fork(at=min(at, self.cache.length))
-        for _ in self._read(cache, at):
-            pass
-        return cache
 
     def effects_at(self, position: int) -> tuple[Effect, ...]:
         """The interventions that apply to the token at a position."""
@@ -414,15 +311,6 @@ class Run:
         last = self.exchanges[-1]
         count = len(self.ids) - last.start - 1
         return (last.seconds - last.first_token) / count if count >= 4 and last.seconds else None
-
-    def time_token(self) -> float:
-        """Seconds to read one token: the fastest of a few tries."""
-        times = []
-        for _ in range(TRIES):
-            began = time.perf_counter()
-            read_chunk(self.lab, self.ids[:1], KVCache(self.lab.config), self.engine, 1, ())
-            times.append(time.perf_counter() - began)
-        return min(times)
 
 
 def count_equal(some: Sequence[int], others: Sequence[int]) -> int:
