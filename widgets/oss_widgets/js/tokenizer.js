@@ -21,7 +21,7 @@ export const HARMONY_SPECIALS = [
   "<|message|>",
   "<|call|>",
 ];
-export const VOCAB_SIZE = 640;
+const VOCAB_SIZE = 640;
 
 // Two differences from the pattern in Python: \s is \p{White_Space}, as in Rust, because
 // JavaScript's \s has U+FEFF and lacks U+0085. The case of a contraction is written out, with the

@@ -47,7 +47,7 @@ export async function flipBit(model, tokens, place, bit, hooks) {
 }
 
 /** @returns {import("../source/source.js").Block} */
-export function flipBlock({ packed, scale }, bit) {
+function flipBlock({ packed, scale }, bit) {
   if (!(Number.isInteger(bit) && 0 <= bit && bit < NIBBLE_BITS + 8)) {
     throw new LabError(`bit is ${bit}; a block has the bits 0 to ${NIBBLE_BITS + 7}`);
   }

@@ -127,7 +127,7 @@ function measure(logits, target) {
 }
 
 /** How far a token's logit is above the best other one; negative if another is likelier. */
-export function marginOf(logits, token) {
+function marginOf(logits, token) {
   let best = -Infinity;
   logits.forEach((logit, id) => {
     if (id !== token) best = Math.max(best, logit);

@@ -66,7 +66,7 @@ export function readNumbers({ dtype, bytes }) {
  * @param {Uint16Array} halves
  * @returns {Float32Array}
  */
-export function widenBfloat16(halves) {
+function widenBfloat16(halves) {
   return new Float32Array(Uint32Array.from(halves, (half) => half << 16).buffer);
 }
 
@@ -75,7 +75,7 @@ export function widenBfloat16(halves) {
  * @param {number} half  its 16 bits
  * @returns {number}
  */
-export function float16ToNumber(half) {
+function float16ToNumber(half) {
   const sign = half & 0x8000 ? -1 : 1;
   const exponent = (half >> 10) & 0x1f;
   const fraction = half & 0x3ff;

@@ -25,7 +25,7 @@
 export const ROLES = ["system", "developer", "user", "assistant", "tool"];
 export const EFFORTS = ["low", "medium", "high"];
 export const CHANNELS = ["analysis", "commentary", "final"];
-export const IDENTITY = "You are ChatGPT, a large language model trained by OpenAI.";
+const IDENTITY = "You are ChatGPT, a large language model trained by OpenAI.";
 
 /**
  * A message with a single content.

@@ -28,7 +28,7 @@ export function contentText(part, role, functionTools) {
 }
 
 /** Identity and dates, effort, tools, channels. */
-export function systemText(content, functionTools) {
+function systemText(content, functionTools) {
   const identity = [content.model_identity ?? null];
   const { knowledge_cutoff: cutoff, conversation_start_date: date } = content;
   identity.push((cutoff ?? null) === null ? null : `Knowledge cutoff: ${cutoff}`);
@@ -53,7 +53,7 @@ function channelsText(config, functionTools) {
 }
 
 /** Instructions, tools. */
-export function developerText(content) {
+function developerText(content) {
   if (content.response_formats?.length) {
     throw new HarmonyError("response formats are not written here; remove them");
   }

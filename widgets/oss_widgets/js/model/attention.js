@@ -116,7 +116,7 @@ export function firstKey(position, window) {
  * @param {number} heads
  * @param {number} keyWidth  kv_heads * head_dim
  */
-export function queryKeyScores(scores, q, keys, end, heads, keyWidth) {
+function queryKeyScores(scores, q, keys, end, heads, keyWidth) {
   const count = scores.length / heads;
   const headDim = q.length / heads;
   const group = q.length / keyWidth; // query heads for each key head
@@ -139,7 +139,7 @@ export function queryKeyScores(scores, q, keys, end, heads, keyWidth) {
  * @param {Float32Array} scores  [head key]; -inf gives share 0
  * @param {Float32Array} sinks  [head]
  */
-export function softmaxWithSink(pattern, sinkMass, scores, sinks) {
+function softmaxWithSink(pattern, sinkMass, scores, sinks) {
   const count = scores.length / sinks.length;
   for (let head = 0; head < sinks.length; head++) {
     const begin = head * count;
@@ -157,7 +157,7 @@ export function softmaxWithSink(pattern, sinkMass, scores, sinks) {
  * z = the sum of the newest values, each times its share; the axes are those of `queryKeyScores`.
  * @returns {Float32Array}  `z`, [head head_dim]
  */
-export function mixValues(z, pattern, values, end, heads, keyWidth) {
+function mixValues(z, pattern, values, end, heads, keyWidth) {
   const count = pattern.length / heads;
   const headDim = z.length / heads;
   const group = z.length / keyWidth;

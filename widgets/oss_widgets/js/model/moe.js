@@ -92,7 +92,7 @@ export class MixtureOfExperts {
  * @param {Float32Array} routerLogits  [expert]
  * @returns {Int32Array}  `ids`
  */
-export function chooseExperts(ids, routerLogits) {
+function chooseExperts(ids, routerLogits) {
   for (let slot = 0; slot < ids.length; slot++) {
     const chosen = ids.subarray(0, slot);
     let best = -1;
@@ -112,7 +112,7 @@ export function chooseExperts(ids, routerLogits) {
  * @param {Int32Array} ids  [slot]
  * @returns {Float32Array}  `weights`
  */
-export function weighExperts(weights, routerLogits, ids) {
+function weighExperts(weights, routerLogits, ids) {
   const largest = ids.reduce((most, expert) => Math.max(most, routerLogits[expert]), -Infinity);
   let sum = 0;
   ids.forEach((expert, slot) => (sum += weights[slot] = Math.exp(routerLogits[expert] - largest)));
@@ -125,7 +125,7 @@ export function weighExperts(weights, routerLogits, ids) {
  * The gate is clamped from above only: a very negative gate gives almost 0.
  * @returns {Float32Array}  `act`, of any shape
  */
-export function clampedSwiglu(act, gate, up, alpha, limit) {
+function clampedSwiglu(act, gate, up, alpha, limit) {
   for (let n = 0; n < act.length; n++) {
     const g = Math.min(gate[n], limit);
     const u = Math.max(-limit, Math.min(up[n], limit));

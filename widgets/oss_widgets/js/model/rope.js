@@ -71,7 +71,7 @@ export function yarnFrequencies(config) {
  * @param {import("./config.js").ModelConfig} config
  * @returns {{low: number, high: number}}
  */
-export function rampLimits(config) {
+function rampLimits(config) {
   /** The pair that turns this many times within the initial context. */
   const pairWith = (turns) => {
     const tokensPerRadian = config.initial_context_length / (turns * 2 * Math.PI);

@@ -1,7 +1,7 @@
 /**
  * The gallery: questions that show what nano can do, and the outputs of the tools they need.
  *
- * The examples are data that Python writes (oss_widgets/gallery_data.py), so both ask the same.
+ * The examples are data that Python writes (oss_widgets/page/gallery_data.py), so both ask the same.
  */
 
 import { buildPrompt } from "../harmony/prompt.js";

@@ -144,7 +144,7 @@ function listExperts({ interventions }) {
 }
 
 /** Whether a reply is wrong, refuses, has a defect of format, or did not end. */
-export function isBroken({ request, answer, stop, diagnostics }) {
+function isBroken({ request, answer, stop, diagnostics }) {
   if (stop !== "return" || diagnostics.length > 0) return true;
   const expected = compute(request?.question ?? "");
   const given = answer.replace(/[^\d-]/g, "");

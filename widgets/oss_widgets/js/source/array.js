@@ -72,7 +72,7 @@ export class ArraySource {
  * @param {number} seq  number of tokens
  * @returns {CallerArray}
  */
-export function checkArray({ values, shape, name, unit = "", axes }, seq) {
+function checkArray({ values, shape, name, unit = "", axes }, seq) {
   const size = shape.reduce((product, n) => product * n, 1);
   if (!name) throw new LabError("the array needs a name");
   if (size !== values.length) {

@@ -78,7 +78,7 @@ export function inkOn(color) {
 }
 
 /** Relative luminance as WCAG defines it, 0 to 1. */
-export function luminance(color) {
+function luminance(color) {
   const [red, green, blue] = color.map((value) => {
     const share = value / 255;
     return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;

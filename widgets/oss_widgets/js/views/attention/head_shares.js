@@ -6,7 +6,7 @@
 export const ON = 0.5;
 
 /** The parts of a run, in the order in which they are shown. */
-export const PARTS = ["prompt", "analysis", "commentary", "final"];
+const PARTS = ["prompt", "analysis", "commentary", "final"];
 
 /** The part of a token; null for tokens of the reply between channels. */
 export function partOf(run, position) {

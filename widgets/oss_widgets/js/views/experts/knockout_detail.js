@@ -7,7 +7,7 @@ import { term } from "../glossary.js";
 import { short, signed } from "../numbers.js";
 
 /** A change of a log-probability that is worth a look, in nats. */
-export const NOTABLE = 0.1;
+const NOTABLE = 0.1;
 
 /**
  * @param {import("../../analysis/knockout.js").KnockOut} found
