@@ -14,11 +14,16 @@ export function signed(value, digits = 2) {
   return /[1-9]/.test(text) && value > 0 ? `+${text}` : text.replace(/^−(?=[0.]*$)/, "");
 }
 
-/** A share or a probability: 97%, 0.3%, <0.1%, >99.9%. */
+/** A share or a probability: 97%, 12.5%, <0.1%, >99.9%. */
 export function percent(share) {
   if (share > 0 && share < 0.001) return "<0.1%";
   if (share > 0.999 && share < 1) return ">99.9%";
-  return `${share < 0.1 ? (100 * share).toFixed(1) : Math.round(100 * share)}%`;
+  return `${Number((100 * share).toFixed(1))}%`;
+}
+
+/** @param {number} logprob  nats */
+export function probability(logprob) {
+  return percent(Math.exp(logprob));
 }
 
 /** A real minus sign, which is as wide as a plus. */

@@ -3,12 +3,7 @@
  */
 
 import { make } from "./elements.js";
-import { short } from "./numbers.js";
-
-/** @param {number} logprob  nats */
-export function showProbability(logprob) {
-  return short(Math.exp(logprob));
-}
+import { probability } from "./numbers.js";
 
 /**
  * @param {string} label
@@ -26,7 +21,7 @@ function makeEntry({ text, logprob, isChosen, action = null }) {
     {},
     make("bdi", { class: "oss-token-text" }, text),
     bar,
-    make("span", { class: "oss-probability" }, showProbability(logprob)),
-    isChosen ? make("span", { class: "oss-chosen" }, "✓ came") : action,
+    make("span", { class: "oss-probability" }, probability(logprob)),
+    isChosen ? make("span", { class: "oss-chosen" }, "✓ actual") : action,
   );
 }

@@ -4,6 +4,7 @@
  * Two maps, layers by heads and layers by slots, with one scale for both.
  */
 
+import { addCompute } from "../compute.js";
 import { make, makeTable, tokenText } from "../elements.js";
 import { makeFrame } from "../frame.js";
 import { HeatMap } from "../heat_map.js";
@@ -17,29 +18,15 @@ export function showAttribution(element, source, selection) {
   const frame = makeFrame(element, "attribution", "What a logit is made of");
   let shown = null;
   let maps = [];
-  const compute = make("button", { type: "button", onclick: () => update() }, "Compute for the selected token");
-  if (source.can.has("attribution")) frame.controls.append(compute);
-  else frame.report("This source cannot compute attributions.");
+  const analysis = {
+    name: "attribution",
+    noun: "attributions",
+    text: "Compute for the selected token",
+    listOptions: (run) => ({ at: Math.max(1, selection.token ?? run.tokens.length - 1) }),
+  };
+  addCompute(frame, source, analysis, show);
 
-  async function update() {
-    const run = source.shown;
-    if (!run) return frame.report("Ask a question first.");
-    const at = Math.max(1, selection.token ?? run.tokens.length - 1);
-    frame.clearError();
-    frame.report("computing …");
-    compute.disabled = true;
-    try {
-      show(await source.analyze(run, "attribution", { at }), run, at);
-      frame.report("");
-    } catch (error) {
-      frame.report("");
-      frame.fail(error);
-    } finally {
-      compute.disabled = false;
-    }
-  }
-
-  function show(found, run, at) {
+  function show(found, run, { at }) {
     shown = { ...found, at, token: run.tokens[at] };
     const { heads, slots, embedding, bias, logit } = found;
     const biases = bias.reduce((sum, part) => sum + part, 0);

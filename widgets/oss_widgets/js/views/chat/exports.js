@@ -3,7 +3,7 @@
  */
 
 import { make } from "../elements.js";
-import { makeAction } from "./action.js";
+import { makeAction } from "../action.js";
 import { writeTranscript } from "./run_text.js";
 
 /** @param {import("./session.js").Session} session */

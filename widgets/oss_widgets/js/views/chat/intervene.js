@@ -5,7 +5,7 @@
 import { make, refill } from "../elements.js";
 import { term } from "../glossary.js";
 import { describeIntervention } from "../run_names.js";
-import { makeAction } from "./action.js";
+import { makeAction } from "../action.js";
 import { makeNullTest } from "./null_test.js";
 
 const KINDS = [
@@ -36,7 +36,7 @@ export function makeIntervene(session) {
   };
   fields.by.input.step = "any";
   fields.by.input.removeAttribute("min");
-  const seed = field("Seed of the random place", null);
+  const seed = field("Seed of the null", null);
   const here = makeAction("", () => test.run(read(), session.place + 1, readSeed()));
   const again = makeAction("Ask again with it", () => test.run(read(), null, readSeed()));
   const active = make("ul", { class: "oss-chat-active" });
@@ -45,8 +45,8 @@ export function makeIntervene(session) {
   const form = make(
     "details", { class: "oss-chat-intervene" },
     make("summary", {}, "Intervene"),
-    make("p", {}, "Each change is also made at a random expert or head of the layer, its ", term("null"),
-      ". Both answers are shown beside the unchanged one."),
+    make("p", {}, "Each change is also made at another expert or head of the layer, drawn at random, its ",
+      term("null"), ". Both answers are shown beside the unchanged one."),
     make("div", { class: "oss-chat-row" }, make("label", {}, "Change", select),
       Object.values(fields).map(({ label }) => label), seed.label),
     make("div", { class: "oss-chat-row" }, here, again),

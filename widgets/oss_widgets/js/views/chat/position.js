@@ -4,9 +4,9 @@
 
 import { LabError } from "../../errors.js";
 import { make, refill } from "../elements.js";
-import { percent } from "../numbers.js";
+import { probability } from "../numbers.js";
 import { readableText } from "../token_bytes.js";
-import { makeAction } from "./action.js";
+import { makeAction } from "../action.js";
 
 /** @param {import("./session.js").Session} session */
 export function makePosition(session) {
@@ -77,18 +77,18 @@ export function makePosition(session) {
     drawn = key;
     refill(facts, ...describeToken(run, at));
     const { id, alternatives: likeliest } = run.tokens[at];
-    if (canFork) refill(alternatives, "Replace by", ...likeliest.map((each) => makeAlternative(each, id)));
+    if (canFork) refill(alternatives, "Replace with", ...likeliest.map((each) => makeAlternative(each, id)));
   }
 
   function makeAlternative({ id, text, logprob }, own) {
     const isOwn = id === own;
-    const label = `${isOwn ? "Keeps" : "Replace by"} ${text}, ${percent(Math.exp(logprob))}`;
+    const label = `${isOwn ? "Keeps" : "Replace with"} ${text}, ${probability(logprob)}`;
     return make(
       "button",
       {
         type: "button", "aria-label": label, disabled: isOwn, onclick: () => replaceBy({ ids: [id] }),
       },
-      showToken(text), ` ${percent(Math.exp(logprob))}`,
+      showToken(text), ` ${probability(logprob)}`,
     ); // prettier-ignore
   }
 
@@ -98,7 +98,7 @@ export function makePosition(session) {
 function describeToken({ tokens }, at) {
   const { text, channel, part, logprob } = tokens[at];
   const where = part === "content" ? (channel ?? "no channel") : "format";
-  const chance = logprob === null ? "probability not known" : `probability ${percent(Math.exp(logprob))}`;
+  const chance = logprob === null ? "probability not known" : `probability ${probability(logprob)}`;
   return [`Token ${at} of ${tokens.length - 1}: `, showToken(text), ` (${where}, ${chance})`];
 }
 

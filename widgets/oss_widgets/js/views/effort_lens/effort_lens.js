@@ -3,6 +3,7 @@
  * how differently the layers use their experts, compared with what chance gives.
  */
 
+import { addCompute } from "../compute.js";
 import { make, makeTable, refill } from "../elements.js";
 import { makeFrame } from "../frame.js";
 import { short } from "../numbers.js";
@@ -15,30 +16,15 @@ const CHANNELS = ["analysis", "commentary", "final", "format"];
 export function showEffortLens(element, source) {
   const frame = makeFrame(element, "effort-lens", "What effort changes");
   let found = null;
-  const compute = make("button", { type: "button", onclick: () => update() }, "Compare the three efforts");
-  if (source.can.has("effortLens")) frame.controls.append(compute);
-  else frame.report("This source cannot compare efforts.");
+  const text = "Compare the three efforts";
+  addCompute(frame, source, { name: "effortLens", noun: "the effort lens", text }, show);
   frame.addExport(() => draw(found, frame.root));
 
-  async function update() {
-    if (!source.shown) return frame.report("Ask a question first.");
-    frame.clearError();
-    frame.report("asking at three efforts …");
-    compute.disabled = true;
-    try {
-      found = await source.analyze(source.shown, "effortLens", {});
-      show();
-    } catch (error) {
-      frame.fail(error);
-    } finally {
-      frame.report("");
-      compute.disabled = false;
-    }
-  }
-
-  function show() {
+  function show(result) {
+    found = result;
     const longest = Math.max(...found.efforts.map(countTokens));
-    frame.say(found.efforts.map((each) => `${each.effort}: ${countTokens(each)} tokens, “${each.answer}”`).join("; "));
+    const describe = (each) => `${each.effort}: ${countTokens(each)} tokens, “${each.answer}”`;
+    frame.say(`${found.efforts.map(describe).join("; ")}.`);
     refill(frame.body, found.efforts.map((each) => makeBar(each, longest)), divergenceTable(found.pairs));
     frame.setTable(() => makeTable(
       "Tokens by channel", ["effort", ...CHANNELS, "answer"],
@@ -64,7 +50,7 @@ function makeBar({ effort, tokens, answer }, longest) {
   return make(
     "div",
     { class: "oss-effort-lens-row" },
-    make("div", {}, make("strong", {}, effort), ": answer ", make("bdi", {}, answer || "(none)")),
+    make("div", {}, make("strong", {}, effort), ": answer ", make("bdi", {}, answer || "(no answer)")),
     make("div", { class: "oss-effort-lens-bar", style: `width: ${width}`, "aria-hidden": "true" }, parts),
     make("div", {}, used.map((channel) => `${tokens[channel]} ${channel}`).join(", ")),
   );
@@ -76,7 +62,8 @@ function divergenceTable(pairs) {
     efforts.join(" and "),
     ...divergence.map((value, layer) => `${short(value)} (chance ${short(byChance[layer])})`),
   ]);
-  return makeTable("How differently two efforts use the experts (Jensen-Shannon divergence, bits)", ["efforts", ...layers], rows);
+  const caption = "How differently two efforts use the experts (Jensen-Shannon divergence, bits)";
+  return makeTable(caption, ["efforts", ...layers], rows);
 }
 
 function draw(found, root) {

@@ -2,7 +2,7 @@
  * A button that can be switched off without losing the focus, as `disabled` would.
  */
 
-import { make } from "../elements.js";
+import { make } from "./elements.js";
 
 /**
  * @param {string} text
