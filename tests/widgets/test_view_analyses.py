@@ -98,7 +98,7 @@ def test_microscope_shows_bits_values_and_bounds(open_view, find_violations) -> 
 def test_a_flipped_bit_is_compared_with_another(open_view) -> None:
     page = open_view("microscope")
     page.evaluate("() => selection.set({ token: 10 })")
-    page.get_by_role("button", name="flip weight 0, sign").click()
+    page.get_by_role("button", name="Flip weight 0, sign").click()
     effect = page.locator(".oss-microscope-effect")
     effect.get_by_role("table").wait_for()
     asked = page.evaluate("asked.filter(([name]) => name === 'flipBit').map(([, each]) => each)")

@@ -293,7 +293,7 @@ def test_an_answer_for_an_earlier_selection_is_ignored(page) -> None:
     page.evaluate(LARGE, {**TWENTY_B, "length": 600})
     page.evaluate(OPEN_LARGE)
     page.evaluate("() => (hold(), selection.set({ layer: 4, head: 9 }))")
-    computing = "computing attn.pattern of layer 4, queries 594 to 599 …"
+    computing = "Computing attn.pattern of layer 4, queries 594 to 599 …"
     assert page.locator(".oss-status").inner_text() == computing
     assert not page.locator(".oss-attention-sum").is_visible()
     page.evaluate("() => selection.set({ layer: 5, token: 300 })")

@@ -386,7 +386,7 @@ def test_a_trial_can_be_canceled(live_page, ids) -> None:
 def test_wrong_seed_and_wrong_array_are_explained(live_page, ids) -> None:
     page = live_page
     page.evaluate("() => selection.set({ layer: 0, expert: 27, token: 80 })")
-    page.get_by_label("seed").fill("-1")
+    page.get_by_label("Seed of the null").fill("-1")
     page.get_by_role("button", name="Ablate from here on").click()
     alert = page.get_by_role("alert")
     assert alert.inner_text() == ("the seed of the null is “-1”; write a whole number of 0 or more")

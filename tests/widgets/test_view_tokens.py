@@ -77,8 +77,8 @@ def test_detail_has_the_numbers_of_the_lab(answered, reply) -> None:
     answered.evaluate("(token) => selection.set({ token })", start + n)
     assert cell(answered, start + n).get_attribute("aria-pressed") == "true"
     text = detail(answered)
-    shown = float(text.split("Probability\n")[1].split("\n")[0])
-    assert shown == pytest.approx(math.exp(reply.logprobs[n]), abs=2e-3)
+    shown = float(text.split("Probability\n")[1].split("%")[0])
+    assert shown == pytest.approx(100 * math.exp(reply.logprobs[n]), abs=0.06)
     assert f"Token id\n{reply.ids[n]}\n" in text
     answered.evaluate("() => selection.set({ token: 3 })")
     assert "Probability\nnot recorded" in detail(answered)

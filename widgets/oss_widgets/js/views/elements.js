@@ -38,7 +38,7 @@ export function refill(element, ...children) {
   element.replaceChildren(...children.flat().filter((child) => child !== null));
 }
 
-/** The text of a token: isolated, so that Arabic does not reorder what stands around it. */
+/** The text of a token: isolated, so that Arabic does not reorder the text around it. */
 export function tokenText(text) {
   return make("bdi", { class: "oss-token-text" }, makeVisible(text));
 }

@@ -5,25 +5,25 @@
 import { make } from "./elements.js";
 
 /** One sentence for each word. */
-export const TERMS = {
+const TERMS = {
   token: "A piece of text, from a single byte to a word; models read and write tokens.",
   channel: "Labels what a part of a reply is for: analysis is the chain of thought, final is the answer.",
-  effort: "Low, medium or high: tells the model how much to think before it answers.",
+  effort: "Low, medium or high: how much the model is asked to think before it answers.",
   expert: "One of many small networks in a layer; each token passes through four of them.",
-  router: "The part of a layer that scores every expert and picks four for each token.",
-  weight: "The share of a chosen expert in the layer's output; the four shares of a token sum to 1.",
+  router: "The part of a layer that scores every expert and picks the best four for each token.",
+  weight: "How much a chosen expert counts in the layer's output; the weights of a token sum to 1.",
   margin: "How far the last chosen expert's router score is above the best expert that was not chosen.",
   entropy: "How evenly the router spreads over all experts, in nats; 0 means all on one.",
   lift: "How many times as often an expert takes this token as it takes tokens in general.",
   "logit margin": "How far a token's score is above the best other token's; below 0, another is likelier.",
   logprob: "Natural logarithm of a probability, in nats; 0 is certain.",
-  head: "One of several parallel units of attention in a layer.",
+  head: "One of several parts of a layer's attention, each with its own weights over earlier tokens.",
   "KV head": "Keys and values that a group of query heads shares.",
   sink: "A learned score that competes with the tokens for a head's attention and contributes nothing.",
   window: "In sliding layers, a token attends only to this many tokens, itself included.",
   "logit lens": "What the model would predict if it ended after a layer.",
   "knock-out": "Sets one expert's contribution at one token to zero and measures the change.",
-  null: "The same change at a place chosen at random; an effect counts if it is larger.",
+  null: "The same change at a random place; an effect counts only if it is larger than this one.",
   MXFP4: "Four bits per weight: blocks of 32 weights that share one scale, a power of two.",
 };
 

@@ -24,7 +24,7 @@ export function showPins(element, source, selection) {
     const isPinned = pinned.some((each) => isSame(each, place));
     pin.textContent = isPinned ? "Unpin this place" : "Pin this place";
     pin.disabled = isEmpty(place);
-    const advice = "Choose a token, layer, head or expert in a view to pin it.";
+    const advice = "Select a token, layer, head or expert in a view to pin it.";
     frame.say(isEmpty(place) ? advice : `Selected: ${describe(place)}.`);
     refill(list, pinned.map(makePin));
   };
@@ -61,7 +61,7 @@ export function showPins(element, source, selection) {
  * @param {import("./selection.js").Place} place
  * @param {import("../source/source.js").Token[]} tokens
  */
-export function describePlace(place, tokens) {
+function describePlace(place, tokens) {
   const words = PARTS.filter((part) => place[part] !== null).map((part) => `${part} ${place[part]}`);
   const token = tokens[place.token];
   if (token) words[0] += ` “${readableText(token.text)}”`;

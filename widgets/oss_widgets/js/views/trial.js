@@ -6,6 +6,7 @@
  */
 
 import { RandomStream } from "../engine/random.js";
+import { short } from "./numbers.js";
 
 /** @typedef {import("../source/source.js").Run} Run */
 
@@ -65,6 +66,7 @@ export function describeDifference(run, unchanged) {
   if (at === null) return "The same tokens.";
   const answer = run.answer === unchanged.answer ? "The same answer" : "Another answer";
   const margin = marginOfToken(unchanged.tokens[at]);
-  const sure = margin === null ? "" : `, where the unchanged reply had a logit margin of ${margin.toFixed(2)}`;
-  return `${answer}; differs from token ${at} on${sure}.`;
+  const place = `${answer}; differs from token ${at} on`;
+  if (margin === null) return `${place}.`;
+  return `${place}, where the unchanged reply had a logit margin of ${short(margin)}.`;
 }

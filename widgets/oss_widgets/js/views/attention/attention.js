@@ -67,7 +67,7 @@ class AttentionView {
     const { frame } = this;
     this.rows = new PatternRows({
       arrive: () => this.drawRow(),
-      wait: (range) => frame.report(range ? `computing ${this.describeRange(range)} …` : ""),
+      wait: (range) => frame.report(range ? `Computing ${this.describeRange(range)} …` : ""),
       fail: (problem) => frame.fail(problem),
     });
     this.grid = new HeadGrid(frame.body, (head) => this.chooseHead(head));

@@ -93,7 +93,7 @@ export class HeadActions {
   }
 
   describe(title, run, unchanged) {
-    const answer = run.answer || `(no answer: ${run.stop ?? "not finished"})`;
+    const answer = run.answer || "(no answer)";
     const show = { type: "button", onclick: () => this.source.show(run) };
     return make(
       "div",

@@ -1,5 +1,5 @@
 /**
- * Branches: every run of this source as a tree. A fork hangs under the run that it came from, with
+ * Branches: every run of this source as a tree. A fork hangs made the run that it came from, with
  * the position, the token that is written there, and its interventions.
  */
 
@@ -59,12 +59,15 @@ export function showBranches(element, source, selection) {
 }
 
 function describeRun(run) {
-  const answer = run.stop === null ? "unfinished" : `answers “${run.answer}”`;
+  const answer = run.stop === null ? "not finished" : `answers “${run.answer}”`;
   const effects = run.interventions.map(describeIntervention).join("; ");
-  const under = effects ? `, with ${effects}` : "";
-  if (!run.parent) return [`${run.request?.question ?? run.id} (${run.request?.effort ?? "stored"})${under}: ${answer}`];
+  const made = effects ? `, with ${effects}` : "";
+  if (!run.parent) {
+    const { question = run.id, effort = "stored" } = run.request ?? {};
+    return [`${question} (${effort})${made}: ${answer}`];
+  }
   const token = run.tokens[run.parent.at];
-  return [`from token ${run.parent.at} `, token ? tokenText(token.text) : "", `${under}: ${answer}`];
+  return [`from token ${run.parent.at} `, token ? tokenText(token.text) : "", `${made}: ${answer}`];
 }
 
 function summarize({ id, parent, interventions, answer, stop }) {

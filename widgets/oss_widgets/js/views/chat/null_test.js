@@ -46,10 +46,10 @@ export function makeNullTest(session) {
     const [{ run: unchanged }] = rows;
     const cells = rows.map(({ name, run: each }) => [
       make("span", {}, `${name} `, showButton(name, each)),
-      make("bdi", {}, each.answer || "no answer"),
+      make("bdi", {}, each.answer || "(no answer)"),
       describeDifference(each, unchanged),
     ]);
-    const heads = ["Run", "Answer", "Against the unchanged reply"];
+    const heads = ["run", "answer", "compared with the unchanged reply"];
     refill(element, makeTable("The change, its null and the unchanged reply", heads, cells));
   }
 

@@ -37,7 +37,7 @@ export class Actions {
       make("div", { class: "oss-controls" }, this.ablate, this.again, this.force, this.cancel),
       make(
         "div", { class: "oss-controls" }, make("span", {}, term("null", "Null"), ": the same at"), this.from,
-        make("label", {}, "seed", this.seed),
+        make("label", {}, "Seed of the null", this.seed),
       ),
       this.hint,
       this.status,

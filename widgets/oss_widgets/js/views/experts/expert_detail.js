@@ -5,6 +5,7 @@
 
 import { make, makeTable, tokenText } from "../elements.js";
 import { term } from "../glossary.js";
+import { percent } from "../numbers.js";
 import { makeExpertBars } from "./bars.js";
 import { IDS } from "./recordings.js";
 import { countLoad, FEWEST, findTopTokens } from "./routing.js";
@@ -85,8 +86,4 @@ export function makeLoadBars(recordings, layer, expert, select) {
     ),
     makeExpertBars(`Experts of layer ${layer}, by load`, entries, expert, select),
   );
-}
-
-function percent(share) {
-  return `${(share * 100).toFixed(1)} %`;
 }

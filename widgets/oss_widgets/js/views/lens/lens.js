@@ -1,13 +1,13 @@
 /**
  * Logit lens: what every layer would predict after every token, and how likely each layer finds the
- * token that came.
+ * actual next token.
  */
 
 import { make, refill } from "../elements.js";
 import { makeFrame } from "../frame.js";
 import { term } from "../glossary.js";
 import { HeatMap } from "../heat_map.js";
-import { showProbability } from "../probability_list.js";
+import { probability } from "../numbers.js";
 import { makeScale } from "../scale.js";
 import { readableText } from "../token_bytes.js";
 import { makeLensDetail } from "./lens_detail.js";
@@ -62,7 +62,7 @@ class LensView {
 
   addLegend() {
     this.frame.controls.append(make("span", {}, "About the ", term("logit lens")));
-    const words = "Text: the layer's most likely token. ✓: it is the one that came.";
+    const words = "Text: the layer's most likely token. ✓: it is the actual next token.";
     this.frame.body.before(make("p", { class: "oss-lens-legend" }, words));
   }
 
@@ -109,7 +109,7 @@ class LensView {
       describe: (layer, position) => this.describe(layer, position),
       select: (layer, position) => this.selection.set({ layer, token: position }),
       size: SIZE,
-      legend: { name: "probability of the token that came", unit: "", scale: SCALE },
+      legend: { name: "probability of the actual next token", unit: "", scale: SCALE },
     };
   }
 
@@ -126,9 +126,9 @@ class LensView {
     const place = `Layer ${layer}, after token ${position} “${token}”`;
     const cell = this.cells.columns[position]?.[layer];
     if (!cell) return `${place}: not computed yet.`;
-    const [best, own] = [cell.topLogprobs[0], cell.logprob].map(showProbability);
+    const [best, own] = [cell.topLogprobs[0], cell.logprob].map(probability);
     const top = `“${readableText(cell.topTexts[0])}” is the most likely (${best})`;
-    return `${place}: ${top}; “${came}” came (${own}, rank ${cell.rank + 1}).`;
+    return `${place}: ${top}; the actual next token is “${came}” (${own}, rank ${cell.rank + 1}).`;
   }
 
   /** Request the visible positions, the selected one, and one screen more on each side. */
@@ -144,7 +144,7 @@ class LensView {
   }
 
   refresh(isLoading) {
-    this.frame.report(isLoading ? "Reading what each layer predicts…" : "");
+    this.frame.report(isLoading ? "Computing what each layer predicts …" : "");
     this.map.requestPaint();
     this.updateTable();
     this.showDetail();
@@ -181,7 +181,7 @@ class LensView {
     const { tokens, cells, detail } = this;
     if (column) refill(detail, makeLensDetail(column, layer, tokens[token], tokens[token + 1], token));
     else if (token !== null) refill(detail, make("p", {}, `Token ${token} is not computed yet.`));
-    else refill(detail, make("p", {}, cells.count ? "Choose a cell to see its numbers." : ""));
+    else refill(detail, make("p", {}, cells.count ? "Select a cell to see its numbers." : ""));
   }
 
   data() {

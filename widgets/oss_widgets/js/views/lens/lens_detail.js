@@ -2,8 +2,8 @@
 
 import { make, tokenText } from "../elements.js";
 import { term } from "../glossary.js";
-import { short } from "../numbers.js";
-import { makeProbabilityList, showProbability } from "../probability_list.js";
+import { probability, short } from "../numbers.js";
+import { makeProbabilityList } from "../probability_list.js";
 import { readableText } from "../token_bytes.js";
 
 /** @typedef {import("../../analysis/lens.js").LensCell} LensCell */
@@ -12,7 +12,7 @@ import { readableText } from "../token_bytes.js";
  * The first layer from which on every layer predicts what the last one predicts.
  * @param {LensCell[]} column  [layer]
  */
-export function findSettledLayer(column) {
+function findSettledLayer(column) {
   const final = column.at(-1).topIds[0];
   let layer = column.length - 1;
   while (layer > 0 && column[layer - 1].topIds[0] === final) layer -= 1;
@@ -20,7 +20,7 @@ export function findSettledLayer(column) {
 }
 
 /** @param {LensCell[]} column  [layer] */
-export function describeSettling(column) {
+function describeSettling(column) {
   const layer = findSettledLayer(column);
   const predicted = readableText(column.at(-1).topTexts[0]);
   const text = `The model's prediction “${predicted}” is the most likely token`;
@@ -38,15 +38,16 @@ export function describeSettling(column) {
  */
 export function makeLensDetail(column, layer, token, came, at) {
   const [read, next] = [token, came].map(({ text }) => tokenText(text));
-  const head = make("h4", {}, `After token ${at}, “`, read, "”, came “", next, "”");
+  const actual = ["”; the actual next token is “", next, "”"];
+  const head = make("h4", {}, `After token ${at}, “`, read, actual);
   const sentence = make("p", {}, describeSettling(column));
-  if (layer === null) return [head, sentence, make("p", {}, "Choose a layer to see its numbers.")];
+  if (layer === null) return [head, sentence, make("p", {}, "Select a layer to see its numbers.")];
   return [head, sentence, make("h4", {}, `Layer ${layer}`), ...makeNumbers(column[layer], came)];
 }
 
 function makeNumbers(cell, came) {
   const facts = [
-    ["Probability of what came", showProbability(cell.logprob)],
+    ["Probability of the actual next token", probability(cell.logprob)],
     [term("logprob", "Log-probability"), `${short(cell.logprob)} nats`],
     ["Rank", cell.rank ? `${cell.rank + 1}` : "1, the most likely"],
     ["Entropy", `${short(cell.entropy)} nats`],

@@ -2,8 +2,11 @@
  * The bits of an MXFP4 block: what each one means, and what value they make together.
  */
 
+/** Weights of a block. */
+export const WEIGHTS = 32;
+
 /** The eight magnitudes of a 4-bit E2M1 float, by its lower three bits. */
-export const MAGNITUDES = [0, 0.5, 1, 1.5, 2, 3, 4, 6];
+const MAGNITUDES = [0, 0.5, 1, 1.5, 2, 3, 4, 6];
 const SCALE_BIAS = 127;
 
 export const WEIGHT_BITS = ["mantissa", "exponent, low", "exponent, high", "sign"];

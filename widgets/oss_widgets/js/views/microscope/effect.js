@@ -5,8 +5,7 @@
 
 import { make, makeTable, refill, tokenText } from "../elements.js";
 import { percent, short, signed } from "../numbers.js";
-
-const WEIGHTS = 32;
+import { WEIGHTS } from "./bits.js";
 
 export function makeEffect(source, selection, frame) {
   const root = make("div", { class: "oss-microscope-effect", role: "status" });
@@ -17,12 +16,13 @@ export function makeEffect(source, selection, frame) {
       return refill(root, make("p", {}, "Ask a question first: a flipped bit acts on its tokens."));
     }
     const at = Math.max(1, selection.token ?? shown.tokens.length - 1);
-    refill(root, make("p", {}, "computing …"));
+    refill(root, make("p", {}, "Computing …"));
     try {
       const flipped = await source.analyze(shown, "flipBit", { place, bit, at });
       const other = otherBit(bit);
       const compared = await source.analyze(shown, "flipBit", { place, bit: other, at });
-      refill(root, describeFlip(bit, block, flipped, shown.tokens, at), compareTable(bit, other, flipped, compared));
+      const table = compareTable(bit, other, flipped, compared);
+      refill(root, describeFlip(bit, block, flipped, shown.tokens, at), table);
     } catch (error) {
       refill(root);
       frame.fail(error);
@@ -49,7 +49,7 @@ function describeFlip(bit, block, { block: changed, outputChange, before, after 
     {},
     `Flipping ${nameBit(bit)} turns weight ${weight} from ${short(block.values[weight])} into `,
     `${short(changed.values[weight])}. At token ${at - 1} (`, tokenText(tokens[at - 1].text),
-    `) the layer's output moves by ${percent(outputChange)} of its size` +
+    `) the layer's output changes by ${percent(outputChange)} of its size` +
       (outputChange === 0 ? ": this token did not choose the expert. " : ". "),
     "The next token ", isSame ? "stays " : "changes from ", tokenText(before[0].text),
     isSame ? "." : " to ", isSame ? "" : tokenText(after[0].text), isSame ? "" : ".",
@@ -62,7 +62,8 @@ function compareTable(bit, other, flipped, compared) {
     const change = kept ? signed(kept.logprob - before[0].logprob, 3) : "below the listed tokens";
     return [name, percent(outputChange), change, tokenText(after[0].text)];
   };
-  const heads = ["flipped", "change of the layer's output", "log-probability of the token, nats", "next token"];
-  const rows = [row(nameBit(bit), flipped), row(`${nameBit(other)} (for comparison)`, compared)];
-  return makeTable("The flip, and one at another place of the block", heads, rows);
+  const change = "change of the token's log-probability, nats";
+  const heads = ["flipped", "change of the layer's output", change, "next token"];
+  const rows = [row(nameBit(bit), flipped), row(`null: ${nameBit(other)}`, compared)];
+  return makeTable("The flip and its null, at another place of the block", heads, rows);
 }

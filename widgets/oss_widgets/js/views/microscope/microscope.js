@@ -10,12 +10,11 @@ import { short } from "../numbers.js";
 import { SvgPen } from "../pens.js";
 import { inkOn, signedColor, toCss } from "../scale.js";
 import { readColors } from "../theme.js";
-import { nibbleOf, nibbleValue, roundingBounds, scaleValue, WEIGHT_BITS } from "./bits.js";
+import { nibbleOf, nibbleValue, roundingBounds, scaleValue, WEIGHT_BITS, WEIGHTS } from "./bits.js";
 import { makeEffect } from "./effect.js";
 import { makePlaceForm } from "./place_form.js";
 
 const COLUMNS = 8;
-const WEIGHTS = 32;
 
 /**
  * @param {HTMLElement} element
@@ -33,7 +32,7 @@ export function showMicroscope(element, source, selection) {
     frame.report("This source has no stored weights, so there is no block to show.");
     return { close: frame.close, data: () => ({}), toSvg: () => null };
   }
-  const grid = make("div", { class: "oss-microscope-grid", role: "radiogroup", "aria-label": "weights" });
+  const grid = make("div", { class: "oss-microscope-grid", role: "radiogroup", "aria-label": "Weights" });
   const detail = make("div", { class: "oss-microscope-detail" });
   const effect = makeEffect(source, selection, frame);
   const form = makePlaceForm(source.config, selection, (place) => load(place));
@@ -128,13 +127,15 @@ function weightDetail(block, weight, flip) {
     "div",
     { class: "oss-microscope-part" },
     make("h4", {}, `Weight ${weight}`),
-    make("div", { class: "oss-microscope-row", role: "group", "aria-label": "bits of the weight" }, bits),
+    make("div", { class: "oss-microscope-row", role: "group", "aria-label": "Bits of the weight" }, bits),
     make("p", {}, `${short(nibbleValue(nibble))} × ${short(scale)} = ${short(block.values[weight])}`),
     make(
       "p",
       {},
       `Before rounding it was between ${short(low)} and ${short(high)}: ` +
-        (Number.isFinite(high - low) ? `an error of at most ${short((high - low) / 2)}.` : "it may have been clipped."),
+        (Number.isFinite(high - low)
+          ? `an error of at most ${short((high - low) / 2)}.`
+          : "it may have been clipped."),
     ),
   );
 }
@@ -147,7 +148,7 @@ function scaleDetail(block, flip) {
     "div",
     { class: "oss-microscope-part" },
     make("h4", {}, "Scale of the block"),
-    make("div", { class: "oss-microscope-row", role: "group", "aria-label": "bits of the scale" }, bits),
+    make("div", { class: "oss-microscope-row", role: "group", "aria-label": "Bits of the scale" }, bits),
     make("p", {}, `byte ${block.scale}: 2^(${block.scale} − 127) = ${short(scaleValue(block.scale))}`),
     make("p", {}, "One flipped bit here changes all 32 weights."),
   );
@@ -155,7 +156,7 @@ function scaleDetail(block, flip) {
 
 function makeBit(value, label, flip) {
   const attributes = { type: "button", class: "oss-microscope-bit", onclick: flip };
-  return make("button", { ...attributes, "aria-label": `flip ${label}, now ${value}` }, String(value));
+  return make("button", { ...attributes, "aria-label": `Flip ${label}, now ${value}` }, String(value));
 }
 
 function blockTable(block) {
@@ -163,9 +164,11 @@ function blockTable(block) {
   const rows = Array.from({ length: WEIGHTS }, (_, n) => {
     const nibble = nibbleOf(block.packed, n);
     const bounds = roundingBounds(nibble).map((bound) => short(bound * scaleValue(block.scale)));
-    return [String(n), bitsOf(nibble), short(nibbleValue(nibble)), short(block.values[n]), bounds.join(" to ")];
+    const numbers = [nibbleValue(nibble), block.values[n]].map(short);
+    return [String(n), bitsOf(nibble), ...numbers, bounds.join(" to ")];
   });
-  return makeTable("The 32 weights of the block", ["weight", "bits", "E2M1", "value", "before rounding"], rows);
+  const heads = ["weight", "bits", "E2M1", "value", "before rounding"];
+  return makeTable("The 32 weights of the block", heads, rows);
 }
 
 function drawBlock(block, root) {

@@ -1,8 +1,7 @@
 /** Five fields that choose one MXFP4 block of the model. */
 
 import { make } from "../elements.js";
-
-const BLOCK = 32;
+import { WEIGHTS } from "./bits.js";
 
 /**
  * @param {object} config  fields of config.json
@@ -13,15 +12,14 @@ export function makePlaceForm(config, selection, change) {
   const { hidden_size: hidden, intermediate_size: width } = config;
   const limits = () => {
     const [rows, columns] = matrix.value === "gate_up" ? [2 * width, hidden] : [hidden, width];
-    return { row: rows - 1, block: columns / BLOCK - 1 };
+    return { row: rows - 1, block: columns / WEIGHTS - 1 };
   };
   const number = (max, value) =>
     make("input", { type: "number", min: "0", max: String(max), step: "1", value: String(value ?? 0) });
   const layer = number(config.num_hidden_layers - 1, selection.layer);
   const expert = number(config.num_experts - 1, selection.expert);
-  const matrix = make(
-    "select", {}, make("option", { value: "gate_up" }, "gate and up"), make("option", { value: "down" }, "down"),
-  ); // prettier-ignore
+  const option = (value, text) => make("option", { value }, text);
+  const matrix = make("select", {}, option("gate_up", "gate and up"), option("down", "down"));
   const row = number(0, 0);
   const block = number(0, 0);
   const inputs = { layer, expert, row, block };
@@ -44,11 +42,11 @@ export function makePlaceForm(config, selection, change) {
     return place();
   }
 
-  const labels = [["layer", layer], ["expert", expert], ["matrix", matrix], ["row", row], ["block", block]];
+  const fields = { Layer: layer, Expert: expert, Matrix: matrix, Row: row, Block: block };
   const root = make(
     "form",
     { class: "oss-controls", onchange: () => change(place()), onsubmit: (event) => event.preventDefault() },
-    labels.map(([text, input]) => make("label", {}, text, input)),
+    Object.entries(fields).map(([text, input]) => make("label", {}, text, input)),
   );
   return { root, place, follow };
 }

@@ -50,7 +50,7 @@ export class KnockOutMarks {
     const { run, frame } = this;
     frame.clearError();
     this.button.disabled = true;
-    this.button.textContent = "Knocking out experts…";
+    this.button.textContent = "Knocking out experts …";
     try {
       const { largest } = await this.source.analyze(run, "knockOutMarks", {});
       this.found.set(run.id, largest);

@@ -2,8 +2,8 @@
 
 import { make, tokenText } from "../elements.js";
 import { term } from "../glossary.js";
-import { short } from "../numbers.js";
-import { makeProbabilityList, showProbability } from "../probability_list.js";
+import { probability, short } from "../numbers.js";
+import { makeProbabilityList } from "../probability_list.js";
 import { findCharacter, readableText } from "../token_bytes.js";
 
 /**
@@ -25,7 +25,7 @@ export function makeTokenDetail(tokens, at, { values, write }) {
     [term("channel", "Channel"), token.channel ?? "none"],
     ...(token.recipient ? [["Recipient", token.recipient]] : []),
     ["Part", token.part === "format" ? "Harmony format" : "content"],
-    ["Probability", token.logprob === null ? "not recorded" : showProbability(token.logprob)],
+    ["Probability", token.logprob === null ? "not recorded" : probability(token.logprob)],
     [term("logprob", "Log-probability"), showLogprob(token.logprob)],
     ["Rank", showRank(token)],
     ...values,

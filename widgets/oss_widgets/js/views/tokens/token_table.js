@@ -1,11 +1,11 @@
 /** All tokens as a table. */
 
 import { makeTable } from "../elements.js";
-import { showProbability } from "../probability_list.js";
+import { probability } from "../numbers.js";
 import { readableText } from "../token_bytes.js";
 
 const HEADS = [
-  "Position", "Token", "Id", "Message", "Role", "Channel", "Part", "Probability", "Alternatives",
+  "position", "token", "id", "message", "role", "channel", "part", "probability", "alternatives",
 ]; // prettier-ignore
 
 /**
@@ -21,7 +21,7 @@ export function makeTokenTable(tokens, array) {
     token.role ?? "none",
     token.channel ?? "none",
     token.part,
-    token.logprob === null ? "not recorded" : showProbability(token.logprob),
+    token.logprob === null ? "not recorded" : probability(token.logprob),
     token.alternatives.map(showAlternative).join(", "),
     ...(array ? [array.text(n)] : []),
   ]);
@@ -29,5 +29,5 @@ export function makeTokenTable(tokens, array) {
 }
 
 function showAlternative({ text, logprob }) {
-  return `${readableText(text)} ${showProbability(logprob)}`;
+  return `${readableText(text)} ${probability(logprob)}`;
 }

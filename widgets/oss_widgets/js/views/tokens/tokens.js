@@ -6,8 +6,7 @@
 import { make, refill } from "../elements.js";
 import { makeFrame } from "../frame.js";
 import { makeLegend } from "../legend.js";
-import { short } from "../numbers.js";
-import { showProbability } from "../probability_list.js";
+import { probability, short } from "../numbers.js";
 import { readColors } from "../theme.js";
 import { findCharacter, readableText } from "../token_bytes.js";
 import { makeTokenDetail } from "./token_detail.js";
@@ -128,7 +127,7 @@ class TokensView {
       [text, part, `token ${n}`].filter(Boolean).join(" "),
       token.channel ?? token.role,
       token.part === "format" && "format",
-      token.logprob !== null && `probability ${showProbability(token.logprob)}`,
+      token.logprob !== null && `probability ${probability(token.logprob)}`,
       this.array && `${this.array.name} ${this.array.text(n)}`,
       isMarked && "an expert matters here",
     ];
@@ -154,7 +153,7 @@ class TokensView {
     const at = tokens[selection.token] ? selection.token : null;
     if (isMoved || at !== this.list.selected) this.list.setSelected(at, isMoved && !this.isOwn);
     if (at === null) {
-      refill(detail, make("p", {}, tokens.length ? "Choose a token to see more about it." : ""));
+      refill(detail, make("p", {}, tokens.length ? "Select a token to see more about it." : ""));
       this.drawn = null;
       return;
     }
@@ -182,7 +181,7 @@ class TokensView {
       source.show(child);
       if (this.isFixed) this.show(child);
       this.stop.hidden = false;
-      frame.report("Writing the rest…");
+      frame.report("Generating the rest …");
       for await (const _ of source.step(child, { signal: abort.signal }));
       const count = child.tokens.length - at;
       frame.report(child.stop === null ? "Stopped." : `The new reply has ${count} tokens from here.`);
