@@ -1,16 +1,15 @@
 """The views of one analysis each, and Branches: what is drawn, as plain data and as a still."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 from oss_lab.errors import LabError
 from oss_lab.plots import Passage
+from oss_widgets.sources.kernel import Work
 from oss_widgets.sources.lab import LabSource
 from oss_widgets.sources.messages import to_plain
 from oss_widgets.views.still import show_sentence, show_table
 from oss_widgets.views.view import View
-
-Work = Generator[None, None, Any]
 
 
 class AnalysisView(View):

@@ -1,6 +1,6 @@
 """Tokens, Experts and Attention: of a run, or of the caller's own array over tokens."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,10 @@ from oss_lab.lab import Lab
 from oss_lab.plots import Passage
 from oss_lab.record.reply import Reply
 from oss_lab.record.trace import Trace
+from oss_widgets.sources.kernel import Work
 from oss_widgets.sources.stored import TextSource
 from oss_widgets.views.still import show_table
 from oss_widgets.views.view import View
-
-Work = Generator[None, None, Any]
 
 ARRAY_SIZES = {
     "layer": "num_hidden_layers",

@@ -1,7 +1,7 @@
 """Chat: ask a model from Python or from the notebook, and read the reply."""
 
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -12,13 +12,13 @@ from oss_lab.lab import Lab
 from oss_lab.plots import Passage
 from oss_lab.record.reply import Reply
 from oss_lab.record.trace import Trace
+from oss_widgets.sources.kernel import Work
 from oss_widgets.sources.lab import LabSource
 from oss_widgets.sources.messages import describe_state
 from oss_widgets.sources.run import Run
 from oss_widgets.views.still import describe_request, join, join_replies, show_sentence, show_table
 from oss_widgets.views.view import View
 
-Work = Generator[None, None, Any]
 Of = Lab | Reply | Trace | View
 
 

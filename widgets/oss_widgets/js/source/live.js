@@ -24,7 +24,7 @@ export class LiveSource {
    * @param {object} parts.config  the fields of config.json
    * @param {Uint8Array} parts.weights  the safetensors file
    * @param {string} parts.vocabulary  the text of nano.tiktoken
-   * @param {object} parts.gallery  what `oss_widgets/gallery_data.py` writes
+   * @param {object} parts.gallery  what `oss_widgets/page/gallery_data.py` writes
    */
   constructor({ config, weights, vocabulary, gallery }) {
     this.kind = "live";

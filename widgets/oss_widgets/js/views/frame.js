@@ -13,6 +13,7 @@
 
 import { LabError } from "../errors.js";
 import { make, refill } from "./elements.js";
+import { saveFile } from "./save.js";
 
 /**
  * @param {HTMLElement} element
@@ -68,10 +69,6 @@ export function makeFrame(element, name, title) {
 }
 
 function makeSaveButton(name, toSvg) {
-  const save = () => {
-    const url = URL.createObjectURL(new Blob([toSvg()], { type: "image/svg+xml" }));
-    make("a", { href: url, download: `${name}.svg` }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 1000);
-  };
+  const save = () => saveFile(`${name}.svg`, toSvg(), "image/svg+xml");
   return make("button", { type: "button", class: "oss-save", onclick: save }, "Save SVG");
 }

@@ -2,9 +2,8 @@
 
 import { make, refill } from "./elements.js";
 import { makeFrame } from "./frame.js";
+import { isSamePlace, PARTS } from "./selection.js";
 import { readableText } from "./token_bytes.js";
-
-const PARTS = ["token", "layer", "head", "expert"];
 
 /**
  * @param {HTMLElement} element
@@ -21,7 +20,7 @@ export function showPins(element, source, selection) {
 
   const update = () => {
     const { place, pinned } = selection;
-    const isPinned = pinned.some((each) => isSame(each, place));
+    const isPinned = pinned.some((each) => isSamePlace(each, place));
     pin.textContent = isPinned ? "Unpin this place" : "Pin this place";
     pin.disabled = isEmpty(place);
     const advice = "Select a token, layer, head or expert in a view to pin it.";
@@ -39,7 +38,7 @@ export function showPins(element, source, selection) {
   const makePin = (place, n) => {
     const name = describe(place);
     const go = make("button", { type: "button", onclick: () => selection.set(place) }, name);
-    if (isSame(place, selection.place)) go.setAttribute("aria-current", "true");
+    if (isSamePlace(place, selection.place)) go.setAttribute("aria-current", "true");
     const label = { type: "button", "aria-label": `Remove ${name}`, onclick: () => remove(n) };
     return make("li", {}, go, make("button", label, "Remove"));
   };
@@ -66,10 +65,6 @@ function describePlace(place, tokens) {
   const token = tokens[place.token];
   if (token) words[0] += ` “${readableText(token.text)}”`;
   return words.join(", ");
-}
-
-function isSame(one, other) {
-  return PARTS.every((part) => one[part] === other[part]);
 }
 
 function isEmpty(place) {

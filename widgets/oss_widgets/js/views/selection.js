@@ -10,7 +10,13 @@
 
 import { Listeners } from "../source/source.js";
 
-const PARTS = ["token", "layer", "head", "expert"];
+/** The parts of a place. */
+export const PARTS = ["token", "layer", "head", "expert"];
+
+/** @param {Place} one @param {Place} other */
+export function isSamePlace(one, other) {
+  return PARTS.every((part) => one[part] === other[part]);
+}
 
 export class Selection {
   constructor() {
@@ -45,8 +51,7 @@ export class Selection {
 
   /** Keep the current place in `pinned`, or drop it from there. */
   togglePin() {
-    const isSame = (place) => PARTS.every((part) => place[part] === this.place[part]);
-    const others = this.pinned.filter((place) => !isSame(place));
+    const others = this.pinned.filter((place) => !isSamePlace(place, this.place));
     this.pinned = others.length < this.pinned.length ? others : [...others, { ...this.place }];
     this.listeners.notify("change", ["pinned"]);
   }

@@ -3,6 +3,7 @@
  */
 
 import { make } from "../elements.js";
+import { saveFile } from "../save.js";
 import { makeAction } from "../action.js";
 import { writeTranscript } from "./run_text.js";
 
@@ -39,9 +40,7 @@ export function makeExports(session) {
   }
 
   function saveText() {
-    const url = URL.createObjectURL(new Blob([writeTranscript(session.run)], { type: "text/plain" }));
-    make("a", { href: url, download: "chat.txt" }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 1000);
+    saveFile("chat.txt", writeTranscript(session.run), "text/plain");
   }
 
   function update() {
