@@ -129,8 +129,12 @@ def test_attribution_adds_up_and_selects(open_view, find_violations) -> None:
 
 def test_commitment_finds_where_the_answer_stays(open_view, find_violations) -> None:
     page = open_view("commitment")
-    page.get_by_role("button", name="Compute").click()
+    page.get_by_role("button", name="Save SVG").click()
+    assert page.locator(".oss-status").inner_text() == "There is nothing to save yet."
+    compute = page.get_by_role("button", name="Compute")
+    compute.click()
     page.get_by_text("5 of 9 tokens or later").wait_for()
+    assert compute.evaluate("(button) => button === document.activeElement")  # not lost meanwhile
     assert page.locator(".oss-commitment-steps li").count() == 3
     assert "1.8%, answer 70" in " ".join(text_of(page).split())
     assert find_violations(page) == []

@@ -60,6 +60,25 @@ export function makeTable(caption, heads, rows) {
   );
 }
 
+const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+
+/**
+ * Moves the focus among buttons if an arrow key was pressed; after the last comes the first.
+ * @param {KeyboardEvent} event
+ * @param {HTMLElement[]} buttons
+ * @param {Record<string, number>} steps  by key
+ * @returns {number | null}  number of the button that has the focus now; null for another key
+ */
+export function moveFocus(event, buttons, steps = STEPS) {
+  const from = buttons.indexOf(event.target.closest("button"));
+  if (from < 0 || !(event.key in steps)) return null;
+  event.preventDefault();
+  event.stopPropagation(); // JupyterLab has commands on these keys
+  const to = (from + steps[event.key] + buttons.length) % buttons.length;
+  buttons[to].focus();
+  return to;
+}
+
 /**
  * Buttons of which one is pressed, moved through with the arrow keys (a radio group).
  * @param {string} label
@@ -85,16 +104,10 @@ export function makeChoice(label, choices, value, choose) {
     mark(button.dataset.value);
     choose(group.value);
   };
-  buttons.forEach((button, n) => {
-    button.addEventListener("click", () => take(button));
-    button.addEventListener("keydown", (event) => {
-      const move = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-      if (!move) return;
-      event.preventDefault();
-      const next = buttons[(n + move + buttons.length) % buttons.length];
-      next.focus();
-      take(next);
-    });
+  for (const button of buttons) button.addEventListener("click", () => take(button));
+  group.addEventListener("keydown", (event) => {
+    const to = moveFocus(event, buttons);
+    if (to !== null) take(buttons[to]);
   });
   group.append(...buttons);
   group.mark = mark; // shows another value without calling `choose`

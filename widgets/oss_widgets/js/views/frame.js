@@ -1,6 +1,6 @@
 /**
  * What all views share: a heading, one sentence about what is drawn, controls, a place for the
- * picture, the same as a table, and buttons that save it.
+ * picture, the same as a table, and a button that saves it.
  *
  * A view is a function `showX(element, source, selection, options) -> View`. It reads `source` and
  * `selection`, listens to both, and stops listening in `close`.
@@ -62,13 +62,16 @@ export function makeFrame(element, name, title) {
       table.hidden = false;
       fillTable();
     },
-    /** Adds buttons that save the picture. `toSvg` returns SVG text. */
-    addExport: (toSvg) => controls.append(makeSaveButton(name, toSvg)),
+    /** Adds a button that saves the picture. `toSvg` returns SVG text, or null if there is none yet. */
+    addExport: (toSvg) => {
+      const save = () => {
+        const svg = toSvg();
+        if (svg === null) status.textContent = "There is nothing to save yet.";
+        else saveFile(`${name}.svg`, svg, "image/svg+xml");
+      };
+      const attributes = { type: "button", class: "oss-save", onclick: save };
+      controls.append(make("button", attributes, "Save SVG"));
+    },
     close: () => root.remove(),
   };
-}
-
-function makeSaveButton(name, toSvg) {
-  const save = () => saveFile(`${name}.svg`, toSvg(), "image/svg+xml");
-  return make("button", { type: "button", class: "oss-save", onclick: save }, "Save SVG");
 }

@@ -4,10 +4,8 @@
  * The heads are a radio group: one tab stop, arrow keys move and choose.
  */
 
-import { make, refill } from "../elements.js";
+import { make, moveFocus, refill } from "../elements.js";
 import { averageShares } from "./head_shares.js";
-
-const MOVES = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
 
 export class HeadGrid {
   /** @param {HTMLElement} element @param {(head: number) => void} choose */
@@ -76,14 +74,8 @@ export class HeadGrid {
   }
 
   handleKey(event) {
-    const move = MOVES[event.key];
-    const from = this.buttons.indexOf(event.target.closest("button"));
-    if (!move || from < 0) return;
-    event.preventDefault();
-    event.stopPropagation(); // JupyterLab has commands on these keys
-    const head = (from + move + this.buttons.length) % this.buttons.length;
-    this.buttons[head].focus();
-    this.choose(head);
+    const head = moveFocus(event, this.buttons);
+    if (head !== null) this.choose(head);
   }
 }
 

@@ -55,6 +55,7 @@ function makeStep({ kept, thought, answer, logprob }) {
 }
 
 function draw(steps, root) {
+  if (!steps.length) return null;
   const colors = readColors(root);
   const [width, height] = [640, 24 * steps.length + 24];
   const pen = new SvgPen(width, height, `${PROBABILITY} if the thinking ended earlier`);

@@ -2,7 +2,7 @@
  * A list of experts, each a button with a bar and a number. Arrow keys move through the list.
  */
 
-import { make, refill } from "../elements.js";
+import { make, moveFocus, refill } from "../elements.js";
 
 /** Replace an element's content; the button of an expert keeps the focus. */
 export function refillBars(element, content) {
@@ -37,15 +37,8 @@ export function makeExpertBars(label, entries, selected, select) {
   const first = Math.max(0, entries.findIndex(({ expert }) => expert === selected));
   if (buttons.length) buttons[first].tabIndex = 0;
   const move = (event) => {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    const at = buttons.indexOf(event.target);
-    if (!step || at < 0) return;
-    event.preventDefault();
-    event.stopPropagation();
-    const next = buttons[(at + step + buttons.length) % buttons.length];
-    buttons[at].tabIndex = -1;
-    next.tabIndex = 0;
-    next.focus();
+    const to = moveFocus(event, buttons, { ArrowDown: 1, ArrowUp: -1 });
+    if (to !== null) buttons.forEach((button, n) => (button.tabIndex = n === to ? 0 : -1));
   };
   const attributes = { class: "oss-experts-bars", role: "group", "aria-label": label, onkeydown: move };
   return make("div", attributes, buttons);

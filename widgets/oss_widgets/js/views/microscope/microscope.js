@@ -3,7 +3,7 @@
  * far the layer's output and the next token move.
  */
 
-import { make, makeTable, refill } from "../elements.js";
+import { make, makeTable, moveFocus, refill } from "../elements.js";
 import { makeFrame } from "../frame.js";
 import { term } from "../glossary.js";
 import { short } from "../numbers.js";
@@ -15,6 +15,7 @@ import { makeEffect } from "./effect.js";
 import { makePlaceForm } from "./place_form.js";
 
 const COLUMNS = 8;
+const MOVES = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: COLUMNS, ArrowUp: -COLUMNS };
 
 /**
  * @param {HTMLElement} element
@@ -32,7 +33,9 @@ export function showMicroscope(element, source, selection) {
     frame.report("This source has no stored weights, so there is no block to show.");
     return { close: frame.close, data: () => ({}), toSvg: () => null };
   }
-  const grid = make("div", { class: "oss-microscope-grid", role: "radiogroup", "aria-label": "Weights" });
+  const grid = make("div", {
+    class: "oss-microscope-grid", role: "radiogroup", "aria-label": "Weights", onkeydown: move,
+  }); // prettier-ignore
   const detail = make("div", { class: "oss-microscope-detail" });
   const effect = makeEffect(source, selection, frame);
   const form = makePlaceForm(source.config, selection, (place) => load(place));
@@ -65,10 +68,15 @@ export function showMicroscope(element, source, selection) {
     effect.clear();
   }
 
-  function choose(weight, isFocused) {
-    state.weight = (weight + WEIGHTS) % WEIGHTS;
+  function choose(weight) {
+    state.weight = weight;
     paint();
-    if (isFocused) grid.children[state.weight].focus();
+    grid.children[weight].focus();
+  }
+
+  function move(event) {
+    const weight = moveFocus(event, [...grid.children], MOVES);
+    if (weight !== null) choose(weight);
   }
 
   function flip(bit) {
@@ -92,7 +100,6 @@ export function showMicroscope(element, source, selection) {
 function makeWeight(block, n, chosen, choose) {
   const nibble = nibbleOf(block.packed, n);
   const color = signedColor(nibbleValue(nibble) / 6);
-  const move = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: COLUMNS, ArrowUp: -COLUMNS };
   return make(
     "button",
     {
@@ -100,13 +107,7 @@ function makeWeight(block, n, chosen, choose) {
       tabindex: n === chosen ? "0" : "-1",
       style: `background: ${toCss(color)}; color: ${inkOn(color)}`,
       "aria-label": `weight ${n}: ${short(block.values[n])}, bits ${bitsOf(nibble)}`,
-      onclick: () => choose(n, true),
-      onkeydown: (event) => {
-        if (!(event.key in move)) return;
-        event.preventDefault();
-        event.stopPropagation();
-        choose(n + move[event.key], true);
-      },
+      onclick: () => choose(n),
     },
     make("span", { class: "oss-microscope-bits" }, bitsOf(nibble)), short(block.values[n]),
   ); // prettier-ignore
