@@ -76,7 +76,13 @@ class OneSlotPerRow:
 
 @torch.inference_mode()
 def knock_out_slots(run: Run, at: int) -> dict[str, Any]:
-    """The prediction of tokens[at] with each expert slot of the token before it knocked out."""
+    """The prediction of tokens[at] with each expert slot of the token before it knocked out.
+
+    Returns:
+        `logprob` in nats and `margin` in logits, unchanged; how both change, as
+        `logprobChanges` and `marginChanges` [layer slot] float32; the likeliest token after each
+        knock-out and the knocked-out experts, as `likeliest` and `expertIds` [layer slot] int32.
+    """
     config = run.lab.config
     layers, slots = config.num_hidden_layers, config.experts_per_token
     changes = OneSlotPerRow(layers, slots)
@@ -109,12 +115,17 @@ def knock_out_slots(run: Run, at: int) -> dict[str, Any]:
 
 
 def knock_out(run: Run, options: Options) -> Analysis:
+    """The knock-outs for the token `at`."""
     yield
     return knock_out_slots(run, read_position(run, options))
 
 
 def knock_out_marks(run: Run, options: Options) -> Analysis:
-    """One knock-out map per generated token. `anyway` allows one that takes long."""
+    """The largest change of the log-probability at each generated token, [seq] in nats.
+
+    Raises:
+        LabError: it would take longer than PATIENCE, and the option `anyway` is not set.
+    """
     largest = torch.zeros(len(run.ids))
     positions = range(run.prompt_length, len(run.ids))
     began = time.perf_counter()
@@ -136,7 +147,11 @@ def knock_out_marks(run: Run, options: Options) -> Analysis:
 
 @torch.inference_mode()
 def lens(run: Run, options: Options) -> Analysis:
-    """Every layer's prediction after positions from ... to - 1; the target is the next token."""
+    """Every layer's prediction after positions from ... to - 1; the target is the next token.
+
+    Returns:
+        [layer][position] of cells, as `describe_cells` writes them.
+    """
     lab, end = run.lab, len(run.ids) - 1
     begin, to = options.get("from") or 0, options.get("to")
     to = end if to is None else min(to, end)
@@ -190,6 +205,8 @@ def intervene(run: Run) -> Iterator[Lab]:
 
 
 def parts_of_logit(run: Run, options: Options) -> Analysis:
+    """What the embedding, biases [layer], heads [layer head] and slots [layer slot] add to the
+    logit of the token `at`."""
     at = read_position(run, options)
     yield
     with intervene(run) as lab:
@@ -207,6 +224,7 @@ def parts_of_logit(run: Run, options: Options) -> Analysis:
 
 
 def commitment_steps(run: Run, _: Options) -> Analysis:
+    """The answer if the thinking ended earlier, step by step; log-probabilities in nats."""
     yield
     with intervene(run) as lab:
         steps = commitment(lab, run.reply)
@@ -215,6 +233,11 @@ def commitment_steps(run: Run, _: Options) -> Analysis:
 
 
 def compare_efforts(run: Run, _: Options) -> Analysis:
+    """The question of a run at every effort; divergences [layer] in bits.
+
+    Raises:
+        LabError: the run does not answer a question.
+    """
     prompt = run.exchanges[0].builder.prompt
     if prompt is None:
         raise LabError("this run does not answer a question, so no effort applies to it")
@@ -240,11 +263,13 @@ def compare_efforts(run: Run, _: Options) -> Analysis:
 
 
 def block(run: Run, options: Options) -> Analysis:
+    """The bytes and the values of an MXFP4 block."""
     yield
     return read_block(run.lab, options)
 
 
 def flip(run: Run, options: Options) -> Analysis:
+    """What one flipped bit changes in the prediction of the token `at`."""
     at = read_position(run, options)
     yield
     return flip_bit(run.lab, run.ids[:at], options, run.effects_at(at - 1))

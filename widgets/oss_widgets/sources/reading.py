@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from oss_lab.analysis.branch_trace import read_chunk, split_chunks
 from oss_lab.engine.cache import KVCache
+from oss_lab.engine.engine import Engine
 from oss_lab.hooks.cost import BUDGET, check_budget
 from oss_lab.hooks.interventions.changes import Effect
 from oss_lab.hooks.points import find_forward_points, needs_logits
@@ -20,16 +21,23 @@ if TYPE_CHECKING:
 TRIES = 3  # of `time_token`
 
 
-def read_tokens(
+def extend_cache(
     run: "Run",
     cache: KVCache,
     end: int,
     *,
-    engine: Any = None,
+    engine: Engine | None = None,
     last: int | None = 0,
     recording: Recording | None = None,
 ) -> Iterator[None]:
-    """Read the tokens before `end` into a cache, under the interventions of each span."""
+    """Read the tokens before `end` that a cache lacks, under the interventions of each span.
+
+    Yields between chunks, so it can be canceled; the cache then has the chunks that were read.
+
+    Args:
+        engine: by default the run's.
+        last: at how many last tokens of a chunk logits are computed; None for all.
+    """
     ends = [begin for begin, _ in run.spans[1:]] + [len(run.ids)]
     for (begin, made), until in zip(run.spans, ends, strict=True):
         span = run.ids[max(begin, cache.length) : min(until, end)]
@@ -42,7 +50,7 @@ def read_tokens(
 def fork_cache(run: "Run", at: int) -> KVCache:
     """A cache with the tokens before `at`, on the run's engine."""
     cache = run.cache.fork(at=min(at, run.cache.length))
-    for _ in read_tokens(run, cache, at):
+    for _ in extend_cache(run, cache, at):
         pass
     return cache
 
@@ -67,7 +75,7 @@ def record(
     cache = run.cache.fork(at=at) if at else KVCache(run.lab.config)
     recording = Recording(run.lab.model, selection)
     last = None if needs_logits(points) else 0
-    for _ in read_tokens(run, cache, end, engine=engine, last=last, recording=recording):
+    for _ in extend_cache(run, cache, end, engine=engine, last=last, recording=recording):
         pass
     return recording.tensors()
 

@@ -26,7 +26,7 @@ from oss_lab.record.reply import Reply, ToolCall
 from oss_lab.record.token import Token
 from oss_lab.record.token_labels import TokenLabel, label_token_ids, token_text
 from oss_widgets.sources.exchange import Exchange, list_diagnostics, list_messages
-from oss_widgets.sources.reading import read_tokens
+from oss_widgets.sources.reading import extend_cache
 from oss_widgets.sources.recording import RunRecording
 
 ALTERNATIVES = 5
@@ -195,7 +195,7 @@ class Run:
             effects=self._effects(),
         )
         request.check(self.lab.config)
-        for _ in read_tokens(self, self.cache, len(self.ids) - 1):
+        for _ in extend_cache(self, self.cache, len(self.ids) - 1):
             if canceled():
                 return False
         self._batch = Batch(
