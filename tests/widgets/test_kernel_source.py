@@ -238,6 +238,7 @@ def test_analyses_arrive_with_their_arrays(connection, lab, to_array):
           const flip = await source.analyze(run, "flipBit", { place, bit: 3, at });
           const again = await source.analyze(run, "block", place);
           return { map: toText(map.logprobChanges), largest: Array.from(largest), at,
+            unknown: largest.filter(Number.isNaN).length, promptLength: run.promptLength,
                    kinds: [block.packed, block.values].map((each) => each.constructor.name),
                    block: [...block.packed], again: [...again.packed], flip: [...flip.block.packed],
                    top: flip.before[0].text, next: run.tokens[at].text };
@@ -245,6 +246,7 @@ def test_analyses_arrive_with_their_arrays(connection, lab, to_array):
         QUESTION,
     )
     changes = to_array(found["map"], (4, 4))
+    assert found["unknown"] == found["promptLength"]
     assert found["largest"][found["at"]] == pytest.approx(float(np.abs(changes).max()), rel=1e-5)
     assert found["kinds"] == ["Uint8Array", "Float32Array"]
     assert found["block"] == found["again"]

@@ -121,12 +121,12 @@ def knock_out(run: Run, options: Options) -> Analysis:
 
 
 def knock_out_marks(run: Run, options: Options) -> Analysis:
-    """The largest change of the log-probability at each generated token, [seq] in nats.
+    """The largest change of the log-probability at each generated token, [seq] in nats; NaN in the prompt.
 
     Raises:
         LabError: it would take longer than PATIENCE, and the option `anyway` is not set.
     """
-    largest = torch.zeros(len(run.ids))
+    largest = torch.full((len(run.ids),), torch.nan)
     positions = range(run.prompt_length, len(run.ids))
     began = time.perf_counter()
     for done, at in enumerate(positions):
