@@ -3,7 +3,8 @@
  */
 
 import { make, refill } from "../elements.js";
-import { countTokens, describeSeconds, describeStop } from "./run_text.js";
+import { describeStop } from "../run_names.js";
+import { countTokens, describeSeconds } from "./run_text.js";
 
 /** @param {import("./session.js").Session} session */
 export function makeComparison(session) {

@@ -4,9 +4,9 @@
 
 import { make } from "../elements.js";
 import { term } from "../glossary.js";
-import { describeIntervention } from "../run_names.js";
+import { describeIntervention, describeStop } from "../run_names.js";
 import { makeAction } from "../action.js";
-import { countTokens, describeCounts, describeSeconds, describeStop, describeTime } from "./run_text.js";
+import { countTokens, describeCounts, describeSeconds, describeTime } from "./run_text.js";
 import { describeExpected } from "./session.js";
 
 /** @param {import("./session.js").Session} session */

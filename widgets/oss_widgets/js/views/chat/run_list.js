@@ -3,7 +3,8 @@
  */
 
 import { make, refill } from "../elements.js";
-import { describeOrigin, describeStop } from "./run_text.js";
+import { describeStop } from "../run_names.js";
+import { describeOrigin } from "./run_text.js";
 
 /** @param {import("./session.js").Session} session */
 export function makeRunList(session) {

@@ -3,21 +3,9 @@
  */
 
 import { joinTexts } from "../../record/token_texts.js";
-import { describeIntervention } from "../run_names.js";
+import { describeIntervention, describeStop } from "../run_names.js";
 
 const CHANNELS = ["analysis", "commentary", "final"];
-const ENDINGS = {
-  return: "finished",
-  call: "waits for the output of a tool",
-  length: "stopped at the maximum number of tokens",
-  endoftext: "ended with <|endoftext|>, before the end of a message",
-  invented: "stopped, because the model began a message of another author",
-};
-
-/** How a run ended. */
-export function describeStop({ stop }) {
-  return stop === null ? "not finished" : ENDINGS[stop];
-}
 
 /**
  * Content tokens that the model wrote on each channel; its other tokens count as `format`, as in

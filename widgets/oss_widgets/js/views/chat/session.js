@@ -5,7 +5,8 @@
  * it has ended, since a run cannot be generated twice at the same time.
  */
 
-import { describeSeconds, describeStop } from "./run_text.js";
+import { describeStop } from "../run_names.js";
+import { describeSeconds } from "./run_text.js";
 
 const SLOW = 2; // seconds from which a duration is shown before the click
 const LONG = 30; // seconds from which a reply waits for a click

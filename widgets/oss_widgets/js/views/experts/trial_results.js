@@ -5,6 +5,7 @@
 import { make, tokenText } from "../elements.js";
 import { term } from "../glossary.js";
 import { short } from "../numbers.js";
+import { describeStop } from "../run_names.js";
 import { firstDifference, marginOfToken } from "../trial.js";
 
 /**
@@ -42,7 +43,7 @@ function makeColumn(run, unchanged, title, { start, source, compare }) {
   const lines = [
     make("h5", {}, title),
     make("p", { class: "oss-experts-answer", dir: "auto" }, run.answer || "(no answer)"),
-    make("p", {}, `${run.tokens.length - run.promptLength} tokens, ends with ${run.stop ?? "nothing yet"}.`),
+    make("p", {}, `${run.tokens.length - run.promptLength} tokens, ${describeStop(run)}.`),
     make("p", {}, term("logit margin", "Logit margin"), ` of token ${start}: ${margin(run.tokens[start])}.`),
   ];
   if (run === unchanged) return make("div", {}, lines);
