@@ -107,15 +107,19 @@ def build_group(words: Sequence[str] = ()) -> TyperGroup:
 
 
 def find_others() -> Iterator[tuple[str, ModuleType]]:
-    """The commands of other packages; one that cannot be imported is reported on stderr."""
+    """The commands of other packages; one that cannot be used is reported on stderr."""
     from importlib.metadata import entry_points  # 40 ms with the search
 
     for found in entry_points(group=ENTRY_POINTS):
         try:
-            yield found.name, found.load()
-        except ImportError as error:
+            module = found.load()
+            if not callable(getattr(module, "run", None)):
+                raise TypeError(f"{found.value} has no function run")
+        except Exception as error:  # whatever it is: the other commands must work
             sentence = f"the command {found.name} cannot be loaded: {error}"
             print_error(f"oss-lab: {sentence}; install its package again", status=1)
+        else:
+            yield found.name, module
 
 
 def main(argv: Sequence[str] | None = None) -> int:

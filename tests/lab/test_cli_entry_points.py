@@ -69,3 +69,17 @@ def test_a_command_of_oss_lab_loads_no_other_package(install, capsys) -> None:
     install("broken = added_but_missing")
     assert main.main(["diff", "--help"]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("text", ["raise RuntimeError('boom')", "x = = 1", "run = 5"])
+def test_a_broken_command_leaves_the_others_usable(install, tmp_path, capsys, text) -> None:
+    (tmp_path / "broken_command.py").write_text(text, "utf-8")
+    install("broken = broken_command\ngreet = added_command")
+    try:
+        assert main.main(["greet"]) == 0
+    finally:
+        sys.modules.pop("broken_command", None)
+    shown = capsys.readouterr()
+    assert shown.out == "hello, you\n"
+    assert "the command broken cannot be loaded" in shown.err
+    assert shown.err.count("\n") == 1
