@@ -19,6 +19,7 @@ from oss_widgets import (
     Microscope,
     Tokens,
 )
+from oss_widgets.sources import microscope
 
 from oss_lab import AblateExpert
 from oss_lab.errors import LabError
@@ -211,3 +212,25 @@ def test_the_python_of_a_run_makes_the_same_reply(lab):
         names: dict[str, Any] = {}
         exec(code, names)
         assert names["reply"].ids == each.reply.ids, code
+
+
+def test_a_flip_never_changes_the_model_that_others_use(chat, lab, monkeypatch):
+    run, source = chat.run, chat.source
+    ids = run.ids[:-1]
+    expected, seen = lab.logits(ids), []
+    read = microscope.read_layer
+
+    def read_beside_another_thread(*args: Any) -> Any:
+        found = read(*args)
+        seen.append(lab.logits(ids))
+        return found
+
+    monkeypatch.setattr(microscope, "read_layer", read_beside_another_thread)
+    expert = int(run.recording.get("moe.expert_ids", 0, 5, 6)[0, 0])
+    place = {"layer": 0, "expert": expert, "matrix": "down", "row": 0, "block": 0}
+    options = {"at": len(ids), "bit": 134, "place": place}
+    found = source.call(source.analyze(run, "flipBit", options))
+    assert found["block"]["scale"] == lab.model.block[0].mlp.mlp2_weight.scales[expert, 0, 0] ^ 64
+    assert len(seen) == 2
+    for logits in seen:
+        assert logits.equal(expected)

@@ -1,18 +1,19 @@
 """One MXFP4 block of an expert: its bytes and values, and what one flipped bit changes.
 
-A flip never writes to the model's weights: the layer gets a changed copy for one forward pass.
+A flip never writes to the model, which other threads may use: a model that shares all else with it
+has a changed copy of the layer's matrices.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from threading import Lock
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from oss_kernels import mxfp4
-from torch import Tensor
+from torch import Tensor, nn
 
 from oss_lab.engine.cache import KVCache
+from oss_lab.engine.reference import ReferenceEngine
 from oss_lab.errors import LabError, check_index
 from oss_lab.hooks.forward import open_hooks
 from oss_lab.hooks.interventions.changes import Effect
@@ -20,14 +21,13 @@ from oss_lab.hooks.recording import Recording
 from oss_lab.hooks.selection import Selection
 from oss_lab.hooks.step import ForwardPass
 from oss_lab.lab import Lab
-from oss_lab.model.experts import PackedExperts
-from oss_lab.model.transformer import Block
+from oss_lab.model.experts import ExpertCache, PackedExperts
+from oss_lab.model.transformer import Block, Transformer
 from oss_lab.record.token_labels import token_text
 
 MATRICES = {"gate_up": "mlp1_weight", "down": "mlp2_weight"}
 SCALE_BIT = 128  # the first bit of the scale; the weights' bits come before it
 TOP = 5
-FLIPPING = Lock()  # one changed copy at a time
 
 
 def find_experts(lab: Lab, place: Mapping[str, Any]) -> tuple[PackedExperts, tuple[int, int, int]]:
@@ -84,12 +84,15 @@ def flip_bit(
     packed, where = find_experts(lab, place)
     if not isinstance(bit, int) or not 0 <= bit < SCALE_BIT + 8:
         raise LabError(f"bit is {bit!r}; a block has bits 0 to {SCALE_BIT + 7}")
-    before, output = read_layer(lab, ids, place["layer"], effects)
-    with flipped(packed, where, bit):
-        changed = describe_block(packed.blocks, packed.scales, where)
-        if changed["scale"] == mxfp4.NAN_SCALE:
-            raise LabError("this flip makes the scale 255, which is not a number; flip another bit")
-        after, other = read_layer(lab, ids, place["layer"], effects)
+    before, output = read_layer(lab, lab.model, ids, place["layer"], effects)
+    flipped = copy_flipped(packed, where, bit)
+    changed = describe_block(flipped.blocks, flipped.scales, where)
+    if changed["scale"] == mxfp4.NAN_SCALE:
+        raise LabError("this flip makes the scale 255, which is not a number; flip another bit")
+    path = f"block.{place['layer']}.mlp.{MATRICES[place['matrix']]}"
+    after, other = read_layer(
+        lab, replace_module(lab.model, path, flipped), ids, place["layer"], effects
+    )
     size = output.square().mean().sqrt()
     return {
         "block": changed,
@@ -99,34 +102,41 @@ def flip_bit(
     }
 
 
-@contextmanager
-def flipped(packed: PackedExperts, where: tuple[int, int, int], bit: int) -> Iterator[None]:
-    """The layer has a copy with one bit flipped; at the end it has its own tensors again."""
-    with FLIPPING:
-        blocks, scales = packed.blocks, packed.scales
-        try:
-            if bit < SCALE_BIT:
-                packed.blocks = blocks.clone()
-                packed.blocks[(*where, bit // 8)] ^= 1 << bit % 8
-            else:
-                packed.scales = scales.clone()
-                packed.scales[where] ^= 1 << (bit - SCALE_BIT)
-            yield
-        finally:
-            packed.blocks, packed.scales = blocks, scales
+def copy_flipped(packed: PackedExperts, where: tuple[int, int, int], bit: int) -> PackedExperts:
+    """A copy of a layer's matrices in which one bit is flipped."""
+    found = copy.copy(packed)
+    found.cache = ExpertCache()
+    blocks, scales = packed.blocks, packed.scales
+    if bit < SCALE_BIT:
+        blocks = blocks.clone()
+        blocks[(*where, bit // 8)] ^= 1 << bit % 8
+    else:
+        scales = scales.clone()
+        scales[where] ^= 1 << (bit - SCALE_BIT)
+    found._buffers = {"blocks": blocks, "scales": scales}
+    return found
+
+
+def replace_module(module: Any, path: str, part: nn.Module) -> Any:
+    """A module with another part at a path; it shares all others with `module`."""
+    name, _, rest = path.partition(".")
+    found = copy.copy(module)
+    inner = replace_module(found.get_submodule(name), rest, part) if rest else part
+    found._modules = {**module._modules, name: inner}
+    return found
 
 
 @torch.inference_mode()
 def read_layer(
-    lab: Lab, ids: Sequence[int], layer: int, effects: tuple[Effect, ...]
+    lab: Lab, model: Transformer, ids: Sequence[int], layer: int, effects: tuple[Effect, ...]
 ) -> tuple[Tensor, Tensor]:
-    """The last logits [vocab], and `moe.out` of a layer at the last token [hidden]."""
-    recording = Recording(lab.model, Selection.of(["moe.out"], [layer], None, [len(ids) - 1]))
+    """`model`'s last logits [vocab], and `moe.out` of a layer at the last token [hidden]."""
+    recording = Recording(model, Selection.of(["moe.out"], [layer], None, [len(ids) - 1]))
     row = torch.tensor([list(ids)], device=lab.model.device)
     cache = KVCache(lab.config)
     step = ForwardPass(row, cache.positions(len(ids), row.device), True, (0,))
     with open_hooks(step, [effects], [recording]) as hooks:
-        logits = lab.engines.reference.forward(row, cache, last=1, hooks=hooks)
+        logits = ReferenceEngine(model).forward(row, cache, last=1, hooks=hooks)
     return logits[0, -1].float().cpu(), recording.tensors()["moe.out", layer][0].float()
 
 
