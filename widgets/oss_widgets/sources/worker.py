@@ -5,11 +5,14 @@ hold up the numbers that another view requests. A canceled job gets no further s
 not begun never begins.
 """
 
+import atexit
 import threading
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future
 from typing import Any
+
+from oss_lab.errors import LabError
 
 
 class Job:
@@ -25,38 +28,48 @@ class Job:
 
     def advance(self) -> bool:
         """Run one slice; whether there is another one."""
-        if self.canceled.is_set():
-            self.slices.close()
-            self.done.cancel()
-            return False
         try:
-            next(self.slices)
+            if not self.canceled.is_set():
+                next(self.slices)
+                return True
+            self.slices.close()  # its cleanup may fail
+            self.done.cancel()
         except StopIteration as end:
             self.done.set_result(end.value)
         except BaseException as error:
             self.done.set_exception(error)
-        else:
-            return True
         return False
 
 
 class Worker:
-    """A daemon thread and its jobs; the thread starts with the first one."""
+    """A daemon thread and its jobs; the thread starts with the first one.
+
+    When Python exits, it waits for the slice that is running: a thread that is ended inside torch
+    would abort the process.
+    """
 
     def __init__(self) -> None:
         self._jobs: deque[Job] = deque()
+        self._running: Job | None = None
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
     def submit(self, slices: Generator[None, None, Any], canceled: threading.Event) -> Job:
-        """Add a job after the waiting ones; it ends early once `canceled` is set."""
+        """Add a job after the waiting ones; it ends early once `canceled` is set.
+
+        Raises:
+            LabError: the worker is closed.
+        """
         job = Job(slices, canceled)
         with self._wake:
+            if self._is_closed:
+                raise LabError("this view is closed; make a new one")
             self._jobs.append(job)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="oss_widgets", daemon=True)
                 self._thread.start()
+                atexit.register(self._end)
             self._wake.notify()
         return job
 
@@ -64,9 +77,15 @@ class Worker:
         """Cancel all jobs and end the thread."""
         with self._wake:
             self._is_closed = True
-            for job in self._jobs:
+            for job in [*self._jobs, *([self._running] if self._running else [])]:
                 job.canceled.set()
             self._wake.notify()
+        atexit.unregister(self._end)
+
+    def _end(self) -> None:
+        self.close()
+        if self._thread is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         while True:
@@ -75,9 +94,9 @@ class Worker:
                     if self._is_closed:
                         return
                     self._wake.wait()
-                job = self._jobs.popleft()
-            if job.advance():
-                with self._wake:
+                self._running = job = self._jobs.popleft()
+            is_open = job.advance()
+            with self._wake:
+                self._running = None
+                if is_open:
                     self._jobs.append(job)
-                    if self._is_closed:
-                        job.canceled.set()
