@@ -78,7 +78,7 @@ def flip_bit(
     """What a flipped bit changes in the forward pass of `ids`, on the reference engine.
 
     Raises:
-        LabError: there is no such place or bit, or the flipped scale is not a number.
+        LabError: there is no such place or bit, or the flip breaks the model.
     """
     place, bit = options.get("place") or {}, options.get("bit")
     packed, where = find_experts(lab, place)
@@ -93,6 +93,8 @@ def flip_bit(
     after, other = read_layer(
         lab, replace_module(lab.model, path, flipped), ids, place["layer"], effects
     )
+    if not after.isfinite().all():
+        raise LabError("with this bit flipped, the logits are not finite; flip a lower bit")
     size = output.square().mean().sqrt()
     return {
         "block": changed,
