@@ -72,6 +72,16 @@ def test_views_share_the_run_and_the_selection(chat):
     assert experts.selection["token"] == 70
 
 
+@pytest.mark.parametrize("wrong", [{"token": -1}, {"x": 1}, {"pinned": [5]}, 5, None])
+def test_a_wrong_selection_of_the_front_end_is_not_kept(chat, wrong, monkeypatch):
+    sent = []
+    chat.selection = {"layer": 1}
+    monkeypatch.setattr(chat, "send_state", sent.append)
+    chat.set_state({"selection": wrong})
+    assert (chat.selection["layer"], chat.selection["token"]) == (1, None)
+    assert sent == ["selection"]
+
+
 def test_the_data_of_every_view_is_plain_and_equals_the_labs(chat, lab):
     run = chat.run
     trace = lab.trace(run.ids, ["moe.expert_ids", "moe.expert_weights", "attn.sink_mass"])
@@ -231,6 +241,10 @@ def test_a_flip_never_changes_the_model_that_others_use(chat, lab, monkeypatch):
     options = {"at": len(ids), "bit": 134, "place": place}
     found = source.call(source.analyze(run, "flipBit", options))
     assert found["block"]["scale"] == lab.model.block[0].mlp.mlp2_weight.scales[expert, 0, 0] ^ 64
-    assert len(seen) == 2
+    options["place"] = {**place, "matrix": "gate_up"}
+    options["bit"] = 135
+    with pytest.raises(LabError, match="the logits are not finite; flip a lower bit"):
+        source.call(source.analyze(run, "flipBit", options))
+    assert len(seen) == 4
     for logits in seen:
         assert logits.equal(expected)

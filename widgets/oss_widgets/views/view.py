@@ -1,6 +1,6 @@
 """`View`: what every view in a notebook has."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, cast
@@ -106,11 +106,16 @@ class View(anywidget.AnyWidget):
     @traitlets.validate("selection")
     def _check_selection(self, proposal: Any) -> dict[str, Any]:
         """Complete a selection; raises LabError for one that has other parts or values."""
-        given = dict(proposal["value"])
-        pinned = given.pop("pinned", None) or []
-        if not isinstance(pinned, list | tuple):
-            raise LabError(f"pinned must be a list of places, got {describe(pinned)}")
-        return {**check_place(given), "pinned": [check_place(each) for each in pinned]}
+        return check_selection(proposal["value"])
+
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take over the front end's state; it gets a selection back that cannot be used."""
+        try:
+            check_selection(sync_data.get("selection", {}))
+        except LabError:
+            self.send_state("selection")
+            sync_data = {name: x for name, x in sync_data.items() if name != "selection"}
+        super().set_state(sync_data)
 
     # What is shown
 
@@ -241,6 +246,22 @@ class View(anywidget.AnyWidget):
             if not len(self.source.views):
                 self.source.worker.close()
         super().close()
+
+
+def check_selection(given: Any) -> dict[str, Any]:
+    """A selection with all its parts.
+
+    Raises:
+        LabError: it has other parts or values.
+    """
+    if not isinstance(given, Mapping):
+        raise LabError(f"a selection must be a dictionary, got {describe(given)}")
+    parts = dict(cast("Mapping[str, Any]", given))
+    pinned = parts.pop("pinned", None) or []
+    if not isinstance(pinned, list | tuple):
+        raise LabError(f"pinned must be a list of places, got {describe(pinned)}")
+    places = cast("Sequence[Any]", pinned)
+    return {**check_place(parts), "pinned": [check_place(each) for each in places]}
 
 
 def check_place(given: Any) -> dict[str, int | None]:
