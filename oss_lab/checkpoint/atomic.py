@@ -63,6 +63,8 @@ def check_output_file(out: Path, option: str = "--out") -> None:
     """Refuse an output file that cannot be written. Call this before the work, not after it."""
     if out.is_dir():
         raise LabError(f"{out} is a folder; {option} needs the name of a file")
+    if out.exists() and not out.is_file():  # as root, this would replace /dev/null
+        raise LabError(f"{out} is a device or a pipe, which a file would replace; choose another")
     if not out.parent.is_dir():
         raise LabError(f"{out.parent} is not a folder; create it first, or choose another {option}")
     if not os.access(out.parent, os.W_OK):

@@ -1,6 +1,7 @@
 """`oss-lab page`, found through the entry point in pyproject.toml."""
 
 import importlib
+import os
 import tomllib
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def test_it_writes_a_page_and_replaces_only_pages(tmp_path: Path, monkeypatch, c
     assert main.main(["page"]) == 1
     assert "nano.html exists and is not a page of oss_lab" in capsys.readouterr().err
     assert Path("nano.html").read_text() == "mine"
+
+
+def test_a_pipe_is_not_replaced(tmp_path: Path, capsys) -> None:
+    pipe = tmp_path / "pipe.html"
+    os.mkfifo(pipe)
+    assert main.main(["page", "--out", str(pipe)]) == 1
+    assert "is a device or a pipe" in capsys.readouterr().err
+    assert pipe.is_fifo()
 
 
 def test_help_loads_neither_torch_nor_the_weights(capsys) -> None:
