@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import xarray
 from oss_widgets import (
     Attention,
     Attribution,
@@ -155,6 +157,8 @@ def test_an_array_of_the_caller_is_shown_with_its_tokens():
     assert "&lt;b&gt;" in still["text/html"]
     assert view.options["array"]["shape"] == [2]
     assert Attention(np.ones((2, 3, 3))).data()["values"][1] == [[1.0] * 3] * 3
+    named = xarray.DataArray(np.ones((3, 2, 4)), dims=("seq", "layer", "slot"))
+    assert np.shape(Experts(named).data()["values"]) == (2, 3, 4)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +193,12 @@ def test_an_array_of_the_caller_is_shown_with_its_tokens():
         (lambda lab: Tokens(lab.chat("a")), "a Reply needs the lab"),
         (lambda lab: Tokens(lab, name="a"), "tokens, name and unit belong to an array"),
         (lambda lab: Tokens([1.0], tokens=["a", "b"]), "tokens must be 1 texts, one per token"),
+        (lambda lab: Tokens([1.0], tokens=make_chat), "tokens must be 1 texts, one per token"),
+        (lambda lab: Tokens(None), r"Tokens shows an array \[seq\], got None"),
+        (lambda lab: Tokens(3.0), r"Tokens shows an array \[seq\], got 3.0"),
+        (lambda lab: Tokens(np.ones(2, complex)), "an array .seq., got ndarray of complex128"),
+        (lambda lab: Tokens(torch.ones(2, device="meta")), "an array .seq., got Tensor"),
+        (lambda lab: Tokens(torch.ones(2).to_sparse()), "an array .seq., got Tensor"),
         (lambda lab: Experts([1.0]), r"Experts shows an array \[layer seq slot\], got"),
         (lambda lab: setattr(make_chat(lab), "selection", {"layr": 1}), "not 'layr'"),
         (

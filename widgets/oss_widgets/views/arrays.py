@@ -1,6 +1,6 @@
 """Tokens, Experts and Attention: of a run, or of the caller's own array over tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,8 @@ class ArrayView(View):
             raise LabError("lab has an effect only with a Reply; leave it out")
         self.array = values = self._read_array(of)
         count = values.shape[self.AXES.index("seq")]
+        if tokens is not None and not isinstance(tokens, Iterable):
+            raise LabError(f"tokens must be {count} texts, one per token, got {describe(tokens)}")
         texts = [str(n) for n in range(count)] if tokens is None else list(tokens)
         if len(texts) != count or not all(isinstance(each, str) for each in texts):
             raise LabError(f"tokens must be {count} texts, one per token, got {describe(tokens)}")
@@ -75,16 +77,23 @@ class ArrayView(View):
 
     @classmethod
     def _read_array(cls, of: Any) -> np.ndarray:
-        """The caller's numbers as float32.
+        """The caller's numbers as float32; an xarray's axes are put in the order of AXES.
 
         Raises:
             LabError: they are not an array of this shape.
         """
-        plain = of.detach().cpu().float().numpy() if isinstance(of, torch.Tensor) else of
         shape = f"[{' '.join(cls.AXES)}]"
         try:
-            values = np.ascontiguousarray(plain, np.float32)
-        except (TypeError, ValueError):
+            plain: Any = of
+            if isinstance(of, torch.Tensor):
+                plain = of.detach().cpu().float().numpy()
+            if set(getattr(plain, "dims", ())) == set(cls.AXES):
+                plain = plain.transpose(*cls.AXES)
+            values = np.asarray(plain)
+            if values.dtype.kind not in "biufO":
+                raise TypeError(values.dtype)
+            values = np.asarray(values, np.float32, order="C")
+        except (TypeError, ValueError, NotImplementedError):  # the last one: it holds no data
             raise LabError(
                 f"expected a Lab, a Reply with its lab, a Trace, another view or an array {shape},"
                 f" got {describe(of)}"
