@@ -23,7 +23,7 @@ from oss_widgets import (
 )
 from oss_widgets.sources import microscope
 
-from oss_lab import AblateExpert
+from oss_lab import AblateExpert, Hook
 from oss_lab.errors import LabError
 from oss_lab.nano.gallery import GALLERY
 
@@ -189,6 +189,10 @@ def test_an_array_of_the_caller_is_shown_with_its_tokens():
             ),
             "layer 9 is out of range",
         ),
+        (lambda lab: make_chat(lab, "a", sampling=5), "sampling must be an object, got 5"),
+        (lambda lab: make_chat(lab, "a", tools=5), "tools must be a list, got 5"),
+        (lambda lab: make_chat(lab, "a", history=[["b"]]), "history must be pairs of a question"),
+        (lambda lab: make_chat(lab, "a", toolOutputs={"b": 5}), "toolOutputs must be texts"),
         (lambda lab: make_chat(lab).reply, "nothing is shown yet: ask a question first"),
         (lambda lab: Tokens(lab.chat("a")), "a Reply needs the lab"),
         (lambda lab: Tokens(lab, name="a"), "tokens, name and unit belong to an array"),
@@ -258,3 +262,47 @@ def test_a_flip_never_changes_the_model_that_others_use(chat, lab, monkeypatch):
     assert len(seen) == 4
     for logits in seen:
         assert logits.equal(expected)
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "sentence"),
+    [
+        ("step", [], "args must be an object"),
+        ("step", {"count": "x"}, "count must be an integer, got 'x'"),
+        ("points", {"name": "moe.expert_ids", "layer": []}, "layer must be an integer"),
+        ("points", {"name": "moe.expert_ids", "layer": 0, "range": 5}, "range must be an object"),
+        ("ask", {"request": [5]}, "request must be an object"),
+        ("fork", {"at": 70, "change": {"text": 5}}, "text must be text, got 5"),
+        ("fork", {"at": 70, "change": {"ids": 5}}, "ids must be a list, got 5"),
+        ("analyze", {"name": "lens", "options": {"to": "x"}}, "has no token"),
+        ("analyze", {"name": "lens", "options": {"top": True}}, "top is True"),
+        ("analyze", {"name": "flipBit", "options": {"at": 70, "place": 5}}, "place must be an obj"),
+        ("analyze", {"name": "block", "options": {"layer": True}}, "layer must be an integer"),
+    ],
+)
+def test_a_malformed_message_is_answered_by_one_sentence(chat, method, args, sentence):
+    run, found, done = chat.run.id, [], threading.Event()
+    if isinstance(args, dict):
+        args = {"run": run, **args}
+    elif args == []:
+        args = [run]
+
+    def send(content: Any, _: Any) -> None:
+        found.append(content)
+        done.set()
+
+    chat.source.receive({"id": "a", "method": method, "args": args}, send)
+    assert done.wait(60)
+    assert sentence in found[0]["error"]
+    assert "bug" not in found[0]["error"]
+
+
+def test_a_request_with_objects_of_python_can_be_sent(lab):
+    made = [AblateExpert(layer=0, expert=27), Hook("attn.z", lambda x, here: x, layer=3)]
+    chat = make_chat(lab, QUESTION, "low", interventions=made, sampling={"seed": np.int64(3)})
+    chat.wait()
+    (run,) = json.loads(json.dumps(chat.stored))["runs"]
+    assert run["request"]["sampling"] == {"seed": 3}
+    ablate, hook = run["request"]["interventions"]
+    assert ablate == {"kind": "AblateExpert", "layer": 0, "expert": 27}
+    assert hook["kind"] == "Hook"

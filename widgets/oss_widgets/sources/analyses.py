@@ -19,6 +19,7 @@ from oss_lab.analysis.lens import read_layer
 from oss_lab.errors import LabError, explain_unknown
 from oss_lab.hooks.derived import layer_logits
 from oss_lab.hooks.forward import open_hooks
+from oss_lab.hooks.selection import is_integer
 from oss_lab.hooks.step import ForwardPass
 from oss_lab.lab import Lab
 from oss_lab.record.token_labels import token_text
@@ -154,13 +155,13 @@ def lens(run: Run, options: Options) -> Analysis:
     """
     lab, end = run.lab, len(run.ids) - 1
     begin, to = options.get("from") or 0, options.get("to")
-    to = end if to is None else min(to, end)
+    to = min(to, end) if isinstance(to, int) else end if to is None else to
     top = options.get("top") or 5
     if not (isinstance(begin, int) and isinstance(to, int) and 0 <= begin < to):
         raise LabError(f"the range {begin!r} to {to!r} has no token; choose one below {end}")
     if to - begin > LENS_POSITIONS:
         raise LabError(f"the lens reads at most {LENS_POSITIONS} tokens at a time; choose fewer")
-    if not isinstance(top, int) or not 1 <= top <= lab.config.vocab_size:
+    if not is_integer(top) or not 1 <= top <= lab.config.vocab_size:
         raise LabError(f"top is {top!r}; it must be from 1 to {lab.config.vocab_size}")
     yield
     found = record(run, ["resid.post", "out.logits"], None, begin, to)

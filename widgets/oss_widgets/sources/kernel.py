@@ -22,6 +22,7 @@ import tiktoken
 from torch import Tensor
 
 from oss_lab.errors import LabError, explain_unknown
+from oss_lab.hooks.arguments import describe
 from oss_widgets.sources.messages import AnyRun, describe_run, pack
 from oss_widgets.sources.worker import Job, Worker
 
@@ -76,8 +77,10 @@ class KernelSource:
             raise LabError(f"a view sent the message {content!r}, which has no id")
         if method == "ping":
             send({"id": id, "result": None}, [])
+        elif not isinstance(args, Mapping):
+            send({"id": id, "error": f"args must be an object, got {describe(args)}"}, [])
         elif method == "cancel":
-            if job := self._jobs.get(args.get("id", "")):
+            if job := self._jobs.get(str(args.get("id"))):
                 job.canceled.set()
         else:
             canceled = threading.Event()
@@ -159,7 +162,9 @@ class KernelSource:
     def _points(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
         yield
         run, name, layer = self.find_run(args.get("run")), args.get("name"), args.get("layer")
-        limits = args.get("range") or {"from": 0, "to": len(run.ids)}
+        if not isinstance(layer, int | None):
+            raise LabError(f"layer must be an integer, got {layer!r}")
+        limits = read_object("range", args.get("range")) or {"from": 0, "to": len(run.ids)}
         begin, end = limits.get("from"), limits.get("to")
         if not (isinstance(begin, int) and isinstance(end, int) and begin >= 0):
             raise LabError(f"the range {begin!r} to {end!r} must be two positions")
@@ -199,6 +204,17 @@ class KernelSource:
         """Renew the stored output of every view."""
         for view in list(self.views):
             view.refresh()
+
+
+def read_object(name: str, given: Any) -> Mapping[str, Any]:
+    """An object of a message; None is an empty one.
+
+    Raises:
+        LabError: it is something else.
+    """
+    if not isinstance(given, Mapping | None):
+        raise LabError(f"{name} must be an object, got {describe(given)}")
+    return given or {}
 
 
 def explain_bug(error: BaseException) -> str:

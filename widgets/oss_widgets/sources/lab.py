@@ -1,9 +1,9 @@
 """A source of views that asks a loaded model."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor
 
@@ -21,7 +21,7 @@ from oss_widgets.sources.analyses import ANALYSES, analyze
 from oss_widgets.sources.calculator import run_calculator
 from oss_widgets.sources.generating import Generating
 from oss_widgets.sources.interventions import read_interventions
-from oss_widgets.sources.kernel import Arguments, KernelSource, Work
+from oss_widgets.sources.kernel import Arguments, KernelSource, Work, read_object
 from oss_widgets.sources.microscope import read_block
 from oss_widgets.sources.reading import time_token
 from oss_widgets.sources.reproduce import write_python
@@ -98,9 +98,11 @@ class LabSource(KernelSource):
         return f"run-{len(self.runs) + 1}"
 
     def _read_settings(self, request: Mapping[str, Any]) -> Settings:
-        given: dict[str, Any] = dict(request.get("sampling") or {})
+        given = read_object("sampling", request.get("sampling"))
         if unknown := given.keys() - SAMPLING.keys():
-            raise LabError(f"sampling has no {min(unknown)}; it has {', '.join(SAMPLING)}")
+            raise LabError(
+                f"sampling has no {min(map(str, unknown))}; it has {', '.join(SAMPLING)}"
+            )
         sampling: Sampling = replace(
             self.lab.sampling, **{SAMPLING[name]: value for name, value in given.items()}
         )
@@ -110,7 +112,7 @@ class LabSource(KernelSource):
         return Settings(sampling, limit)
 
     def _build_prompt(self, question: str, request: Mapping[str, Any]) -> Conversation:
-        tools = [read_tool(each) for each in request.get("tools") or ()]
+        tools = [read_tool(each) for each in read_list("tools", request.get("tools"))]
         asked = self.lab.conversation(
             question,
             effort=request.get("effort"),
@@ -118,9 +120,16 @@ class LabSource(KernelSource):
             tools=tools,
         )
         *opening, last = asked.messages
+        pairs = read_list("history", request.get("history"))
+        for each in pairs:
+            if not is_list(each) or len(each) != 2 or not all(isinstance(x, str) for x in each):
+                raise LabError(f"history must be pairs of a question and an answer, got {each!r}")
+        outputs = read_object("toolOutputs", request.get("toolOutputs"))
+        if not all(isinstance(each, str) for each in outputs.values()):
+            raise LabError(f"toolOutputs must be texts, by the text of the call, got {outputs!r}")
         earlier = [
             message
-            for before, answer in request.get("history") or ()
+            for before, answer in pairs
             for message in (
                 Message.of("user", before),
                 Message.of("assistant", answer, channel="final"),
@@ -148,20 +157,25 @@ class LabSource(KernelSource):
 
     def _ask(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
         yield
-        return self.ask(args.get("request") or {}).id
+        return self.ask(read_object("request", args.get("request"))).id
 
     def _step(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
         yield
-        yield from self.finish(self.find_run(args.get("run")), canceled, id, args.get("count"))
+        count = args.get("count")
+        if not isinstance(count, int | None):
+            raise LabError(f"count must be an integer, got {count!r}")
+        yield from self.finish(self.find_run(args.get("run")), canceled, id, count)
 
     def _fork(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
         yield
-        run, at, change = self.find_run(args.get("run")), args.get("at"), args.get("change") or {}
-        made = change.get("interventions")
-        written = change.get("ids")
+        run, at = self.find_run(args.get("run")), args.get("at")
+        change = read_object("change", args.get("change"))
+        made, written, text = (change.get(name) for name in ("interventions", "ids", "text"))
+        if not isinstance(text, str | None):
+            raise LabError(f"text must be text, got {describe(text)}")
         if written is None:
-            written = encode_text(self.lab.tokenizer, change.get("text") or "")
-        for each in written:
+            written = encode_text(self.lab.tokenizer, text or "")
+        for each in read_list("ids", written):
             if not isinstance(each, int) or not 0 <= each < self.lab.config.vocab_size:
                 raise LabError(f"{each!r} is not a token id of this model")
         child = run.fork(
@@ -176,7 +190,7 @@ class LabSource(KernelSource):
     def _answer_calls(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
         yield
         run = self.find_run(args.get("run"))
-        run.append_outputs(args.get("outputs") or [])
+        run.append_outputs(read_list("outputs", args.get("outputs")))
         Generating(self, run, canceled, id).send_all()
 
     def _estimate(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
@@ -198,7 +212,7 @@ class LabSource(KernelSource):
         return write_python(self.find_run(args.get("run")), self.runs)
 
     def _analyze(self, args: Arguments, id: str, canceled: threading.Event) -> Work:
-        name, options = str(args.get("name")), args.get("options") or {}
+        name, options = str(args.get("name")), read_object("options", args.get("options"))
         if name == "block":  # the weights belong to no run
             yield
             return read_block(self.lab, options)
@@ -219,6 +233,21 @@ class LabSource(KernelSource):
 
     def read_point(self, run: Run, name: str, layer: int | None, begin: int, end: int) -> Tensor:
         return run.recording.get(name, layer, begin, end)
+
+
+def is_list(given: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(given, Sequence) and not isinstance(given, str | bytes)
+
+
+def read_list(name: str, given: Any) -> Sequence[Any]:
+    """A list of a message; None is an empty one.
+
+    Raises:
+        LabError: it is something else.
+    """
+    if given is not None and not is_list(given):
+        raise LabError(f"{name} must be a list, got {describe(given)}")
+    return given or ()
 
 
 def read_tool(given: Any) -> ToolDescription:

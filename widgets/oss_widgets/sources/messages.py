@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import tiktoken
 import torch
 from torch import Tensor
@@ -105,6 +106,10 @@ def pack(value: Any) -> tuple[Any, list[bytes]]:
                 plain = plain.float() if plain.is_floating_point() else plain.int()
             buffers.append(plain.contiguous().numpy().tobytes())
             return {"buffer": len(buffers) - 1, "dtype": DTYPES[plain.dtype]}
+        if isinstance(part, Intervention):
+            return convert(write_intervention(part))
+        if isinstance(part, np.generic):
+            part = part.item()
         if isinstance(part, float) and not math.isfinite(part):
             return None
         if isinstance(part, Mapping):

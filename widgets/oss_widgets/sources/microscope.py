@@ -18,12 +18,13 @@ from oss_lab.errors import LabError, check_index
 from oss_lab.hooks.forward import open_hooks
 from oss_lab.hooks.interventions.changes import Effect
 from oss_lab.hooks.recording import Recording
-from oss_lab.hooks.selection import Selection
+from oss_lab.hooks.selection import Selection, is_integer
 from oss_lab.hooks.step import ForwardPass
 from oss_lab.lab import Lab
 from oss_lab.model.experts import ExpertCache, PackedExperts
 from oss_lab.model.transformer import Block, Transformer
 from oss_lab.record.token_labels import token_text
+from oss_widgets.sources.kernel import read_object
 
 MATRICES = {"gate_up": "mlp1_weight", "down": "mlp2_weight"}
 SCALE_BIT = 128  # the first bit of the scale; the weights' bits come before it
@@ -37,9 +38,9 @@ def find_experts(lab: Lab, place: Mapping[str, Any]) -> tuple[PackedExperts, tup
         LabError: there is no such place, or the experts are not stored in four bits.
     """
     for name in ("layer", "expert", "row", "block"):
-        if not isinstance(place.get(name), int):
+        if not is_integer(place.get(name)):
             raise LabError(f"{name} must be an integer, got {place.get(name)!r}")
-    if place.get("matrix") not in MATRICES:
+    if str(place.get("matrix")) not in MATRICES:
         raise LabError(f"matrix must be gate_up or down, got {place.get('matrix')!r}")
     check_index("layer", place["layer"], lab.config.num_hidden_layers)
     layer = cast(Block, lab.model.block[place["layer"]])
@@ -80,7 +81,7 @@ def flip_bit(
     Raises:
         LabError: there is no such place or bit, or the flip breaks the model.
     """
-    place, bit = options.get("place") or {}, options.get("bit")
+    place, bit = read_object("place", options.get("place")), options.get("bit")
     packed, where = find_experts(lab, place)
     if not isinstance(bit, int) or not 0 <= bit < SCALE_BIT + 8:
         raise LabError(f"bit is {bit!r}; a block has bits 0 to {SCALE_BIT + 7}")
