@@ -306,3 +306,26 @@ def test_a_request_with_objects_of_python_can_be_sent(lab):
     ablate, hook = run["request"]["interventions"]
     assert ablate == {"kind": "AblateExpert", "layer": 0, "expert": 27}
     assert hook["kind"] == "Hook"
+
+
+def test_the_python_of_a_fork_has_the_outputs_of_its_tools(lab):
+    """A fork before the call, one after the output, and one whose reply is cut."""
+    (example,) = (each for each in GALLERY if each.name == "calculator")
+    chat = make_chat(lab, example.question, example.effort, tools=example.tools)
+    run, source = chat.run, chat.source
+    cut = make_chat(lab, example.question, "high", maxTokens=12).run
+
+    def request(method: str, **args: Any) -> Any:
+        return source.call(source.methods[method](args, "", threading.Event()))
+
+    assert len(run.exchanges) == 2
+    places = [run.prompt_length + 1, run.exchanges[1].start + 2]
+    source.add(cut)
+    cut.id = "run-cut"
+    for parent, at in [(run, places[0]), (run, places[1]), (cut, cut.prompt_length + 3)]:
+        fork = source.find_run(request("fork", run=parent.id, at=at, change={"text": "7"}))
+        request("step", run=fork.id)
+        names: dict[str, Any] = {}
+        code = request("toPython", run=fork.id)
+        exec(code, names)
+        assert names["ids"] == fork.ids, code

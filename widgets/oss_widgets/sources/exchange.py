@@ -16,6 +16,7 @@ class Exchange:
 
     Attributes:
         start: position of the reply's first token.
+        kept: how many tokens at the start are those of the exchange before.
         reply: the finished reply, or None.
         seconds: spent generating.
         first_token: seconds until the first token of the reply.
@@ -23,6 +24,7 @@ class Exchange:
 
     start: int
     builder: ReplyBuilder
+    kept: int = 0
     reply: Reply | None = None
     seconds: float = 0.0
     first_token: float = 0.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 from oss_lab.engine.sampling import Sampling
@@ -14,22 +15,22 @@ from oss_widgets.sources.run import Run
 
 
 def write_python(run: Run, runs: Iterable[Run]) -> str:
-    """Code that ends with `reply`, the last reply of a run."""
+    """Code that ends with `reply`, the last reply of a run, and `ids`, all its tokens."""
     by_id = {each.id: each for each in runs}
     line = [run]
     while line[0].parent is not None:
         line.insert(0, by_id[line[0].parent[0]])
-    root, forks = line[0], line[1:]
+    forks = line[1:]
     names = sorted({type(each).__name__ for step in line for each in step.interventions})
     head = ["import oss_lab"]
     if names:
         head.append(f"from oss_lab import {', '.join(names)}")
     if forks:
         head.append("from oss_lab.analysis.branch import Tree")
-    if len(root.exchanges) > 1:
+    if count_exchanges(line, 0) > 1:
         head.append("from oss_lab.record.calls import append_outputs")
     return (
-        "\n".join([*head, "", *write_load(run.lab), *write_root(root), *write_forks(line)]) + "\n"
+        "\n".join([*head, "", *write_load(run.lab), *write_root(line), *write_forks(line)]) + "\n"
     )
 
 
@@ -41,8 +42,18 @@ def write_load(lab: Lab) -> list[str]:
     return [f"lab = oss_lab.load({name!r}, kernels={lab.engines.main.name!r})"]
 
 
-def write_root(run: Run) -> list[str]:
+def count_exchanges(line: list[Run], n: int) -> int:
+    """How many exchanges of a run in a line matter: those that the next fork keeps."""
+    exchanges = line[n].exchanges
+    if n + 1 == len(line):
+        return len(exchanges)
+    _, at = line[n + 1].parent or ("", 0)
+    return sum(each.start <= at for each in exchanges)
+
+
+def write_root(line: list[Run]) -> list[str]:
     """The lines that ask, and that answer the model's calls."""
+    run = line[0]
     if run.request is None:
         return ["reply = ...  # the reply that the view was given"]
     options = [f"{name}={value}" for name, value in list_options(run).items()]
@@ -52,7 +63,8 @@ def write_root(run: Run) -> list[str]:
         for name, value in list_options(run).items()
         if (option := f"{name}={value}") and name not in ("effort", "instructions", "tools")
     ]
-    for earlier, exchange in zip(run.exchanges, run.exchanges[1:], strict=False):
+    exchanges = run.exchanges[: count_exchanges(line, 0)]
+    for earlier, exchange in pairwise(exchanges):
         assert earlier.reply is not None
         prompt = exchange.builder.prompt
         count = len(earlier.reply.open_calls)
@@ -82,15 +94,19 @@ def list_options(run: Run) -> dict[str, str]:
             found[name] = repr(request[name])
     if request.get("tools"):
         found["tools"] = repr([write_tool(each) for each in request["tools"]])
-    usual: Sampling = run.lab.sampling
-    for name, value in asdict(run.settings.sampling).items():
-        if value != getattr(usual, name):
-            found[name] = repr(value)
+    found |= list_sampling(run)
     if run.settings.max_tokens != MAX_TOKENS:
         found["max_tokens"] = repr(run.settings.max_tokens)
     if run.interventions:
         found["interventions"] = write_list(run.interventions)
     return found
+
+
+def list_sampling(run: Run) -> dict[str, str]:
+    """The fields of its sampling that are not the lab's, as code."""
+    usual: Sampling = run.lab.sampling
+    fields = asdict(run.settings.sampling).items()
+    return {name: repr(value) for name, value in fields if value != getattr(usual, name)}
 
 
 def write_tool(tool: Any) -> dict[str, Any]:
@@ -106,18 +122,29 @@ def write_list(interventions: Iterable[Intervention]) -> str:
 def write_forks(line: list[Run]) -> list[str]:
     """The lines that fork: `line` has the first run, then each fork of the one before."""
     if len(line) < 2:
-        return []
+        return [] if line[0].request is None else ["ids = [*reply.prompt_tokens, *reply.ids]"]
     lines = within(line[0].interventions, "tree = Tree(lab, reply)")
+    if line[0].settings.sampling.temperature:
+        lines.append("# A branch draws other random numbers, so its reply differs from the view's.")
     node = "tree.root"
-    for run in line[1:]:
+    for n, run in enumerate(line[1:], 1):
         assert run.parent is not None
         at = run.parent[1]
-        written = run.ids[at : at + run.written]
-        limit = f"max_tokens={max(1, run.settings.max_tokens - (at - run.exchanges[-1].start))}"
-        call = f"node = tree.branch({node}, at={at}, write={written!r}, {limit})"
-        lines += within(run.interventions, call)
-        node = "node"
-    return [*lines, "reply = tree.reply(node)"]
+        inherited = count_exchanges(line[: n + 1], n - 1)
+        begin = run.exchanges[inherited - 1].start
+        left = max(1, run.settings.max_tokens - (at + run.written - begin))
+        branches = [(at, run.ids[at : at + run.written], left)]
+        for each in run.exchanges[inherited : count_exchanges(line, n)]:  # after tool outputs
+            branches.append((each.kept, run.ids[each.kept : each.start], run.settings.max_tokens))
+        for at, written, limit in branches:
+            options = [f"at={at}", f"write={written!r}", f"max_tokens={limit}"]
+            if sampling := list_sampling(run):
+                fields = ", ".join(f"{name}={value}" for name, value in sampling.items())
+                options.append(f"sampling=oss_lab.Sampling({fields})")
+            call = f"node = tree.branch({', '.join([node, *options])})"
+            lines += within(run.interventions, call)
+            node = "node"
+    return [*lines, "reply = tree.reply(node)", "ids = list(node.ids)"]
 
 
 def within(interventions: tuple[Intervention, ...], line: str) -> list[str]:

@@ -141,7 +141,7 @@ class Run:
         self.ids = ids
         self.labels = list(label_token_ids(self.lab.tokenizer, ids))
         self.generated = self.generated[:kept] + [None] * (len(ids) - kept)
-        self.exchanges.append(Exchange(len(ids), builder))
+        self.exchanges.append(Exchange(len(ids), builder, kept))
         self._batch = self._row = None
 
     def take_reply(self, reply: Reply) -> None:
@@ -260,7 +260,7 @@ class Run:
         child.generated = self.generated[: kept[-1].start]
         model = kept[-1].builder
         builder = ReplyBuilder(self.lab.tokenizer, model.prompt, model.prompt_tokens)
-        child.exchanges.append(Exchange(kept[-1].start, builder))
+        child.exchanges.append(Exchange(kept[-1].start, builder, kept[-1].kept))
         for token in self.generated[kept[-1].start : at]:
             child._add(token or Token(self.ids[len(child.ids)], float("nan"), forced=True))
         for each in written:
