@@ -120,7 +120,8 @@ def test_every_view_has_a_still_without_a_kernel(chat):
 
 
 def test_texts_of_a_user_are_never_markup(lab):
-    chat = Chat(lab, "<img src=x onerror=alert(1)>", effort="low")
+    chat = Chat(lab, "<img src=x onerror=alert(1)>\x1b[31m\u202e", effort="low")
+    assert "onerror=alert(1)>\\x1b[31m\\u202e (low" in chat._repr_mimebundle_()["text/plain"]
     for view in (chat, Tokens(chat)):
         html = view._repr_mimebundle_()["text/html"]
         assert "<img" not in html

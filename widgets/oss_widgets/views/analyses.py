@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from oss_lab.errors import LabError
 from oss_lab.plots import Passage
+from oss_lab.plots.style import plural
 from oss_widgets.sources.kernel import Work
 from oss_widgets.sources.lab import LabSource
 from oss_widgets.sources.messages import to_plain
@@ -108,7 +109,7 @@ class Branches(View):
         runs = [self._describe_run(each) for each in self.source.runs]
         rows = [[*list(each.values())[:5], "; ".join(each["interventions"])] for each in runs]
         heads = ["run", "forked from", "at", "tokens", "answer", "interventions"]
-        return show_table(f"{len(rows)} runs.", heads, rows)
+        return show_table(f"{plural(len(rows), 'run')}.", heads, rows)
 
 
 class Commitment(AnalysisView):

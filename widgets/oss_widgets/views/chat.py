@@ -10,6 +10,7 @@ from oss_lab.harmony.messages import Effort
 from oss_lab.hooks.arguments import check_value, describe, read_annotation
 from oss_lab.lab import Lab
 from oss_lab.plots import Passage
+from oss_lab.plots.style import plural
 from oss_lab.record.reply import Reply
 from oss_lab.record.trace import Trace
 from oss_widgets.sources.kernel import Work
@@ -133,7 +134,7 @@ class Chat(View):
         run = self.source.shown
         if not isinstance(run, Run):
             rows = [[each["channel"], each["text"]] for each in run.list_messages()]
-            return show_table(f"{len(rows)} messages", ["channel", "text"], rows)
+            return show_table(f"{plural(len(rows), 'message')}.", ["channel", "text"], rows)
         parts = [] if run.request is None else [describe_request(run.request)]
         if len(run.ids) > run.prompt_length:
             parts.append(join_replies(run.replies, run.lab.tokenizer))

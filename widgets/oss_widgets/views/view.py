@@ -9,6 +9,7 @@ import anywidget
 import traitlets
 from IPython.display import display, update_display
 
+from oss_lab.cli._visible import escape_controls
 from oss_lab.errors import LabError
 from oss_lab.hooks.arguments import SOURCES, describe
 from oss_lab.hooks.selection import is_integer
@@ -196,7 +197,7 @@ class View(anywidget.AnyWidget):
     def _still_bundle(self) -> dict[str, Any]:
         passage = self._make_still()
         html = f'<div class="oss-stored">{passage.html}</div>'
-        return {"text/html": html, "text/plain": passage.sentence}
+        return {"text/html": html, "text/plain": escape_controls(passage.sentence)}
 
     def _make_still(self) -> Passage:
         """The still, or a sentence about what is missing."""
