@@ -102,7 +102,7 @@ def test_a_flipped_bit_is_compared_with_another(open_view) -> None:
     effect = page.locator(".oss-microscope-effect")
     effect.get_by_role("table").wait_for()
     asked = page.evaluate("asked.filter(([name]) => name === 'flipBit').map(([, each]) => each)")
-    assert [(each["bit"], each["at"]) for each in asked] == [(3, 10), (67, 10)]
+    assert [(each["bit"], each["at"]) for each in asked] == [(3, 11), (67, 11)]
     text = effect.inner_text()
     assert "from 0 into 7" in text
     assert "25%" in text

@@ -15,7 +15,8 @@ export function makeEffect(source, selection, frame) {
     if (!source.can.has("flipBit") || !shown) {
       return refill(root, make("p", {}, "Ask a question first: a flipped bit acts on its tokens."));
     }
-    const at = Math.max(1, selection.token ?? shown.tokens.length - 1);
+    // The experts of a token act on the prediction of the next one.
+    const at = Math.min((selection.token ?? Infinity) + 1, shown.tokens.length - 1);
     refill(root, make("p", {}, "Computing …"));
     try {
       const flipped = await source.analyze(shown, "flipBit", { place, bit, at });
