@@ -69,7 +69,7 @@ def test_numbers_are_the_labs(answered, lab, tokens) -> None:
 def test_detail_says_from_which_layer_on(answered, lab, tokens) -> None:
     top_ids = lab.lens(tokens).top_ids[..., 0].numpy()
     settled = [next(n for n in range(len(tops)) if all(tops[n:] == tops[-1])) for tops in top_ids.T]
-    endings = {0: "in every layer.", 3: "in the last layer, 3, only."}
+    endings = {0: "in every layer.", 3: "only in the last layer, 3."}
     for layer in sorted(set(settled)):
         text = select(answered, settled.index(layer), 1)
         assert endings.get(layer, f"from layer {layer} on.") in text

@@ -25,6 +25,6 @@ export class QueryChoice {
     this.slider.value = query;
     this.slider.setAttribute("aria-valuetext", `token ${query} ${text ?? ""} ${part}`);
     const shown = text === undefined ? null : tokenText(text);
-    refill(this.name, `Token ${query} of 0 to ${length - 1}`, shown && ": ", shown, part && `, ${part}`);
+    refill(this.name, `Token ${query} (the last is ${length - 1})`, shown && ": ", shown, part && `, ${part}`);
   }
 }

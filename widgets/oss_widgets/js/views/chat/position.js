@@ -67,7 +67,7 @@ export function makePosition(session) {
     range.min = run.promptLength;
     range.max = last;
     range.value = at;
-    range.setAttribute("aria-valuetext", `token ${at} of ${last}: ${readableText(run.tokens[at].text)}`);
+    range.setAttribute("aria-valuetext", `token ${at}, the last is ${last}: ${readableText(run.tokens[at].text)}`);
     all.hidden = session.scrub === null;
     proceed.hidden = !canFork;
     proceed.setEnabled(session.job === null && at < last);
@@ -99,7 +99,7 @@ function describeToken({ tokens }, at) {
   const { text, channel, part, logprob } = tokens[at];
   const where = part === "content" ? (channel ?? "no channel") : "format";
   const chance = logprob === null ? "probability not known" : `probability ${probability(logprob)}`;
-  return [`Token ${at} of ${tokens.length - 1}: `, showToken(text), ` (${where}, ${chance})`];
+  return [`Token ${at} (the last is ${tokens.length - 1}): `, showToken(text), ` (${where}, ${chance})`];
 }
 
 function showToken(text) {

@@ -25,7 +25,7 @@ function describeSettling(column) {
   const predicted = readableText(column.at(-1).topTexts[0]);
   const text = `The model's prediction “${predicted}” is the most likely token`;
   if (layer === 0) return `${text} in every layer.`;
-  if (layer === column.length - 1) return `${text} in the last layer, ${layer}, only.`;
+  if (layer === column.length - 1) return `${text} only in the last layer, ${layer}.`;
   return `${text} from layer ${layer} on.`;
 }
 
