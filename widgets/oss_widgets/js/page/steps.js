@@ -26,8 +26,8 @@ export const STEPS = [
     title: "Ask",
     views: ["chat"],
     text: () => [
-      "A language model runs in this page: gpt-oss-nano, with the architecture of gpt-oss. ",
-      "It writes its reply one ",
+      "A small language model runs in this page: gpt-oss-nano, built like OpenAI's gpt-oss. ",
+      "It knows sums, products and little else. It writes its reply one ",
       term("token"),
       " at a time.",
     ],
@@ -42,7 +42,7 @@ export const STEPS = [
       term("channel"),
       ". The model thinks in analysis and answers in final.",
     ],
-    task: "In Tokens, select a token of analysis and a token of final: arrow keys move, Enter selects.",
+    task: "In Tokens, select a token of analysis and one of final: click, or use arrow keys and Enter.",
     watch: () => {
       const seen = new Set();
       return (happening, source, selection) => {
@@ -80,7 +80,7 @@ export const STEPS = [
       term("router"),
       ` picks ${slots} of them. So only a part of the model computes each token.`,
     ],
-    task: "In Experts, select an expert of one token: arrow keys move, Enter selects.",
+    task: "In Experts, select an expert of one token: click, or use arrow keys and Enter.",
     watch: () => ({ kind }, source, { token, layer, expert }) =>
       kind === "selected" && token !== null && layer !== null && expert !== null,
   },
@@ -88,7 +88,7 @@ export const STEPS = [
     title: "Knock one out",
     views: ["chat", "experts"],
     text: () => [
-      "Does the model need that expert? Ask the same question without it. The ",
+      "Does the model need that expert? Set the effort to high, and ask the same question without it. The ",
       term("null"),
       " removes another expert instead: an effect counts only if it is larger than that of the null.",
     ],
@@ -130,7 +130,7 @@ export const STEPS = [
     views: ["chat"],
     text: () => [
       "nano learned products of at most three by two digits, and some more tasks. ",
-      "It does not notice when a product is too large for it.",
+      "It also learned to refuse what is too hard, but it does not always notice.",
     ],
     task: "Get a wrong answer or a refusal: ask for a larger product, or for something else.",
     watch: () => ({ kind, run }) => kind === "finished" && isBroken(run),
