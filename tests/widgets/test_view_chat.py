@@ -317,6 +317,14 @@ def test_a_trace_is_shown_read_only(chat, lab, tmp_path) -> None:
     page.locator(FINAL).wait_for(state="hidden")
 
 
+def test_a_trace_of_a_prompt_has_no_reply(chat, lab, tmp_path) -> None:
+    path = tmp_path / "prompt.safetensors"
+    reply = lab.chat(PRODUCT, effort="low")
+    lab.trace(reply.prompt_tokens, ["moe.expert_ids"]).save(path)
+    page = chat(trace=base64.b64encode(path.read_bytes()).decode())
+    assert page.locator(".oss-chat-facts").inner_text() == "trace-1: no reply."
+
+
 def test_the_code_is_shown_if_the_clipboard_is_refused(chat) -> None:
     page = chat()
     ask(page)

@@ -24,7 +24,8 @@ export function makeRunControls(session) {
   ); // prettier-ignore
   const counts = make("span");
   const state = make("span");
-  const facts = make("div", { class: "oss-chat-facts" }, state, " ", term("channel", "By channel"), counts);
+  const channels = make("span", {}, " ", term("channel", "By channel"), counts);
+  const facts = make("div", { class: "oss-chat-facts" }, state, channels);
   const row = make("div", { class: "oss-chat-row" }, pause, step, cancel);
   const element = make("div", {}, row, offer, facts);
   let offered = null;
@@ -42,7 +43,9 @@ export function makeRunControls(session) {
     updateOffer();
     facts.hidden = !run;
     if (!run) return;
-    const ending = job && isUnfinished && !session.offer ? "being written" : describeStop(run);
+    const isWritten = job && isUnfinished && !session.offer;
+    channels.hidden = run.tokens.length === run.promptLength;
+    const ending = isWritten ? "being written" : channels.hidden ? "no reply" : describeStop(run);
     const changes = run.interventions.map((each) => `, with ${describeIntervention(each)}`).join("");
     const missing = run.missing ? ` ${run.missing}` : "";
     state.textContent = `${run.id}: ${ending}${describeTime(run)}${changes}.${missing}`;
