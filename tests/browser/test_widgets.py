@@ -124,6 +124,22 @@ def test_a_reply_is_canceled_and_the_view_stays_usable(open_and_run, notebook_fo
     chat.get_by_text("22054").first.wait_for()
 
 
+def test_keys_in_a_view_are_not_commands_of_jupyterlab(open_and_run, notebook_folder: Path) -> None:
+    cell = "chat = Chat(lab, 'What is 3 * 4?', effort='low')\nchat"
+    page = open_and_run(write_notebook(notebook_folder, LOAD, cell))
+    chat = page.locator(ANSWER)
+    slider = chat.get_by_label("Go back to token")
+    last = int(slider.input_value())
+    slider.focus()
+    for key in ("ArrowLeft", "ArrowLeft", "d", "d"):
+        page.keyboard.press(key)
+    assert int(slider.input_value()) == last - 2
+    chat.get_by_role("button", name="Continue from here").focus()
+    page.keyboard.press("Enter")
+    chat.get_by_text("Runs (2)").wait_for()
+    assert page.locator(".jp-CodeCell").count() == 2
+
+
 @pytest.fixture
 def dark_theme(lab_server) -> Iterator[None]:
     """JupyterLab starts with its dark theme."""

@@ -18,6 +18,7 @@ export function render({ model, el }, views = VIEWS) {
   const notice = make("p", { class: "oss-error oss-connection", role: "status" });
   const place = make("div");
   el.classList.add("oss-widget");
+  el.addEventListener("keydown", keepKey);
   el.append(make("div", { class: "oss-view" }, notice), place);
   notice.parentElement.hidden = true;
   const show = () => views[model.get("view")](place, source, selection, readOptions(model));
@@ -47,6 +48,15 @@ export function render({ model, el }, views = VIEWS) {
     view.close();
     source.close();
   };
+}
+
+/**
+ * JupyterLab has commands on plain keys: an arrow hides a section, Enter edits the cell, and dd deletes
+ * it. So a view keeps such keys, except Shift + Enter, which runs the next cell.
+ */
+function keepKey(event) {
+  const isCommand = event.ctrlKey || event.metaKey || event.altKey;
+  if (!isCommand && !(event.shiftKey && event.key === "Enter")) event.stopPropagation();
 }
 
 /** A selection that follows the trait `selection`, and the trait it. */
