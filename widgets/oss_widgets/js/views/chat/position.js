@@ -77,7 +77,8 @@ export function makePosition(session) {
     drawn = key;
     refill(facts, ...describeToken(run, at));
     const { id, alternatives: likeliest } = run.tokens[at];
-    if (canFork) refill(alternatives, "Replace with", ...likeliest.map((each) => makeAlternative(each, id)));
+    alternatives.hidden = !canFork || likeliest.length === 0; // none are known of a token that was given
+    refill(alternatives, "Replace with", ...likeliest.map((each) => makeAlternative(each, id)));
   }
 
   function makeAlternative({ id, text, logprob }, own) {
