@@ -244,6 +244,9 @@ def test_what_is_wrong_is_refused_before_anything_runs(live_page) -> None:
             await ask({ sampling: { temperature: -1 } }),
             await ask({ question: "  " }),
             await ask({ effort: "extreme" }),
+            await ask({ maxTokens: 0 }),
+            await ask({ sampling: { temperature: null } }),
+            await ask({ question: "a b ".repeat(25000) }),
             await sentence(() => source.fork(run, at, { interventions: wrong })),
             await sentence(() => source.fork(run, at, { ids: [99999] })),
             await sentence(() => source.fork(run, at - 1, { text: "a" })),
@@ -262,6 +265,9 @@ def test_what_is_wrong_is_refused_before_anything_runs(live_page) -> None:
         "temperature is -1; it must be 0 or more",
         "there is no question",
         "effort is 'extreme'",
+        "maxTokens is 0; it must be an integer, 1 or more",
+        "temperature is null",
+        "tokens; the context is 8192; ask a shorter question",
         "layer 9 is out of range",
         "99999 is not the id of a token that can be written",
         "is not in the reply; choose one from",
@@ -314,3 +320,45 @@ def test_an_edit_inside_a_character(live_page, lab) -> None:
     start = len(tree.reply(node).prompt_tokens)
     assert codes == [[each.kind, start + each.position] for each in diagnostics]
     assert codes
+
+
+def test_the_end_of_the_context_is_an_end_that_views_hear_of(live_page) -> None:
+    """The last token is not followed by another one, and the listeners see why."""
+    found = live_page.evaluate(
+        """async (question) => {
+          const source = newSource();
+          source.config.rope_scaling_factor = 0.5; // a context of 128 tokens
+          const stops = [];
+          source.on("tokens", ({ stop }) => stops.push(stop));
+          const run = await finish(source, await source.ask({ question, effort: "high" }));
+          return [run.tokens.length, run.stop, stops.at(-1), run.tokens.at(-1).message];
+        }""",
+        PRODUCT,
+    )
+    assert found[:3] == [129, "length", "length"]
+    assert found[3] >= 0
+
+
+def test_without_a_temperature_the_likeliest_token_is_taken(live_page) -> None:
+    same = live_page.evaluate(
+        """async (question) => {
+          const ids = [];
+          for (const sampling of [{ temperature: 0 }, {}, { topK: 5, seed: 3 }]) {
+            const source = newSource();
+            const asked = await source.ask({ question, effort: "high", sampling });
+            const run = await finish(source, asked);
+            ids.push(run.tokens.map(({ id }) => id).join());
+          }
+          return new Set(ids).size;
+        }""",
+        "What is 4821 * 739?",
+    )
+    assert same == 1
+
+
+def test_a_block_needs_no_run(live_page) -> None:
+    place = {"layer": 1, "expert": 2, "matrix": "down", "row": 3, "block": 0}
+    count = live_page.evaluate(
+        "async (place) => (await newSource().analyze(null, 'block', place)).values.length", place
+    )
+    assert count == 32

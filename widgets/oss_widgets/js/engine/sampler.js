@@ -17,7 +17,7 @@ import { LabError } from "../errors.js";
 import { argmax, topIds } from "./logprobs.js";
 
 const FIELDS = {
-  temperature: [(value) => 0 <= value && value < Infinity, "0 or more"],
+  temperature: [(value) => Number.isFinite(value) && value >= 0, "0 or more"],
   topK: [(value) => value === null || (Number.isInteger(value) && value >= 1), "1 or more"],
   topP: [(value) => 0 < value && value <= 1, "above 0 and at most 1"],
   minP: [(value) => 0 <= value && value <= 1, "from 0 to 1"],

@@ -2,6 +2,7 @@
  * LiveSource: nano running in the page. Every number is computed here, when a view requests it.
  */
 
+import { contextLength } from "../engine/generate.js";
 import { checkSampling } from "../engine/sampler.js";
 import { readConfig } from "../model/config.js";
 import { Transformer } from "../model/transformer.js";
@@ -53,10 +54,21 @@ export class LiveSource {
     }
     const { seed: _, ...sampling } = request.sampling ?? {};
     checkSampling(sampling);
+    checkLimit(request.maxTokens);
     const run = new LiveRun(this, this.newId(), request);
     run.begin(buildPrompt(request.question, request));
+    this.checkFits(run);
     run.reuse(this.runs);
     return this.add(run);
+  }
+
+  /** The prompt, and one token of a reply. */
+  checkFits({ tokens: { length } }) {
+    const context = contextLength(this.config);
+    if (length > context) {
+      const problem = `the prompt has ${length} tokens; the context is ${context}`;
+      throw new LabError(`${problem}; ask a shorter question`);
+    }
   }
 
   newId() {
@@ -80,6 +92,7 @@ export class LiveSource {
           this.listeners.notify("tokens", run);
           yield token;
         }
+        if (run.stop === "length") this.listeners.notify("tokens", run); // the context may have ended
       }
     } finally {
       run.isStepping = false;
@@ -155,11 +168,18 @@ export class LiveSource {
 
   async analyze(run, name, options) {
     if (!this.can.has(name)) throw new LabError(`this page cannot compute ${name}`);
-    return ANALYSES[name](run, options);
+    return ANALYSES[name](run ?? { source: this }, options); // a block needs no run
   }
 
   /** Ends every step that is running; nothing can be generated afterwards. */
   close() {
     this.closing.abort();
+  }
+}
+
+/** A limit of 0 would never end a run. */
+function checkLimit(maxTokens = 1) {
+  if (!(Number.isInteger(maxTokens) && maxTokens >= 1)) {
+    throw new LabError(`maxTokens is ${maxTokens}; it must be an integer, 1 or more`);
   }
 }

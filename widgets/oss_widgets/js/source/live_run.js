@@ -131,7 +131,7 @@ export class LiveRun {
       stop: samplingStops(tokenizer),
       isUsable: (id) => tokenizer.isUsable(id),
       maxTokens: Math.min(count, left),
-      sampling: this.request.sampling ?? { temperature: 0 },
+      sampling: { temperature: 0, ...this.request.sampling },
       random: this.random,
       alternatives: ALTERNATIVES,
       hooks: chainHooks(this.makeHooks(), this.recording.hooksFrom(this.cache.length)),

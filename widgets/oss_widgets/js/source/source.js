@@ -38,7 +38,7 @@
  * @property {[string, string][]} [history]  earlier questions and answers
  * @property {Record<string, string>} [toolOutputs]  known outputs, by the text of the call
  * @property {{temperature?: number, topK?: number | null, topP?: number, minP?: number,
- *   seed?: number | null}} [sampling]
+ *   seed?: number | null}} [sampling]  without a temperature: the most likely token
  * @property {number} [maxTokens]  per reply
  * @property {Intervention[]} [interventions]
  *
