@@ -198,6 +198,10 @@ def test_several_traces_are_several_runs(open_traces, lab, reply) -> None:
     assert found == [["0.safetensors", lengths[0]], ["1.safetensors", lengths[1]]]
 
 
+def change_config(data: bytes, **fields: int) -> bytes:
+    return change_header(data, lambda head: head["config"].update(fields))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -214,6 +218,17 @@ def test_several_traces_are_several_runs(open_traces, lab, reply) -> None:
         (lambda data: change_header(data, lambda head: head.pop("origin")), "name its origin"),
         (lambda data: change_header(data, lambda head: head.update(heads=[-1])), "head number"),
         (lambda data: change_header(data, lambda h: h["labels"].__setitem__(0, [1])), "label has"),
+        (
+            lambda data: change_config(data, num_hidden_layers=10**8),
+            "num_hidden_layers is 100000000",
+        ),
+        (lambda data: change_config(data, num_experts=2), "num_experts is 2, its tensors"),
+        (
+            lambda data: change_config(data, experts_per_token=3),
+            "experts_per_token is 3, its tensors 4",
+        ),
+        (lambda data: change_config(data, num_attention_heads=0), "num_attention_heads is 0"),
+        (lambda data: change_config(data, sliding_window=-3), "which layers have a window"),
     ],
 )
 def test_a_wrong_file_is_refused_in_a_sentence(open_traces, lab, reply, change, message) -> None:

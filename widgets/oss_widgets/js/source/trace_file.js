@@ -45,7 +45,9 @@ export class TraceFile {
     this.length = head.tokens.length;
     this.rows = head.positions && new Map(head.positions.map((position, row) => [position, row]));
     for (const [name, tensor] of tensors) this.check(name, tensor);
-    this.config = head.config ?? this.deriveConfig();
+    const derived = this.deriveConfig();
+    if (head.config) checkConfig(head, derived);
+    this.config = head.config ?? derived;
   }
 
   check(name, { dtype, shape }) {
@@ -204,6 +206,24 @@ function checkHeader({ tokens, labels, positions, heads, model_layers: layers, o
     throw new LabError(`it has ${layers} layers; 1 to ${MOST_LAYERS} are possible`);
   }
   if (!Array.isArray(origin?.interventions)) throw new LabError("it does not name its origin");
+}
+
+/** Throws LabError for a configuration that contradicts the header or the tensors. */
+function checkConfig({ config, heads }, derived) {
+  const least = heads ? ["num_experts", "num_attention_heads", "num_key_value_heads"] : ["num_experts"];
+  const fields = [
+    "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "experts_per_token", "num_experts",
+  ]; // prettier-ignore
+  for (const field of fields) {
+    const [said, found] = [config[field], derived[field] ?? null];
+    const fits = found === null || said === found || (least.includes(field) && said > found);
+    if (Number.isInteger(said) && said > 0 && fits) continue;
+    throw new LabError(`its configuration says ${field} is ${said}, its tensors ${found ?? "do not show it"}`);
+  }
+  const { layer_types: types, sliding_window: window } = config;
+  if (!(Array.isArray(types) && Number.isInteger(window) && window > 0)) {
+    throw new LabError("its configuration does not say which layers have a window");
+  }
 }
 
 function nameTensor(name, layer) {
