@@ -143,6 +143,10 @@ def test_interventions_apply_in_order_and_count_what_they_changed(nano_page, lab
             "the vector has 1 numbers; expected 96",
         ),
         ({"kind": "AblateHead", "layer": 0, "head": 0, "positions": []}, "positions is empty"),
+        (
+            {"kind": "AddVector", "layer": 0, "point": "resid.post", "vector": {"length": 96}},
+            "AddVector: the vector is not a list of numbers",
+        ),
     ],
 )
 def test_a_wrong_intervention_is_refused_in_a_sentence(nano_page, spec, message):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import torch
@@ -271,3 +272,41 @@ def test_a_mistake_is_one_sentence(tmp_path: Path, out: str, trace: str | None, 
     with pytest.raises(LabError, match=said):
         write_page(tmp_path / out, trace and tmp_path / trace)
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_later_link_and_a_question_end_the_one_before(open_file, file: Path) -> None:
+    """What an earlier link still has to do does not replace what is shown since."""
+    page = open_file(file)
+    page.evaluate(
+        """() => {
+          location.hash = "mode=lab&q=What+is+347+*+62%3F&e=high&t=90&forks="
+            + encodeURIComponent('[{"at":100,"ids":[],"interventions":[]}]');
+          setTimeout(() => (location.hash = "mode=lab&q=What+is+34+*+6%3F&e=low&t=5"), 30);
+        }"""
+    )
+    page.locator("button.oss-token[aria-pressed=true][data-n='5']").wait_for()
+    page.get_by_text("finished").first.wait_for()
+    page.wait_for_timeout(500)  # the first link would have had the time for its fork
+    assert "34 * 6?" in page.locator(".oss-chat-asked").inner_text()
+    assert "forked" not in page.locator(".oss-chat-run-list").inner_text()
+    assert page.locator("button.oss-token[aria-pressed=true]").get_attribute("data-n") == "5"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('{"maxTokens":0}', "maxTokens is 0"),
+        ('{"tools":[{"name":"a","description":5}]}', "is damaged"),
+        (
+            '{"interventions":[{"kind":"AddVector","point":"resid.post","layer":0,"vector":{}}]}',
+            "list",
+        ),
+        ('{"sampling":{"temperature":null}}', "temperature is null"),
+    ],
+)
+def test_a_hostile_link_is_reported_and_the_page_goes_on(open_file, file, more, said) -> None:
+    page = open_file(file, fragment=f"#q=hi&e=low&more={quote(more)}")
+    alert = page.get_by_role("alert").get_by_text("This link cannot be shown")
+    assert said in alert.inner_text()
+    ask(page)
+    page.wait_for_function("document.body.innerText.includes('21514')")

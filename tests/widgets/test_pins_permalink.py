@@ -55,6 +55,7 @@ def test_a_plain_question_has_a_short_address(live_page) -> None:
         ('q=a&e=low&more={"__proto__":{"a":1}}', "more"),
         ('q=a&e=low&more={"constructor":"a"}', "more"),
         ('q=a&e=low&more={"history":[["a"]]}', "more"),
+        ('q=a&e=low&more={"tools":[{"name":"a","description":5}]}', "more"),
         ('q=a&e=low&forks=[{"at":-1,"ids":[],"interventions":[]}]', "forks"),
         ('q=a&e=low&forks=[{"at":1}]', "forks"),
         ("zoom=2", "zoom"),

@@ -102,6 +102,9 @@ function checkPoint(config, { kind, point }) {
 }
 
 function checkVector({ hidden_size: hidden }, { kind, vector }) {
+  if (!Array.isArray(vector) && !ArrayBuffer.isView(vector)) {
+    throw new LabError(`${kind}: the vector is not a list of numbers`);
+  }
   if (vector?.length !== hidden) {
     throw new LabError(`${kind}: the vector has ${vector?.length} numbers; expected ${hidden}`);
   }

@@ -89,10 +89,13 @@ export class Front {
 
   /** Show the state that the address has; without one, the beginning. */
   async restore() {
+    this.restoring?.abort(); // the link before
+    this.restoring = new AbortController();
+    const { signal } = this.restoring;
     this.error.textContent = "";
     const read = () => (location.hash.length > 1 ? decode(location.hash.slice(1)) : {});
     const state = await this.attempt(read);
-    await this.attempt(() => this.read(state ?? {}));
+    await this.attempt(() => this.read(state ?? {}, signal));
   }
 
   /** Call; a mistake is shown, and the result is undefined. */
@@ -105,16 +108,18 @@ export class Front {
     }
   }
 
-  /** @param {object} state  what `keep` wrote; any part may be missing */
-  async read({ mode, step, views, theme, selection, run }) {
+  /** @param {object} state  what `keep` wrote; any part may be missing @param {AbortSignal} signal */
+  async read({ mode, step, views, theme, selection, run }, signal) {
     const isMode = this.modes.some(({ value }) => value === mode);
     this.theme.choose(theme);
     this.live.path.at = clampStep(step, this.live.path.steps.length);
     this.mode.mark(isMode ? mode : this.firstMode);
     if (Array.isArray(views)) this.desk.labViews = views;
     this.setMode(this.mode.value);
-    if (run && this.desk === this.live) await repeatRun(this.live.source, run);
-    if (selection) this.desk.selection.read(selection);
+    const { desk } = this;
+    const isRepeated = run && desk === this.live;
+    if (isRepeated && !(await repeatRun(desk.source, run, signal))) return;
+    if (selection) desk.selection.read(selection);
   }
 }
 

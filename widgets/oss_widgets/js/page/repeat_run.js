@@ -22,16 +22,26 @@ export function describeRun(source, run) {
   return run?.request ? { request: run.request, forks } : null;
 }
 
-/** Ask again, generate every reply to its end, and show the last run. @param {Recipe} recipe */
-export async function repeatRun(source, { request, forks }) {
+/**
+ * Ask again, generate every reply to its end, and show the last run. Ends early if another run is shown
+ * meanwhile: somebody has asked something else.
+ * @param {Recipe} recipe
+ * @param {AbortSignal} signal
+ * @returns {Promise<boolean>}  whether the last run is shown
+ */
+export async function repeatRun(source, { request, forks }, signal) {
   let run = await source.ask(request);
-  source.show(run);
-  for await (const _ of source.step(run));
+  const generate = async () => {
+    source.show(run);
+    for await (const _ of source.step(run, { signal }));
+    return !signal.aborted && source.shown === run;
+  };
+  if (!(await generate())) return false;
   const unknown = forks.flatMap(({ ids }) => ids).find((id) => id >= source.config.vocab_size);
   if (unknown !== undefined) throw new LabError(`there is no token ${unknown} in the vocabulary`);
   for (const { at, ids, interventions } of forks) {
     run = await source.fork(run, at, { ids, interventions });
-    source.show(run);
-    for await (const _ of source.step(run));
+    if (!(await generate())) return false;
   }
+  return true;
 }

@@ -30,12 +30,13 @@ const isCount = (value) => Number.isInteger(value) && value >= 0;
 const isListOf = (isItem) => (value) => Array.isArray(value) && value.every(isItem);
 const isPair = (value) => isListOf(isText)(value) && value.length === 2;
 const isIntervention = (value) => isPlain(value) && isText(value.kind);
+const isTool = ({ name, description = "" }) => isText(name) && isText(description);
 const isNumberOrNull = (value) => value === null || Number.isFinite(value);
 
 /** What a request may have besides its question and effort. */
 const MORE = {
   instructions: isText,
-  tools: isListOf(isPlain),
+  tools: isListOf((value) => isPlain(value) && isTool(value)),
   history: isListOf(isPair),
   toolOutputs: (value) => isPlain(value) && Object.values(value).every(isText),
   sampling: (value) => isPlain(value) && Object.values(value).every(isNumberOrNull),
