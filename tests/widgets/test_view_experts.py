@@ -496,3 +496,35 @@ def test_nothing_is_wider_than_a_phone(live_page, ids) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") == 390
     finally:
         page.set_viewport_size(size)
+
+
+def test_a_change_is_compared_with_the_reply_without_it(live_page, ids) -> None:
+    """Also of a run that was edited: the edit is not in the changed reply, so nor in the other."""
+    found = live_page.evaluate(
+        """async (spec) => {
+          const { planTrial, runTrial } = modules["views/experts/trial.js"];
+          const at = run.promptLength + 10;
+          const edited = await finish(source, await source.fork(run, at, { text: "9" }));
+          const options = { from: "layer", seed: 0 };
+          const plan = planTrial("ablate", spec, [27], 32, options);
+          const unchanged = [];
+          for (const [base, place] of [[run, at], [run, null], [edited, at - 5], [edited, at],
+              [edited, at + 1], [edited, null]]) {
+            let runs;
+            const { signal } = new AbortController();
+            for await (runs of runTrial(source, base, plan, place, signal));
+            const ids = ({ tokens }) => tokens.map(({ id }) => id).join();
+            unchanged.push([runs[0] === base, ids(runs[0]) === ids(run)]);
+          }
+          return unchanged;
+        }""",
+        ABLATED,
+    )
+    assert found == [
+        [True, True],
+        [True, True],
+        [False, True],  # forked before the edit
+        [False, True],  # at the edit: without it
+        [True, False],
+        [False, True],  # asked again: without it
+    ]

@@ -38,11 +38,19 @@ export function startChanged(source, run, at, extra) {
   return source.fork(run, at, { interventions });
 }
 
-/** The run that the same step without a change gives; `run` itself if that is certain. */
+/** The run that the same step without the change gives. */
 export async function startUnchanged(source, run, at) {
-  const isGreedy = !(run.request?.sampling?.temperature > 0);
-  const isBeforeFork = run.parent !== null && (at === null || at <= run.parent.at);
-  return run.stop !== null && isGreedy && !isBeforeFork ? run : startChanged(source, run, at, []);
+  return isUnchanged(run, at) ? run : startChanged(source, run, at, []);
+}
+
+/**
+ * Whether a run is what the same step without the change would give, so that it need not be generated
+ * again. Tokens that somebody wrote, or that came under other interventions, are changes too.
+ */
+function isUnchanged(run, at) {
+  if (run.stop === null || run.request?.sampling?.temperature > 0) return false;
+  if (run.parent === null) return true;
+  return at !== null && run.parent.at <= at && run.tokens.slice(at).every(({ logprob }) => logprob !== null);
 }
 
 /** The first position where two runs have other tokens; null if there is none. */
