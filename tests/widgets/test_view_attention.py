@@ -263,6 +263,15 @@ def test_an_array_of_the_caller(nano) -> None:
     assert found["weights"] == [3, -6]
     assert "No run with 2 tokens is shown" in text_of(nano)
     assert "The row sums to -3.0000 nats" in text_of(nano)
+    values = "[0, 0, Infinity, NaN, NaN, NaN, 2, NaN]"
+    nano.evaluate(
+        f"(array) => (drawn.close(), show({{ array: {{ ...array, values: {values} }} }}))", array
+    )
+    nano.evaluate("selection.set({ head: 1, token: 1 })")
+    nano.wait_for_function("() => drawn.data().weights !== null")
+    assert nano.evaluate("drawn.toSvg().includes('<rect')")  # draws every cell
+    assert "token 0 2" in nano.locator(".oss-attention-largest").inner_text()
+    assert "orange 2 nats" in text_of(nano)  # the largest number that is finite
     nano.evaluate("(array) => (drawn.close(), show({ array }))", {**array, "shape": [2, 4, 1]})
     error = nano.locator(".oss-error").inner_text()
     assert error == "mine: expected an array [head, seq, seq], got shape [2, 4, 1] with 8 values"

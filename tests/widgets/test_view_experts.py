@@ -528,3 +528,62 @@ def test_a_change_is_compared_with_the_reply_without_it(live_page, ids) -> None:
         [True, False],
         [False, True],  # asked again: without it
     ]
+
+
+def test_numbers_that_are_missing_stay_empty(live_page, ids) -> None:
+    data = live_page.evaluate(
+        """async () => {
+          shown.close();
+          const { ArraySource } = modules["source/array.js"];
+          const array = { values: [NaN, -1, Infinity, 2], shape: [2, 2, 1], name: "surprise" };
+          const element = document.querySelector("#view");
+          const source = new ArraySource(["a", "b"], array);
+          window.shown = modules["views/registry.js"].VIEWS.experts(element, source, selection);
+          await until(() => shown.data().layers.length);
+          const { values } = shown.data();
+          shown.toSvg(); // draws every cell
+          return values.map((row) => row.map(String));
+        }"""
+    )
+    assert data == [["null", "-1"], ["Infinity", "2"]]
+
+
+def test_a_run_without_experts_leaves_nothing_of_the_one_before(live_page, ids) -> None:
+    live_page.evaluate(
+        """async () => {
+          const { hasPoint } = source;
+          const other = { ...run, id: "other" };
+          source.hasPoint = (name, layer, of) => of !== other && hasPoint(name);
+          source.show(other);
+          await until(() => document.querySelector("#view [role=alert]").textContent);
+          delete source.hasPoint;
+        }"""
+    )
+    assert "no experts are recorded" in live_page.get_by_role("alert").inner_text()
+    assert not live_page.locator(".oss-experts .oss-map").is_visible()
+    assert live_page.evaluate("shown.data().experts") == []
+    live_page.evaluate("source.show(run)")
+    live_page.locator(".oss-experts .oss-map").wait_for()
+
+
+def test_an_array_of_heads_is_not_one_of_layers(live_page, ids) -> None:
+    live_page.evaluate(
+        """() => {
+          shown.close();
+          const { ArraySource } = modules["source/array.js"];
+          const array = { values: [1, 0, 0, 1], shape: [1, 2, 2], name: "mine" };
+          window.shown = modules["views/registry.js"].VIEWS.experts(
+            document.querySelector("#view"), new ArraySource(["a", "b"], array), selection);
+        }"""
+    )
+    live_page.get_by_text("mine has the axes [head, seq, seq]; expected [layer, seq").wait_for()
+
+
+def test_a_scale_has_room_for_negative_numbers_that_are_rare(live_page) -> None:
+    run = """() => {
+      const { fitScale } = modules["views/scale.js"];
+      const { min, max } = fitScale([-100, ...Array.from({ length: 200 }, (_, n) => 1 + n / 200)]);
+      return [min, max];
+    }"""
+    low, high = live_page.evaluate(run)
+    assert low == -high

@@ -53,7 +53,7 @@ export function fitScale(values) {
   const at = (share) => sorted[Math.round(share * (sorted.length - 1))];
   const [min, max, low, high] = [at(0), at(1), at(0.02), at(0.98)];
   const isClipped = max - min > 2 * (high - low) && high > low;
-  return isClipped ? makeScale(min < 0 ? low : min, high, true) : makeScale(min, max);
+  return isClipped ? makeScale(min < 0 ? Math.min(low, -high) : min, high, true) : makeScale(min, max);
 }
 
 function mix(colors, share) {

@@ -105,6 +105,7 @@ class AttentionView {
     try {
       this.patterns = array ? readArray(array, run) : readRun(source, run);
     } catch (problem) {
+      this.patterns = null;
       frame.body.hidden = true;
       return frame.fail(problem);
     }
@@ -183,7 +184,7 @@ class AttentionView {
   drawRow() {
     const { patterns, layer, head, token } = this;
     const weights = this.rows.get(token);
-    const isRecorded = weights !== null && !Number.isNaN(weights[token]);
+    const isRecorded = weights !== null && weights.some((weight) => !Number.isNaN(weight));
     this.row.root.classList.toggle("oss-attention-waits", weights === null);
     this.row.root.hidden = weights !== null && !isRecorded;
     if (this.row.root.hidden) {

@@ -107,7 +107,9 @@ export class PatternMap {
 
   colorOf(weight) {
     const { unit, largest } = this.place.patterns;
-    return unit === null ? sequentialColor(Math.sqrt(weight)) : signedColor(weight / (largest || 1));
+    return unit === null
+      ? sequentialColor(Math.sqrt(Math.max(weight, 0)))
+      : signedColor(weight / (largest || 1));
   }
 
   describe(query, key) {
@@ -167,7 +169,7 @@ export class PatternMap {
     for (let query = from; query < to; query++) {
       const share = sinks.data[query * patterns.heads + head];
       if (Number.isNaN(share)) continue; // not recorded
-      const color = sequentialColor(Math.sqrt(share));
+      const color = sequentialColor(Math.sqrt(Math.max(share, 0)));
       pen.rect(x, top(query), width, cell.height - 1, { fill: toCss(color) });
       const lettering = { fill: inkOn(color), size: 11, anchor: "middle" };
       pen.text(x + width / 2, top(query) + cell.height / 2, share.toFixed(2), lettering);

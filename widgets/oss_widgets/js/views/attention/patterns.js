@@ -77,7 +77,7 @@ export function readArray({ values, shape, name, unit = "" }, run) {
   };
   return {
     name, unit, run: null, length, heads, rows,
-    largest: values.reduce((most, value) => Math.max(most, Math.abs(value)), 0),
+    largest: values.filter(Number.isFinite).reduce((most, value) => Math.max(most, Math.abs(value)), 0),
     tokens: run?.tokens.length === length ? run.tokens : null,
     layers: 1,
     kvHeads: null,

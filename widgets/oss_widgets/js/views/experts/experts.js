@@ -93,6 +93,7 @@ class ExpertsView {
       const names = choices.map(({ value }) => value);
       const name = names.includes(this.measureName) ? this.measureName : (names[0] ?? null);
       const measure = name ? await loadMeasure(recordings, name, array) : null;
+      if (this.reading !== recordings) return;
       this.overlay.list(run);
       const { flips } = await this.overlay.compare(recordings, this.overlay.other);
       if (this.reading !== recordings) return;
@@ -100,8 +101,16 @@ class ExpertsView {
       this.frame.clearError();
       this.draw(choices);
     } catch (problem) {
-      if (this.reading === recordings) this.frame.fail(problem);
+      if (this.reading === recordings) this.failToRead(problem);
     }
+  }
+
+  /** Nothing of an earlier run stays. */
+  failToRead(problem) {
+    this.hide("");
+    this.recordings = null;
+    this.frame.setTable(() => make("p", {}, "There is nothing to list."));
+    this.frame.fail(problem);
   }
 
   draw(choices) {

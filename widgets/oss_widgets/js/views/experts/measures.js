@@ -46,7 +46,10 @@ export async function loadMeasure(recordings, value, array) {
 }
 
 function makeArrayMeasure({ values, layers, seq, slots, name, unit }) {
-  const at = (layer, position) => (layer < layers ? values[(layer * seq + position) * slots] : null);
+  const at = (layer, position) => {
+    const value = layer < layers ? values[(layer * seq + position) * slots] : NaN;
+    return Number.isNaN(value) ? null : value;
+  };
   const which = slots > 1 ? `${name}, first slot` : name;
   const first = slots > 1 ? values.filter((_, n) => n % slots === 0) : values;
   return { value: "array", name: which, unit, point: null, at, scale: fitScale(first) };

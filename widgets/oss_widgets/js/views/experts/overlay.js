@@ -13,6 +13,7 @@ export class Overlay {
   constructor(source, choose) {
     this.source = source;
     this.other = null;
+    this.asked = null; // the recordings of the comparison that is shown or awaited
     const take = () => choose(this.source.runs.find(({ id }) => id === this.select.value) ?? null);
     this.select = make("select", { onchange: take });
     this.control = make("label", {}, "Compare with", this.select);
@@ -40,7 +41,9 @@ export class Overlay {
     this.select.value = other?.id ?? "";
     if (!other) return this.clear();
     const theirs = new Recordings(recordings.source, other);
+    this.asked = theirs;
     await Promise.all([recordings, theirs].map((each) => each.load(IDS, WEIGHTS, MARGIN)));
+    if (this.asked !== theirs) return { flips: null }; // another comparison was asked for since
     const places = alignRuns(recordings.run, other).map((place, n) =>
       recordings.hasToken(n) && theirs.hasToken(place) ? place : -1,
     );
@@ -58,6 +61,7 @@ export class Overlay {
   }
 
   clear() {
+    this.asked = null;
     refill(this.result);
     return { flips: null };
   }

@@ -74,7 +74,10 @@ export class Recordings {
 }
 
 /** Numbers of the caller: `[layer, seq, slot]` or `[layer, seq]`, checked against the run. */
-export function readArray({ values, shape, name = "value", unit = "" }, run) {
+export function readArray({ values, shape, name = "value", unit = "", axes = "layer seq slot" }, run) {
+  if (axes !== "layer seq slot") {
+    throw new LabError(`${name} has the axes [${axes.replaceAll(" ", ", ")}]; expected [layer, seq, slot]`);
+  }
   const product = shape.reduce((total, n) => total * n, 1);
   if (![2, 3].includes(shape.length) || product !== values.length) {
     const got = `[${shape.join(", ")}] with ${values.length} numbers`;

@@ -27,6 +27,7 @@ export class OwnArray {
   }
 
   text(n) {
+    if (!(n < this.values.length)) return "not given";
     return `${short(this.values[n])} ${this.unit}`.trim();
   }
 }
