@@ -12,10 +12,12 @@ OPEN = """async ([name, results, question]) => {
   Object.keys(results).forEach((each) => source.can.add(each));
   source.analyze = async (run, each, options) => {
     window.asked.push([each, options]);
+    await window.held;
     const result = results[each];
     return each === "block" ? { ...result, packed: Uint8Array.from(result.packed) } : result;
   };
   window.asked = [];
+  window.held = null;
   window.source = source;
   window.selection = newSelection();
   window.shown?.close();
@@ -168,3 +170,52 @@ def test_branches_are_the_forks_of_runs(open_view, find_violations) -> None:
 def test_a_source_without_analyses_says_so(live_page) -> None:
     live_page.evaluate(OPEN, ["commitment", {}, QUESTION])
     assert "cannot compute commitment" in text_of(live_page)
+
+
+HOLD = "() => { window.held = new Promise((resolve) => (window.release = resolve)); }"
+ASK_OTHER = """async () => {
+  window.other ??= await source.ask({ question: "What is 2 + 2?", effort: "low" });
+  source.show(other);
+}"""
+
+
+@pytest.mark.parametrize(
+    ("name", "button", "word"),
+    [
+        ("attribution", "Compute", "9.5"),
+        ("commitment", "Compute", "70"),
+        ("effort_lens", "Compare", "83"),
+    ],
+)
+def test_numbers_of_another_run_are_not_shown(open_view, name, button, word) -> None:
+    """Neither those that are there when another run is shown, nor those that come later."""
+    page = open_view(name)
+    page.evaluate("() => { window.other = null; }")
+    page.get_by_role("button", name=button).click()
+    page.locator("#view").get_by_text(word).first.wait_for()
+    page.evaluate(ASK_OTHER)
+    assert word not in text_of(page)
+    page.evaluate("() => source.show(source.runs[0])")
+    page.evaluate(HOLD)
+    page.get_by_role("button", name=button).click()
+    page.evaluate(ASK_OTHER)
+    page.evaluate("() => release()")
+    page.wait_for_function("() => !document.querySelector('.oss-controls button').disabled")
+    assert word not in text_of(page)
+
+
+def test_an_effect_is_that_of_the_last_bit_and_the_shown_block(open_view) -> None:
+    page = open_view("microscope")
+    flip = page.get_by_role("button", name="flip weight 0, sign")
+    page.evaluate(HOLD)
+    flip.click()
+    page.get_by_role("radio").nth(5).click()
+    page.evaluate("() => release()")
+    page.wait_for_function("() => asked.filter(([name]) => name === 'flipBit').length === 2")
+    assert page.locator(".oss-microscope-effect").inner_text() == ""
+
+
+def test_there_is_no_picture_to_save_before_it_is_computed(open_view) -> None:
+    page = open_view("effort_lens")
+    page.get_by_role("button", name="Save SVG").click()
+    assert "no picture to save yet" in text_of(page)

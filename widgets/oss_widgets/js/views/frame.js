@@ -40,6 +40,7 @@ export function makeFrame(element, name, title) {
     if (table.open && makeRows) refill(table, table.firstChild, makeRows());
   };
   table.addEventListener("toggle", fillTable);
+  const report = (text) => (status.textContent = text);
   return {
     root,
     controls,
@@ -49,7 +50,7 @@ export function makeFrame(element, name, title) {
     /** A sentence with terms in it, under the title. */
     explain: (...parts) => heading.after(make("p", { class: "oss-sentence" }, parts)),
     /** What is going on; a screen reader hears it. */
-    report: (text) => (status.textContent = text),
+    report,
     /** Shows a mistake as its sentence; throws anything that is a bug. Call it in `catch`. */
     fail: (problem) => {
       if (!(problem instanceof LabError)) throw problem;

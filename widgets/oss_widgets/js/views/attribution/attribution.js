@@ -24,7 +24,12 @@ export function showAttribution(element, source, selection) {
     text: "Compute for the selected token",
     listOptions: (run) => ({ at: Math.max(1, selection.token ?? run.tokens.length - 1) }),
   };
-  addCompute(frame, source, analysis, show);
+  const forget = addCompute(frame, source, analysis, show, () => {
+    maps.forEach((map) => map.close());
+    shown = null;
+    maps = [];
+    frame.body.replaceChildren();
+  });
 
   function show(found, run, { at }) {
     shown = { ...found, at, token: run.tokens[at] };
@@ -66,7 +71,7 @@ export function showAttribution(element, source, selection) {
 
   return {
     close: () => {
-      maps.forEach((map) => map.close());
+      forget();
       frame.close();
     },
     data: () => shown ?? {},

@@ -20,7 +20,11 @@ export function showCommitment(element, source) {
   let steps = [];
   frame.body.append(list);
   const text = "Compute for this reply";
-  addCompute(frame, source, { name: "commitment", noun: "commitment", text }, show);
+  const analysis = { name: "commitment", noun: "commitment", text };
+  const forget = addCompute(frame, source, analysis, show, () => {
+    steps = [];
+    refill(list);
+  });
   frame.addExport(() => draw(steps, frame.root));
 
   function show(found) {
@@ -40,7 +44,11 @@ export function showCommitment(element, source) {
     )); // prettier-ignore
   }
 
-  return { close: frame.close, data: () => ({ steps }), toSvg: () => draw(steps, frame.root) };
+  function close() {
+    forget();
+    frame.close();
+  }
+  return { close, data: () => ({ steps }), toSvg: () => draw(steps, frame.root) };
 }
 
 function makeStep({ kept, thought, answer, logprob }) {

@@ -17,7 +17,12 @@ export function showEffortLens(element, source) {
   const frame = makeFrame(element, "effort-lens", "What effort changes");
   let found = null;
   const text = "Compare the three efforts";
-  addCompute(frame, source, { name: "effortLens", noun: "the effort lens", text }, show);
+  const subject = (run) => run?.request?.question; // the efforts of one question
+  const analysis = { name: "effortLens", noun: "the effort lens", text, subject };
+  const forget = addCompute(frame, source, analysis, show, () => {
+    found = null;
+    refill(frame.body);
+  });
   frame.addExport(() => draw(found, frame.root));
 
   function show(result) {
@@ -34,7 +39,11 @@ export function showEffortLens(element, source) {
     )); // prettier-ignore
   }
 
-  return { close: frame.close, data: () => found ?? {}, toSvg: () => draw(found, frame.root) };
+  function close() {
+    forget();
+    frame.close();
+  }
+  return { close, data: () => found ?? {}, toSvg: () => draw(found, frame.root) };
 }
 
 function countTokens({ tokens }) {

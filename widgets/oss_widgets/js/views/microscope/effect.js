@@ -10,7 +10,16 @@ import { WEIGHTS } from "./bits.js";
 export function makeEffect(source, selection, frame) {
   const root = make("div", { class: "oss-microscope-effect", role: "status" });
 
+  let turn = 0; // an answer to an earlier press is ignored
+
+  function clear() {
+    turn += 1;
+    refill(root);
+  }
+
   async function run(place, bit, block) {
+    clear();
+    const mine = turn;
     const shown = source.shown;
     if (!source.can.has("flipBit") || !shown) {
       return refill(root, make("p", {}, "Ask a question first: a flipped bit acts on its tokens."));
@@ -22,15 +31,17 @@ export function makeEffect(source, selection, frame) {
       const flipped = await source.analyze(shown, "flipBit", { place, bit, at });
       const other = otherBit(bit);
       const compared = await source.analyze(shown, "flipBit", { place, bit: other, at });
+      if (mine !== turn) return;
       const table = compareTable(bit, other, flipped, compared);
       refill(root, describeFlip(bit, block, flipped, shown.tokens, at), table);
     } catch (error) {
+      if (mine !== turn) return;
       refill(root);
       frame.fail(error);
     }
   }
 
-  return { root, run, clear: () => refill(root) };
+  return { root, run, clear };
 }
 
 /** The same bit of the weight that is half a block away; of the scale, the neighboring bit. */

@@ -25,7 +25,7 @@ const MOVES = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: COLUMNS, ArrowUp: -COLU
  */
 export function showMicroscope(element, source, selection) {
   const frame = makeFrame(element, "microscope", "MXFP4 microscope");
-  const state = { block: null, weight: 0, place: null };
+  const state = { block: null, weight: 0, place: null, wanted: null };
   frame.explain(
     term("MXFP4"), " Choose a weight to see its bits; press a bit to flip it for one forward pass.",
   ); // prettier-ignore
@@ -46,8 +46,10 @@ export function showMicroscope(element, source, selection) {
 
   async function load(place) {
     frame.clearError();
+    state.wanted = place;
     try {
       const block = await source.analyze(source.shown, "block", place);
+      if (state.wanted !== place) return; // another block was chosen since
       Object.assign(state, { block, place });
       paint();
     } catch (error) {
@@ -84,12 +86,16 @@ export function showMicroscope(element, source, selection) {
   }
 
   load(form.place());
-  const stop = selection.on((changed) => {
-    if (changed.some((part) => part === "layer" || part === "expert")) load(form.follow());
-  });
+  const stops = [
+    selection.on((changed) => {
+      if (changed.some((part) => part === "layer" || part === "expert")) load(form.follow());
+    }),
+    source.on("shown", () => effect.clear()), // it was about the tokens of another run
+  ];
   return {
     close: () => {
-      stop();
+      stops.forEach((stop) => stop());
+      effect.clear();
       frame.close();
     },
     data: () => ({ ...state.place, scale: state.block?.scale, values: [...(state.block?.values ?? [])] }),
