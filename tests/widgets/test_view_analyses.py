@@ -107,6 +107,8 @@ def test_a_flipped_bit_is_compared_with_another(open_view) -> None:
     assert [(each["bit"], each["at"]) for each in asked] == [(3, 11), (67, 11)]
     text = effect.inner_text()
     assert "from 0 into 7" in text
+    read = page.evaluate("modules['views/visible.js'].makeVisible(source.shown.tokens[9].text)")
+    assert f"At token 9 ({read})" in text  # the last one before token 10
     assert "25%" in text
     assert "changes from 8 to <b>" in text
     assert "−2.90" not in text  # the listed change is that of the token that was likeliest

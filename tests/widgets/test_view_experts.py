@@ -259,6 +259,15 @@ def test_the_map_is_used_with_the_keyboard(live_page, ids, lab, find_violations)
     assert page.evaluate("selection.expert") == experts[1]
     assert page.evaluate("document.activeElement.dataset.expert") == str(experts[1])
     page.get_by_text("slots change this prediction by more than 0.1 nats").wait_for()
+    logprob = page.evaluate(
+        "(n) => modules['views/numbers.js'].short(run.tokens[n].logprob)", position + 1
+    )
+    page.get_by_text(f", log-probability {logprob} nats").wait_for()
+    start = page.evaluate("run.promptLength")
+    count = int((trace.tensor(IDS, layer)[:start] == experts[1]).sum())
+    share = f"Load: {count} of {start} tokens ({100 * count / start:.1f} %)"
+    uniform = f"uniform would be 12.5 %, so {count / start * 32 / 4:.2f} times as much."
+    page.get_by_text(f"{share}; {uniform}").wait_for()
     assert find_violations(page) == []
     page.get_by_text("As a table").click()
     table = page.get_by_role("table", name=f"Layer {layer}")
@@ -587,3 +596,30 @@ def test_a_scale_has_room_for_negative_numbers_that_are_rare(live_page) -> None:
     }"""
     low, high = live_page.evaluate(run)
     assert low == -high
+
+
+def test_the_smaller_margin_of_two_runs_decides_whether_a_flip_is_noise(live_page) -> None:
+    found = live_page.evaluate(
+        """() => {
+          const { findFlips } = modules["views/experts/routing.js"];
+          const places = Int32Array.of(0, 1);
+          const make = (ids, ...margins) => ({
+            ids: Uint8Array.from(ids), weights: null, margins: Float32Array.from(margins),
+          });
+          const [a, b] = [make([1, 2, 1, 2], 1e-7, 1), make([1, 3, 1, 3], 1, 2)];
+          return [findFlips(a, b, places, 2), findFlips(b, a, places, 2)].map((each) => [...each]);
+        }"""
+    )
+    assert found == [[2, 1], [2, 1]]
+
+
+def test_the_logit_margin_of_a_token_is_against_the_best_other_one(live_page) -> None:
+    margins = live_page.evaluate(
+        """() => {
+          const { marginOfToken } = modules["views/experts/trial.js"];
+          const alternatives = [{ id: 5, logprob: -0.5 }, { id: 6, logprob: -2 }];
+          return [[5, -0.5], [6, -2], [7, -4], [5, null]].map(([id, logprob]) =>
+            marginOfToken({ id, logprob, alternatives }));
+        }"""
+    )
+    assert margins == [1.5, -1.5, -3.5, None]

@@ -88,6 +88,19 @@ def test_detail_has_one_layers_numbers(answered, lab, tokens, find_violations) -
     assert "<svg" in answered.evaluate("() => shown.toSvg()")
 
 
+def test_ranks_begin_at_1_and_the_divergence_is_that_of_the_lab(answered, lab, tokens) -> None:
+    expected = lab.lens(tokens)
+    at = next(n for n, rank in enumerate(expected.rank[1].tolist()) if 0 < rank < 50)
+    rank, divergence = expected.rank[1, at].item() + 1, expected.divergence[1, at].item()
+    text = select(answered, at, 1)
+    assert f"Rank\n{rank}\n" in text
+    shown = float(text.split("prediction\n")[-1].split(" nats")[0])
+    assert shown == pytest.approx(divergence, rel=2e-2)
+    answered.locator(".oss-map").focus()
+    assert "came (" in (spoken := answered.locator(".oss-caption").inner_text())
+    assert spoken.endswith(f", rank {rank}).")
+
+
 def test_keyboard_selects_a_cell(answered) -> None:
     answered.locator(".oss-map").focus()
     for key in ["ArrowRight", "ArrowRight", "ArrowDown"]:

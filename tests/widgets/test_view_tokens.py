@@ -270,3 +270,17 @@ def test_8000_tokens_scroll_above_30_frames_per_second(page) -> None:
       return times.sort((a, b) => a - b)[45];
     }""")
     assert median < 1000 / 30
+
+
+def test_the_rank_of_a_token_counts_from_1(live_page) -> None:
+    run = """(id) => {
+      const alternatives = [5, 6, 7].map((each, n) => ({ id: each, text: "a", logprob: -n - 1 }));
+      const label = { message: 0, role: "assistant", channel: "final", part: "content" };
+      const token = { id, text: "a", ...label, logprob: -2, alternatives };
+      const { makeTokenDetail } = modules["views/tokens/token_detail.js"];
+      const [, facts] = makeTokenDetail([token], 0, { values: [], write: null });
+      const names = [...facts.querySelectorAll("dt")];
+      return names.find(({ textContent }) => textContent === "Rank").nextSibling.textContent;
+    }"""
+    ranks = [live_page.evaluate(run, id) for id in (5, 6, 7, 8)]
+    assert ranks == ["1, the most likely", "2", "3", "not among the 3 most likely"]
