@@ -93,7 +93,7 @@ def test_a_token_is_selected_by_key_and_by_click(chat) -> None:
     marked = page.locator(".oss-chat-token")
     at = page.evaluate("() => selection.token")
     page.wait_for_function(
-        """() => document.querySelector(".oss-chat-token").textContent
+        """() => document.querySelector(".oss-chat-token")?.textContent
           === source.shown.tokens[selection.token].text"""
     )
     page.keyboard.press("ArrowRight")
