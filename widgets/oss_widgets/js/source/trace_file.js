@@ -218,7 +218,8 @@ function checkConfig({ config, heads }, derived) {
     const [said, found] = [config[field], derived[field] ?? null];
     const fits = found === null || said === found || (least.includes(field) && said > found);
     if (Number.isInteger(said) && said > 0 && fits) continue;
-    throw new LabError(`its configuration says ${field} is ${said}, its tensors ${found ?? "do not show it"}`);
+    const shown = found ?? "do not show it";
+    throw new LabError(`its configuration says ${field} is ${said}, its tensors ${shown}`);
   }
   const { layer_types: types, sliding_window: window } = config;
   if (!(Array.isArray(types) && Number.isInteger(window) && window > 0)) {
