@@ -1,6 +1,7 @@
 """The Chat view with nano in the page: asked, stopped, changed and compared."""
 
 import base64
+import re
 
 import pytest
 
@@ -246,6 +247,9 @@ def test_an_intervention_and_its_null(chat, lab) -> None:
     ]
     found = rows.locator("td:nth-of-type(1)").all_inner_texts()
     assert found == [answers(page)[0], *expected]
+    margins = re.findall(r"the logit margin was (\S+)", " ".join(rows.all_inner_texts()))
+    assert margins
+    assert all(float(margin) > 0 for margin in margins)  # greedy: the likeliest token came
     page.get_by_role("button", name="Remove AblateExpert, layer 0, expert 27").click()
     wait_until_idle(page, 4)
     assert answers(page)[3] == answers(page)[0]
