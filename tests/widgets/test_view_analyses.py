@@ -107,8 +107,8 @@ def test_a_flipped_bit_is_compared_with_another(open_view) -> None:
     assert [(each["bit"], each["at"]) for each in asked] == [(3, 11), (67, 11)]
     text = effect.inner_text()
     assert "from 0 into 7" in text
-    read = page.evaluate("modules['views/visible.js'].makeVisible(source.shown.tokens[9].text)")
-    assert f"At token 9 ({read})" in text  # the last one before token 10
+    read = page.evaluate("modules['views/visible.js'].makeVisible(source.shown.tokens[10].text)")
+    assert f"At token 10 ({read})" in text
     assert "25%" in text
     assert "changes from 8 to <b>" in text
     assert "−2.90" not in text  # the listed change is that of the token that was likeliest
@@ -220,4 +220,4 @@ def test_an_effect_is_that_of_the_last_bit_and_the_shown_block(open_view) -> Non
 def test_there_is_no_picture_to_save_before_it_is_computed(open_view) -> None:
     page = open_view("effort_lens")
     page.get_by_role("button", name="Save SVG").click()
-    assert "no picture to save yet" in text_of(page)
+    assert "nothing to save yet" in text_of(page)

@@ -247,7 +247,7 @@ def test_an_intervention_and_its_null(chat, lab) -> None:
     ]
     found = rows.locator("td:nth-of-type(1)").all_inner_texts()
     assert found == [answers(page)[0], *expected]
-    margins = re.findall(r"the logit margin was (\S+)", " ".join(rows.all_inner_texts()))
+    margins = re.findall(r"a logit margin of (\S+?)\.(?:\s|$)", " ".join(rows.all_inner_texts()))
     assert margins
     assert all(float(margin) > 0 for margin in margins)  # greedy: the likeliest token came
     page.get_by_role("button", name="Remove AblateExpert, layer 0, expert 27").click()

@@ -265,8 +265,8 @@ def test_the_map_is_used_with_the_keyboard(live_page, ids, lab, find_violations)
     page.get_by_text(f", log-probability {logprob} nats").wait_for()
     start = page.evaluate("run.promptLength")
     count = int((trace.tensor(IDS, layer)[:start] == experts[1]).sum())
-    share = f"Load: {count} of {start} tokens ({100 * count / start:.1f} %)"
-    uniform = f"uniform would be 12.5 %, so {count / start * 32 / 4:.2f} times as much."
+    share = f"Load: {count} of {start} tokens ({100 * count / start:.1f}%)"
+    uniform = f"uniform would be 12.5%, so {count / start * 32 / 4:.2f} times as much."
     page.get_by_text(f"{share}; {uniform}").wait_for()
     assert find_violations(page) == []
     page.get_by_text("As a table").click()
@@ -340,7 +340,8 @@ def test_an_unchanged_reply_is_generated_where_a_fork_would_be_lost(live_page) -
     found = live_page.evaluate("""async () => {
       const { startUnchanged } = modules["views/trial.js"];
       const source = { ask: async () => "asked", fork: async () => "forked" };
-      const run = { stop: "return", parent: null, request: {}, interventions: [] };
+      const tokens = Array.from({ length: 120 }, () => ({ logprob: -1 }));
+      const run = { stop: "return", parent: null, request: {}, interventions: [], tokens };
       const fork = { ...run, parent: { run: "run-1", at: 90 } };
       const starts = [[run, null], [run, 80], [fork, null], [fork, 80], [fork, 95]];
       const made = starts.map(([each, at]) => startUnchanged(source, each, at));
@@ -616,7 +617,7 @@ def test_the_smaller_margin_of_two_runs_decides_whether_a_flip_is_noise(live_pag
 def test_the_logit_margin_of_a_token_is_against_the_best_other_one(live_page) -> None:
     margins = live_page.evaluate(
         """() => {
-          const { marginOfToken } = modules["views/experts/trial.js"];
+          const { marginOfToken } = modules["views/trial.js"];
           const alternatives = [{ id: 5, logprob: -0.5 }, { id: 6, logprob: -2 }];
           return [[5, -0.5], [6, -2], [7, -4], [5, null]].map(([id, logprob]) =>
             marginOfToken({ id, logprob, alternatives }));

@@ -122,7 +122,9 @@ def knock_out(run: Run, options: Options) -> Analysis:
 
 
 def knock_out_marks(run: Run, options: Options) -> Analysis:
-    """The largest change of the log-probability at each generated token, [seq] in nats; NaN in the prompt.
+    """The largest change of the log-probability at each generated token, [seq] in nats.
+
+    It is NaN in the prompt.
 
     Raises:
         LabError: it would take longer than PATIENCE, and the option `anyway` is not set.
