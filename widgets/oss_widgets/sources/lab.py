@@ -106,7 +106,8 @@ class LabSource(KernelSource):
         sampling: Sampling = replace(
             self.lab.sampling, **{SAMPLING[name]: value for name, value in given.items()}
         )
-        limit = request.get("maxTokens") or MAX_TOKENS
+        limit = request.get("maxTokens")
+        limit = MAX_TOKENS if limit is None else limit
         if not isinstance(limit, int) or limit < 1:
             raise LabError(f"maxTokens is {limit!r}; it must be an integer, 1 or more")
         return Settings(sampling, limit)
