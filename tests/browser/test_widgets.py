@@ -124,6 +124,24 @@ def test_a_reply_is_canceled_and_the_view_stays_usable(open_and_run, notebook_fo
     chat.get_by_text("22054").first.wait_for()
 
 
+def test_an_expert_is_selected_and_left_out_and_the_answer_changes(
+    open_and_run, notebook_folder: Path
+) -> None:
+    """Without expert 27 of layer 0 the answer is another one; without its null it is the same."""
+    cells = ("chat = Chat(lab, 'What is 58 * 7?', effort='high')\nchat", "Experts(chat)")
+    page = open_and_run(write_notebook(notebook_folder, LOAD, *cells))
+    page.locator(ANSWER).get_by_text("406").first.wait_for()
+    experts = page.locator(".jp-OutputArea-output .oss-experts")
+    number = page.locator(".oss-experts-number", has_text=re.compile("^27$"))
+    experts.locator(".oss-experts-bars button", has=number).first.click()
+    experts.get_by_role("button", name="Ask again without it").click()
+    experts.get_by_role("button", name="Compare its experts").nth(1).wait_for()
+    experts.get_by_text("The change alters the answer; the null does not.").wait_for()
+    unchanged, changed, null = experts.locator(".oss-experts-answer").all_inner_texts()
+    assert (unchanged, null) == ("406", "406")
+    assert changed != "406"
+
+
 def test_keys_in_a_view_are_not_commands_of_jupyterlab(open_and_run, notebook_folder: Path) -> None:
     cell = "chat = Chat(lab, 'What is 3 * 4?', effort='low')\nchat"
     page = open_and_run(write_notebook(notebook_folder, LOAD, cell))
