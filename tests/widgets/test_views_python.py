@@ -22,6 +22,7 @@ from oss_widgets import (
     Tokens,
 )
 from oss_widgets.sources import microscope
+from oss_widgets.sources.lab import KEPT_RUNS, LabSource
 
 from oss_lab import AblateExpert, Hook
 from oss_lab.errors import LabError
@@ -263,6 +264,26 @@ def test_a_flip_never_changes_the_model_that_others_use(chat, lab, monkeypatch):
     assert len(seen) == 4
     for logits in seen:
         assert logits.equal(expected)
+
+
+def test_old_runs_keep_no_cache_and_can_still_be_analyzed(lab):
+    question = "What is 3 * 4?"
+    chat, fresh = (Chat(lab, question, effort="medium") for _ in range(2))
+    run, at = chat.run, len(chat.run.ids) - 2
+    source = chat.source
+    assert isinstance(source, LabSource)
+    for number in range(KEPT_RUNS):
+        assert run.cache.length == len(run.ids) - 1
+        chat.question = f"What is {number} + 1?"
+        assert chat.run.stop == "return"
+    assert run.cache.length == 0
+    found, expected = (
+        source.call(source.analyze(each, "knockOut", {"at": at})) for each in (run, fresh.run)
+    )
+    np.testing.assert_allclose(found["logprobChanges"], expected["logprobChanges"], atol=1e-5)
+    assert run.cache.length == at - 1  # kept for the next request
+    weights = [each.recording.get("resid.post", 1, 3, at) for each in (run, fresh.run)]
+    torch.testing.assert_close(*weights, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(

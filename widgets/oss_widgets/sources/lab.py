@@ -27,6 +27,7 @@ from oss_widgets.sources.reading import time_token
 from oss_widgets.sources.reproduce import write_python
 from oss_widgets.sources.run import Run, Settings
 
+KEPT_RUNS = 8  # of older ones, the KV caches are released
 USUAL_TOKENS = 256  # of a reply, as long as none is finished
 SAMPLING = {"temperature": "temperature", "topK": "top_k", "topP": "top_p", "minP": "min_p",
             "seed": "seed"}  # fmt: skip
@@ -93,6 +94,12 @@ class LabSource(KernelSource):
         run.take_reply(reply)
         self.add(run)
         return run
+
+    def add(self, run: Run) -> None:
+        """Add a run, and release the memory of old ones."""
+        super().add(run)
+        for old in self.runs[:-KEPT_RUNS]:
+            old.release()
 
     def _new_id(self) -> str:
         return f"run-{len(self.runs) + 1}"

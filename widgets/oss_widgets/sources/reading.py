@@ -48,7 +48,13 @@ def extend_cache(
 
 
 def fork_cache(run: "Run", at: int) -> KVCache:
-    """A cache with the tokens before `at`, on the run's engine."""
+    """A cache with the tokens before `at`, on the run's engine.
+
+    The run keeps what is read for it, so the next fork of a run that was released is fast again.
+    """
+    if run.stop is not None:
+        for _ in extend_cache(run, run.cache, min(at, len(run.ids) - 1)):
+            pass
     cache = run.cache.fork(at=min(at, run.cache.length))
     for _ in extend_cache(run, cache, at):
         pass
@@ -71,8 +77,8 @@ def record(
     reads = {name for _, made in run.spans for each in made for name in each.READS}
     writes = {each.writes for _, made in run.spans for each in made}
     engine = run.lab.engines.choose(find_forward_points(points) | reads, writes).engine
-    at = min(begin, run.cache.length) if engine is run.engine else 0
-    cache = run.cache.fork(at=at) if at else KVCache(run.lab.config)
+    is_continued = begin > 0 and engine is run.engine
+    cache = fork_cache(run, begin) if is_continued else KVCache(run.lab.config)
     recording = Recording(run.lab.model, selection)
     last = None if needs_logits(points) else 0
     for _ in extend_cache(run, cache, end, engine=engine, last=last, recording=recording):

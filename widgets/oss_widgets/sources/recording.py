@@ -70,6 +70,10 @@ class RunRecording:
             self.length = end
         return self._cheap
 
+    def release(self) -> None:
+        """Free everything but the cheap points."""
+        self._kept.clear()
+
     def truncate(self, length: int) -> None:
         """Drop what was recorded after the first `length` tokens."""
         self.length = min(self.length, length)

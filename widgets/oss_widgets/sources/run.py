@@ -154,6 +154,12 @@ class Run:
         exchange.seconds, exchange.reply = reply.timing.total, reply
         self._label()
 
+    def release(self) -> None:
+        """Free the memory of a finished reply; what needs it later reads the tokens again."""
+        if self.stop is not None:
+            self.cache, self._batch, self._row = KVCache(self.lab.config), None, None
+            self.recording.release()
+
     # How it is continued
 
     def step(self, canceled: Callable[[], bool] = lambda: False) -> bool:
