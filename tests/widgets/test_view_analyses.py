@@ -1,5 +1,7 @@
 """The views of analyses and of MXFP4 blocks, on a source whose analyses give known numbers."""
 
+import re
+
 import pytest
 
 QUESTION = "What is 12 * 7?"
@@ -128,6 +130,12 @@ def test_attribution_adds_up_and_selects(open_view, find_violations) -> None:
     assert "Layer 1, expert 31: +1.00" in text_of(page)
     page.keyboard.press("Enter")
     assert page.evaluate("[selection.layer, selection.expert]") == [1, 31]
+    svg = page.evaluate("shown.toSvg()")
+    assert (
+        svg.count("<title>attention heads</title>") == svg.count("<title>expert slots</title>") == 1
+    )
+    clips = re.findall('clipPath id="([^"]*)"', svg)
+    assert len(clips) == len(set(clips)) > 2
     assert find_violations(page) == []
 
 
@@ -166,6 +174,7 @@ def test_branches_are_the_forks_of_runs(open_view, find_violations) -> None:
     assert find_violations(page) == []
     fork.click()
     assert page.evaluate("source.shown.id") == "run-2"
+    assert "AblateHead" in page.evaluate("shown.toSvg()")
     assert page.evaluate("selection.token - source.runs[0].promptLength") == 8
 
 

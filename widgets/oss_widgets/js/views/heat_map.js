@@ -161,6 +161,11 @@ export class HeatMap {
 
   /** The visible part as SVG text, with the legend. */
   toSvg() {
+    return this.drawSvg().toString();
+  }
+
+  /** The same as a pen, to be put into a larger picture. */
+  drawSvg() {
     const { gutter, header, aside, rows, columns, label, legend } = this.options;
     const cell = this.cellSize();
     const width = Math.min(gutter + columns * cell.width + aside, this.root.clientWidth || Infinity);
@@ -171,7 +176,7 @@ export class HeatMap {
     pen.rect(0, 0, width, whole, { fill: colors.paper });
     this.paint(pen, width, height, null);
     if (legend) paintLegend(pen, legend, 8, height + LEGEND_HEIGHT / 2, colors);
-    return pen.toString();
+    return pen;
   }
 
   paint(pen, width, height, cursor) {

@@ -78,6 +78,8 @@ export class CanvasPen {
   }
 }
 
+let clips = 0; // names are unique, also if one picture is put into another
+
 export class SvgPen {
   constructor(width, height, title) {
     this.root = makeSvg("svg", {
@@ -85,7 +87,6 @@ export class SvgPen {
     });
     this.root.append(makeSvg("title", {}, title));
     this.target = this.root;
-    this.clips = 0;
   }
 
   rect(x, y, width, height, { fill = "none", stroke, width: line, dash }) {
@@ -108,7 +109,7 @@ export class SvgPen {
   }
 
   clip(x, y, width, height) {
-    const id = `clip${this.clips++}`;
+    const id = `oss-clip-${clips++}`;
     this.root.append(makeSvg("clipPath", { id }, makeSvg("rect", { x, y, width, height })));
     this.target = makeSvg("g", { "clip-path": `url(#${id})` });
     this.root.append(this.target);

@@ -9,6 +9,7 @@ import { make, makeTable, tokenText } from "../elements.js";
 import { makeFrame } from "../frame.js";
 import { HeatMap } from "../heat_map.js";
 import { short, signed } from "../numbers.js";
+import { SvgPen } from "../pens.js";
 import { signedColor } from "../scale.js";
 
 const CLIPPED = 0.98; // the scale ends at this quantile, so that one large part does not hide the rest
@@ -30,6 +31,7 @@ export function showAttribution(element, source, selection) {
     maps = [];
     frame.body.replaceChildren();
   });
+  frame.addExport(() => drawMaps(maps));
 
   function show(found, run, { at }) {
     shown = { ...found, at, token: run.tokens[at] };
@@ -75,8 +77,20 @@ export function showAttribution(element, source, selection) {
       frame.close();
     },
     data: () => shown ?? {},
-    toSvg: () => maps[0]?.toSvg() ?? null,
+    toSvg: () => drawMaps(maps),
   };
+}
+
+/** The visible parts of both maps, one below the other. */
+function drawMaps(maps) {
+  if (!maps.length) return null;
+  const pictures = maps.map((map) => map.drawSvg().root);
+  const sizes = pictures.map((picture) => ["width", "height"].map((name) => Number(picture.getAttribute(name))));
+  const width = Math.max(...sizes.map(([each]) => each));
+  const pen = new SvgPen(width, sizes[0][1] + sizes[1][1], "Parts of the logit");
+  pictures[1].setAttribute("y", sizes[0][1]);
+  pen.root.append(...pictures);
+  return pen.toString();
 }
 
 function sumAll(rows) {

@@ -1,11 +1,16 @@
 /**
- * Branches: every run of this source as a tree. A fork hangs made the run that it came from, with
- * the position, the token that is written there, and its interventions.
+ * Branches: every run of this source as a tree. A fork is listed below the run that it came from,
+ * with the position, the token that is written there, and its interventions.
  */
 
 import { make, makeTable, refill, tokenText } from "../elements.js";
 import { makeFrame } from "../frame.js";
+import { SvgPen } from "../pens.js";
 import { describeIntervention } from "../run_names.js";
+import { readColors } from "../theme.js";
+
+const WIDTH = 900; // pixels of the saved picture
+const LINE = 24;
 
 /** @returns {import("../frame.js").View} */
 export function showBranches(element, source, selection) {
@@ -13,6 +18,8 @@ export function showBranches(element, source, selection) {
   const tree = make("div", {});
   frame.body.append(tree);
   frame.setTable(() => runsTable(source.runs));
+  const toSvg = () => drawTree(source, readColors(frame.root));
+  frame.addExport(toSvg);
 
   function paint() {
     const roots = source.runs.filter(({ parent }) => parent === null);
@@ -54,7 +61,7 @@ export function showBranches(element, source, selection) {
       frame.close();
     },
     data: () => ({ runs: source.runs.map(summarize) }),
-    toSvg: () => null,
+    toSvg,
   };
 }
 
@@ -68,6 +75,21 @@ function describeRun(run) {
   }
   const token = run.tokens[run.parent.at];
   return [`from token ${run.parent.at} `, token ? tokenText(token.text) : "", `${made}: ${answer}`];
+}
+
+/** The runs as lines of text, each fork further to the right than the run that it came from. */
+function drawTree({ runs, shown }, colors) {
+  if (!runs.length) return null;
+  const pen = new SvgPen(WIDTH, LINE * runs.length + LINE, "Branches");
+  pen.rect(0, 0, WIDTH, LINE * runs.length + LINE, { fill: colors.paper });
+  let line = 0;
+  const write = (run, depth) => {
+    const text = describeRun(run).map((part) => part.textContent ?? part).join("");
+    pen.text(16 + 20 * depth, LINE * ++line, text, { fill: colors.ink, bold: run === shown });
+    runs.filter(({ parent }) => parent?.run === run.id).forEach((child) => write(child, depth + 1));
+  };
+  runs.filter(({ parent }) => parent === null).forEach((run) => write(run, 0));
+  return pen.toString();
 }
 
 function summarize({ id, parent, interventions, answer, stop }) {
