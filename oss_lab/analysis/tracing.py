@@ -121,6 +121,7 @@ def build_origin(
         checkpoint=checkpoint,
         kernels=chosen.engine.name,
         reason=chosen.reason,
+        parts=chosen.engine.parts,
         dtype=str(weights.dtype).removeprefix("torch."),
         device=weights.device.type,
         seed=seed,

@@ -10,7 +10,7 @@ cache. An interrupted step leaves the batch unchanged, so it can be repeated.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,8 +23,12 @@ from oss_lab.engine.read import Channels, Watch, forward, pad_left, prefill
 from oss_lab.engine.request import Request
 from oss_lab.engine.row import BatchRow
 from oss_lab.engine.sampler import sample
+from oss_lab.engine.sampling import RandomStream, Sampling
 from oss_lab.errors import LabError
 from oss_lab.record.token import Token
+
+Sample = Callable[[Tensor, Sequence[Sampling], Sequence[RandomStream]], list[int]]
+"""`sample`, or another function of the same arguments."""
 
 
 @dataclass(eq=False)
@@ -56,6 +60,7 @@ class Batch:
         usable: True for each id that may be generated [vocab]; None allows all.
         channels: finds the channel of every token, for interventions on channels.
         watch: wraps the chunks of the prompts, to show progress.
+        sample: chooses the next token of each row; arguments as in `sampler.sample`.
     """
 
     def __init__(
@@ -65,7 +70,9 @@ class Batch:
         usable: Bool[Tensor, "vocab"] | None = None,
         channels: Channels | None = None,
         watch: Watch = iter,
+        sample: Sample = sample,
     ) -> None:
+        self.sample = sample
         self.engine, self.channels, self.watch = engine, channels, watch
         self.unusable = None if usable is None else ~usable.to(engine.device)
         self.groups: list[RowGroup] = []
@@ -184,7 +191,7 @@ class Batch:
         """Sample the next token of every row, with its log-probability."""
         wide = logits.float()
         allowed = wide if self.unusable is None else wide.masked_fill(self.unusable, -torch.inf)
-        chosen = sample(
+        chosen = self.sample(
             allowed, [row.request.sampling for row in rows], [row.random_stream for row in rows]
         )
         ids = [row.forced[0] if row.forced else id for row, id in zip(rows, chosen, strict=True)]

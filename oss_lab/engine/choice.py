@@ -37,17 +37,25 @@ class Engines:
     Attributes:
         kernels: the kernel engine; None if only the reference engine was requested.
         is_auto: whether the reference engine serves what the kernels cannot.
+        requested: the kernels that were requested, used or not.
     """
 
     def __init__(
-        self, model: Transformer, kernels: Backend | None = None, *, is_auto: bool = False
+        self,
+        model: Transformer,
+        kernels: Backend | None = None,
+        *,
+        is_auto: bool = False,
+        parts: tuple[str, ...] = (),
     ) -> None:
-        self.reference = ReferenceEngine(model)
+        self.reference = ReferenceEngine(model, parts)
         self.kernels = None
-        self.is_auto = is_auto
+        self.is_auto, self.requested = is_auto, kernels
         self._reason: str | None = None  # why the reference engine serves everything
         if kernels is not None and kernels.name != "reference":
-            if is_auto and has_dense_experts(model):
+            if parts:
+                self._reason = f"the kernels cannot run replaced parts: {', '.join(parts)}"
+            elif is_auto and has_dense_experts(model):
                 self._reason = f"the kernels read {DENSE_REFUSAL}"
             else:
                 self.kernels = KernelEngine(model, kernels)

@@ -13,10 +13,15 @@ from oss_lab.model.past import Past
 
 
 class Engine(Protocol):
-    """Computes the forward pass of one model."""
+    """Computes the forward pass of one model.
+
+    Attributes:
+        parts: the names of the parts of the model that a learner replaced.
+    """
 
     model: Transformer
     name: str
+    parts: tuple[str, ...]
 
     @property
     def config(self) -> ModelConfig: ...

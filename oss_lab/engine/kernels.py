@@ -24,6 +24,7 @@ from oss_lab.model.experts import PackedExperts, has_dense_experts
 from oss_lab.model.hook import Hooks, LayerHook, in_layer, no_hooks
 from oss_lab.model.moe import MixtureOfExperts
 from oss_lab.model.norm import RMSNorm
+from oss_lab.model.parts import PUBLISHED
 from oss_lab.model.past import NoPast, Past, Span
 from oss_lab.model.rope import rotate, rotation
 from oss_lab.model.transformer import Block, Transformer, count_keys
@@ -38,14 +39,17 @@ class KernelEngine:
     """Runs `model`, whose experts are packed as MXFP4, with the kernels of a backend.
 
     Raises:
-        LabError: the model has dense experts.
+        LabError: the model has dense experts or replaced parts.
     """
 
     def __init__(self, model: Transformer, kernels: Backend) -> None:
+        if model.parts != PUBLISHED:
+            raise LabError(f"the {kernels.name} kernels cannot run replaced parts")
         if has_dense_experts(model):
             raise LabError(f"the {kernels.name} kernels read {DENSE_REFUSAL}")
         self.model, self.kernels = model, kernels
         self.name: str = kernels.name
+        self.parts: tuple[str, ...] = ()  # replaced parts run on the reference engine only
 
     @property
     def config(self) -> ModelConfig:

@@ -15,8 +15,8 @@ class ReferenceEngine:
 
     name = "reference"
 
-    def __init__(self, model: Transformer) -> None:
-        self.model, self.config = model, model.config
+    def __init__(self, model: Transformer, parts: tuple[str, ...] = ()) -> None:
+        self.model, self.config, self.parts = model, model.config, parts
 
     @property
     def device(self) -> torch.device:

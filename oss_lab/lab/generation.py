@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from oss_lab.analysis.tracing import build_trace
+from oss_lab.course.learner import Watch
 from oss_lab.engine.batch import Batch
 from oss_lab.engine.choice import EngineChoice
 from oss_lab.engine.request import Request
@@ -94,8 +95,11 @@ class Generation:
         chosen = self.lab.choose_engine([request])
         rows: list[BatchRow] = []
 
+        slow = Watch(self.lab.parts)
+
         def events() -> Iterator[list[Event]]:
             batch = self.lab.new_batch(chosen)
+            slow.start()
             rows.extend(batch.add([request]))
             # A continued analysis may already have used up its budget.
             rows[0].forced.extend(builder.next_forced_ids())
@@ -104,6 +108,7 @@ class Generation:
 
         def complete(reply: Reply) -> Reply:
             self.own_effects.warn_if_unchanged()
+            slow.warn_if_slow()
             return self._complete(reply, rows[0], chosen)
 
         return Stream(builder, events(), complete)
@@ -121,12 +126,15 @@ class Generation:
             return []
         chosen = self.lab.choose_engine(requests)
         batch = self.lab.new_batch(chosen)
+        slow = Watch(self.lab.parts)
+        slow.start()
         for builder in builders:
             builder.start_clock()
         rows = batch.add(requests)
         for row, token in batch:
             feed(batch, row, builders[row.number], token)
         self.own_effects.warn_if_unchanged()
+        slow.warn_if_slow()
         finished = zip(builders, rows, strict=True)
         return [self._complete(builder.finish()[1], row, chosen) for builder, row in finished]
 
@@ -204,7 +212,13 @@ class Generation:
             read = [*reply.prompt_tokens, *reply.ids][:-1]
             seed = row.request.sampling.seed
             trace = build_trace(row, read, chosen, self.tokenizer, self.lab.digest, seed=seed)
-        return replace(reply, engine=chosen.engine.name, engine_reason=chosen.reason, trace=trace)
+        return replace(
+            reply,
+            engine=chosen.engine.name,
+            engine_reason=chosen.reason,
+            trace=trace,
+            parts=chosen.engine.parts,
+        )
 
 
 def feed(batch: Batch, row: BatchRow, builder: ReplyBuilder, token: Token) -> list[Event]:

@@ -10,7 +10,7 @@
 Text is a question: it is rendered as a chat, with the `model` layout and the `spec` policy.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from html import escape
@@ -25,12 +25,14 @@ from torch import Tensor
 from oss_lab.analysis.tracing import channels_by, plan_request, trace_requests, watch_reading
 from oss_lab.checkpoint.digest import checkpoint_digest
 from oss_lab.checkpoint.read import Checkpoint
+from oss_lab.course.learner import LearnerPart, build_parts, check_functions
 from oss_lab.engine.batch import Batch
 from oss_lab.engine.cache import KVCache
 from oss_lab.engine.choice import EngineChoice, Engines
 from oss_lab.engine.engine import Engine
 from oss_lab.engine.read import read_logits
 from oss_lab.engine.request import Request, check_tokens
+from oss_lab.engine.sampler import sample
 from oss_lab.engine.sampling import GREEDY, Sampling
 from oss_lab.errors import LabError, explain_unknown
 from oss_lab.harmony import Conversation, render, stop_tokens
@@ -73,6 +75,7 @@ class Lab:
         sampling, effort: the defaults of every call.
         stops: ids that end a turn. usable: mask of the ids that may be generated [vocab].
         checkpoint: the checkpoint that the model was loaded from, or None.
+        parts: the functions that replace parts of the model, by name; see `with_parts`.
     """
 
     def __init__(
@@ -85,11 +88,13 @@ class Lab:
         *,
         kernels: Backend | None = None,
         is_auto: bool = False,
+        parts: Mapping[str, LearnerPart] | None = None,
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
+        self.parts = dict(parts or {})
         self.config = model.config
         self.checkpoint = checkpoint
-        self.engines = Engines(model, kernels, is_auto=is_auto)
+        self.engines = Engines(model, kernels, is_auto=is_auto, parts=tuple(self.parts))
         self.sampling = sampling
         self.effort: Effort = effort
         if tokenizer.n_vocab > self.config.vocab_size:
@@ -106,6 +111,28 @@ class Lab:
     def digest(self) -> str | None:
         """A SHA-256 that identifies the checkpoint, computed from its files when first used."""
         return None if self.checkpoint is None else checkpoint_digest(self.checkpoint)
+
+    def with_parts(self, **functions: Callable[..., Any]) -> "Lab":
+        """A new lab that computes with your functions, over the same weights.
+
+            def my_norm(x, scale, eps):
+                return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * scale
+
+            mine = lab.with_parts(rms_norm=my_norm)
+            mine.chat("What is 347 * 62?")
+
+        The table in `help(oss_lab.course.parts)` has the name and signature of every part. This lab
+        does not change. The new lab runs the reference model, and keeps the parts of this one.
+
+        Raises:
+            LabError: there is no such part, or the function takes other arguments.
+        """
+        parts = self.parts | check_functions(functions)
+        return Lab(
+            self.model.with_parts(build_parts(parts)), self.tokenizer, self.sampling, self.effort,
+            self.checkpoint, kernels=self.engines.requested, is_auto=self.engines.is_auto,
+            parts=parts,
+        )  # fmt: skip
 
     # Generation
 
@@ -485,7 +512,13 @@ class Lab:
     def new_batch(self, chosen: EngineChoice) -> Batch:
         """Create an empty batch on the chosen engine."""
         channels = channels_by(self.tokenizer)
-        return Batch(chosen.engine, usable=self.usable, channels=channels, watch=watch_reading)
+        return Batch(
+            chosen.engine,
+            usable=self.usable,
+            channels=channels,
+            watch=watch_reading,
+            sample=self.parts.get("sample", sample),
+        )
 
     def _build_trace_request(
         self,
@@ -515,11 +548,12 @@ class Lab:
 
     def __repr__(self) -> str:
         config = self.config
+        parts = f", parts replaced: {', '.join(self.parts)}" if self.parts else ""
         return (
             f"<Lab {self._name}: {config.num_hidden_layers} layers, {config.num_experts} experts"
             f" ({config.experts_per_token} active), {self.tokenizer.name} vocabulary,"
             f" {str(self.model.embedding.weight.dtype).removeprefix('torch.')} on"
-            f" {self.model.device}, {self.engines.main.name} engine>"
+            f" {self.model.device}, {self.engines.main.name} engine{parts}>"
         )
 
     def _repr_html_(self) -> str:

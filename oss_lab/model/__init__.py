@@ -11,7 +11,8 @@ in this order:
 5. `attention.py`: attention with grouped queries, a sliding window and sinks
 6. `experts.py`: where an expert's weight matrices come from
 7. `moe.py`: the mixture of experts
-8. `transformer.py`: the whole model, from token ids to logits
+8. `parts.py`: the functions that the model computes with, which can be replaced
+9. `transformer.py`: the whole model, from token ids to logits
 
 Each step is a module-level function of tensors and plain numbers, such as `rms_norm(x, scale, eps)`
 or `softmax_with_sink(scores, sinks)`. The modules hold the weights and call these functions.

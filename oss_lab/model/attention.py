@@ -12,7 +12,7 @@ gpt-oss has three special features:
   key, position or value. A head that finds nothing to read can give its attention to the sink.
 - Sliding window: every other layer sees only the newest `window` keys (`ModelConfig.layer_types`).
 
-`Attention.forward` is the whole computation; below it is one function for each of its steps.
+`Attention.forward` is the whole computation; each of its steps is a function in this file.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,25 +23,53 @@ from torch import Tensor, nn
 
 from oss_lab.config import ModelConfig
 from oss_lab.model.hook import LayerHook
-from oss_lab.model.norm import RMSNorm
+from oss_lab.model.norm import Normalize, RMSNorm, rms_norm
 from oss_lab.model.past import Span
 from oss_lab.model.rope import rotate
 
 Extend = Callable[[Tensor, Tensor], Sequence[Span]]
 """Stores k and v of the new tokens and returns all keys and values that the layer reads."""
+Rotate = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""`rotate`, or another function of the same arguments."""
+SinkSoftmax = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""`softmax_with_sink`, or another function of the same arguments."""
+VisibleKeys = Callable[[Tensor, Tensor, int | None], Tensor]
+"""`visible_keys`, or another function of the same arguments."""
+
+
+def softmax_with_sink(
+    scores: Float[Tensor, "batch head seq key"], sinks: Float[Tensor, "batch head"]
+) -> tuple[Float[Tensor, "batch head seq key"], Float[Tensor, "batch head seq"]]:
+    """The shares of the keys, exp(score) / (sum of exp(score) + exp(sink)), and that of the sink.
+
+    The sink is one more logit in the softmax: not scaled, not rotated, the same for every query. A
+    query's shares and its sink's share sum to one. A score of -inf has share 0; a query with no
+    visible key gives everything to its sink. A sink of -inf leaves an ordinary softmax.
+    """
+    column = sinks[:, :, None, None].expand(*scores.shape[:-1], 1)
+    shares = torch.cat((scores, column), dim=-1).softmax(dim=-1)
+    return shares[..., :-1], shares[..., -1]
 
 
 class Attention(nn.Module):
     """The attention of one layer; its output is added to the residual stream by `Block`."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        rms_norm: Normalize = rms_norm,
+        rotate: Rotate = rotate,
+        softmax_with_sink: SinkSoftmax = softmax_with_sink,
+    ) -> None:
         super().__init__()
+        self.rotate, self.softmax_with_sink = rotate, softmax_with_sink
         self.heads = config.num_attention_heads
         self.kv_heads = config.num_key_value_heads
         self.head_dim = config.head_dim
         query_width = self.heads * self.head_dim
         key_width = self.kv_heads * self.head_dim
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, rms_norm)
         self.sinks = nn.Parameter(torch.zeros(self.heads))
         self.qkv = nn.Linear(config.hidden_size, query_width + 2 * key_width)
         self.out = nn.Linear(query_width, config.hidden_size)
@@ -61,8 +89,8 @@ class Attention(nn.Module):
         heads = self.qkv(normed).view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
         q, k, v = heads.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
         q, k, v = hook("attn.q", q), hook("attn.k", k), hook("attn.v", v)
-        q = hook("attn.q_rot", rotate(q, cos, sin))
-        k = hook("attn.k_rot", rotate(k, cos, sin))
+        q = hook("attn.q_rot", self.rotate(q, cos, sin))
+        k = hook("attn.k_rot", self.rotate(k, cos, sin))
         spans = extend(k, v)  # keys and values of the earlier and the new tokens
 
         # Scores are divided by sqrt(head_dim). They are the largest tensors here, so q is divided
@@ -72,7 +100,7 @@ class Attention(nn.Module):
             scores.masked_fill_(~visible, -torch.inf)
         scores = hook("attn.scores", scores)
         sinks = hook("attn.sink", self.sinks.float().expand(x.shape[0], -1))
-        pattern, sink_mass = softmax_with_sink(scores, sinks)
+        pattern, sink_mass = self.softmax_with_sink(scores, sinks)
         pattern = hook("attn.pattern", pattern)
         hook("attn.sink_mass", sink_mass)
 
@@ -105,20 +133,6 @@ def query_key_scores(
     s query, t key, d head_dim. Query head j is in group j // (head / kv_head).
     """
     return matmul_by_group(q, k.transpose(-1, -2))
-
-
-def softmax_with_sink(
-    scores: Float[Tensor, "batch head seq key"], sinks: Float[Tensor, "batch head"]
-) -> tuple[Float[Tensor, "batch head seq key"], Float[Tensor, "batch head seq"]]:
-    """The shares of the keys, exp(score) / (sum of exp(score) + exp(sink)), and that of the sink.
-
-    The sink is one more logit in the softmax: not scaled, not rotated, the same for every query. A
-    query's shares and its sink's share sum to one. A score of -inf has share 0; a query with no
-    visible key gives everything to its sink. A sink of -inf leaves an ordinary softmax.
-    """
-    column = sinks[:, :, None, None].expand(*scores.shape[:-1], 1)
-    shares = torch.cat((scores, column), dim=-1).softmax(dim=-1)
-    return shares[..., :-1], shares[..., -1]
 
 
 def mix_values(

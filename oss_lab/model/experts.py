@@ -18,6 +18,9 @@ from jaxtyping import Float
 from oss_kernels import mxfp4
 from torch import Tensor, nn
 
+Decode = Callable[[Tensor, Tensor, torch.dtype], Tensor]
+"""`mxfp4.dequantize`, or another function of the same arguments."""
+
 
 class DenseExperts(nn.Module):
     """One dense matrix per expert: a parameter, for training or as a fine-tune stores it."""
@@ -72,14 +75,14 @@ def has_dense_experts(model: nn.Module) -> bool:
 
 
 class ExpertCache:
-    """Dequantized matrices, at most `budget_bytes` of them. None: no limit.
+    """Matrices dequantized by `decode`, at most `budget_bytes` of them. None: no limit.
 
     The matrices of `PackedExperts` that were edited or replaced are dequantized again. An in-place
     edit through `.data` or NumPy is not detected, because it does not change a tensor's version.
     """
 
-    def __init__(self, budget_bytes: int | None = None) -> None:
-        self.budget_bytes = budget_bytes
+    def __init__(self, budget_bytes: int | None = None, decode: Decode = mxfp4.dequantize) -> None:
+        self.budget_bytes, self.decode = budget_bytes, decode
         self.bytes = 0
         self._lock = Lock()  # threads may share a model
         self._matrices: OrderedDict[tuple[int, int, torch.dtype], Tensor] = OrderedDict()
@@ -87,7 +90,7 @@ class ExpertCache:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a model gets its own empty cache."""
-        return ExpertCache, (self.budget_bytes,)
+        return ExpertCache, (self.budget_bytes, self.decode)
 
     def get(
         self, packed: PackedExperts, experts: Sequence[int], dtype: torch.dtype
@@ -96,7 +99,7 @@ class ExpertCache:
         blocks, scales = packed.blocks, packed.scales
         if blocks.is_inference() or scales.is_inference():
             # Inference tensors have no version that would show an edit, so nothing is cached.
-            return (dequantize(blocks[n], scales[n], dtype) for n in experts)
+            return (dequantize(blocks[n], scales[n], dtype, self.decode) for n in experts)
         # The versions count edits in place; the addresses show an assignment to `.data`.
         state = blocks._version, scales._version, blocks.data_ptr(), scales.data_ptr()
         with self._lock:
@@ -118,7 +121,8 @@ class ExpertCache:
             with self._lock:
                 matrix = self._find(key)
                 if matrix is None:
-                    matrix = dequantize(packed.blocks[expert], packed.scales[expert], dtype)
+                    blocks, scales = packed.blocks[expert], packed.scales[expert]
+                    matrix = dequantize(blocks, scales, dtype, self.decode)
                     self._add(key, matrix)
             yield matrix
 
@@ -142,10 +146,10 @@ class ExpertCache:
             self.bytes -= removed.nbytes
 
 
-def dequantize(blocks: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
+def dequantize(blocks: Tensor, scales: Tensor, dtype: torch.dtype, decode: Decode) -> Tensor:
     """One expert's matrix [rows columns]."""
     # A tensor made in inference mode could never take part in a backward pass.
     with torch.inference_mode(False), torch.no_grad():
-        matrix = mxfp4.dequantize(blocks, scales, dtype)
+        matrix = decode(blocks, scales, dtype)
         # In float32 on x86, products with few rows are faster if the columns are contiguous.
         return matrix.T.contiguous().T if dtype == torch.float32 else matrix

@@ -11,7 +11,7 @@ sorts the tokens by expert, to use each matrix once for all of its tokens. A tes
 give the same result.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from oss_lab.config import ModelConfig
 from oss_lab.model.experts import ExpertMatrices, MakeExperts
 from oss_lab.model.hook import LayerHook
-from oss_lab.model.norm import RMSNorm
+from oss_lab.model.norm import Normalize, RMSNorm, rms_norm
 
 
 def choose_experts(
@@ -90,15 +90,34 @@ def run_experts_one_by_one(
     return out
 
 
+Choose = Callable[[Tensor, int], Tensor]
+"""`choose_experts`, or another function of the same arguments."""
+Weigh = Callable[[Tensor, Tensor], Tensor]
+"""`weigh_experts`, or another function of the same arguments."""
+Activate = Callable[[Tensor, Tensor, float, float], Tensor]
+"""`clamped_swiglu`, or another function of the same arguments."""
+
+
 class MixtureOfExperts(nn.Module):
     """The experts of one layer; their output is added to the residual stream by `Block`."""
 
-    def __init__(self, config: ModelConfig, make_experts: MakeExperts) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        make_experts: MakeExperts,
+        *,
+        rms_norm: Normalize = rms_norm,
+        choose_experts: Choose = choose_experts,
+        weigh_experts: Weigh = weigh_experts,
+        swiglu: Activate = clamped_swiglu,
+    ) -> None:
         super().__init__()
+        self.choose_experts, self.weigh_experts = choose_experts, weigh_experts
+        self.swiglu = swiglu
         hidden, width, experts = config.hidden_size, config.intermediate_size, config.num_experts
         self.num_experts, self.slots = experts, config.experts_per_token
         self.alpha, self.limit = config.swiglu_alpha, config.swiglu_limit
-        self.norm = RMSNorm(hidden, config.rms_norm_eps)
+        self.norm = RMSNorm(hidden, config.rms_norm_eps, rms_norm)
         self.gate = nn.Linear(hidden, experts)  # the router; not the gate inside an expert
         self.mlp1_weight = make_experts(experts, 2 * width, hidden)
         self.mlp1_bias = nn.Parameter(torch.zeros(experts, 2 * width))
@@ -111,15 +130,15 @@ class MixtureOfExperts(nn.Module):
         """What the experts add to the residual stream `x`."""
         normed = hook("moe.norm", self.norm(x))
         router_logits = hook("moe.router_logits", self.gate(normed))
-        ids = hook("moe.expert_ids", choose_experts(router_logits, self.slots))
-        weights = hook("moe.expert_weights", weigh_experts(router_logits, ids))
+        ids = hook("moe.expert_ids", self.choose_experts(router_logits, self.slots))
+        weights = hook("moe.expert_weights", self.weigh_experts(router_logits, ids))
 
         # The chosen experts of all tokens: gate, up and act are [batch seq slot width].
         by_expert = sort_by_expert(ids, self.num_experts)
         inputs = normed.flatten(0, 1).index_select(0, by_expert.order // self.slots)
         gate_up = by_expert.linear(inputs, self.mlp1_weight, self.mlp1_bias).view(*ids.shape, -1)
         gate, up = hook("moe.gate", gate_up[..., 0::2]), hook("moe.up", gate_up[..., 1::2])
-        act = hook("moe.act", clamped_swiglu(gate, up, self.alpha, self.limit))
+        act = hook("moe.act", self.swiglu(gate, up, self.alpha, self.limit))
         inputs = act.flatten(0, 2).index_select(0, by_expert.order)
         outputs = by_expert.linear(inputs, self.mlp2_weight, self.mlp2_bias).view(*ids.shape, -1)
         outputs = hook("moe.expert_out", outputs)

@@ -4,6 +4,8 @@ Each layer normalizes a copy of the residual stream before attention and before 
 magnitude of their input does not depend on how large the stream has become.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -23,13 +25,17 @@ def rms_norm(
     return (wide * scale.float()).to(x.dtype)
 
 
+Normalize = Callable[[Tensor, Tensor, float], Tensor]
+"""`rms_norm`, or another function of the same arguments."""
+
+
 class RMSNorm(nn.Module):
     """`rms_norm` with a learned scale."""
 
-    def __init__(self, hidden: int, eps: float) -> None:
+    def __init__(self, hidden: int, eps: float, rms_norm: Normalize = rms_norm) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps, self.rms_norm = eps, rms_norm
         self.scale = nn.Parameter(torch.ones(hidden))
 
     def forward(self, x: Float[Tensor, "*axes hidden"]) -> Float[Tensor, "*axes hidden"]:
-        return rms_norm(x, self.scale, self.eps)
+        return self.rms_norm(x, self.scale, self.eps)

@@ -21,6 +21,7 @@ short prompts too.
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -44,31 +45,6 @@ def rotate(
     return x * cos + swapped * sin
 
 
-def rotation(
-    config: ModelConfig, positions: Int[Tensor, "rows seq"], dtype: torch.dtype
-) -> tuple[Float[Tensor, "rows 1 seq head_dim"], Float[Tensor, "rows 1 seq head_dim"]]:
-    """(cos, cos) and (-sin, sin) of the angles at these positions, for `rotate`.
-
-    Computed in float32, then rounded to `dtype`.
-    """
-    frequencies = inverse_frequencies(config, positions.device)
-    angles = positions[:, None, :, None].float() * frequencies
-    scale = concentration(config)
-    cos, sin = angles.cos() * scale, angles.sin() * scale
-    return torch.cat((cos, cos), dim=-1).to(dtype), torch.cat((-sin, sin), dim=-1).to(dtype)
-
-
-@lru_cache
-def inverse_frequencies(
-    config: ModelConfig, device: torch.device | None = None
-) -> Float[Tensor, "half"]:
-    """`yarn_frequencies` of a model, computed once per device. Do not write into the result."""
-    frequencies = yarn_frequencies(
-        config.head_dim, config.rope_theta, config.rope_scaling_factor, *ramp_limits(config)
-    )
-    return frequencies.to(device)
-
-
 def yarn_frequencies(
     head_dim: int, theta: float, factor: float, low: float, high: float
 ) -> Float[Tensor, "half"]:
@@ -85,6 +61,40 @@ def yarn_frequencies(
         return unscaled
     ramp = ((pair - low) / (high - low)).clamp(0, 1)
     return unscaled * (1 - ramp) + unscaled / factor * ramp
+
+
+Frequencies = Callable[[int, float, float, float, float], Tensor]
+"""`yarn_frequencies`, or another function of the same arguments."""
+
+
+def rotation(
+    config: ModelConfig,
+    positions: Int[Tensor, "rows seq"],
+    dtype: torch.dtype,
+    yarn_frequencies: Frequencies = yarn_frequencies,
+) -> tuple[Float[Tensor, "rows 1 seq head_dim"], Float[Tensor, "rows 1 seq head_dim"]]:
+    """(cos, cos) and (-sin, sin) of the angles at these positions, for `rotate`.
+
+    Computed in float32, then rounded to `dtype`.
+    """
+    frequencies = inverse_frequencies(config, positions.device, yarn_frequencies)
+    angles = positions[:, None, :, None].float() * frequencies
+    scale = concentration(config)
+    cos, sin = angles.cos() * scale, angles.sin() * scale
+    return torch.cat((cos, cos), dim=-1).to(dtype), torch.cat((-sin, sin), dim=-1).to(dtype)
+
+
+@lru_cache
+def inverse_frequencies(
+    config: ModelConfig,
+    device: torch.device | None = None,
+    yarn_frequencies: Frequencies = yarn_frequencies,
+) -> Float[Tensor, "half"]:
+    """`yarn_frequencies` of a model, computed once per device. Do not write into the result."""
+    frequencies = yarn_frequencies(
+        config.head_dim, config.rope_theta, config.rope_scaling_factor, *ramp_limits(config)
+    )
+    return frequencies.to(device)
 
 
 def ramp_limits(config: ModelConfig) -> tuple[float, float]:

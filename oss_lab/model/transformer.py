@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError
-from oss_lab.model.attention import Attention, Extend, visible_keys
-from oss_lab.model.experts import MakeExperts, PackedExperts
+from oss_lab.model.attention import Attention, Extend, VisibleKeys, visible_keys
+from oss_lab.model.experts import ExpertCache, MakeExperts, PackedExperts
 from oss_lab.model.hook import Hooks, LayerHook, check_hooks, in_layer, no_hooks
 from oss_lab.model.moe import MixtureOfExperts
 from oss_lab.model.norm import RMSNorm
+from oss_lab.model.parts import PUBLISHED, Parts
 from oss_lab.model.past import NoPast, Past
 from oss_lab.model.rope import rotation
 
@@ -31,10 +32,24 @@ from oss_lab.model.rope import rotation
 class Block(nn.Module):
     """One layer: attention, then experts, each added to the residual stream."""
 
-    def __init__(self, config: ModelConfig, make_experts: MakeExperts) -> None:
+    def __init__(
+        self, config: ModelConfig, make_experts: MakeExperts, parts: Parts = PUBLISHED
+    ) -> None:
         super().__init__()
-        self.attn = Attention(config)
-        self.mlp = MixtureOfExperts(config, make_experts)
+        self.attn = Attention(
+            config,
+            rms_norm=parts.rms_norm,
+            rotate=parts.rotate,
+            softmax_with_sink=parts.softmax_with_sink,
+        )
+        self.mlp = MixtureOfExperts(
+            config,
+            make_experts,
+            rms_norm=parts.rms_norm,
+            choose_experts=parts.choose_experts,
+            weigh_experts=parts.weigh_experts,
+            swiglu=parts.swiglu,
+        )
 
     def forward(
         self,
@@ -54,15 +69,21 @@ class Transformer(nn.Module):
     """gpt-oss of any size.
 
     `make_experts` is `PackedExperts` (MXFP4, for inference) or `DenseExperts` (for training).
+    `parts` are the functions that it computes with.
     """
 
-    def __init__(self, config: ModelConfig, make_experts: MakeExperts = PackedExperts) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        make_experts: MakeExperts = PackedExperts,
+        parts: Parts = PUBLISHED,
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.parts, self.make_experts = config, parts, make_experts
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         layers = range(config.num_hidden_layers)
-        self.block = nn.ModuleList(Block(config, make_experts) for _ in layers)
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.block = nn.ModuleList(Block(config, make_experts, parts) for _ in layers)
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, parts.rms_norm)
         self.unembedding = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def forward(
@@ -87,13 +108,16 @@ class Transformer(nn.Module):
 
         # Rotations are the same in all layers; masks are the same in layers with the same window.
         positions = past.positions(seq, tokens.device)
-        cos, sin = rotation(self.config, positions, x.dtype)
+        cos, sin = rotation(self.config, positions, x.dtype, self.parts.yarn_frequencies)
         windows = {self.config.window(n) for n in range(len(self.block))}
-        newest = {window: count_keys(past.count_slots(seq), seq, window) for window in windows}
-        sees_all = positions.numel() == 1 and not past.is_padded  # one new token sees every key
+        mask, slots = self.parts.visible_keys, past.count_slots(seq)
+        # Keys that the published mask hides from all new tokens are not read, and one new token
+        # sees every key that is read. Another mask may show or hide any key.
+        is_known = mask is visible_keys
+        newest = {w: count_keys(slots, seq, w) if is_known else slots for w in windows}
+        sees_all = is_known and positions.numel() == 1 and not past.is_padded
         visible = {
-            window: None if sees_all else make_mask(positions, newest[window], window)
-            for window in windows
+            w: None if sees_all else make_mask(positions, newest[w], w, mask) for w in windows
         }
 
         for n, block in enumerate(self.block):
@@ -104,6 +128,23 @@ class Transformer(nn.Module):
         logits = hook("out.logits", self.unembedding(hook("out.norm", self.norm(x))))
         past.advance(seq)
         return logits
+
+    def with_parts(self, parts: Parts) -> "Transformer":
+        """A model that computes with other parts and shares this one's weights."""
+        with torch.device("meta"):
+            model = Transformer(self.config, self.make_experts, parts)
+        for mine, its in zip(self.modules(), model.modules(), strict=True):
+            for name, parameter in mine.named_parameters(recurse=False):
+                setattr(its, name, parameter)
+            for name, buffer in mine.named_buffers(recurse=False):
+                setattr(its, name, buffer)
+        caches: dict[ExpertCache, ExpertCache] = {}
+        for mine, its in zip(self.modules(), model.modules(), strict=True):
+            if isinstance(mine, PackedExperts) and isinstance(its, PackedExperts):
+                # Another decoder gives other matrices. Layers that shared a cache still share one.
+                new = ExpertCache(mine.cache.budget_bytes, parts.mxfp4)
+                its.cache = caches.setdefault(mine.cache, new)
+        return model.train(self.training)
 
     @property
     def device(self) -> torch.device:
@@ -140,7 +181,10 @@ def count_keys(keys: int, seq: int, window: int | None) -> int:
 
 
 def make_mask(
-    positions: Int[Tensor, "rows seq"], keys: int, window: int | None
+    positions: Int[Tensor, "rows seq"],
+    keys: int,
+    window: int | None,
+    visible_keys: VisibleKeys = visible_keys,
 ) -> Bool[Tensor, "rows 1 seq key"]:
     """`visible_keys` of the new tokens, for all heads. The last key is that of the last token."""
     back = torch.arange(keys - 1, -1, -1, device=positions.device)

@@ -63,6 +63,7 @@ class Reply:
         warnings: what the rendering of the prompt lost, one sentence each.
         unfinished: whether the last message was cut before its end; None if it is not known, which
             counts as cut if the reply stopped at `length`.
+        parts: the parts of the model that were replaced by a learner's functions.
     """
 
     prompt: Conversation | None
@@ -78,6 +79,7 @@ class Reply:
     trace: "Trace | None" = None
     warnings: tuple[str, ...] = ()
     unfinished: bool | None = None
+    parts: tuple[str, ...] = ()
 
     @property
     def analysis(self) -> str | None:
@@ -146,7 +148,8 @@ class Reply:
         what = "text" if self.prompt is None else "final" if self.final else "analysis"
         text = self.text if self.prompt is None else self.final or self.analysis or self.text
         shown = repr(shorten(text, SHOWN))
-        return f"<Reply {what} {shown}, {len(self.tokens)} tokens, stop {self.stop!r}>"
+        parts = f", parts replaced: {', '.join(self.parts)}" if self.parts else ""
+        return f"<Reply {what} {shown}, {len(self.tokens)} tokens, stop {self.stop!r}{parts}>"
 
     def _repr_html_(self) -> str:
         """The channels of the reply as escaped HTML."""
@@ -161,7 +164,8 @@ class Reply:
             f"<p>calls <code>{escape(call.name)}({escape(call.arguments)})</code></p>"
             for call in self.tool_calls
         )
-        note = f"<small>{len(self.tokens)} tokens, stop: {self.stop}</small>"
+        parts = f", parts replaced: {', '.join(self.parts)}" if self.parts else ""
+        note = f"<small>{len(self.tokens)} tokens, stop: {self.stop}{parts}</small>"
         return f"<div>{folded}{calls}<pre>{escape(self.final or '')}</pre>{note}</div>"
 
 

@@ -51,6 +51,7 @@ class Origin:
         reason: why the reference model computed it although kernels were requested, or None.
         versions: of oss_lab, torch and Python.
         experts: storage of the experts' weights, `mxfp4` or `bf16`.
+        parts: the parts of the model that were replaced by a learner's functions.
     """
 
     checkpoint: str | None
@@ -62,6 +63,14 @@ class Origin:
     versions: Mapping[str, str]
     reason: str | None = None
     experts: str = "mxfp4"  # also in files from before this field
+    parts: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, given: dict[str, Any]) -> "Origin":
+        """The origin in a file, where tuples are lists. Older files have fewer fields."""
+        interventions, parts = tuple(given["interventions"]), tuple(given.get("parts", ()))
+        values: dict[str, Any] = given | {"interventions": interventions, "parts": parts}
+        return cls(**values)
 
 
 @dataclass(frozen=True, repr=False)
@@ -151,7 +160,8 @@ class Trace:
 
     def __repr__(self) -> str:
         kept = ", ".join(self.selection.points)
-        return f"<trace of {len(self.tokens)} tokens, {len(self.positions)} kept, at {kept}>"
+        parts = f", parts replaced: {', '.join(self.origin.parts)}" if self.origin.parts else ""
+        return f"<trace of {len(self.tokens)} tokens, {len(self.positions)} kept, at {kept}{parts}>"
 
     @overload
     def __getitem__(self, key: str) -> "xarray.DataArray": ...
@@ -250,7 +260,6 @@ def _parse_trace(head: dict[str, Any], tensors: dict[str, Tensor]) -> Trace:
         for name in ("layers", "heads", "positions")
     }
     selection = Selection(tuple(head["points"]), **chosen)
-    origin = head["origin"]
     trace = Trace(
         tokens=tuple(map(int, head["tokens"])),
         labels=tuple(TokenLabel(*label) for label in head["labels"]),
@@ -258,7 +267,7 @@ def _parse_trace(head: dict[str, Any], tensors: dict[str, Tensor]) -> Trace:
         layers=int(head["model_layers"]),
         heads_per_kv_head=int(head["heads_per_kv_head"]),
         tensors=tensors,
-        origin=Origin(**origin | {"interventions": tuple(origin["interventions"])}),
+        origin=Origin.read(head["origin"]),
         config=_parse_config(head.get("config")),
         texts={int(id): str(text) for id, text in dict(head.get("texts", {})).items()},
     )

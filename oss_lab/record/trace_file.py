@@ -8,7 +8,8 @@ The file's metadata has one entry, `oss_lab.trace`, a JSON object:
     labels          for each token its text, message, role, channel, recipient and part
     points, layers, heads, positions     what was selected; null means all
     model_layers, heads_per_kv_head      of the model
-    origin          checkpoint (SHA-256), kernels, dtype, device, seed, interventions, versions
+    origin          checkpoint (SHA-256), kernels, dtype, device, seed, interventions, versions,
+                    reason, experts, parts
     config          the fields of the model's ModelConfig; null if it is not known
     texts           text of every id in out.top_ids, by id
 

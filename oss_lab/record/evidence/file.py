@@ -112,7 +112,7 @@ def _parse_evidence(folder: Path, held: dict[str, Any]) -> Evidence:
         RecordingSettings(
             model=str(stamp["model"]),
             config=config,
-            origin=Origin(**origin | {"interventions": tuple(origin["interventions"])}),
+            origin=Origin.read(origin),
             sampling=Sampling(**stamp["sampling"]),
             max_tokens=int(stamp["max_tokens"]),
             time=str(stamp["time"]),
