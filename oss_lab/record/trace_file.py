@@ -77,7 +77,8 @@ def build_header(trace: "Trace") -> dict[str, Any]:
         **selection,
         "model_layers": trace.layers,
         "heads_per_kv_head": trace.heads_per_kv_head,
-        "origin": asdict(trace.origin),
+        # Readers from before this field refuse it, so it is written only if it says something.
+        "origin": {k: v for k, v in asdict(trace.origin).items() if k != "parts" or v},
         "config": None if trace.config is None else asdict(trace.config),
         "texts": dict(trace.texts),
     }

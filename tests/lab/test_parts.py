@@ -11,6 +11,7 @@ from oss_lab.course import learner
 from oss_lab.course.parts import PARTS
 from oss_lab.engine.kernels import KernelEngine
 from oss_lab.errors import LabError
+from oss_lab.record.trace_file import build_header
 
 # Correct parts, written as plain loops.
 
@@ -310,6 +311,7 @@ def test_replies_and_traces_name_the_parts(nano, tmp_path):
     assert oss_lab.read_trace(tmp_path / "run.safetensors").origin == trace.origin
     plain = nano.trace("Hi")
     assert plain.origin.parts == ()
+    assert "parts" not in build_header(plain)["origin"]  # older versions can read the file
     assert "parts" not in repr(plain)
 
 
