@@ -6,7 +6,6 @@ weights that other labs share.
 
 import inspect
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from operator import index
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from oss_lab.course.parts import PARTS, IdsSpec, Part, Spec
 from oss_lab.errors import LabError, explain_unknown, shorten
+from oss_lab.harmony.notices import warn
 from oss_lab.model.parts import Parts
 
 SLOW = 10.0  # seconds of a reply from which its slowest part is named
@@ -194,7 +194,5 @@ class Watch:
             for part, before in zip(self.parts, self.before, strict=True)
         ]
         seconds, name = max(spent)
-        warnings.warn(
-            f"generation took {total:.0f} s, {seconds / total:.0%} of it in the part {name}",
-            stacklevel=4,
-        )
+        share = f"{seconds / total:.0%} of it in the part {name}"
+        warn([f"generation took {total:.0f} s, {share}"], UserWarning)

@@ -16,10 +16,10 @@ from oss_lab.errors import HarmonyWarning
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
-def warn(sentences: Iterable[str]) -> None:
-    """Warn with each sentence as a `HarmonyWarning`."""
+def warn(sentences: Iterable[str], category: type[Warning] = HarmonyWarning) -> None:
+    """Warn with each sentence, by default as a `HarmonyWarning`."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back
     for sentence in sentences:
-        warnings.warn(sentence, HarmonyWarning, stacklevel=level)
+        warnings.warn(sentence, category, stacklevel=level)

@@ -347,7 +347,8 @@ def test_a_slow_part_is_named(nano, monkeypatch):
     monkeypatch.setattr(learner, "SLOW", 0.0)
     mine = nano.with_parts(swiglu=loop_swiglu, rotate=PARTS["rotate"].function)
     sentence = r"generation took \d+ s, \d+% of it in the part swiglu"
-    with pytest.warns(UserWarning, match=sentence):
+    with pytest.warns(UserWarning, match=sentence) as caught:
         mine.chat("Hi", max_tokens=8)
+    assert caught[0].filename == __file__
     with pytest.warns(UserWarning, match=sentence):
         mine.chat_batch(["Hi"], max_tokens=8)
