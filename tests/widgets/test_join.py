@@ -75,4 +75,4 @@ def test_modules_name_no_address_but_xml_namespaces():
 
 def test_a_module_is_short():
     for file in FOLDER.rglob("*.js"):
-        assert len(file.read_text("utf-8").splitlines()) <= 300, file.name
+        assert len(file.read_text("utf-8").splitlines()) <= 280, file.name

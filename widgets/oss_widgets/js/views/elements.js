@@ -73,7 +73,6 @@ export function moveFocus(event, buttons, steps = STEPS) {
   const from = buttons.indexOf(event.target.closest("button"));
   if (from < 0 || !(event.key in steps)) return null;
   event.preventDefault();
-  event.stopPropagation(); // JupyterLab has commands on these keys
   const to = (from + steps[event.key] + buttons.length) % buttons.length;
   buttons[to].focus();
   return to;

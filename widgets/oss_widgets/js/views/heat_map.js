@@ -99,7 +99,6 @@ export class HeatMap {
       this.requestPaint();
     } else return;
     event.preventDefault();
-    event.stopPropagation(); // JupyterLab has commands on these keys
   }
 
   cellAt(event) {

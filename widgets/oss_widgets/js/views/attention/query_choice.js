@@ -11,7 +11,6 @@ export class QueryChoice {
     this.slider = make("input", {
       type: "range", min: 0,
       oninput: () => choose(Number(this.slider.value)),
-      onkeydown: (event) => event.stopPropagation(), // JupyterLab has commands on these keys
     }); // prettier-ignore
     this.name = make("span", {});
     element.append(make("label", { class: "oss-attention-slider" }, "Query token", this.slider), this.name);

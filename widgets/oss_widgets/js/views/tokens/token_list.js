@@ -143,7 +143,6 @@ export class TokenList {
     const target = this.findTarget(event.key);
     if (target === null) return;
     event.preventDefault();
-    event.stopPropagation(); // JupyterLab has commands on these keys
     const { button } = this.cells[Math.min(Math.max(target, 0), this.cells.length - 1)];
     button.focus({ preventScroll: true });
     this.scrollTo(button);
