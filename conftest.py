@@ -10,6 +10,7 @@ every machine.
 """
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,10 @@ def pytest_configure(config: pytest.Config) -> None:
     option = config.option
     if not (getattr(option, "nbval", False) or getattr(option, "nbval_lax", False)):
         return
+    # Notebooks must not see, or change, what a learner did on this machine.
+    course = tempfile.TemporaryDirectory(prefix="course-")
+    config.add_cleanup(course.cleanup)
+    KERNEL_ENVIRONMENT["OSS_LAB_COURSE"] = course.name
     if not option.nbval_kernel_name:
         option.nbval_current_env = True
     if option.nbval_sanitize_with is None:

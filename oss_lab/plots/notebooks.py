@@ -4,7 +4,9 @@
 
 Every plotly output gets a static picture (24 colors), which is what GitHub shows. All metadata
 except tags is removed, as are times and widget state; a widget's output keeps its HTML and text. A
-notebook that fails, writes to stderr or exceeds a size limit is refused and left unchanged. Needs
+cell with the tag `hide-output` is stored with its output folded: JupyterLab shows it on a click, or
+when the cell runs. Prints the seconds that the cells took, for the notebook's header. A notebook
+that fails, writes to stderr or exceeds a size limit is refused and left unchanged. Needs
 the extra `test` (kaleido, pillow) and a Chromium; no other file of oss_lab imports this one.
 """
 
@@ -13,6 +15,8 @@ import base64
 import io
 import os
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,7 @@ from oss_lab.plots.figure import PLOTLY, render_picture
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG = "image/png"
 KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+FOLDED = "hide-output"  # the book folds cells with this tag, too
 COLORS = 24
 CELL_TIMEOUT = 240  # seconds
 FILE_LIMIT = 180 * 1024  # bytes
@@ -64,10 +69,12 @@ def execute(notebook: NotebookNode, path: Path) -> None:
         store_widget_state=False,
         resources={"metadata": {"path": str(path.resolve().parent)}},
     )
-    try:
-        client.execute(env=os.environ | {"OSS_LAB_DEVICE": "cpu", "TQDM_DISABLE": "1"})
-    except CellExecutionError as error:
-        raise LabError(f"{path.name}: a cell failed: {error.ename}: {error.evalue}") from error
+    with tempfile.TemporaryDirectory() as course:
+        env = {"OSS_LAB_DEVICE": "cpu", "TQDM_DISABLE": "1", "OSS_LAB_COURSE": course}
+        try:
+            client.execute(env=os.environ | env)
+        except CellExecutionError as error:
+            raise LabError(f"{path.name}: a cell failed: {error.ename}: {error.evalue}") from error
 
 
 def normalize(notebook: NotebookNode) -> None:
@@ -77,6 +84,8 @@ def normalize(notebook: NotebookNode) -> None:
     for cell in notebook.cells:
         tags = cell.metadata.get("tags")
         cell.metadata = NotebookNode({"tags": sorted(tags)} if tags else {})
+        if FOLDED in (tags or ()):
+            cell.metadata["jupyter"] = NotebookNode({"outputs_hidden": True})
         cell.source = cell.source.strip()
         if cell.cell_type == "code":
             count += 1
@@ -137,7 +146,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("notebooks", nargs="+", type=Path)
     try:
         for path in parser.parse_args(arguments).notebooks:
-            print(f"{path}: {rerun(path):,} bytes")
+            began = time.perf_counter()
+            size = rerun(path)
+            print(f"{path}: {size:,} bytes, {time.perf_counter() - began:.0f} s")
     except LabError as error:
         print(f"oss_lab.plots.notebooks: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,132 @@
+"""The learner's files: parts, progress, predictions, and a reset that loses nothing."""
+
+import pytest
+
+from oss_lab.course.map import BOXES, show_map
+from oss_lab.course.parts import PARTS
+from oss_lab.course.predictions import calibration, predict, reveal
+from oss_lab.course.progress import (
+    find_folder,
+    keep_part,
+    load_my_parts,
+    read_parts,
+    read_progress,
+    reset,
+)
+from oss_lab.errors import LabError
+
+TWO = "def my_swiglu(gate, up, alpha, limit):\n    return 2\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("OSS_LAB_COURSE", str(tmp_path))
+    return tmp_path
+
+
+def test_a_later_version_of_a_part_replaces_the_earlier_one():
+    keep_part("rotate", "def my_rotate(x, cos, sin):\n    return 0\n")
+    keep_part("swiglu", TWO.replace("2", "1"))
+    keep_part("rotate", "def my_rotate(x, cos, sin):\n\n    return math.pi\n")
+    keep_part("swiglu", TWO)
+    assert list(read_parts()) == ["rotate", "swiglu"]
+    mine = load_my_parts()
+    assert (mine["rotate"](1, 2, 3), mine["swiglu"](1, 2, 3, 4)) == (pytest.approx(3.14159), 2)
+
+
+def test_no_file_is_no_part(folder):
+    assert load_my_parts() == {} == read_parts()
+    (folder / "my_parts.py").write_text("1 +")
+    with pytest.raises(LabError, match=r"my_parts.py raised SyntaxError.*; correct it"):
+        load_my_parts()
+
+
+def test_reset_keeps_every_earlier_version(folder):
+    for _ in range(2):
+        keep_part("swiglu", TWO)
+        predict("answer", 3)
+        reset()
+    found = sorted(file.name for file in folder.iterdir())
+    assert found == [
+        f"my_{kind}.backup{n}.{end}"
+        for kind, end in (("parts", "py"), ("progress", "json"))
+        for n in (1, 2)
+    ]
+    assert read_progress() == {"exercises": {}, "predictions": {}}
+
+
+def test_a_damaged_progress_file_is_one_sentence(folder):
+    (folder / "my_progress.json").write_text("[1]")
+    with pytest.raises(LabError, match="is not a progress file; start again"):
+        predict("answer", 3)
+
+
+def test_the_folder_is_that_of_the_notebooks(folder, monkeypatch):
+    monkeypatch.delenv("OSS_LAB_COURSE")
+    (folder / "exercises").mkdir()
+    monkeypatch.chdir(folder / "exercises")
+    assert find_folder() == folder
+    monkeypatch.chdir(folder)
+    assert find_folder() == folder
+
+
+@pytest.mark.parametrize(
+    ("guess", "result", "verdict"),
+    [(3, 3, "right"), (3, 4, "not right"), ((1, 5), 5, "right"), ((1, 5), 6, "not right"),
+     ("The Sink", "the sink", "right"), (True, False, "not right")],
+)  # fmt: skip
+def test_a_prediction_is_compared_with_the_result(guess, result, verdict, capsys):
+    predict("it", guess, sure=0.75)
+    reveal("it", result)
+    assert capsys.readouterr().out.endswith(f", 75% sure: {verdict}.\n")
+
+
+def test_without_a_prediction_the_result_is_printed(capsys):
+    predict("it", ...)
+    reveal("it", 5)
+    calibration()
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
+        "it: no prediction yet. Replace the three dots with your guess.",
+        "it: 5",
+        "No predictions yet.",
+    ]
+
+
+def test_calibration_compares_confidence_with_results(capsys):
+    for name, guess, sure in (("a", 1, 1.0), ("b", 2, 0.5)):
+        predict(name, guess, sure)
+        reveal(name, 1)
+    capsys.readouterr()
+    calibration()
+    assert capsys.readouterr().out == (
+        "2 predictions: you were 75% sure on average, and 50% right.\n"
+        "Brier score 0.12 (0 is perfect; always saying 50% gives 0.25).\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [(([1],), "a guess is a number"), ((None,), "a guess is"), ((1, 70), "from 0 to 1, got 70"),
+     ((1, True), "got True")],
+)  # fmt: skip
+def test_a_wrong_prediction_is_one_sentence(arguments, sentence):
+    with pytest.raises(LabError, match=sentence):
+        predict("it", *arguments)
+
+
+def test_the_map_marks_the_lesson_and_the_learners_parts():
+    assert "0 of its" in show_map("attention").sentence
+    keep_part("swiglu", TWO)
+    page = show_map("attention", "experts")
+    assert "This lesson is about attention and experts. 1 of its" in page.sentence
+    assert "experts 1/3" in page.html
+    keep_part("rms_norm", TWO)
+    assert "norm, rms" not in (text := show_map().sentence)
+    assert text.endswith("are yours: rms_norm, swiglu.")
+    with pytest.raises(LabError, match="there is no box 'attn'; did you mean 'attention'"):
+        show_map("attn")
+
+
+def test_every_part_has_a_box():
+    assert set(PARTS) <= {part for parts in BOXES.values() for part in parts}
