@@ -16,7 +16,7 @@ nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (ex
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 PLOTLY = "application/vnd.plotly.v1+json"
 FIGURE_LIMIT = 60_000
-SHORTER = {"80_train.ipynb": ("steps=800", "steps=40")}
+SHORTER = {"13_train.ipynb": ("steps=800", "steps=40")}
 """What is replaced in the copy, to train in seconds."""
 WIDGET = "application/vnd.jupyter.widget-view+json"
 

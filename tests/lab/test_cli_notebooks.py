@@ -33,14 +33,14 @@ def test_all_notebooks_are_copied_with_their_pictures(tmp_path, capsys):
 
 def test_a_changed_notebook_is_kept_until_told_otherwise(tmp_path, capsys):
     assert main(["notebooks", str(tmp_path)]) == 0
-    changed, deleted = tmp_path / "40_inside.ipynb", tmp_path / "00_tour.ipynb"
+    changed, deleted = tmp_path / "10_inside.ipynb", tmp_path / "00_tour.ipynb"
     changed.write_text("mine")
     deleted.unlink()
     capsys.readouterr()
     assert main(["notebooks", str(tmp_path)]) == 1
     output = capsys.readouterr()
     assert (output.out, output.err.count("\n")) == ("", 1)
-    assert "other versions of 40_inside.ipynb, and nothing was copied" in output.err
+    assert "other versions of 10_inside.ipynb, and nothing was copied" in output.err
     assert (changed.read_text(), deleted.exists()) == ("mine", False)
     assert main(["notebooks", str(tmp_path), "--overwrite"]) == 0
     out = capsys.readouterr().out
