@@ -1,7 +1,7 @@
 """`oss-lab`: runs a command, and prints a user's mistake as one line.
 
 A command is a module in this folder. The signature of its function `run` is its interface, and the
-module's docstring is its help text. `harmony` has two commands, so it has a typer app instead.
+module's docstring is its help text. A module with several commands has a typer app instead.
 Heavy imports belong inside `run`: `oss-lab --help` must not load torch. The exit status is
 0, 1 for an input that cannot be used, 2 for a usage error, 130 after Ctrl-C, or 141 for a closed
 pipe. Any other exception is a bug and keeps its traceback.
@@ -24,7 +24,9 @@ from typer.main import get_group
 from oss_lab.cli import (
     chat,
     convert,
+    course,
     diff,
+    doctor,
     eval,
     fake,
     generate,
@@ -45,6 +47,8 @@ from oss_lab.version import __version__
 COMMANDS: tuple[ModuleType, ...] = (
     lab,
     notebooks,
+    course,
+    doctor,
     chat,
     generate,
     eval,
@@ -96,9 +100,10 @@ def build_group(words: Sequence[str] = ()) -> TyperGroup:
         commands |= {name: found for name, found in find_others() if name not in commands}
     app = Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
     app.callback(invoke_without_command=True)(start)
-    app.add_typer(harmony.app, name="harmony", help=harmony.__doc__)
     for name, module in commands.items():
-        if module is not harmony:
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name, help=module.__doc__)
+        else:
             doc = module.run.__doc__
             app.command(name, cls=Command, help=module.__doc__, short_help=doc)(module.run)
     group = get_group(app)

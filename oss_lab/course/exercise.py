@@ -28,8 +28,8 @@ class Exercise:
     Attributes:
         title: a short heading.
         text: the task as Markdown, in two or three sentences.
-        solution: a function `my_NAME`, of which the sheet shows signature and docstring. It needs
-            nothing from its module, so it works where it is copied to.
+        solution: a function, such as `my_visible_keys`. The sheet shows its signature and
+            docstring. It needs nothing from its module, so it works where it is copied to.
         cases: yields the arguments of each call of the checker: equal ones every time, but new
             objects, since a learner's function may change them.
         misconceptions: wrong solutions; the docstring of each is its diagnosis. At least three.

@@ -35,13 +35,13 @@ def find_folder() -> Path:
     return here.parent if here.name == "exercises" else here
 
 
-def read_progress() -> dict[str, dict[str, Any]]:
-    """The contents of the progress file; a missing file is a new start.
+def read_progress(folder: Path | None = None) -> dict[str, dict[str, Any]]:
+    """The contents of the progress file in `find_folder()`; a missing file is a new start.
 
     Raises:
         LabError: the file is not a progress file.
     """
-    file = find_folder() / PROGRESS_FILE
+    file = (folder or find_folder()) / PROGRESS_FILE
     if not file.exists():
         return {"exercises": {}, "predictions": {}}
     try:
@@ -64,7 +64,7 @@ def record(kind: str, name: str, entry: dict[str, Any]) -> None:
 
 
 def keep_part(part: str, source: str) -> None:
-    """Put the source of `my_PART` into the file of parts, in place of an earlier version."""
+    """Put the source of a part's function into the file of parts; it replaces an earlier one."""
     file = find_folder() / PARTS_FILE
     text = file.read_text("utf-8") if file.exists() else HEAD
     earlier = re.compile(rf"\n\n\n# part: {part}\n.*?(?=\n\n\n# part: |\Z)", re.DOTALL)
@@ -72,21 +72,21 @@ def keep_part(part: str, source: str) -> None:
     write_text(file, f"{text}\n\n\n# part: {part}\n{source.strip()}\n")
 
 
-def read_parts() -> dict[str, str]:
+def read_parts(folder: Path | None = None) -> dict[str, str]:
     """The source of each kept function, by the name of its part; nothing is executed."""
-    file = find_folder() / PARTS_FILE
+    file = (folder or find_folder()) / PARTS_FILE
     text = file.read_text("utf-8") if file.exists() else ""
     pieces = text.split("\n\n\n# part: ")[1:]
     return {name: source for name, _, source in (piece.partition("\n") for piece in pieces)}
 
 
-def load_my_parts() -> dict[str, Callable[..., Any]]:
+def load_my_parts(folder: Path | None = None) -> dict[str, Callable[..., Any]]:
     """Import the file of parts; the functions by the names of their parts, for `with_parts`.
 
     Raises:
         LabError: the file cannot be imported.
     """
-    file = find_folder() / PARTS_FILE
+    file = (folder or find_folder()) / PARTS_FILE
     if not file.exists():
         return {}
     spec = importlib.util.spec_from_file_location("my_parts", file)
@@ -99,12 +99,12 @@ def load_my_parts() -> dict[str, Callable[..., Any]]:
         raise LabError(
             f"{file} raised {type(error).__name__}: {error}; correct it, or repeat the exercise"
         ) from error
-    return {name: getattr(module, f"my_{name}") for name in read_parts()}
+    return {name: getattr(module, f"my_{name}") for name in read_parts(folder)}
 
 
-def reset() -> list[Path]:
+def reset(folder: Path | None = None) -> list[Path]:
     """Move both files to numbered backups, and return the backups."""
-    folder, backups = find_folder(), []
+    folder, backups = folder or find_folder(), []
     for file in (folder / PARTS_FILE, folder / PROGRESS_FILE):
         if file.exists():
             number = 1

@@ -1,0 +1,55 @@
+"""`oss-lab course report`, `reset` and `solutions`: what learners did, a new start, and solutions.
+
+A learner's files, `my_parts.py` and `my_progress.json`, are in the folder of the notebooks.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option, Typer
+
+app = Typer(short_help="Report on learners, start again, write solutions.")
+
+
+@app.command("report", short_help="One line per learner.")
+def report(
+    folder: Annotated[Path, Argument(metavar="DIR", help="a folder with one folder per learner")],
+    run: Annotated[
+        bool, Option("--run", help="run the learners' code on this machine, within limits")
+    ] = False,
+) -> int:
+    """Print one line per learner: parts done, checks passed, and the last diagnosis.
+
+    Without --run, the line repeats what the learner's own notebooks recorded. With it, every part
+    is checked again, in a process with 60 seconds and 4 GiB of memory. That process is no sandbox:
+    it may read and write your files, so use it only with learners whom you trust.
+    """
+    from oss_lab.course.report import report_folder
+
+    for line in report_folder(folder, run=run):
+        print(line, flush=True)
+    return 0
+
+
+@app.command("reset", short_help="Start again, with a backup.")
+def reset(
+    folder: Annotated[Path, Argument(metavar="DIR", help="the folder of the notebooks")] = Path(),
+) -> int:
+    """Move your parts and your progress to numbered backups."""
+    from oss_lab.course.progress import reset
+
+    backups = reset(folder)
+    print(*[f"kept {each}" for each in backups] or ["there was nothing to reset"], sep="\n")
+    return 0
+
+
+@app.command("solutions", short_help="Write the exercises with solutions.")
+def solutions(
+    folder: Annotated[Path, Argument(metavar="DIR", help="an existing folder")],
+) -> int:
+    """Write every sheet of exercises with its solutions, for teachers."""
+    from oss_lab.course.write_sheets import write_sheets
+
+    for file in write_sheets(folder, solutions=True):
+        print(f"wrote {file}")
+    return 0
