@@ -31,10 +31,23 @@ Extend = Callable[[Tensor, Tensor], Sequence[Span]]
 """Stores k and v of the new tokens and returns all keys and values that the layer reads."""
 Rotate = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`rotate`, or another function of the same arguments."""
+Score = Callable[[Tensor, Tensor], Tensor]
+"""`attention_scores`, or another function of the same arguments."""
 SinkSoftmax = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """`softmax_with_sink`, or another function of the same arguments."""
 VisibleKeys = Callable[[Tensor, Tensor, int | None], Tensor]
 """`visible_keys`, or another function of the same arguments."""
+
+
+def attention_scores(
+    q: Float[Tensor, "batch head seq head_dim"], k: Float[Tensor, "rows kv_head key head_dim"]
+) -> Float[Tensor, "batch head seq key"]:
+    """The product of each query and each key, divided by sqrt(head_dim).
+
+    Query head j uses the keys of kv head j // (head / kv_head). The scores are the largest tensors
+    of attention, so q is divided instead.
+    """
+    return query_key_scores(q * q.shape[-1] ** -0.5, k)
 
 
 def softmax_with_sink(
@@ -60,10 +73,12 @@ class Attention(nn.Module):
         *,
         rms_norm: Normalize = rms_norm,
         rotate: Rotate = rotate,
+        attention_scores: Score = attention_scores,
         softmax_with_sink: SinkSoftmax = softmax_with_sink,
     ) -> None:
         super().__init__()
-        self.rotate, self.softmax_with_sink = rotate, softmax_with_sink
+        self.rotate, self.attention_scores = rotate, attention_scores
+        self.softmax_with_sink = softmax_with_sink
         self.heads = config.num_attention_heads
         self.kv_heads = config.num_key_value_heads
         self.head_dim = config.head_dim
@@ -93,9 +108,8 @@ class Attention(nn.Module):
         k = hook("attn.k_rot", self.rotate(k, cos, sin))
         spans = extend(k, v)  # keys and values of the earlier and the new tokens
 
-        # Scores are divided by sqrt(head_dim). They are the largest tensors here, so q is divided
-        # instead, and the scores of hidden keys are overwritten in place.
-        scores = score_spans(q.float() * self.head_dim**-0.5, spans)
+        # Scores are the largest tensors here, so those of hidden keys are overwritten in place.
+        scores = score_spans(q.float(), spans, self.attention_scores)
         if visible is not None:
             scores.masked_fill_(~visible, -torch.inf)
         scores = hook("attn.scores", scores)
@@ -162,19 +176,21 @@ def matmul_by_group(
 
 
 def score_spans(
-    q: Float[Tensor, "batch head seq head_dim"], spans: Sequence[Span]
+    q: Float[Tensor, "batch head seq head_dim"],
+    spans: Sequence[Span],
+    attention_scores: Score = attention_scores,
 ) -> Float[Tensor, "batch head seq key"]:
-    """`query_key_scores` for the keys of all spans, in float32.
+    """`attention_scores` for the keys of all spans, in float32.
 
     The last key of every row is its newest token. A shorter row has zeros on the left, which
     the caller must mask.
     """
     if covers_batch(spans, len(q)):
-        return query_key_scores(q, spans[0].keys.float())
+        return attention_scores(q, spans[0].keys.float())
     keys = max(span.later + span.keys.shape[2] for span in spans)
     scores = q.new_zeros(*q.shape[:3], keys)
     for span in spans:
-        part = query_key_scores(q[span.rows], span.keys.float())
+        part = attention_scores(q[span.rows], span.keys.float())
         scores[span.rows, ..., span.columns(keys)] = part
     return scores
 

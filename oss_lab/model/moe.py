@@ -64,6 +64,13 @@ def clamped_swiglu(
     return (g * torch.sigmoid(alpha * g) * (u + 1)).to(gate.dtype)
 
 
+def split_gate_up(
+    gate_up: Float[Tensor, "*rows 2*width"],
+) -> tuple[Float[Tensor, "*rows width"], Float[Tensor, "*rows width"]]:
+    """Gate and up of an expert. Its first matrix alternates their rows: gate, up, gate, up, ..."""
+    return gate_up[..., 0::2], gate_up[..., 1::2]
+
+
 def run_experts_one_by_one(
     x: Float[Tensor, "token hidden"],
     ids: Int[Tensor, "token slot"],
@@ -94,6 +101,8 @@ Choose = Callable[[Tensor, int], Tensor]
 """`choose_experts`, or another function of the same arguments."""
 Weigh = Callable[[Tensor, Tensor], Tensor]
 """`weigh_experts`, or another function of the same arguments."""
+Split = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""`split_gate_up`, or another function of the same arguments."""
 Activate = Callable[[Tensor, Tensor, float, float], Tensor]
 """`clamped_swiglu`, or another function of the same arguments."""
 
@@ -109,11 +118,12 @@ class MixtureOfExperts(nn.Module):
         rms_norm: Normalize = rms_norm,
         choose_experts: Choose = choose_experts,
         weigh_experts: Weigh = weigh_experts,
+        split_gate_up: Split = split_gate_up,
         swiglu: Activate = clamped_swiglu,
     ) -> None:
         super().__init__()
         self.choose_experts, self.weigh_experts = choose_experts, weigh_experts
-        self.swiglu = swiglu
+        self.split_gate_up, self.swiglu = split_gate_up, swiglu
         hidden, width, experts = config.hidden_size, config.intermediate_size, config.num_experts
         self.num_experts, self.slots = experts, config.experts_per_token
         self.alpha, self.limit = config.swiglu_alpha, config.swiglu_limit
@@ -137,7 +147,8 @@ class MixtureOfExperts(nn.Module):
         by_expert = sort_by_expert(ids, self.num_experts)
         inputs = normed.flatten(0, 1).index_select(0, by_expert.order // self.slots)
         gate_up = by_expert.linear(inputs, self.mlp1_weight, self.mlp1_bias).view(*ids.shape, -1)
-        gate, up = hook("moe.gate", gate_up[..., 0::2]), hook("moe.up", gate_up[..., 1::2])
+        gate, up = self.split_gate_up(gate_up)
+        gate, up = hook("moe.gate", gate), hook("moe.up", up)
         act = hook("moe.act", self.swiglu(gate, up, self.alpha, self.limit))
         inputs = act.flatten(0, 2).index_select(0, by_expert.order)
         outputs = by_expert.linear(inputs, self.mlp2_weight, self.mlp2_bias).view(*ids.shape, -1)

@@ -13,8 +13,10 @@ from oss_kernels import mxfp4
 
 from oss_lab.model.attention import (
     Rotate,
+    Score,
     SinkSoftmax,
     VisibleKeys,
+    attention_scores,
     softmax_with_sink,
     visible_keys,
 )
@@ -22,13 +24,21 @@ from oss_lab.model.experts import Decode
 from oss_lab.model.moe import (
     Activate,
     Choose,
+    Split,
     Weigh,
     choose_experts,
     clamped_swiglu,
+    split_gate_up,
     weigh_experts,
 )
 from oss_lab.model.norm import Normalize, rms_norm
-from oss_lab.model.rope import Frequencies, rotate, yarn_frequencies
+from oss_lab.model.rope import (
+    Concentration,
+    Frequencies,
+    rotate,
+    yarn_concentration,
+    yarn_frequencies,
+)
 
 
 @dataclass(frozen=True)
@@ -38,10 +48,13 @@ class Parts:
     rms_norm: Normalize = rms_norm
     rotate: Rotate = rotate
     yarn_frequencies: Frequencies = yarn_frequencies
+    yarn_concentration: Concentration = yarn_concentration
     visible_keys: VisibleKeys = visible_keys
+    attention_scores: Score = attention_scores
     softmax_with_sink: SinkSoftmax = softmax_with_sink
     choose_experts: Choose = choose_experts
     weigh_experts: Weigh = weigh_experts
+    split_gate_up: Split = split_gate_up
     swiglu: Activate = clamped_swiglu
     mxfp4: Decode = mxfp4.dequantize
 

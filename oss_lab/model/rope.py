@@ -63,8 +63,15 @@ def yarn_frequencies(
     return unscaled * (1 - ramp) + unscaled / factor * ramp
 
 
+def yarn_concentration(factor: float) -> float:
+    """The number that multiplies cos and sin: 0.1 ln(factor) + 1, or 1 without scaling."""
+    return 0.1 * math.log(max(factor, 1.0)) + 1.0
+
+
 Frequencies = Callable[[int, float, float, float, float], Tensor]
 """`yarn_frequencies`, or another function of the same arguments."""
+Concentration = Callable[[float], float]
+"""`yarn_concentration`, or another function of the same arguments."""
 
 
 def rotation(
@@ -72,6 +79,7 @@ def rotation(
     positions: Int[Tensor, "rows seq"],
     dtype: torch.dtype,
     yarn_frequencies: Frequencies = yarn_frequencies,
+    yarn_concentration: Concentration = yarn_concentration,
 ) -> tuple[Float[Tensor, "rows 1 seq head_dim"], Float[Tensor, "rows 1 seq head_dim"]]:
     """(cos, cos) and (-sin, sin) of the angles at these positions, for `rotate`.
 
@@ -79,7 +87,7 @@ def rotation(
     """
     frequencies = inverse_frequencies(config, positions.device, yarn_frequencies)
     angles = positions[:, None, :, None].float() * frequencies
-    scale = concentration(config)
+    scale = yarn_concentration(config.rope_scaling_factor)
     cos, sin = angles.cos() * scale, angles.sin() * scale
     return torch.cat((cos, cos), dim=-1).to(dtype), torch.cat((-sin, sin), dim=-1).to(dtype)
 
@@ -111,8 +119,3 @@ def ramp_limits(config: ModelConfig) -> tuple[float, float]:
 
     low, high = pair_with(config.rope_ntk_beta), pair_with(config.rope_ntk_alpha)
     return max(low, 0.0), min(high, config.head_dim - 1.0)
-
-
-def concentration(config: ModelConfig) -> float:
-    """The factor on cos and sin: 0.1 ln(scaling factor) + 1, or 1 without scaling."""
-    return 0.1 * math.log(max(config.rope_scaling_factor, 1.0)) + 1.0

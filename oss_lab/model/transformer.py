@@ -40,6 +40,7 @@ class Block(nn.Module):
             config,
             rms_norm=parts.rms_norm,
             rotate=parts.rotate,
+            attention_scores=parts.attention_scores,
             softmax_with_sink=parts.softmax_with_sink,
         )
         self.mlp = MixtureOfExperts(
@@ -48,6 +49,7 @@ class Block(nn.Module):
             rms_norm=parts.rms_norm,
             choose_experts=parts.choose_experts,
             weigh_experts=parts.weigh_experts,
+            split_gate_up=parts.split_gate_up,
             swiglu=parts.swiglu,
         )
 
@@ -108,7 +110,8 @@ class Transformer(nn.Module):
 
         # Rotations are the same in all layers; masks are the same in layers with the same window.
         positions = past.positions(seq, tokens.device)
-        cos, sin = rotation(self.config, positions, x.dtype, self.parts.yarn_frequencies)
+        parts = self.parts.yarn_frequencies, self.parts.yarn_concentration
+        cos, sin = rotation(self.config, positions, x.dtype, *parts)
         windows = {self.config.window(n) for n in range(len(self.block))}
         mask, slots = self.parts.visible_keys, past.count_slots(seq)
         # Keys that the published mask hides from all new tokens are not read, and one new token

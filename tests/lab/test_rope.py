@@ -14,7 +14,13 @@ import pytest
 import torch
 
 from oss_lab.config import GPT_OSS_20B, GPT_OSS_NANO
-from oss_lab.model.rope import concentration, inverse_frequencies, ramp_limits, rotate, rotation
+from oss_lab.model.rope import (
+    inverse_frequencies,
+    ramp_limits,
+    rotate,
+    rotation,
+    yarn_concentration,
+)
 
 # fmt: off
 GOLDEN = [
@@ -38,8 +44,12 @@ def test_golden_constants_of_the_published_models():
     low, high = ramp_limits(GPT_OSS_20B)
     assert low == pytest.approx(8.092779115512402, rel=1e-14)
     assert high == pytest.approx(17.39802450158856, rel=1e-14)
-    assert concentration(GPT_OSS_20B) == pytest.approx(1.3465735902799727, rel=1e-15)
-    assert concentration(GPT_OSS_20B) ** 2 == pytest.approx(1.8132604340394958, rel=1e-15)
+    assert yarn_concentration(GPT_OSS_20B.rope_scaling_factor) == pytest.approx(
+        1.3465735902799727, rel=1e-15
+    )
+    assert yarn_concentration(GPT_OSS_20B.rope_scaling_factor) ** 2 == pytest.approx(
+        1.8132604340394958, rel=1e-15
+    )
 
 
 def test_golden_inverse_frequencies():
@@ -71,7 +81,7 @@ def test_nano_has_the_same_ramp_in_fewer_dimensions():
 
 def test_without_scaling_it_is_plain_rope():
     config = replace(GPT_OSS_20B, rope_scaling_factor=1.0)
-    assert concentration(config) == 1.0
+    assert yarn_concentration(config.rope_scaling_factor) == 1.0
     plain = 150_000.0 ** (-np.arange(32) / 32)
     np.testing.assert_allclose(inverse_frequencies(config).numpy(), plain, rtol=2e-6)
 
@@ -79,7 +89,7 @@ def test_without_scaling_it_is_plain_rope():
 def test_the_concentration_is_on_cos_and_sin_at_every_position():
     cos, sin = rotation(GPT_OSS_20B, torch.tensor([[0, 1, 100, 5000]]), torch.float32)
     assert cos.shape == sin.shape == (1, 1, 4, 64)
-    length = concentration(GPT_OSS_20B)
+    length = yarn_concentration(GPT_OSS_20B.rope_scaling_factor)
     np.testing.assert_allclose(torch.hypot(cos, sin).numpy(), length, rtol=1e-6)
     assert cos[0, 0, 0].unique().tolist() == [pytest.approx(length)]
     assert not sin[0, 0, 0].any()
@@ -100,7 +110,7 @@ def test_halves_are_rotated_not_neighboring_pairs():
         x = torch.zeros(1, 1, 1, 64)
         x[..., one] = 1.0
         turned = rotate(x, *rotation(GPT_OSS_20B, torch.tensor([[3]]), torch.float32))
-        angle, length = 3 * GOLDEN[1], concentration(GPT_OSS_20B)
+        angle, length = 3 * GOLDEN[1], yarn_concentration(GPT_OSS_20B.rope_scaling_factor)
         expected = torch.zeros(64)
         expected[one], expected[other] = math.cos(angle), sign * math.sin(angle)
         torch.testing.assert_close(turned.flatten(), length * expected)
