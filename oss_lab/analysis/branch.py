@@ -152,11 +152,12 @@ class Tree:
             LabError: the sequence has no assistant turn.
         """
         prompt, begin = self._prompt(node.ids)
-        builder = ReplyBuilder(self.lab.tokenizer, prompt, node.ids[:begin])
+        parse = self.lab.parts.get("parse")
+        builder = ReplyBuilder(self.lab.tokenizer, prompt, node.ids[:begin], parse=parse)
         for token in node.sequence[begin:]:
             builder.add(token)
         untimed = Timing(math.nan, math.nan, len(builder.tokens))
-        return replace(builder.finish()[1], timing=untimed)
+        return replace(builder.finish()[1], timing=untimed, parts=self.engine.parts)
 
     @check_arguments
     def trace(self, node: Node, points: Sequence[str] = ALWAYS, first: int | None = None) -> Trace:

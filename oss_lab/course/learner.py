@@ -7,13 +7,13 @@ weights that other labs share.
 import inspect
 import time
 from collections.abc import Callable, Mapping
-from operator import index
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from oss_lab.course.parts import PARTS, IdsSpec, Part, Spec
+from oss_lab.course.parts import PARTS, Part
+from oss_lab.course.specs import describe
 from oss_lab.errors import LabError, explain_unknown, shorten
 from oss_lab.harmony.notices import warn
 from oss_lab.model.parts import Parts
@@ -50,7 +50,7 @@ class LearnerPart:
             self.seconds += time.perf_counter() - began
         specs = self.part.expect(*given)
         if len(specs) == 1:
-            return check_result(name, returned, specs[0], given)
+            return specs[0].check(f"the part {name} returned ", returned, given)
         if not isinstance(returned, tuple) or len(returned) != len(specs):
             raise LabError(
                 f"the part {name} returned {describe(returned)}; expected {len(specs)} tensors, as"
@@ -58,7 +58,7 @@ class LearnerPart:
             )
         pairs = zip(returned, specs, strict=True)
         return tuple(
-            check_result(name, each, spec, given, f"result {n} ")
+            spec.check(f"the part {name} returned result {n} ", each, given)
             for n, (each, spec) in enumerate(pairs)
         )
 
@@ -77,6 +77,22 @@ class LearnerRouter(LearnerPart):
                 " them (or the part is random); use a lab without this part"
             )
         return weights
+
+
+class LearnerParser(LearnerPart):
+    """A reply that the function cannot parse is kept: it has a warning and no messages."""
+
+    def __call__(self, *given: Any) -> Any:
+        try:
+            return super().__call__(*given)
+        except LabError as error:
+            lost = "the reply has no messages, and `ids` has its tokens"
+            warn([f"{error}; {lost}"], UserWarning)
+            return []
+
+
+SPECIAL = {"router": LearnerRouter, "parse": LearnerParser}
+OUTSIDE = ("merge", "render", "parse", "sample")  # parts of the lab, not of the model
 
 
 def check_functions(functions: Mapping[str, Any]) -> dict[str, LearnerPart]:
@@ -98,101 +114,46 @@ def check_functions(functions: Mapping[str, Any]) -> dict[str, LearnerPart]:
             ) from None
         except ValueError:  # functions written in C may have no signature
             pass
-        found[name] = (LearnerRouter if name == "router" else LearnerPart)(part, function)
+        found[name] = SPECIAL.get(name, LearnerPart)(part, function)
     return found
 
 
 def build_parts(replaced: Mapping[str, LearnerPart]) -> Parts:
-    """The functions of a model with these parts; `sample` belongs to the lab."""
+    """The functions of a model with these parts."""
     found: dict[str, Any] = {}
     for name, part in replaced.items():
         if isinstance(part, LearnerRouter):
             found |= {"choose_experts": part.choose, "weigh_experts": part.weigh}
-        elif name != "sample":
+        elif name not in OUTSIDE:
             found[name] = part
     return Parts(**found)
 
 
-def check_result(name: str, value: Any, spec: Spec, given: tuple[Any, ...], which: str = "") -> Any:
-    """The value, if the model can use it.
-
-    Raises LabError if it differs from `spec`, contains NaN, or lost the arguments' gradient.
-    """
-    if isinstance(spec, IdsSpec):
-        return check_ids(name, value, spec)
-    expected = f"expected {describe_tensor(spec.shape, spec.dtype, spec.device)}"
-    found = isinstance(value, Tensor) and (tuple(value.shape), value.dtype, value.device)
-    if found != (spec.shape, spec.dtype, spec.device):
-        raise LabError(f"the part {name} returned {which}{describe(value)}; {expected}")
-    if spec.count is not None:
-        least, most = (int(each) for each in value.aminmax())
-        if least < 0 or most >= spec.count:
-            wrong = least if least < 0 else most
-            raise LabError(
-                f"the part {name} returned {which}with index {wrong}; expected 0 to"
-                f" {spec.count - 1}"
-            )
-    tensors = [each for each in given if isinstance(each, Tensor) and each.is_floating_point()]
-    if value.isnan().any() and not any(each.isnan().any() for each in tensors):
-        raise LabError(
-            f"the part {name} returned {which}{describe(value)} with {int(value.isnan().sum())} NaN"
-            " from arguments without NaN; expected numbers"
-        )
-    is_followed = torch.is_grad_enabled() and any(each.requires_grad for each in tensors)
-    if is_followed and spec.dtype.is_floating_point and not value.requires_grad:
-        raise LabError(
-            f"the part {name} returned {which}a tensor without gradient; compute it with torch"
-            " operations, or use a lab without this part"
-        )
-    return value
-
-
-def check_ids(name: str, value: Any, spec: IdsSpec) -> list[int]:
-    """The token ids that a sampler chose."""
-    expected = f"expected a list of {spec.length} token ids from 0 to {spec.count - 1}"
-    if not isinstance(value, list | tuple) or len(value) != spec.length:
-        raise LabError(f"the part {name} returned {describe(value)}; {expected}")
-    if wrong := [each for each in value if not is_id(each, spec.count)]:
-        raise LabError(f"the part {name} returned the id {wrong[0]!r}; {expected}")
-    return [index(each) for each in value]
-
-
-def is_id(value: Any, count: int) -> bool:
-    try:
-        return not isinstance(value, bool) and 0 <= index(value) < count
-    except TypeError:
-        return False
-
-
-def describe(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return describe_tensor(tuple(value.shape), value.dtype, value.device)
-    return f"{type(value).__name__} {shorten(repr(value), 40)}"
-
-
-def describe_tensor(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> str:
-    return f"a tensor {list(shape)} {str(dtype).removeprefix('torch.')} on {device}"
-
-
 class Watch:
-    """Measures the parts while replies are generated, to name a slow one."""
+    """Measures the parts while replies are generated, to name a slow one.
+
+    Time counts between `start` and `stop`, which may be called several times.
+    """
 
     def __init__(self, parts: Mapping[str, LearnerPart]) -> None:
         self.parts = tuple(parts.values())
+        self.total = 0.0
+        self.spent = [0.0] * len(self.parts)
 
     def start(self) -> None:
         self.began = time.perf_counter()
         self.before = [part.seconds for part in self.parts]
 
+    def stop(self) -> None:
+        self.total += time.perf_counter() - self.began
+        for n, part in enumerate(self.parts):
+            self.spent[n] += part.seconds - self.before[n]
+
     def warn_if_slow(self) -> None:
         """Warn about the slowest part, if generation has taken longer than `SLOW` seconds."""
-        total = time.perf_counter() - self.began
-        if total <= SLOW or not self.parts:
+        if self.total <= SLOW or not self.parts:
             return
-        spent = [
-            (part.seconds - before, part.part.name)
-            for part, before in zip(self.parts, self.before, strict=True)
-        ]
-        seconds, name = max(spent)
-        share = f"{seconds / total:.0%} of it in the part {name}"
-        warn([f"generation took {total:.0f} s, {share}"], UserWarning)
+        names = [part.part.name for part in self.parts]
+        seconds, name = max(zip(self.spent, names, strict=True))
+        share = f"{seconds / self.total:.0%} of it in the part {name}"
+        warn([f"generation took {self.total:.0f} s, {share}"], UserWarning)

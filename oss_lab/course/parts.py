@@ -7,25 +7,32 @@
     mine = lab.with_parts(router=my_router)      # a new Lab; `lab` itself does not change
     mine.chat("What is 347 * 62?").parts         # ("router",)
 
-A part receives copies of plain torch tensors, and numbers. It may be slow, such as Python loops.
-`rows` is `batch`, or 1 if all sequences share the value. In nano, `hidden` is 96, `head` 8,
-`head_dim` 16, `expert` 32, `slot` 4 and `vocab` 640.
+A part receives copies of plain torch tensors, and values that it cannot change. It may be slow,
+such as Python loops. `encoding` is the lab's vocabulary: encoding.encode_ordinary(text) gives the
+ids of a text, and encoding.encode_single_token("<|end|>") that of a special token. `rows` is
+`batch`, or 1 if all sequences share the value. In nano, `hidden` is 96, `head` 8, `kv_head` 2,
+`head_dim` 16, `expert` 32, `slot` 4, `width` 96 and `vocab` 640.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import tiktoken
 import torch
 from jaxtyping import Float, Int
 from oss_kernels import mxfp4
 from torch import Tensor
 
+from oss_lab.course.byte_pairs import merge_bytes
+from oss_lab.course.specs import IdsSpec, MessagesSpec, NumberSpec, PieceSpec, Spec, TensorSpec
 from oss_lab.engine.sampler import sample
-from oss_lab.model.attention import softmax_with_sink, visible_keys
-from oss_lab.model.moe import choose_experts, clamped_swiglu, weigh_experts
+from oss_lab.harmony import Message
+from oss_lab.harmony.chat_parts import parse_reply, render_message
+from oss_lab.model.attention import attention_scores, softmax_with_sink, visible_keys
+from oss_lab.model.moe import choose_experts, clamped_swiglu, split_gate_up, weigh_experts
 from oss_lab.model.norm import rms_norm
-from oss_lab.model.rope import rotate, yarn_frequencies
+from oss_lab.model.rope import rotate, yarn_concentration, yarn_frequencies
 
 
 def route(
@@ -34,27 +41,6 @@ def route(
     """The chosen experts of each token, and their weights."""
     ids = choose_experts(router_logits, slots)
     return ids, weigh_experts(router_logits, ids)
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """What a returned tensor must be; `count` limits integers to 0 ... count - 1."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    device: torch.device
-    count: int | None = None
-
-
-@dataclass(frozen=True)
-class IdsSpec:
-    """A list of `length` token ids from 0 to `count` - 1."""
-
-    length: int
-    count: int
-
-
-Spec = TensorSpec | IdsSpec
 
 
 @dataclass(frozen=True)
@@ -80,6 +66,23 @@ def like(x: Tensor, *shape: int) -> TensorSpec:
     return TensorSpec(shape or tuple(x.shape), x.dtype, x.device)
 
 
+def expect_pieces(piece: bytes, ranks: Mapping[bytes, int]) -> tuple[Spec, ...]:
+    return (PieceSpec(piece, ranks),)
+
+
+def expect_message_ids(message: Message, encoding: tiktoken.Encoding) -> tuple[Spec, ...]:
+    return (IdsSpec(encoding.n_vocab),)
+
+
+def expect_scores(q: Tensor, k: Tensor) -> tuple[Spec, ...]:
+    return (like(q, *q.shape[:3], k.shape[2]),)
+
+
+def expect_halves(gate_up: Tensor) -> tuple[Spec, ...]:
+    half = like(gate_up, *gate_up.shape[:-1], gate_up.shape[-1] // 2)
+    return half, half
+
+
 def expect_mask(queries: Tensor, keys: Tensor, window: int | None) -> tuple[Spec, ...]:
     return (TensorSpec((*queries.shape, keys.shape[-1]), torch.bool, queries.device),)
 
@@ -101,6 +104,29 @@ def expect_matrix(blocks: Tensor, scales: Tensor, dtype: torch.dtype) -> tuple[S
 
 TABLE = (
     Part(
+        "merge",
+        merge_bytes,
+        "(piece, ranks) -> list[int]",
+        "BPE: the ids of one piece of text, as bytes; ranks has the id of every token but the"
+        " special ones",
+        expect_pieces,
+    ),
+    Part(
+        "render",
+        render_message,
+        "(message, encoding) -> list[int]",
+        "the chat format: the ids of one message of the prompt, from <|start|> to its end token",
+        expect_message_ids,
+    ),
+    Part(
+        "parse",
+        parse_reply,
+        "(ids, encoding) -> list[Message]",
+        "the messages of a reply, from which analysis, final and tool_calls are read; ids follow"
+        " <|start|>assistant",
+        lambda ids, encoding: (MessagesSpec(),),
+    ),
+    Part(
         "rms_norm",
         rms_norm,
         "(x [*axes hidden], scale [hidden], eps) -> [*axes hidden]",
@@ -121,6 +147,20 @@ TABLE = (
         "(head_dim, theta, factor, low, high) -> [half]",
         "YaRN: radians per position of each pair of dimensions; computed once, on the CPU",
         expect_frequencies,
+    ),
+    Part(
+        "yarn_concentration",
+        yarn_concentration,
+        "(factor) -> float",
+        "YaRN: the number that multiplies cos and sin",
+        lambda factor: (NumberSpec(),),
+    ),
+    Part(
+        "attention_scores",
+        attention_scores,
+        "(q [batch head seq head_dim], k [rows kv_head key head_dim]) -> [batch head seq key]",
+        "the score of each key for each query, before the mask; each kv head serves several heads",
+        expect_scores,
     ),
     Part(
         "visible_keys",
@@ -145,6 +185,13 @@ TABLE = (
         expect_route,
     ),
     Part(
+        "split_gate_up",
+        split_gate_up,
+        "(gate_up [*rows 2*width]) -> ([*rows width], [*rows width])",
+        "gate and up, from the output of an expert's first matrix",
+        expect_halves,
+    ),
+    Part(
         "swiglu",
         clamped_swiglu,
         "(gate [*rows width], up [*rows width], alpha, limit) -> [*rows width]",
@@ -163,7 +210,7 @@ TABLE = (
         sample,
         "(logits [row vocab], samplings, draws) -> list[int]",
         "the choice of the next token of each row; draws[row].uniform() is its random number",
-        lambda logits, samplings, draws: (IdsSpec(*logits.shape),),
+        lambda logits, samplings, draws: (IdsSpec(logits.shape[1], len(logits)),),
     ),
 )
 PARTS = {part.name: part for part in TABLE}

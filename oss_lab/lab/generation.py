@@ -12,7 +12,7 @@ from oss_lab.engine.request import Request
 from oss_lab.engine.row import BatchRow
 from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError, explain_unknown
-from oss_lab.harmony import Event, render
+from oss_lab.harmony import Conversation, Event
 from oss_lab.harmony.notices import warn
 from oss_lab.harmony.prompt import Question, shorten_repr
 from oss_lab.hooks.interventions.changes import Effects
@@ -42,6 +42,8 @@ class Generation:
         # All rows share this tuple: rows with the same effects are changed together.
         self.effects = lab.collect_effects(own)
         self.own_effects = Effects(list(self.effects[len(self.effects) - len(own) :]))
+        self.slow = Watch(lab.parts)
+        self.slow.start()
 
     def build_chat(self, question: Question | None) -> ReplyBuilder:
         """Build the prompt of a question, and return the builder of its reply."""
@@ -56,11 +58,10 @@ class Generation:
             name: value for name, value in self.options.items() if name in PROMPT_KEYWORDS
         }
         prompt = self.lab.conversation(question, **asking)
-        rendered = render(prompt, self.tokenizer)
-        warn(rendered.warnings)
-        ids, budget = tuple(rendered.tokens), self.options.get("analysis_budget")
-        builder = ReplyBuilder(self.tokenizer, prompt, ids, budget, self._read_stop_strings())
-        builder.warnings = rendered.warnings
+        ids, warnings = self.lab.render(prompt)
+        warn(warnings)
+        builder = self._new_builder(prompt, ids)
+        builder.warnings = warnings
         if given is not None:
             if not isinstance(given, str):
                 raise LabError(
@@ -84,8 +85,7 @@ class Generation:
             )
         if not isinstance(text, str):
             raise LabError(f"expected text to continue, got {shorten_repr(text)}")
-        ids = tuple(encode_text(self.tokenizer, text))
-        builder = ReplyBuilder(self.tokenizer, None, ids, stop=self._read_stop_strings())
+        builder = self._new_builder(None, encode_text(self.tokenizer, text))
         builder.ignore_stops = bool(self.options.get("ignore_stops"))
         return builder
 
@@ -94,12 +94,11 @@ class Generation:
         request = self._build_request(builder)
         chosen = self.lab.choose_engine([request])
         rows: list[BatchRow] = []
-
-        slow = Watch(self.lab.parts)
+        self.slow.stop()
 
         def events() -> Iterator[list[Event]]:
             batch = self.lab.new_batch(chosen)
-            slow.start()
+            self.slow.start()
             rows.extend(batch.add([request]))
             # A continued analysis may already have used up its budget.
             rows[0].forced.extend(builder.next_forced_ids())
@@ -107,8 +106,9 @@ class Generation:
                 yield feed(batch, row, builder, token)
 
         def complete(reply: Reply) -> Reply:
+            self.slow.stop()
             self.own_effects.warn_if_unchanged()
-            slow.warn_if_slow()
+            self.slow.warn_if_slow()
             return self._complete(reply, rows[0], chosen)
 
         return Stream(builder, events(), complete)
@@ -126,17 +126,17 @@ class Generation:
             return []
         chosen = self.lab.choose_engine(requests)
         batch = self.lab.new_batch(chosen)
-        slow = Watch(self.lab.parts)
-        slow.start()
         for builder in builders:
             builder.start_clock()
         rows = batch.add(requests)
         for row, token in batch:
             feed(batch, row, builders[row.number], token)
+        finished = [builder.finish()[1] for builder in builders]
+        self.slow.stop()
         self.own_effects.warn_if_unchanged()
-        slow.warn_if_slow()
-        finished = zip(builders, rows, strict=True)
-        return [self._complete(builder.finish()[1], row, chosen) for builder, row in finished]
+        self.slow.warn_if_slow()
+        pairs = zip(finished, rows, strict=True)
+        return [self._complete(reply, row, chosen) for reply, row in pairs]
 
     def _resume(self, reply: Reply, question: object, *, is_raw: bool) -> ReplyBuilder:
         """Return a builder that starts with the tokens of an unfinished reply.
@@ -157,12 +157,20 @@ class Generation:
         for name in PROMPT_KEYWORDS:
             if self.options.get(name):
                 raise LabError(f"{name} comes from the continued reply; leave it out")
-        budget = self.options.get("analysis_budget")
-        prompt, ids, stop = reply.prompt, reply.prompt_tokens, self._read_stop_strings()
-        builder = ReplyBuilder(self.tokenizer, prompt, ids, budget, stop)
+        builder = self._new_builder(reply.prompt, reply.prompt_tokens)
         builder.warnings = reply.warnings
         builder.start_with(reply.tokens)
         return builder
+
+    def _new_builder(self, prompt: Conversation | None, ids: Sequence[int]) -> ReplyBuilder:
+        return ReplyBuilder(
+            self.tokenizer,
+            prompt,
+            tuple(ids),
+            self.options.get("analysis_budget"),
+            self._read_stop_strings(),
+            parse=self.lab.parts.get("parse"),
+        )
 
     def _build_request(self, builder: ReplyBuilder, draw: int = 0) -> Request:
         options = self.options

@@ -25,6 +25,7 @@ from torch import Tensor
 from oss_lab.analysis.tracing import channels_by, plan_request, trace_requests, watch_reading
 from oss_lab.checkpoint.digest import checkpoint_digest
 from oss_lab.checkpoint.read import Checkpoint
+from oss_lab.course.byte_pairs import MergingEncoding
 from oss_lab.course.learner import LearnerPart, build_parts, check_functions
 from oss_lab.engine.batch import Batch
 from oss_lab.engine.cache import KVCache
@@ -36,6 +37,7 @@ from oss_lab.engine.sampler import sample
 from oss_lab.engine.sampling import GREEDY, Sampling
 from oss_lab.errors import LabError, explain_unknown
 from oss_lab.harmony import Conversation, render, stop_tokens
+from oss_lab.harmony.chat_parts import render_prompt
 from oss_lab.harmony.messages import Effort
 from oss_lab.harmony.notices import warn
 from oss_lab.harmony.prompt import Question, build_prompt, require_prompts, shorten_repr
@@ -127,9 +129,12 @@ class Lab:
         Raises:
             LabError: there is no such part, or the function takes other arguments.
         """
-        parts = self.parts | check_functions(functions)
+        new = check_functions(functions)
+        parts, tokenizer = self.parts | new, self.tokenizer
+        if "merge" in new:
+            tokenizer = MergingEncoding(tokenizer, new["merge"])
         return Lab(
-            self.model.with_parts(build_parts(parts)), self.tokenizer, self.sampling, self.effort,
+            self.model.with_parts(build_parts(parts)), tokenizer, self.sampling, self.effort,
             self.checkpoint, kernels=self.engines.requested, is_auto=self.engines.is_auto,
             parts=parts,
         )  # fmt: skip
@@ -472,9 +477,8 @@ class Lab:
                 raise LabError(f"raw=True: expected text, got {shorten_repr(of)}")
             tokens = encode_text(self.tokenizer, of)
         elif is_rendered_text(of):
-            rendered = render(self.conversation(cast(Question, of), **others), self.tokenizer)
-            warn(rendered.warnings)
-            tokens = rendered.tokens
+            tokens, warnings = self.render(self.conversation(cast(Question, of), **others))
+            warn(warnings)
         else:
             tokens = list_ids(of)
         has_settings = is_rendered_text(of) and not is_raw
@@ -502,6 +506,14 @@ class Lab:
             tools=tools,
             date=date,
         )
+
+    def render(self, conversation: Conversation) -> tuple[list[int], tuple[str, ...]]:
+        """The ids of a prompt, and one sentence for each known problem of its rendering."""
+        rendered = render(conversation, self.tokenizer)
+        if "render" not in self.parts:
+            return rendered.tokens, rendered.warnings
+        ids = render_prompt(conversation, self.tokenizer, self.parts["render"])
+        return ids, rendered.warnings
 
     def choose_engine(self, requests: Sequence[Request]) -> EngineChoice:
         """Choose one engine for all requests."""

@@ -26,6 +26,7 @@ from oss_lab.harmony import (
     find_declared_tools,
     find_demanded_channels,
 )
+from oss_lab.harmony.chat_parts import ParseReply
 from oss_lab.harmony.messages import TextContent
 from oss_lab.harmony.specials import (
     CALL,
@@ -55,6 +56,7 @@ class ReplyBuilder:
         stop: strings that end the answer, or the text if it is raw; they are not part of it.
         ignore_stops: for raw text: stop tokens do not end it, and are shown by name.
         warnings: what the rendering of the prompt lost.
+        parse: reads the messages of the finished reply; None: they are those of the events.
     """
 
     encoding: tiktoken.Encoding
@@ -65,6 +67,7 @@ class ReplyBuilder:
     tokens: list[Token] = field(default_factory=list)
     ignore_stops: bool = False
     warnings: tuple[str, ...] = ()
+    parse: ParseReply | None = None
 
     def __post_init__(self) -> None:
         budget = self.analysis_budget
@@ -162,9 +165,13 @@ class ReplyBuilder:
             else self._cut_invented(self.parser.finish())
         )
         messages = () if self.parser is None else tuple(takewhile(is_own, self.parser.messages))
+        is_unfinished = len(messages) > complete
         text = self._answer
         if self.parser is not None:
-            text = decode_tokens(self.encoding, [token.id for token in self.tokens])
+            ids = tuple(token.id for token in self.tokens)
+            text = decode_tokens(self.encoding, ids)
+            if self.parse is not None:
+                messages = tuple(takewhile(is_own, self.parse(ids, self.encoding)))
         if cut is not None:
             messages = (*messages[:-1], *(cut_text(each, cut) for each in messages[-1:]))
             text = self._answer[:cut] if self.parser is None else text
@@ -178,7 +185,7 @@ class ReplyBuilder:
             () if self.parser is None else tuple(self.parser.diagnostics),
             Timing(self._first, self._last, len(self.tokens) - self._given_tokens),
             warnings=self.warnings,
-            unfinished=len(messages) > complete,
+            unfinished=is_unfinished,
         )
         return events, reply
 

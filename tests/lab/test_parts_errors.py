@@ -78,6 +78,28 @@ SENTENCES = [
         r"yarn_frequencies returned list \[1.0, .*; expected a tensor \[8\] float32 on cpu",
     ),
     (
+        "attention_scores",
+        lambda q, k: q[:, :2] @ k.mT,
+        r"the part attention_scores returned a tensor \[1, 2, 50, 50\] float32 on cpu; expected a"
+        r" tensor \[1, 8, 50, 50\]",
+    ),
+    (
+        "yarn_concentration",
+        lambda factor: float("nan"),
+        "the part yarn_concentration returned float nan; expected a finite number",
+    ),
+    (
+        "yarn_concentration",
+        lambda factor: True,
+        "the part yarn_concentration returned bool True; expected a finite number",
+    ),
+    (
+        "split_gate_up",
+        lambda gate_up: gate_up.chunk(2, -2),
+        r"split_gate_up returned result 0 a tensor \[1, 50, 2, 192\] .*; expected a tensor"
+        r" \[1, 50, 4, 96\]",
+    ),
+    (
         "mxfp4",
         lambda blocks, scales, dtype: PARTS["mxfp4"].function(blocks, scales, dtype).flatten(),
         r"the part mxfp4 returned a tensor \[18432\] .*; expected a tensor \[192, 96\] float32",
@@ -140,10 +162,9 @@ def test_signatures_are_those_of_the_functions(part):
     result = found.return_annotation
     several = getattr(result, "__args__", ()) if not words(result) else ()
     results = [words(each).strip() for each in several]
-    if part.name == "sample":
-        returned = str(result)
-    else:
-        returned = f"({', '.join(results)})" if results else words(result).strip()
+    returned = f"({', '.join(results)})" if any(results) else words(result).strip()
+    if not returned:  # ids, messages or a number
+        returned = result.__name__ if isinstance(result, type) else str(result)
     assert part.signature == f"({names}) -> {returned}"
 
 
