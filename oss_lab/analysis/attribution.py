@@ -69,10 +69,15 @@ def attribution(
     """The parts of the logit of `token` after `position`, minus those of `against`.
 
     Raises:
-        LabError: the position or token does not exist, or an active intervention writes to one of
-            the points in ADDED.
+        LabError: the position or token does not exist, an active intervention writes to one of
+            the points in ADDED, or the lab's part rms_norm is replaced.
     """
     tokens = lab.tokens_of(of)
+    if "rms_norm" in lab.parts:
+        raise LabError(
+            "the parts of a logit add up for the library's final norm only: use a lab without the"
+            " part rms_norm"
+        )
     if added := [each for each in lab.interventions if each.writes in ADDED]:
         raise LabError(
             f"{added[0]} changes the residual stream outside heads and experts, so the parts would"

@@ -118,7 +118,7 @@ def collect(
         "dtype": str(lab.model.embedding.weight.dtype),
         "device": lab.model.device.type,
         "kernels": choose_engine(lab, points).engine.name,
-    }
+    } | ({"parts": list(lab.parts)} if lab.parts else {})
     open_folder(folder, about)
     files = tuple(folder / f"{n:05}.safetensors" for n in range(len(pairs)))
     todo = [(file, *pair) for file, pair in zip(files, pairs, strict=True) if not file.exists()]
@@ -156,6 +156,11 @@ def open_folder(folder: Path, about: dict[str, Any]) -> None:
         except ValueError:
             raise LabError(f"{file} is not JSON: remove {folder} or choose another") from None
         found.setdefault("kernels", about["kernels"])  # older collections do not record them
+        if "parts" in found:
+            raise LabError(
+                f"{folder} has traces of a lab with replaced parts, whose functions may have"
+                " changed since: choose another folder"
+            )
         if found != about:
             other = [name for name in about if found.get(name) != about[name]]
             raise LabError(

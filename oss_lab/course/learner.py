@@ -79,6 +79,14 @@ class LearnerRouter(LearnerPart):
         return weights
 
 
+class LearnerScores(LearnerPart):
+    """Rows that share their keys are one row in the model; the function gets one for each."""
+
+    def __call__(self, *given: Any) -> Any:
+        q, k = given
+        return super().__call__(q, k.expand(len(q), -1, -1, -1))
+
+
 class LearnerParser(LearnerPart):
     """A reply that the function cannot parse is kept: it has a warning and no messages."""
 
@@ -91,7 +99,11 @@ class LearnerParser(LearnerPart):
             return []
 
 
-SPECIAL = {"router": LearnerRouter, "parse": LearnerParser}
+SPECIAL = {
+    "attention_scores": LearnerScores,
+    "parse": LearnerParser,
+    "router": LearnerRouter,
+}
 OUTSIDE = ("merge", "render", "parse", "sample")  # parts of the lab, not of the model
 
 

@@ -17,7 +17,7 @@ from oss_lab.checkpoint.atomic import partial_folder
 from oss_lab.engine.request import check_tokens
 from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError
-from oss_lab.harmony import Conversation, render
+from oss_lab.harmony import Conversation
 from oss_lab.harmony.messages import CHANNELS, EFFORTS, Effort
 from oss_lab.hooks.cost import BUDGET, format_bytes, nbytes
 from oss_lab.hooks.points import POINTS as TABLE
@@ -103,7 +103,7 @@ def build_conversations(lab: Lab, asked: Sequence[RecordedPrompt]) -> dict[Place
             conversation = lab.conversation(
                 each.question, effort=effort, instructions=each.instructions
             )
-            tokens = render(conversation, lab.tokenizer).tokens
+            tokens, _ = lab.render(conversation)
             check_tokens(tokens, lab.config, name=f"prompt {number}", spare=1)
             conversations[number, effort] = conversation
     return conversations
@@ -113,7 +113,7 @@ def predict_bytes(lab: Lab, conversations: Mapping[Place, Conversation], max_tok
     """Bytes of all tensors of all traces if every reply had `max_tokens` tokens."""
     total, selection = 0, Selection(POINTS)
     for conversation in conversations.values():
-        longest = len(render(conversation, lab.tokenizer).tokens) + max_tokens
+        longest = len(lab.render(conversation)[0]) + max_tokens
         seq = min(longest, lab.config.max_context_length)
         total += sum(nbytes(lab.model, selection, TABLE[point], seq) for point in POINTS)
     return total

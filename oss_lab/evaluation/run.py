@@ -18,7 +18,7 @@ import tiktoken
 from oss_lab.checkpoint.fields import make_printable
 from oss_lab.errors import LabError
 from oss_lab.evaluation.question import Question, find_final_text
-from oss_lab.harmony import Conversation, Message, render
+from oss_lab.harmony import Conversation, Message
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab
 from oss_lab.record.calls import ROUNDS, build_output_messages
@@ -207,4 +207,4 @@ def check_prompt_length(lab: Lab, attempt: Attempt) -> int:
 
 def count_tokens(lab: Lab, conversation: Conversation) -> int:
     """The number of tokens of the conversation as rendered for the model."""
-    return len(render(conversation, lab.tokenizer).tokens)
+    return len(lab.render(conversation)[0])
