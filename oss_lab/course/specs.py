@@ -5,7 +5,7 @@ result 0 "), and `given` are the part's arguments. It returns the value, or rais
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
 from typing import Any, Protocol
@@ -16,8 +16,12 @@ from torch import Tensor
 from oss_lab.errors import LabError, shorten
 from oss_lab.harmony import Message, TextContent
 
+LARGEST = 2**31  # ids of any vocabulary are smaller
+
 
 class Spec(Protocol):
+    """What one result must be."""
+
     def check(self, named: str, value: Any, given: tuple[Any, ...]) -> Any: ...
 
 
@@ -92,18 +96,23 @@ class PieceSpec:
     ranks: Mapping[bytes, int]
 
     def check(self, named: str, value: Any, given: tuple[Any, ...]) -> list[int]:
-        ids, at = IdsSpec(max(self.ranks.values()) + 1).check(named, value, given), 0
+        if not isinstance(value, list | tuple) or not self.is_spelled_by(value):
+            raise LabError(
+                f"{named}{describe(value)} for {shorten(repr(self.piece), 40)}; expected a list of"
+                " token ids whose bytes, in order, are those of the piece"
+            )
+        return [index(each) for each in value]
+
+    def is_spelled_by(self, ids: Sequence[Any]) -> bool:
+        """Whether these are ids of the piece's bytes, from the first to the last."""
+        at = 0
         for id in ids:
             ends = range(at + 1, len(self.piece) + 1)
-            at = next((end for end in ends if self.ranks.get(self.piece[at:end]) == id), -1)
+            fits = (end for end in ends if self.ranks.get(self.piece[at:end]) == id)
+            at = next(fits, -1) if is_id(id, LARGEST) else -1
             if at < 0:
-                break
-        if at != len(self.piece):
-            raise LabError(
-                f"{named}{shorten(str(ids), 40)} for {shorten(repr(self.piece), 40)}; expected ids"
-                " whose bytes, in order, are the bytes of the piece"
-            )
-        return ids
+                return False
+        return at == len(self.piece)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
     messages   Conversation, Message, SystemContent, DeveloperContent, ToolDescription, ...
     rendering  render(conversation, encoding) -> Rendered: tokens, annotations, loss mask
     parsing    StreamParser(encoding).feed(token) -> events;  parse(tokens, encoding) -> messages
+    parts      chat_parts.py: one message, or one reply, by a function that can be replaced
     policies   POLICIES: which earlier reasoning is left out, with explanations
     calls      pair_calls(messages): each call with its output
     schemas    to_typescript(json_schema), the text that describes a function's arguments

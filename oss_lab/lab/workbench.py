@@ -77,7 +77,7 @@ class Lab:
         sampling, effort: the defaults of every call.
         stops: ids that end a turn. usable: mask of the ids that may be generated [vocab].
         checkpoint: the checkpoint that the model was loaded from, or None.
-        parts: the functions that replace parts of the model, by name; see `with_parts`.
+        parts: the functions that replace parts of the lab, by name; see `with_parts`.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Lab:
         return None if self.checkpoint is None else checkpoint_digest(self.checkpoint)
 
     def with_parts(self, **functions: Callable[..., Any]) -> "Lab":
-        """A new lab that computes with your functions, over the same weights.
+        """A new lab that runs on your functions, over the same weights.
 
             def my_norm(x, scale, eps):
                 return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * scale
@@ -125,6 +125,8 @@ class Lab:
 
         The table in `help(oss_lab.course.parts)` has the name and signature of every part. This lab
         does not change. The new lab runs the reference model, and keeps the parts of this one.
+        Events of a stream, labels of tokens and the budget of the analysis use the library's
+        parser, whatever the part parse does.
 
         Raises:
             LabError: there is no such part, or the function takes other arguments.

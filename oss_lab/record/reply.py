@@ -63,7 +63,7 @@ class Reply:
         warnings: what the rendering of the prompt lost, one sentence each.
         unfinished: whether the last message was cut before its end; None if it is not known, which
             counts as cut if the reply stopped at `length`.
-        parts: the parts of the model that were replaced by a learner's functions.
+        parts: the parts that were replaced by a learner's functions.
     """
 
     prompt: Conversation | None
