@@ -19,6 +19,7 @@ from oss_lab.harmony.notices import warn
 from oss_lab.model.parts import Parts
 
 SLOW = 10.0  # seconds of a reply from which its slowest part is named
+SHARE = 0.25  # of these seconds that the parts must have taken together
 
 
 class LearnerPart:
@@ -162,8 +163,8 @@ class Watch:
             self.spent[n] += part.seconds - self.before[n]
 
     def warn_if_slow(self) -> None:
-        """Warn about the slowest part, if generation has taken longer than `SLOW` seconds."""
-        if self.total <= SLOW or not self.parts:
+        """Warn about the slowest part, if generation is slow and the parts are a reason for it."""
+        if self.total <= SLOW or sum(self.spent) < SHARE * self.total or not self.parts:
             return
         names = [part.part.name for part in self.parts]
         seconds, name = max(zip(self.spent, names, strict=True))

@@ -458,3 +458,20 @@ def test_a_slow_part_is_named(nano, monkeypatch):
     assert caught[0].filename == __file__
     with pytest.warns(UserWarning, match=sentence):
         mine.chat_batch(["Hi"], max_tokens=8)
+
+
+def test_a_fast_part_is_not_blamed(nano, monkeypatch, recwarn):
+    monkeypatch.setattr(learner, "SLOW", 0.0)
+    nano.with_parts(sample=PARTS["sample"].function).chat("Hi", max_tokens=8)
+    assert not recwarn.list
+
+
+def test_a_slow_renderer_is_named(nano, monkeypatch):
+    monkeypatch.setattr(learner, "SLOW", 0.5)
+
+    def slow_render(message, encoding):
+        time.sleep(1)
+        return loop_render(message, encoding)
+
+    with pytest.warns(UserWarning, match="of it in the part render"):
+        nano.with_parts(render=slow_render).chat("Hi", max_tokens=1)
