@@ -345,6 +345,10 @@ class AnsweringLab:
         self.tokenizer, self.config, self.say, self.sampling = tokenizer, config, say, sampling
         self.batches = []
 
+    def render(self, conversation):
+        rendered = render(conversation, self.tokenizer)
+        return rendered.tokens, rendered.warnings
+
     def chat_batch(self, prompts, draws, *, seed, max_tokens):
         self.batches.append(len(prompts))
         replies = []
