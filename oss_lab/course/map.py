@@ -18,9 +18,10 @@ BOXES: dict[str, tuple[str, ...]] = {
     "embedding": (),
     "norm": ("rms_norm",),
     "attention": (
-        "rotate", "yarn_frequencies", "scores", "visible_keys", "softmax_with_sink",
+        "rotate", "yarn_frequencies", "yarn_concentration", "attention_scores", "visible_keys",
+        "softmax_with_sink",
     ),
-    "experts": ("router", "swiglu", "mxfp4"),
+    "experts": ("router", "split_gate_up", "swiglu", "mxfp4"),
     "logits": (),
     "sampling": ("sample",),
     "channels": ("parse",),
