@@ -12,6 +12,7 @@
     plots.logit_lens(lens, lab.tokenizer)                    what each layer would predict
     plots.patching(patching, lab.tokenizer, tokens)          what values of another run restore
     plots.commitment_curve(steps)                            the answer if the thinking ended early
+    plots.next_token(ways, lab.tokenizer)                    the most likely next tokens
     plots.accuracy(rows, totals, "nano")                     accuracy by effort
     plots.kernel_speed(found)                                kernels and the machine's limits
 
@@ -31,6 +32,7 @@ from oss_lab.plots.figure import Figure, Passage
 from oss_lab.plots.kernel_speed import kernel_speed
 from oss_lab.plots.logit_lens import logit_lens
 from oss_lab.plots.logit_parts import logit_parts
+from oss_lab.plots.next_token import next_token
 from oss_lab.plots.patching import patching
 from oss_lab.plots.sink_mass import sink_mass
 from oss_lab.plots.transcript import transcript
@@ -52,6 +54,7 @@ __all__ = [
     "label_token_ids",
     "logit_lens",
     "logit_parts",
+    "next_token",
     "patching",
     "sink_mass",
     "transcript",

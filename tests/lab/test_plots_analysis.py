@@ -102,6 +102,25 @@ def test_model_text_is_not_markup():
     assert "<script>" not in text
 
 
+def test_next_token_draws_the_tokens_of_the_first_way_and_counts_the_possible(tiny):
+    half = torch.zeros(tiny.n_vocab)
+    half[[70, 71, 72]] = torch.tensor([0.25, 0.5, 0.25])
+    one = torch.zeros_like(half)
+    one[71] = 1.0
+    figure = plots.next_token({"all": half, "greedy": one}, tiny, most=3)
+    assert figure.sentence == (
+        "The most likely next token is “G”. all: 50%, 3 tokens possible; greedy: 100%, 1 token"
+        " possible."
+    )
+    bars = plotly_figure(figure).data
+    assert [list(bar.x) for bar in bars] == [["G", "F", "H"]] * 2
+    assert [list(bar.y) for bar in bars] == [[50, 25, 25], [100, 0, 0]]
+    with pytest.raises(LabError, match=r"sum to 0\.5; expected 1"):
+        plots.next_token({"half": half / 2}, tiny)
+    with pytest.raises(LabError, match="at least one way"):
+        plots.next_token({}, tiny)
+
+
 def test_the_logit_lens_shows_each_layers_token_and_the_probability_of_the_next(tiny):
     found = Lens(
         positions=(4, 5),

@@ -118,6 +118,11 @@ def reply(nano):
     return nano.chat("What is 58 * 7?", effort="high")
 
 
+def make_ways(lab) -> dict[str, Any]:
+    logits = lab.logits([5, 6, 7], 1)[0]
+    return {f"temperature {t}": (logits / t).softmax(-1) for t in (1.0, 0.5, 2.0)}
+
+
 @pytest.fixture(scope="module")
 def figures(nano, reply) -> dict[str, plots.Figure]:
     """Every figure of one reply of nano, with the sizes that the notebooks draw."""
@@ -153,6 +158,7 @@ def figures(nano, reply) -> dict[str, plots.Figure]:
             nano.patch(clean, corrupted, by="head", target=5, against=6), encoding
         ),
         "commitment": plots.commitment_curve(commitment(nano, reply)),
+        "next token": plots.next_token(make_ways(nano), encoding),
         "crowded commitment": plots.commitment_curve(steps),
         "accuracy": plots.accuracy(make_scores(), make_scores()[:3], "nano"),
         "kernels": plots.kernel_speed(make_speeds()),
