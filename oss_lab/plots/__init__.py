@@ -15,6 +15,9 @@
     plots.next_token(ways, lab.tokenizer)                    the most likely next tokens
     plots.accuracy(rows, totals, "nano")                     accuracy by effort
     plots.kernel_speed(found)                                kernels and the machine's limits
+    plots.stream_size({"stream": resid})                     root mean squares, layer by layer
+    plots.clock_hands(frequencies, (217, 219))               RoPE's rotations at two positions
+    plots.pair_turns({"RoPE": frequencies}, config)          turns of each pair, and YaRN's limits
 
 Arguments are parts of a `Trace`, whose axes have names, or arrays with the axes that each function
 documents. No figure runs a model. `print(figure)` shows the sentence, and `figure.table()` the
@@ -23,6 +26,7 @@ values. The figures of a training run are in `training.py` and `training_groups.
 
 from oss_lab.plots.accuracy import accuracy
 from oss_lab.plots.attention import attention
+from oss_lab.plots.clock_hands import clock_hands
 from oss_lab.plots.commitment import commitment_curve
 from oss_lab.plots.effort import effort_comparison
 from oss_lab.plots.expert_effects import expert_effects
@@ -33,8 +37,10 @@ from oss_lab.plots.kernel_speed import kernel_speed
 from oss_lab.plots.logit_lens import logit_lens
 from oss_lab.plots.logit_parts import logit_parts
 from oss_lab.plots.next_token import next_token
+from oss_lab.plots.pair_turns import pair_turns
 from oss_lab.plots.patching import patching
 from oss_lab.plots.sink_mass import sink_mass
+from oss_lab.plots.stream_size import stream_size
 from oss_lab.plots.transcript import transcript
 from oss_lab.record.token_labels import TokenLabel, label_reply, label_token_ids
 
@@ -44,6 +50,7 @@ __all__ = [
     "TokenLabel",
     "accuracy",
     "attention",
+    "clock_hands",
     "commitment_curve",
     "effort_comparison",
     "expert_effects",
@@ -55,7 +62,9 @@ __all__ = [
     "logit_lens",
     "logit_parts",
     "next_token",
+    "pair_turns",
     "patching",
     "sink_mass",
+    "stream_size",
     "transcript",
 ]
