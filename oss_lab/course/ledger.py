@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
 from oss_lab.config import MODELS
-from oss_lab.model.rope import concentration, ramp_limits
+from oss_lab.model.rope import ramp_limits, yarn_concentration
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def list_facts() -> Iterator[str]:
             config.num_attention_heads // config.num_key_value_heads,
             config.head_dim // 2,
             2 * config.intermediate_size,
-            round(concentration(config), 2),
+            round(yarn_concentration(config.rope_scaling_factor), 2),
             *(round(limit, 2) for limit in ramp_limits(config)),
         ]
         yield from (f"{number:,.12g}" for number in numbers)
