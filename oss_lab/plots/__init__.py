@@ -13,6 +13,7 @@
     plots.patching(patching, lab.tokenizer, tokens)          what values of another run restore
     plots.commitment_curve(steps)                            the answer if the thinking ended early
     plots.next_token(ways, lab.tokenizer)                    the most likely next tokens
+    plots.lift(series)                                       what experts prefer, with intervals
     plots.accuracy(rows, totals, "nano")                     accuracy by effort
     plots.kernel_speed(found)                                kernels and the machine's limits
     plots.stream_size({"stream": resid})                     root mean squares, layer by layer
@@ -34,6 +35,7 @@ from oss_lab.plots.expert_load import expert_load
 from oss_lab.plots.expert_map import expert_map
 from oss_lab.plots.figure import Figure, Passage
 from oss_lab.plots.kernel_speed import kernel_speed
+from oss_lab.plots.lift import lift
 from oss_lab.plots.logit_lens import logit_lens
 from oss_lab.plots.logit_parts import logit_parts
 from oss_lab.plots.next_token import next_token
@@ -59,6 +61,7 @@ __all__ = [
     "kernel_speed",
     "label_reply",
     "label_token_ids",
+    "lift",
     "logit_lens",
     "logit_parts",
     "next_token",

@@ -121,6 +121,24 @@ def test_next_token_draws_the_tokens_of_the_first_way_and_counts_the_possible(ti
         plots.next_token({}, tiny)
 
 
+def test_lifts_are_ranked_and_their_intervals_counted():
+    nan = float("nan")
+    counted = [(1, "+", 2.0, 0.5, 4.0), (2, "\n", 8.0, 4.0, 9.0)]
+    figure = plots.lift({"counted": counted, "one reply": [(3, "7", 1.5, nan, nan)]})
+    assert figure.sentence == (
+        "counted: 2 lifts, the largest 8.0 (expert 2: “↵”), 1 of the intervals above 1; one reply:"
+        " 1 lift, the largest 1.5 (expert 3: “7”), no intervals."
+    )
+    first, second = plotly_figure(figure).data
+    assert list(first.y) == [8.0, 2.0]
+    assert list(first.error_y.arrayminus) == [4.0, 1.5]
+    assert list(second.error_y.array) == [0.0]
+    with pytest.raises(LabError, match="at least one number above 0"):
+        plots.lift({"none": []})
+    with pytest.raises(LabError, match="at least one series"):
+        plots.lift({})
+
+
 def test_the_logit_lens_shows_each_layers_token_and_the_probability_of_the_next(tiny):
     found = Lens(
         positions=(4, 5),

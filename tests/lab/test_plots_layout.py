@@ -158,6 +158,7 @@ def figures(nano, reply) -> dict[str, plots.Figure]:
             nano.patch(clean, corrupted, by="head", target=5, against=6), encoding
         ),
         "commitment": plots.commitment_curve(commitment(nano, reply)),
+        "lift": plots.lift({"counted": [(1, "a", 4.0, 3.0, 5.0), (2, "b", 9.5, 1.0, 50.0)]}),
         "next token": plots.next_token(make_ways(nano), encoding),
         "crowded commitment": plots.commitment_curve(steps),
         "accuracy": plots.accuracy(make_scores(), make_scores()[:3], "nano"),
