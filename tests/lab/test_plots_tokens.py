@@ -4,10 +4,13 @@ import pytest
 
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import PLOTLY
+from oss_lab.plots.lanes import lanes
 from oss_lab.plots.merge_tree import join_pairs, merge_tree
 from oss_lab.plots.pieces import pieces
+from oss_lab.record.token_labels import TokenLabel
 from oss_lab.tokenizer import load_vocabulary
 
+START = "<|start|>"
 SCRIPT = b"<script>"
 RANKS = {bytes([byte]): byte for byte in range(256)} | {b"bc": 256, b"ab": 257, b"bcd": 258}
 
@@ -31,6 +34,7 @@ def test_the_lowest_rank_is_joined_first():
     *lines, texts = figure._repr_mimebundle_()[PLOTLY]["data"]
     assert len(lines) == 4
     assert texts["text"][-1] == "<b>bcd</b><br>258"
+    assert "bcd" in repr(figure.table())
 
 
 def test_every_tree_of_nano_ends_in_the_tokenizers_token():
@@ -47,3 +51,32 @@ def test_a_tree_has_no_markup_and_a_limit():
     for piece in (b"", b"a" * 25):
         with pytest.raises(LabError, match="1 to 24 bytes"):
             merge_tree(piece, RANKS)
+
+
+def stream(*messages):
+    """Labels of messages (role, channel, number of tokens), each after a special token."""
+    return [
+        TokenLabel(text, n, role, channel, None, "format" if text == START else "content")
+        for n, (role, channel, count) in enumerate(messages)
+        for text in (START, *["<x>"] * count)
+    ]
+
+
+def test_a_lane_for_each_role_and_channel():
+    figure = lanes(stream(("user", None, 3), ("assistant", "final", 2), ("tool", "final", 1)))
+    assert figure.sentence == (
+        "9 tokens, of which 3 are headers and special tokens; tokens of content, in order: user 3,"
+        " final 2, tool 1."
+    )
+    format, user, final, tool = figure._repr_mimebundle_()[PLOTLY]["data"]
+    assert (format["base"], format["x"]) == ([0, 4, 7], [1, 1, 1])
+    assert [(bar["y"], bar["base"], bar["x"]) for bar in (user, final, tool)] == [
+        (["user"], [1], [3]),
+        (["final"], [5], [2]),
+        (["tool"], [8], [1]),
+    ]
+    assert user["customdata"] == ["&lt;x&gt;&lt;x&gt;&lt;x&gt;"]
+    assert "final" in repr(figure.table())
+    assert lanes([TokenLabel("a")]).sentence.endswith("in order: none.")
+    with pytest.raises(LabError, match="no tokens"):
+        lanes([])
