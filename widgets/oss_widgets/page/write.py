@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from oss_lab.checkpoint.atomic import check_output_file, write_text
 from oss_lab.errors import LabError
@@ -81,22 +82,13 @@ def build_page(
     trace_name: str | None = None, trace: bytes | None = None, left_out: Sequence[str] = ()
 ) -> str:
     """The text of the page; `trace` is a compressed trace file."""
-    from oss_widgets.page.gallery_data import build_gallery_data  # needs torch
-
-    data = {
-        "config": json.loads((ASSETS / "config.json").read_text("utf-8")),
-        "vocabulary": (ASSETS / "nano.tiktoken").read_text("ascii"),
-        "gallery": build_gallery_data(),
-        "traceName": trace_name,
-        "leftOut": list(left_out),
-    }
-    weights = gzip.compress((ASSETS / "model.safetensors").read_bytes(), mtime=0)
+    data = {**read_nano(), "traceName": trace_name, "leftOut": list(left_out)}
     script = build_script()
     digest = hashlib.sha256(script.encode()).digest()
     policy = POLICY.format(f"sha256-{to_base64(digest)}")
     blocks = [
         f'<script type="application/json" id="oss-data">{escape_json(data)}</script>',
-        f'<script type="text/plain" id="oss-weights">{to_base64(weights)}</script>',
+        f'<script type="text/plain" id="oss-weights">{pack_weights()}</script>',
     ]
     if trace is not None:
         blocks.append(f'<script type="text/plain" id="oss-trace">{to_base64(trace)}</script>')
@@ -122,6 +114,22 @@ def build_page(
         "</html>",
         "",
     ])  # fmt: skip
+
+
+def read_nano() -> dict[str, Any]:
+    """What `LiveSource` in `js/source/live.js` needs besides the weights, as plain data."""
+    from oss_widgets.page.gallery_data import build_gallery_data  # needs torch
+
+    return {
+        "config": json.loads((ASSETS / "config.json").read_text("utf-8")),
+        "vocabulary": (ASSETS / "nano.tiktoken").read_text("ascii"),
+        "gallery": build_gallery_data(),
+    }
+
+
+def pack_weights() -> str:
+    """nano's safetensors file as base64 of gzip, as `unpack` in `js/page/data.js` reads it."""
+    return to_base64(gzip.compress((ASSETS / "model.safetensors").read_bytes(), mtime=0))
 
 
 def to_base64(data: bytes) -> str:

@@ -18,7 +18,11 @@ export function takeJson(id) {
 /** The bytes of a file; null if the page does not have it. @returns {Promise<Uint8Array | null>} */
 export async function takeFile(id) {
   const text = takeText(id);
-  if (text === null) return null;
+  return text === null ? null : unpack(text);
+}
+
+/** The bytes of a file. @param {string} text  base64 of gzip @returns {Promise<Uint8Array>} */
+export async function unpack(text) {
   const stream = new Blob([decodeBase64(text)]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }

@@ -8,17 +8,7 @@ import { TraceSource } from "../source/trace.js";
 import { make, refill } from "../views/elements.js";
 import { takeFile, takeJson } from "./data.js";
 import { Front } from "./front.js";
-
-/** Why this browser cannot run the page; null if it can. */
-function findMissing() {
-  if (typeof DecompressionStream === "undefined") return "DecompressionStream";
-  try {
-    new RegExp("\\p{L}", "u");
-    return null;
-  } catch {
-    return "regular expressions with \\p";
-  }
-}
+import { findMissing } from "./support.js";
 
 /** Called once, when the page has been read. */
 export async function startPage() {
