@@ -4,6 +4,7 @@
 # make test-processors  runs the fast tests with the code paths of other processors; an hour
 #                 (ARGS=aten-avx2 runs one of them)
 # make notebooks  re-runs every notebook and stores its outputs and pictures
+# make book       builds the course as a web site, whose figures are nano running in the page
 # make picture    takes the README's screenshot of the tour
 # make lint       runs ruff and pyright
 # Without make: see README.md, "What is installed".
@@ -14,7 +15,7 @@ SETUP = $(PYTHON) bootstrap.py $(if $(filter-out file,$(origin PYTHON)),--this-p
 BIN = .venv/bin
 ARGS =
 
-.PHONY: lab test test-slow test-processors notebooks picture lint
+.PHONY: lab test test-slow test-processors notebooks book picture lint
 
 lab:
 	@$(SETUP) lab
@@ -38,6 +39,10 @@ test-processors:
 notebooks:
 	@$(SETUP) lab test
 	$(BIN)/python -m oss_lab.plots.notebooks notebooks/*.ipynb
+
+book:
+	@$(SETUP) lab book
+	@$(BIN)/python -m oss_widgets.book $(ARGS)
 
 picture:
 	@$(SETUP) lab test

@@ -18,6 +18,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch and numpy are imported
 
+collect_ignore = ["notebooks/book"]  # the sources of the book, and what `make book` builds
 NOT_COMPARED = ("application/vnd.plotly.v1+json", "text/html", "image/svg+xml", "stderr")
 KERNEL_ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "",

@@ -1,0 +1,127 @@
+"""Which cells of a notebook become live views of the book, and what their outputs become."""
+
+import inspect
+from typing import Any
+
+import nbformat
+import pytest
+from oss_widgets.book.live_cells import CellReader, NotLiveError
+from oss_widgets.book.live_view import LiveView
+from oss_widgets.book.notebook import prepare_notebook
+
+from oss_lab.lab import Lab
+
+LOAD = 'import oss_lab\nlab = oss_lab.load("nano", verbose=False)'
+
+
+def read(*cells: str) -> LiveView:
+    """The live view of the last cell."""
+    reader = CellReader()
+    for cell in (LOAD, *cells[:-1]):
+        reader.skip(cell)
+    return reader.read(cells[-1])
+
+
+def test_a_question_and_its_effort_are_taken_over() -> None:
+    view = read('Chat(lab, "What is 708 * 73?", effort="high", maxTokens=50)')
+    request = {"question": "What is 708 * 73?", "effort": "high", "maxTokens": 50}
+    assert (view.view, view.request) == ("chat", request)
+
+
+def test_the_default_effort_is_that_of_a_lab() -> None:
+    default = inspect.signature(Lab).parameters["effort"].default
+    assert read('Chat(lab, "What is 7 * 8?")').request["effort"] == default
+
+
+def test_a_name_is_followed_and_views_of_one_chat_share_a_source() -> None:
+    question = 'question = "What is 58 * 7?"'
+    chat = "from oss_widgets import Chat\n\nchat = Chat(lab, question)\nchat"
+    first = read(question, chat)
+    second = read(question, chat, "import oss_widgets\noss_widgets.Experts(chat)")
+    assert first.request["question"] == "What is 58 * 7?"
+    assert (second.view, second.source, second.request) == ("experts", first.source, first.request)
+    assert read(question, chat, 'Chat(lab, "What is 1 + 1?")').source != first.source
+
+
+def test_a_reply_and_a_selection_are_taken_over() -> None:
+    view = read(
+        'reply = lab.chat("What is 58 * 7?", effort="low", max_tokens=9)',
+        "experts = Experts(reply, lab=lab)",
+        'experts.selection = {"token": 80, "layer": 2}\nexperts',
+    )
+    assert view.request == {"question": "What is 58 * 7?", "effort": "low", "maxTokens": 9}
+    assert view.selection == {"token": 80, "layer": 2}
+
+
+@pytest.mark.parametrize("code", ["Microscope(lab)", 'Chat(lab, "What is 7?", ask=False)'])
+def test_a_view_that_asks_nothing_has_no_question(code: str) -> None:
+    assert read(code).request["question"] == ""
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        (["mine = lab.with_parts(router=f)", 'Chat(mine, "What is 7 * 8?")'], "with_parts"),
+        (['lab = oss_lab.load("20b")', 'Chat(lab, "What is 7 * 8?")'], "20b"),
+        (["if x:\n    lab = f()", 'Chat(lab, "What is 7 * 8?")'], "lab is computed"),
+        (["for chat in chats:\n    pass", "Experts(chat)"], "chat is computed"),
+        (["Experts([[[0.5]]])"], "array"),
+        (["Experts(numbers)"], "numbers is computed"),
+        (['Chat(lab, "What is 7 * 8?", interventions=[])'], "interventions"),
+        (['Chat(lab, f"What is {a} * 8?")'], "is computed"),
+        (['chat = Chat(lab, "What is 7 * 8?")'], "last line"),
+        (["%matplotlib inline"], "commands"),
+    ],
+)
+def test_what_cannot_be_live_is_refused_with_a_reason(cells: list[str], reason: str) -> None:
+    with pytest.raises(NotLiveError, match=reason):
+        read(*cells)
+
+
+def make_notebook(*cells: tuple[str, list[Any]]) -> Any:
+    v4 = nbformat.v4
+    made = [v4.new_code_cell(code, outputs=outputs) for code, outputs in cells]
+    return v4.new_notebook(cells=made)
+
+
+def output(**data: str) -> Any:
+    return nbformat.v4.new_output(
+        "display_data", {key.replace("_", "/"): value for key, value in data.items()}
+    )
+
+
+def test_the_stored_copy_is_inside_the_live_view_and_texts_stay_texts() -> None:
+    copy = '<div class="oss-stored">5 &lt; 7</div>'
+    outputs = [output(text_plain="Chat: a copy follows."), output(text_html=copy)]
+    hostile = "\"'></div><script>x()</script>"
+    notebook = make_notebook((LOAD, []), (f"Chat(lab, {hostile!r})", outputs))
+    assert list(prepare_notebook(notebook)) == ["code cell 2: live chat"]
+    (only,) = notebook.cells[1].outputs
+    html = only.data["text/html"]
+    assert html.endswith(f"{copy}</div>")
+    assert "<script>" not in html
+    assert html.count("'") == 0
+
+
+def test_a_view_that_is_not_live_keeps_its_copy() -> None:
+    widget = nbformat.v4.new_output(
+        "display_data", {"application/vnd.jupyter.widget-view+json": {}}
+    )
+    copy = output(text_html='<div class="oss-stored">table</div>')
+    notebook = make_notebook(("Experts(numbers)", [widget, copy]))
+    (line,) = prepare_notebook(notebook)
+    assert line == "code cell 1: stored copy, since numbers is computed"
+    assert notebook.cells[0].outputs == [copy]
+
+
+@pytest.mark.parametrize(
+    ("printed", "captions"), [("", 1), ("Three bars, the\nsecond highest.", 0)]
+)
+def test_a_picture_has_its_sentence_as_text(printed: str, captions: int) -> None:
+    picture = output(image_png="iVBO\n", text_plain="Three bars, the second highest.")
+    stream = nbformat.v4.new_output("stream", name="stdout", text=printed)
+    notebook = make_notebook(("figure", [stream, picture]))
+    assert not list(prepare_notebook(notebook))
+    html = notebook.cells[0].outputs[1].data["text/html"]
+    assert 'alt="Three bars, the second highest."' in html
+    assert html.count("figcaption") == 2 * captions

@@ -1,0 +1,66 @@
+"""A stored notebook, ready for a page of the book.
+
+A picture gets its sentence as alternative text, and as a caption unless the cell prints it. The
+output of a view becomes a live view around its stored copy.
+"""
+
+from collections.abc import Iterator
+from html import escape
+from typing import Any
+
+from oss_widgets.book.live_cells import CellReader, NotLiveError
+from oss_widgets.book.live_view import LiveView
+
+PNG, HTML, TEXT = "image/png", "text/html", "text/plain"
+STORED = "oss-stored"  # the class of a view's stored copy
+
+
+def prepare_notebook(notebook: Any) -> Iterator[str]:
+    """Change a notebook (nbformat 4) in place; one line for each view, live or not."""
+    reader, number = CellReader(), 0
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        number += 1
+        stored = [output for output in cell.outputs if STORED in get_html(output)]
+        if not stored:
+            reader.skip(cell.source)
+        else:
+            try:
+                view = reader.read(cell.source)
+            except NotLiveError as reason:
+                yield f"code cell {number}: stored copy, since {reason}"
+                cell.outputs = [output for output in cell.outputs if not is_announcement(output)]
+            else:
+                yield f"code cell {number}: live {view.view}"
+                cell.outputs = [make_live(view, output) for output in stored]
+        printed = "".join(output.get("text", "") for output in cell.outputs)
+        cell.outputs = [add_text(output, printed) for output in cell.outputs]
+
+
+def get_html(output: Any) -> str:
+    return output.get("data", {}).get(HTML, "")
+
+
+def is_announcement(output: Any) -> bool:
+    """Whether it is the empty place of a widget, which a copy follows."""
+    return any("widget-view" in key for key in output.get("data", {})) and not get_html(output)
+
+
+def make_live(view: LiveView, output: Any) -> Any:
+    """The output of a view: its element around the stored copy."""
+    output.data = {HTML: f"{view.open_tag()}{get_html(output)}</div>"}
+    return output
+
+
+def add_text(output: Any, printed: str) -> Any:
+    """A picture as HTML with its sentence; another output unchanged."""
+    data = output.get("data", {})
+    if PNG not in data:
+        return output
+    sentence, picture = data[TEXT], data[PNG].replace("\n", "")
+    image = f'<img src="data:{PNG};base64,{picture}" alt="{escape(sentence)}">'
+    is_printed = " ".join(sentence.split()) in " ".join(printed.split())
+    caption = "" if is_printed else f"<figcaption>{escape(sentence)}</figcaption>"
+    output.data = {HTML: f'<figure class="oss-picture">{image}{caption}</figure>'}
+    return output
