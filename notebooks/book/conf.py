@@ -11,6 +11,8 @@ root_doc = "index"
 extensions = ["myst_nb", "oss_widgets.book.extension"]
 
 nb_execution_mode = "off"  # pages show the outputs that the notebooks store
+nb_code_prompt_show = "Show the {type}"
+nb_code_prompt_hide = "Hide the {type}"
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
 

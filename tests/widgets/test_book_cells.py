@@ -125,3 +125,9 @@ def test_a_picture_has_its_sentence_as_text(printed: str, captions: int) -> None
     html = notebook.cells[0].outputs[1].data["text/html"]
     assert 'alt="Three bars, the second highest."' in html
     assert html.count("figcaption") == 2 * captions
+
+
+def test_the_output_of_a_prediction_is_folded() -> None:
+    notebook = make_notebook(('reveal("tokens", 3)', []), ('print("reveal(")', []))
+    assert not list(prepare_notebook(notebook))
+    assert [cell.metadata.get("tags") for cell in notebook.cells] == [["hide-output"], None]

@@ -31,7 +31,8 @@ def describe_object(name: str, of: Any, level: str = "") -> nodes.section:
     section += list(describe(inspect.getdoc(of) if is_code or isinstance(of, property) else None))
     if inspect.isclass(of):
         for key, member in vars(of).items():
-            if key[0] != "_" and (callable(member) or isinstance(member, property)):
+            is_method = callable(member) or isinstance(member, property)
+            if key[0] != "_" and is_method and member.__doc__:  # not one that is only inherited
                 section += describe_object(key, member, f"{full}.")
     return section
 

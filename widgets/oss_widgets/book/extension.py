@@ -34,15 +34,16 @@ MISSING = [
     ('role="heading"', r'\g<0> aria-level="2"'),
     ('<aside class="sidebar-drawer"', r'\g<0> aria-label="Pages"'),
     ('<aside class="toc-drawer', r'<aside aria-label="On this page" class="toc-drawer'),
+    ('<a href="#" class="back-to-top(?s:.*?)</a>', r'<nav aria-label="Top">\g<0></nav>'),
     ('<div id="search-results">', r"<h1>Search</h1>\g<0>"),
-    ("<th></th>", "<td></td>"),
+    (r'<th></th>|<th class="head"><p></p></th>', "<td></td>"),
     # What may be wider than the window must scroll with the keyboard.
     (
         r'<table border="1" class="dataframe">(?s:.*?)</table>',
         r'<div class="table-wrapper">\g<0></div>',
     ),
-    ('<div class="(table-wrapper|oss-stored)', r'<div tabindex="0" class="\1'),
-    (r'(-(?!none|myst-ansi)[\w-]+ notranslate"><div class="highlight"><pre)>', r'\1 tabindex="0">'),
+    ('<div class="(table-wrapper|math-wrapper|oss-stored)', r'<div tabindex="0" class="\1'),
+    (r'(-(?!myst-ansi)[\w-]+ notranslate"><div class="highlight"><pre)>', r'\1 tabindex="0">'),
 ]
 """What the theme's pages lack for screen readers and keyboards: a pattern and its replacement."""
 

@@ -1,9 +1,11 @@
 """A stored notebook, ready for a page of the book.
 
 A picture gets its sentence as alternative text, and as a caption unless the cell prints it. The
-output of a view becomes a live view around its stored copy.
+output of a view becomes a live view around its stored copy. The output of a cell that calls
+`reveal` is folded until the reader has made a guess.
 """
 
+import re
 from collections.abc import Iterator
 from html import escape
 from typing import Any
@@ -12,6 +14,7 @@ from oss_widgets.book.live_cells import CellReader, NotLiveError
 from oss_widgets.book.live_view import LiveView
 
 PNG, HTML, TEXT = "image/png", "text/html", "text/plain"
+REVEAL = re.compile(r"^(?:\w+\.)*reveal\(", re.MULTILINE)  # of `oss_lab.course.predictions`
 STORED = "oss-stored"  # the class of a view's stored copy
 
 
@@ -36,6 +39,8 @@ def prepare_notebook(notebook: Any) -> Iterator[str]:
                 cell.outputs = [make_live(view, output) for output in stored]
         printed = "".join(output.get("text", "") for output in cell.outputs)
         cell.outputs = [add_text(output, printed) for output in cell.outputs]
+        if REVEAL.search(cell.source):
+            cell.metadata["tags"] = [*cell.metadata.get("tags", ()), "hide-output"]
 
 
 def get_html(output: Any) -> str:

@@ -15,6 +15,7 @@ import nbformat
 
 from oss_widgets.book.notebook import prepare_notebook
 
+LISTED = re.compile(r"^/(\S+)$", re.MULTILINE)  # in the contents of a page of the book
 LINK = re.compile(r"\]\(<?([^)\s>#]+)")
 IS_ELSEWHERE = re.compile(r"[a-z]+:")
 PATTERNS = ("[0-9]*.ipynb", "[A-Z]_*.ipynb", "exercises/*.ipynb", "*.md", "exercises/*.md")
@@ -31,6 +32,9 @@ def stage_book(root: Path, stage: Path) -> Iterator[str]:
     lessons, book = root / "notebooks", root / "notebooks" / "book"
     shutil.copytree(book, stage, ignore=shutil.ignore_patterns("_*", "conf.py"), dirs_exist_ok=True)
     waiting = [file for pattern in PATTERNS for file in sorted(lessons.glob(pattern))]
+    for page in sorted(book.glob("*.md")):
+        listed = (root / f"{name}.md" for name in LISTED.findall(page.read_text("utf-8")))
+        waiting += filter(Path.is_file, listed)
     done = set[Path]()
     while waiting:
         file = waiting.pop(0)
