@@ -122,11 +122,11 @@ def test_a_docstring_becomes_elements() -> None:
     assert text.astext() == "Add *two* numbers, such as a and b."
     assert code.astext() == "x = add(1, 2)\n    y"
     assert (args.astext(), returns.astext(), total.astext()) == ("Args", "Returns", "The sum.")
-    assert [each.astext() for each in entries] == [
+    assert [each.astext() for each in entries.children] == [
         "a\n\nthe first <b>; a second line.",
         "b\n\nthe other one.",
     ]
-    assert [each.astext() for each in items] == ["one", "two"]
+    assert [each.astext() for each in items.children] == ["one", "two"]
 
 
 class Base:

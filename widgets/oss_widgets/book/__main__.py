@@ -21,9 +21,11 @@ def build_book(out: Path) -> None:
     """Write the book to `out`; an earlier book there is replaced once the new one is complete.
 
     Raises:
-        LabError: Sphinx is not installed, `out` is something else than a book, or a page has a
-            mistake, such as a broken link.
+        LabError: this is not a clone of the repository, Sphinx is not installed, `out` is something
+            else than a book, or a page has a mistake, such as a broken link.
     """
+    if not (SOURCES / "conf.py").is_file():
+        raise LabError(f"{SOURCES} does not exist; build the book in a clone of the repository")
     try:
         from sphinx.cmd.build import build_main
     except ImportError:

@@ -61,7 +61,7 @@ def show_argument(argument: inspect.Parameter) -> str:
     return f"{argument.name}={repr(argument.default) if is_plain else '...'}"
 
 
-def describe(text: str | None) -> Iterator[nodes.Node]:
+def describe(text: str | None) -> Iterator[nodes.Element]:
     """The elements of a docstring, from top to bottom."""
     for block in re.split(r"\n\s*\n", text or ""):
         lines = block.strip("\n")
@@ -79,7 +79,7 @@ def describe(text: str | None) -> Iterator[nodes.Node]:
             yield make_text(lines)
 
 
-def describe_section(title: str, text: str) -> Iterator[nodes.Node]:
+def describe_section(title: str, text: str) -> Iterator[nodes.Element]:
     """What follows `Args:` and the like."""
     if title in ("Returns", "Yields"):
         yield make_text(text)
