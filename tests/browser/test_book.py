@@ -110,6 +110,29 @@ def test_without_javascript_the_stored_copies_are_read(chromium, book: Path) -> 
     context.close()
 
 
+def test_a_selection_is_shown_once_the_reply_is_finished(open_page, book: Path) -> None:
+    lesson = (book / "notebooks/00_tour.html").read_text("utf-8")
+    chosen = lesson.replace("selection&quot;: null", "selection&quot;: {CHOSEN}")
+    chosen = chosen.replace(
+        "CHOSEN", "&quot;token&quot;: 100, &quot;layer&quot;: 2, &quot;head&quot;: 3"
+    )
+    (book / "notebooks/chosen.html").write_text(chosen, "utf-8")
+    view = open_page("notebooks/chosen.html").locator(LIVE).nth(2)
+    view.scroll_into_view_if_needed()
+    view.get_by_text("Head 3 of layer 2").wait_for()
+    (book / "notebooks/chosen.html").unlink()
+
+
+def test_an_old_browser_keeps_the_stored_copies_and_says_why(open_page) -> None:
+    page = open_page("index.html")
+    page.context.add_init_script("delete window.DecompressionStream")
+    page.goto(page.url.replace("index", "notebooks/00_tour"))
+    first = page.locator(LIVE).first
+    first.get_by_role("alert").get_by_text("needs DecompressionStream").wait_for()
+    assert first.locator(".oss-stored").is_visible()
+    assert page.locator(".oss-chat").count() == 0
+
+
 def test_search_finds_pages_and_the_theme_changes(open_page) -> None:
     page = open_page("index.html", theme="dark")
     page.locator("input.sidebar-search").fill("sliding window")

@@ -132,6 +132,8 @@ def test_a_docstring_becomes_elements() -> None:
 class Base:
     """A base."""
 
+    def __init__(self, name: str) -> None: ...
+
     def change(self, x: int) -> int:
         """Change it."""
         return x
@@ -153,4 +155,4 @@ def test_a_class_has_its_methods_with_their_signatures() -> None:
     titles = [title.astext() for title in section.findall(nodes.title)]
     assert titles == ["Example", "Example.size"]
     code = [block.astext() for block in section.findall(nodes.literal_block)]
-    assert code == ["Example()", "size(of='x', rest=...)"]
+    assert code == ["Example(name: str)", "size(of='x', rest=...)"]

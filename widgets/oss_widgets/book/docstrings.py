@@ -44,7 +44,8 @@ def find_signature(name: str, of: Any) -> str | None:
     except (ValueError, TypeError):
         return None
     arguments = [each for each in signature.parameters.values() if each.name != "self"]
-    text = str(signature.replace(parameters=arguments))
+    returned = signature.empty if inspect.isclass(of) else signature.return_annotation
+    text = str(signature.replace(parameters=arguments, return_annotation=returned))
     short = name + re.sub(r"\b(?:\w+\.)+(?=\w)", "", text).replace("'", "")
     if len(short) <= WIDTH and "<" not in short:
         return short
