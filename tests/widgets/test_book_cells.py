@@ -19,7 +19,8 @@ def read(*cells: str) -> LiveView:
     reader = CellReader()
     for cell in (LOAD, *cells[:-1]):
         reader.skip(cell)
-    return reader.read(cells[-1])
+    (view,) = reader.read(cells[-1])
+    return view
 
 
 def test_a_question_and_its_effort_are_taken_over() -> None:
@@ -69,7 +70,8 @@ def test_a_view_that_asks_nothing_has_no_question(code: str) -> None:
         (["Experts(numbers)"], "numbers is computed"),
         (['Chat(lab, "What is 7 * 8?", interventions=[])'], "interventions"),
         (['Chat(lab, f"What is {a} * 8?")'], "is computed"),
-        (['chat = Chat(lab, "What is 7 * 8?")'], "last line"),
+        (['chat = Chat(lab, "What is 7 * 8?")'], "not a view"),
+        (["display(1)"], "not a view"),
         (["%matplotlib inline"], "commands"),
     ],
 )
@@ -103,6 +105,15 @@ def test_the_stored_copy_is_inside_the_live_view_and_texts_stay_texts() -> None:
     assert html.count("'") == 0
 
 
+def test_a_cell_may_show_several_views() -> None:
+    copies = [output(text_html=f'<div class="oss-stored">{n}</div>') for n in range(2)]
+    code = 'chat = Chat(lab, "What is 1 + 1?")\ndisplay(chat, Tokens(chat))'
+    notebook = make_notebook((LOAD, []), (code, copies))
+    assert list(prepare_notebook(notebook)) == ["code cell 2: live chat, tokens"]
+    htmls = [each.data["text/html"] for each in notebook.cells[1].outputs]
+    assert ["&quot;tokens&quot;" in html for html in htmls] == [False, True]
+
+
 def test_a_view_that_is_not_live_keeps_its_copy() -> None:
     widget = nbformat.v4.new_output(
         "display_data", {"application/vnd.jupyter.widget-view+json": {}}
@@ -129,5 +140,6 @@ def test_a_picture_has_its_sentence_as_text(printed: str, captions: int) -> None
 
 def test_the_output_of_a_prediction_is_folded() -> None:
     notebook = make_notebook(('reveal("tokens", 3)', []), ('print("reveal(")', []))
+    notebook.cells[0].metadata["tags"] = ["hide-output"]
     assert not list(prepare_notebook(notebook))
     assert [cell.metadata.get("tags") for cell in notebook.cells] == [["hide-output"], None]

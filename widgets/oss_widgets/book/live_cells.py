@@ -1,4 +1,4 @@
-"""Which live view a cell of a notebook shows, found by reading its code without running it.
+"""Which live views a cell of a notebook shows, found by reading its code without running it.
 
 A view becomes live if everything that it was made from is written in the notebook: nano loaded by
 name, a question and settings as plain values. A view of the reader's own model or array stays a
@@ -42,24 +42,27 @@ class CellReader:
         self.values: dict[str, Any] = {}
         self.sources = 0
 
-    def read(self, code: str) -> LiveView:
-        """The view that a cell shows: its last expression.
+    def read(self, code: str) -> list[LiveView]:
+        """The views that a cell shows: its last expression, or what it gives to `display`.
 
         Raises:
-            NotLiveError: it cannot become a live view.
+            NotLiveError: one of them cannot become a live view.
         """
         try:
             body = ast.parse(code).body
         except SyntaxError:
             raise NotLiveError("the cell has notebook commands") from None
-        shown: Any = None
+        shown: list[Any] = []
         for statement in body:
-            if isinstance(statement, ast.Expr) and statement is body[-1]:
-                shown = self.find_value(statement.value)
-            else:
-                self.run(statement)
-        if not isinstance(shown, LiveView):
-            raise NotLiveError("the last line is not a view")
+            match statement:
+                case ast.Expr(ast.Call(ast.Name("display"), args)):
+                    shown += map(self.find_value, args)
+                case ast.Expr(value) if statement is body[-1]:
+                    shown.append(self.find_value(value))
+                case _:
+                    self.run(statement)
+        if not shown or not all(isinstance(each, LiveView) for each in shown):
+            raise NotLiveError("it shows something that is not a view")
         return shown
 
     def skip(self, code: str) -> None:

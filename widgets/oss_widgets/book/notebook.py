@@ -19,7 +19,7 @@ STORED = "oss-stored"  # the class of a view's stored copy
 
 
 def prepare_notebook(notebook: Any) -> Iterator[str]:
-    """Change a notebook (nbformat 4) in place; one line for each view, live or not."""
+    """Change a notebook (nbformat 4) in place; one line for each cell with views."""
     reader, number = CellReader(), 0
     for cell in notebook.cells:
         if cell.cell_type != "code":
@@ -30,17 +30,16 @@ def prepare_notebook(notebook: Any) -> Iterator[str]:
             reader.skip(cell.source)
         else:
             try:
-                view = reader.read(cell.source)
+                views = reader.read(cell.source)
+                cell.outputs = list(map(make_live, views, stored))
+                yield f"code cell {number}: live {', '.join(view.view for view in views)}"
             except NotLiveError as reason:
                 yield f"code cell {number}: stored copy, since {reason}"
                 cell.outputs = [output for output in cell.outputs if not is_announcement(output)]
-            else:
-                yield f"code cell {number}: live {view.view}"
-                cell.outputs = [make_live(view, output) for output in stored]
         printed = "".join(output.get("text", "") for output in cell.outputs)
         cell.outputs = [add_text(output, printed) for output in cell.outputs]
         if REVEAL.search(cell.source):
-            cell.metadata["tags"] = [*cell.metadata.get("tags", ()), "hide-output"]
+            cell.metadata["tags"] = sorted({*cell.metadata.get("tags", ()), "hide-output"})
 
 
 def get_html(output: Any) -> str:
