@@ -1,16 +1,17 @@
 """Measure what each mistake of the table does to nano, and print the table.
 
     python -m oss_lab.course.measure_mistakes                 about an hour on one core
-    python -m oss_lab.course.measure_mistakes --out FILE      resumes the rows that FILE lacks
+    python -m oss_lab.course.measure_mistakes --out FILE      measures what FILE lacks
     python -m oss_lab.course.measure_mistakes --print         the results that come with oss_lab
 
 Every row is measured on the same held-out problems at high effort, greedily, in float32. The file
-is written after each row, so a stopped run can resume.
+is written after each cell, so a stopped run can resume.
 """
 
 import argparse
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 from oss_lab.course.instruments import LogitChange, accuracy, example_ids
@@ -32,28 +33,19 @@ from oss_lab.lab import Lab, load
 from oss_lab.progress import report_in_lines, track_progress
 
 
-def measure_row(lab: Lab, wrong: Lab, text: list[int], settings: Settings) -> Row:
-    """Measure a lab with a mistake against the library; `text` is that of `example_ids`."""
+def measure_logits(lab: Lab, wrong: Lab, text: list[int]) -> Row:
+    """A row with the changes of the logits on this text, and without tasks."""
+    ours, theirs = (each.logits(text[:TOKENS]) for each in (lab, wrong))
+    whole, short = LogitChange.of(ours, theirs), LogitChange.of(ours[:SHORT], theirs[:SHORT])
+    return Row({}, whole.largest, whole.kl, short.kl)
+
+
+def measure_task(wrong: Lab, task: str, settings: Settings) -> str:
+    """One character per problem: 1 if it was solved."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "generation took")  # wrong parts may be slow
-        return Row(measure_tasks(wrong, settings), *measure_logits(lab, wrong, text))
-
-
-def measure_tasks(wrong: Lab, settings: Settings) -> dict[str, str]:
-    """For each task, which of its problems are solved."""
-    return {
-        task: "".join(
-            str(int(each)) for each in accuracy(wrong, task, settings.n, seed=settings.seed).marks
-        )
-        for task in TASKS
-    }
-
-
-def measure_logits(lab: Lab, wrong: Lab, text: list[int]) -> tuple[float, float, float]:
-    """The largest change of a logit, and the mean KL of the text and of its first tokens."""
-    ours, theirs = (each.logits(text[:TOKENS]) for each in (lab, wrong))
-    long = LogitChange.of(ours, theirs)
-    return long.largest, long.kl, LogitChange.of(ours[:SHORT], theirs[:SHORT]).kl
+        found = accuracy(wrong, task, settings.n, seed=settings.seed)
+    return "".join(str(int(each)) for each in found.marks)
 
 
 def main() -> None:
@@ -71,7 +63,7 @@ def main() -> None:
 
 
 def measure(path: Path, n: int, seed: int) -> dict[str, Row]:
-    """Measure the rows that the file lacks, and write it after each one."""
+    """Measure what the file lacks, and write it after each cell."""
     settings, rows = Settings(n, seed), dict[str, Row]()
     if n < 1:
         raise LabError(f"-n is {n}; it must be 1 or more")
@@ -81,14 +73,20 @@ def measure(path: Path, n: int, seed: int) -> dict[str, Row]:
             raise LabError(f"{path} has {found}, not {settings}; give another --out")
     lab = load("nano", verbose=False)
     text = example_ids(lab)
-    names = [NONE, *(each.name for each in TABLE)]
-    makers = {each.name: each.make for each in TABLE}
-    todo = [name for name in names if name not in rows]
-    with report_in_lines(lambda: f"measured {len(rows)} of {len(names)} rows so far"):
-        for name in track_progress(todo, "mistakes", "row", leave=True):
-            rows[name] = measure_row(lab, makers.get(name, lambda lab: lab)(lab), text, settings)
-            save_results(path, settings, {name: rows[name] for name in names if name in rows})
-    return {name: rows[name] for name in names}
+    makers = {NONE: lambda lab: lab} | {each.name: each.make for each in TABLE}
+    for name in makers.keys() - rows.keys():
+        rows[name] = measure_logits(lab, makers[name](lab), text)
+    rows = {name: rows[name] for name in makers}
+    save_results(path, settings, rows)
+    todo = [(task, name) for task in TASKS for name in rows if task not in rows[name].right]
+    done = 0
+    with report_in_lines(lambda: f"measured {done} of {len(todo)} cells so far"):
+        for task, name in track_progress(todo, "mistakes", "cell", leave=True):
+            right = rows[name].right | {task: measure_task(makers[name](lab), task, settings)}
+            rows[name] = replace(rows[name], right=right)
+            save_results(path, settings, rows)
+            done += 1
+    return rows
 
 
 if __name__ == "__main__":

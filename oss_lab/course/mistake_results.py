@@ -32,7 +32,7 @@ TASKS = {
 """Rows of the built-in evaluation, with their column in the table."""
 NONE = "none"
 TOKENS, SHORT = 360, 28  # of the text for the KL; the short one is inside the window of 32
-ALPHA = 0.05
+ALPHA, HIDDEN = 0.05, 0.01  # of the sign test; a change of a logit that counts as none
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Row:
     """What one mistake changes.
 
     Attributes:
-        right: for each task, one character per problem: 1 if it was solved.
+        right: for each measured task, one character per problem: 1 if it was solved.
         largest: the largest change of a logit, over the first TOKENS tokens of a text.
         kl, kl_short: the mean KL over these tokens, and over the first SHORT ones.
     """
 
-    right: Mapping[str, str]
+    right: dict[str, str]
     largest: float
     kl: float
     kl_short: float
@@ -72,13 +72,18 @@ def is_worse(right: str, wrong: str) -> bool:
     return float(test.pvalue) < ALPHA / len(TASKS)
 
 
-def find_effect(none: Row, row: Row) -> Effect:
-    """What the mistake changed; the docstring of this module has the rules."""
+def find_effect(none: Row, row: Row) -> Effect | None:
+    """What the mistake changed; the docstring of this module has the rules.
+
+    None if a task was not measured yet.
+    """
+    if not TASKS.keys() <= row.right.keys() & none.right.keys():
+        return None
     if all(row.share(task).count <= 0.05 * row.share(task).n for task in TASKS):
         return "breaks"
     if any(is_worse(none.right[task], row.right[task]) for task in TASKS):
         return "worse"
-    return "hidden" if row.largest < 0.01 else "logits"
+    return "hidden" if row.largest < HIDDEN else "logits"
 
 
 # The file of results
@@ -112,27 +117,33 @@ def save_results(path: Path, settings: Settings, rows: Mapping[str, Row]) -> Non
 
 
 def build_markdown(rows: Mapping[str, Row]) -> str:
-    """The table in Markdown, grouped by effect. A row that changed its group has a note."""
+    """The table in Markdown, grouped by effect. A row that changed its group has a note.
+
+    A row with a task that was not measured yet is in the group of `mistakes.py`.
+    """
     head = ["mistake", *(f"{each} %" for each in TASKS.values())]
     head += ["max logit change", "mean KL", f"KL, first {SHORT}"]
     lines = [join_cells(head), join_cells(["---"] * len(head))]
     none = rows[NONE]
     lines.append(join_cells(["*none*", *describe_row(none)]))
-    known = {each.name: each for each in TABLE}
-    effects = {name: find_effect(none, row) for name, row in rows.items() if name != NONE}
+    known: dict[str, Effect] = {each.name: each.effect for each in TABLE}
+    found = {name: find_effect(none, rows[name]) for name in known if name in rows}
     for effect, title in EFFECTS.items():
         lines.append(join_cells([f"**{title}**", *[""] * (len(head) - 1)]))
-        for name in (name for name, found in effects.items() if found == effect):
-            before = known[name].effect
-            note = "" if before == effect else f" (before: {EFFECTS[before]})"
+        for name in (name for name in found if (found[name] or known[name]) == effect):
+            moved = found[name] not in (None, known[name])
+            note = f" (before: {EFFECTS[known[name]]})" if moved else ""
             lines.append(join_cells([name + note, *describe_row(rows[name])]))
     return "\n".join(lines)
 
 
 def describe_row(row: Row) -> list[str]:
-    shares = [row.share(task) for task in TASKS]
     cells = []
-    for share in shares:
+    for task in TASKS:
+        if task not in row.right:
+            cells.append("not measured")
+            continue
+        share = row.share(task)
         assert share.value is not None  # there is at least one problem
         assert share.interval is not None
         low, high = share.interval
