@@ -84,6 +84,7 @@ def logits_of_changed_source(monkeypatch, mistake, ids):
     return importlib.import_module("oss_lab").load("nano", verbose=False).logits(ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", TABLE, ids=lambda each: each.name)
 def test_the_lab_computes_as_the_wrong_line(nano, ids, monkeypatch, mistake):
     """Without the library's own modules: they are imported again, with one line changed."""
@@ -98,12 +99,13 @@ def test_the_lab_computes_as_the_wrong_line(nano, ids, monkeypatch, mistake):
 
 @pytest.mark.parametrize("mistake", TABLE, ids=lambda each: each.name)
 def test_the_first_difference_names_the_concept(nano, ids, mistake):
-    found = first_difference(nano, mistake.make(nano), 150, of=ids, tolerance=1e-5)
-    if mistake.name == "gate clamped on both sides":
-        assert found.point is None
-        return
-    assert found.layer == 0
+    wrong = mistake.make(nano)
+    found = first_difference(nano, wrong, 150, of=ids, tolerance=1e-5)
     assert found.point in FIRST[mistake.concept]
+    if mistake.name == "gate clamped on both sides":  # near rounding, and only at a few tokens
+        assert first_difference(nano, wrong, 150, of=ids).point is None
+    else:
+        assert found.layer == 0
 
 
 def test_the_gate_clamp_shows_on_chosen_inputs(nano):
