@@ -140,8 +140,10 @@ def test_an_accuracy_is_that_of_the_file(nano, committed, name):
     settings, rows = committed
     task = next(iter(TASKS))
     found = accuracy(MISTAKES[name].make(nano), task, 12, seed=settings.seed).share
-    low, high = found.interval
     expected = rows[name].share(task)
+    assert found.interval is not None
+    assert expected.interval is not None
+    low, high = found.interval
     assert settings.n >= 100
     assert expected.n == settings.n
     assert low <= expected.interval[1]

@@ -98,7 +98,7 @@ def test_wrong_arguments(nano, ids):
     with pytest.raises(LabError, match="there is no exhibit 99; the exhibits are 1 to "):
         museum.enter(nano, 99)
     with pytest.raises(LabError, match="expected the number of an exhibit, got 'window'"):
-        museum.reveal("window")
+        museum.reveal("window")  # pyright: ignore[reportArgumentType]
     with pytest.raises(LabError, match="expected a concept such as 'window', got ''"):
         museum.guess(1, "")
     with pytest.raises(LabError, match="a lab whose parts are all the library's"):
