@@ -15,7 +15,6 @@ from typing import Literal
 from oss_lab.course import wrong_parts as wrong
 from oss_lab.course import wrong_weights as weights
 from oss_lab.lab.workbench import Lab
-from oss_lab.model.rope import concentration
 from oss_lab.model.transformer import Transformer
 
 Concept = Literal[
@@ -61,7 +60,7 @@ WEIGHTS = "return chosen.softmax(dim=-1, dtype=torch.float32).to(router_logits.d
 SLOTS = "self.num_experts, self.slots = experts, config.experts_per_token"
 SWIGLU = "return (g * torch.sigmoid(alpha * g) * (u + 1)).to(gate.dtype)"
 GATE = "g = gate.float().clamp(max=limit)"
-GATE_UP = 'hook("moe.gate", gate_up[..., 0::2]), hook("moe.up", gate_up[..., 1::2])'
+GATE_UP = "return gate_up[..., 0::2], gate_up[..., 1::2]"
 NIBBLES = "torch.stack((blocks & 0x0F, blocks >> 4), dim=-1)"
 POWERS = "powers = torch.ldexp(ones, scales.int() - SCALE_BIAS).to(dtype)"
 MAGNITUDES = "E2M1_MAGNITUDES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)"
@@ -116,8 +115,8 @@ TABLE = (
     ),
     Mistake(
         "gate and up in halves", "swiglu", "breaks", MOE, GATE_UP,
-        'hook("moe.gate", gate_up.chunk(2, -1)[0]), hook("moe.up", gate_up.chunk(2, -1)[1])',
-        *part("swiglu", wrong.split_halves),
+        "return gate_up.chunk(2, dim=-1)",
+        *part("split_gate_up", lambda gate_up: gate_up.chunk(2, dim=-1)),
     ),
     Mistake(
         "nibbles swapped", "mxfp4", "breaks", MXFP4,
@@ -139,8 +138,9 @@ TABLE = (
         *edit("this bias is 0", weights.drop_attention_bias),
     ),
     Mistake(
-        "concentration 1", "yarn", "worse", ROPE, "scale = concentration(config)", "scale = 1.0",
-        *part_of("rotate", lambda lab: wrong.divide_rotation(concentration(lab.config))),
+        "concentration 1", "yarn", "worse", ROPE,
+        "scale = yarn_concentration(config.rope_scaling_factor)", "scale = 1.0",
+        *part("yarn_concentration", lambda factor: 1.0),
     ),
     Mistake(
         "half the window", "window", "worse", ATTENTION,
@@ -149,7 +149,7 @@ TABLE = (
     ),
     Mistake(
         "scores not divided", "attention", "worse", ATTENTION,
-        "q.float() * self.head_dim**-0.5", "q.float()",
+        "return query_key_scores(q * q.shape[-1] ** -0.5, k)", "return query_key_scores(q, k)",
         *edit("queries are multiplied by sqrt(head_dim)", weights.scale_queries),
     ),
     Mistake(

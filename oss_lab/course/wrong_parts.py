@@ -40,10 +40,6 @@ def rotate_neighbors(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return rotate(halves, cos, sin).unflatten(-1, (2, -1)).mT.flatten(-2)
 
 
-def divide_rotation(concentration: float) -> Function:
-    return lambda x, cos, sin: rotate(x, cos / concentration, sin / concentration)
-
-
 def plain_frequencies(
     head_dim: int, theta: float, factor: float, low: float, high: float
 ) -> Tensor:
@@ -97,11 +93,6 @@ def use_experts(count: int) -> Function:
         return ids, pad(chosen[..., :count].softmax(-1), (0, slots - count))
 
     return route
-
-
-def split_halves(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
-    first, second = torch.stack((gate, up), dim=-1).flatten(-2).chunk(2, dim=-1)
-    return clamped_swiglu(first, second, alpha, limit)
 
 
 def leave_out_one(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:

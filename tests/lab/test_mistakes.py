@@ -36,7 +36,7 @@ FIRST = {  # the first point at which a mistake of this concept shows
     "attention": {"attn.q", "attn.scores"},
     "sinks": {"attn.pattern"},
     "router": {"moe.expert_weights"},
-    "swiglu": {"moe.act"},
+    "swiglu": {"moe.gate", "moe.act"},
     "bias": {"attn.q", "moe.router_logits", "moe.expert_out"},
     "mxfp4": {"moe.gate"},
     "norm": {"attn.norm"},
