@@ -145,11 +145,14 @@ def is_close(expected: Any, found: Any, tolerance: float) -> bool:
 
 
 def measure_difference(expected: Tensor, found: Tensor) -> float:
-    """The largest difference of two tensors, relative to their largest number or to 1."""
+    """The largest difference of two tensors, relative to their largest number or to 1.
+
+    NaN equals NaN, because a misconception may give NaN.
+    """
     if torch.equal(expected, found) or not expected.numel():
         return 0.0
     a, b = expected.double(), found.double()
-    same = a == b  # infinities, whose difference is not a number
+    same = (a == b) | (a.isnan() & b.isnan())  # infinities, whose difference is not a number
     off = (a - b).abs().masked_fill(same, 0.0).nan_to_num(float("inf"), float("inf")).max()
     size = a[a.isfinite()].abs().max() if a.isfinite().any() else torch.tensor(1.0)
     return float(off / size.clamp(min=1.0))
