@@ -1,4 +1,4 @@
-"""Exercises of 03_positions: RMSNorm, the rotation, and YaRN with its limits."""
+"""Exercises of 03_positions: RMSNorm, the rotation, and YaRN."""
 
 import math
 from collections.abc import Iterator
@@ -123,53 +123,48 @@ def rotation_cases() -> Iterator[tuple]:
         yield x, torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
-def my_ramp_limits(head_dim, theta, context, fewest, most):
-    """Between which pairs YaRN blends.
+def my_yarn_concentration(factor):
+    """The number that multiplies cos and sin, and so the rotated queries and keys.
 
-    Pair i turns by theta ** (-i / half) radians per position, where half = head_dim / 2.
-    context: the length of the texts of the training, in tokens.
-    Returns (low, high), two fractional pair numbers: the pair that turns `most` times within the
-    context, and the one that turns `fewest` times.
+    factor: by how much YaRN stretches the context. Returns 0.1 ln(factor) + 1, or 1 if the factor
+    is 1 or less.
     """
-    limits = []
-    for turns in (most, fewest):
-        frequency = turns * 2 * math.pi / context  # radians per position
-        limits.append(-head_dim / 2 * math.log(frequency) / math.log(theta))
-    return tuple(limits)
+    return 0.1 * math.log(max(factor, 1.0)) + 1.0
 
 
-def limits_rounded(head_dim, theta, context, fewest, most):
-    """You round the limits to whole pairs. gpt-oss uses the fractions. With rounded limits nano
-    answers products as before, and fails at many sums of five terms.
+def concentration_forgotten(factor):
+    """You return 1 for every factor. Without the concentration all products of queries and keys are
+    too small, and nano answers few questions.
     """
-    low, high = my_ramp_limits(head_dim, theta, context, fewest, most)
-    return math.floor(low), math.ceil(high)
+    return 1.0
 
 
-def limits_swapped(head_dim, theta, context, fewest, most):
-    """You return the limits in the wrong order. The pair with the most turns is a fast one, and
-    fast pairs have small numbers.
+def squared(factor):
+    """You return the square, by which the products grow. Queries and keys both have the factor, so
+    each of them needs its root.
     """
-    return my_ramp_limits(head_dim, theta, context, most, fewest)
+    return my_yarn_concentration(factor) ** 2
 
 
-def radians_for_turns(head_dim, theta, context, fewest, most):
-    """You count radians instead of turns. One turn is 2 pi radians."""
-    return my_ramp_limits(head_dim, theta, context * 2 * math.pi, fewest, most)
+def other_logarithm(factor):
+    """Your logarithm has the base 10. `math.log` is the natural one, ln."""
+    return 0.1 * math.log10(max(factor, 1.0)) + 1.0
 
 
-def head_dim_for_half(head_dim, theta, context, fewest, most):
-    """Your limits are twice too large. A head has head_dim / 2 pairs, and the exponent of pair i is
-    -i divided by that half.
-    """
-    return my_ramp_limits(2 * head_dim, theta, context, fewest, most)
+def one_forgotten(factor):
+    """You do not add 1. A factor of 1 changes nothing, so its concentration is 1, not 0."""
+    return my_yarn_concentration(factor) - 1.0
 
 
-def limit_cases() -> Iterator[tuple]:
-    """nano, the published models, and a smaller theta."""
-    yield 16, 150_000.0, 256, 1.0, 32.0
-    yield 64, 150_000.0, 4096, 1.0, 32.0
-    yield 64, 10_000.0, 2048, 2.0, 16.0
+def smaller_than_one(factor):
+    """A factor below 1 makes your concentration smaller than 1. Without a stretch it is 1."""
+    return 0.1 * math.log(factor) + 1.0
+
+
+def factor_cases() -> Iterator[tuple]:
+    """The factor of all gpt-oss models, others, and no stretch."""
+    for factor in (32.0, 4.0, 1.0, 0.5):
+        yield (factor,)
 
 
 def my_yarn_frequencies(head_dim, theta, factor, low, high):
@@ -292,34 +287,10 @@ SHEET = Sheet(
             part="rotate",
         ),
         Exercise(
-            title="The limits of YaRN",
-            text=(
-                "Find between which pairs YaRN blends. Start with the frequency of a pair that"
-                " turns a given number of times within the context, and solve for the number of the"
-                " pair."
-            ),
-            solution=my_ramp_limits,
-            cases=limit_cases,
-            misconceptions=(
-                limits_rounded,
-                limits_swapped,
-                radians_for_turns,
-                head_dim_for_half,
-            ),
-            hints=(
-                "Which frequency, in radians per position, turns that often within the context?",
-                "Two numbers are returned, the one for `most` turns first. They are fractions.",
-                "frequency = turns * 2 pi / context; theta ** (-i / half) = frequency, so"
-                " i = -half * log(frequency) / log(theta).",
-            ),
-            minutes=10,
-            difficulty=2,
-        ),
-        Exercise(
             title="The frequencies of YaRN",
             text=(
-                "Compute RoPE's frequencies, and slow down the slow ones between the limits from"
-                " the exercise before."
+                "Compute RoPE's frequencies, and slow down the slow ones. The limits of the ramp"
+                " are given."
             ),
             solution=my_yarn_frequencies,
             cases=frequency_cases,
@@ -341,6 +312,27 @@ SHEET = Sheet(
             minutes=10,
             difficulty=2,
             part="yarn_frequencies",
+        ),
+        Exercise(
+            title="The concentration of YaRN",
+            text="Compute the number that multiplies the rotated queries and keys.",
+            solution=my_yarn_concentration,
+            cases=factor_cases,
+            misconceptions=(
+                concentration_forgotten,
+                squared,
+                other_logarithm,
+                one_forgotten,
+                smaller_than_one,
+            ),
+            hints=(
+                "It is 1 without a stretch, and grows slowly with the factor.",
+                "A number comes in, and a number goes out: no tensors.",
+                "0.1 * the natural logarithm of the factor + 1; use 1 for a factor below 1.",
+            ),
+            minutes=3,
+            difficulty=1,
+            part="yarn_concentration",
         ),
     ),
 )
