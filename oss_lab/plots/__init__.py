@@ -6,6 +6,7 @@
     plots.expert_map(ids, weights, tokens)                   the router's choices
     plots.expert_load(ids, experts=32)                       how evenly the experts are used
     plots.attention(pattern, sink_mass, tokens, config, heads=...)
+    plots.attention_row(weights, sink, tokens)               one query of one head, and its sink
     plots.sink_mass(sink_mass, config)                       attention on each head's sink
     plots.expert_effects(counterfactuals, lab.tokenizer)     each expert's effect on a prediction
     plots.logit_parts(attribution, lab.tokenizer)            what heads and experts add to a logit
@@ -16,6 +17,8 @@
     plots.lift(series)                                       what experts prefer, with intervals
     plots.accuracy(rows, totals, "nano")                     accuracy by effort
     plots.kernel_speed(found)                                kernels and the machine's limits
+    plots.reach({"nano": earliest}, 221)                     how far information travels
+    plots.cache_size(tokens, {"all layers": sizes})          bytes of the KV cache by length
     plots.stream_size({"stream": resid})                     root mean squares, layer by layer
     plots.clock_hands(frequencies, (217, 219))               RoPE's rotations at two positions
     plots.pair_turns({"RoPE": frequencies}, config)          turns of each pair, and YaRN's limits
@@ -27,6 +30,8 @@ values. The figures of a training run are in `training.py` and `training_groups.
 
 from oss_lab.plots.accuracy import accuracy
 from oss_lab.plots.attention import attention
+from oss_lab.plots.attention_row import attention_row
+from oss_lab.plots.cache_size import cache_size
 from oss_lab.plots.clock_hands import clock_hands
 from oss_lab.plots.commitment import commitment_curve
 from oss_lab.plots.effort import effort_comparison
@@ -41,6 +46,7 @@ from oss_lab.plots.logit_parts import logit_parts
 from oss_lab.plots.next_token import next_token
 from oss_lab.plots.pair_turns import pair_turns
 from oss_lab.plots.patching import patching
+from oss_lab.plots.reach import reach
 from oss_lab.plots.sink_mass import sink_mass
 from oss_lab.plots.stream_size import stream_size
 from oss_lab.plots.transcript import transcript
@@ -52,6 +58,8 @@ __all__ = [
     "TokenLabel",
     "accuracy",
     "attention",
+    "attention_row",
+    "cache_size",
     "clock_hands",
     "commitment_curve",
     "effort_comparison",
@@ -67,6 +75,7 @@ __all__ = [
     "next_token",
     "pair_turns",
     "patching",
+    "reach",
     "sink_mass",
     "stream_size",
     "transcript",
