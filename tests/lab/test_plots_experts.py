@@ -17,7 +17,7 @@ def test_areas_are_proportional_to_parameters():
     assert (whole["width"], whole["y"]) == ([1.0], [1.0])
     assert (active["width"], active["y"]) == ([0.5], [0.5])
     assert active["x"] == [0.25]  # both squares share a corner
-    assert figure.json()["layout"]["xaxis"]["ticktext"] == ["&lt;b>half: 25.0%"]
+    assert figure.json()["layout"]["xaxis"]["ticktext"] == ["&lt;b&gt;half: 25.0%"]
     assert figure.sentence == "<b>half has 100 parameters, of which one token uses 25 (25.0%)."
 
 
