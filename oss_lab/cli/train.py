@@ -32,7 +32,9 @@ PROBLEMS = 100
 
 def run(
     out: Annotated[Path | None, Option(help="folder of the run (default: nano-run)")] = None,
-    mix: Annotated[str | None, Option(help="tasks: `broad` (default) or `short products`")] = None,
+    mix: Annotated[
+        str | None, Option(help="tasks: `broad` (default), or one such as `two-digit sums`")
+    ] = None,
     steps: Annotated[
         int | None, Option(min=1, max=2**31, help="steps (default: as for nano)")
     ] = None,

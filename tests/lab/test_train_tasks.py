@@ -18,7 +18,7 @@ from oss_lab.nano.tasks.dialogue import FollowUp
 from oss_lab.nano.tasks.free_text import FORBIDDEN, REFUSAL, Forbidden, OutOfReach, SmallTalk
 from oss_lab.nano.tasks.lists import KINDS, Lists
 from oss_lab.nano.tasks.lookup import Lookup
-from oss_lab.nano.tasks.mix import MIXES, is_unseen_rule
+from oss_lab.nano.tasks.mix import MIXES, SMALL_TASKS, is_unseen_rule
 from oss_lab.nano.tasks.problem import is_held_out
 from oss_lab.nano.tasks.settings import (
     CALCULATOR,
@@ -58,6 +58,15 @@ def value(expression: str) -> int:
             factor *= int(number)
         total += -factor if sign == "-" else factor
     return total
+
+
+@pytest.mark.parametrize("name", SMALL_TASKS)
+def test_a_small_task_is_a_mix_by_itself(name):
+    setting, task = MIXES[name](Random(0))
+    assert (setting.name, task) == ("plain", SMALL_TASKS[name])
+    for problem in draw_problems(task, 20) + draw_problems(task, 20, "held_out"):
+        assert value(problem.expression or "") == int(problem.answer)
+        assert len(problem.thoughts["medium"]) < len(problem.thoughts["high"])
 
 
 @pytest.mark.parametrize("task", ARITHMETIC, ids=repr)

@@ -160,14 +160,23 @@ def draw_broad(rng: Random) -> tuple[Setting, Task]:
     return choose_weighted(rng, SETTINGS)(rng)
 
 
-def draw_short_products(rng: Random) -> tuple[Setting, Task]:
-    """Products of three digits by one, for a model that trains in minutes."""
-    return make_plain(rng), Products(lengths=(3, 1))
+SMALL_TASKS: dict[str, Task] = {
+    "two-digit sums": Sums(terms=2, digits=2, signs="+"),
+    "three-term sums": Sums(terms=3, digits=2, signs="+"),
+    "products by a digit": Products(lengths=(2, 1)),
+    "short products": Products(lengths=(3, 1)),
+}
+"""Single tasks for a model that trains in minutes; each is also a mix of the same name."""
+
+
+def make_plain_draw(task: Task) -> Draw:
+    """A function that draws only this task, without a developer message."""
+    return lambda rng: (make_plain(rng), task)
 
 
 MIXES: dict[str, Draw] = {
     "broad": draw_broad,
-    "short products": draw_short_products,
+    **{name: make_plain_draw(task) for name, task in SMALL_TASKS.items()},
 }
 """The mixes that a recipe can select, by name."""
 
