@@ -163,6 +163,7 @@ def draw_broad(rng: Random) -> tuple[Setting, Task]:
 SMALL_TASKS: dict[str, Task] = {
     "two-digit sums": Sums(terms=2, digits=2, signs="+"),
     "three-term sums": Sums(terms=3, digits=2, signs="+"),
+    "two-digit differences": Sums(terms=2, digits=2, signs="-"),
     "products by a digit": Products(lengths=(2, 1)),
     "short products": Products(lengths=(3, 1)),
 }
