@@ -13,6 +13,7 @@
     plots.logit_lens(lens, lab.tokenizer)                    what each layer would predict
     plots.patching(patching, lab.tokenizer, tokens)          what values of another run restore
     plots.commitment_curve(steps)                            the answer if the thinking ended early
+    plots.differences(apart)                                 where two models differ
     plots.next_token(ways, lab.tokenizer)                    the most likely next tokens
     plots.lift(series)                                       what experts prefer, with intervals
     plots.accuracy(rows, totals, "nano")                     accuracy by effort
@@ -34,6 +35,7 @@ from oss_lab.plots.attention_row import attention_row
 from oss_lab.plots.cache_size import cache_size
 from oss_lab.plots.clock_hands import clock_hands
 from oss_lab.plots.commitment import commitment_curve
+from oss_lab.plots.differences import differences
 from oss_lab.plots.effort import effort_comparison
 from oss_lab.plots.expert_effects import expert_effects
 from oss_lab.plots.expert_load import expert_load
@@ -62,6 +64,7 @@ __all__ = [
     "cache_size",
     "clock_hands",
     "commitment_curve",
+    "differences",
     "effort_comparison",
     "expert_effects",
     "expert_load",

@@ -18,6 +18,7 @@ from oss_lab.analysis.attribution import attribution
 from oss_lab.analysis.commitment import CommitmentStep, commitment
 from oss_lab.analysis.counterfactual import counterfactuals
 from oss_lab.evaluation.report import Score
+from oss_lab.hooks.points import POINTS
 from oss_lab.nano.training.log import TrainingStep
 from oss_lab.plots import training, training_groups
 from oss_lab.plots.style import PICTURE_WIDTH
@@ -123,6 +124,11 @@ def make_ways(lab) -> dict[str, Any]:
     return {f"temperature {t}": (logits / t).softmax(-1) for t in (1.0, 0.5, 2.0)}
 
 
+def make_differences() -> dict[tuple[str, int], float]:
+    points = [name for name, point in POINTS.items() if point.is_per_layer][:12]
+    return {(point, layer): 0.02 * (layer > 0) for layer in range(4) for point in points}
+
+
 @pytest.fixture(scope="module")
 def figures(nano, reply) -> dict[str, plots.Figure]:
     """Every figure of one reply of nano, with the sizes that the notebooks draw."""
@@ -159,6 +165,7 @@ def figures(nano, reply) -> dict[str, plots.Figure]:
         ),
         "commitment": plots.commitment_curve(commitment(nano, reply)),
         "lift": plots.lift({"counted": [(1, "a", 4.0, 3.0, 5.0), (2, "b", 9.5, 1.0, 50.0)]}),
+        "differences": plots.differences(make_differences()),
         "next token": plots.next_token(make_ways(nano), encoding),
         "crowded commitment": plots.commitment_curve(steps),
         "accuracy": plots.accuracy(make_scores(), make_scores()[:3], "nano"),
