@@ -1,4 +1,4 @@
-"""Exercises of 08_transformer: assemble a model, compare logits, find where two models part."""
+"""Exercises of 08_transformer: the last part, a whole model, and how to compare two models."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -7,6 +7,39 @@ import torch
 from torch import Tensor
 
 from oss_lab.course.exercise import Exercise, Sheet
+
+
+def my_split_gate_up(gate_up):
+    """Gate and up of an expert, from the output of its first matrix.
+
+    gate_up: [*rows 2*width]. Its numbers alternate along the last axis: gate, up, gate, up, ...
+    Returns (gate, up), each [*rows width].
+    """
+    return gate_up[..., 0::2], gate_up[..., 1::2]
+
+
+def split_into_halves(gate_up):
+    """You split into halves. Many models store gate and up that way; in gpt-oss they alternate.
+    nano then gives no right answer.
+    """
+    return gate_up.chunk(2, dim=-1)
+
+
+def up_first(gate_up):
+    """Your gate and up are swapped. The first number of each pair is the gate."""
+    return gate_up[..., 1::2], gate_up[..., 0::2]
+
+
+def rows_split(gate_up):
+    """You split the rows, which are tokens. Split the last axis, at any number of axes."""
+    return gate_up[0::2], gate_up[1::2]
+
+
+def split_cases() -> Iterator[tuple[Tensor]]:
+    """One, four and two times three rows."""
+    yield (make_matrix(1, 1, 6)[0],)
+    yield (make_matrix(2, 4, 8),)
+    yield (make_matrix(3, 6, 10).view(2, 3, 10),)
 
 
 def my_model(ids, embedding, layers, final_norm, unembedding):
@@ -315,10 +348,26 @@ SHEET = Sheet(
     lesson="08_transformer",
     title="Exercises: the whole model",
     text=(
-        "Read [08_transformer](../08_transformer.ipynb) first. The second and third exercise are"
-        " the instruments of the lesson."
+        "Read [08_transformer](../08_transformer.ipynb) first. The last two exercises are the"
+        " instruments of the lesson."
     ),
     exercises=(
+        Exercise(
+            title="The last part",
+            text="Separate gate and up: one line, and the only part of nano without an exercise so far.",
+            solution=my_split_gate_up,
+            cases=split_cases,
+            misconceptions=(split_into_halves, up_first, rows_split),
+            hints=(
+                "Every second number is a gate. Slices have a step.",
+                "`gate_up[..., a::b]` takes every b-th number of the last axis, from number a on;"
+                " each result is [*rows width].",
+                "Gate begins at 0 and up at 1, both with step 2.",
+            ),
+            minutes=2,
+            difficulty=1,
+            part="split_gate_up",
+        ),
         Exercise(
             title="Assemble a model",
             text=(
