@@ -354,7 +354,7 @@ SHEET = Sheet(
     exercises=(
         Exercise(
             title="The last part",
-            text="Separate gate and up: one line, and the only part of nano without an exercise so far.",
+            text="Separate gate and up: one line, the last part without an exercise so far.",
             solution=my_split_gate_up,
             cases=split_cases,
             misconceptions=(split_into_halves, up_first, rows_split),
