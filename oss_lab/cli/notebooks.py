@@ -58,7 +58,7 @@ def list_files() -> Iterator[tuple[Path, Path]]:
     source = next((each for each in SOURCES if (each / TOUR).is_file()), None)
     if source is None:
         raise LabError("this installation has no notebooks: install oss-lab again")
-    for pattern in ("*.ipynb", "exercises/*.ipynb", "images/*"):
+    for pattern in ("*.ipynb", "*.md", "exercises/*.ipynb", "images/*"):
         for file in sorted(source.glob(pattern)):
             yield file.relative_to(source), file
 
