@@ -21,6 +21,11 @@ Function = Callable[..., Any]
 Cases = Callable[[], Iterator[tuple[Any, ...]]]
 
 
+def call_plainly(function: Function, arguments: tuple[Any, ...]) -> Any:
+    """What the function returns for these arguments."""
+    return function(*arguments)
+
+
 @dataclass(frozen=True)
 class Exercise:
     """One exercise of a sheet.
@@ -40,6 +45,8 @@ class Exercise:
         imports: what the function needs besides torch and math.
         tolerance: the largest difference of a number that is right, relative to 1.
         stub: what the sheet shows instead of the solution's signature and docstring.
+        call: calls a function with one case's arguments and returns what is compared. For a kernel
+            that is what it stores and how many bytes it moves.
     """
 
     title: str
@@ -54,6 +61,7 @@ class Exercise:
     imports: str = ""
     tolerance: float = 1e-5
     stub: str | None = None
+    call: Callable[[Function, tuple[Any, ...]], Any] = call_plainly
 
     @property
     def name(self) -> str:
@@ -96,7 +104,7 @@ def judge(exercise: Exercise, function: Function) -> Verdict:
     found: list[Any] = []
     for arguments in exercise.cases():
         try:
-            found.append(function(*arguments))
+            found.append(exercise.call(function, arguments))
         except Exception as error:
             reason = shorten(f"{type(error).__name__}: {error}", 300)
             return Verdict("raised", f"raised {reason} (arguments: {show_arguments(arguments)})")
@@ -114,7 +122,7 @@ def run(exercise: Exercise, function: Function) -> list[Any]:
     found: list[Any] = []
     for arguments in exercise.cases():
         try:
-            found.append(function(*arguments))
+            found.append(exercise.call(function, arguments))
         except Exception as error:
             found.append(type(error).__name__)
     return found
