@@ -13,6 +13,7 @@ from oss_lab.analysis.counterfactual import Counterfactuals
 from oss_lab.analysis.lens import Lens
 from oss_lab.analysis.patching import Patching, PatchingScore
 from oss_lab.errors import LabError
+from oss_lab.plots.direct_and_effect import direct_and_effect
 from oss_lab.record.token_labels import label_token_ids
 
 
@@ -137,6 +138,37 @@ def test_lifts_are_ranked_and_their_intervals_counted():
         plots.lift({"none": []})
     with pytest.raises(LabError, match="at least one series"):
         plots.lift({})
+
+
+def test_a_part_far_from_the_diagonal_is_named():
+    figure = direct_and_effect(
+        {
+            "heads": [("head 0", -0.25, 9.0), ("head <b>", 0.5, 0.25)],
+            "choices": [("choice 1", 7.5, 5.0), ("choice 2", 0.0, -1.0)],
+        }
+    )
+    assert figure.sentence == (
+        "Of 4 parts, choice 1 (direct part +7.5, effect +5.0) has the largest direct part, and"
+        " head 0 (direct part -0.2, effect +9.0) the largest effect."
+    )
+    drawn = plotly_figure(figure)
+    assert [(list(trace.x), list(trace.y)) for trace in drawn.data] == [
+        ([-0.25, 0.5], [9.0, 0.25]),
+        ([7.5, 0.0], [5.0, -1.0]),
+    ]
+    assert drawn.data[0].text[1] == "head &lt;b&gt;"
+    texts = {each.text for each in drawn.layout.annotations}
+    assert {"choice 1", "head 0"} <= texts
+    (line,) = drawn.layout.shapes
+    assert (line.x0, line.x1) == (line.y0, line.y1) == (-1.0, 9.0)
+    one = direct_and_effect({"all": [("head 0", 1.0, 2.0)]})
+    assert one.sentence.count("head 0") == 2
+    with pytest.raises(LabError, match="no parts to draw"):
+        direct_and_effect({"heads": []})
+    with pytest.raises(LabError, match="no parts to draw"):
+        direct_and_effect({})
+    with pytest.raises(LabError):
+        direct_and_effect({"heads": [("head 0", float("nan"), 0.0)]})
 
 
 def test_the_logit_lens_shows_each_layers_token_and_the_probability_of_the_next(tiny):

@@ -21,6 +21,7 @@ from oss_lab.evaluation.report import Score
 from oss_lab.hooks.points import POINTS
 from oss_lab.nano.training.log import TrainingStep
 from oss_lab.plots import training, training_groups
+from oss_lab.plots.direct_and_effect import direct_and_effect
 from oss_lab.plots.style import PICTURE_WIDTH
 
 LEAST_CONTRAST = 4.5
@@ -166,6 +167,9 @@ def figures(nano, reply) -> dict[str, plots.Figure]:
         "commitment": plots.commitment_curve(commitment(nano, reply)),
         "lift": plots.lift({"counted": [(1, "a", 4.0, 3.0, 5.0), (2, "b", 9.5, 1.0, 50.0)]}),
         "differences": plots.differences(make_differences()),
+        "direct and effect": direct_and_effect(
+            {"heads": [("head 6 of layer 0", -0.26, 9.3)], "choices": [("choice 1", 7.5, 5.0)]}
+        ),
         "next token": plots.next_token(make_ways(nano), encoding),
         "crowded commitment": plots.commitment_curve(steps),
         "accuracy": plots.accuracy(make_scores(), make_scores()[:3], "nano"),
