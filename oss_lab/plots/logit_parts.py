@@ -47,7 +47,7 @@ def logit_parts(found: "Attribution", encoding: tiktoken.Encoding) -> Figure:
         subtitle += UNREADABLE
     base(figure, "What a logit is made of", subtitle, 170 + ROW * len(heads), above=PANEL)
     figure.update_annotations(font_size=13)
-    figure.update_xaxes(title="head", showgrid=False, col=1)
+    figure.update_xaxes(title="head", showgrid=False, dtick=1 if readable else None, col=1)
     figure.update_xaxes(title="choice", showgrid=False, col=2)
     figure.update_yaxes(showgrid=False)
     return Figure(
