@@ -1,4 +1,4 @@
-"""Exercises of 07_kernels: bytes per token, and three kernels that are graded by bytes moved."""
+"""Exercises of 07_kernels: three kernels, graded by what they store and the bytes they move."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -27,64 +27,6 @@ def launch(kernel: Function, arguments: tuple[Any, ...]) -> tuple[str, str, torc
 def empty(*shape: int) -> torch.Tensor:
     """What a kernel must fill: a place that it forgets stays infinite."""
     return torch.full(shape, float("inf"))
-
-
-def my_token_bytes(tensors, experts, slots):
-    """The bytes of weights that are read for one token.
-
-    tensors: for each tensor its role, its number of rows and columns, and bits per weight.
-    role: "embedding" (one row per id), "experts" (the rows of all experts) or "other".
-    experts: how many there are. slots: how many of them one token uses.
-    Returns a float.
-    """
-    total = 0.0
-    for role, rows, columns, bits in tensors:
-        if role == "embedding":
-            rows = 1
-        elif role == "experts":
-            rows = rows * slots / experts
-        total += rows * columns * bits / 8
-    return total
-
-
-def all_experts_read(tensors, experts, slots):
-    """You read all experts. One token uses `slots` of them, which is what makes a mixture of
-    experts fast.
-    """
-    return my_token_bytes(tensors, experts, experts)
-
-
-def one_expert_read(tensors, experts, slots):
-    """You read one expert. A token uses `slots` of them."""
-    return my_token_bytes(tensors, experts, 1)
-
-
-def whole_embedding_read(tensors, experts, slots):
-    """You read the whole embedding. One token needs one row of it. (The unembedding is read whole,
-    because every id gets a logit.)
-    """
-    renamed = [("other" if each[0] == "embedding" else each[0], *each[1:]) for each in tensors]
-    return my_token_bytes(renamed, experts, slots)
-
-
-def bits_not_bytes(tensors, experts, slots):
-    """Your result is in bits. A byte has eight."""
-    return 8 * my_token_bytes(tensors, experts, slots)
-
-
-def scales_forgotten(tensors, experts, slots):
-    """You rounded 4.25 bits to 4. The quarter of a bit is the scale, which 32 weights share, and it
-    must be read, too.
-    """
-    whole = [(*each[:3], int(each[3])) for each in tensors]
-    return my_token_bytes(whole, experts, slots)
-
-
-def token_cases() -> Iterator[tuple]:
-    yield [("other", 10, 4, 16)], 8, 2
-    yield [("embedding", 50, 8, 16), ("other", 50, 8, 16)], 8, 2
-    yield [("experts", 64, 32, 4.25), ("other", 3, 5, 16)], 8, 2
-    yield [("embedding", 90, 6, 16), ("experts", 640, 64, 4.25), ("other", 7, 9, 32)], 32, 4
 
 
 def my_add(x, y, out, n, BLOCK: tl.constexpr):
@@ -312,30 +254,6 @@ SHEET = Sheet(
         " not enough. Here `tl` is the course's part of Triton's language, so you need no Triton."
     ),
     exercises=(
-        Exercise(
-            title="The bytes of one token",
-            text=(
-                "Count the bytes of weights that one token reads: one row of the embedding, the"
-                " chosen experts, and everything else."
-            ),
-            solution=my_token_bytes,
-            cases=token_cases,
-            misconceptions=(
-                all_experts_read,
-                one_expert_read,
-                whole_embedding_read,
-                bits_not_bytes,
-                scales_forgotten,
-            ),
-            hints=(
-                "Decide for each tensor how many of its rows one token needs.",
-                "A tensor is (role, rows, columns, bits). The rows of experts are those of all"
-                " experts together, so a token needs rows * slots / experts of them.",
-                "Loop over the tensors; choose rows by role; add rows * columns * bits / 8.",
-            ),
-            minutes=5,
-            difficulty=1,
-        ),
         Exercise(
             title="Add two vectors",
             text=(
