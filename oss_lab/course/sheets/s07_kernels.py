@@ -270,7 +270,7 @@ SHEET = Sheet(
                 whole_blocks_only,
             ),
             hints=(
-                "Each program needs the places of its own numbers. Which ones does program 2 add?",
+                "Each program needs the places of its numbers. Which ones does program 2 add?",
                 "`tl.arange(0, BLOCK)` is [BLOCK]. So are the places, the mask and the sums.",
                 "place = index of the program * BLOCK + tl.arange(0, BLOCK); load x + place and"
                 " y + place with mask=place < n; store the sum at out + place with the same mask.",
