@@ -36,7 +36,7 @@ class Exercise:
         solution: a function, such as `my_visible_keys`. The sheet shows its signature and
             docstring. It needs nothing from its module, so it works where it is copied to.
         cases: yields the arguments of each call of the checker: equal ones every time, but new
-            objects, since a learner's function may change them.
+            objects, no two of which share memory, since a learner's function may change them.
         misconceptions: wrong solutions; the docstring of each is its diagnosis. At least three.
         hints: first in words, then the shapes, then the steps; the solution follows them.
         minutes: how long it takes.
@@ -102,7 +102,7 @@ def judge(exercise: Exercise, function: Function) -> Verdict:
     if is_untouched(function):
         return Verdict("untouched", "not attempted yet")
     found: list[Any] = []
-    for arguments in exercise.cases():
+    for arguments in list(exercise.cases()):
         try:
             found.append(exercise.call(function, arguments))
         except Exception as error:
@@ -120,7 +120,7 @@ def judge(exercise: Exercise, function: Function) -> Verdict:
 def run(exercise: Exercise, function: Function) -> list[Any]:
     """What a function returns on every case; an exception is a result, too."""
     found: list[Any] = []
-    for arguments in exercise.cases():
+    for arguments in list(exercise.cases()):
         try:
             found.append(exercise.call(function, arguments))
         except Exception as error:

@@ -118,7 +118,7 @@ def test_an_unknown_mistake_shows_the_first_difference(capsys):
 
     check(my_visible_keys)
     printed = capsys.readouterr().out
-    assert "wrong on 4 of 8 cases" in printed
+    assert "wrong on 5 of 9 cases" in printed
     assert "expected 0" in printed
     entry = read_progress()["exercises"]["my_visible_keys"]
     assert (entry["attempts"], entry["right"]) == (1, False)
@@ -139,7 +139,7 @@ def test_a_right_function_is_kept_once(capsys):
     for _ in range(2):
         check(MASK.solution)
     printed = capsys.readouterr().out
-    assert "my_visible_keys: right on 8 cases" in printed
+    assert "my_visible_keys: right on 9 cases" in printed
     assert "Copied to my_parts.py" in printed
     assert list(read_parts()) == ["visible_keys"]
     assert read_progress()["exercises"]["my_visible_keys"]["attempts"] == 2

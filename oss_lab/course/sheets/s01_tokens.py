@@ -161,7 +161,16 @@ def nested_lists(text, pattern, merge):
 
 
 def encode_cases() -> Iterator[tuple]:
-    for text in ("the rain", "in the hand", "a 12 in", "1a t", "thé 人", "", "<|start|>the"):
+    for text in (
+        "the rain",
+        "in the hand",
+        "a 12 in",
+        "1a t",
+        "thé 人",
+        "",
+        "<|start|>the",
+        "The rain ",
+    ):
         yield text, PATTERN, merge_known
     yield "abat inat", "[ab]+|[^ab]+", merge_known
 

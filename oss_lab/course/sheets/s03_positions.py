@@ -66,7 +66,7 @@ def norm_cases() -> Iterator[tuple]:
     for size in (1.0, 20.0, 1e-3):
         yield size * (torch.randn(3, 6, generator=draw) + 0.5), scale.clone(), 1e-5
     yield torch.cat((torch.zeros(1, 6), torch.ones(1, 6))), scale.clone(), 1e-5
-    yield torch.randn(2, 3, 6, generator=draw), scale.clone(), 1e-5
+    yield torch.randn(2, 3, 6, generator=draw), -scale, 0.1
 
 
 def my_rotate(x, cos, sin):
@@ -114,13 +114,16 @@ def halves_not_swapped(x, cos, sin):
 
 
 def rotation_cases() -> Iterator[tuple]:
-    """Two sequences with the same angles, a later position, and no rotation."""
+    """Two sequences with the same angles, a later position, and two with other angles."""
     draw = torch.Generator().manual_seed(4)
     for start, length in ((0, 5), (217, 1)):
         angles = torch.arange(start, start + length)[:, None] * torch.tensor([1.0, 0.3, 0.01])
         cos, sin = angles.cos()[None, None], angles.sin()[None, None]
         x = torch.randn(2, 4, length, 6, generator=draw)
         yield x, torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+    angles = torch.tensor([[0.5, 1.5], [7.0, 8.0]])[:, None, :, None] / torch.arange(1, 5)
+    cos, sin = torch.cat((angles, angles), -1).cos(), torch.cat((-angles, angles), -1).sin()
+    yield torch.randn(2, 4, 2, 8, generator=draw), cos, sin
 
 
 def my_yarn_concentration(factor):
@@ -163,7 +166,7 @@ def smaller_than_one(factor):
 
 def factor_cases() -> Iterator[tuple]:
     """The factor of all gpt-oss models, others, and no stretch."""
-    for factor in (32.0, 4.0, 1.0, 0.5):
+    for factor in (32.0, 4.5, 1.0, 0.5):
         yield (factor,)
 
 
@@ -226,10 +229,11 @@ def exponent_too_small(head_dim, theta, factor, low, high):
 
 
 def frequency_cases() -> Iterator[tuple]:
-    """nano, the published models, and plain RoPE."""
+    """nano, the published models, plain RoPE, and another base."""
     yield 16, 150_000.0, 32.0, 0.1621457, 2.4884570
     yield 64, 150_000.0, 32.0, 8.0928, 17.3980
     yield 64, 150_000.0, 1.0, 8.0928, 17.3980
+    yield 16, 100.0, 4.0, 1.5, 5.25
 
 
 SHEET = Sheet(

@@ -61,14 +61,15 @@ def padding_visible(query_positions, key_positions, window):
 
 
 def mask_cases() -> Iterator[tuple]:
-    """Around nano's window of 32, one token with a cache, padding, and no window."""
+    """Around nano's window of 32, one token with a cache, padding, no window, and two rows."""
     for length in (1, 31, 32, 33, 40):
         positions = torch.arange(length)[None]
-        yield positions, positions, 32
+        yield positions, positions.clone(), 32
     yield torch.tensor([[39]]), torch.arange(40)[None], 32
     yield torch.arange(50)[None], torch.arange(50)[None], None
     padded = torch.arange(-3, 37)[None]
-    yield padded, padded, 32
+    yield padded, padded.clone(), 32
+    yield torch.tensor([[3, 9], [-1, 5]]), torch.tensor([[9, 1, 3, -2], [4, 5, 2, 6]]), 5
 
 
 def my_attention_scores(q, k):
@@ -191,7 +192,7 @@ def powers_overflow(scores, sinks):
 
 
 def sink_cases() -> Iterator[tuple]:
-    """Ordinary scores, large ones, hidden keys, and a query that sees nothing."""
+    """Ordinary scores, large ones, hidden keys, a query that sees nothing, and two sequences."""
     draw = torch.Generator().manual_seed(6)
     sinks = torch.tensor([[0.9, -0.4, 1.7]])
     yield torch.randn(1, 3, 2, 4, generator=draw), sinks.clone()
@@ -200,6 +201,9 @@ def sink_cases() -> Iterator[tuple]:
     hidden[..., 0, 1:] = -torch.inf
     hidden[..., 1, :] = -torch.inf
     yield hidden, sinks.clone()
+    scores = torch.randn(2, 3, 2, 4, generator=draw)
+    scores[1, :, 0] -= 150  # far below the sink
+    yield scores, torch.randn(2, 3, generator=draw)
 
 
 def my_cache_bytes(tokens, layers, kv_heads, head_dim, window):

@@ -63,6 +63,7 @@ def router_cases() -> Iterator[tuple]:
     yield 3 * torch.randn(2, 5, 32, generator=draw), 4
     yield torch.randn(1, 3, 32, generator=draw) - 5, 4
     yield torch.randn(1, 2, 8, generator=draw), 2
+    yield 40 * torch.randn(2, 2, 32, generator=draw) + 100, 3
 
 
 def my_swiglu(gate, up, alpha, limit):
@@ -127,7 +128,7 @@ def swiglu_cases() -> Iterator[tuple]:
     """Ordinary values, values beyond the limits on each side, and other constants."""
     draw = torch.Generator().manual_seed(1)
     rows = torch.randn(2, 4, 8, 6, generator=draw)
-    yield rows[0], rows[1], 1.702, 7.0
+    yield rows[0].clone(), rows[1].clone(), 1.702, 7.0
     yield 9 * rows[0], 9 * rows[1], 1.702, 7.0
     yield torch.tensor([-20.0, -9.0]), torch.tensor([7.0, 5.0]), 1.702, 7.0
     yield 3 * rows[0], 3 * rows[1], 1.3, 2.5

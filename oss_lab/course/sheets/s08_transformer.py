@@ -234,13 +234,14 @@ def last_token_only(ours, theirs):
 
 
 def change_cases() -> Iterator[tuple[Tensor, Tensor]]:
-    """Small and large changes; one lowers a logit, one shifts all logits of a token."""
+    """Changes from small to huge; one lowers a logit, one shifts all logits of a token."""
     for seed, size in enumerate((0.01, 1.0, 4.0)):
         ours = 3 * make_matrix(seed, 6, 9)
         theirs = ours + size * make_matrix(50 + seed, 6, 9)
         theirs[seed, 2 + seed] -= 7
         theirs[seed + 1] -= 11
         yield ours, theirs
+    yield 100 * make_matrix(7, 6, 9), 100 * make_matrix(8, 6, 9)
 
 
 def my_first_difference(points, ours, theirs, tolerance):
@@ -342,6 +343,8 @@ def difference_cases() -> Iterator[tuple]:
         for point, (token, change) in changed.items():
             theirs[point][token, 1] += change * sizes[points.index(point)]
         yield points, ours, theirs, 1e-4
+    x = make_matrix(99, 3, 4)
+    yield ("one",), {"one": x}, {"one": x + torch.tensor([[0.05], [0.2], [0.2]])}, 0.1
 
 
 SHEET = Sheet(

@@ -114,7 +114,7 @@ def one_draw_for_all(logits, samplings, draws):
 
 
 def sample_cases() -> Iterator[tuple]:
-    """Rows of 12 logits under each setting alone, all together, and with ids that are barred."""
+    """Rows of 12 logits under each setting alone, all at once, and mixed; some ids are barred."""
     settings = [
         Sampling(temperature=0),
         Sampling(),
@@ -130,6 +130,8 @@ def sample_cases() -> Iterator[tuple]:
         logits = 2 * torch.randn(24, 12, generator=torch.Generator().manual_seed(n))
         logits[:, n] = -torch.inf
         yield logits, [how] * 24, [RandomStream(n, row) for row in range(24)]
+    logits = 2 * torch.randn(9, 12, generator=torch.Generator().manual_seed(9))
+    yield logits, settings, [RandomStream(9, row) for row in range(9)]
 
 
 def my_generate(read, prompt, stops, max_tokens):
@@ -241,7 +243,7 @@ def generate_cases() -> Iterator[tuple[Callable, list[int], tuple[int, ...], int
     for seed in range(1, 9):
         prompt = [(seed * n + 5) % 23 for n in range(4 + seed)]
         yield ToyModel(seed), prompt, (seed, 22 - seed), 12
-        yield ToyModel(seed), prompt, (), 1 + seed % 3
+        yield ToyModel(seed), list(prompt), (), 1 + seed % 3
 
 
 def my_answer(tokens):
@@ -322,11 +324,11 @@ def any_end_is_complete(tokens):
 
 
 def answer_cases() -> Iterator[tuple[list[str]]]:
-    """One reply cut after each of its tokens, and one without thinking."""
-    thinking = ["<|channel|>", "analysis", "<|message|>", "7", "*", "2", "=", "14", "<|end|>"]
+    """One reply cut after each of its tokens or before all, and one without thinking."""
+    thinking = ["<|channel|>", "analysis", "<|message|>", "7", "*", "2", "final", "14", "<|end|>"]
     answer = ["<|channel|>", "final", "<|message|>", "2", "15", "14", "<|return|>"]
     whole = [*thinking, "<|start|>", "assistant", *answer]
-    for length in range(1, len(whole) + 1):
+    for length in range(len(whole) + 1):
         yield (whole[:length],)
     yield (answer,)
 

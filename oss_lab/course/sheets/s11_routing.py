@@ -173,11 +173,12 @@ def observed_only_in_the_count(observed, null):
 
 
 def p_value_cases() -> Iterator[tuple]:
-    """Nulls without, with some and with only values as large as the observed one, and ties."""
+    """Nulls without, with some and with only values as large as the observed, ties, and signs."""
     yield 5.0, [1.0, 1.2, 0.9, 1.1]
     yield 1.0, [1.5, 1.0, 0.5, 1.0, 0.25]
     yield 0.5, [1.0, 2.0, 0.5]
     yield 1.25, [n / 8 for n in range(20)]
+    yield -0.5, [-2.0, -1.0, 0.25, 2.0]
 
 
 SHEET = Sheet(

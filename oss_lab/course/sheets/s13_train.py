@@ -137,7 +137,7 @@ def probability_not_logarithm(logits, ids, learned):
 
 
 def loss_cases() -> Iterator[tuple]:
-    """Rows of several lengths, in which the assistant writes the end or also the middle."""
+    """Several lengths, in which the assistant writes the end or the middle, and huge logits."""
     generator = torch.Generator().manual_seed(0)
     for length, begin in ((5, 3), (12, 4), (30, 20)):
         logits = 2 * torch.randn(length, 9, generator=generator)
@@ -145,6 +145,7 @@ def loss_cases() -> Iterator[tuple]:
         yield logits, ids, torch.arange(length) >= begin
     middle = torch.tensor([False, True, True, False, False, True])
     yield torch.randn(6, 9, generator=generator), torch.arange(6), middle
+    yield 300 * torch.randn(6, 9, generator=generator), torch.arange(6), middle.clone()
 
 
 def my_balance_loss(chosen, probabilities):
