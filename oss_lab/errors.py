@@ -9,7 +9,7 @@ need.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 
@@ -82,6 +82,27 @@ def list_known(what: str, name: object, known: Iterable[str]) -> str:
     close = get_close_matches(str(name), names, n=1)
     hint = f"did you mean {close[0]!r}? The" if close else "the"
     return f"{hint} {what}s are {', '.join(names)}"
+
+
+def show_safely(value: object, show: Callable[[object], str] = repr) -> str:
+    """The text of a value, or its type if it has none: `repr` fails for very long numbers.
+
+    >>> show_safely(10**5000)
+    '<int>'
+    """
+    try:
+        return show(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+def explain_error(error: BaseException, longest: int = 300) -> str:
+    """The kind of an exception that is not ours, and its text.
+
+    >>> explain_error(KeyError("a"))
+    "KeyError: 'a'"
+    """
+    return shorten(f"{type(error).__name__}: {show_safely(error, str)}", longest)
 
 
 def shorten(text: str, longest: int) -> str:

@@ -7,6 +7,7 @@ one, which a test asserts for every exercise.
 """
 
 import dis
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from oss_lab.course.learner import describe
-from oss_lab.errors import shorten
+from oss_lab.errors import explain_error, shorten, show_safely
 
 Function = Callable[..., Any]
 Cases = Callable[[], Iterator[tuple[Any, ...]]]
@@ -105,8 +106,8 @@ def judge(exercise: Exercise, function: Function) -> Verdict:
     for arguments in list(exercise.cases()):
         try:
             found.append(exercise.call(function, arguments))
-        except Exception as error:
-            reason = shorten(f"{type(error).__name__}: {error}", 300)
+        except (Exception, SystemExit) as error:
+            reason = explain_error(error)
             return Verdict("raised", f"raised {reason} (arguments: {show_arguments(arguments)})")
     expected = run(exercise, exercise.solution)
     if agree(expected, found, exercise.tolerance):
@@ -137,7 +138,7 @@ def is_close(expected: Any, found: Any, tolerance: float) -> bool:
     if isinstance(expected, Tensor):
         return (
             isinstance(found, Tensor)
-            and (found.shape, found.dtype) == (expected.shape, expected.dtype)
+            and is_alike(expected, found)
             and measure_difference(expected, found) <= tolerance
         )
     if isinstance(expected, tuple | list):
@@ -147,18 +148,33 @@ def is_close(expected: Any, found: Any, tolerance: float) -> bool:
             and all(is_close(a, b, tolerance) for a, b in zip(expected, found, strict=True))
         )
     if isinstance(expected, float):
-        size = max(1.0, abs(expected))
-        return isinstance(found, int | float) and abs(expected - found) <= tolerance * size
+        return isinstance(found, int | float) and is_near(expected, found, tolerance)
     return type(expected) is type(found) and expected == found
+
+
+def is_alike(expected: Tensor, found: Tensor) -> bool:
+    """Whether shape, dtype, device and layout are equal."""
+    kinds = [(each.shape, each.dtype, each.device, each.layout) for each in (expected, found)]
+    return kinds[0] == kinds[1]
+
+
+def is_near(expected: float, found: float, tolerance: float) -> bool:
+    """Whether two numbers are equal within the tolerance; an infinity equals only itself."""
+    if math.isnan(expected):
+        return found != found
+    largest = tolerance * max(1.0, abs(expected)) if math.isfinite(expected) else 0.0
+    return expected == found or expected - largest <= found <= expected + largest
 
 
 def measure_difference(expected: Tensor, found: Tensor) -> float:
     """The largest difference of two tensors, relative to their largest number or to 1.
 
-    NaN equals NaN, because a misconception may give NaN.
+    NaN equals NaN, because a misconception may give NaN. Integers are equal or infinitely far.
     """
     if torch.equal(expected, found) or not expected.numel():
         return 0.0
+    if not expected.is_floating_point():
+        return math.inf
     a, b = expected.double(), found.double()
     same = (a == b) | (a.isnan() & b.isnan())  # infinities, whose difference is not a number
     off = (a - b).abs().masked_fill(same, 0.0).nan_to_num(float("inf"), float("inf")).max()
@@ -178,7 +194,7 @@ def explain_difference(exercise: Exercise, expected: list[Any], found: list[Any]
     got, wanted = found[first], expected[first]
     text = f"wrong on {len(wrong)} of {len(expected)} cases. With {show_arguments(arguments)} "
     if isinstance(wanted, Tensor) and isinstance(got, Tensor) and got.shape == wanted.shape:
-        if got.dtype != wanted.dtype:
+        if not is_alike(wanted, got):
             return text + f"it returned {describe(got)}; expected {describe(wanted)}"
         place = ((got.double() - wanted.double()).nan_to_num(1e9).abs()).argmax()
         place = [int(n) for n in torch.unravel_index(place, wanted.shape)]
@@ -197,7 +213,7 @@ def show_value(value: Any) -> str:
         return describe(value)
     if isinstance(value, Tensor):
         return f"tensor {value.tolist()}"
-    return shorten(repr(value), 120)
+    return shorten(show_safely(value), 120)
 
 
 def is_untouched(function: Function) -> bool:

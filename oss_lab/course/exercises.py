@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from oss_lab.course import sheets
-from oss_lab.course.exercise import Exercise, Sheet, judge
+from oss_lab.course.exercise import Exercise, Sheet, Verdict, judge
 from oss_lab.course.progress import keep_part, read_progress, record
-from oss_lab.errors import LabError, explain_unknown
+from oss_lab.errors import LabError, explain_error, explain_unknown
 from oss_lab.lab import Lab
 from oss_lab.lab.loading import load
 
@@ -76,11 +76,15 @@ def keep(exercise: Exercise, function: Function) -> str:
         return "Its source was not found, so it was not copied to my_parts.py."
     source = "\n".join(filter(None, (exercise.imports, source)))
     space: dict[str, Any] = {"math": math, "torch": torch}
-    exec(compile(source, "my_parts.py", "exec"), space)  # the learner's own function, once more
-    if judge(exercise, space[exercise.name]).kind != "right":
+    try:
+        exec(compile(source, "my_parts.py", "exec"), space)  # the learner's own function, once more
+        verdict = judge(exercise, space[exercise.name])
+    except Exception as error:  # such as a decorator or an annotation from another cell
+        verdict = Verdict("raised", f"raised {explain_error(error)}")
+    if verdict.kind != "right":
         return (
             "It was not copied to my_parts.py, because it needs a name from another cell: put"
-            " everything it needs inside the function."
+            f" everything it needs inside the function (by itself: {verdict.text})."
         )
     keep_part(exercise.part, source)
     return f"Copied to my_parts.py: nano can run on it, as its part {exercise.part}."
@@ -94,7 +98,7 @@ def hint(function: Function, number: int) -> None:
     """
     exercise = find_exercise(function)
     texts = (*exercise.hints, f"A solution:\n\n{inspect.getsource(exercise.solution)}")
-    if isinstance(number, bool) or number not in range(1, len(texts) + 1):
+    if type(number) is not int or not 1 <= number <= len(texts):
         raise LabError(f"hint must be 1 to {len(texts)} (a solution), got {number!r}")
     print(texts[number - 1])
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from oss_lab.course.parts import PARTS, Part
 from oss_lab.course.specs import describe
-from oss_lab.errors import LabError, explain_unknown, shorten
+from oss_lab.errors import LabError, explain_error, explain_unknown
 from oss_lab.harmony.notices import warn
 from oss_lab.model.parts import Parts
 
@@ -43,9 +43,9 @@ class LearnerPart:
         try:
             returned = self.function(*copies)
         except Exception as error:
-            reason = shorten(f"{type(error).__name__}: {error}", 200)
             raise LabError(
-                f"the part {name} raised {reason}; its signature is {name}{self.part.signature}"
+                f"the part {name} raised {explain_error(error, 200)}; its signature is"
+                f" {name}{self.part.signature}"
             ) from error
         finally:
             self.seconds += time.perf_counter() - began

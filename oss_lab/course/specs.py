@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from oss_lab.errors import LabError, shorten
+from oss_lab.errors import LabError, shorten, show_safely
 from oss_lab.harmony import Message, TextContent
 
 LARGEST = 2**31  # ids of any vocabulary are smaller
@@ -84,7 +84,7 @@ class IdsSpec:
         if not isinstance(value, list | tuple) or self.length not in (None, len(value)):
             raise LabError(f"{named}{describe(value)}; {expected}")
         if wrong := [each for each in value if not is_id(each, self.count)]:
-            raise LabError(f"{named}the id {wrong[0]!r}; {expected}")
+            raise LabError(f"{named}the id {shorten(show_safely(wrong[0]), 40)}; {expected}")
         return [index(each) for each in value]
 
 
@@ -148,7 +148,7 @@ def is_text_message(value: Any) -> bool:
 def describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return describe_tensor(tuple(value.shape), value.dtype, value.device)
-    return f"{type(value).__name__} {shorten(repr(value), 40)}"
+    return f"{type(value).__name__} {shorten(show_safely(value), 40)}"
 
 
 def describe_tensor(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from oss_lab.course.exercise import judge
+from oss_lab.course.exercise import is_close, judge
 from oss_lab.course.exercises import list_exercises
 from oss_lab.harmony import Message
 
@@ -154,3 +154,51 @@ def test_a_function_that_changes_its_arguments_may_be_right():
         return gate
 
     assert judge(EXERCISES["my_swiglu"], my_swiglu).kind == "right"
+
+
+class Hostile:
+    """A result that cannot be shown or compared."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+    __eq__ = __str__ = __hash__ = __repr__  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("name", "result", "sentence"),
+    [
+        (
+            "my_rms_norm",
+            torch.ones(3, 6, device="meta"),
+            "returned a tensor [3, 6] float32 on meta",
+        ),
+        ("my_rms_norm", torch.ones(3, 6).to_sparse(), "wrong on 5 of 5 cases"),
+        ("my_rms_norm", Hostile(), "it returned <Hostile>"),
+        ("my_merge", [Hostile()], "it returned <list>"),
+        ("my_cache_bytes", 10**5000, "it returned <int>"),
+        ("my_lift", 10**5000, "it returned <int>"),
+        ("my_lift", float("inf"), "it returned inf"),
+    ],
+    ids=range(7),
+)
+def test_a_strange_result_is_one_sentence(name, result, sentence):
+    verdict = judge(EXERCISES[name], lambda *given: result)
+    assert verdict.kind == "wrong"
+    assert sentence in verdict.text
+
+
+@pytest.mark.parametrize("error", [SystemExit("bye"), RecursionError("deep")])
+def test_a_function_that_leaves_is_one_sentence(error):
+    def my_lift(experts, tokens, expert, token):
+        raise error
+
+    assert judge(EXERCISES["my_lift"], my_lift).text.startswith(f"raised {type(error).__name__}")
+
+
+def test_infinity_is_near_nothing_else():
+    assert is_close(float("inf"), float("inf"), 1e-5)
+    assert not is_close(float("inf"), 1.0, 1e-5)
+    assert is_close(float("nan"), float("nan"), 1e-5)
+    assert not is_close(1.0, float("nan"), 1e-5)
+    assert not is_close(torch.tensor([200_000]), torch.tensor([200_001]), 1e-5)

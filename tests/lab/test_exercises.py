@@ -156,6 +156,20 @@ def test_a_function_that_needs_another_cell_is_not_kept(capsys):
     assert read_parts() == {}
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("def ", "@other_cell\ndef "), ("query_positions,", "query_positions: other_cell,")],
+)
+def test_a_decorator_or_annotation_from_another_cell_is_not_kept(old, new, capsys, tmp_path):
+    source = inspect.getsource(MASK.solution).replace(old, new, 1)
+    (file := tmp_path / "cell.py").write_text(source)
+    space: dict[str, Any] = {"other_cell": lambda function: function}
+    exec(compile(source, str(file), "exec"), space)
+    check(space["my_visible_keys"])
+    assert "name 'other_cell' is not defined" in " ".join(capsys.readouterr().out.split())
+    assert read_parts() == {}
+
+
 def test_hints_end_in_a_solution(capsys):
     for number in range(1, len(MASK.hints) + 2):
         hint(MASK.solution, number)
