@@ -33,13 +33,17 @@ def report(
 
 @app.command("reset", short_help="Start again, with a backup.")
 def reset(
-    folder: Annotated[Path, Argument(metavar="DIR", help="the folder of the notebooks")] = Path(),
+    folder: Annotated[
+        Path | None, Argument(metavar="DIR", help="the folder of the notebooks; default: this one")
+    ] = None,
 ) -> int:
     """Move your parts and your progress to numbered backups."""
-    from oss_lab.course.progress import reset
+    from oss_lab.course.progress import find_folder, reset
 
+    folder = folder or find_folder()
     backups = reset(folder)
-    print(*[f"kept {each}" for each in backups] or ["there was nothing to reset"], sep="\n")
+    nothing = f"there was nothing to reset in {folder}; give the folder of your notebooks"
+    print(*[f"kept {each}" for each in backups] or [nothing], sep="\n")
     return 0
 
 

@@ -20,7 +20,7 @@ import torch
 
 from oss_lab.course import sheets
 from oss_lab.course.exercise import Exercise, Sheet, Verdict, judge
-from oss_lab.course.progress import keep_part, read_progress, record
+from oss_lab.course.progress import keep_part, record
 from oss_lab.errors import LabError, explain_error, explain_unknown
 from oss_lab.lab import Lab
 from oss_lab.lab.loading import load
@@ -59,10 +59,13 @@ def check(function: Function) -> None:
     print(textwrap.fill(f"{exercise.name}: {verdict.text}", 100, break_on_hyphens=False))
     if verdict.kind == "untouched":
         return
-    entry = read_progress()["exercises"].get(exercise.name, {"attempts": 0})
     is_right = verdict.kind == "right"
-    entry = {"attempts": entry["attempts"] + 1, "right": is_right, "last": verdict.text}
-    record("exercises", exercise.name, entry)
+
+    def count(earlier: dict[str, Any] | None) -> dict[str, Any]:
+        attempts = earlier["attempts"] + 1 if earlier else 1
+        return {"attempts": attempts, "right": is_right, "last": verdict.text}
+
+    record("exercises", exercise.name, count)
     if is_right and exercise.part:
         print(keep(exercise, function))
 

@@ -8,42 +8,48 @@ A guess is a number, a range such as `(10, 20)`, a text or True and False. The t
 untouched cell are no guess. Guesses are stored in the learner's progress file only.
 """
 
+import sys
 from typing import Any
 
 from oss_lab.course.progress import read_progress, record
-from oss_lab.errors import LabError
+from oss_lab.errors import LabError, shorten, show_safely
 
 
 def predict(name: str, guess: Any, sure: float = 0.5) -> None:
     """Store a guess; `sure` is the probability that you give it, from 0 to 1.
 
     Raises:
-        LabError: the guess or `sure` is none of the accepted forms.
+        LabError: the name, the guess or `sure` is none of the accepted forms.
     """
+    if not isinstance(name, str):
+        raise LabError(f"the name of a prediction is a text, got {shorten(show_safely(name), 40)}")
     if guess is ...:
         print(f"{name}: no prediction yet. Replace the three dots with your guess.")
         return
     if not is_guess(guess):
         raise LabError(
-            f"a guess is a number, a range such as (10, 20), a text, True or False; got {guess!r}"
+            "a guess is a number, a range such as (10, 20), a text, True or False; got"
+            f" {shorten(show_safely(guess), 40)}"
         )
     if isinstance(sure, bool) or not isinstance(sure, int | float) or not 0 <= sure <= 1:
         raise LabError(f"sure is a probability from 0 to 1, got {sure!r}")
     stored = list(guess) if isinstance(guess, tuple) else guess
-    record("predictions", name, {"guess": stored, "sure": sure})
-    print(f"{name}: you predict {show(stored)}, {sure:.0%} sure. Now run the next cell.")
+    record("predictions", name, lambda earlier: {"guess": stored, "sure": sure})
+    print(f"{name}: you predict {show_guess(stored)}, {sure:.0%} sure. Now run the next cell.")
 
 
 def reveal(name: str, result: Any) -> None:
     """Print the result next to the stored guess, and store whether the guess was right."""
+    if getattr(result, "ndim", None) == 0:  # one number of NumPy or torch
+        result = result.item()
     entry = read_progress()["predictions"].get(name)
     if entry is None:
         print(f"{name}: {show(result)}")
         return
-    entry["right"] = is_right(entry["guess"], result)
-    record("predictions", name, entry)
-    verdict = "right" if entry["right"] else "not right"
-    guess, sure = show(entry["guess"]), f"{entry['sure']:.0%} sure"
+    is_hit = is_right(entry["guess"], result)
+    record("predictions", name, lambda earlier: (earlier or entry) | {"right": is_hit})
+    verdict = "right" if is_hit else "not right"
+    guess, sure = show_guess(entry["guess"]), f"{entry['sure']:.0%} sure"
     print(f"{name}: {show(result)}. You predicted {guess}, {sure}: {verdict}.")
 
 
@@ -61,20 +67,28 @@ def calibration() -> None:
 
 
 def is_guess(guess: Any) -> bool:
-    if isinstance(guess, tuple):
-        return len(guess) == 2 and all(isinstance(end, int | float) for end in guess)
-    return isinstance(guess, int | float | str)
+    ends = guess if isinstance(guess, tuple) and len(guess) == 2 else (guess,)
+    return isinstance(guess, str) or all(map(is_finite_number, ends))
+
+
+def is_finite_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) < sys.float_info.max
 
 
 def is_right(guess: Any, result: Any) -> bool:
-    if isinstance(guess, list):
-        return min(guess) <= result <= max(guess)
+    """Whether the result is the guess, or in its range. True and 1 differ, as do 3 and "3"."""
     if isinstance(guess, str):
-        return guess.strip().casefold() == str(result).strip().casefold()
-    return guess == result
+        names = {each.strip().casefold() for each in (str(result), show(result))}
+        return guess.strip().casefold() in names
+    if isinstance(result, bool) or isinstance(guess, bool):
+        return guess is result
+    low, high = sorted(guess) if isinstance(guess, list) else (guess, guess)
+    return isinstance(result, int | float) and low <= result <= high
+
+
+def show_guess(guess: Any) -> str:
+    return f"{guess[0]} to {guess[1]}" if isinstance(guess, list) else show(guess)
 
 
 def show(value: Any) -> str:
-    if isinstance(value, list):
-        return f"{value[0]} to {value[1]}"
     return "yes" if value is True else "no" if value is False else str(value)

@@ -6,7 +6,6 @@ exercise the number of attempts and the last verdict. The environment variable O
 another folder.
 """
 
-import importlib.util
 import json
 import os
 import re
@@ -14,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from oss_lab.checkpoint.atomic import write_text
-from oss_lab.errors import LabError
+from oss_lab.course.learner_files import advise_reset, one_writer, read_file, write_file
+from oss_lab.errors import LabError, explain_error
 
 PARTS_FILE = "my_parts.py"
 PROGRESS_FILE = "my_progress.json"
@@ -30,9 +29,10 @@ import torch
 def find_folder() -> Path:
     """The folder of the learner's files: OSS_LAB_COURSE, or the folder of the notebooks."""
     if given := os.environ.get("OSS_LAB_COURSE"):
-        return Path(given)
+        return Path(given).expanduser()
     here = Path.cwd()
-    return here.parent if here.name == "exercises" else here
+    is_sheets = here.name == "exercises" and not (here / "exercises").is_dir()
+    return here.parent if is_sheets else here
 
 
 def read_progress(folder: Path | None = None) -> dict[str, dict[str, Any]]:
@@ -42,74 +42,114 @@ def read_progress(folder: Path | None = None) -> dict[str, dict[str, Any]]:
         LabError: the file is not a progress file.
     """
     file = (folder or find_folder()) / PROGRESS_FILE
+    text = read_file(file)
     if not file.exists():
         return {"exercises": {}, "predictions": {}}
     try:
-        found = json.loads(file.read_text("utf-8"))
-        return {"exercises": dict(found["exercises"]), "predictions": dict(found["predictions"])}
-    except (ValueError, KeyError, TypeError):
-        raise LabError(
-            f"{file} is not a progress file; start again with `oss-lab course reset`, which keeps"
-            " a backup"
-        ) from None
+        found = json.loads(text)
+        progress = {kind: found[kind] for kind in ("exercises", "predictions")}
+        is_good = all(map(is_exercise, progress["exercises"].values()))
+        is_good &= all(map(is_prediction, progress["predictions"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        is_good, progress = False, {}
+    if not is_good:
+        raise LabError(f"{file} is not a progress file; {advise_reset(file.parent)}")
+    return progress
 
 
-def record(kind: str, name: str, entry: dict[str, Any]) -> None:
-    """Store one entry: `kind` is "exercises" or "predictions"."""
-    progress = read_progress()
-    progress[kind][name] = entry
-    write_text(
-        find_folder() / PROGRESS_FILE, json.dumps(progress, indent=1, ensure_ascii=False) + "\n"
+def is_exercise(entry: Any) -> bool:
+    """Whether this is what `check` stores."""
+    return (
+        type(entry["attempts"]) is int
+        and isinstance(entry["right"], bool)
+        and isinstance(entry["last"], str)
     )
 
 
+def is_prediction(entry: Any) -> bool:
+    """Whether this is what `predict` stores, and `reveal` completes."""
+    guess, sure = entry["guess"], entry["sure"]
+    ends = guess if isinstance(guess, list) and len(guess) == 2 else [guess, guess]
+    return (
+        (isinstance(guess, str) or all(isinstance(end, int | float) for end in ends))
+        and isinstance(sure, int | float)
+        and 0 <= sure <= 1
+        and isinstance(entry.get("right", True), bool)
+    )
+
+
+def record(kind: str, name: str, change: Callable[[dict[str, Any] | None], dict[str, Any]]) -> None:
+    """Store one entry: `kind` is "exercises" or "predictions"; `change` gets the earlier one.
+
+    Raises:
+        LabError: the file cannot be read or written.
+    """
+    folder = find_folder()
+    with one_writer(folder):
+        progress = read_progress(folder)
+        progress[kind][name] = change(progress[kind].get(name))
+        write_file(folder / PROGRESS_FILE, json.dumps(progress, indent=1) + "\n")
+
+
 def keep_part(part: str, source: str) -> None:
-    """Put the source of a part's function into the file of parts; it replaces an earlier one."""
-    file = find_folder() / PARTS_FILE
-    text = file.read_text("utf-8") if file.exists() else HEAD
-    earlier = re.compile(rf"\n\n\n# part: {part}\n.*?(?=\n\n\n# part: |\Z)", re.DOTALL)
-    text = earlier.sub("", text).rstrip("\n")
-    write_text(file, f"{text}\n\n\n# part: {part}\n{source.strip()}\n")
+    """Put the source of a part's function into the file of parts; it replaces an earlier one.
+
+    Raises:
+        LabError: the file cannot be read or written.
+    """
+    folder = find_folder()
+    with one_writer(folder):
+        text = read_file(folder / PARTS_FILE) or HEAD
+        earlier = re.compile(rf"\n\n\n# part: {part}\n.*?(?=\n\n\n# part: |\Z)", re.DOTALL)
+        text = earlier.sub("", text).rstrip("\n")
+        write_file(folder / PARTS_FILE, f"{text}\n\n\n# part: {part}\n{source.strip()}\n")
 
 
 def read_parts(folder: Path | None = None) -> dict[str, str]:
     """The source of each kept function, by the name of its part; nothing is executed."""
-    file = (folder or find_folder()) / PARTS_FILE
-    text = file.read_text("utf-8") if file.exists() else ""
+    text = read_file((folder or find_folder()) / PARTS_FILE)
     pieces = text.split("\n\n\n# part: ")[1:]
     return {name: source for name, _, source in (piece.partition("\n") for piece in pieces)}
 
 
 def load_my_parts(folder: Path | None = None) -> dict[str, Callable[..., Any]]:
-    """Import the file of parts; the functions by the names of their parts, for `with_parts`.
+    """Run the file of parts; the functions by the names of their parts, for `with_parts`.
 
     Raises:
-        LabError: the file cannot be imported.
+        LabError: the file cannot be run, or lacks a function.
     """
     file = (folder or find_folder()) / PARTS_FILE
-    if not file.exists():
-        return {}
-    spec = importlib.util.spec_from_file_location("my_parts", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    # No import: its cache is a file more, and misses a change within the same second.
+    space: dict[str, Any] = {"__name__": "my_parts"}
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        exec(compile(read_file(file), str(file), "exec"), space)
+    except LabError:
+        raise
+    except (Exception, SystemExit) as error:
         raise LabError(
-            f"{file} raised {type(error).__name__}: {error}; correct it, or repeat the exercise"
+            f"{file} raised {explain_error(error)}; correct it, or repeat the exercise"
         ) from error
-    return {name: getattr(module, f"my_{name}") for name in read_parts(folder)}
+    names = read_parts(folder)
+    if missing := [name for name in names if not callable(space.get(f"my_{name}"))]:
+        raise LabError(f"{file} has no function my_{missing[0]}; repeat the exercise")
+    return {name: space[f"my_{name}"] for name in names}
 
 
 def reset(folder: Path | None = None) -> list[Path]:
-    """Move both files to numbered backups, and return the backups."""
+    """Move both files to numbered backups, and return the backups.
+
+    Raises:
+        LabError: there is no such folder, or nothing can be written to it.
+    """
     folder, backups = folder or find_folder(), []
-    for file in (folder / PARTS_FILE, folder / PROGRESS_FILE):
-        if file.exists():
-            number = 1
-            while (backup := file.with_name(f"{file.stem}.backup{number}{file.suffix}")).exists():
-                number += 1
-            file.rename(backup)
-            backups.append(backup)
+    if not folder.is_dir():
+        raise LabError(f"{folder} is not a folder")
+    with one_writer(folder):
+        for file in (folder / PARTS_FILE, folder / PROGRESS_FILE):
+            if file.exists():
+                number = 1
+                while (backup := file.with_stem(f"{file.stem}.backup{number}")).exists():
+                    number += 1
+                file.rename(backup)
+                backups.append(backup)
     return backups

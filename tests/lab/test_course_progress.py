@@ -1,7 +1,15 @@
 """The learner's files: parts, progress, predictions, and a reset that loses nothing."""
 
-import pytest
+import json
+import os
+import subprocess
+import sys
 
+import numpy as np
+import pytest
+import torch
+
+from oss_lab.course.learner_files import LOCK
 from oss_lab.course.map import BOXES, show_map
 from oss_lab.course.parts import PARTS
 from oss_lab.course.predictions import calibration, predict, reveal
@@ -61,6 +69,91 @@ def test_a_damaged_progress_file_is_one_sentence(folder):
         predict("answer", 3)
 
 
+ENTRY = {"attempts": 1, "right": True, "last": ""}
+GUESS = {"guess": 1, "sure": 0.5, "right": True}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[" * 100_000,
+        '{"exercises": [], "predictions": []}',
+        *(
+            json.dumps({"exercises": {"a": entry}, "predictions": {}})
+            for entry in (3, {}, ENTRY | {"attempts": "1"}, ENTRY | {"right": 1})
+        ),
+        *(
+            json.dumps({"exercises": {}, "predictions": {"a": entry}})
+            for entry in (
+                3,
+                {},
+                GUESS | {"sure": "1"},
+                GUESS | {"guess": [1]},
+                GUESS | {"right": 2},
+            )
+        ),
+    ],
+    ids=range(12),
+)
+def test_a_damaged_entry_is_one_sentence(folder, text):
+    (folder / "my_progress.json").write_text(text)
+    for use in (calibration, lambda: reveal("a", 1), lambda: predict("a", 1)):
+        with pytest.raises(LabError, match="is not a progress file; start again"):
+            use()
+    assert (folder / "my_progress.json").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("exit()", "raised SystemExit"),
+        ("\n\n\n# part: swiglu\nx = 1", "has no function my_swiglu; repeat the exercise"),
+        (b"\xff", "cannot be read: it is not UTF-8 text; correct it, or start again"),
+    ],
+)
+def test_a_damaged_file_of_parts_is_one_sentence(folder, text, sentence):
+    (folder / "my_parts.py").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(LabError, match=sentence):
+        load_my_parts()
+
+
+def test_a_change_within_a_second_is_loaded(folder):
+    for number in range(3):
+        keep_part("swiglu", TWO.replace("2", str(number)))
+        assert load_my_parts()["swiglu"](1, 2, 3, 4) == number
+    assert [file.name for file in folder.iterdir()] == ["my_parts.py"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_sentence(folder, monkeypatch):
+    monkeypatch.setenv("OSS_LAB_COURSE", str(folder / "gone"))
+    for use in (lambda: predict("a", 1), lambda: keep_part("swiglu", TWO)):
+        with pytest.raises(LabError, match=r"your files cannot be saved in .*gone: No such file"):
+            use()
+
+
+def test_two_writers_lose_nothing(folder):
+    """Without the lock, 40 of 100 entries were lost, and one writer raised FileNotFoundError."""
+    writer = (
+        "import sys; from oss_lab.course.predictions import predict\n"
+        "for n in range(50): predict(sys.argv[1] + str(n), n)"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", writer, name], stdout=subprocess.DEVNULL)
+        for name in "ab"
+    ]
+    assert [each.wait(100) for each in running] == [0, 0]
+    assert len(read_progress()["predictions"]) == 100
+    assert [file.name for file in folder.iterdir()] == ["my_progress.json"]
+
+
+def test_the_lock_of_a_killed_writer_is_removed(folder):
+    (lock := folder / LOCK).mkdir()
+    os.utime(lock, (0, 0))
+    predict("a", 1)
+    assert not lock.exists()
+
+
 def test_the_folder_is_that_of_the_notebooks(folder, monkeypatch):
     monkeypatch.delenv("OSS_LAB_COURSE")
     (folder / "exercises").mkdir()
@@ -68,12 +161,18 @@ def test_the_folder_is_that_of_the_notebooks(folder, monkeypatch):
     assert find_folder() == folder
     monkeypatch.chdir(folder)
     assert find_folder() == folder
+    (folder / "exercises" / "exercises").mkdir()  # the notebooks are in a folder of that name
+    monkeypatch.chdir(folder / "exercises")
+    assert find_folder() == folder / "exercises"
 
 
 @pytest.mark.parametrize(
     ("guess", "result", "verdict"),
     [(3, 3, "right"), (3, 4, "not right"), ((1, 5), 5, "right"), ((1, 5), 6, "not right"),
-     ("The Sink", "the sink", "right"), (True, False, "not right")],
+     ("The Sink", "the sink", "right"), (True, False, "not right"),
+     ((1, 5), "the sink", "not right"), ((0, 5), True, "not right"), (1, True, "not right"),
+     (True, np.True_, "right"), ("yes", True, "right"), (3, torch.tensor(3), "right"),
+     (3, [3, 4, 5], "not right"), ((5, 1), 2, "right"), (1, torch.ones(2), "not right")],
 )  # fmt: skip
 def test_a_prediction_is_compared_with_the_result(guess, result, verdict, capsys):
     predict("it", guess, sure=0.75)
@@ -108,7 +207,8 @@ def test_calibration_compares_confidence_with_results(capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [(([1],), "a guess is a number"), ((None,), "a guess is"), ((1, 70), "from 0 to 1, got 70"),
-     ((1, True), "got True")],
+     ((1, True), "got True"), ((float("nan"),), "got nan"), ((10**5000,), "got <int>"),
+     (((1, float("inf")),), "a guess is")],
 )  # fmt: skip
 def test_a_wrong_prediction_is_one_sentence(arguments, sentence):
     with pytest.raises(LabError, match=sentence):
