@@ -4,13 +4,16 @@ A learner's parts are code. They are checked again only if that was requested, i
 learner with limits of time and memory.
 """
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from oss_lab.course.exercise import judge
 from oss_lab.course.exercises import list_exercises
@@ -38,27 +41,36 @@ def report_folder(folder: Path, *, run: bool = False) -> Iterator[str]:
             f"no folder in {folder} has a {PROGRESS_FILE}; give a folder with one folder per"
             " learner"
         )
-    width = max(len(each.name) for each in learners)
-    for learner in learners:
-        yield f"{learner.name:{width}}  {describe_learner(learner, run=run)}"
+    names = [make_line(each.name) for each in learners]
+    width = max(map(len, names))
+    for name, learner in zip(names, learners, strict=True):
+        yield f"{name:{width}}  {make_line(describe_learner(learner, run=run))}"
+
+
+def make_line(text: str) -> str:
+    """The text as one line without control characters, which a terminal would obey."""
+    return "".join(each for each in " ".join(text.split()) if each.isprintable())
 
 
 def describe_learner(folder: Path, *, run: bool) -> str:
     """Parts done, checks passed and the last diagnosis of one learner."""
+    exercises = list_exercises()
+    parts = {each.name for each in exercises.values() if each.part}
     try:
-        done = read_progress(folder)["exercises"]
+        recorded = read_progress(folder)["exercises"]
     except LabError as error:
         return str(error)
-    parts = {each.name for each in list_exercises().values() if each.part}
+    done = {name: entry for name, entry in recorded.items() if name in exercises}
     if run:
         checked = run_again(folder)
         if isinstance(checked, str):
             return checked
-        done = done | checked
+        kept = {n: each for n, each in done.items() if n not in parts or not each["right"]}
+        done = kept | checked  # a right part that is not in the file was not checked again
     passed = {name for name, entry in done.items() if entry["right"]}
     failed = [f"{name}: {each['last']}" for name, each in done.items() if not each["right"]]
     return (
-        f"{len(passed & parts)} of {len(parts)} parts, {len(passed)} of {len(list_exercises())}"
+        f"{len(passed & parts)} of {len(parts)} parts, {len(passed)} of {len(exercises)}"
         f" checks{' (parts checked again)' if run else ''};"
         f" {f'last diagnosis: {failed[-1]}' if failed else 'nothing is wrong'}"
     )
@@ -68,17 +80,44 @@ def run_again(folder: Path) -> dict[str, Any] | str:
     """Check the parts of one learner in a process of limited time; a sentence if that failed."""
     command = [sys.executable, "-m", "oss_lab.course.report", str(folder.resolve())]
     environment = os.environ | {"OSS_LAB_COURSE": str(folder.resolve())}
-    try:
-        found = subprocess.run(
-            command, capture_output=True, text=True, timeout=SECONDS, env=environment
+    # Into files: a process that a learner's code started may keep a pipe open after the end.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=errors,
+            env=environment,
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        return f"its parts took longer than {SECONDS} s, and were stopped"
+        try:
+            status = process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            return f"its parts took longer than {SECONDS} s, and were stopped"
+        finally:
+            stop(process)
+        printed, reasons = read_end(out), read_end(errors)
     try:
-        return json.loads(found.stdout.splitlines()[-1])
+        return json.loads(printed[-1])
     except (IndexError, ValueError):
-        last = (found.stderr.splitlines() or [f"exit status {found.returncode}"])[-1]
+        last = (reasons or [f"exit status {status}"])[-1]
         return f"its parts could not be checked: {last}"
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End the process and all that it started; on Windows, the process only."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing is left
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def read_end(file: IO[bytes]) -> list[str]:
+    """The last lines of a file, which may be very long."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 2**20))
+    return file.read().decode(errors="replace").splitlines()
 
 
 def check_parts(folder: Path) -> dict[str, Any]:
@@ -102,4 +141,8 @@ def limit_memory() -> None:
 
 if __name__ == "__main__":
     limit_memory()
-    print(json.dumps(check_parts(Path(sys.argv[1]))))
+    try:
+        found = check_parts(Path(sys.argv[1]))
+    except LabError as error:
+        sys.exit(str(error))
+    print("\n" + json.dumps(found))

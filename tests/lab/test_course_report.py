@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import time
 
 import pytest
 
@@ -53,7 +54,8 @@ def test_parts_are_run_again_only_if_requested(group, capsys):
     assert ada.endswith("(parts checked again); nothing is wrong")
     assert "0 of" in ben
     assert "last diagnosis: my_visible_keys: not attempted yet" in ben
-    assert cy == "cy   its parts could not be checked: no"
+    assert cy.startswith("cy   its parts could not be checked: ")
+    assert "my_parts.py raised SystemExit: no; correct it" in cy
 
 
 def test_a_part_that_does_not_end_is_stopped(group, monkeypatch):
@@ -61,6 +63,41 @@ def test_a_part_that_does_not_end_is_stopped(group, monkeypatch):
     monkeypatch.setattr(report, "SECONDS", 1)
     (line,) = report.report_folder(folder, run=True)
     assert line == "ada  its parts took longer than 1 s, and were stopped"
+
+
+LEFT = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+sys.stdout.buffer.write(b"\\xff no line end")
+assert sys.stdin.read() == ""
+"""
+
+
+def test_what_a_part_starts_and_prints_does_no_harm(group):
+    folder = group("ada", inspect.getsource(MASK.solution) + LEFT)
+    began = time.monotonic()
+    (line,) = report.report_folder(folder, run=True)
+    assert line.endswith("(parts checked again); nothing is wrong")
+    assert time.monotonic() - began < 60
+
+
+def test_a_recorded_part_that_is_not_in_the_file_does_not_count_as_checked_again(group):
+    folder = group("ada", entry=ENTRY | {"right": True})
+    (line,) = report.report_folder(folder)
+    assert line.startswith("ada  1 of")
+    (line,) = report.report_folder(folder, run=True)
+    assert line.startswith("ada  0 of")
+
+
+def test_a_line_is_one_line_and_counts_only_exercises(group):
+    folder = group("a\nda", entry=ENTRY | {"last": "bad\n\x1b[2Jben  15 of 15 parts"})
+    file = folder / "a\nda" / "my_progress.json"
+    found = json.loads(file.read_text())
+    found["exercises"] |= {f"my_{n}": ENTRY | {"right": True} for n in range(99)}
+    file.write_text(json.dumps(found))
+    (line,) = report.report_folder(folder)
+    assert line.isprintable()
+    assert "0 of 15 parts, 0 of" in line
 
 
 def test_a_damaged_file_does_not_hide_the_others(group, capsys):
@@ -85,7 +122,9 @@ def test_reset_and_solutions(group, tmp_path, capsys):
     assert main(["course", "reset", str(folder)]) == 0
     assert "kept" in capsys.readouterr().out
     assert main(["course", "reset", str(folder)]) == 0
-    assert capsys.readouterr().out == "there was nothing to reset\n"
+    assert "there was nothing to reset in " in capsys.readouterr().out
+    assert main(["course", "reset", str(folder / "gone")]) == 1
+    assert capsys.readouterr().err.endswith("gone is not a folder\n")
     (tmp_path / "out").mkdir()
     assert main(["course", "solutions", str(tmp_path / "out")]) == 0
     assert "return visible if window is None" in (tmp_path / "out/04_attention.ipynb").read_text()
