@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from oss_lab.course.learner import describe
+from oss_lab.course.specs import describe, is_plain
 from oss_lab.errors import explain_error, shorten, show_safely
 
 Function = Callable[..., Any]
@@ -153,8 +153,8 @@ def is_close(expected: Any, found: Any, tolerance: float) -> bool:
 
 
 def is_alike(expected: Tensor, found: Tensor) -> bool:
-    """Whether shape, dtype, device and layout are equal."""
-    kinds = [(each.shape, each.dtype, each.device, each.layout) for each in (expected, found)]
+    """Whether both are ordinary tensors of equal shape, dtype and device."""
+    kinds = [is_plain(each) and (each.shape, each.dtype, each.device) for each in (expected, found)]
     return kinds[0] == kinds[1]
 
 
@@ -193,7 +193,7 @@ def explain_difference(exercise: Exercise, expected: list[Any], found: list[Any]
     arguments = list(exercise.cases())[first]
     got, wanted = found[first], expected[first]
     text = f"wrong on {len(wrong)} of {len(expected)} cases. With {show_arguments(arguments)} "
-    if isinstance(wanted, Tensor) and isinstance(got, Tensor) and got.shape == wanted.shape:
+    if isinstance(wanted, Tensor) and is_plain(got) and got.shape == wanted.shape:
         if not is_alike(wanted, got):
             return text + f"it returned {describe(got)}; expected {describe(wanted)}"
         place = ((got.double() - wanted.double()).nan_to_num(1e9).abs()).argmax()
@@ -209,10 +209,9 @@ def show_arguments(arguments: tuple[Any, ...]) -> str:
 
 
 def show_value(value: Any) -> str:
-    if isinstance(value, Tensor) and value.numel() > 8:
-        return describe(value)
     if isinstance(value, Tensor):
-        return f"tensor {value.tolist()}"
+        is_small = is_plain(value) and value.numel() <= 8 and not value.is_meta
+        return f"tensor {value.tolist()}" if is_small else describe(value)
     return shorten(show_safely(value), 120)
 
 

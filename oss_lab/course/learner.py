@@ -42,7 +42,7 @@ class LearnerPart:
         name, began = self.part.name, time.perf_counter()
         try:
             returned = self.function(*copies)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise LabError(
                 f"the part {name} raised {explain_error(error, 200)}; its signature is"
                 f" {name}{self.part.signature}"

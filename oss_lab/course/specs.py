@@ -37,7 +37,7 @@ class TensorSpec:
     def check(self, named: str, value: Any, given: tuple[Any, ...]) -> Any:
         """Raises LabError also if the tensor lost the arguments' gradient."""
         expected = f"expected {describe_tensor(self.shape, self.dtype, self.device)}"
-        found = isinstance(value, Tensor) and (tuple(value.shape), value.dtype, value.device)
+        found = is_plain(value) and (tuple(value.shape), value.dtype, value.device)
         if found != (self.shape, self.dtype, self.device):
             raise LabError(f"{named}{describe(value)}; {expected}")
         if self.count is not None:
@@ -131,7 +131,7 @@ class MessagesSpec:
 def is_id(value: Any, count: int) -> bool:
     try:
         return not isinstance(value, bool) and 0 <= index(value) < count
-    except TypeError:
+    except Exception:  # `__index__` may be a learner's
         return False
 
 
@@ -145,9 +145,16 @@ def is_text_message(value: Any) -> bool:
     )
 
 
+def is_plain(value: Any) -> bool:
+    """Whether this is an ordinary tensor: not nested and not sparse."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_nested
+
+
 def describe(value: Any) -> str:
-    if isinstance(value, Tensor):
+    if is_plain(value):
         return describe_tensor(tuple(value.shape), value.dtype, value.device)
+    if isinstance(value, Tensor):
+        return "a nested tensor" if value.is_nested else "a sparse tensor"
     return f"{type(value).__name__} {shorten(show_safely(value), 40)}"
 
 

@@ -173,14 +173,20 @@ class Hostile:
             torch.ones(3, 6, device="meta"),
             "returned a tensor [3, 6] float32 on meta",
         ),
-        ("my_rms_norm", torch.ones(3, 6).to_sparse(), "wrong on 5 of 5 cases"),
+        ("my_rms_norm", torch.ones(1, device="meta"), "returned a tensor [1] float32 on meta"),
+        ("my_rms_norm", torch.ones(3, 6).to_sparse(), "it returned a sparse tensor"),
+        (
+            "my_rms_norm",
+            torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged),
+            "returned a nested tensor",
+        ),
         ("my_rms_norm", Hostile(), "it returned <Hostile>"),
         ("my_merge", [Hostile()], "it returned <list>"),
         ("my_cache_bytes", 10**5000, "it returned <int>"),
         ("my_lift", 10**5000, "it returned <int>"),
         ("my_lift", float("inf"), "it returned inf"),
     ],
-    ids=range(7),
+    ids=range(9),
 )
 def test_a_strange_result_is_one_sentence(name, result, sentence):
     verdict = judge(EXERCISES[name], lambda *given: result)

@@ -1,6 +1,7 @@
 """A part that fails, or returns what the model cannot use, is named in one sentence."""
 
 import inspect
+import sys
 
 import pytest
 import torch
@@ -30,6 +31,16 @@ SENTENCES = [
         "rms_norm",
         lambda x, scale, eps: x.to("meta"),
         r"the part rms_norm returned a tensor .* on meta; expected a tensor .* on cpu",
+    ),
+    (
+        "rms_norm",
+        lambda x, scale, eps: x.to_sparse(),
+        r"the part rms_norm returned a sparse tensor; expected a tensor \[1, 50, 96\]",
+    ),
+    (
+        "rms_norm",
+        lambda x, scale, eps: sys.exit("bye"),
+        "the part rms_norm raised SystemExit: bye; its signature is",
     ),
     (
         "rotate",
