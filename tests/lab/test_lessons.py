@@ -25,6 +25,11 @@ HEADER = re.compile(
     r"\| reading \| machine \| needs \|\n\|-+\|-+\|-+\|\n"
     r"\| (?P<reading>\d+) minutes \| (?P<machine>under 1 minute|\d+ minutes?) \| (?P<needs>.+) \|"
 )
+ANSWER = re.compile(
+    r"<details><summary>(?:(?!</?summary>).)+</summary>\s+(?:(?!</?details>).){20,}</details>",
+    re.DOTALL,
+)
+UNTOUCHED = re.compile(r"predict\(\s*\"\w+\",\s*\.\.\.[,)\s]")
 LAST = ("Your part goes in", "What does not transfer to gpt-oss-20b", "Five questions", "Sources")
 
 
@@ -57,8 +62,10 @@ def complaints(notebook: Any, lesson: str) -> Iterator[str]:
     for heading in LAST:
         if heading not in headings:
             yield f"there is no section {heading!r}"
+    if [each for each in headings if each in LAST] != list(LAST):
+        yield "its last sections are not in the order of a lesson"
     questions = text.partition("## Five questions")[2].partition("\n## ")[0]
-    if (questions.count("<details>"), questions.count("<summary>")) != (5, 5):
+    if len(ANSWER.findall(questions)) != 5 or questions.count("<details>") != 5:
         yield "its five questions are not five answers to unfold"
     if f"(exercises/{lesson}.ipynb)" not in text:
         yield "it does not link to its exercises"
@@ -76,8 +83,14 @@ def header_complaints(notebook: Any) -> Iterator[str]:
 
 
 def prediction_complaints(code: list[Any]) -> Iterator[str]:
-    predicted = [name for _, name in find_calls(code, "predict")]
+    guesses = list(find_calls(code, "predict"))
+    predicted = [name for _, name in guesses]
     revealed = list(find_calls(code, "reveal"))
+    if any(not UNTOUCHED.search(cell.source) for cell, _ in guesses):
+        yield "a prediction has a guess already: write three dots"
+    place = {name: code.index(cell) for cell, name in revealed}
+    if any(code.index(cell) >= place.get(name, len(code)) for cell, name in guesses):
+        yield "a result comes before its prediction"
     if not predicted:
         yield "it asks for no prediction"
     if sorted(predicted) != sorted(name for _, name in revealed):
@@ -114,13 +127,16 @@ def test_predictions_have_unique_names() -> None:
     assert [name for name, count in names.items() if count > 1] == []
 
 
+BECAUSE = "A sum of two even numbers is even."
+
+
 def good_lesson() -> Any:
     v4 = nbformat.v4
     head = (
         "# Sums\n\n**You will be able to** add.\n\n| reading | machine | needs |\n|---|---|---|\n"
         "| 5 minutes | under 1 minute | nothing |"
     )
-    answers = "\n\n".join(["<details><summary>Why?</summary>\n\nBecause.\n\n</details>"] * 5)
+    answers = "\n\n".join([f"<details><summary>Why?</summary>\n\n{BECAUSE}\n\n</details>"] * 5)
     end = (
         "## Your part goes in\n\n[exercises](exercises/99_sums.ipynb)\n\n"
         f"## What does not transfer to gpt-oss-20b\n\n## Five questions\n\n{answers}\n\n## Sources"
@@ -152,6 +168,10 @@ def unfold(notebook: Any) -> None:
     notebook.cells[3].metadata = {}
 
 
+def swap_prediction_and_result(notebook: Any) -> None:
+    notebook.cells[2], notebook.cells[3] = notebook.cells[3], notebook.cells[2]
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -162,7 +182,11 @@ def unfold(notebook: Any) -> None:
         (replace(2, "predict", "print"), "no prediction"),
         (replace(2, '"sum"', '"total"'), "different names"),
         (unfold, "not folded"),
+        (replace(2, "...", "3"), "has a guess already"),
+        (swap_prediction_and_result, "before its prediction"),
         (replace(4, "<details>", "<p>"), "five questions"),
+        (replace(4, BECAUSE, "Yes."), "five questions"),
+        (replace(4, "## Your part goes in", "## Sources\n\n## Your part goes in"), "the order"),
         (replace(4, "## Sources", ""), "'Sources'"),
         (replace(4, "exercises/99_sums", "exercises/98"), "link to its exercises"),
         (replace(5, "calibration", "print"), "calibration"),

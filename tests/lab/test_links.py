@@ -20,7 +20,12 @@ FILES = sorted(
     for path in ROOT.rglob(kind)
     if not LEFT_OUT & set(path.relative_to(ROOT).parts)
 )
-LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+LINK = re.compile(
+    r"\]\((?P<target>[^)\s]+)(?:\s+[\"'][^)]*)?\)"  # links and images, with or without a title
+    r"|\b(?:href|src)=[\"'](?P<attribute>[^\"']+)[\"']"
+    r"|^\[[^\]]+\]:\s+(?P<reference>\S+)",
+    re.MULTILINE,
+)
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 
 
@@ -41,16 +46,17 @@ def find_anchors(path: Path) -> set[str]:
 
 def find_dead_links(path: Path, within: Path) -> Iterator[str]:
     for match in LINK.finditer(read_text(path)):
-        target, _, anchor = match["target"].partition("#")
+        link = match["target"] or match["attribute"] or match["reference"]
+        target, _, anchor = link.partition("#")
         if re.match(r"\w+:", target):
             continue
         file = (path.parent / target).resolve() if target else path
         if not file.exists():
-            yield f"{match['target']} does not exist"
+            yield f"{link} does not exist"
         elif within not in file.parents:
-            yield f"{match['target']} leaves {within.name}"
+            yield f"{link} leaves {within.name}"
         elif anchor and file.suffix in (".md", ".ipynb") and anchor not in find_anchors(file):
-            yield f"{match['target']} names no heading"
+            yield f"{link} names no heading"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -65,6 +71,11 @@ def test_local_links_lead_somewhere(path: Path) -> None:
         ("[a](gone.md)", "does not exist"),
         ("[a](../b.md)", "leaves"),
         ("[a](c.md#nothing)", "names no heading"),
+        ('[a](gone.md "title")', "does not exist"),
+        ("![a](gone.png)", "does not exist"),
+        ("[![a](c.md)](gone.md)", "does not exist"),
+        ('<a href="gone.md">a</a>', "does not exist"),
+        ("[a][b]\n\n[b]: gone.md", "does not exist"),
     ],
 )
 def test_a_dead_link_is_found(link: str, complaint: str, tmp_path: Path) -> None:
