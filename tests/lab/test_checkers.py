@@ -93,6 +93,12 @@ def quotient_of_softmaxes(ours, theirs):
     return float((ours - theirs).abs().max()), float(kl)
 
 
+def most_memory_in_all(models, gigabytes, tokens):
+    sizes = {name: weights + tokens * each for name, (weights, each, _) in models.items()}
+    fit = [n for n, size in sizes.items() if size <= gigabytes * 10**9 and tokens <= models[n][2]]
+    return max(fit, key=sizes.__getitem__, default=None)
+
+
 WRONG: list[tuple[str, Callable[..., Any]]] = [
     ("my_encode", lambda text, *rest: solve("my_encode", text.rstrip(), *rest)),
     ("my_encode", lambda text, *rest: solve("my_encode", text.lower(), *rest)),
@@ -121,6 +127,14 @@ WRONG: list[tuple[str, Callable[..., Any]]] = [
     ("my_answer", word_final_in_the_text),
     ("my_p_value", lambda x, null: solve("my_p_value", abs(x), [abs(each) for each in null])),
     ("my_loss", logarithm_of_the_softmax),
+    ("my_direct_parts", lambda *given: solve("my_direct_parts", *given[:4], 2, 7)),
+    ("my_effect", lambda *given: solve("my_effect", *given[:5], 4, 6)),
+    ("my_patch", lambda *given: solve("my_patch", *given[:4], 1)),
+    ("my_longest_context", lambda *given: solve("my_longest_context", *given[:5], 131_072)),
+    ("my_longest_context", lambda *given: solve("my_longest_context", *given[:4], 64, given[5])),
+    ("my_choice", most_memory_in_all),
+    ("my_unused_share", lambda ids, experts: solve("my_unused_share", ids, int(ids.max()) + 1)),
+    ("my_share_of_limit", lambda *given: solve("my_share_of_limit", *given[:5], 4)),
 ]
 
 

@@ -59,6 +59,7 @@ def parts_cases() -> Iterator[tuple]:
         parts = 3 * torch.randn(count, hidden, generator=draw)
         scale = 1 + torch.rand(hidden, generator=draw)
         yield parts, scale, eps, torch.randn(9, hidden, generator=draw), 2, 7
+    yield parts.clone(), -scale, eps, torch.randn(9, hidden, generator=draw), 8, 0
 
 
 def run_toy(tokens: list[int], change: Callable[[int, Tensor], Tensor | None]) -> Tensor:
@@ -182,7 +183,7 @@ def effect_cases() -> Iterator[tuple]:
     """Two sequences; in each, heads of an early and of a middle layer before the last token."""
     for tokens in ([1, 4, 2, 8], [3, 3, 9, 0, 5]):
         for layer, head, position in ((0, 1, 1), (1, 3, 2)):
-            yield run_toy, list(tokens), layer, head, position, 4, 6
+            yield run_toy, list(tokens), layer, head, position, 4 + layer, 6 + layer
 
 
 def my_patch(run, clean, corrupted, layer, position):
@@ -260,6 +261,7 @@ def patch_cases() -> Iterator[tuple]:
     for clean, corrupted in (([1, 4, 2, 8], [1, 7, 2, 8]), ([3, 6, 9, 0, 5], [3, 1, 9, 0, 5])):
         for layer in range(3):
             yield run_toy, list(clean), list(corrupted), layer, 1
+    yield run_toy, [2, 5, 7, 1], [2, 5, 3, 1], 0, 2
 
 
 SHEET = Sheet(

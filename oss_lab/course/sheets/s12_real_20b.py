@@ -116,6 +116,8 @@ def context_cases() -> Iterator[tuple]:
     yield 12, 13_761_264_768, 24, 8, 64, 131_072
     yield 70, 65_248_815_744, 36, 8, 64, 131_072
     yield 14, 14 * 10**9 - 5 * 49_152, 24, 8, 64, 131_072
+    yield 1, 2_474_240, 4, 2, 16, 8192
+    yield 1, 10**9 - 1_000_000, 4, 2, 16, 8192
 
 
 def my_choice(models, gigabytes, tokens):
@@ -175,6 +177,7 @@ def choice_cases() -> Iterator[tuple]:
     yield dict(models), 16, 8192
     yield dict(models), 12, 10_000
     yield {"a": (10**9 - 100, 10, 50), "b": (500, 10, 50)}, 1, 10
+    yield {"a": (500, 1000, 50), "b": (600, 10, 50)}, 1, 10
 
 
 def my_unused_share(ids, experts):
@@ -219,6 +222,7 @@ def unused_cases() -> Iterator[tuple]:
     for layers, tokens, experts in ((1, 3, 8), (4, 6, 32), (3, 10, 16), (24, 5, 32)):
         scores = torch.randn(layers, tokens, experts, generator=draw)
         yield scores.topk(4).indices, experts
+    yield torch.tensor([[[0, 1], [2, 0]]]), 8
 
 
 SHEET = Sheet(
