@@ -51,9 +51,19 @@ def reset(
 def solutions(
     folder: Annotated[Path, Argument(metavar="DIR", help="an existing folder")],
 ) -> int:
-    """Write every sheet of exercises with its solutions, for teachers."""
-    from oss_lab.course.write_sheets import write_sheets
+    """Write every sheet of exercises with its solutions, for teachers.
 
+    Nothing is replaced: a folder that has sheets already may have a learner's work.
+    """
+    from oss_lab.course.exercises import list_sheets
+    from oss_lab.course.write_sheets import write_sheets
+    from oss_lab.errors import LabError
+
+    names = (f"{sheet.lesson}.ipynb" for sheet in list_sheets())
+    if there := [name for name in names if (folder / name).exists()]:
+        raise LabError(
+            f"{folder} has a {there[0]} already, and nothing was written: choose another"
+        )
     for file in write_sheets(folder, solutions=True):
         print(f"wrote {file}")
     return 0

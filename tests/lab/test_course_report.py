@@ -128,3 +128,8 @@ def test_reset_and_solutions(group, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     assert main(["course", "solutions", str(tmp_path / "out")]) == 0
     assert "return visible if window is None" in (tmp_path / "out/04_attention.ipynb").read_text()
+    capsys.readouterr()
+    (file := tmp_path / "out/04_attention.ipynb").write_text("a learner's work")
+    assert main(["course", "solutions", str(tmp_path / "out")]) == 1
+    assert "has a 01_tokens.ipynb already, and nothing was written" in capsys.readouterr().err
+    assert file.read_text() == "a learner's work"
