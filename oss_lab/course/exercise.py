@@ -7,16 +7,12 @@ one, which a test asserts for every exercise.
 """
 
 import dis
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
-from oss_lab.course.specs import describe, is_plain
-from oss_lab.errors import explain_error, shorten, show_safely
+from oss_lab.course.compare import explain, is_close, show_arguments
+from oss_lab.errors import explain_error
 
 Function = Callable[..., Any]
 Cases = Callable[[], Iterator[tuple[Any, ...]]]
@@ -133,86 +129,14 @@ def agree(expected: list[Any], found: list[Any], tolerance: float) -> bool:
     return all(is_close(a, b, tolerance) for a, b in zip(expected, found, strict=True))
 
 
-def is_close(expected: Any, found: Any, tolerance: float) -> bool:
-    """Whether two results are equal: tensors and floats within the tolerance, the rest exactly."""
-    if isinstance(expected, Tensor):
-        return (
-            isinstance(found, Tensor)
-            and is_alike(expected, found)
-            and measure_difference(expected, found) <= tolerance
-        )
-    if isinstance(expected, tuple | list):
-        return (
-            isinstance(found, tuple | list)
-            and len(found) == len(expected)
-            and all(is_close(a, b, tolerance) for a, b in zip(expected, found, strict=True))
-        )
-    if isinstance(expected, float):
-        return isinstance(found, int | float) and is_near(expected, found, tolerance)
-    return type(expected) is type(found) and expected == found
-
-
-def is_alike(expected: Tensor, found: Tensor) -> bool:
-    """Whether both are ordinary tensors of equal shape, dtype and device."""
-    kinds = [is_plain(each) and (each.shape, each.dtype, each.device) for each in (expected, found)]
-    return kinds[0] == kinds[1]
-
-
-def is_near(expected: float, found: float, tolerance: float) -> bool:
-    """Whether two numbers are equal within the tolerance; an infinity equals only itself."""
-    if math.isnan(expected):
-        return found != found
-    largest = tolerance * max(1.0, abs(expected)) if math.isfinite(expected) else 0.0
-    return expected == found or expected - largest <= found <= expected + largest
-
-
-def measure_difference(expected: Tensor, found: Tensor) -> float:
-    """The largest difference of two tensors, relative to their largest number or to 1.
-
-    NaN equals NaN, because a misconception may give NaN. Integers are equal or infinitely far.
-    """
-    if torch.equal(expected, found) or not expected.numel():
-        return 0.0
-    if not expected.is_floating_point():
-        return math.inf
-    a, b = expected.double(), found.double()
-    same = (a == b) | (a.isnan() & b.isnan())  # infinities, whose difference is not a number
-    off = (a - b).abs().masked_fill(same, 0.0).nan_to_num(float("inf"), float("inf")).max()
-    size = a[a.isfinite()].abs().max() if a.isfinite().any() else torch.tensor(1.0)
-    return float(off / size.clamp(min=1.0))
-
-
 def explain_difference(exercise: Exercise, expected: list[Any], found: list[Any]) -> str:
-    """The first case that differs: its arguments, what was returned and what was expected."""
-    wrong = [
-        n
-        for n, pair in enumerate(zip(expected, found, strict=True))
-        if not is_close(*pair, exercise.tolerance)
-    ]
+    """How many cases differ, and the first one: its arguments, the result and the expected one."""
+    pairs = enumerate(zip(expected, found, strict=True))
+    wrong = [n for n, pair in pairs if not is_close(*pair, exercise.tolerance)]
     first = wrong[0]
     arguments = list(exercise.cases())[first]
-    got, wanted = found[first], expected[first]
-    text = f"wrong on {len(wrong)} of {len(expected)} cases. With {show_arguments(arguments)} "
-    if isinstance(wanted, Tensor) and is_plain(got) and got.shape == wanted.shape:
-        if not is_alike(wanted, got):
-            return text + f"it returned {describe(got)}; expected {describe(wanted)}"
-        place = ((got.double() - wanted.double()).nan_to_num(1e9).abs()).argmax()
-        place = [int(n) for n in torch.unravel_index(place, wanted.shape)]
-        where = f" at {place}" if place else ""
-        value, right = (float(each[tuple(place)]) for each in (got, wanted))
-        return text + f"it returned {value:.6g}{where}; expected {right:.6g}"
-    return text + f"it returned {show_value(got)}; expected {show_value(wanted)}"
-
-
-def show_arguments(arguments: tuple[Any, ...]) -> str:
-    return ", ".join(map(show_value, arguments))
-
-
-def show_value(value: Any) -> str:
-    if isinstance(value, Tensor):
-        is_small = is_plain(value) and value.numel() <= 8 and not value.is_meta
-        return f"tensor {value.tolist()}" if is_small else describe(value)
-    return shorten(show_safely(value), 120)
+    difference = explain(arguments, expected[first], found[first], exercise.tolerance)
+    return f"wrong on {len(wrong)} of {len(expected)} cases. {difference}"
 
 
 def is_untouched(function: Function) -> bool:

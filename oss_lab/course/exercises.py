@@ -24,8 +24,10 @@ from oss_lab.course.progress import keep_part, record
 from oss_lab.errors import LabError, explain_error, explain_unknown
 from oss_lab.lab import Lab
 from oss_lab.lab.loading import load
+from oss_lab.record.reply import Reply
 
 QUESTION, ANSWER = "What is 347 * 62?", "21514"
+AROUND_THE_MODEL = ("merge", "render", "parse", "sample")  # parts that no logit depends on
 Function = Callable[..., Any]
 
 
@@ -114,7 +116,8 @@ def load_nano() -> Lab:
 def ask_nano(function: Function, question: str = QUESTION, expected: str = ANSWER) -> None:
     """Ask nano with the function in place of its own part, and compare the logits.
 
-    Prints the answer, and the largest change of a logit over the prompt and nano's own reply.
+    Prints the answer, and the largest change of a logit over the prompt and nano's own reply. A
+    part that computes no logits may change the ids of the prompt or of the reply instead.
 
     Raises:
         LabError: the exercise is not about a part of nano.
@@ -127,10 +130,19 @@ def ask_nano(function: Function, question: str = QUESTION, expected: str = ANSWE
         return
     lab = load_nano()
     mine = lab.with_parts(**{exercise.part: function})
-    answer = mine.chat(question, effort="high").final
-    verdict = "right" if answer == expected else f"wrong, it is {expected}"
-    print(f"nano with {exercise.name}: {answer} ({verdict})")
+    answered = mine.chat(question, effort="high")
+    verdict = "right" if answered.final == expected else f"wrong, it is {expected}"
+    print(f"nano with {exercise.name}: {answered.final or 'no answer'} ({verdict})")
     reply = lab.chat(question, effort="high")
+    if exercise.part in AROUND_THE_MODEL:
+        same = ("the same" if each else "others" for each in compare_ids(answered, reply))
+        print("ids of the prompt: {}; ids of the reply: {}".format(*same))
+        return
     ids = [*reply.prompt_tokens, *reply.ids]
     change = float((mine.logits(ids) - lab.logits(ids)).abs().max())
     print(f"largest change of a logit over {len(ids)} tokens: {change:.2g}")
+
+
+def compare_ids(ours: Reply, theirs: Reply) -> tuple[bool, bool]:
+    """Whether two replies have the same prompt, and whether they are the same."""
+    return ours.prompt_tokens == theirs.prompt_tokens, ours.ids == theirs.ids

@@ -119,7 +119,8 @@ def test_an_unknown_mistake_shows_the_first_difference(capsys):
     check(my_visible_keys)
     printed = capsys.readouterr().out
     assert "wrong on 5 of 9 cases" in printed
-    assert "expected 0" in printed
+    assert "returned True at" in printed
+    assert "expected False" in printed
     entry = read_progress()["exercises"]["my_visible_keys"]
     assert (entry["attempts"], entry["right"]) == (1, False)
 
@@ -191,6 +192,27 @@ def test_nano_answers_with_the_function(capsys):
     assert capsys.readouterr().out == (
         "nano with my_visible_keys: 21514 (right)\nlargest change of a logit over 222 tokens: 0\n"
     )
+
+
+def test_a_part_around_the_model_is_judged_by_ids_and_not_by_logits(capsys):
+    """A prompt cut into single bytes has other ids; nano's logits for its own ids do not change."""
+
+    def my_merge(piece, ranks):
+        return [ranks[bytes([byte])] for byte in piece]
+
+    ask_nano(my_merge)
+    printed = capsys.readouterr().out
+    assert "(wrong, it is 21514)" in printed
+    assert printed.endswith("ids of the prompt: others; ids of the reply: others\n")
+
+
+def test_a_reply_without_an_answer_is_named(capsys):
+    def my_rotate(x, cos, sin):
+        a, b = x.chunk(2, dim=-1)
+        return x * cos - torch.cat((b, a), dim=-1) * sin
+
+    ask_nano(my_rotate)
+    assert "nano with my_rotate: no answer (wrong, it is 21514)" in capsys.readouterr().out
 
 
 def test_names_are_unique():
