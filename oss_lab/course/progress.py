@@ -27,9 +27,16 @@ import torch
 
 
 def find_folder() -> Path:
-    """The folder of the learner's files: OSS_LAB_COURSE, or the folder of the notebooks."""
+    """The folder of the learner's files: OSS_LAB_COURSE, or the folder of the notebooks.
+
+    Raises:
+        LabError: OSS_LAB_COURSE does not name a folder.
+    """
     if given := os.environ.get("OSS_LAB_COURSE"):
-        return Path(given).expanduser()
+        folder = Path(given).expanduser()
+        if not folder.is_dir():
+            raise LabError(f"OSS_LAB_COURSE names {given}, which is not a folder; make it first")
+        return folder
     here = Path.cwd()
     is_sheets = here.name == "exercises" and not (here / "exercises").is_dir()
     return here.parent if is_sheets else here

@@ -230,3 +230,9 @@ def test_the_map_marks_the_lesson_and_the_learners_parts():
 
 def test_every_part_has_a_box():
     assert set(PARTS) == {part for parts in BOXES.values() for part in parts}
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("OSS_LAB_COURSE", str(tmp_path / "missing"))
+    with pytest.raises(LabError, match="missing, which is not a folder"):
+        find_folder()
