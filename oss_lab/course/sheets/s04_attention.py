@@ -11,7 +11,8 @@ from oss_lab.course.exercise import Exercise, Sheet
 def my_visible_keys(query_positions, key_positions, window):
     """Which keys each query may attend to.
 
-    query_positions: [rows seq] and key_positions: [rows key], integers; a negative one is padding.
+    query_positions: [rows seq] and key_positions: [rows key], integers. Padding, which
+        fills up the shorter texts of a batch, has negative positions: no query sees it.
     window: how many keys a query sees at most, its own included; None if there is no window.
     Returns booleans [rows seq key]: True where the query sees the key.
     """
@@ -258,7 +259,11 @@ def cache_cases() -> Iterator[tuple]:
 SHEET = Sheet(
     lesson="04_attention",
     title="Exercises: attention",
-    text="Read [04_attention](../04_attention.ipynb) first.",
+    text=(
+        "Read [04_attention](../04_attention.ipynb) first. nano reads several texts at once, a"
+        " **batch**, so the tensors here have one axis more than in the lesson: `batch`, or `rows`,"
+        " which is 1 if all texts share a value."
+    ),
     exercises=(
         Exercise(
             title="Scores",

@@ -54,7 +54,14 @@ def ordered_by_number(router_logits, slots):
 
 def smallest_logits(router_logits, slots):
     """You chose the experts with the smallest logits. A large logit means that the expert fits."""
-    return my_router(-router_logits, slots)
+    chosen, ids = router_logits.topk(slots, largest=False)
+    return ids, chosen.softmax(-1)
+
+
+def weights_returned_first(router_logits, slots):
+    """You return the weights first. Return the ids, then the weights."""
+    ids, weights = my_router(router_logits, slots)
+    return weights, ids
 
 
 def router_cases() -> Iterator[tuple]:
@@ -190,6 +197,24 @@ def weights_ignored(x, ids, weights, w1, b1, w2, b2, activate):
     return my_expert_sum(x, ids, torch.ones_like(weights), w1, b1, w2, b2, activate)
 
 
+def weight_on_the_input(x, ids, weights, w1, b1, w2, b2, activate):
+    """You multiply the input of an expert by its weight. An expert is not linear, so that is not
+    the same: multiply its output.
+    """
+    out = torch.zeros_like(x)
+    for expert, weight in zip(ids, weights, strict=True):
+        gate_up = w1[expert] @ (weight * x) + b1[expert]
+        out += w2[expert] @ activate(gate_up[0::2], gate_up[1::2]) + b2[expert]
+    return out
+
+
+def stream_added(x, ids, weights, w1, b1, w2, b2, activate):
+    """You add x, too. The layer adds your result to the residual stream itself, and x is only its
+    normed copy.
+    """
+    return x + my_expert_sum(x, ids, weights, w1, b1, w2, b2, activate)
+
+
 def activate(gate, up):
     """gpt-oss's activation, with its constants."""
     return clamped_swiglu(gate, up, 1.702, 7.0)
@@ -224,6 +249,7 @@ SHEET = Sheet(
                 logits_as_weights,
                 ordered_by_number,
                 smallest_logits,
+                weights_returned_first,
             ),
             hints=(
                 "First choose, then weigh. The experts that are not chosen have no effect on the"
@@ -276,6 +302,8 @@ SHEET = Sheet(
                 second_bias_forgotten,
                 first_bias_forgotten,
                 weights_ignored,
+                weight_on_the_input,
+                stream_added,
             ),
             hints=(
                 "Loop over the chosen experts. Only their matrices are needed, which is what makes"

@@ -27,6 +27,14 @@ def half_lost(code):
     return 0.0 if code & 7 == 1 else my_e2m1(code)
 
 
+def leading_one_everywhere(code):
+    """You put a leading 1 before every mantissa. If the exponent is 0, there is none: code 0 is 0,
+    and code 1 is mantissa times 0.5.
+    """
+    sign = -1.0 if code & 8 else 1.0
+    return sign * (1 + (code & 1) * 0.5) * 2.0 ** ((code >> 1 & 3) - 1)
+
+
 def six_read_as_four(code):
     """Your largest number is 4, and it should be 6: code 7 has exponent 3 and mantissa 1, which is
     1.5 * 4. nano's answers do not show this mistake, but its logits do.
@@ -196,6 +204,25 @@ def scale_without_bias(weights):
     return byte - 127, codes
 
 
+def codes_returned_first(weights):
+    """You return the codes first. Return the scale byte, then the codes: the lesson's `encode` has
+    another order, and packs two codes into a byte.
+    """
+    byte, codes = my_encode_block(weights)
+    return codes, byte
+
+
+def sign_of_the_largest(weights):
+    """You take the largest number, not the largest magnitude. A large negative weight must fit,
+    too: take the largest of the absolute values.
+    """
+    byte, _ = my_encode_block([weight for weight in weights if weight > 0])
+    magnitudes = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
+    sizes = [abs(weight) / 2.0 ** (byte - 127) for weight in weights]
+    codes = [min(range(8), key=lambda n: (abs(size - magnitudes[n]), n % 2)) for size in sizes]
+    return byte, [c + 8 if w < 0 else c for c, w in zip(codes, weights, strict=True)]
+
+
 def codes_without_sign(weights):
     """Your codes of negative weights have no sign: add 8 to them."""
     byte, codes = my_encode_block(weights)
@@ -223,6 +250,7 @@ SHEET = Sheet(
             cases=code_cases,
             misconceptions=(
                 half_lost,
+                leading_one_everywhere,
                 six_read_as_four,
                 sign_ignored,
                 read_as_an_integer,
@@ -274,6 +302,8 @@ SHEET = Sheet(
                 cut_off_instead_of_rounded,
                 scale_without_bias,
                 codes_without_sign,
+                codes_returned_first,
+                sign_of_the_largest,
             ),
             hints=(
                 "The largest magnitude alone decides the scale. Every other weight has to live with"

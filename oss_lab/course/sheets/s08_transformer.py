@@ -81,13 +81,24 @@ def norm_in_the_stream(ids, embedding, layers, final_norm, unembedding):
 
 
 def norm_after(ids, embedding, layers, final_norm, unembedding):
-    """You norm what attention and the experts return. In gpt-oss the norm comes before them: they
-    read a normed copy of the stream. Older transformers normed afterward.
+    """You norm the stream after each sum. In gpt-oss the norm comes before attention and experts:
+    they read a normed copy of the stream. Older transformers normed afterward.
     """
     x = embedding[ids]
     for norm, attention, second_norm, experts in layers:
         x = norm(x + attention(x))
         x = second_norm(x + experts(x))
+    return final_norm(x) @ unembedding.T
+
+
+def results_normed(ids, embedding, layers, final_norm, unembedding):
+    """You norm what attention and the experts return. In gpt-oss they read a normed copy of the
+    stream, and what they return is added unchanged.
+    """
+    x = embedding[ids]
+    for norm, attention, second_norm, experts in layers:
+        x = x + norm(attention(x))
+        x = x + second_norm(experts(x))
     return final_norm(x) @ unembedding.T
 
 
@@ -383,6 +394,7 @@ SHEET = Sheet(
                 stream_replaced,
                 norm_in_the_stream,
                 norm_after,
+                results_normed,
                 side_by_side,
                 final_norm_forgotten,
                 embedding_used_twice,

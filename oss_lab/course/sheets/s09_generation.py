@@ -13,7 +13,9 @@ def my_sample(logits, samplings, draws):
 
     logits: [row vocab]. samplings: for each row, an object with the fields temperature, top_k,
     top_p and min_p; top_k is None if all tokens are kept. draws: for each row an object whose
-    `uniform()` returns a random number from 0 to 1. Returns a list of ids, one per row.
+    `uniform()` returns a random number from 0 to 1. Put the kept tokens side by side, most likely
+    first, each as wide as its probability: the number points at the chosen one.
+    Returns a list of ids, one per row.
     """
     ids = []
     for row, how, draw in zip(logits, samplings, draws, strict=True):
@@ -104,6 +106,25 @@ def always_the_best(logits, samplings, draws):
     random number from `draws` decides.
     """
     return logits.argmax(-1).tolist()
+
+
+def tokens_in_order_of_ids(logits, samplings, draws):
+    """You put the tokens side by side by their ids. Put the most likely one first, or a random
+    number points at another token than in the library.
+    """
+    ids = []
+    for row, how, draw in zip(logits, samplings, draws, strict=True):
+        if how.temperature == 0:
+            ids.append(int(row.argmax()))
+            continue
+        p, order = (row.double() / how.temperature).softmax(-1).sort(descending=True, stable=True)
+        p = p * (torch.arange(len(p)) < (how.top_k or len(p)))
+        p = p / p.sum()
+        p = p * (p.cumsum(0) - p < how.top_p) * (p >= how.min_p * p[0])
+        by_id = torch.zeros_like(p).scatter(0, order, p)
+        number = draw.uniform() * p.sum()
+        ids.append(int(torch.searchsorted(by_id.cumsum(0), number, right=True)))
+    return ids
 
 
 def one_draw_for_all(logits, samplings, draws):
@@ -323,14 +344,27 @@ def any_end_is_complete(tokens):
     return text, tokens[-1:] in (["<|return|>"], ["<|end|>"])
 
 
+def name_searched_in_text(tokens):
+    """You search for the word `final` in the text. Thinking can contain that word, too: the
+    channel is only what a header says.
+    """
+    joined = "".join(tokens)
+    place = joined.find("final")
+    text = joined[place:].removeprefix("final").removeprefix("<|message|>").partition("<|")[0]
+    return (text if place >= 0 else ""), tokens[-1:] == ["<|return|>"]
+
+
 def answer_cases() -> Iterator[tuple[list[str]]]:
-    """One reply cut after each of its tokens or before all, and one without thinking."""
-    thinking = ["<|channel|>", "analysis", "<|message|>", "7", "*", "2", "final", "14", "<|end|>"]
+    """One reply cut after each of its tokens or before all, one without thinking, and one that says
+    “final” in it.
+    """
+    thinking = ["<|channel|>", "analysis", "<|message|>", "7", "*", "2", "=", "14", "<|end|>"]
     answer = ["<|channel|>", "final", "<|message|>", "2", "15", "14", "<|return|>"]
     whole = [*thinking, "<|start|>", "assistant", *answer]
     for length in range(len(whole) + 1):
         yield (whole[:length],)
     yield (answer,)
+    yield ([*thinking[:3], "a ", "final", " check", "<|end|>", *whole[len(thinking) :]],)
 
 
 SHEET = Sheet(
@@ -356,6 +390,7 @@ SHEET = Sheet(
                 min_p_absolute,
                 always_the_best,
                 one_draw_for_all,
+                tokens_in_order_of_ids,
             ),
             hints=(
                 "Work on one row at a time. Sort its probabilities, most likely first: then every"
@@ -417,6 +452,7 @@ SHEET = Sheet(
                 cut_answer_lost,
                 answer_means_complete,
                 any_end_is_complete,
+                name_searched_in_text,
             ),
             hints=(
                 "Go through the tokens, and remember two things: the channel, and whether you are"
