@@ -414,7 +414,9 @@ SHEET = Sheet(
             title="How far apart are two models?",
             text=(
                 "Write the instrument that sees most mistakes: the largest change of a logit, and"
-                " the mean KL divergence of the predictions."
+                " the mean KL divergence of the predictions. That is 0 if both models predict"
+                " alike, and grows with the distance of their probabilities. **Nats** are its unit"
+                " if the logarithm is the natural one."
             ),
             solution=my_logit_change,
             cases=change_cases,
