@@ -3,6 +3,7 @@
 A difference is shown at its first place, so that a learner finds it without reading long lists.
 """
 
+import inspect
 import math
 import re
 from typing import Any
@@ -135,6 +136,8 @@ def show_value(value: Any) -> str:
             return describe(value)
         rounded = value.double().round(decimals=4) if value.is_floating_point() else value
         return f"tensor {rounded.tolist()}"
+    if inspect.isgenerator(value):
+        return "a generator, which has computed nothing yet"
     if isinstance(value, Message):
         found = {"name": value.author.name} | {field: getattr(value, field) for field in FIELDS}
         fields = (f"{name}={each!r}" for name, each in found.items() if each is not None)

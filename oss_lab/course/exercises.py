@@ -45,6 +45,8 @@ def list_exercises() -> dict[str, Exercise]:
 
 def find_exercise(function: Function) -> Exercise:
     """The exercise of this function. Raises LabError if there is none of that name."""
+    if not callable(function):
+        raise LabError(f"expected the function itself, as in check(my_merge), got {function!r}")
     name = getattr(function, "__name__", repr(function))
     if name not in list_exercises():
         raise LabError(explain_unknown("exercise", name, list_exercises()))
@@ -95,7 +97,7 @@ def keep(exercise: Exercise, function: Function) -> str:
     return f"Copied to my_parts.py: nano can run on it, as its part {exercise.part}."
 
 
-def hint(function: Function, number: int) -> None:
+def hint(function: Function, number: int = 1) -> None:
     """Print a hint: 1 is the smallest, and the one after the last is a solution.
 
     Raises:

@@ -24,6 +24,7 @@ CALL = Message.of("assistant", "{}", channel="commentary", recipient="functions.
         (torch.tensor([True]), torch.tensor([False]), "False at [0]; expected True"),
         ((torch.ones(1), torch.zeros(1)), (torch.ones(1),) * 2, "1 at [0] in result 1; expected 0"),
         (torch.zeros(9), torch.zeros(3, 3), "a tensor [3, 3] float32 on cpu; expected a tensor"),
+        ([1], (n for n in [1]), "a generator, which has computed nothing yet; expected [1]"),
         (None, ("attention", 1), "('attention', 1); expected None"),
     ],
 )

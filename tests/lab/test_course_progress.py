@@ -172,7 +172,8 @@ def test_the_folder_is_that_of_the_notebooks(folder, monkeypatch):
      ("The Sink", "the sink", "right"), (True, False, "not right"),
      ((1, 5), "the sink", "not right"), ((0, 5), True, "not right"), (1, True, "not right"),
      (True, np.True_, "right"), ("yes", True, "right"), (3, torch.tensor(3), "right"),
-     (3, [3, 4, 5], "not right"), ((5, 1), 2, "right"), (1, torch.ones(2), "not right")],
+     (3, [3, 4, 5], "not right"), ((5, 1), 2, "right"), (1, torch.ones(2), "not right"),
+     ("Yes", True, "right"), ("True", True, "right"), ("no", True, "not right")],
 )  # fmt: skip
 def test_a_prediction_is_compared_with_the_result(guess, result, verdict, capsys):
     predict("it", guess, sure=0.75)

@@ -179,6 +179,12 @@ def test_hints_end_in_a_solution(capsys):
         hint(MASK.solution, 5)
 
 
+@pytest.mark.parametrize("given", ["my_visible_keys", None])
+def test_what_is_not_a_function_is_one_sentence(given):
+    with pytest.raises(LabError, match="expected the function itself, as in check"):
+        check(given)
+
+
 def test_an_unknown_name_is_one_sentence():
     def my_visible_key():
         pass
