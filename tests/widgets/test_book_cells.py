@@ -92,9 +92,15 @@ def output(**data: str) -> Any:
     )
 
 
+def announce(text: str) -> Any:
+    """The empty place of a widget, which a copy follows."""
+    data = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": text}
+    return nbformat.v4.new_output("display_data", data)
+
+
 def test_the_stored_copy_is_inside_the_live_view_and_texts_stay_texts() -> None:
     copy = '<div class="oss-stored">5 &lt; 7</div>'
-    outputs = [output(text_plain="Chat: a copy follows."), output(text_html=copy)]
+    outputs = [announce("Chat: a copy follows."), output(text_html=copy)]
     hostile = "\"'></div><script>x()</script>"
     notebook = make_notebook((LOAD, []), (f"Chat(lab, {hostile!r})", outputs))
     assert list(prepare_notebook(notebook)) == ["code cell 2: live chat"]
@@ -114,12 +120,27 @@ def test_a_cell_may_show_several_views() -> None:
     assert ["&quot;tokens&quot;" in html for html in htmls] == [False, True]
 
 
+def test_what_a_cell_prints_before_its_view_stays() -> None:
+    printed = nbformat.v4.new_output("stream", name="stdout", text="9 tokens written\n")
+    copy = output(text_html='<div class="oss-stored">a chat</div>')
+    notebook = make_notebook((LOAD, []), ('Chat(lab, "1 + 1?")', [printed, announce(""), copy]))
+    assert list(prepare_notebook(notebook)) == ["code cell 2: live chat"]
+    assert notebook.cells[1].outputs[0] == printed
+    assert "a chat</div></div>" in notebook.cells[1].outputs[1].data["text/html"]
+
+
+def test_more_copies_than_views_stay_copies() -> None:
+    copies = [output(text_html=f'<div class="oss-stored">{n}</div>') for n in range(2)]
+    notebook = make_notebook((LOAD, []), ('Chat(lab, "1 + 1?")', copies))
+    assert list(prepare_notebook(notebook)) == [
+        "code cell 2: stored copy, since it has 2 copies of 1 views"
+    ]
+    assert len(notebook.cells[1].outputs) == 2
+
+
 def test_a_view_that_is_not_live_keeps_its_copy() -> None:
-    widget = nbformat.v4.new_output(
-        "display_data", {"application/vnd.jupyter.widget-view+json": {}}
-    )
     copy = output(text_html='<div class="oss-stored">table</div>')
-    notebook = make_notebook(("Experts(numbers)", [widget, copy]))
+    notebook = make_notebook(("Experts(numbers)", [announce("a table"), copy]))
     (line,) = prepare_notebook(notebook)
     assert line == "code cell 1: stored copy, since numbers is computed"
     assert notebook.cells[0].outputs == [copy]

@@ -31,11 +31,14 @@ def prepare_notebook(notebook: Any) -> Iterator[str]:
         else:
             try:
                 views = reader.read(cell.source)
-                cell.outputs = list(map(make_live, views, stored))
+                if len(views) != len(stored):
+                    raise NotLiveError(f"it has {len(stored)} copies of {len(views)} views")
+                for view, output in zip(views, stored, strict=True):
+                    make_live(view, output)
                 yield f"code cell {number}: live {', '.join(view.view for view in views)}"
             except NotLiveError as reason:
                 yield f"code cell {number}: stored copy, since {reason}"
-                cell.outputs = [output for output in cell.outputs if not is_announcement(output)]
+            cell.outputs = [output for output in cell.outputs if not is_announcement(output)]
         printed = "".join(output.get("text", "") for output in cell.outputs)
         cell.outputs = [add_text(output, printed) for output in cell.outputs]
         if REVEAL.search(cell.source):
@@ -51,10 +54,9 @@ def is_announcement(output: Any) -> bool:
     return any("widget-view" in key for key in output.get("data", {})) and not get_html(output)
 
 
-def make_live(view: LiveView, output: Any) -> Any:
-    """The output of a view: its element around the stored copy."""
+def make_live(view: LiveView, output: Any) -> None:
+    """Put the element of a view around its stored copy."""
     output.data = {HTML: f"{view.open_tag()}{get_html(output)}</div>"}
-    return output
 
 
 def add_text(output: Any, printed: str) -> Any:
