@@ -1,9 +1,11 @@
 """The learner's files: parts, progress, predictions, and a reset that loses nothing."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,11 +127,19 @@ def test_a_change_within_a_second_is_loaded(folder):
     assert [file.name for file in folder.iterdir()] == ["my_parts.py"]
 
 
-def test_a_folder_that_cannot_be_written_to_is_one_sentence(folder, monkeypatch):
+@pytest.mark.parametrize("use", [lambda: predict("a", 1), lambda: keep_part("swiglu", TWO)])
+def test_a_folder_that_cannot_be_written_to_is_one_sentence(use, folder, monkeypatch):
     monkeypatch.setenv("OSS_LAB_COURSE", str(folder / "gone"))
-    for use in (lambda: predict("a", 1), lambda: keep_part("swiglu", TWO)):
-        with pytest.raises(LabError, match=r"your files cannot be saved in .*gone: No such file"):
-            use()
+    with pytest.raises(LabError, match=r"OSS_LAB_COURSE names .*gone, which is not a folder"):
+        use()
+    monkeypatch.setenv("OSS_LAB_COURSE", str(folder))
+
+    def refuse(*arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(LabError, match=r"your files cannot be saved in .*: Read-only file system"):
+        use()
 
 
 def test_two_writers_lose_nothing(folder):
