@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from oss_lab.course import sheets
-from oss_lab.course.exercise import Exercise, Sheet, Verdict, judge
+from oss_lab.course.exercise import Exercise, Sheet, Verdict, is_untouched, judge
 from oss_lab.course.progress import keep_part, record
 from oss_lab.errors import LabError, explain_error, explain_unknown
 from oss_lab.lab import Lab
@@ -127,7 +127,7 @@ def ask_nano(function: Function, question: str = QUESTION, expected: str = ANSWE
     exercise = find_exercise(function)
     if exercise.part is None:
         raise LabError(f"{exercise.name} is not a part of nano; use check({exercise.name})")
-    if judge(exercise, function).kind == "untouched":
+    if is_untouched(function):
         print(f"nano waits for {exercise.name}.")
         return
     lab = load_nano()

@@ -25,7 +25,6 @@ import nbformat
 import plotly.graph_objects as go
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
-from PIL import Image
 
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import PLOTLY, render_picture
@@ -121,6 +120,8 @@ def normalize_output(output: NotebookNode, count: int) -> NotebookNode:
 
 def render_small_png(content: dict[str, Any]) -> bytes:
     """A small PNG of plotly JSON, with few colors and no transparency."""
+    from PIL import Image  # not part of `make lab`, whose users write sheets with this module
+
     figure = go.Figure(data=content["data"], layout=content["layout"])
     shrunk = io.BytesIO()
     with Image.open(io.BytesIO(render_picture(figure))) as image:
