@@ -6,11 +6,13 @@ Slow and browser tests are deselected unless -m selects them.
 The stored outputs of notebooks are compared, except HTML, stderr and figures; a figure's
 one-sentence summary is compared instead. `tests/lab/test_notebooks.py` refuses stored stderr and
 counts how many cells are compared. Notebook kernels do not see a GPU, so outputs are the same on
-every machine.
+every machine. The run fails if a notebook took more than twice the minutes that its header states.
 """
 
 import os
+import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +31,7 @@ KERNEL_ENVIRONMENT = {
 }
 NBVAL_DEFAULT_TIMEOUT = 2000
 CELL_TIMEOUT = 300  # seconds; the longest cell takes a quarter of it on a busy machine
+MACHINE_MINUTES = re.compile(r"\| \d+ minutes \| (?:under )?(\d+) minutes? \|")
 LEFT_OUT = {
     "slow": "`make test-slow` runs them",
     "browser": "they need Chromium, and `make test` runs them",
@@ -80,3 +83,29 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
         for name, value in KERNEL_ENVIRONMENT.items():
             patch.setenv(name, value)
         return (yield)
+
+
+seconds_taken: Counter[str] = Counter()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    path = report.nodeid.partition("::")[0]
+    if path.endswith(".ipynb"):
+        seconds_taken[path] += report.duration  # pyright: ignore[reportArgumentType]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run for each notebook that took over twice the time that its header states."""
+    if hasattr(session.config, "workerinput"):
+        return  # the process that started this one sees the reports of all
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    for path, seconds in seconds_taken.items():
+        stated = MACHINE_MINUTES.search((session.config.rootpath / path).read_text("utf-8"))
+        if stated and seconds > 120 * int(stated[1]):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            if terminal:
+                terminal.write_line(
+                    f"{path} took {seconds:.0f} s, over twice the {stated[1]} min of its header",
+                    red=True,
+                )
