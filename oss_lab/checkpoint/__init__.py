@@ -11,6 +11,7 @@
     values     read_values(checkpoint): a stream of float tensors, one expert at a time
     rewrite    write_values: such a stream, as MXFP4 or BF16, with its errors (`rounding`)
     write      write_checkpoint(folder, config, tensors), in either layout (`tensor_files`)
+    gguf       write_gguf(checkpoint, file), for llama.cpp
     digest     identify a checkpoint by a SHA-256
     companions the tokenizer files of the Hugging Face layout (`huggingface_tokenizer`)
     adapter    read a LoRA adapter (`adapter_config`); `merge` adds it to the weights

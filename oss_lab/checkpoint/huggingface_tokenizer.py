@@ -53,19 +53,23 @@ def write_tokenizer(folder: Path, encoding: tiktoken.Encoding, context: int) -> 
         "eos_token_id": stops,
         "pad_token_id": ids[PAD],
     }
-    template = resources.files("oss_lab.harmony").joinpath(TEMPLATE).read_text("utf-8")
-    effort = DEFAULT_EFFORT.get(encoding.name, "medium")
-    template = template.replace("default_effort = 'medium'", f"default_effort = '{effort}'")
     contents = {
         TOKENIZER: _dump(build_tokenizer_fields(encoding)),
         "tokenizer_config.json": _dump(config),
         "special_tokens_map.json": _dump(named),
         GENERATION: _dump(generation),
-        TEMPLATE: template,
+        TEMPLATE: build_chat_template(encoding),
     }
     for name, text in contents.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     return [folder / name for name in contents]
+
+
+def build_chat_template(encoding: tiktoken.Encoding) -> str:
+    """Our chat template, with the default effort of the vocabulary's model."""
+    template = resources.files("oss_lab.harmony").joinpath(TEMPLATE).read_text("utf-8")
+    effort = DEFAULT_EFFORT.get(encoding.name, "medium")
+    return template.replace("default_effort = 'medium'", f"default_effort = '{effort}'")
 
 
 def build_tokenizer_fields(encoding: tiktoken.Encoding) -> dict[str, Any]:
@@ -81,7 +85,7 @@ def build_tokenizer_fields(encoding: tiktoken.Encoding) -> dict[str, Any]:
     pattern = {"type": "Split", "pattern": {"Regex": encoding._pat_str}, "behavior": "Isolated"}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
     byte_level |= {"use_regex": False}
-    vocabulary = {_to_text(token): rank for token, rank in ranks.items()}
+    vocabulary = {to_text(token): rank for token, rank in ranks.items()}
     return {
         "version": "1.0",
         "truncation": None,
@@ -104,7 +108,7 @@ def build_tokenizer_fields(encoding: tiktoken.Encoding) -> dict[str, Any]:
             "byte_fallback": False,
             "ignore_merges": True,
             "vocab": vocabulary | specials,
-            "merges": [f"{_to_text(a)} {_to_text(b)}" for a, b in derive_merges(ranks)],
+            "merges": [f"{to_text(a)} {to_text(b)}" for a, b in derive_merges(ranks)],
         },
     }
 
@@ -121,7 +125,8 @@ def derive_merges(ranks: dict[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
         yield from sorted(pairs, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
 
 
-def _to_text(token: bytes) -> str:
+def to_text(token: bytes) -> str:
+    """A token's bytes as printable characters, as GPT-2 writes them."""
     return token.decode("latin-1").translate(GPT2_CHARACTERS)
 
 

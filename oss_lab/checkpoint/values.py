@@ -52,7 +52,7 @@ def read_values(checkpoint: Checkpoint) -> Iterator[Value]:
         if spec.role != "expert weight":
             yield from (
                 Value(name.name, None, part)
-                for name, part in zip(names, _read_rows(checkpoint, spec), strict=True)
+                for name, part in zip(names, read_rows(checkpoint, spec), strict=True)
             )
             continue
         for expert in range(checkpoint.config.num_experts):
@@ -87,7 +87,7 @@ def read_stored(located: TensorLocation, first: int = 0, count: int | None = Non
     return torch.from_numpy(contents).view(TORCH_DTYPES[located.dtype]).view(count, *rest)
 
 
-def _read_rows(checkpoint: Checkpoint, spec: TensorSpec) -> Iterator[Tensor]:
+def read_rows(checkpoint: Checkpoint, spec: TensorSpec) -> Iterator[Tensor]:
     """The rows of an original tensor, cut as Hugging Face's layout cuts them."""
     if checkpoint.layout == "huggingface":
         yield from (read_stored(checkpoint.located[stored.name]) for stored in spec.huggingface)

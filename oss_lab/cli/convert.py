@@ -12,6 +12,8 @@ The Hugging Face layout gets tokenizer files and a chat template: the adapter's 
 own, or those of oss_lab if there are none. On a CPU, or without the package accelerate,
 transformers opens packed experts with
 AutoModelForCausalLM.from_pretrained(DIR, quantization_config=Mxfp4Config(dequantize=True)).
+
+With --to gguf, --out is a file for llama.cpp, Ollama and LM Studio. The experts keep their storage.
 """
 
 import os
@@ -20,11 +22,11 @@ import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, BadParameter, Option
 
-from oss_lab.checkpoint.layouts import TITLES, ExpertStorage, Layout
+from oss_lab.checkpoint.layouts import TITLES, ExpertStorage
 from oss_lab.cli._warnings import print_warning
 from oss_lab.errors import CheckpointError, VocabularyError
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from oss_lab.checkpoint.read import Checkpoint
     from oss_lab.checkpoint.rewrite import Written
 
+Target = Literal["original", "huggingface", "gguf"]
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -47,8 +50,8 @@ def parse_size(text: str) -> int:
 
 def run(
     model: Annotated[str, Argument(metavar="MODEL", help="nano, 20b, 120b, a Hub id or a folder")],
-    to: Annotated[Layout, Option(help="the layout to write")],
-    out: Annotated[Path, Option(help="the folder to write it in")],
+    to: Annotated[Target, Option(help="the layout to write")],
+    out: Annotated[Path, Option(help="the folder to write it in; for gguf, the file")],
     max_shard_size: Annotated[
         int | None,
         Option(parser=parse_size, metavar="SIZE", help="maximum file size, such as 4.8GB"),
@@ -68,6 +71,15 @@ def run(
     from oss_lab.checkpoint.read import find_folder, open_checkpoint
 
     out = Path(os.path.expanduser(out))
+    if to == "gguf":
+        for option, value in (
+            ("--max-shard-size", max_shard_size), ("--experts", experts), ("--adapter", adapter)
+        ):  # fmt: skip
+            if value is not None:
+                raise BadParameter(
+                    f"{option} has no effect with --to gguf; use it with --to huggingface first"
+                )
+        return _write_gguf(model, out, overwrite)
     adapter = None if adapter is None else Path(os.path.expanduser(adapter))
     _refuse_source(out, find_folder(model), "source")
     if adapter is not None:
@@ -92,6 +104,18 @@ def run(
         print(line)
     for kind, rounding in written.rounding.items():
         print(f"{kind}: {rounding.sentence}")
+    return 0
+
+
+def _write_gguf(model: str, file: Path, overwrite: bool) -> int:
+    from oss_lab.checkpoint.gguf.limits import describe_frequencies
+    from oss_lab.checkpoint.gguf.write import write_gguf
+    from oss_lab.checkpoint.read import open_checkpoint
+
+    checkpoint = open_checkpoint(model, any_float=True)
+    write_gguf(checkpoint, file, overwrite=overwrite)
+    print(f"wrote {file}")
+    print(describe_frequencies(checkpoint.config))
     return 0
 
 
