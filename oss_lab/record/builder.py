@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
+from typing import Protocol
 
 import tiktoken
 
@@ -229,6 +230,13 @@ def cut_text(message: Message, length: int) -> Message:
     return replace(message, content=(TextContent(message.text[:length]),))
 
 
+class Builder(Protocol):
+    """What a stream needs of a builder; a `ReplyBuilder` is one."""
+
+    def start_clock(self) -> None: ...
+    def finish(self) -> tuple[list[Event], Reply]: ...
+
+
 class Stream:
     """The events of a reply as it is generated. `reply` is available once iteration has finished.
 
@@ -239,7 +247,7 @@ class Stream:
 
     def __init__(
         self,
-        builder: ReplyBuilder,
+        builder: Builder,
         tokens: Iterator[list[Event]],
         complete: Callable[[Reply], Reply],
     ) -> None:

@@ -1,0 +1,144 @@
+"""Chunks of a streamed chat completion as Harmony events, and the reply that they make.
+
+Text next to reasoning is the answer until a call follows; then it was a preamble, and the reply has
+it on commentary. Positions of tokens are not known, so the events have (0, 0).
+"""
+
+import time
+from typing import Any
+
+from oss_lab.harmony.events import Delta, End, Event, Start
+from oss_lab.harmony.messages import Author, Conversation, Message
+from oss_lab.harmony.specials import CONSTRAIN
+from oss_lab.record.reply import Reply, Stop, Timing
+
+UNKNOWN = (0, 0)
+STOPS: dict[str, Stop] = {"tool_calls": "call", "function_call": "call", "length": "length"}
+REASONING = ("reasoning_content", "reasoning")  # the names that engines use
+
+
+class ChunkReader:
+    """Collects the chunks of one reply.
+
+    Attributes:
+        finish_reason: why the engine says it stopped; None until it does.
+        completion_tokens: how many tokens it says it generated; 0 if it does not say.
+    """
+
+    def __init__(self, prompt: Conversation, engine: str) -> None:
+        self.prompt, self.engine = prompt, engine
+        self.finish_reason: str | None = None
+        self.completion_tokens = 0
+        self._texts = {"analysis": "", "final": ""}
+        self._calls: dict[int, dict[str, str]] = {}
+        self._open: Message | None = None
+        self._start_time = time.perf_counter()
+        self._first = 0.0
+
+    def start_clock(self) -> None:
+        """Start the clock: the request is sent now."""
+        self._start_time = time.perf_counter()
+
+    def add(self, chunk: Any) -> list[Event]:
+        """The events of one `ChatCompletionChunk`."""
+        usage = getattr(chunk, "usage", None)
+        if usage is not None:
+            self.completion_tokens = usage.completion_tokens
+        if not chunk.choices:
+            return []
+        choice = chunk.choices[0]
+        self.finish_reason = choice.finish_reason or self.finish_reason
+        delta, events = choice.delta, list[Event]()
+        if delta is None:
+            return events
+        extra = delta.model_extra or {}
+        thought = next((extra[name] for name in REASONING if extra.get(name)), "")
+        for channel, text in (("analysis", thought), ("final", delta.content or "")):
+            if text:
+                self._texts[channel] += text
+                events += self._extend(text, channel, None)
+        for part in delta.tool_calls or ():
+            events += self._add_call(part)
+        if events and not self._first:
+            self._first = time.perf_counter() - self._start_time
+        return events
+
+    def finish(self) -> tuple[list[Event], Reply]:
+        """Close what is open; returns the last events and the reply."""
+        total = time.perf_counter() - self._start_time
+        messages = tuple(self._build_messages())
+        reply = Reply(
+            self.prompt,
+            (),
+            (),
+            "\n".join(message.text for message in messages),
+            messages,
+            STOPS.get(self.finish_reason or "", "call" if self._calls else "return"),
+            (),
+            Timing(self._first, total, self.completion_tokens),
+            engine=self.engine,
+            unfinished=self.finish_reason in (None, "length"),
+        )
+        return self._close(), reply
+
+    def _build_messages(self) -> list[Message]:
+        found = list[Message]()
+        if self._texts["analysis"]:
+            found.append(Message.of("assistant", self._texts["analysis"], channel="analysis"))
+        if self._texts["final"]:
+            channel = "commentary" if self._calls else "final"
+            found.append(Message.of("assistant", self._texts["final"], channel=channel))
+        for _, call in sorted(self._calls.items()):
+            found.append(make_call(call["name"], call["arguments"]))
+        return found
+
+    def _add_call(self, part: Any) -> list[Event]:
+        call = self._calls.setdefault(part.index or 0, {"name": "", "arguments": ""})
+        function = part.function
+        if function is None:
+            return []
+        call["name"] += function.name or ""
+        call["arguments"] += function.arguments or ""
+        if not function.arguments:
+            return []
+        return self._extend(function.arguments, "commentary", f"functions.{call['name']}")
+
+    def _extend(self, text: str, channel: str, recipient: str | None) -> list[Event]:
+        """The events of new text; a message that goes elsewhere ends before it."""
+        events = list[Event]()
+        is_same = self._open is not None and (self._open.channel, self._open.recipient) == (
+            channel,
+            recipient,
+        )
+        if not is_same:
+            events += self._close()
+            kind = None if recipient is None else f"{CONSTRAIN}json"
+            self._open = Message.of(
+                "assistant", "", channel=channel, recipient=recipient, content_type=kind
+            )
+            events.append(Start(Author("assistant"), channel, recipient, kind, UNKNOWN))
+        events.append(Delta(text, channel, recipient, UNKNOWN))
+        return events
+
+    def _close(self) -> list[Event]:
+        closed, self._open = self._open, None
+        if closed is None:
+            return []
+        text = self._texts.get(closed.channel or "", "")
+        message = Message.of("assistant", text, channel=closed.channel)
+        if closed.recipient is not None:
+            name = closed.recipient.removeprefix("functions.")
+            same = [call for call in self._calls.values() if call["name"] == name]
+            message = make_call(name, same[-1]["arguments"])
+        return [End(message, None, UNKNOWN)]
+
+
+def make_call(name: str, arguments: str) -> Message:
+    """A call of a function as a message."""
+    return Message.of(
+        "assistant",
+        arguments,
+        channel="commentary",
+        recipient=f"functions.{name}",
+        content_type=f"{CONSTRAIN}json",
+    )

@@ -1,0 +1,162 @@
+"""`connect(URL)`: an engine that somebody runs elsewhere, with the `chat` and `stream` of a lab.
+
+model = oss_lab.connect("http://127.0.0.1:8080/v1")
+model.chat("What is 3 * 4?", effort="low").final
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn, Unpack
+
+from oss_lab.connect.chunks import ChunkReader
+from oss_lab.connect.messages import to_api
+from oss_lab.engine.sampling import Sampling
+from oss_lab.errors import LabError, explain_unknown, shorten
+from oss_lab.harmony.events import Event
+from oss_lab.harmony.messages import Conversation, Effort
+from oss_lab.harmony.prompt import Question, build_prompt, require_prompts
+from oss_lab.lab.options import PROMPT_KEYWORDS, Options
+from oss_lab.record.builder import Stream
+from oss_lab.record.reply import Reply
+
+TIMEOUT = 600.0  # seconds; a laptop may think for minutes before its first token
+SENT = ("temperature", "top_p", "seed", "max_tokens", "stop")
+EXTRA = ("top_k", "min_p")  # not OpenAI's, but most local engines know them
+
+
+def connect(
+    url: str, *, model: str | None = None, token: str | None = None, timeout: float = TIMEOUT
+) -> "Connection":
+    """Connect to a server that speaks OpenAI's chat completions.
+
+    Args:
+        url: its address, up to and including `/v1`.
+        model: the model's name there; None if it has only one.
+        token: the access token; None for a server without one.
+        timeout: seconds without a sign of life after which a request fails.
+
+    Raises:
+        LabError: nothing answers there, the token is wrong, or there is no such model.
+    """
+    try:
+        import openai
+    except ImportError:
+        raise LabError(
+            "connecting needs the package openai; install it with `pip install 'oss-lab[connect]'`"
+        ) from None
+    if not url.startswith(("http://", "https://")):
+        raise LabError(f"{url!r} is not an address; give one such as http://127.0.0.1:8080/v1")
+    client = openai.OpenAI(base_url=url, api_key=token or "none", timeout=timeout, max_retries=0)
+    names = [each.id for each in _ask(url, lambda: list(client.models.list()))]
+    if model is None and len(names) == 1:
+        model = names[0]
+    if model is None or model not in names:
+        wanted = "which model?" if model is None else f"there is no model {model!r};"
+        listed = f"it has {', '.join(names[:8])}" if names else "it lists none"
+        raise LabError(f"{url}: {wanted} {listed}; name one with model=")
+    return Connection(client, url, model)
+
+
+class Connection:
+    """A model that runs in another engine.
+
+    Attributes:
+        model: its name there.
+        effort: the default of every call.
+
+    Sampling options that are not given are the engine's own defaults. `chat` and `stream` take the
+    keywords of `Options`, without those that only an engine of oss_lab has.
+    """
+
+    def __init__(self, client: Any, url: str, model: str, effort: Effort = "medium") -> None:
+        self._client, self.url, self.model = client, url, model
+        self.effort: Effort = effort
+
+    def chat(self, question: Question, **options: Unpack[Options]) -> Reply:
+        """Reply to a question or a conversation."""
+        return self.stream(question, **options).read()
+
+    def chat_batch(self, questions: Sequence[Question], **options: Unpack[Options]) -> list[Reply]:
+        """Reply to several questions, one after another."""
+        return [self.chat(each, **options) for each in require_prompts(questions, "chat")]
+
+    def stream(self, question: Question, **options: Unpack[Options]) -> Stream:
+        """Reply as a stream of Harmony events, without the positions of tokens."""
+        prompt = self.conversation(question, **options)
+        fields = {"model": self.model, **to_api(prompt), **list_sampling(options)}
+        reader = ChunkReader(prompt, self.url)
+
+        def events() -> Iterator[list[Event]]:
+            create = self._client.chat.completions.create
+            usage = {"include_usage": True}
+            chunks = _ask(self.url, lambda: create(**fields, stream=True, stream_options=usage))
+            try:
+                while (chunk := _ask(self.url, lambda: next(chunks, None))) is not None:
+                    yield reader.add(chunk)
+            finally:
+                chunks.close()  # the engine stops when nobody listens
+            if reader.finish_reason is None:
+                raise LabError(f"{self.url}: the reply broke off; ask again")
+
+        return Stream(reader, events(), lambda reply: reply)
+
+    def conversation(self, question: Question, **options: Any) -> Conversation:
+        """The conversation that `chat` sends.
+
+        Raises:
+            LabError: a keyword does not exist, or has no effect on another engine.
+        """
+        if unknown := options.keys() - Options.__annotations__.keys():
+            raise LabError(explain_unknown("keyword", min(unknown), Options.__annotations__))
+        usable = {*PROMPT_KEYWORDS, *SENT, *EXTRA, "sampling"}
+        for name, value in options.items():
+            if name not in usable and value not in (None, (), [], 0, False):
+                raise LabError(f"{name} has no effect on another engine; leave it out")
+        asking: Any = {"effort": None}
+        asking |= {name: value for name, value in options.items() if name in PROMPT_KEYWORDS}
+        return build_prompt(question, default_effort=self.effort, **asking)
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise LabError(
+            f"{self.url} shows only text, nothing from inside the model; load its weights with"
+            " `oss_lab.load`"
+        )
+
+    trace = trace_batch = logits = logits_batch = lens = patch = gradients = collect = _refuse
+    intervene = plan = generate = stream_text = tokens_of = with_parts = _refuse
+
+    def __repr__(self) -> str:
+        return f"<Connection to {self.model} at {self.url}>"
+
+
+def list_sampling(options: Any) -> dict[str, Any]:
+    """The sampling fields of a request: those of `sampling`, then the keywords."""
+    sampling = options.get("sampling")
+    given: dict[str, Any] = {}
+    if sampling is not None:
+        if not isinstance(sampling, Sampling):
+            raise LabError(f"sampling: expected a Sampling, got {type(sampling).__name__}")
+        given = {name: getattr(sampling, name) for name in ("temperature", "top_p", "seed", *EXTRA)}
+    given |= {name: options[name] for name in (*SENT, *EXTRA) if name in options}
+    given = {name: value for name, value in given.items() if value is not None}
+    extra = {name: given.pop(name) for name in EXTRA if name in given}
+    return {**given, **({"extra_body": extra} if extra else {})}
+
+
+def _ask(url: str, request: Any) -> Any:
+    """Make a request; what goes wrong becomes one sentence."""
+    import openai
+
+    try:
+        return request()
+    except openai.AuthenticationError:
+        raise LabError(f"{url}: the token was refused; give the right one with token=") from None
+    except openai.APITimeoutError:
+        raise LabError(f"{url} did not answer in time; try again, or set timeout=") from None
+    except openai.APIConnectionError as error:
+        cause = shorten(str(error.__cause__ or error), 120)
+        raise LabError(f"{url} does not answer ({cause}); is the server running?") from None
+    except openai.APIStatusError as error:
+        said = shorten(str(error.message), 200)
+        raise LabError(f"{url} answered {error.status_code}: {said}") from None
+    except openai.OpenAIError as error:
+        raise LabError(f"{url}: {shorten(str(error), 200)}") from None
