@@ -11,6 +11,6 @@ instruments/          compare two labs: logits, first difference, prompts, repli
 exercise.py           an exercise, and the judge of what a learner wrote; sheets/ has all of them
 exercises.py          what a sheet calls: check, hint, ask_nano; write_sheets.py writes the sheets
 predictions.py        predict, then run; progress.py stores it; map.py shows the learner's parts
-ledger.py             facts and claims that bind the numbers in the lessons
+facts.py, ledger.py   facts and claims that bind the numbers in the prose to checks
 doctor.py, report.py  is a room's machine ready, and what has a group done
 """
