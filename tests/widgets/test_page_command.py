@@ -40,6 +40,13 @@ def test_it_writes_a_page_and_replaces_only_pages(tmp_path: Path, monkeypatch, c
     assert Path("nano.html").read_text() == "mine"
 
 
+def test_readme_states_the_size_of_the_page(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main.main(["page"]) == 0
+    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text("utf-8").split())
+    assert f"one file of {Path('nano.html').stat().st_size / 1e6:.1f} MB" in readme
+
+
 def test_a_pipe_is_not_replaced(tmp_path: Path, capsys) -> None:
     pipe = tmp_path / "pipe.html"
     os.mkfifo(pipe)
