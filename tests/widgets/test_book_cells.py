@@ -1,6 +1,5 @@
 """Which cells of a notebook become live views of the book, and what their outputs become."""
 
-import inspect
 from typing import Any
 
 import nbformat
@@ -9,7 +8,7 @@ from oss_widgets.book.live_cells import CellReader, NotLiveError
 from oss_widgets.book.live_view import LiveView
 from oss_widgets.book.notebook import prepare_notebook
 
-from oss_lab.lab import Lab
+from oss_lab.lab import load
 
 LOAD = 'import oss_lab\nlab = oss_lab.load("nano", verbose=False)'
 
@@ -29,8 +28,8 @@ def test_a_question_and_its_effort_are_taken_over() -> None:
     assert (view.view, view.request) == ("chat", request)
 
 
-def test_the_default_effort_is_that_of_a_lab() -> None:
-    default = inspect.signature(Lab).parameters["effort"].default
+def test_the_default_effort_is_that_of_nano() -> None:
+    default = load("nano", verbose=False).effort
     assert read('Chat(lab, "What is 7 * 8?")').request["effort"] == default
 
 

@@ -20,6 +20,7 @@ from sphinx.directives.other import TocTree
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.matching import patfilter
 
+from oss_lab.checkpoint.vocabulary import DEFAULT_EFFORT
 from oss_widgets import views
 from oss_widgets.book.docstrings import describe_object
 from oss_widgets.book.live_view import CLASS, LiveView
@@ -38,10 +39,7 @@ MISSING = [
     ('<div id="search-results">', r"<h1>Search</h1>\g<0>"),
     (r'<th></th>|<th class="head"><p></p></th>', "<td></td>"),
     # What may be wider than the window must scroll with the keyboard.
-    (
-        r'<table border="1" class="dataframe">(?s:.*?)</table>',
-        r'<div class="table-wrapper">\g<0></div>',
-    ),
+    (TABLE, r'<div class="table-wrapper">\g<0></div>'),
     ('<div class="(table-wrapper|math-wrapper|oss-stored)', r'<div tabindex="0" class="\1'),
     (r'(-(?!myst-ansi)[\w-]+ notranslate"><div class="highlight"><pre)>', r'\1 tabindex="0">'),
 ]
@@ -70,7 +68,7 @@ class Live(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         view = directives.choice(self.arguments[0], NAMES)
-        names = {"question": "", "effort": "medium", **self.options}
+        names = {"question": "", "effort": DEFAULT_EFFORT["nano"], **self.options}
         source, selection = names.pop("source", f"live-{self.lineno}"), names.pop("selection", None)
         start = LiveView(view, source, names, selection).open_tag()
         copy = self.parse_content_to_nodes()

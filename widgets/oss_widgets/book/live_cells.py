@@ -12,12 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from oss_lab.checkpoint.vocabulary import DEFAULT_EFFORT
 from oss_widgets import views
 from oss_widgets.book.live_view import LiveView
 
 CLASSES = {name: getattr(views, name) for name in views.__all__}
 PLAIN_SETTINGS = {"instructions", "history", "toolOutputs", "maxTokens"}
-DEFAULT_EFFORT = "medium"  # of `Lab`
 
 
 class Nano:
@@ -138,7 +138,7 @@ def make_request(args: list[Any], settings: Mapping[str, Any]) -> dict[str, Any]
         NotLiveError: it has a setting that the page does not read, or is not one question.
     """
     settings = {"maxTokens" if key == "max_tokens" else key: x for key, x in settings.items()}
-    effort = settings.pop("effort", None) or DEFAULT_EFFORT
+    effort = settings.pop("effort", None) or DEFAULT_EFFORT["nano"]
     if unknown := settings.keys() - PLAIN_SETTINGS:
         raise NotLiveError(f"the book has no {min(unknown)}")
     if len(args) != 1 or not isinstance(args[0], str):
