@@ -2,7 +2,7 @@
 
 parts.py              the table of the parts: arguments, results, and what each one replaces
 specs.py              what a part must return, and the sentence about what it returned instead
-learner.py            a learner's function in the place of a part
+learner.py            a learner's function in the place of a part; slow_parts.py names a slow one
 byte_pairs.py         a vocabulary that encodes text with a learner's merges
 mistakes.py           the table of mistakes: one wrong line each, and a lab that computes with it
 wrong_parts.py, wrong_weights.py     how they are made: wrong functions, changed weights

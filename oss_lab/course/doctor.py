@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 from oss_lab.checkpoint.memory import find_free_memory
-from oss_lab.course.exercises import ANSWER, QUESTION
+from oss_lab.course.exercises import ANSWER
+from oss_lab.course.instruments import QUESTION
 from oss_lab.course.progress import find_folder
 from oss_lab.errors import LabError
 from oss_lab.lab import load

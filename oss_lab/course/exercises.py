@@ -20,14 +20,15 @@ import torch
 
 from oss_lab.course import sheets
 from oss_lab.course.exercise import Exercise, Sheet, Verdict, is_untouched, judge
+from oss_lab.course.instruments import QUESTION
+from oss_lab.course.parts import OUTSIDE_THE_MODEL
 from oss_lab.course.progress import keep_part, record
 from oss_lab.errors import LabError, explain_error, explain_unknown
 from oss_lab.lab import Lab
 from oss_lab.lab.loading import load
 from oss_lab.record.reply import Reply
 
-QUESTION, ANSWER = "What is 347 * 62?", "21514"
-AROUND_THE_MODEL = ("merge", "render", "parse", "sample")  # parts that no logit depends on
+ANSWER = "21514"  # to QUESTION
 Function = Callable[..., Any]
 
 
@@ -136,7 +137,7 @@ def ask_nano(function: Function, question: str = QUESTION, expected: str = ANSWE
     verdict = "right" if answered.final == expected else f"wrong, it is {expected}"
     print(f"nano with {exercise.name}: {answered.final or 'no answer'} ({verdict})")
     reply = lab.chat(question, effort="high")
-    if exercise.part in AROUND_THE_MODEL:
+    if exercise.part in OUTSIDE_THE_MODEL:
         same = ("the same" if each else "others" for each in compare_ids(answered, reply))
         print("ids of the prompt: {}; ids of the reply: {}".format(*same))
         return

@@ -12,14 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oss_lab.course.parts import PARTS, Part
+from oss_lab.course.parts import OUTSIDE_THE_MODEL, PARTS, Part
 from oss_lab.course.specs import describe
 from oss_lab.errors import LabError, explain_error, explain_unknown
 from oss_lab.harmony.notices import warn
 from oss_lab.model.parts import Parts
-
-SLOW = 10.0  # seconds of a reply from which its slowest part is named
-SHARE = 0.25  # of these seconds that the parts must have taken together
 
 
 class LearnerPart:
@@ -105,7 +102,6 @@ SPECIAL = {
     "parse": LearnerParser,
     "router": LearnerRouter,
 }
-OUTSIDE = ("merge", "render", "parse", "sample")  # parts of the lab, not of the model
 
 
 def check_functions(functions: Mapping[str, Any]) -> dict[str, LearnerPart]:
@@ -137,36 +133,6 @@ def build_parts(replaced: Mapping[str, LearnerPart]) -> Parts:
     for name, part in replaced.items():
         if isinstance(part, LearnerRouter):
             found |= {"choose_experts": part.choose, "weigh_experts": part.weigh}
-        elif name not in OUTSIDE:
+        elif name not in OUTSIDE_THE_MODEL:
             found[name] = part
     return Parts(**found)
-
-
-class Watch:
-    """Measures the parts while replies are generated, to name a slow one.
-
-    Time counts between `start` and `stop`, which may be called several times.
-    """
-
-    def __init__(self, parts: Mapping[str, LearnerPart]) -> None:
-        self.parts = tuple(parts.values())
-        self.total = 0.0
-        self.spent = [0.0] * len(self.parts)
-
-    def start(self) -> None:
-        self.began = time.perf_counter()
-        self.before = [part.seconds for part in self.parts]
-
-    def stop(self) -> None:
-        self.total += time.perf_counter() - self.began
-        for n, part in enumerate(self.parts):
-            self.spent[n] += part.seconds - self.before[n]
-
-    def warn_if_slow(self) -> None:
-        """Warn about the slowest part, if generation is slow and the parts are a reason for it."""
-        if self.total <= SLOW or sum(self.spent) < SHARE * self.total or not self.parts:
-            return
-        names = [part.part.name for part in self.parts]
-        seconds, name = max(zip(self.spent, names, strict=True))
-        share = f"{seconds / self.total:.0%} of it in the part {name}"
-        warn([f"generation took {self.total:.0f} s, {share}"], UserWarning)

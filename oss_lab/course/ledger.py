@@ -20,7 +20,8 @@ from oss_lab.config import GPT_OSS_20B as SMALL
 from oss_lab.config import GPT_OSS_120B as LARGE
 from oss_lab.config import GPT_OSS_NANO as NANO
 from oss_lab.course import doctor
-from oss_lab.course.exercises import QUESTION, list_sheets, load_nano
+from oss_lab.course.exercises import list_sheets, load_nano
+from oss_lab.course.instruments import QUESTION
 from oss_lab.course.mistakes import MISTAKES
 from oss_lab.lab.options import MAX_TOKENS
 from oss_lab.nano.training import evaluate

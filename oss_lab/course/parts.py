@@ -214,6 +214,7 @@ TABLE = (
     ),
 )
 PARTS = {part.name: part for part in TABLE}
+OUTSIDE_THE_MODEL = ("merge", "render", "parse", "sample")  # no logit of given ids depends on them
 
 
 def describe_parts() -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from oss_lab.analysis.tracing import build_trace
-from oss_lab.course.learner import Watch
+from oss_lab.course.slow_parts import Stopwatch
 from oss_lab.engine.batch import Batch
 from oss_lab.engine.choice import EngineChoice
 from oss_lab.engine.request import Request
@@ -42,7 +42,7 @@ class Generation:
         # All rows share this tuple: rows with the same effects are changed together.
         self.effects = lab.collect_effects(own)
         self.own_effects = Effects(list(self.effects[len(self.effects) - len(own) :]))
-        self.slow = Watch(lab.parts)
+        self.slow = Stopwatch(lab.parts)
         self.slow.start()
 
     def build_chat(self, question: Question | None) -> ReplyBuilder:

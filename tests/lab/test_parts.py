@@ -9,9 +9,8 @@ import pytest
 import torch
 
 import oss_lab
-from oss_lab.course import learner
-from oss_lab.course.learner import OUTSIDE
-from oss_lab.course.parts import PARTS
+from oss_lab.course import slow_parts
+from oss_lab.course.parts import OUTSIDE_THE_MODEL, PARTS
 from oss_lab.engine.kernels import KernelEngine
 from oss_lab.errors import LabError
 from oss_lab.harmony import Message
@@ -293,7 +292,7 @@ def largest_change(lab, ids, logits, **parts):
     return float((lab.with_parts(**parts).logits(ids) - logits).abs().max())
 
 
-@pytest.mark.parametrize("name", [name for name in PARTS if name not in OUTSIDE])
+@pytest.mark.parametrize("name", [name for name in PARTS if name not in OUTSIDE_THE_MODEL])
 def test_a_loop_leaves_the_logits(nano, ids, logits, name):
     assert largest_change(nano, ids, logits, **{name: LOOPS[name]}) < 1e-3
 
@@ -450,7 +449,7 @@ def test_gradients_pass_through_torch_but_not_through_lists(nano):
 
 
 def test_a_slow_part_is_named(nano, monkeypatch):
-    monkeypatch.setattr(learner, "SLOW", 0.0)
+    monkeypatch.setattr(slow_parts, "SLOW", 0.0)
     mine = nano.with_parts(swiglu=loop_swiglu, rotate=PARTS["rotate"].function)
     sentence = r"generation took \d+ s, \d+% of it in the part swiglu"
     with pytest.warns(UserWarning, match=sentence) as caught:
@@ -461,13 +460,13 @@ def test_a_slow_part_is_named(nano, monkeypatch):
 
 
 def test_a_fast_part_is_not_blamed(nano, monkeypatch, recwarn):
-    monkeypatch.setattr(learner, "SLOW", 0.0)
+    monkeypatch.setattr(slow_parts, "SLOW", 0.0)
     nano.with_parts(sample=PARTS["sample"].function).chat("Hi", max_tokens=8)
     assert not recwarn.list
 
 
 def test_a_slow_renderer_is_named(nano, monkeypatch):
-    monkeypatch.setattr(learner, "SLOW", 0.5)
+    monkeypatch.setattr(slow_parts, "SLOW", 0.5)
 
     def slow_render(message, encoding):
         time.sleep(1)
