@@ -1,6 +1,6 @@
 """Compare what a learner's function returned with what the solution returns, and say where.
 
-A difference is shown at its first place, so that a learner finds it without reading long lists.
+A difference is shown at its first place: a learner need not search long lists for it.
 """
 
 import inspect

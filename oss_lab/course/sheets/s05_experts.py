@@ -198,8 +198,8 @@ def weights_ignored(x, ids, weights, w1, b1, w2, b2, activate):
 
 
 def weight_on_the_input(x, ids, weights, w1, b1, w2, b2, activate):
-    """You multiply the input of an expert by its weight. An expert is not linear, so that is not
-    the same: multiply its output.
+    """You multiply the input of an expert by its weight. That is not the same, because an expert
+    is not linear: multiply its output.
     """
     out = torch.zeros_like(x)
     for expert, weight in zip(ids, weights, strict=True):

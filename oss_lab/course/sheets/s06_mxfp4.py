@@ -22,7 +22,7 @@ def my_e2m1(code):
 
 def half_lost(code):
     """Your code 1 is not 0.5. If the exponent is 0, there is no leading 1: the number is
-    mantissa times 0.5, so that the codes 0 and 1 are 0 and 0.5.
+    mantissa times 0.5, which makes the codes 0 and 1 the numbers 0 and 0.5.
     """
     return 0.0 if code & 7 == 1 else my_e2m1(code)
 
@@ -57,9 +57,7 @@ def read_as_an_integer(code):
 
 
 def exponent_one_too_large(code):
-    """Your numbers are twice too large: the exponent's bits e give 2^(e - 1), so that code 2 is
-    1.0.
-    """
+    """Your numbers are twice too large: the exponent's bits e give 2^(e - 1), so code 2 is 1.0."""
     return 2 * my_e2m1(code)
 
 
@@ -161,16 +159,16 @@ def scale_rounded_down(weights):
 
 
 def ties_go_up(weights):
-    """A weight halfway between two numbers goes to the larger one in your code. It goes to the
-    number with the even code, so that such errors do not all have the same direction.
+    """A weight halfway between two numbers goes to the larger one in your code. It must go to
+    the one with the even code: then such errors do not all have the same direction.
     """
     byte, _ = my_encode_block(weights)
     return byte, nearest(weights, byte, prefer_larger=True)
 
 
 def ties_go_down(weights):
-    """A weight halfway between two numbers goes to the smaller one in your code. It goes to the
-    number with the even code, so that such errors do not all have the same direction.
+    """A weight halfway between two numbers goes to the smaller one in your code. It must go to
+    the one with the even code: then such errors do not all have the same direction.
     """
     byte, _ = my_encode_block(weights)
     return byte, nearest(weights, byte, prefer_larger=False)
@@ -199,7 +197,7 @@ def cut_off_instead_of_rounded(weights):
 
 
 def scale_without_bias(weights):
-    """Your scale byte is the exponent itself. Add 127, so that negative exponents become bytes."""
+    """Your scale byte is the exponent itself. Add 127: a byte cannot be negative."""
     byte, codes = my_encode_block(weights)
     return byte - 127, codes
 

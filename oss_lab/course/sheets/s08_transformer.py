@@ -205,8 +205,8 @@ def kl_reversed(ours, theirs):
 
 
 def summed_over_tokens(ours, theirs):
-    """You sum over the tokens of the text. Use the mean, so that texts of different lengths can be
-    compared.
+    """You sum over the tokens of the text. Use the mean: then you can compare texts of different
+    lengths.
     """
     return measure_change(ours, theirs, largest_change, kl_per_token, torch.sum)
 

@@ -128,8 +128,8 @@ def tokens_in_order_of_ids(logits, samplings, draws):
 
 
 def one_draw_for_all(logits, samplings, draws):
-    """All your rows use the first row's random numbers. Each row has its own stream, so that a
-    reply does not depend on the other rows of its batch.
+    """All your rows use the first row's random numbers. Each row has its own stream: a reply must
+    not depend on the other rows of its batch.
     """
     return sample_by_steps(logits, samplings, [draws[0]] * len(draws))
 

@@ -161,7 +161,7 @@ def whole_token(run, tokens, layer, head, position, token, against):
 
 def a_rise(run, tokens, layer, head, position, token, against):
     """Your sign is wrong. Return how much the difference *falls*: the unchanged run minus the
-    changed one, so that a head that helps has a positive effect.
+    changed one. Then a head that helps has a positive effect.
     """
     return -my_effect(run, tokens, layer, head, position, token, against)
 
