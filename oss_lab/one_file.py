@@ -3,9 +3,9 @@
     python oss_lab/one_file.py "What is 347 * 62?"
 
 It reads the checkpoint of gpt-oss-nano, renders the question as a chat, and generates the reply one
-token at a time: everything that the library does, in plain loops. Read it from top to bottom: the
-file, four-bit weights, the tokenizer, the chat format, the model (norm, positions, attention,
-experts), sampling, and the loop that generates.
+token at a time, all in plain loops. Read it from top to bottom: the file, four-bit weights, the
+tokenizer, the chat format, the model (norm, positions, attention, experts), sampling, and the loop
+that generates.
 """
 
 import argparse

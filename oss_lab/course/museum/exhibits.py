@@ -49,17 +49,17 @@ class Exhibit:
     change: str
     fix: str
     moral: str
-    make: Callable[[Lab], Lab]
+    make: Callable[[Lab], BuggyLab]
     question: Question = QUESTION
     options: Mapping[str, Any] = field(default_factory=lambda: {"effort": "high"})
 
 
-def with_mistake(name: str) -> Callable[[Lab], Lab]:
+def with_mistake(name: str) -> Callable[[Lab], BuggyLab]:
     """A lab with one of the course's mistakes."""
     return lambda lab: BuggyLab(MISTAKES[name].make(lab))
 
 
-def without_window_and_yarn(lab: Lab) -> Lab:
+def without_window_and_yarn(lab: Lab) -> BuggyLab:
     """No window, frequencies of plain RoPE, and no concentration."""
     wrong_lab = MISTAKES["no window"].make(MISTAKES["plain frequencies"].make(lab))
     return BuggyLab(MISTAKES["concentration 1"].make(wrong_lab))

@@ -84,7 +84,7 @@ def my_rotate(x, cos, sin):
 
 def neighbors_paired(x, cos, sin):
     """You pair neighbors: 0 with 1, 2 with 3. In gpt-oss number i is paired with i + head_dim / 2.
-    With the wrong pairs nano answers nothing right.
+    With the wrong pairs nano answers no product and no sum right.
     """
     swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
     return x * cos + swapped * sin
