@@ -55,7 +55,8 @@ def test_missing_packages_are_named(monkeypatch):
     assert not finding.is_ok
     assert finding.text == 'jupyterlab not installed: run `pip install "oss-lab[lab]"`'
     assert (
-        doctor.check_triton().text == "triton is not installed: 07_kernels can be read, but not run"
+        doctor.check_triton().text
+        == "triton is not installed: 07_kernels does not compare with its interpreter"
     )
 
 
