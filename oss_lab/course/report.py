@@ -1,4 +1,4 @@
-"""What a group of learners has done: one line per folder of a learner.
+"""What learners have done: one line per folder of a learner, or one learner's sheets.
 
 A learner's parts are code. They are checked again only if that was requested, in one process per
 learner with limits of time and memory.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from oss_lab.course.exercise import judge
-from oss_lab.course.exercises import list_exercises
+from oss_lab.course.exercises import list_exercises, list_sheets
 from oss_lab.course.progress import PARTS_FILE, PROGRESS_FILE, load_my_parts, read_progress
 from oss_lab.errors import LabError
 
@@ -27,24 +27,45 @@ MEMORY = 4 * 2**30  # bytes
 def report_folder(folder: Path, *, run: bool = False) -> Iterator[str]:
     """One line for each folder in `folder` that has a learner's files.
 
+    If none has and `folder` itself does, one line about it and one per sheet of exercises.
+
     Raises:
         LabError: `folder` is not a folder, or no learner's files are in it.
     """
     if not folder.is_dir():
         raise LabError(f"{folder} is not a folder")
-    files = (PARTS_FILE, PROGRESS_FILE)
-    learners = [
-        each for each in sorted(folder.iterdir()) if any((each / name).is_file() for name in files)
-    ]
+    learners = [each for each in sorted(folder.iterdir()) if has_files(each)]
+    if not learners and has_files(folder):
+        yield make_line(describe_learner(folder, run=run))
+        yield from report_sheets(folder)
+        return
     if not learners:
         raise LabError(
-            f"no folder in {folder} has a {PROGRESS_FILE}; give a folder with one folder per"
-            " learner"
+            f"neither {folder} nor a folder in it has a {PROGRESS_FILE}; give the folder of your"
+            " notebooks, or one with one folder per learner"
         )
     names = [make_line(each.name) for each in learners]
     width = max(map(len, names))
     for name, learner in zip(names, learners, strict=True):
         yield f"{name:{width}}  {make_line(describe_learner(learner, run=run))}"
+
+
+def has_files(folder: Path) -> bool:
+    """Whether a learner's files are in this folder."""
+    return any((folder / name).is_file() for name in (PARTS_FILE, PROGRESS_FILE))
+
+
+def report_sheets(folder: Path) -> Iterator[str]:
+    """One line per sheet: how many of its exercises are right, and which are left."""
+    try:
+        recorded = read_progress(folder)["exercises"]
+    except LabError:
+        return  # the line about the learner reports it
+    for sheet in list_sheets():
+        names = [each.name for each in sheet.exercises]
+        left = [name for name in names if not recorded.get(name, {"right": False})["right"]]
+        end = f"; left: {', '.join(left)}" if left else ""
+        yield f"{sheet.lesson:14} {len(names) - len(left)} of {len(names)}{end}"
 
 
 def make_line(text: str) -> str:

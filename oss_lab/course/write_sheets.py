@@ -76,13 +76,14 @@ def build_stub(exercise: Exercise) -> str:
 
 
 def write_sheets(folder: Path, *, solutions: bool = False) -> list[Path]:
-    """Write one notebook per sheet into the folder.
+    """Write one notebook per sheet into the folder, which is made if it is missing.
 
     Raises:
-        LabError: the folder does not exist.
+        LabError: `folder` is a file.
     """
-    if not folder.is_dir():
-        raise LabError(f"{folder} is not a folder")
+    if folder.exists() and not folder.is_dir():
+        raise LabError(f"{folder} is a file; name a folder")
+    folder.mkdir(parents=True, exist_ok=True)
     files = []
     for sheet in list_sheets():
         file = folder / f"{sheet.lesson}.ipynb"

@@ -8,7 +8,7 @@ import pytest
 
 from oss_lab.cli.main import main
 from oss_lab.course import report
-from oss_lab.course.exercises import list_exercises
+from oss_lab.course.exercises import list_exercises, list_sheets
 from oss_lab.course.progress import keep_part
 
 MASK = list_exercises()["my_visible_keys"]
@@ -112,9 +112,25 @@ def test_a_damaged_file_does_not_hide_the_others(group, capsys):
 
 def test_a_folder_without_learners_is_one_sentence(tmp_path, capsys):
     assert main(["course", "report", str(tmp_path)]) == 1
-    assert "has a my_progress.json; give a folder" in capsys.readouterr().err
+    assert "has a my_progress.json; give the folder of your notebooks" in capsys.readouterr().err
     assert main(["course", "report", str(tmp_path / "gone")]) == 1
     assert capsys.readouterr().err.endswith("gone is not a folder\n")
+
+
+def test_a_learner_sees_what_is_left(group, monkeypatch, capsys):
+    """Without an argument the report is about this folder; in `exercises`, about the one above."""
+    folder = group("ada", entry=ENTRY | {"right": True}) / "ada"
+    monkeypatch.delenv("OSS_LAB_COURSE")
+    (folder / "exercises").mkdir()
+    monkeypatch.chdir(folder / "exercises")
+    assert main(["course", "report"]) == 0
+    first, *sheets = capsys.readouterr().out.splitlines()
+    assert first.startswith("1 of 15 parts, 1 of ")
+    (attention,) = (line for line in sheets if line.startswith("04_attention"))
+    assert attention.endswith(
+        " 1 of 4; left: my_attention_scores, my_softmax_with_sink, my_cache_bytes"
+    )
+    assert len(sheets) == len(list(list_sheets()))
 
 
 def test_reset_and_solutions(group, tmp_path, capsys):
@@ -125,7 +141,6 @@ def test_reset_and_solutions(group, tmp_path, capsys):
     assert "there was nothing to reset in " in capsys.readouterr().out
     assert main(["course", "reset", str(folder / "gone")]) == 1
     assert capsys.readouterr().err.endswith("gone is not a folder\n")
-    (tmp_path / "out").mkdir()
     assert main(["course", "solutions", str(tmp_path / "out")]) == 0
     assert "return visible if window is None" in (tmp_path / "out/04_attention.ipynb").read_text()
     capsys.readouterr()
@@ -133,3 +148,5 @@ def test_reset_and_solutions(group, tmp_path, capsys):
     assert main(["course", "solutions", str(tmp_path / "out")]) == 1
     assert "has a 01_tokens.ipynb already, and nothing was written" in capsys.readouterr().err
     assert file.read_text() == "a learner's work"
+    assert main(["course", "solutions", str(file)]) == 1
+    assert capsys.readouterr().err.endswith("04_attention.ipynb is a file; name a folder\n")
