@@ -104,6 +104,9 @@ def find_place(wanted: Any, got: Any, tolerance: float) -> int:
 
 def explain_pair(wanted: Any, got: Any, where: str) -> str:
     """The values of two results, or of the largest difference of two tensors."""
+    kinds = [name_kind(each) for each in (got, wanted)]
+    if None not in kinds and kinds[0] != kinds[1]:  # the value may be right, so name the type
+        return f"{kinds[0]}, {show_value(got)}{where}; expected {kinds[1]}, {show_value(wanted)}"
     if not isinstance(wanted, Tensor) or not is_plain(got):
         return f"{show_value(got)}{where}; expected {show_value(wanted)}"
     if not is_alike(wanted, got):
@@ -115,6 +118,13 @@ def explain_pair(wanted: Any, got: Any, where: str) -> str:
     if isinstance(right, float):
         return f"{value:.6g}{where}; expected {right:.6g}"
     return f"{value}{where}; expected {right}"
+
+
+def name_kind(value: Any) -> str | None:
+    """The type of a single number in words, or None if it is not one."""
+    if is_plain(value) and not value.shape:
+        return "a tensor"
+    return {int: "an int", float: "a float"}.get(type(value))
 
 
 def show_arguments(arguments: tuple[Any, ...]) -> str:

@@ -26,6 +26,9 @@ CALL = Message.of("assistant", "{}", channel="commentary", recipient="functions.
         (torch.zeros(9), torch.zeros(3, 3), "a tensor [3, 3] float32 on cpu; expected a tensor"),
         ([1], (n for n in [1]), "a generator, which has computed nothing yet; expected [1]"),
         (None, ("attention", 1), "('attention', 1); expected None"),
+        (5, 5.0, "a float, 5.0; expected an int, 5"),
+        (torch.tensor(2.5), 2.5, "a float, 2.5; expected a tensor, tensor 2.5"),
+        (2.5, torch.tensor(2.5), "a tensor, tensor 2.5; expected a float, 2.5"),
     ],
 )
 def test_the_first_difference_is_named(wanted: Any, got: Any, text: str) -> None:
