@@ -12,6 +12,7 @@ import math
 import pkgutil
 import textwrap
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -23,7 +24,7 @@ from oss_lab.course.exercise import Exercise, Sheet, Verdict, is_untouched, judg
 from oss_lab.course.instruments import QUESTION
 from oss_lab.course.parts import OUTSIDE_THE_MODEL
 from oss_lab.course.progress import keep_part, record
-from oss_lab.errors import LabError, explain_error, explain_unknown
+from oss_lab.errors import LabError, explain_error
 from oss_lab.lab import Lab
 from oss_lab.lab.loading import load
 from oss_lab.record.reply import Reply
@@ -50,7 +51,9 @@ def find_exercise(function: Function) -> Exercise:
         raise LabError(f"expected the function itself, as in check(my_merge), got {function!r}")
     name = getattr(function, "__name__", repr(function))
     if name not in list_exercises():
-        raise LabError(explain_unknown("exercise", name, list_exercises()))
+        close = get_close_matches(name, list_exercises(), n=1)
+        advice = f"did you mean {close[0]!r}?" if close else "keep the name that the sheet gives it"
+        raise LabError(f"there is no exercise {name!r}; {advice}")
     return list_exercises()[name]
 
 
@@ -138,7 +141,7 @@ def ask_nano(function: Function, question: str = QUESTION, expected: str = ANSWE
     print(f"nano with {exercise.name}: {answered.final or 'no answer'} ({verdict})")
     reply = lab.chat(question, effort="high")
     if exercise.part in OUTSIDE_THE_MODEL:
-        same = ("the same" if each else "others" for each in compare_ids(answered, reply))
+        same = ("the same" if each else "different" for each in compare_ids(answered, reply))
         print("ids of the prompt: {}; ids of the reply: {}".format(*same))
         return
     ids = [*reply.prompt_tokens, *reply.ids]

@@ -191,6 +191,8 @@ def test_an_unknown_name_is_one_sentence():
 
     with pytest.raises(LabError, match="there is no exercise 'my_visible_key'; did you mean"):
         check(my_visible_key)
+    with pytest.raises(LabError, match="there is no exercise '<lambda>'; keep the name that"):
+        check(lambda: None)
 
 
 def test_nano_answers_with_the_function(capsys):
@@ -209,7 +211,7 @@ def test_a_part_around_the_model_is_judged_by_ids_and_not_by_logits(capsys):
     ask_nano(my_merge)
     printed = capsys.readouterr().out
     assert "(wrong, it is 21514)" in printed
-    assert printed.endswith("ids of the prompt: others; ids of the reply: others\n")
+    assert printed.endswith("ids of the prompt: different; ids of the reply: different\n")
 
 
 def test_a_reply_without_an_answer_is_named(capsys):

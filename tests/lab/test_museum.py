@@ -101,6 +101,8 @@ def test_wrong_arguments(nano, ids):
         museum.reveal("window")  # pyright: ignore[reportArgumentType]
     with pytest.raises(LabError, match="expected a concept such as 'window', got ''"):
         museum.guess(1, "")
+    with pytest.raises(LabError, match="there is no concept 'windov'; did you mean 'window'"):
+        museum.guess(1, "windov")
     with pytest.raises(LabError, match="a lab whose parts are all the library's"):
         museum.enter(museum.enter(nano, 1), 2)
     with pytest.raises(LabError, match="an exhibit takes no parts"):

@@ -25,7 +25,7 @@ from oss_lab.course.instruments import (
 )
 from oss_lab.course.museum.exhibits import EXHIBITS, Exhibit
 from oss_lab.course.museum.visit import BuggyLab
-from oss_lab.errors import LabError
+from oss_lab.errors import LabError, explain_unknown
 from oss_lab.lab.workbench import Lab
 
 
@@ -93,6 +93,9 @@ def guess(number: int, concept: str) -> None:
     if not isinstance(concept, str) or not concept.strip():
         raise LabError(f"expected a concept such as 'window', got {concept!r}")
     word = concept.strip().lower()
+    known = {each for one in EXHIBITS for each in one.concepts}
+    if word not in known:
+        raise LabError(explain_unknown("concept", word, sorted(known)))
     if word in exhibit.concepts:
         print(f"Yes: exhibit {number} is about {word}. museum.reveal({number}) shows the rest.")
     else:
