@@ -12,6 +12,13 @@ from oss_lab.course.exercise import Exercise, Function, Sheet
 TL = "from oss_lab.course import tile_language as tl"
 
 
+class Programs(int):
+    """The number of programs to run, which a diagnosis shows as such."""
+
+    def __repr__(self) -> str:
+        return f"{int(self)} program{'s' if self != 1 else ''}"
+
+
 def launch(kernel: Function, arguments: tuple[Any, ...]) -> tuple[str, str, torch.Tensor]:
     """The bytes that a kernel loads and stores, and what it stores in `out`, its last tensor.
 
@@ -90,7 +97,7 @@ def add_cases() -> Iterator[tuple]:
     draw = torch.Generator().manual_seed(0)
     for programs, n, block in ((1, 8, 8), (3, 20, 8), (4, 64, 16)):
         x, y = torch.randn(2, n, generator=draw)
-        yield programs, x, y, empty(n), n, block
+        yield Programs(programs), x, y, empty(n), n, block
 
 
 def my_decode_block(blocks, scales, out):
@@ -178,11 +185,11 @@ def sign_ignored(blocks, scales, out):
 def decode_cases() -> Iterator[tuple]:
     draw = torch.Generator().manual_seed(1)
     every = torch.arange(16, dtype=torch.uint8) * 17  # each code twice in one byte
-    yield 1, every, torch.tensor([127], dtype=torch.uint8), empty(32)
+    yield Programs(1), every, torch.tensor([127], dtype=torch.uint8), empty(32)
     for blocks in (1, 3):
         codes = torch.randint(0, 256, (blocks, 16), dtype=torch.uint8, generator=draw)
         scales = torch.randint(120, 130, (blocks,), dtype=torch.uint8, generator=draw)
-        yield blocks, codes, scales, empty(blocks, 32)
+        yield Programs(blocks), codes, scales, empty(blocks, 32)
 
 
 def my_two_tokens(x, weight, out, columns, rows, COLUMNS: tl.constexpr):
@@ -242,7 +249,7 @@ def two_cases() -> Iterator[tuple]:
     for rows, columns, size in ((1, 4, 4), (3, 5, 8), (4, 12, 16)):
         x = torch.randn(2, columns, generator=draw)
         weight = torch.randn(rows, columns, generator=draw)
-        yield rows, x, weight, empty(2, rows), columns, rows, size
+        yield Programs(rows), x, weight, empty(2, rows), columns, rows, size
 
 
 SHEET = Sheet(

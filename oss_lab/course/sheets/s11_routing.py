@@ -121,6 +121,14 @@ def sequences_shuffled(tokens, sequences, numbers):
     return [tokens[n] for n in order]
 
 
+def sequences_joined(tokens, sequences, numbers):
+    """You put the sequences one after the other. The positions of a sequence need not be neighbors,
+    and its tokens must stay at them.
+    """
+    order = sorted(range(len(tokens)), key=lambda n: (sequences[n], numbers[n]))
+    return [tokens[n] for n in order]
+
+
 def shuffle_cases() -> Iterator[tuple]:
     """Sequences of several lengths; their positions are mixed in the last cases."""
     for seed in range(5):
@@ -189,8 +197,8 @@ SHEET = Sheet(
         Exercise(
             title="A lift",
             text=(
-                "Compute how much more often an expert gets a token than all positions have it. A"
-                " lift of 1 is no preference."
+                "Divide two shares of a token: among the positions that chose an expert, and among"
+                " all positions. A lift of 1 is no preference."
             ),
             solution=my_lift,
             cases=lift_cases,
@@ -226,6 +234,7 @@ SHEET = Sheet(
                 sorted_tokens,
                 drawn_with_replacement,
                 sequences_shuffled,
+                sequences_joined,
             ),
             hints=(
                 "Work on one sequence at a time. What must stay the same, and what may move?",

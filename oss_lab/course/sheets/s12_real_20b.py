@@ -87,7 +87,9 @@ def weights_forgotten(gigabytes, weights, layers, kv_heads, head_dim, most):
 
 
 def keys_only(gigabytes, weights, layers, kv_heads, head_dim, most):
-    """You count only keys, or only values. A layer stores both for every token."""
+    """You count half of the cache, so your text is twice too long. A layer stores a key *and* a
+    value for every token, and each of their numbers has two bytes.
+    """
     return my_longest_context(gigabytes, weights, layers / 2, kv_heads, head_dim, most) // 1
 
 
@@ -109,6 +111,13 @@ def rounded_up(gigabytes, weights, layers, kv_heads, head_dim, most):
     return max(0, min(most, tokens))
 
 
+def rounded_to_the_nearest(gigabytes, weights, layers, kv_heads, head_dim, most):
+    """You round to the nearest number. Half a token more does not fit: round down with `//`."""
+    per_token = 4 * layers * kv_heads * head_dim
+    tokens = round((gigabytes * 10**9 - weights) / per_token)
+    return max(0, min(most, tokens))
+
+
 def context_cases() -> Iterator[tuple]:
     """20b in 16, 24 and 12 GB, 120b in 70 GB, and 20b without a byte to spare."""
     yield 16, 13_761_264_768, 24, 8, 64, 131_072
@@ -118,6 +127,7 @@ def context_cases() -> Iterator[tuple]:
     yield 14, 14 * 10**9 - 5 * 49_152, 24, 8, 64, 131_072
     yield 1, 2_474_240, 4, 2, 16, 8192
     yield 1, 10**9 - 1_000_000, 4, 2, 16, 8192
+    yield 16, 13_761_264_768 - 20_000, 24, 8, 64, 131_072
 
 
 def my_choice(models, gigabytes, tokens):
@@ -217,6 +227,13 @@ def number_instead_of_share(ids, experts):
     return my_unused_share(ids, experts) * len(ids) * experts
 
 
+def a_set_of_tensors(ids, experts):
+    """You make a set of tensors, and no two tensors count as equal, whatever number they hold. Use
+    `.unique()`, or make numbers of them first with `.tolist()`.
+    """
+    return 1 - sum(layer.numel() for layer in ids) / (len(ids) * experts)
+
+
 def unused_cases() -> Iterator[tuple]:
     draw = torch.Generator().manual_seed(12)
     for layers, tokens, experts in ((1, 3, 8), (4, 6, 32), (3, 10, 16), (24, 5, 32)):
@@ -267,6 +284,7 @@ SHEET = Sheet(
                 without_a_limit,
                 below_zero,
                 rounded_up,
+                rounded_to_the_nearest,
             ),
             hints=(
                 "What the weights leave is for the cache. Divide it by the bytes of one token.",
@@ -314,6 +332,7 @@ SHEET = Sheet(
                 used_instead_of_unused,
                 one_layer,
                 number_instead_of_share,
+                a_set_of_tensors,
             ),
             hints=(
                 "Count, in each layer, how many different experts occur.",

@@ -202,6 +202,8 @@ def claim_cases() -> Iterator[tuple]:
     yield "0.64", {"TB/s": 637.2}
     yield "240", {"GB": 233.658313344, "GiB": 217.6}
     yield "52", {"%": 0.517}
+    yield "6.4", {"TB": 0.64, "TiB": 6.4}  # both verdicts fit, and the unit comes first
+    yield "6.4", {"TB": 5.0, "TiB": 64.0}  # a power of ten from another unit than the claim's
 
 
 def my_share_of_limit(tokens_per_second, bandwidth, common, experts_bytes, experts, slots):
