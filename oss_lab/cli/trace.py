@@ -102,6 +102,7 @@ def run(
     (trace,) = trace_requests(engine, encoding, [request], checkpoint_digest(checkpoint))
     with announce_replacement(out):
         trace.save(out)
+    print(f"wrote {out}")
     return 0
 
 

@@ -95,6 +95,7 @@ def test_d8_a_trace_reads_its_prompt_from_a_pipe(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO("What is 3 * 4?\n"))
     assert main([*arguments, "--prompt", "-", "--out", str(files[0])]) == 0
     assert main([*arguments, "--prompt", "What is 3 * 4?", "--out", str(files[1])]) == 0
+    assert capsys.readouterr().out == "".join(f"wrote {file}\n" for file in files)
     assert main(["diff", *map(str, files)]) == 0
     assert capsys.readouterr().out == ""
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))

@@ -25,7 +25,7 @@ def trace(write_tiny, tmp_path, capsys):
     def run(*arguments, model=folder, source=("--tokens", str(ids))):
         status = main(["trace", str(model), *source, "--out", str(out), *arguments])
         captured = capsys.readouterr()
-        assert captured.out == ""
+        assert captured.out == ("" if status else f"wrote {out}\n")
         return status, load_file(out) if out.exists() else None, captured.err
 
     return SimpleNamespace(run=run, folder=folder, out=out)
