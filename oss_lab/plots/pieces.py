@@ -13,7 +13,7 @@ from oss_lab.plots.figure import Passage
 from oss_lab.plots.style import plural
 from oss_lab.plots.tokens import make_visible
 
-BOX = "border:1px solid #767676;border-radius:3px;padding:0 2px;margin:1px"
+BOX = "display:inline-block;border:1px solid #767676;border-radius:3px;padding:0 2px;margin:1px"
 TINTS = ("", ";background:rgba(136,204,238,0.3)")  # readable on white and on dark paper
 LONGEST = 16  # tokens that the sentence lists
 
