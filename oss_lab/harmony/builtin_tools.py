@@ -22,6 +22,7 @@ PYTHON = ToolNamespace(
         "this session is UNKNOWN. Depends on the cluster."
     ),
 )
+"""The tool `python`, for `SystemContent`."""
 
 BROWSER = ToolNamespace(
     name="browser",
@@ -92,5 +93,6 @@ BROWSER = ToolNamespace(
         ),
     ),
 )
+"""The tool `browser` with its functions, for `SystemContent`."""
 
 BUILTIN_NAMES = frozenset({PYTHON.name, BROWSER.name})

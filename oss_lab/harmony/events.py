@@ -14,7 +14,7 @@ from oss_lab.harmony.messages import Author, Message
 
 
 class DiagnosticKind(StrEnum):
-    """Everything that can be wrong with a stream. The comments say how the parser recovers."""
+    """Everything that can be wrong with a stream, and how the parser recovers."""
 
     MISSING_START = "missing_start"  # header without <|start|>: its author is the assistant
     TEXT_BETWEEN_MESSAGES = "text_between_messages"  # skipped; reported once per run of text
@@ -98,6 +98,7 @@ class Diagnostic:
 
 
 Event = Header | Start | Delta | End | Diagnostic
+"""What `StreamParser` returns."""
 
 
 def event_to_dict(event: Event) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from oss_lab.harmony.messages import Message
 PolicyName = Literal["library", "spec", "keep", "hf"]
 Mode = Literal["completion", "conversation", "training", "message"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+"""What a rendering is for, as `mode` of `render`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ POLICIES: dict[PolicyName, AnalysisPolicy] = {
         ),
     )
 }
+"""Which earlier reasoning a rendering leaves out, by name: `policy` of `render`."""
 
 
 def find_dropped_messages(

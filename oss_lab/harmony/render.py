@@ -44,6 +44,7 @@ from oss_lab.tokenizer import encode_text
 
 Layout = Literal["library", "model"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+"""The two header layouts: `layout` of `render`."""
 Field = Literal[
     "start", "role", "recipient", "channel", "content_type", "message", "content", "end"
 ]

@@ -168,6 +168,7 @@ def conversation_to_dict(conversation: Conversation) -> dict[str, Any]:
 
 
 def message_to_dict(message: Message) -> dict[str, Any]:
+    """One message of `conversation_to_dict`. Omits fields that are None."""
     return _drop_none(
         role=message.role,
         name=message.author.name,

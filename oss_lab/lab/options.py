@@ -31,16 +31,17 @@ class PromptOptions(TypedDict, total=False):
 class Options(TypedDict, total=False):
     """The keywords of `chat`, `stream`, `chat_batch` and `generate`.
 
-    effort, instructions, tools, date: as in `PromptOptions`; not for `generate`.
-    sampling: a Sampling; temperature, top_k, top_p, min_p and seed replace its fields.
-    max_tokens: maximum number of tokens to generate.
-    stop: strings that end the answer; the answer does not include them.
-    ignore_stops: for `generate` only: continue after the model's stop tokens, up to max_tokens.
-    analysis_budget: maximum tokens of analysis; then the header of `final` is forced.
-    alternatives: how many of the most likely tokens to store at each position.
-    points: hook points to record during generation, in `reply.trace`.
-    interventions: active for this request, after those of `intervene`.
-    continue_from: a truncated reply, or the beginning of the answer as text.
+    Attributes:
+        effort, instructions, tools, date: as in `PromptOptions`; not for `generate`.
+        sampling: a Sampling; temperature, top_k, top_p, min_p and seed replace its fields.
+        max_tokens: maximum number of tokens to generate.
+        stop: strings that end the answer; the answer does not include them.
+        ignore_stops: for `generate` only: continue after the model's stop tokens, up to max_tokens.
+        analysis_budget: maximum tokens of analysis; then the header of `final` is forced.
+        alternatives: how many of the most likely tokens to store at each position.
+        points: hook points to record during generation, in `reply.trace`.
+        interventions: active for this request, after those of `intervene`.
+        continue_from: a truncated reply, or the beginning of the answer as text.
     """
 
     effort: Effort | None

@@ -73,9 +73,11 @@ class Lab:
 
     Attributes:
         model: the reference model; `lab.model(ids)` is a differentiable forward pass.
-        tokenizer: a tiktoken Encoding. config: the ModelConfig.
+        tokenizer: a tiktoken Encoding.
+        config: the ModelConfig.
         sampling, effort: the defaults of every call.
-        stops: ids that end a turn. usable: mask of the ids that may be generated [vocab].
+        stops: ids that end a turn.
+        usable: mask of the ids that may be generated [vocab].
         checkpoint: the checkpoint that the model was loaded from, or None.
         parts: the functions that replace parts of the lab, by name; see `with_parts`.
     """

@@ -2,6 +2,9 @@
 
 import re
 import shutil
+from collections.abc import Callable
+from enum import Enum
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
@@ -12,7 +15,7 @@ pytest.importorskip("sphinx", reason="Sphinx is not installed (extra `book`)")
 
 from docutils import nodes
 from oss_widgets.book import __main__ as command
-from oss_widgets.book.docstrings import describe, describe_object
+from oss_widgets.book.docstrings import describe, describe_object, describe_value, is_value
 from oss_widgets.book.stage import stage_book
 
 BOOK = command.SOURCES
@@ -156,3 +159,61 @@ def test_a_class_has_its_methods_with_their_signatures() -> None:
     assert titles == ["Example", "Example.size"]
     code = [block.astext() for block in section.findall(nodes.literal_block)]
     assert code == ["Example(name: str)", "size(of='x', rest=...)"]
+
+
+def call(first, *, text: str = "a, b: c", size=1, _inner=2, rest="x" * 60) -> None:
+    """Call it."""
+
+
+def test_a_long_signature_breaks_between_arguments_and_leaves_out_private_ones() -> None:
+    (code,) = describe_object("call", call).findall(nodes.literal_block)
+    assert code.astext().splitlines() == [
+        "call(first, *, text='a, b: c', size=1,",
+        f"    rest='{'x' * 60}')",
+    ]
+
+
+class Kind(Enum):
+    """Kinds."""
+
+    ONE = "one"  # the first, `1`
+    TWO = "two"
+
+
+def test_an_enumeration_lists_its_members_with_their_comments() -> None:
+    section = describe_object("Kind", Kind)
+    entries = [each.astext() for each in section.findall(nodes.definition_list_item)]
+    assert entries == ["ONE\n\nthe first, 1", "TWO\n\n"]
+    assert not list(section.findall(nodes.literal_block))
+
+
+SIZES = (1, 2)
+"""The two sizes."""
+
+
+def test_a_value_has_its_text_and_itself_if_it_is_short() -> None:
+    assert is_value(SIZES)
+    assert is_value(Callable[[int], int])
+    assert not is_value(Kind)
+    texts = [each.astext() for each in describe_value("SIZES", SIZES, __name__).children]
+    assert texts == ["SIZES", "SIZES = (1, 2)", "The two sizes."]
+
+
+PAGES = sorted((BOOK / "api").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_name_of_the_api_has_a_description(page: Path) -> None:
+    for name in re.findall(r"^```\{api\} (\S+)$", page.read_text("utf-8"), re.MULTILINE):
+        module = import_module(name)
+        for key in module.__all__:
+            value = getattr(module, key)
+            if key[0] == "_":
+                continue
+            if is_value(value):
+                section = describe_value(key, value, name)
+            else:
+                section = describe_object(key, value)
+            for part in section.findall(nodes.section):
+                kinds = {type(each) for each in part.children}
+                assert kinds - {nodes.title, nodes.literal_block, nodes.section}, part["names"]

@@ -22,7 +22,7 @@ from sphinx.util.matching import patfilter
 
 from oss_lab.checkpoint.vocabulary import DEFAULT_EFFORT
 from oss_widgets import views
-from oss_widgets.book.docstrings import describe_object
+from oss_widgets.book.docstrings import describe_object, describe_value, is_value
 from oss_widgets.book.live_view import CLASS, LiveView
 from oss_widgets.join import FOLDER, join_modules, read_modules, read_styles
 from oss_widgets.page.write import pack_weights, read_nano
@@ -30,7 +30,6 @@ from oss_widgets.page.write import pack_weights, read_nano
 ENTRY = "page/book.js"
 NAMES = [getattr(views, name).NAME for name in views.__all__]
 
-TABLE = '<table border="1" class="dataframe">(?s:.*?)</table>'  # of pandas
 MISSING = [
     ('role="heading"', r'\g<0> aria-level="2"'),
     ('<aside class="sidebar-drawer"', r'\g<0> aria-label="Pages"'),
@@ -101,7 +100,12 @@ class Api(SphinxDirective):
         other = self.options.get("without")
         left_out = set(import_module(other).__all__) if other else set()
         names = [name for name in module.__all__ if name not in left_out and name[0] != "_"]
-        return [describe_object(name, getattr(module, name)) for name in names]
+        return [
+            describe_value(name, value, module.__name__)
+            if is_value(value := getattr(module, name))
+            else describe_object(name, value)
+            for name in names
+        ]
 
 
 def raw(html: str) -> nodes.raw:
