@@ -22,6 +22,7 @@ html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_math_renderer = "mathml"
 html_show_search_summary = False  # it would read pages, which a browser refuses for files
+html_use_index = False  # it would repeat the glossary
 html_copy_source = False
 html_show_sourcelink = False
 pygments_style = "a11y-high-contrast-light"

@@ -43,6 +43,11 @@ def test_a_name_is_followed_and_views_of_one_chat_share_a_source() -> None:
     assert read(question, chat, 'Chat(lab, "What is 1 + 1?")').source != first.source
 
 
+def test_names_that_are_assigned_together_are_followed() -> None:
+    together = 'shape, question = lab.config, "What is 58 * 7?"'
+    assert read(together, "Chat(lab, question)").request["question"] == "What is 58 * 7?"
+
+
 def test_a_reply_and_a_selection_are_taken_over() -> None:
     view = read(
         'reply = lab.chat("What is 58 * 7?", effort="low", max_tokens=9)',
@@ -64,6 +69,7 @@ def test_a_view_that_asks_nothing_has_no_question(code: str) -> None:
         (["mine = lab.with_parts(router=f)", 'Chat(mine, "What is 7 * 8?")'], "with_parts"),
         (['lab = oss_lab.load("20b")', 'Chat(lab, "What is 7 * 8?")'], "20b"),
         (["if x:\n    lab = f()", 'Chat(lab, "What is 7 * 8?")'], "lab is computed"),
+        (['a, b = "1 + 1?", "2 + 2?"', "a, b = f()", "Chat(lab, b)"], "b is computed"),
         (["for chat in chats:\n    pass", "Experts(chat)"], "chat is computed"),
         (["Experts([[[0.5]]])"], "array"),
         (["Experts(numbers)"], "numbers is computed"),
@@ -137,12 +143,15 @@ def test_more_copies_than_views_stay_copies() -> None:
     assert len(notebook.cells[1].outputs) == 2
 
 
-def test_a_view_that_is_not_live_keeps_its_copy() -> None:
+def test_a_view_that_is_not_live_keeps_its_copy_and_says_so() -> None:
     copy = output(text_html='<div class="oss-stored">table</div>')
     notebook = make_notebook(("Experts(numbers)", [announce("a table"), copy]))
     (line,) = prepare_notebook(notebook)
     assert line == "code cell 1: stored copy, since numbers is computed"
-    assert notebook.cells[0].outputs == [copy]
+    (only,) = notebook.cells[0].outputs
+    html = only.data["text/html"]
+    assert html.startswith("<p><em>A stored copy.")
+    assert html.endswith('<div class="oss-stored">table</div>')
 
 
 @pytest.mark.parametrize(
@@ -163,3 +172,18 @@ def test_the_output_of_a_prediction_is_folded() -> None:
     notebook.cells[0].metadata["tags"] = ["hide-output"]
     assert not list(prepare_notebook(notebook))
     assert [cell.metadata.get("tags") for cell in notebook.cells] == [["hide-output"], None]
+
+
+@pytest.mark.parametrize(
+    ("printed", "tags"),
+    [
+        ("one  5.0  6.1\ntwo  7.0  8.1\n", ["columns"]),
+        ("1  The first bug.\n2  The second one.\n", None),
+        ("one  5.0  6.1\n", None),
+    ],
+)
+def test_printed_columns_are_marked(printed: str, tags: list[str] | None) -> None:
+    stream = nbformat.v4.new_output("stream", name="stdout", text=printed)
+    notebook = make_notebook(("show()", [stream]))
+    assert not list(prepare_notebook(notebook))
+    assert notebook.cells[0].metadata.get("tags") == tags

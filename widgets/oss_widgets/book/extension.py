@@ -40,9 +40,16 @@ MISSING = [
     # What may be wider than the window must scroll with the keyboard.
     (TABLE, r'<div class="table-wrapper">\g<0></div>'),
     ('<div class="(table-wrapper|math-wrapper|oss-stored)', r'<div tabindex="0" class="\1'),
+    ('<figure class="oss-picture"><div>', '<figure class="oss-picture"><div tabindex="0">'),
+    ("<p>(?=<img [^>]*/></p>)", '<p class="oss-picture" tabindex="0">'),
+    ('(tag_columns(?s:.*?)ansi notranslate"><div class="highlight"><pre)>', r'\1 tabindex="0">'),
     (r'(-(?!myst-ansi)[\w-]+ notranslate"><div class="highlight"><pre)>', r'\1 tabindex="0">'),
+    # A long name may wrap, so that it does not hide the next column of a table.
+    (r'(?<=<span class="pre">)[^<]{30,}(?=</span>)', lambda name: name[0].replace(".", ".<wbr>")),
 ]
-"""What the theme's pages lack for screen readers and keyboards: a pattern and its replacement."""
+"""What the theme's pages lack for screen readers, keyboards and narrow windows: a pattern and its
+replacement.
+"""
 
 
 class Live(SphinxDirective):
@@ -132,7 +139,7 @@ def add_to_page(app: Sphinx, page: str, template: str, context: Any, doctree: An
 
 
 def complete_pages(app: Sphinx, error: Exception | None) -> None:
-    """Add what the theme leaves out and screen readers need."""
+    """Add what the theme leaves out."""
     for page in Path(app.outdir).rglob("*.html"):
         text = page.read_text("utf-8")
         for before, after in MISSING:

@@ -72,12 +72,11 @@ class CellReader:
 
     def run(self, statement: ast.stmt) -> None:
         """Remember what a statement assigns; what is not understood is forgotten."""
+        if assigned := find_assigned(statement):
+            found = [self.try_value(value) for value in assigned.values()]
+            self.values.update(zip(assigned, found, strict=True))
+            return
         match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                try:
-                    self.values[name] = self.find_value(value)
-                except NotLiveError as reason:
-                    self.values[name] = reason
             case ast.Assign(targets=[ast.Attribute(ast.Name(id=name), "selection")], value=value):
                 view = self.values.get(name)
                 if isinstance(view, LiveView):
@@ -86,6 +85,13 @@ class CellReader:
                 for node in ast.walk(statement):
                     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                         self.values[node.id] = NotLiveError(f"{node.id} is computed")
+
+    def try_value(self, node: ast.expr) -> Any:
+        """The value as in `find_value`, or the reason why it is something else."""
+        try:
+            return self.find_value(node)
+        except NotLiveError as reason:
+            return reason
 
     def find_value(self, node: ast.expr) -> Any:
         """A plain value, Nano, Asked or a LiveView.
@@ -129,6 +135,17 @@ class CellReader:
         question = settings.pop("question", None) or ""
         is_asked = settings.pop("ask", True)
         return LiveView(view, source, make_request([question if is_asked else ""], settings))
+
+
+def find_assigned(statement: ast.stmt) -> dict[str, ast.expr]:
+    """The value of each name in `a = 1` or `a, b = 1, 2`; empty for other statements."""
+    match statement:
+        case ast.Assign([ast.Name(id=name)], value):
+            return {name: value}
+        case ast.Assign([ast.Tuple(targets)], ast.Tuple(values)) if len(targets) == len(values):
+            names = [each.id for each in targets if isinstance(each, ast.Name)]
+            return dict(zip(names, values, strict=True)) if len(names) == len(values) else {}
+    return {}
 
 
 def make_request(args: list[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
