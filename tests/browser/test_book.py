@@ -146,8 +146,28 @@ def test_search_finds_pages_and_the_theme_changes(open_page) -> None:
     page.wait_for_function(f"{theme} === 'light'")
 
 
+def test_a_link_to_a_section_below_live_views_arrives_there(open_page) -> None:
+    page = open_page("notebooks/01_tokens.html", query="#one-token-or-three")
+    heading = page.get_by_role("heading", name="One token or three")
+    heading.wait_for()
+    page.wait_for_timeout(1000)  # a view that opened above the heading would have moved it by now
+    assert 0 <= heading.bounding_box()["y"] < SIZES["wide"][1]
+    page.mouse.wheel(0, -600)
+    page.locator(LIVE).nth(1).locator("section.oss-view").wait_for()
+
+
+def test_a_wide_picture_and_printed_columns_scroll_inside_a_phone_page(open_page) -> None:
+    page = open_page("notebooks/08_transformer.html", "phone")
+    for inner in ("figure.oss-picture > div", "p.oss-picture", ".tag_columns .cell_output pre"):
+        place = page.locator(inner).first
+        assert place.evaluate("place => place.scrollWidth > place.clientWidth"), inner
+        assert place.get_attribute("tabindex") == "0", inner
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("size", "theme"), [("wide", "dark"), ("phone", "light")])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
 def test_axe_finds_nothing_on_any_page(open_page, book: Path, size: str, theme: str) -> None:
     found = list[str]()
     for name in list_pages(book):

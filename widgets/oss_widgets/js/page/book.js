@@ -12,7 +12,9 @@ import { unpack } from "./data.js";
 import { repeatRun } from "./repeat_run.js";
 import { findMissing } from "./support.js";
 
-const NEAR = "400px"; // from the window to a view that is opened
+// Views up to this far below the window are opened. One above it stays a copy: a view has another
+// height, which would move what the reader has come to read.
+const NEAR = "0px 0px 400px 0px";
 
 /**
  * @param {object} nano  config, vocabulary and gallery, for LiveSource
@@ -53,15 +55,26 @@ async function startDesk(nano, packed) {
 async function openView(place, openDesk) {
   const { view, source: name, request, selection } = JSON.parse(place.dataset.live);
   const desk = await openDesk(name);
-  for (const copy of place.children) copy.hidden = true;
-  const root = make("div", {});
-  place.append(root);
-  VIEWS[view](root, desk.source, desk.selection, request);
+  keepEnd(place, () => {
+    for (const copy of place.children) copy.hidden = true;
+    const root = make("div", {});
+    place.append(root);
+    VIEWS[view](root, desk.source, desk.selection, request);
+  });
   if (request.question && !desk.isAsked) {
     desk.isAsked = true;
     await repeatRun(desk.source, { request, forks: [] }, new AbortController().signal);
   }
   if (selection) desk.selection.set(selection);
+}
+
+/** Change the height of a place. If it begins above the window, its end stays where it was seen. */
+function keepEnd(place, change) {
+  const { top, bottom } = place.getBoundingClientRect();
+  change();
+  if (top >= 0) return;
+  const moved = place.getBoundingClientRect().bottom - Math.min(bottom, innerHeight);
+  scrollBy({ top: moved, behavior: "instant" });
 }
 
 function showNotice(place, text) {
