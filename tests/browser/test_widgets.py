@@ -187,3 +187,57 @@ def test_the_views_follow_jupyterlabs_dark_theme(
     assert page.locator("body").get_attribute("data-jp-theme-light") == "false"
     color = view.evaluate("element => getComputedStyle(element).backgroundColor")
     assert color == "rgb(17, 19, 21)"
+
+
+def test_a_view_hears_python_after_its_script_took_long_to_load(
+    open_watched, run_all, notebook_folder: Path
+) -> None:
+    """anywidget waits two seconds for the script, then holds back every message of Python."""
+    cell = "chat = Chat(lab, 'What is 347 * 62?', effort='low')\nchat"
+    page = open_watched(write_notebook(notebook_folder, LOAD, cell))
+    page.evaluate(
+        """() => {
+            window.isLate = false;
+            AbortSignal.timeout = () => {
+                const late = new AbortController();
+                queueMicrotask(() => late.abort());
+                window.isLate = true;
+                return late.signal;
+            };
+        }"""
+    )
+    run_all(page)
+    chat = page.locator(ANSWER)
+    ask(chat, "medium")
+    chat.get_by_text("21514").first.wait_for()
+    assert page.evaluate("window.isLate")
+
+
+def test_a_map_is_painted_again_when_the_theme_changes(
+    lab_server, open_and_run, notebook_folder: Path
+) -> None:
+    cells = ("chat = Chat(lab, 'What is 3 * 4?', effort='low')", "Experts(chat)")
+    page = open_and_run(write_notebook(notebook_folder, LOAD, *cells))
+    page.locator(".oss-experts canvas").first.wait_for()
+    wait_for_row_names(page, 0, 100)
+    page.get_by_role("menuitem", name="Settings", exact=True).click()
+    page.locator(".lm-Menu-item", has_text="Theme").first.hover()
+    try:
+        page.locator(".lm-Menu-item", has_text=re.compile("^JupyterLab Dark$")).first.click()
+        wait_for_row_names(page, 155, 255)
+    finally:
+        change_theme(lab_server, "JupyterLab Light")
+
+
+def wait_for_row_names(page, darkest: int, lightest: int) -> None:
+    """Wait until the names of the map's rows, on its left, are painted in a gray of this range."""
+    page.wait_for_function(
+        """([darkest, lightest]) => {
+            const canvas = document.querySelector(".oss-experts canvas");
+            const { data } = canvas.getContext("2d").getImageData(0, 0, 50, canvas.height);
+            const painted = [];
+            for (let n = 0; n < data.length; n += 4) if (data[n + 3] > 200) painted.push(data[n]);
+            return painted.length && painted.every((gray) => darkest <= gray && gray <= lightest);
+        }""",
+        arg=[darkest, lightest],
+    )

@@ -13,6 +13,7 @@ import { Selection } from "./views/selection.js";
  * @returns {() => void} closes it
  */
 export function render({ model, el }, views = VIEWS) {
+  hearAtOnce(model);
   const source = new KernelSource(model);
   const [selection, stopLinking] = linkSelection(model);
   const notice = make("p", { class: "oss-error oss-connection", role: "status" });
@@ -48,6 +49,19 @@ export function render({ model, el }, views = VIEWS) {
     view.close();
     source.close();
   };
+}
+
+/**
+ * Let Python's messages reach a model whose script took long to load.
+ *
+ * anywidget holds messages back until the script is loaded. If that takes more than two seconds, as on
+ * a busy page, it never passes one on: the view can ask, and hears no answer. Once there is a view,
+ * the script is loaded, so messages can go to the handler below anywidget's.
+ */
+async function hearAtOnce(model) {
+  const own = await model.widget_manager?.get_model(model.get("own_id"));
+  const handle = own && Object.getPrototypeOf(own.constructor.prototype)._handle_comm_msg;
+  if (handle) own.comm?.on_msg?.((message) => handle.call(own, message));
 }
 
 /**

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, cast
+from uuid import uuid4
 
 import anywidget
 import traitlets
@@ -46,6 +47,7 @@ class View(anywidget.AnyWidget):
     selection = traitlets.Dict().tag(sync=True)
     stored = traitlets.Dict().tag(sync=True)
     options = traitlets.Dict().tag(sync=True)
+    own_id = traitlets.Unicode().tag(sync=True)  # of its model, for the front end
     _esm = traitlets.Unicode().tag(sync=True)
     _css = traitlets.Unicode().tag(sync=True)
 
@@ -68,7 +70,14 @@ class View(anywidget.AnyWidget):
         self.source = source
         self._displays: list[str] = []
         self._job: Job | None = None
-        super().__init__(view=self.NAME, selection={}, stored=self._describe())
+        own_id = uuid4().hex
+        super().__init__(
+            view=self.NAME,
+            selection={},
+            stored=self._describe(),
+            own_id=own_id,
+            model_id=own_id,
+        )
         self.on_msg(lambda _, content, buffers: source.receive(content, self.deliver))
         source.views.add(self)
 
