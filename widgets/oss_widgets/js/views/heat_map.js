@@ -13,6 +13,7 @@ import { CanvasPen, SvgPen } from "./pens.js";
 import { onThemeChange, readColors } from "./theme.js";
 
 const LEGEND_HEIGHT = 28; // pixels, in SVG
+const TRIES = 3; // frames in which a map without a size is tried again
 const PAGE = 10; // cells that Page Up and Page Down move
 const MOVES = {
   ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0],
@@ -133,17 +134,22 @@ export class HeatMap {
     this.spoken.textContent = isEmpty ? "" : describe(this.cursor.row, this.cursor.column);
   }
 
+  /** Paint in the next frame. JupyterLab hides the page for a frame when its theme changes. */
   requestPaint() {
-    if (this.pending) return;
-    this.pending = requestAnimationFrame(() => {
-      this.pending = null;
-      this.paintCanvas();
-    });
+    this.tries = TRIES;
+    this.pending ??= requestAnimationFrame(() => this.tryToPaint());
   }
 
+  tryToPaint() {
+    this.tries -= 1;
+    const isDone = this.paintCanvas() || !this.tries;
+    this.pending = isDone ? null : requestAnimationFrame(() => this.tryToPaint());
+  }
+
+  /** @returns {boolean} whether there was room to paint */
   paintCanvas() {
     const { clientWidth: width, clientHeight: height } = this.root;
-    if (!width || !height) return;
+    if (!width || !height) return false;
     const ratio = window.devicePixelRatio || 1;
     const pixels = [Math.round(width * ratio), Math.round(height * ratio)];
     if (this.canvas.width !== pixels[0] || this.canvas.height !== pixels[1]) {
@@ -156,6 +162,7 @@ export class HeatMap {
     context.clearRect(0, 0, width, height);
     const isFocused = document.activeElement === this.root;
     this.paint(new CanvasPen(context), width, height, isFocused ? this.cursor : null);
+    return true;
   }
 
   /** The visible part as SVG text, with the legend. */
