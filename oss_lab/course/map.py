@@ -29,10 +29,11 @@ BOXES: dict[str, tuple[str, ...]] = {
 """The steps of the model in order, each with the parts of nano that a learner can write."""
 LAYER = ("norm", "attention", "norm", "experts")
 ORDER = ("harmony", "tokens", "embedding", "LAYER", "norm", "logits", "sampling", "channels")
-BOX = "border:1px solid #767676;border-radius:4px;padding:2px 7px;margin:2px;white-space:nowrap;"
+BOX = "border:1px solid #767676;border-radius:4px;padding:2px 4px;margin:1px;white-space:nowrap;"
 LIT = "border:3px solid #cc6677;font-weight:bold;"
 MINE = "background:#117733;color:#ffffff;"
 ROW = "display:flex;flex-wrap:wrap;align-items:center;"
+SMALL = "font-size:13px;"  # the map fits one line beside JupyterLab's list of files
 
 
 def show_map(*lit: str) -> Passage:
@@ -47,7 +48,7 @@ def show_map(*lit: str) -> Passage:
     mine = set(read_parts())
     pieces = [draw_layer(lit, mine) if step == "LAYER" else draw(step, lit, mine) for step in ORDER]
     arrow = "<span aria-hidden='true'>→</span>"
-    html = f'<div style="{ROW}">{arrow.join(pieces)}</div>'
+    html = f'<div style="{ROW}{SMALL}">{arrow.join(pieces)}</div>'
     about = f"This lesson is about {join_words(lit)}." if lit else "The whole model."
     return Passage(html, f"{DESCRIPTION} {about} {describe_parts(mine)}")
 
