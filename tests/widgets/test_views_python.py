@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,16 @@ def test_a_trace_needs_no_model(chat, lab):
         LogitLens(trace).data()
     with pytest.raises(LabError, match="shows stored tokens, not a reply"):
         _ = tokens.reply
+
+
+def test_a_trace_knows_how_many_experts_there_are(chat, lab):
+    trace = lab.trace(chat.reply, ["moe.expert_ids", "moe.expert_weights"])
+    config = Experts(trace).source.config
+    assert config == {field: getattr(lab.config, field) for field in config}
+    assert config["num_experts"] == 32
+    older = replace(trace, config=None)
+    most = max(int(each.max()) for name, each in trace.tensors.items() if "expert_ids" in name)
+    assert Experts(older).source.config["num_experts"] == most + 1
 
 
 def test_a_reply_from_before_is_shown_with_its_lab(lab):

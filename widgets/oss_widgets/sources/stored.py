@@ -42,6 +42,13 @@ class TextSource(KernelSource):
         self.shown = self.runs[0]
 
 
+FIELDS = (
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "num_experts",
+    "experts_per_token",
+)
 SIZES = {
     "attn.sink_mass": "num_attention_heads",
     "moe.router_logits": "num_experts",
@@ -51,11 +58,19 @@ SIZES = {
 
 
 def find_config(trace: Trace) -> dict[str, int]:
-    """The fields of config.json that a trace shows."""
+    """The sizes of the traced model; from an older file, which has no configuration, those that its
+    points show.
+    """
+    if trace.config is not None:
+        return {field: getattr(trace.config, field) for field in FIELDS}
     found = {"num_hidden_layers": trace.layers}
     for name, field in SIZES.items():
         if name in trace.selection.points:
             found[field] = trace.tensor(name, trace.layers_of(name)[0]).shape[-1]
+    if "num_experts" not in found and "moe.expert_ids" in trace.selection.points:
+        layers = trace.layers_of("moe.expert_ids")
+        ids = (trace.tensor("moe.expert_ids", layer) for layer in layers)
+        found["num_experts"] = 1 + max(int(each.max()) for each in ids)
     if "num_attention_heads" in found:
         found["num_key_value_heads"] = found["num_attention_heads"] // trace.heads_per_kv_head
     return found
