@@ -12,6 +12,7 @@ The instruments are in `oss_lab.course.instruments`. `exhibits.py` has the answe
 """
 
 from dataclasses import dataclass
+from textwrap import fill
 
 from oss_lab.course.instruments import (
     LENGTHS,
@@ -27,6 +28,9 @@ from oss_lab.course.museum.exhibits import EXHIBITS, Exhibit
 from oss_lab.course.museum.visit import BuggyLab
 from oss_lab.errors import LabError, explain_unknown
 from oss_lab.lab.workbench import Lab
+
+LINE = 100  # characters
+COLUMN = 10  # characters of the names of facts
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,7 +103,7 @@ def guess(number: int, concept: str) -> None:
     if word in exhibit.concepts:
         print(f"Yes: exhibit {number} is about {word}. museum.reveal({number}) shows the rest.")
     else:
-        print(f"No: exhibit {number} is not about {word}. Try this: {exhibit.hint}")
+        print(wrap(f"No: exhibit {number} is not about {word}. Try this: {exhibit.hint}"))
 
 
 def reveal(number: int) -> None:
@@ -107,6 +111,26 @@ def reveal(number: int) -> None:
     exhibit = find_exhibit(number)
     seen = ", ".join(sorted(exhibit.seen_by)) or "none of the instruments on a single question"
     print(f"Exhibit {number}: {exhibit.name}")
-    print(f"where:    {exhibit.where}\nsource:   {exhibit.source}")
-    print(f"bug:      {exhibit.change}\nfix:      {exhibit.fix}")
-    print(f"shown by: {seen}\nmoral:    {exhibit.moral}")
+    facts = {
+        "where": exhibit.where,
+        "source": exhibit.source,
+        "bug": exhibit.change,
+        "fix": exhibit.fix,
+        "shown by": seen,
+        "moral": exhibit.moral,
+    }
+    for name, fact in facts.items():
+        print(wrap(fact, f"{name}:"))
+
+
+def wrap(text: str, name: str = "") -> str:
+    """A text in lines that fit a notebook, in a column beside its name."""
+    indent = " " * (COLUMN if name else 0)
+    return fill(
+        text,
+        LINE,
+        initial_indent=name.ljust(len(indent)),
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
