@@ -33,6 +33,7 @@ from oss_lab.plots.style import (
     plural,
     require_tokens,
     some_labels,
+    title_below,
     to_array,
     to_percent,
     token_axis,
@@ -42,7 +43,6 @@ from oss_lab.record.token_labels import TokenLabel
 ROW = 15  # pixels
 MOST = 3  # keys of a panel that are named because they get the most attention
 NAME = 18  # pixels of the line with a head's name
-STANDOFF = 8  # pixels between the names of the keys and the title of their axis
 HIDDEN = "rgb(190, 190, 190)"
 NOTICED = 0.01  # the smallest share that the sentence counts as attending to a key
 
@@ -178,8 +178,7 @@ def _draw(
     sink_axis = {"tickvals": [0], "ticktext": ["<b>sink</b>"], "tickangle": -90, "ticks": ""}
     pixels = 0.92 * width * PLOT_WIDTH
     most, named = _choose_keys(head, seq, ceil(LABEL * seq / pixels), marked)
-    # Without a given distance, plotly writes the title of the first panel over its longest labels.
-    title = {"text": "attended token (key)", "standoff": STANDOFF}
+    title = title_below("attended token (key)")
     full = token_axis(tokens, title=title, tickangle=-90)
     full["ticktext"] = [
         f"<b>{text}</b>" if n in most else text for n, text in enumerate(full["ticktext"])

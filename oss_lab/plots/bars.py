@@ -41,6 +41,7 @@ def compare_bars(
             marker={"color": color, "pattern": {"shape": pattern}},
         )
     base(figure, title, unit, 360)
-    legend_below(figure)
+    if len(series) > 1:
+        legend_below(figure)
     figure.update_yaxes(title_text=unit, rangemode="tozero", tickformat=".0%" if percent else "")
     return Figure(figure, sentence)

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from oss_lab.errors import LabError
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import LINES, base, legend_below
+from oss_lab.plots.style import APART, LINES, base, legend_below
 from oss_lab.plots.tokens import plotly_text
 
 PATTERNS = ("", "/", ".", "x", "-", "|")
@@ -45,7 +45,7 @@ def byte_bars(rows: Mapping[str, Mapping[str, int]], title: str) -> Figure:
     base(figure, plotly_text(title), "", 170 + 40 * len(rows))
     figure.update_layout(barmode="stack")
     figure.update_xaxes(title=unit, rangemode="tozero")
-    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False, ticklabelstandoff=APART)
     legend_below(figure)
     figure.update_layout(legend_traceorder="normal")
     return Figure(figure, "; ".join(describe(*each) for each in rows.items()) + ".")

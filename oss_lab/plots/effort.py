@@ -12,7 +12,7 @@ import tiktoken
 from oss_lab.errors import LabError
 from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import CHANNELS, GRAY, base, legend_below, plural
+from oss_lab.plots.style import APART, CHANNELS, GRAY, base, legend_below, plural
 from oss_lab.plots.tokens import make_visible, plotly_text
 from oss_lab.record.reply import Reply
 from oss_lab.record.token_labels import count_channel_tokens
@@ -63,6 +63,7 @@ def effort_comparison(
     legend_below(figure, traceorder="normal").update_layout(barmode="stack")
     figure.update_xaxes(title="tokens", range=[0, 1.35 * max(most, 1)])
     figure.update_yaxes(title_text="effort", autorange="reversed", type="category", showgrid=False)
+    figure.update_yaxes(ticklabelstandoff=APART)
     parts = [
         f"at {effort} effort the model wrote {plural(counts[effort].total(), 'token')},"
         f" {counts[effort]['analysis']} of them analysis, and {_answer(reply, expected)}"

@@ -67,9 +67,9 @@ def expert_effects(found: "Counterfactuals", encoding: tiktoken.Encoding) -> Fig
     figure.update_yaxes(showgrid=False)
     return Figure(
         figure,
-        f"The log-probability of {target} is {found.logprob:.2f} nats;"
+        f"The log-probability of {target} is {found.logprob:z.2f} nats;"
         f" {describe_lowest(without, ids)}; the mean change over all {without.size} experts is"
-        f" {without.mean():+.2f} nats.",
+        f" {without.mean():+z.2f} nats.",
     )
 
 
@@ -78,7 +78,7 @@ def describe_lowest(without: NDArray[np.float64], ids: NDArray[np.int64]) -> str
     layer, slot = np.unravel_index(int(without.argmin()), without.shape)
     lowest, where = without[layer, slot], f"without expert {ids[layer, slot]} of layer {layer}"
     if without.max() - lowest < SMALLEST:
-        return f"it changes by {lowest:+.2f} nats without any of the experts"
+        return f"it changes by {lowest:+z.2f} nats without any of the experts"
     if lowest <= -SMALLEST:
         return f"it falls most, by {-lowest:.2f} nats, {where}"
     if lowest < SMALLEST:

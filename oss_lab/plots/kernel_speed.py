@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from oss_lab.errors import LabError
 from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import GRAY, GREEN, INDIGO, base, legend_below, plural
+from oss_lab.plots.style import APART, GRAY, GREEN, INDIGO, base, legend_below, plural
 from oss_lab.plots.tokens import plotly_text
 
 ROW = 24  # pixels
@@ -58,6 +58,7 @@ def kernel_speed(found: Mapping[str, Any]) -> Figure:
     )
     most = max(row[key] for row in rows for key in series.values())
     figure.update_xaxes(title="share of the measured limit, %", range=[0, 105 * max(1, most)])
+    figure.update_yaxes(ticklabelstandoff=APART)
     figure.add_vline(100, line={"color": GRAY, "dash": "dash", "width": 1})
     figure.update_layout(showlegend=False)
     if len(series) > 1:

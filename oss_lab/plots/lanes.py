@@ -12,7 +12,16 @@ import plotly.graph_objects as go
 
 from oss_lab.hooks.arguments import check_arguments
 from oss_lab.plots.figure import Figure
-from oss_lab.plots.style import CHANNELS, GRAY, INK, ChannelStyle, base, plural, require_tokens
+from oss_lab.plots.style import (
+    APART,
+    CHANNELS,
+    GRAY,
+    INK,
+    ChannelStyle,
+    base,
+    plural,
+    require_tokens,
+)
 from oss_lab.plots.tokens import make_visible, plotly_text
 from oss_lab.record.token_labels import TokenLabel
 
@@ -55,7 +64,11 @@ def lanes(tokens: Sequence[TokenLabel]) -> Figure:
     figure.update_layout(barmode="overlay")
     figure.update_xaxes(title="token", range=[0, 1.05 * len(tokens)])
     figure.update_yaxes(
-        categoryorder="array", categoryarray=names, autorange="reversed", showgrid=True
+        categoryorder="array",
+        categoryarray=names,
+        autorange="reversed",
+        showgrid=True,
+        ticklabelstandoff=APART,
     )
     return Figure(figure, describe(tokens, runs))
 

@@ -35,6 +35,8 @@ PLOT_WIDTH = 550  # pixels of it between the labels of rows and the color bar
 LABEL = 14  # pixels across a token that is written upright or has two letters
 SECTION = 14  # pixels of a line with names of messages
 SUBTITLE = 105  # characters in a line of the subtitle
+APART = 5  # pixels between an axis and the names along it
+STANDOFF = 8  # pixels between the names of tokens and the title of their axis
 BELOW = {"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "x": 0}
 
 
@@ -138,7 +140,7 @@ def base(figure: go.Figure, title: str, subtitle: str, height: int, *, above: in
         paper_bgcolor=PAPER,
         plot_bgcolor=PAPER,
     )
-    figure.update_xaxes(automargin=True, gridcolor=FAINT, zeroline=False, ticklabelstandoff=5)
+    figure.update_xaxes(automargin=True, gridcolor=FAINT, zeroline=False, ticklabelstandoff=APART)
     figure.update_yaxes(automargin=True, gridcolor=FAINT, zeroline=False, title_standoff=12)
     return figure
 
@@ -163,7 +165,7 @@ def token_axis(tokens: Sequence[TokenLabel], **settings: Any) -> dict[str, Any]:
 def name_columns(figure: go.Figure, tokens: Sequence[TokenLabel], title: str = "token") -> None:
     """Name the columns of a map by their tokens: all of them if they fit, or every nth."""
     upright = max(len(make_visible(token.text)) for token in tokens) <= 2
-    axis = token_axis(tokens, title=title, tickangle=0 if upright else -90)
+    axis = token_axis(tokens, title=title_below(title), tickangle=0 if upright else -90)
     apart = ceil(LABEL * len(tokens) / PLOT_WIDTH)
     if apart == 1:
         figure.update_xaxes(axis)
@@ -172,6 +174,11 @@ def name_columns(figure: go.Figure, tokens: Sequence[TokenLabel], title: str = "
     figure.update_layout(xaxis2=axis | some_labels(axis, range(0, len(tokens), apart), "x"))
     figure.update_layout(xaxis2={"range": [-0.5, len(tokens) - 0.5]})
     figure.add_scatter(x=[0], y=[0], xaxis="x2", mode="markers", opacity=0, hoverinfo="skip")
+
+
+def title_below(text: str) -> dict[str, Any]:
+    """The title of an axis below its labels: by default plotly may write it over long ones."""
+    return {"text": text, "standoff": STANDOFF}
 
 
 def some_labels(axis: Mapping[str, Any], shown: Sequence[int], over: str) -> dict[str, Any]:
@@ -187,7 +194,7 @@ def some_labels(axis: Mapping[str, Any], shown: Sequence[int], over: str) -> dic
         "matches": over,
         "showticklabels": True,
         "automargin": True,
-        "ticklabelstandoff": 5,
+        "ticklabelstandoff": APART,
     }
 
 

@@ -23,6 +23,8 @@ def test_each_series_has_a_bar_in_every_group():
     assert list(after["text"]) == ["20%", "98%"]
     assert before["marker"]["pattern"] != after["marker"]["pattern"]
     assert repr(figure) == "More are right."
+    assert figure.plotly.layout.showlegend
+    assert not draw({"after": SERIES["after"]}).plotly.layout.showlegend  # the title names it
 
 
 @pytest.mark.parametrize(
