@@ -3,14 +3,17 @@
 A sentence begins in lower case and ends without a period: it is printed after `oss-lab:` and often
 after a file's name.
 
-The command line prints a `LabError` as a single line on stderr. Any other exception is a bug in
-oss_lab and keeps its traceback. The functions here write parts of sentences that several modules
-need.
+The command line prints a `LabError` as a single line on stderr, and a notebook shows it after the
+user's own lines that led to it. Any other exception is a bug in oss_lab and keeps its traceback.
+The functions here write parts of sentences that several modules need.
 """
 
 import re
+import sysconfig
+import traceback
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class LabError(ValueError):
@@ -18,6 +21,35 @@ class LabError(ValueError):
 
     def __init__(self, sentence: str) -> None:
         super().__init__(re.sub(r"\s*[\r\n]+\s*", " ", sentence))
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback: the user's own lines and the sentence.
+
+        All of it can still be printed: Python keeps the last exception in the module sys.
+        """
+        lines = [
+            f"line {frame.lineno} of {name_source(frame.filename)}: {frame.line}"
+            for frame in traceback.extract_tb(self.__traceback__)
+            if is_own(frame.filename)
+        ]
+        return [*lines, f"{type(self).__name__}: {self}"]
+
+
+LIBRARIES = {"site-packages", "dist-packages", "oss_kernels", "oss_widgets"}
+FOLDERS = (Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
+
+
+def is_own(file: str) -> bool:
+    """Whether a traceback's file is the user's: a cell or a module, and not a library's."""
+    path = Path(file)
+    is_library = LIBRARIES & set(path.parts) or any(map(path.is_relative_to, FOLDERS))
+    return not is_library and not file.startswith("<frozen")
+
+
+def name_source(file: str) -> str:
+    """A traceback's file in words: a cell of a notebook has a file with a number as its name."""
+    is_cell = "ipykernel_" in file or file.startswith("<ipython-input")
+    return "the cell" if is_cell else Path(file).name
 
 
 class CheckpointError(LabError):
