@@ -31,8 +31,13 @@ from oss_lab.plots.figure import PLOTLY, render_picture
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PNG = "image/png"
+HTML = "text/html"
 KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
 FOLDED = "hide-output"  # the book folds cells with this tag, too
+BLANK = {HTML: ""}
+"""The first output of a folded cell. JupyterLab shows the first line of a folded output, which was
+often the result to predict.
+"""
 COLORS = 24
 CELL_TIMEOUT = 240  # seconds
 FILE_LIMIT = 180 * 1024  # bytes
@@ -92,6 +97,13 @@ def normalize(notebook: NotebookNode) -> None:
             cell.outputs = [
                 normalize_output(output, count) for output in join_streams(cell.outputs)
             ]
+            if FOLDED in (tags or ()) and not is_blank(cell.outputs):
+                cell.outputs.insert(0, nbformat.v4.new_output("display_data", BLANK))
+
+
+def is_blank(outputs: list[NotebookNode]) -> bool:
+    """Whether JupyterLab has no line to show of these outputs while they are folded."""
+    return not outputs or outputs[0].get("data") == BLANK
 
 
 def join_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
@@ -111,7 +123,7 @@ def normalize_output(output: NotebookNode, count: int) -> NotebookNode:
         output.execution_count = count
     if "data" in output:
         output.metadata = NotebookNode()
-        if "text/html" in output.data:
+        if HTML in output.data:
             output.data.pop(WIDGET, None)  # its model is gone when the file is opened later
         if PLOTLY in output.data:
             output.data[PNG] = base64.b64encode(render_small_png(output.data[PLOTLY])).decode()

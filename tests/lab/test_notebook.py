@@ -50,6 +50,18 @@ def test_a_widget_keeps_the_form_that_needs_no_kernel():
     assert set(notebook.cells[1].outputs[0].data) == {"text/html", "text/plain"}
 
 
+def test_a_folded_output_does_not_show_its_first_line():
+    printed = v4.new_output("stream", name="stdout", text="sum: 3\n")
+    notebook = with_outputs(printed, tags=["hide-output"])
+    writer.normalize(notebook)
+    code = notebook.cells[1]
+    assert code.metadata["jupyter"] == {"outputs_hidden": True}
+    blank, result = code.outputs
+    assert (blank.data, result.text) == ({"text/html": ""}, "sum: 3\n")
+    writer.normalize(notebook)
+    assert len(code.outputs) == 2
+
+
 def test_pieces_of_a_stream_are_joined():
     pieces = [("stdout", "a "), ("stdout", "b\n"), ("stderr", "c"), ("stdout", "d")]
     outputs = [v4.new_output("stream", name=name, text=text) for name, text in pieces]
