@@ -69,7 +69,7 @@ def draw(name: str, lit: tuple[str, ...], mine: set[str]) -> str:
 def draw_layer(lit: tuple[str, ...], mine: set[str]) -> str:
     boxes = "<span aria-hidden='true'>→</span>".join(draw(name, lit, mine) for name in LAYER)
     style = f"{ROW}border:1px dashed #767676;border-radius:6px;padding:3px;margin:2px;"
-    return f'<span style="{style}">{boxes}<span>&nbsp;in every layer</span></span>'
+    return f'<span style="{style}">{boxes}<span>&nbsp;every layer</span></span>'
 
 
 def describe_parts(mine: set[str]) -> str:
