@@ -166,8 +166,7 @@ def test_a_wide_picture_and_printed_columns_scroll_inside_a_phone_page(open_page
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "theme"), [("wide", "dark"), ("phone", "light")])
 def test_axe_finds_nothing_on_any_page(open_page, book: Path, size: str, theme: str) -> None:
     found = list[str]()
     for name in list_pages(book):
