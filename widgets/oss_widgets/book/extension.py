@@ -38,7 +38,11 @@ MISSING = [
     ('<div id="search-results">', r"<h1>Search</h1>\g<0>"),
     (r'<th></th>|<th class="head"><p></p></th>', "<td></td>"),
     # What may be wider than the window must scroll with the keyboard.
-    (TABLE, r'<div class="table-wrapper">\g<0></div>'),
+    # A table of pandas.
+    (
+        '<table border="1" class="dataframe">(?s:.*?)</table>',
+        r'<div class="table-wrapper">\g<0></div>',
+    ),
     ('<div class="(table-wrapper|math-wrapper|oss-stored)', r'<div tabindex="0" class="\1'),
     ('<figure class="oss-picture"><div>', '<figure class="oss-picture"><div tabindex="0">'),
     ("<p>(?=<img [^>]*/></p>)", '<p class="oss-picture" tabindex="0">'),
