@@ -7,8 +7,8 @@ model.chat("What is 3 * 4?", effort="low").final
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, Unpack
 
-from oss_lab.connect.chunks import ChunkReader
-from oss_lab.connect.messages import to_api
+from oss_lab.remote.chunks import ChunkReader
+from oss_lab.remote.messages import to_api
 from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError, explain_unknown, shorten
 from oss_lab.harmony.events import Event

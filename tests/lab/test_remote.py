@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("openai", reason="openai is not installed (extra `connect`)")
 
-from oss_lab.connect import connect
-from oss_lab.connect.messages import to_api
+from oss_lab.remote import connect
+from oss_lab.remote.messages import to_api
 from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation, Delta, End, Message, Start
