@@ -1,4 +1,4 @@
-"""Other engines behind the same `chat` and `stream`: vLLM, Ollama, llama.cpp, LM Studio, any server
+"""Other engines with the same `chat` and `stream`: vLLM, Ollama, llama.cpp, LM Studio, any server
 with the API of OpenAI's chat completions, and `oss-lab serve`.
 
     messages     a Conversation as the API's messages and tools

@@ -40,7 +40,7 @@ class ChunkReader:
         self._start_time = time.perf_counter()
 
     def add(self, chunk: Any) -> list[Event]:
-        """The events of one `ChatCompletionChunk`."""
+        """The events of one chunk, an object of the package openai."""
         usage = getattr(chunk, "usage", None)
         if usage is not None:
             self.completion_tokens = usage.completion_tokens
