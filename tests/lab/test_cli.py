@@ -65,7 +65,7 @@ def test_a_usage_error_is_one_line(arguments: Sequence[str], capsys) -> None:
         ),
         (
             ["convert", "x"],
-            "Missing option '--to'. Choose from: original, huggingface (see oss-lab",
+            "Missing option '--to'. Choose from: original, huggingface, gguf (see oss-lab",
         ),
         (["chat", "--effort", "x"], "'--effort': 'x' is not one of 'low', 'medium', 'high' (see"),
     ],
