@@ -254,6 +254,7 @@ class Stream:
         self._builder, self._tokens, self._complete = builder, tokens, complete
         self._reply: Reply | None = None
         self._has_started = False
+        self._is_waiting = True  # between two tokens, and not inside the model
 
     def __iter__(self) -> Iterator[Event]:
         if self._has_started:
@@ -266,11 +267,30 @@ class Stream:
 
     def _events(self) -> Iterator[Event]:
         self._builder.start_clock()
+        self._is_waiting = False
         for events in self._tokens:
+            self._is_waiting = True
             yield from events
+            self._is_waiting = False
         events, reply = self._builder.finish()
         self._reply = self._complete(reply)
         yield from events
+
+    def cut(self) -> Reply:
+        """End the reply here; it has the tokens so far, and its last message may be unfinished.
+
+        Works also after an exception, such as Ctrl-C, has ended the generation. Such a reply lacks
+        the engine and the trace if the exception came from inside the model. A complete reply is
+        returned unchanged.
+        """
+        if self._reply is None:
+            close = getattr(self._tokens, "close", None)
+            if close is not None:
+                close()
+            self._has_started = True
+            _, reply = self._builder.finish()
+            self._reply = self._complete(reply) if self._is_waiting and reply.tokens else reply
+        return self._reply
 
     def __repr__(self) -> str:
         state = "not read" if not self._has_started else "being read"
