@@ -152,7 +152,7 @@ def _from_function(function: Callable[..., Any], where: str) -> ToolDescription:
             f"the parameters of tool {name} cannot be read ({_one_line(str(error))}); write a"
             " function with `def` and type hints"
         ) from None
-    paragraph, texts = _read_docstring(inspect.getdoc(function) or "")
+    paragraph, texts = read_docstring(inspect.getdoc(function) or "")
     names = getattr(inspect.unwrap(function), "__globals__", {})
     properties = {
         key: _build_property(name, parameter, names, texts.get(key))
@@ -236,7 +236,7 @@ def _build_literal_schema(values: tuple[Any, ...], where: str) -> dict[str, Any]
     return {**schema, "nullable": True} if None in values else schema
 
 
-def _read_docstring(text: str) -> tuple[str, dict[str, str]]:
+def read_docstring(text: str) -> tuple[str, dict[str, str]]:
     """The first paragraph as one line, and the text of each parameter under `Args:`."""
     lines = text.split("\n")
     opening = next((i for i, line in enumerate(lines) if line in ("Args:", "Arguments:")), None)

@@ -1,0 +1,28 @@
+"""One round of a run: a reply, its calls, and the messages that they add to the conversation."""
+
+from dataclasses import dataclass
+
+from oss_lab.agents.calls import CallRecord
+from oss_lab.harmony.messages import Message
+from oss_lab.record.reply import Reply
+
+
+@dataclass(frozen=True)
+class Round:
+    """A reply and its calls. `reply` is None if the given conversation already had the calls."""
+
+    reply: Reply | None
+    calls: tuple[CallRecord, ...] = ()
+
+
+def list_own_messages(reply: Reply | None) -> tuple[Message, ...]:
+    """The messages that a reply adds to its prompt."""
+    if reply is None:
+        return ()
+    before = 0 if reply.prompt is None else len(reply.prompt)
+    return reply.conversation.messages[before:]
+
+
+def list_output_messages(calls: tuple[CallRecord, ...]) -> list[Message]:
+    """The outputs of the calls that have one."""
+    return [call.message for call in calls if call.message is not None]
