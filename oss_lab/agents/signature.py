@@ -7,12 +7,14 @@ which Harmony's text cannot show.
 """
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema
 
 from oss_lab.agents.arguments import Arguments, CallError
 from oss_lab.agents.json_schema import join_problems, show
@@ -28,6 +30,12 @@ UNNAMED = (
     inspect.Parameter.VAR_POSITIONAL,
     inspect.Parameter.VAR_KEYWORD,
 )
+
+
+class QuietSchema(GenerateJsonSchema):
+    """A default that JSON cannot hold is left out without a warning."""
+
+    ignored_warning_kinds = frozenset({"skipped-choice", "non-serializable-default"})  # pyright: ignore[reportAssignmentType]
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,6 @@ class ArgumentsModel:
 
     def _validate(self, arguments: Arguments, *, strict: bool) -> BaseModel:
         """In JSON's mode, where a date is written as text and a tuple as a list."""
-        import json
-
         return self.model.model_validate_json(json.dumps(arguments), strict=strict)
 
 
@@ -117,8 +123,6 @@ def build_arguments_model(function: Callable[..., object]) -> ArgumentsModel:
 
 
 def _build_field(parameter: inspect.Parameter) -> Any:
-    from pydantic import Field
-
     if parameter.default is inspect.Parameter.empty:
         return Field(alias=parameter.name)
     return Field(parameter.default, alias=parameter.name)
@@ -131,7 +135,8 @@ def describe_function(function: Callable[..., object], model: ArgumentsModel) ->
     except LabError:
         if not _has_other_hints(function):
             raise
-    schema = inline_references(model.model.model_json_schema(by_alias=True))
+    whole = model.model.model_json_schema(by_alias=True, schema_generator=QuietSchema)
+    schema = inline_references(whole)
     paragraph, texts = read_docstring(inspect.getdoc(function) or "")
     for name, inside in schema.get("properties", {}).items():
         if texts.get(name):

@@ -1,0 +1,305 @@
+"""Tools from Python functions and JSON schemas: their description, and the check of arguments."""
+
+import datetime
+import enum
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from oss_lab.agents import Agent, ScriptedModel, Tool, write_answer
+from oss_lab.agents.arguments import CallError
+from oss_lab.agents.json_schema import check_schema, find_problems, join_problems
+from oss_lab.errors import LabError
+from oss_lab.harmony import ToolDescription, describe_tools
+from oss_lab.nano.tasks.settings import CALCULATOR_TOOL
+
+
+class Unit(enum.Enum):
+    CELSIUS = "celsius"
+    KELVIN = "kelvin"
+
+
+class Place(BaseModel):
+    city: str
+    country: str | None = None
+
+
+@dataclass
+class Range:
+    first: int
+    last: int
+
+
+class Tree(BaseModel):
+    value: int
+    children: list["Tree"] = []
+
+
+def forecast(
+    place: Place,
+    day: datetime.date,
+    unit: Unit = Unit.CELSIUS,
+    hours: Annotated[int, Field(ge=1, le=24)] = 24,
+) -> str:
+    """Forecast the weather.
+
+    Args:
+        place: where.
+        day: when.
+    """
+    return f"{place.city} {day:%d.%m.} {unit.name} {hours}"
+
+
+def test_a_simple_function_looks_as_in_a_chat():
+    def add(a: int, b: float | None = None, how: Literal["up", "down"] = "up") -> float:
+        """Add two numbers.
+
+        Args:
+            a: the first.
+        """
+        return a + (b or 0)
+
+    assert Tool.of(add).description == describe_tools([add])[0]
+
+
+def test_the_types_of_pydantic_are_described_without_references():
+    description = Tool.of(forecast).description
+    assert description.name == "forecast"
+    assert description.description == "Forecast the weather."
+    schema = description.parameters
+    text = json.dumps(schema)
+    assert "$ref" not in text
+    assert "$defs" not in text
+    assert "title" not in text
+    assert schema["required"] == ["place", "day"]
+    assert schema["properties"]["place"]["description"] == "where."
+    assert schema["properties"]["place"]["properties"]["country"]["nullable"] is True
+    assert schema["properties"]["unit"]["enum"] == ["celsius", "kelvin"]
+    assert schema["properties"]["hours"]["maximum"] == 24
+
+
+def test_arguments_arrive_with_the_types_of_the_hints():
+    arguments = '{"place": {"city": "Rome"}, "day": "2026-12-01", "unit": "kelvin"}'
+    assert Tool.of(forecast).call(arguments) == ("Rome 01.12. KELVIN 24", ())
+
+
+def test_constraints_hold():
+    arguments = '{"place": {"city": "Rome"}, "day": "2026-12-01", "hours": 25}'
+    with pytest.raises(CallError, match="hours is 25: Input should be less than or equal to 24"):
+        Tool.of(forecast).call(arguments)
+    with pytest.raises(CallError, match=r"place\.city is missing"):
+        Tool.of(forecast).call('{"place": {}, "day": "2026-12-01"}')
+
+
+def test_dataclasses_and_types_that_contain_themselves():
+    def count(range: Range, tree: Tree) -> int:
+        return range.last - range.first + len(tree.children)
+
+    tool = Tool.of(count)
+    children = tool.description.parameters["properties"]["tree"]["properties"]["children"]
+    assert children["items"] == {"type": "object"}
+    arguments = (
+        '{"range": {"first": 1, "last": 4}, "tree": {"value": 1, "children": [{"value": 2}]}}'
+    )
+    assert tool.call(arguments) == (4, ())
+
+
+def test_defaults_are_those_of_the_function():
+    marker = object()
+
+    def show(a: int, other: Any = marker) -> bool:
+        return other is marker
+
+    assert Tool.of(show).call('{"a": 1}') == (True, ())
+
+
+def test_names_that_pydantic_reserves_are_usable():
+    def show(model_config: int, schema: int, _a: int, json: int) -> int:
+        return model_config + schema + _a + json
+
+    arguments = '{"model_config": 1, "schema": 2, "_a": 3, "json": 4}'
+    assert Tool.of(show).call(arguments) == (10, ())
+
+
+def test_methods_and_partial_objects():
+    class Counter:
+        def __init__(self):
+            self.n = 0
+
+        def add(self, by: int) -> int:
+            """Count."""
+            self.n += by
+            return self.n
+
+    counter = Counter()
+    tool = Tool.of(counter.add)
+    assert tool.name == "add"
+    assert [tool.call('{"by": 2}')[0], tool.call('{"by": 2}')[0]] == [2, 4]
+
+
+async def later(a: int) -> int:
+    return a
+
+
+def without_hint(a):
+    return a
+
+
+def many(*a: int):
+    return a
+
+
+def unknown_type(a: "Missing") -> None:  # pyright: ignore[reportUndefinedVariable]
+    return None
+
+
+def odd_type(a: memoryview) -> None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        (later, "later is an async function; give an ordinary one"),
+        (without_hint, "parameter a of tool without_hint has no type hint"),
+        (many, "tool calls pass arguments by name"),
+        (lambda a: a, "has no type hint"),
+        (unknown_type, "unknown_type cannot be read"),
+        (odd_type, "odd_type cannot be checked"),
+        (3, "expected a Python function, got int"),
+    ],
+)
+def test_a_function_that_cannot_be_a_tool_is_refused_in_one_sentence(function, sentence):
+    with pytest.raises(LabError, match=sentence):
+        Tool.of(function)
+
+
+def test_a_schema_with_a_function():
+    tool = Tool.of(lambda expression: expression[::-1], CALCULATOR_TOOL)
+    assert tool.name == "calculator"
+    assert tool.call('{"expression": "12"}') == ("21", ())
+    with pytest.raises(CallError, match="expression must be a string, not 12"):
+        tool.call('{"expression": 12}')
+
+
+def test_a_tool_without_parameters_takes_no_fields():
+    tool = Tool.of(lambda: "12:00", ToolDescription("get_time", "Tells the time."))
+    assert tool.call("{}") == ("12:00", ())
+    with pytest.raises(CallError, match="there is no field 'zone'"):
+        tool.call('{"zone": 1}')
+
+
+def test_a_tool_may_take_the_text_of_the_call():
+    tool = Tool(ToolDescription("python"), len, reads_text=True)
+    assert tool.call("print(1)\n{") == (10, ())
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "n": {"type": "integer", "minimum": 1, "exclusiveMaximum": 10},
+        "names": {
+            "type": "array",
+            "items": {"type": "string", "pattern": "^[a-z]+$"},
+            "minItems": 1,
+        },
+        "kind": {"enum": ["a", 1, None]},
+        "either": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/pair"}]},
+        "one": {"oneOf": [{"type": "integer"}, {"type": "number"}]},
+        "all": {"allOf": [{"minLength": 2}, {"maxLength": 3}], "type": "string"},
+        "no": {"not": {"const": 3}},
+        "maybe": {"type": "string", "nullable": True},
+        "mixed": {"type": ["string", "null"]},
+        "free": {"type": "object", "additionalProperties": {"type": "integer"}},
+        "never": False,
+    },
+    "$defs": {"pair": {"type": "array", "minItems": 2, "maxItems": 2}},
+}
+FITS = [
+    {"n": 1}, {"n": 9.0}, {"names": ["a"]}, {"kind": 1}, {"kind": None}, {"either": "x"},
+    {"either": [1, 2]}, {"one": 1.5}, {"all": "abc"}, {"no": 4}, {"maybe": None}, {"mixed": None},
+    {"free": {"a": 1}}, {"other": 1},
+]  # fmt: skip
+MISFITS = {
+    "n is 0; it must have at least 1": {"n": 0},
+    "n is 10; it must have below 10": {"n": 10},
+    "n must be an integer, not 1.5": {"n": 1.5},
+    "n must be an integer, not True": {"n": True},
+    "names is []; it must have a length of at least 1": {"names": []},
+    "names[1] is 'B'; it must match '^[a-z]+$'": {"names": ["a", "B"]},
+    "names[0] must be a string, not 1": {"names": [1]},
+    "kind is True; use one of ['a', 1, None]": {"kind": True},
+    "either must be a string, not [1]": {"either": [1]},
+    "one fits 2 of the forms, not one": {"one": 1},
+    "all is 'a'; it must have a length of at least 2": {"all": "a"},
+    "no is 3, which is not allowed": {"no": 3},
+    "mixed must be a string or a null, not 1": {"mixed": 1},
+    "free.a must be an integer, not 'x'": {"free": {"a": "x"}},
+    "never is not allowed": {"never": 1},
+    "the value must be an object, not []": [],
+}
+
+
+@pytest.mark.parametrize("value", FITS, ids=json.dumps)
+def test_values_that_fit_a_schema(value):
+    check_schema(SCHEMA)
+    assert find_problems(value, SCHEMA) == []
+
+
+@pytest.mark.parametrize("problem", MISFITS)
+def test_values_that_do_not_fit_a_schema(problem):
+    assert find_problems(MISFITS[problem], SCHEMA) == [problem]
+
+
+def test_many_problems_are_shortened():
+    problems = find_problems({}, {"required": list("abcdefg")})
+    assert join_problems(problems).endswith("e is missing; and 2 more")
+
+
+@pytest.mark.parametrize(
+    ("schema", "sentence"),
+    [
+        ({"properties": {"a": {"uniqueItems": True}}}, "'uniqueItems', which is not checked here"),
+        ({"type": "text"}, "has the type 'text'; use string, integer"),
+        ({"pattern": "("}, "has a pattern that cannot be read"),
+        ({"items": 3}, "items must be a JSON schema"),
+        ({"anyOf": [{"if": {}}]}, r"parameters\.anyOf\[0\] has the keyword 'if'"),
+    ],
+)
+def test_a_schema_that_cannot_be_checked_is_refused(schema, sentence):
+    with pytest.raises(LabError, match=sentence):
+        check_schema(schema)
+
+
+def test_an_agent_refuses_two_tools_with_one_name():
+    def add(a: int) -> int:
+        return a
+
+    with pytest.raises(LabError, match="has the name 'add', as an earlier tool does"):
+        Agent(ScriptedModel([]), [add, Tool.of(add)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"tools": 3}, "expected a list of tools, got 3"),
+        ({"tools": "add"}, "expected a list of tools, got 'add'"),
+        ({"temprature": 1}, "there is no keyword 'temprature'; did you mean 'temperature'"),
+        ({"continue_from": "x"}, "there is no keyword 'continue_from'"),
+    ],
+)
+def test_an_agent_refuses_arguments_it_cannot_use(arguments, sentence):
+    with pytest.raises(LabError, match=sentence):
+        Agent(ScriptedModel([]), **arguments)
+
+
+def test_a_conversation_that_does_not_declare_the_tools_is_refused():
+    def add(a: int) -> int:
+        return a
+
+    plain = Agent(ScriptedModel([write_answer("1")])).conversation("?")
+    with pytest.raises(LabError, match=r"does not declare the tool 'functions\.add'"):
+        Agent(ScriptedModel([write_answer("1")]), [add]).run(plain)
