@@ -83,8 +83,8 @@ class Tool:
         if self.model is not None:
             arguments, more = self.model.check(arguments)
             return self.function(**arguments), (*notes, *more)
-        schema = self.description.parameters or {"type": "object", "additionalProperties": False}
-        if problems := find_problems(arguments, schema):
+        schema = self.description.parameters or {}
+        if problems := find_problems(arguments, {"additionalProperties": False, **schema}):
             raise CallError(join_problems(problems))
         return self.function(**arguments), notes
 

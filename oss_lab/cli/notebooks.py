@@ -7,19 +7,14 @@ replaced, unless you add --overwrite, and then each replaced file is named. Open
 
 import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
 from oss_lab.checkpoint.atomic import check_output_folder, replace_atomically
+from oss_lab.course.notebook_files import TOUR, list_files
 from oss_lab.errors import LabError
-
-PACKAGE = Path(__file__).resolve().parents[1]
-SOURCES = (PACKAGE / "notebooks", PACKAGE.parent / "notebooks")
-"""Where the notebooks are in an installed package, and in a clone."""
-TOUR = "00_tour.ipynb"
 
 
 def run(
@@ -47,20 +42,6 @@ def run(
             print(f"{'replaced' if copy in differing else 'wrote'} {copy}")
     print(f"to open the tour: oss-lab lab {shlex.quote(str(folder / TOUR))}")
     return 0
-
-
-def list_files() -> Iterator[tuple[Path, Path]]:
-    """The path of each file in the folder of notebooks, and the file itself.
-
-    Raises:
-        LabError: this installation has no notebooks.
-    """
-    source = next((each for each in SOURCES if (each / TOUR).is_file()), None)
-    if source is None:
-        raise LabError("this installation has no notebooks: install oss-lab again")
-    for pattern in ("*.ipynb", "*.md", "exercises/*.ipynb", "images/*"):
-        for file in sorted(source.glob(pattern)):
-            yield file.relative_to(source), file
 
 
 def is_same(source: Path, copy: Path) -> bool:

@@ -12,5 +12,6 @@ exercise.py           an exercise, and the judge of what a learner wrote; sheets
 exercises.py          what a sheet calls: check, hint, ask_nano; write_sheets.py writes the sheets
 predictions.py        predict, then run; progress.py stores it; map.py shows the learner's parts
 facts.py, ledger.py   facts and claims that bind the numbers in the prose to checks
+notebook_files.py     where the notebooks are
 doctor.py, report.py  is a room's machine ready, and what has a group done
 """

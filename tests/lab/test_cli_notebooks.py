@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from oss_lab.cli import notebooks
 from oss_lab.cli.main import main
+from oss_lab.course import notebook_files
 
 ORIGINALS = Path(__file__).parents[2] / "notebooks"
 NAMES = {path.relative_to(ORIGINALS) for path in ORIGINALS.rglob("*.*") if path.is_file()}
@@ -69,6 +69,6 @@ def test_what_is_in_the_way_is_one_sentence(there, tmp_path, capsys):
 
 
 def test_an_installation_without_notebooks_is_one_sentence(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(notebooks, "SOURCES", (tmp_path / "nowhere",))
+    monkeypatch.setattr(notebook_files, "SOURCES", (tmp_path / "nowhere",))
     assert main(["notebooks", str(tmp_path / "out")]) == 1
     assert "this installation has no notebooks" in capsys.readouterr().err
