@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -273,14 +274,9 @@ def test_terms():
     assert list_query_terms('" OR NEAR( * ^') == ["or", "near"]
 
 
-@pytest.mark.parametrize(
-    "query", ['"', "cat OR dog", "cat NOT dog", "cat*", "(cat", "a:b", "cat -dog"]
-)
+@pytest.mark.parametrize("query", ['"cat', "cat OR", "NOT cat", "cat*", "(cat", "a:cat", "cat -"])
 def test_the_syntax_of_the_index_is_not_that_of_the_query(animals, query):
-    try:
-        assert all(each.url for each in animals.search(query, 5))
-    except CallError as error:
-        assert "has no word" in str(error)
+    assert animals.search(query, 5)[0].url in ("cats.md", "long.md")
 
 
 def test_words_are_found_in_other_forms(animals):
@@ -365,7 +361,7 @@ def test_a_browser_needs_a_source():
 # With an agent, and citations
 
 
-def browse(answer, animals):
+def browse(answer, animals) -> Any:
     script = [
         write_call("browser.search", query="cat", thinking="I search.", channel="analysis"),
         write_call("browser.open", id=0, channel="analysis"),
@@ -451,7 +447,7 @@ def test_only_outputs_of_the_browser_are_pages(animals):
 
 def test_titles_and_addresses_are_separated():
     for title, url in (("A (b)", "c/d.md"), ("A", "https://a.org/x_(y)"), ("What (is) this", "")):
-        display = read_display(show_page(Page(url, title, "x"), 3))
+        display: Any = read_display(show_page(Page(url, title, "x"), 3))
         assert (display.cursor, display.title, display.url) == (3, title, url)
 
 
@@ -473,9 +469,10 @@ def test_each_run_has_its_own_pages_and_a_session_keeps_them(animals):
         ScriptedModel([write_call("browser.open", id="cats.md"), write_answer("x")]),
         [Browser(animals)],
     )
-    assert [agent.run("?").calls[0].output[:3] for _ in range(2)] == ["[0]", "[0]"]
+    assert [str(agent.run("?").calls[0].output)[:3] for _ in range(2)] == ["[0]", "[0]"]
     with agent.session() as session:
-        assert [session.run("?").calls[0].output[:3] for _ in range(2)] == ["[0]", "[1]"]
+        shown = [str(session.run("?").calls[0].output)[:3] for _ in range(2)]
+    assert shown == ["[0]", "[1]"]
 
 
 def test_a_mistake_is_told_to_the_model_with_the_fields(animals):
@@ -485,7 +482,7 @@ def test_a_mistake_is_told_to_the_model_with_the_fields(animals):
         write_call("browser.close"),
         write_answer("x"),
     ]
-    run = Agent(ScriptedModel(script), [Browser(animals)]).run("?")
+    run: Any = Agent(ScriptedModel(script), [Browser(animals)]).run("?")
     assert [each.status for each in run.calls] == ["malformed", "malformed", "unknown tool"]
     assert "there is no field 'top'" in run.calls[0].output
     assert "no page is open" in run.calls[1].output

@@ -4,6 +4,7 @@ import datetime
 import enum
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ TOOLS_BY_SCHEMA = {
 }
 
 
-def call(arguments, name="functions.add", tools=TOOLS, **options):
+def call(arguments, name="functions.add", tools=TOOLS, **options) -> Any:
     return run_call(ToolCall(name, arguments, "commentary"), tools, **options)
 
 

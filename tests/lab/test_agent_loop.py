@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -201,7 +202,7 @@ def test_a_call_on_analysis_is_answered_there():
 
 def test_a_call_without_a_recipient_ends_with_the_diagnosis():
     reply = f'{CHANNEL}commentary {CONSTRAIN}json{MESSAGE}{{"a":1,"b":2}}{CALL}'
-    run = Agent(ScriptedModel([reply]), [add]).run("?")
+    run: Any = Agent(ScriptedModel([reply]), [add]).run("?")
     assert run.stopped == "no answer"
     assert "names no recipient" in run.detail
     assert run.calls == ()
@@ -317,7 +318,7 @@ def test_the_budget_of_seconds_cuts_a_reply_between_two_tokens(nano):
             stream._tokens = slowly()
             return stream
 
-    run = Agent(Slow(), budget=Budget(seconds=0.3)).run("?")
+    run: Any = Agent(Slow(), budget=Budget(seconds=0.3)).run("?")
     assert run.stopped == "seconds"
     assert run.detail == "the budget of 0.3 seconds is used up"
     assert 0.3 <= run.seconds < 3
@@ -445,7 +446,7 @@ def test_a_mistake_before_the_first_reply_is_raised():
 
 
 def test_a_model_that_fails_later_ends_the_run_with_the_reason():
-    run = Agent(ScriptedModel([write_call("functions.add", a=1, b=2)]), [add]).run("1+2?")
+    run: Any = Agent(ScriptedModel([write_call("functions.add", a=1, b=2)]), [add]).run("1+2?")
     assert run.stopped == "failed"
     assert run.detail.startswith("the script has 1 replies, but the conversation needs reply 2")
     assert [each.output for each in run.calls] == ["3"]
@@ -456,7 +457,7 @@ def test_a_prompt_that_outgrows_the_context_ends_the_run(nano):
         return "x" * 31_000
 
     tool = Tool.of(flood, LOOK_UP_TOOL)
-    run = Agent(nano, [tool], effort="high").run("Look up moon and gold and add them.")
+    run: Any = Agent(nano, [tool], effort="high").run("Look up moon and gold and add them.")
     assert run.stopped == "failed"
     assert "context" in run.detail
     assert run.calls[0].status == "ok"
@@ -465,7 +466,7 @@ def test_a_prompt_that_outgrows_the_context_ends_the_run(nano):
 def test_an_error_of_ours_is_raised_and_the_stream_keeps_the_run():
     class Broken(ScriptedModel):
         def stream(self, question, **options):
-            if count_inputs(question) == 2:
+            if count_inputs(question) == 2:  # pyright: ignore[reportArgumentType]
                 raise RuntimeError("broken")
             return super().stream(question, **options)
 
@@ -559,7 +560,7 @@ def test_a_script_is_checked():
     with pytest.raises(LabError, match="has text after its first stop token"):
         ScriptedModel([write_answer("1") + "more"]).chat("?")
     with pytest.raises(LabError, match="there is no keyword 'sed'"):
-        ScriptedModel([write_answer("1")]).chat("?", sed=1)
+        ScriptedModel([write_answer("1")]).chat("?", sed=1)  # pyright: ignore[reportCallIssue]
     with pytest.raises(LabError, match="points has no effect on a ScriptedModel"):
         ScriptedModel([write_answer("1")]).chat("?", points=["resid.post"])
 

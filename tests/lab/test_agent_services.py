@@ -4,6 +4,7 @@ import json
 import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -25,8 +26,18 @@ PAGES = {
 }
 
 
+class Server(ThreadingHTTPServer):
+    """A server that keeps what it was asked."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.asked = []
+
+
 class FakeServices(BaseHTTPRequestHandler):
-    """Answers in the form of each service, and keeps what it was asked."""
+    """Answers in the form of each service."""
+
+    server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def log_message(self, format, *args):
         pass
@@ -88,8 +99,7 @@ class FakeServices(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), FakeServices) as running:
-        running.asked = []
+    with Server(("127.0.0.1", 0), FakeServices) as running:
         thread = threading.Thread(target=running.serve_forever)
         thread.start()
         yield running
@@ -149,7 +159,7 @@ def test_an_agent_searches_the_web(service, here):
         write_call("browser.open", id=0),
         write_answer("A zebra【1†L0】."),
     ]
-    run = Agent(ScriptedModel(script), [Browser(service("brave"))]).run("Where?")
+    run: Any = Agent(ScriptedModel(script), [Browser(service("brave"))]).run("Where?")
     assert "L4:   * 【0†First 〖0‡x〗†127.0.0.1】 a zebra" in run.calls[0].output
     assert run.calls[1].output.startswith(f"[1] Page ({here}/page)")
     assert "【0†two】" in run.calls[1].output
@@ -250,15 +260,12 @@ def test_a_page_of_a_service_is_checked_and_the_service_is_not(service, here, se
 
 
 def test_a_redirect_into_a_private_network_is_refused(here, server, monkeypatch):
-    public = {"127.0.0.1": True}
     monkeypatch.setattr(
-        "oss_lab.agents.browser.web.is_public", lambda address: public.get(address, False)
+        "oss_lab.agents.browser.web.is_public", lambda address: address == "127.0.0.1"
     )
-    with pytest.raises(CallError, match="'10.0.0.1' is inside a private network"):
-        Web(seconds=10).get(f"{here}/redirect", {"http://10.0.0.1/": ""})
-    web = Web(seconds=10)
-    with pytest.raises(CallError, match="'10.0.0.1' is inside a private network"):
-        web.get(f"{here}/redirect?http://10.0.0.1/")
+    with pytest.raises(CallError, match=r"'10\.0\.0\.1' is inside a private network"):
+        Web(seconds=10).get(f"{here}/redirect?http://10.0.0.1/")
+    assert [each["path"] for each in server.asked] == ["/redirect"]
 
 
 def test_public_addresses():
