@@ -10,7 +10,7 @@ calls.py       one call: its tool, its arguments (arguments.py), its output (out
 signature.py   the arguments of a Python function; json_schema.py: a check without pydantic
 scripted.py    ScriptedModel: replies written beforehand, for tests and lessons
 browser/       Browser: search, open and find over a corpus or a search service
-sandbox/       PythonSandbox: a Python process with limits
+sandbox/       PythonSandbox: a Python process with limits; python_toolbox.py: Python, its tool
 
 from oss_lab.agents import Agent, Budget
 
@@ -31,12 +31,13 @@ from oss_lab.agents.events import (
     Stopped,
     event_to_dict,
 )
+from oss_lab.agents.python_toolbox import Python
 from oss_lab.agents.rounds import Round
 from oss_lab.agents.run import Run, read_run, run_from_dict
 from oss_lab.agents.run_file import run_to_dict
 from oss_lab.agents.scripted import ScriptedModel, write_analysis, write_answer, write_call
 from oss_lab.agents.stream import RunInterrupted, RunStream
-from oss_lab.agents.tool import Tool, Toolbox
+from oss_lab.agents.tool import Noted, Tool, Toolbox
 
 __all__ = [
     "Agent",
@@ -45,6 +46,8 @@ __all__ = [
     "CallRecord",
     "CallStarted",
     "Event",
+    "Noted",
+    "Python",
     "ReplyDelta",
     "ReplyEnded",
     "ReplyStarted",

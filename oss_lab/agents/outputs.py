@@ -4,6 +4,7 @@ Text stays text. Everything else becomes JSON: numbers, lists, dictionaries, dat
 models, dates, arrays. An object without a JSON form is an error, not its `repr`.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import pydantic_core
@@ -27,6 +28,9 @@ def to_text(value: object) -> str:
     """
     if isinstance(value, str):
         return mend_text(value)
+    if isinstance(value, Iterator):  # it may never end
+        kind = type(value).__name__
+        raise CallError(f"the tool returned a value that is neither text nor JSON ({kind})")
     try:
         return pydantic_core.to_json(value, fallback=_to_plain).decode()
     except Exception as error:  # the result may be any object

@@ -28,6 +28,14 @@ Notes = tuple[str, ...]
 
 
 @dataclass(frozen=True)
+class Noted:
+    """What a function may return: its result, and notes for people that the model does not get."""
+
+    value: object
+    notes: Notes
+
+
+@dataclass(frozen=True)
 class Tool:
     """A function and how a model sees it.
 
@@ -71,22 +79,27 @@ class Tool:
         """Call the function with arguments that a model wrote.
 
         Returns:
-            What the function returned, and a note for each correction of the arguments.
+            What the function returned, and a note for each correction of the arguments, with the
+            notes of the function.
 
         Raises:
             CallError: the arguments cannot be read, or do not fit. What the function raises is not
                 caught here.
         """
         if self.reads_text:
-            return self.function(text), ()
+            return _separate_notes(self.function(text), ())
         arguments, notes = read_arguments(text)
         if self.model is not None:
             arguments, more = self.model.check(arguments)
-            return self.function(**arguments), (*notes, *more)
+            return _separate_notes(self.function(**arguments), (*notes, *more))
         schema = self.description.parameters or {}
         if problems := find_problems(arguments, {"additionalProperties": False, **schema}):
             raise CallError(join_problems(problems))
-        return self.function(**arguments), notes
+        return _separate_notes(self.function(**arguments), notes)
+
+
+def _separate_notes(result: object, notes: Notes) -> tuple[object, Notes]:
+    return (result.value, (*notes, *result.notes)) if isinstance(result, Noted) else (result, notes)
 
 
 @runtime_checkable

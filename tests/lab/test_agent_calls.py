@@ -233,7 +233,7 @@ def test_a_result_without_a_text_form_is_an_error_and_not_a_repr():
     assert "neither text nor JSON (object;" in record.output
     loop = []
     loop.append(loop)
-    for value in (loop, b"\xff", open, lambda: 0):
+    for value in (loop, b"\xff", open, lambda: 0, iter([1])):
         with pytest.raises(CallError, match="neither text nor JSON"):
             to_text(value)
 

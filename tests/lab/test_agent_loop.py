@@ -1,5 +1,6 @@
 """The loop: replies and calls in order, the chain of thought between them, and every way to end."""
 
+import json
 import threading
 import time
 from contextlib import contextmanager
@@ -178,6 +179,25 @@ def test_the_events_tell_the_whole_run():
         "reply_ended", "call_ended", "reply_ended", "stopped"
     ]  # fmt: skip
     assert list(stream) == []  # it is read once
+
+
+def test_every_event_is_json(nano):
+    def fail(a: int) -> int:
+        raise ValueError(a)
+
+    calls = write_call("functions.fail", a=1, thinking="Hm, ü.", last=False)
+    model = ScriptedModel([calls + write_call("functions.other"), write_answer("3")])
+    events = [*Agent(model, [fail]).stream("?"), *Agent(nano).stream("What is 3 * 4?")]
+    kinds = set()
+    for event in events:
+        data = json.loads(json.dumps(event_to_dict(event), allow_nan=False))
+        kinds.add(data["event"])
+        if isinstance(event, CallEnded):
+            assert data["call"]["name"] == event.record.call.name
+            assert data["output"] == event.record.output
+    assert kinds == {
+        "reply_started", "reply_delta", "reply_ended", "call_started", "call_ended", "stopped"
+    }  # fmt: skip
 
 
 def test_the_model_gets_the_diagnosis_and_can_correct_the_call():

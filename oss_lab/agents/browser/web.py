@@ -9,6 +9,7 @@ a name server that changes its answer in between.
 import ipaddress
 import json
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -21,6 +22,7 @@ from oss_lab.agents.arguments import CallError
 from oss_lab.errors import shorten
 
 SECONDS = 20.0
+READING = 3  # the longest time for a whole page, in units of the wait for more data
 LARGEST = 3_000_000  # bytes
 AGENT = "oss-lab browser"
 TEXTS = ("text/", "application/json", "application/xhtml", "application/xml")
@@ -94,7 +96,7 @@ class Web:
                 kind = response.headers.get_content_type()
                 if not kind.startswith(TEXTS):
                     raise CallError(f"{find_host(url)} sent {kind}, which is not text")
-                data = response.read(LARGEST + 1)
+                data = self._read(response)
                 charset = response.headers.get_content_charset() or "utf-8"
                 final = response.geturl()
         except HTTPError as error:
@@ -110,6 +112,15 @@ class Web:
             return Answer(final, kind, data.decode(charset, "replace"))
         except LookupError:
             return Answer(final, kind, data.decode("utf-8", "replace"))
+
+    def _read(self, response: Any) -> bytes:
+        """The body, up to one byte more than is allowed, and not for longer than READING."""
+        data, end = b"", time.monotonic() + READING * self.seconds
+        while len(data) <= LARGEST and (part := response.read1(65_536)):
+            data += part
+            if time.monotonic() > end:
+                raise TimeoutError("the page takes too long")
+        return data
 
     def check(self, url: str) -> None:
         """Raise CallError for an address that must not be opened."""
