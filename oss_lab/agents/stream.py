@@ -158,14 +158,16 @@ class RunStream:
         yield ReplyEnded(number, reply)
 
     def _read(self, stream: Stream, number: int) -> Steps:
+        is_done = False
         try:
             for event in stream:
                 yield ReplyDelta(number, event)
                 if self._is_late():
                     break
+            is_done = True
         finally:
             reply = stream.cut()
-            if reply.tokens:
+            if is_done or reply.tokens:
                 self._rounds.append(Round(reply))
                 self._messages += list_own_messages(reply)
 

@@ -21,6 +21,8 @@ from oss_lab.agents import (
     Stopped,
     Tool,
     event_to_dict,
+    run_from_dict,
+    run_to_dict,
     write_analysis,
     write_answer,
     write_call,
@@ -233,6 +235,15 @@ def test_a_reply_without_answer_or_call():
     assert run.stopped == "no answer"
     assert run.detail == "<|return|> ends a message on analysis; expected <|end|>"
     assert run.replies[0].analysis == "Hm."
+
+
+def test_a_reply_without_tokens_ends_the_run_and_keeps_the_calls_before():
+    model = ScriptedModel([write_call("functions.add", a=1, b=2), ""])
+    run = Agent(model, [add]).run("1+2?")
+    assert run.stopped == "length"
+    assert [each.output for each in run.calls] == ["3"]
+    assert [len(each.tokens) > 0 for each in run.replies] == [True, False]
+    assert run_from_dict(run_to_dict(run)).conversation == run.conversation
 
 
 def test_an_output_that_the_model_makes_up_is_replaced_by_the_real_one():
