@@ -71,10 +71,14 @@ class Agent:
         names = [name for name in Options.__annotations__ if name not in REFUSED]
         if unknown := options.keys() - {*names}:
             raise LabError(explain_unknown("keyword", min(unknown), names))
+        if not hasattr(model, "stream") or not hasattr(model, "tokenizer"):
+            raise LabError(
+                f"expected a model such as `oss_lab.load()` returns, got {shorten_repr(model)}"
+            )
         if not isinstance(tools, Sequence) or isinstance(tools, str):
             raise LabError(f"expected a list of tools, got {shorten_repr(tools)}")
         self.model = model
-        self.budget = budget or Budget()
+        self.budget = Budget() if budget is None else budget
         self.instructions = instructions
         self.drop_reasoning, self.longest_output = drop_reasoning, longest_output
         self.options = options

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from oss_lab.agents.calls import CallRecord
+from oss_lab.harmony.exchanges import is_call
 from oss_lab.harmony.messages import Message
 from oss_lab.record.reply import Reply
 
@@ -16,11 +17,17 @@ class Round:
 
 
 def list_own_messages(reply: Reply | None) -> tuple[Message, ...]:
-    """The messages that a reply adds to its prompt."""
+    """The messages that a reply adds to its prompt.
+
+    A call that was cut is left out: half of its arguments must never be run. It stays in
+    `reply.messages`.
+    """
     if reply is None:
         return ()
     before = 0 if reply.prompt is None else len(reply.prompt)
-    return reply.conversation.messages[before:]
+    messages = reply.conversation.messages[before:]
+    is_cut = reply.stop == "length" if reply.unfinished is None else reply.unfinished
+    return messages[:-1] if is_cut and messages and is_call(messages[-1]) else messages
 
 
 def list_output_messages(calls: tuple[CallRecord, ...]) -> list[Message]:

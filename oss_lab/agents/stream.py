@@ -30,6 +30,7 @@ from oss_lab.errors import LabError, explain_error
 from oss_lab.harmony.exchanges import is_call
 from oss_lab.harmony.messages import Conversation, Message
 from oss_lab.harmony.policy import is_final
+from oss_lab.harmony.prompt import shorten_repr
 from oss_lab.lab.options import MAX_TOKENS
 from oss_lab.record.builder import Stream
 from oss_lab.record.reply import Reply, ToolCall
@@ -59,6 +60,8 @@ class RunStream:
         budget: Budget,
         open_tools: Callable[[], AbstractContextManager[Tools]],
     ) -> None:
+        if not isinstance(budget, Budget):
+            raise LabError(f"expected a Budget such as Budget(calls=5), got {shorten_repr(budget)}")
         self._agent, self._prompt, self._budget = agent, prompt, budget
         self._open_tools = open_tools
         self._rounds: list[Round] = []

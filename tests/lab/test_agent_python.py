@@ -4,7 +4,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from oss_lab.agents import Agent, Python, RunInterrupted, ScriptedModel, write_answer, write_call
+from oss_lab.agents import (
+    Agent,
+    Budget,
+    Python,
+    RunInterrupted,
+    ScriptedModel,
+    write_answer,
+    write_call,
+)
 from oss_lab.agents.python_toolbox import read_code
 from oss_lab.harmony import PYTHON
 
@@ -76,6 +84,18 @@ def test_the_process_is_closed_after_ctrl_c(python, started):
         agent.run("?")
     assert [each.status for each in caught.value.run.calls] == ["interrupted"]
     assert started[0].closed == 1
+
+
+def test_code_that_was_cut_is_never_run(python, started):
+    code = "shutil.rmtree('/mnt/data/old')"
+    model = ScriptedModel([write_code(code), write_answer("done")])
+    agent = Agent(model, [python])
+    before_answer = len(agent.run("?").replies[0].tokens)
+    for tokens in range(1, before_answer + 1):
+        cut = agent.run("?", budget=Budget(tokens=tokens))
+        resumed = agent.run(cut.conversation)
+        assert resumed.final == "done"
+        assert {each for sandbox in started for each in sandbox.codes} == {code}
 
 
 @pytest.mark.parametrize(

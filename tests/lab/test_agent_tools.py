@@ -296,6 +296,18 @@ def test_an_agent_refuses_arguments_it_cannot_use(arguments, sentence):
         Agent(ScriptedModel([]), **arguments)
 
 
+@pytest.mark.parametrize("model", ["nano", None, 3])
+def test_an_agent_needs_a_model(model):
+    with pytest.raises(LabError, match=r"expected a model such as `oss_lab\.load"):
+        Agent(model)
+
+
+def test_a_budget_is_a_budget():
+    for agent in (Agent(ScriptedModel([]), budget=5), Agent(ScriptedModel([]), budget=0)):  # pyright: ignore
+        with pytest.raises(LabError, match=r"expected a Budget such as Budget\(calls=5\), got"):
+            agent.run("?")
+
+
 def test_a_conversation_that_does_not_declare_the_tools_is_refused():
     def add(a: int) -> int:
         return a
