@@ -1,7 +1,9 @@
 """The browser tool: the layout of pages, the stack, search in a corpus, and citations."""
 
 import sqlite3
+import textwrap
 import threading
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -149,6 +151,29 @@ def test_html_becomes_text():
 @pytest.mark.parametrize("html", ["", "<", "<a href='", "<p" * 1000, "</p></a>", "<!--", "\0"])
 def test_broken_html_is_read(html):
     assert isinstance(read_html(html, "https://a.org").text, str)
+
+
+LONG_INPUTS = (
+    "[", "[a](", "![", "[[x]", "x", "【1†a", " ", "<", "<a ", "<!--", "<a href='", "&", "<p>", "</",
+    "<![CDATA[", "<script>", "<?", "<a>x", "<script></script ", "{\"a\":1},", "\n", "词",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", LONG_INPUTS)
+def test_no_page_can_stall_the_browser(piece):
+    """`html.parser` and `textwrap` take minutes for some of these."""
+    text = piece * (100_000 // len(piece))
+    start = time.process_time()
+    for page in (read_markdown(text, "a"), read_html(text, "https://a.org/")):
+        assert max(map(len, page.lines)) <= WIDTH
+        find_in_page(page, "one two")
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("line", ["", " ", "a  b", "x" * 500, " " * 200, "ab cd " * 30, "词" * 90])
+def test_wrapping_is_that_of_textwrap(line):
+    options = {"replace_whitespace": False, "drop_whitespace": False, "break_on_hyphens": False}
+    assert wrap_lines(line) == (textwrap.wrap(line, WIDTH, **options) or [""])
 
 
 # The window

@@ -2,7 +2,7 @@
 
 tool.py        Browser, a toolbox for an Agent; the stack of pages
 page.py        a page as numbered lines with links; find.py finds a pattern in it
-markup.py      pages from Markdown, notebooks and HTML
+markup.py      pages from Markdown, notebooks and HTML (html_tags.py)
 corpus.py      Corpus: pages on this machine, indexed by SQLite; terms.py also for Chinese
 lessons.py     the default corpus, this project's lessons
 services.py    search services by environment key: Brave, Exa, Tavily, SearXNG

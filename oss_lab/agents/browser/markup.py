@@ -2,19 +2,21 @@
 
 import json
 import re
-from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urldefrag, urljoin
 
+from oss_lab.agents.browser.html_tags import Tag, scan_html
 from oss_lab.agents.browser.page import Page, escape_brackets, write_link
 
-MARKDOWN_LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(\s*<?([^)\s>]+)>?[^)]*\)")
+MARKDOWN_LINK = re.compile(  # each repetition has a bound, so that no page can stall it
+    r"(!?)\[((?:[^\[\]]|\[[^\[\]]{0,200}\]){0,400})\]\(\s{0,9}<?([^)\s>\[]{1,1000})>?(?:\s[^)]{0,200})?\)"
+)
 # fmt: off
 BLOCKS = {"address", "article", "aside", "blockquote", "dd", "div", "dl", "dt", "fieldset",
           "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li",
           "main", "nav", "ol", "p", "pre", "section", "table", "tr", "ul"}
 # fmt: on
-HIDDEN = frozenset({"script", "style", "noscript", "template", "svg", "math", "head"})
+HIDDEN = frozenset({"noscript", "template", "svg", "math"})
 HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 
 
@@ -79,10 +81,10 @@ def read_notebook(text: str, url: str) -> Page:
 def read_html(text: str, url: str, title: str | None = None) -> Page:
     """A page from HTML."""
     reader = _Reader(url)
-    reader.feed(text)
-    reader.close()
+    for tag in scan_html(text):
+        reader.read(tag)
     body = re.sub(r"[ \t\xa0]+", " ", reader.text)
-    body = re.sub(r" *\n *", "\n", body)
+    body = re.sub(r" ?\n ?", "\n", body)
     body = re.sub(r"\n{3,}", "\n\n", body).strip()
     heading = " ".join("".join(reader.title).split())
     return Page(
@@ -90,11 +92,10 @@ def read_html(text: str, url: str, title: str | None = None) -> Page:
     )
 
 
-class _Reader(HTMLParser):
+class _Reader:
     """Collects the text of a page."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(convert_charrefs=True)
         self.links, self.title = Links(url), list[str]()
         self._parts: list[str] = []
         self._hidden = self._preformatted = 0
@@ -107,37 +108,45 @@ class _Reader(HTMLParser):
         self._end_link()
         return "".join(self._parts)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._in_title |= tag == "title"
-        self._hidden += tag in HIDDEN
-        self._preformatted += tag == "pre"
-        if tag == "a":
+    def read(self, tag: Tag) -> None:
+        if not tag.name:
+            self._read_text(tag.text)
+        elif tag.is_end:
+            self._end(tag.name)
+        else:
+            self._begin(tag)
+
+    def _begin(self, tag: Tag) -> None:
+        name = tag.name
+        self._in_title |= name == "title"
+        self._hidden += name in HIDDEN
+        self._preformatted += name == "pre"
+        if name == "a":
             self._end_link()
-            self._target = dict(attrs).get("href") or ""
-        elif tag == "br":
+            self._target = tag.target
+        elif name == "br":
             self._add("\n")
-        elif tag in BLOCKS:
+        elif name in BLOCKS:
             self._end_link()
-            self._add("\n\n" + HEADINGS.get(tag, "* " if tag == "li" else ""))
-        elif tag in ("td", "th"):
+            self._add("\n\n" + HEADINGS.get(name, "* " if name == "li" else ""))
+        elif name in ("td", "th"):
             self._add(" ")
 
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "title":
+    def _end(self, name: str) -> None:
+        if name == "title":
             self._in_title = False
-        self._hidden -= tag in HIDDEN and self._hidden > 0
-        self._preformatted -= tag == "pre" and self._preformatted > 0
-        if tag == "a":
+        self._hidden -= name in HIDDEN and self._hidden > 0
+        self._preformatted -= name == "pre" and self._preformatted > 0
+        if name == "a" or name in BLOCKS:
             self._end_link()
-        elif tag in BLOCKS:
-            self._end_link()
+        if name in BLOCKS:
             self._add("\n\n")
 
-    def handle_data(self, data: str) -> None:
+    def _read_text(self, text: str) -> None:
         if self._in_title:
-            self.title.append(data)
-        elif not self._hidden:
-            self._add(data if self._preformatted else re.sub(r"\s+", " ", data))
+            self.title.append(text)
+        else:
+            self._add(text if self._preformatted else re.sub(r"\s+", " ", text))
 
     def _add(self, text: str) -> None:
         if self._hidden:

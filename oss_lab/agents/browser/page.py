@@ -13,7 +13,6 @@ a page cannot contain what looks like a link or a citation.
 """
 
 import re
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +22,7 @@ WIDTH = 80  # characters of a line
 VIEW = 4096  # bytes of text in a viewport, about 1,000 tokens
 LINK = re.compile(r"【\d+†([^†】]+)(?:†[^†】]+)?】")
 BRACKETS = str.maketrans({"【": "〖", "】": "〗", "\u200b": "", "\r": ""})
+WORDS = re.compile(r"\s+|\S+")
 NO_BREAK = "\u2060"  # joins the words of a link while lines are wrapped
 
 
@@ -56,11 +56,30 @@ def wrap_lines(text: str, width: int = WIDTH) -> list[str]:
     joined = LINK.sub(lambda link: link[0].replace(" ", NO_BREAK), text)
     wrapped: list[str] = []
     for line in joined.split("\n"):
-        parts = textwrap.wrap(
-            line, width, replace_whitespace=False, drop_whitespace=False, break_on_hyphens=False
-        )
-        wrapped += parts or [""]
+        wrapped += wrap_line(line, width)
     return [line.replace(NO_BREAK, " ") for line in wrapped]
+
+
+def wrap_line(line: str, width: int) -> list[str]:
+    """One line in parts; white space stays, and a word longer than a line is broken.
+
+    The time is linear in the length of the line. `textwrap` needs hours for a long line without
+    spaces, such as a file of JSON.
+    """
+    parts, current = list[str](), ""
+    for word in WORDS.findall(line):
+        if len(current) + len(word) <= width:
+            current += word
+        elif len(word) <= width:
+            parts.append(current)
+            current = word
+        else:
+            start = width - len(current)
+            pieces = [current + word[:start]]
+            pieces += [word[n : n + width] for n in range(start, len(word), width)]
+            parts += pieces[:-1]
+            current = pieces[-1]
+    return [*parts, current]
 
 
 def show_page(page: Page, cursor: int, first: int = 0, count: int = 0) -> str:
