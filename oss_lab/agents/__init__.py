@@ -3,7 +3,7 @@
 agent.py       Agent: a model, tools and a budget; run, stream, session
 tool.py        Tool: a typed Python function, or a JSON schema and a function; Toolbox
 budget.py      Budget: the most calls, tokens and seconds of a run
-stream.py      the loop; RunStream gives its events and the run so far
+stream.py      the loop; RunStream gives its events and the run so far (run_so_far.py)
 events.py      what happens in a run: replies, calls, and the end
 run.py         Run: everything that happened, as data; run_file.py writes it as JSON
 calls.py       one call: its tool, its arguments (arguments.py), its output (outputs.py)

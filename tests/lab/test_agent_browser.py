@@ -172,7 +172,11 @@ def test_no_page_can_stall_the_browser(piece):
 
 @pytest.mark.parametrize("line", ["", " ", "a  b", "x" * 500, " " * 200, "ab cd " * 30, "词" * 90])
 def test_wrapping_is_that_of_textwrap(line):
-    options = {"replace_whitespace": False, "drop_whitespace": False, "break_on_hyphens": False}
+    options: Any = {
+        "replace_whitespace": False,
+        "drop_whitespace": False,
+        "break_on_hyphens": False,
+    }
     assert wrap_lines(line) == (textwrap.wrap(line, WIDTH, **options) or [""])
 
 
