@@ -8,6 +8,7 @@ sandbox was in force. The call of this tool is the code itself, not JSON. Models
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from importlib import import_module
 from typing import Any, Protocol
 
 from oss_lab.agents.tool import Noted, Tool
@@ -67,11 +68,8 @@ class Python:
             yield {PYTHON.name: Tool(ToolDescription(PYTHON.name), run, reads_text=True)}
 
     def _start_sandbox(self) -> Sandbox:
-        from oss_lab.agents.sandbox import (  # pyright: ignore[reportMissingImports]
-            PythonSandbox,
-        )
-
-        return PythonSandbox(**self._options)
+        """The default. It is imported here, since most agents run no code."""
+        return import_module("oss_lab.agents.sandbox").PythonSandbox(**self._options)
 
 
 def read_code(text: str) -> tuple[str, tuple[str, ...]]:
