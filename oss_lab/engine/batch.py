@@ -21,7 +21,7 @@ from oss_lab.engine.cache import JoinedCaches, KVCache
 from oss_lab.engine.engine import Engine
 from oss_lab.engine.read import Channels, Watch, forward, pad_left, prefill
 from oss_lab.engine.request import Request
-from oss_lab.engine.row import BatchRow
+from oss_lab.engine.row import BatchRow, RowError
 from oss_lab.engine.sampler import sample
 from oss_lab.engine.sampling import RandomStream, Sampling
 from oss_lab.errors import LabError
@@ -126,6 +126,7 @@ class Batch:
         """Sample one token for every row; rows that are done then leave.
 
         Raises:
+            RowError: the constraint of a row failed; the others can continue if you remove it.
             LabError: the logits are not finite.
         """
         self._read()
@@ -191,9 +192,21 @@ class Batch:
         """Sample the next token of every row, with its log-probability."""
         wide = logits.float()
         allowed = wide if self.unusable is None else wide.masked_fill(self.unusable, -torch.inf)
+        masks = find_masks(rows)
+        if masks:
+            allowed = allowed.clone() if allowed is wide else allowed
+            for n, mask in masks.items():
+                allowed[n].masked_fill_(~mask.to(wide.device), -torch.inf)
         chosen = self.sample(
             allowed, [row.request.sampling for row in rows], [row.random_stream for row in rows]
         )
+        for n, mask in masks.items():
+            if not mask[chosen[n]]:
+                raise RowError(
+                    rows[n],
+                    f"id {chosen[n]} was sampled although its logit is -inf; a sampler must leave"
+                    " such ids out",
+                )
         ids = [row.forced[0] if row.forced else id for row, id in zip(rows, chosen, strict=True)]
         scores = wide.log_softmax(-1)
         at = torch.tensor(ids, device=wide.device)[:, None]
@@ -215,6 +228,16 @@ class Batch:
             kept = alternatives[n][: row.request.alternatives]
             tokens.append(Token(ids[n], logprobs[n], kept, bool(row.forced)))
         return tokens
+
+
+def find_masks(rows: Sequence[BatchRow]) -> dict[int, Bool[Tensor, "vocab"]]:
+    """The ids that each row with a constraint may sample, by the row's index."""
+    found = {}
+    for n, row in enumerate(rows):
+        mask = None if row.forced else row.find_allowed()
+        if mask is not None:
+            found[n] = mask
+    return found
 
 
 def check_cache(cache: KVCache, requests: Sequence[Request]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from operator import index
 
 from oss_lab.config import ModelConfig
+from oss_lab.engine.constraint import Constraint
 from oss_lab.engine.sampling import GREEDY, LARGEST_SEED, Sampling
 from oss_lab.errors import LabError
 from oss_lab.hooks.interventions.changes import Effect
@@ -24,6 +25,8 @@ class Request:
         selection: what to record, if anything.
         effects: the interventions, each with counts of what it changed.
         draw: which of the seed's random streams to use; by default row n of a batch uses stream n.
+        constraint: limits the ids that may be sampled; it is after the last token of `tokens`. Each
+            row uses a copy.
     """
 
     tokens: tuple[int, ...]
@@ -34,6 +37,7 @@ class Request:
     selection: Selection | None = None
     effects: tuple[Effect, ...] = ()
     stream_number: int = 0
+    constraint: Constraint | None = None
 
     @property
     def reads(self) -> frozenset[str]:
