@@ -1,6 +1,7 @@
 """Build a conversation from a question, OpenAI-style messages or a `Conversation`."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from oss_lab.errors import LabError
@@ -10,6 +11,7 @@ from oss_lab.harmony.messages import (
     DeveloperContent,
     Effort,
     Message,
+    ResponseFormat,
     SystemContent,
     make_function_tools,
     with_effort,
@@ -20,6 +22,7 @@ from oss_lab.harmony.tool_forms import ToolForm, describe_tools
 Question = str | Conversation | Sequence[Mapping[str, Any]]
 """A question, a conversation, or OpenAI-style messages."""
 
+PREFACE = ("system", "developer")  # roles before the chat itself
 Given = TypeVar("Given")
 
 
@@ -70,6 +73,25 @@ def build_prompt(
         declared = make_function_tools(described) if described else None
         messages.append(Message.of("developer", DeveloperContent(instructions, declared)))
     return Conversation.of(*messages, Message.of("user", question))
+
+
+def add_response_format(conversation: Conversation, format: ResponseFormat) -> Conversation:
+    """The same conversation with this format in its developer message, which may be new.
+
+    A format of the same name is replaced.
+    """
+    messages = list(conversation)
+    for place, message in enumerate(messages):
+        for n, part in enumerate(message.content):
+            if isinstance(part, DeveloperContent):
+                others = [each for each in part.response_formats if each.name != format.name]
+                part = replace(part, response_formats=(*others, format))
+                content = (*message.content[:n], part, *message.content[n + 1 :])
+                messages[place] = replace(message, content=content)
+                return Conversation(tuple(messages))
+    place = next((n for n, each in enumerate(messages) if each.role not in PREFACE), len(messages))
+    new = Message.of("developer", DeveloperContent(response_formats=(format,)))
+    return Conversation((*messages[:place], new, *messages[place:]))
 
 
 def require_prompts(given: Iterable[Given], single: str) -> Iterable[Given]:
