@@ -12,6 +12,7 @@ from oss_lab.engine.request import Request
 from oss_lab.engine.row import BatchRow
 from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError, explain_unknown
+from oss_lab.grammar import ReplyConstraint, build_constraint
 from oss_lab.harmony import Conversation, Event
 from oss_lab.harmony.notices import warn
 from oss_lab.harmony.prompt import Question, shorten_repr
@@ -76,6 +77,8 @@ class Generation:
         for name in (*PROMPT_KEYWORDS, "analysis_budget"):
             if self.options.get(name) not in (None, (), []):
                 raise LabError(f"{name} has no effect on plain text: use `chat`, or leave it out")
+        if self.options.get("well_formed"):
+            raise LabError("well_formed has no effect on plain text: use `chat`, or leave it out")
         given = self.options.get("continue_from")
         if isinstance(given, Reply):
             return self._resume(given, text, is_raw=True)
@@ -101,7 +104,7 @@ class Generation:
             self.slow.start()
             rows.extend(batch.add([request]))
             # A continued analysis may already have used up its budget.
-            rows[0].forced.extend(builder.next_forced_ids())
+            force_next(rows[0], builder)
             for row, token in batch:
                 yield feed(batch, row, builder, token)
 
@@ -155,7 +158,7 @@ class Generation:
                 " another question, extend `reply.conversation`"
             )
         for name in PROMPT_KEYWORDS:
-            if self.options.get(name):
+            if self.options.get(name) and name != "response_format":
                 raise LabError(f"{name} comes from the continued reply; leave it out")
         builder = self._new_builder(reply.prompt, reply.prompt_tokens)
         builder.warnings = reply.warnings
@@ -190,9 +193,26 @@ class Generation:
             selection=Selection.of(names) if names else None,
             effects=self.effects,
             stream_number=draw,
+            constraint=self._build_constraint(builder),
         )
         request.check(self.lab.config)
         return request
+
+    def _build_constraint(self, builder: ReplyBuilder) -> ReplyConstraint | None:
+        """The constraint of a reply, after the tokens that it starts with."""
+        given, well_formed = self.options.get("response_format"), self.options.get("well_formed")
+        if well_formed not in (None, True, False):
+            raise LabError(f"well_formed is {shorten_repr(well_formed)}; it must be True or False")
+        if builder.prompt is None or (given is None and not well_formed):
+            return None
+        size = self.lab.config.vocab_size
+        constraint = build_constraint(self.tokenizer, builder.prompt, given, size=size)
+        try:
+            for token in builder.tokens:
+                constraint.accept(token.id)
+        except LabError as error:
+            raise LabError(f"continue_from: {error}; leave out what does not fit") from None
+        return constraint
 
     def _build_sampling(self) -> Sampling:
         """The given Sampling or the lab's, with the fields that the call replaces."""
@@ -232,8 +252,17 @@ class Generation:
 def feed(batch: Batch, row: BatchRow, builder: ReplyBuilder, token: Token) -> list[Event]:
     """Give a token to its builder, which may force the next tokens or end the row."""
     events = builder.add(token)
-    if not row.forced:
-        row.forced.extend(builder.next_forced_ids())
+    force_next(row, builder)
     if builder.is_stopped:
         batch.remove(row)
     return events
+
+
+def force_next(row: BatchRow, builder: ReplyBuilder) -> None:
+    """Force the tokens that the builder wants next, if any.
+
+    With a constraint they wait until the first is allowed: a character may not be complete yet.
+    """
+    ids = [] if row.forced else builder.next_forced_ids()
+    if ids and row.allows(ids[0]):
+        row.forced.extend(ids)

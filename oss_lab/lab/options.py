@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import TypedDict
 
 from oss_lab.engine.sampling import Sampling
+from oss_lab.grammar.response_format import ResponseForm
 from oss_lab.harmony.messages import Effort
 from oss_lab.harmony.tool_forms import ToolForm
 from oss_lab.hooks.interventions import Intervention
@@ -18,13 +19,15 @@ class PromptOptions(TypedDict, total=False):
 
     `raw=True` tokenizes text without Harmony. `date` goes into the system message, `instructions`
     and `tools` into the developer message. A tool is a ToolDescription, an OpenAI-style dictionary
-    or a Python function. A function is only described to the model, never called.
+    or a Python function. A function is only described to the model, never called. A
+    `response_format` with a JSON schema is shown to the model after the tools.
     """
 
     effort: Effort | None
     instructions: str | None
     tools: Sequence[ToolForm]
     date: str | None
+    response_format: ResponseForm | None
     raw: bool
 
 
@@ -38,6 +41,11 @@ class Options(TypedDict, total=False):
         stop: strings that end the answer; the answer does not include them.
         ignore_stops: for `generate` only: continue after the model's stop tokens, up to max_tokens.
         analysis_budget: maximum tokens of analysis; then the header of `final` is forced.
+        response_format: what the answer must be: a pydantic model class, a JSON schema, `Regex(...)` or
+            `Lark(...)`. Only tokens that fit it can be sampled on `final`; a schema is also shown to
+            the model. An answer that stops at `length` or `text` may be incomplete.
+        well_formed: only tokens that keep the reply well-formed Harmony can be sampled, and only
+            declared tools can be called. A response_format includes this.
         alternatives: how many of the most likely tokens to store at each position.
         points: hook points to record during generation, in `reply.trace`.
         interventions: active for this request, after those of `intervene`.
@@ -58,6 +66,8 @@ class Options(TypedDict, total=False):
     stop: str | Sequence[str]
     ignore_stops: bool
     analysis_budget: int | None
+    response_format: ResponseForm | None
+    well_formed: bool
     alternatives: int
     points: Sequence[str]
     interventions: Sequence[Intervention]
@@ -77,5 +87,5 @@ class PartOptions(TypedDict, total=False):
     channels: Collection[str] | None
 
 
-PROMPT_KEYWORDS = ("effort", "instructions", "tools", "date")
+PROMPT_KEYWORDS = ("effort", "instructions", "tools", "date", "response_format")
 SAMPLING_KEYWORDS = ("temperature", "top_k", "top_p", "min_p", "seed")

@@ -36,11 +36,18 @@ from oss_lab.engine.request import Request, check_tokens
 from oss_lab.engine.sampler import sample
 from oss_lab.engine.sampling import GREEDY, Sampling
 from oss_lab.errors import LabError, explain_unknown
+from oss_lab.grammar.response_format import ResponseForm, find_response_format
 from oss_lab.harmony import Conversation, render, stop_tokens
 from oss_lab.harmony.chat_parts import render_prompt
 from oss_lab.harmony.messages import Effort
 from oss_lab.harmony.notices import warn
-from oss_lab.harmony.prompt import Question, build_prompt, require_prompts, shorten_repr
+from oss_lab.harmony.prompt import (
+    Question,
+    add_response_format,
+    build_prompt,
+    require_prompts,
+    shorten_repr,
+)
 from oss_lab.harmony.specials import ENDOFTEXT, find_special_tokens
 from oss_lab.harmony.tool_forms import ToolForm
 from oss_lab.hooks.arguments import check_arguments
@@ -500,9 +507,14 @@ class Lab:
         instructions: str | None = None,
         tools: Sequence[ToolForm] = (),
         date: str | None = None,
+        response_format: ResponseForm | None = None,
     ) -> Conversation:
-        """Build the conversation that `chat` renders; see `oss_lab.harmony.prompt.build_prompt`."""
-        return build_prompt(
+        """Build the conversation that `chat` renders; see `oss_lab.harmony.prompt.build_prompt`.
+
+        A response_format with a JSON schema is added to the developer message.
+        """
+        section = find_response_format(response_format)
+        prompt = build_prompt(
             question,
             effort=effort,
             default_effort=self.effort,
@@ -510,6 +522,7 @@ class Lab:
             tools=tools,
             date=date,
         )
+        return prompt if section is None else add_response_format(prompt, section)
 
     def render(self, conversation: Conversation) -> tuple[list[int], tuple[str, ...]]:
         """The ids of a prompt, and one sentence for each known problem of its rendering."""
