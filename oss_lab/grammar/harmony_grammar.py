@@ -72,9 +72,12 @@ def write_harmony_grammar(recipients: Collection[str] | None, channels: Collecti
 def _write_headers(headers: Iterable[HeaderFields], demands: Demands) -> Iterator[str]:
     """The spellings of these headers, without the role, that give no diagnostic."""
     seen = set[str]()
-    for header, first in product(headers, (True, False)):
+    for header, first, space in product(headers, (True, False), (" ", "")):
         parts = spell_header(header, channel_first=first)
         parts[0] = (None, parts[0][1].removeprefix(ASSISTANT.role))  # the role is in the prompt
+        if parts[-1][0] == CONSTRAIN:  # gpt-oss often omits the space before it
+            marker, text = parts[-2]
+            parts[-2] = (marker, text.removesuffix(" ") + space)
         read = parse_header(parts, ASSISTANT.role)
         spelling = _write_parts(parts)
         if read == header and not demands.check_header(read) and spelling not in seen:
@@ -83,12 +86,10 @@ def _write_headers(headers: Iterable[HeaderFields], demands: Demands) -> Iterato
 
 
 def _write_parts(parts: list[Part]) -> str:
-    """A header as a sequence of Lark's terminals."""
-    items = []
-    for n, (marker, text) in enumerate(parts):
-        is_before_type = [each for each, _ in parts[n + 1 : n + 2]] == [CONSTRAIN]
-        text = text.removesuffix(" ") if is_before_type else text
-        items += [marker] if marker else []
-        items += [json.dumps(text)] if text else []
-        items += ['" "?'] if is_before_type else []  # gpt-oss often omits this space
+    """A header as a sequence of Lark's terminals: special tokens, and one string after each.
+
+    A string is never divided. llguidance reads the longest terminal that fits, so two strings could
+    hide another header that begins with the first.
+    """
+    items = [item for marker, text in parts for item in (marker, text and json.dumps(text)) if item]
     return " ".join(items)

@@ -16,7 +16,8 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from oss_lab.errors import LabError, shorten
 from oss_lab.harmony.specials import ENDOFTEXT, find_special_tokens
 
-LONGEST_GRAMMAR = 1_000_000  # characters
+LONGEST_GRAMMAR = 200_000  # characters
+LEXER_FUEL = 500_000  # half of llguidance's: a{1000} inside {1000} then takes a second, not ten
 IMPOSSIBLE = "no text fits it"
 _KNOWN = {"NoExtensionBias": IMPOSSIBLE, "Unsatisfiable schema": IMPOSSIBLE}
 
@@ -50,7 +51,7 @@ def compile_grammar(encoding: tiktoken.Encoding, grammar: str, what: str) -> "Ma
         raise LabError(
             f"{what} has {len(grammar):,} characters as a grammar; the limit is {LONGEST_GRAMMAR:,}"
         )
-    limits = LLParserLimits(verbose_errors=False)
+    limits = LLParserLimits(verbose_errors=False, initial_lexer_fuel=LEXER_FUEL)
     made = LLMatcher(build_trie(encoding), grammar, log_level=0, limits=limits)
     matcher = Matcher(made, encoding, what)
     matcher.allowed()  # finds an empty language

@@ -5,15 +5,14 @@ here: a schema that only an infinite value fits, and multiples that take minutes
 """
 
 import json
-import math
-from collections.abc import Iterator, Mapping
-from decimal import Decimal
+from collections.abc import Mapping
 from typing import Any
 
 from llguidance import LLMatcher
 
 from oss_lab.errors import LabError
 from oss_lab.grammar.finite import find_endless_reference
+from oss_lab.grammar.numbers import find_common_multiple, move_exclusive_bounds
 from oss_lab.harmony.prompt import shorten_repr
 
 WHITE_SPACE = r"(?: |\n[ ]{0,32})?"
@@ -37,7 +36,7 @@ def write_json_grammar(schema: Any) -> str:
         )
     try:
         settings = {SETTINGS: {"whitespace_pattern": WHITE_SPACE}}
-        text = json.dumps({**schema, **settings}, allow_nan=False)
+        text = json.dumps({**move_exclusive_bounds(schema), **settings}, allow_nan=False)
         endless = find_endless_reference(schema)
         multiple = find_common_multiple(schema)
     except RecursionError:
@@ -55,22 +54,3 @@ def write_json_grammar(schema: Any) -> str:
             f" their last digit; the limit is {LARGEST_MULTIPLE:,}"
         )
     return LLMatcher.grammar_from_json_schema(text)
-
-
-def find_common_multiple(schema: Any) -> int:
-    """The least common multiple of all `multipleOf`, in units of their last decimal digit.
-
-    The automaton that tests a multiple has one state for each unit.
-    """
-    numbers = [Decimal(str(each)) for each in _find_multiples(schema)]
-    exponents = [each.as_tuple().exponent for each in numbers]
-    digits = max((-each for each in exponents if isinstance(each, int)), default=0)
-    return math.lcm(*(abs(int(each.scaleb(max(0, digits)))) for each in numbers))
-
-
-def _find_multiples(value: Any) -> Iterator[float]:
-    for key, each in value.items() if isinstance(value, Mapping) else enumerate(value):
-        if key == "multipleOf" and isinstance(each, int | float) and math.isfinite(each):
-            yield each
-        elif isinstance(each, Mapping | list | tuple):
-            yield from _find_multiples(each)
