@@ -1,7 +1,8 @@
 """`oss-lab generate`: answer one question, streamed by channel or as one JSON object.
 
 Without QUESTION, or if it is `-`, the question is read from standard input. --raw continues the
-text itself, without Harmony's chat format, up to a stop token. A tool call ends the reply.
+text itself, without Harmony's chat format, up to a stop token. A tool call ends the reply. --schema
+samples only answers that a JSON schema allows.
 """
 
 import json
@@ -10,10 +11,12 @@ import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, BadParameter, Option
 
+from oss_lab.cli._json import prefix_errors, read_json
 from oss_lab.cli._options import (
     AsJson,
     AskedEffort,
@@ -65,6 +68,12 @@ def run(
     analysis_budget: Annotated[
         int | None, Option(help="maximum tokens of analysis; then the answer is forced")
     ] = None,
+    schema: Annotated[
+        Path | None, Option(metavar="FILE", help="JSON schema that the answer must follow")
+    ] = None,
+    well_formed: Annotated[
+        bool, Option("--well-formed", help="sample only well-formed Harmony")
+    ] = False,
     alternatives: Annotated[
         int, Option(help="most likely tokens to list at each position (with --json)")
     ] = 0,
@@ -75,7 +84,9 @@ def run(
 ) -> int:
     """Answer one question, streamed by channel or as JSON."""
     if raw:
-        refuse_harmony_options(effort, instructions, calculator, analysis_budget)
+        refuse_harmony_options(
+            effort, instructions, calculator, analysis_budget, schema, well_formed
+        )
     if alternatives and not as_json:
         raise LabError("--alternatives needs JSON output: add --json")
     if no_stop and not raw:
@@ -92,6 +103,7 @@ def run(
     given = {name: value for name, value in given.items() if value is not None}
     given["seed"] = secrets.randbits(32) if seed is None else seed
     Sampling(**given)  # checks the bounds before the model is loaded
+    response_format = None if schema is None else read_schema(schema)
     lab = load(model, download=download, verbose=has_error_terminal())
     sampling = replace(lab.sampling, **given)
     idle = [f"--{name.replace('_', '-')}" for name in filters if name in given]
@@ -116,6 +128,8 @@ def run(
                 sampling=sampling,
                 max_tokens=max_tokens,
                 analysis_budget=analysis_budget,
+                response_format=response_format,
+                well_formed=well_formed,
                 alternatives=alternatives,
             )
         value = show_answer(stream, lab.tokenizer, quiet=as_json)
@@ -129,6 +143,8 @@ def refuse_harmony_options(
     instructions: str | None,
     calculator: bool,
     analysis_budget: int | None,
+    schema: Path | None,
+    well_formed: bool,
 ) -> None:
     """Raise LabError for an option that has no effect with --raw."""
     harmony = {
@@ -136,10 +152,26 @@ def refuse_harmony_options(
         "--instructions": instructions,
         "--calculator": calculator or None,
         "--analysis-budget": analysis_budget,
+        "--schema": schema,
+        "--well-formed": well_formed or None,
     }
     idle = [option for option, value in harmony.items() if value is not None]
     if idle:
         raise LabError(f"--raw continues plain text: leave {' and '.join(idle)} out")
+
+
+def read_schema(path: Path) -> dict[str, Any]:
+    """The JSON schema in a file.
+
+    Raises:
+        LabError: the file cannot be read, or has something else.
+    """
+    from oss_lab.grammar.schema import write_json_grammar
+
+    with prefix_errors(path):
+        schema = read_json(path)
+        write_json_grammar(schema)  # checks it before the model is loaded
+    return schema
 
 
 def show_answer(stream: "Stream", encoding: "tiktoken.Encoding", *, quiet: bool) -> dict[str, Any]:

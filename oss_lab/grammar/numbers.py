@@ -8,7 +8,7 @@ STEP, so every number that is allowed is valid, and the numbers between are lost
 import math
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeGuard
 
 STEP = Decimal("0.000001")
 DATA = ("const", "enum", "default", "examples")  # keywords with values instead of schemas
@@ -47,10 +47,11 @@ def move_exclusive_bounds(schema: Any) -> Any:
             return part
         moved = {key: each if key in DATA else move(each) for key, each in part.items()}
         for exclusive, inclusive, _, sign in _SIDES:
-            if _is_number(bound := moved.get(exclusive)) and bound in whole[exclusive]:
+            bound, other = moved.get(exclusive), moved.get(inclusive)
+            if _is_number(bound) and bound in whole[exclusive]:
                 del moved[exclusive]
                 closest = [float(Decimal(bound) + sign * STEP)]
-                closest += [moved[inclusive]] if _is_number(moved.get(inclusive)) else []
+                closest += [float(other)] if _is_number(other) else []
                 moved[inclusive] = max(closest) if sign > 0 else min(closest)
         return moved
 
@@ -66,5 +67,5 @@ def _find_numbers(value: Any, keys: tuple[str, ...]) -> Iterator[Decimal]:
             yield from _find_numbers(each, keys)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
