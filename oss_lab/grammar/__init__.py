@@ -4,6 +4,7 @@ response_format.py   what an answer must look like: a pydantic class, a JSON sch
 schema.py            a JSON schema as a grammar, and the schemas that are refused
 finite.py            whether a finite value fits a schema
 numbers.py           multiples and bounds in a schema
+lark.py              the Lark grammars that are refused
 harmony_grammar.py   Harmony's own state machine as a grammar
 matcher.py           a position in a grammar, over a vocabulary (llguidance)
 constraint.py        the constraint of one reply, which the engine asks for its masks

@@ -41,7 +41,7 @@ def compile_grammar(encoding: tiktoken.Encoding, grammar: str, what: str) -> "Ma
     """A matcher at the start of a grammar; copy it before you use it.
 
     Args:
-        grammar: as from `LLMatcher.grammar_from_lark` and the others.
+        grammar: in llguidance's form, as its `grammar_from_...` functions return it.
         what: names the grammar in an error, such as "the schema".
 
     Raises:

@@ -12,6 +12,7 @@ from typing import Any
 from llguidance import LLMatcher
 
 from oss_lab.errors import LabError
+from oss_lab.grammar.lark import check_lark
 from oss_lab.grammar.schema import write_json_grammar
 from oss_lab.harmony.messages import ResponseFormat
 from oss_lab.harmony.prompt import shorten_repr
@@ -19,8 +20,6 @@ from oss_lab.harmony.prompt import shorten_repr
 NAME = "answer"  # of a schema without a title
 ANY_TEXT = r"(?s:.*)"
 _NAME_CHARACTERS = re.compile(r"[^\w.-]+")
-_LITERALS = re.compile(r'"(?:\\.|[^"\\\n])*"i?|/(?:\\.|[^/\\\n])+/[imslux]*|//[^\n]*')
-_BY_ID = re.compile(r"<[\[|][^>]*>?")
 
 
 @dataclass(frozen=True)
@@ -100,29 +99,12 @@ def write_answer_grammar(given: object) -> tuple[str, str]:
     if isinstance(given, Regex):
         return LLMatcher.grammar_from_regex(_require_text("Regex", given.pattern)), "the Regex"
     if isinstance(given, Lark):
-        return LLMatcher.grammar_from_lark(check_lark(given.grammar)), "the Lark grammar"
+        check_lark(_require_text("Lark", given.grammar))
+        return LLMatcher.grammar_from_lark(given.grammar), "the Lark grammar"
     section = find_response_format(given)
     if section is None:
         return LLMatcher.grammar_from_regex(ANY_TEXT), "the answer"
     return write_json_grammar(section.schema), "the schema"
-
-
-def check_lark(grammar: str) -> str:
-    """Check that a grammar is text, and that its terminals are text; returns it.
-
-    Raises:
-        LabError: it names a token by its id or as a special token, or allows bytes that are not
-            UTF-8.
-    """
-    bare = _LITERALS.sub("", _require_text("Lark", grammar))
-    if found := _BY_ID.search(bare):
-        raise LabError(
-            f"the Lark grammar names the token {found[0]}, and an answer consists of text; write"
-            " it as a string"
-        )
-    if "allow_invalid_utf8" in grammar:
-        raise LabError("the Lark grammar allows bytes that are not UTF-8; leave that option out")
-    return grammar
 
 
 def _require_text(kind: str, given: object) -> str:

@@ -21,12 +21,11 @@ HOT = Sampling(temperature=2.0, seed=4)
 
 @dataclass
 class Sequences:
-    """Allows ids from one set after the other; `fails_at` raises there once."""
+    """Allows ids from one set after the other; `failure` is raised once, at the third."""
 
     sets: list[set[int]]
     at: int = 0
     accepted: tuple[int, ...] = ()
-    log: list[str] | None = None
     failure: BaseException | None = None
 
     def allowed(self):

@@ -172,6 +172,8 @@ def test_no_special_token_is_allowed_inside_the_answer(tiny, name):
         (Lark("start: <[^1]>"), "names the token <[^1]>"),
         (Lark("start: " + "(" * 3000 + '"a"' + ")" * 3000), "too deeply nested"),
         (Lark('%llguidance {"allow_invalid_utf8": true}\nstart: /a/'), "not UTF-8"),
+        (Lark('start: "a" start'), "the rule 'start' requires itself"),
+        (Lark('start: (a | "y")? b\nb: "x" b | c\nc: b+\na: "z"'), "the rule 'b' requires itself"),
         (Lark(cast(Any, None)), "Lark: expected text, got None"),
         ([1], "response_format: expected a pydantic model class"),
         ("yes|no", "response_format: expected a pydantic model class"),
@@ -184,6 +186,24 @@ def test_a_format_that_cannot_be_used_is_refused_in_one_sentence(tiny, answer, c
     assert complaint in str(error.value)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        'start: "a" start | "b"',
+        'start: "a" start?',
+        'start: "a" (start)?',
+        'start: "a" start{0,2}',
+        'start: "a" start~0..2',
+        'start: node*\nnode: "(" node* ")"',
+        'start: a\n  | "x" start\n// start: start\na: "y" %json {"type": "integer"}',
+        "start[capture]: A start | A\nA: /x/",
+        SUMS,
+    ],
+)
+def test_a_rule_may_refer_to_itself_if_it_can_end(tiny, grammar):
+    assert start_answer(tiny, Lark(grammar)).allowed().any()
 
 
 def test_an_expression_with_too_many_states_is_refused_while_it_is_used(walk):
