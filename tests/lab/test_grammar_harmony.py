@@ -153,16 +153,16 @@ def test_a_prompt_without_a_channel_for_the_answer_is_refused(tiny):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["no tools", "functions", "built-in tools", "unknown tools"])
+@pytest.mark.parametrize("name", ["no tools", "functions"])
 def test_nano_writes_well_formed_replies_at_high_temperatures(nano, name):
-    """Without the grammar, hardly any of these replies is well-formed."""
-    free = 0
-    for temperature in (1.0, 1.5, 2.0):
-        options = {"temperature": temperature, "seed": 7, "max_tokens": 400, "analysis_budget": 24}
-        for reply in nano.chat_batch([PROMPTS[name]] * 20, well_formed=True, **options):
-            assert diagnose(nano.tokenizer, PROMPTS[name], reply.ids)[0] == []
+    """Without the grammar, none of the replies at temperatures 3 and 5 is well-formed."""
+    asked = PROMPTS[name]
+    for temperature in (2.0, 3.0, 5.0):
+        options = {"temperature": temperature, "seed": 7, "max_tokens": 200, "analysis_budget": 24}
+        for reply in nano.chat_batch([asked] * 25, well_formed=True, **options):
+            assert diagnose(nano.tokenizer, asked, reply.ids)[0] == []
             if reply.stop != "length":
                 assert reply.diagnostics == ()
-        replies = nano.chat_batch([PROMPTS[name]] * 20, **options)
-        free += sum(reply.diagnostics == () for reply in replies)
-    assert free < 50
+        free = nano.chat_batch([asked] * 25, **options)
+        found = sum(diagnose(nano.tokenizer, asked, reply.ids)[0] == [] for reply in free)
+        assert found < (25 if temperature == 2 else 3)
