@@ -5,6 +5,7 @@ row.py         a request while it is in a batch
 batch.py       requests that join and leave between steps, each computed as if it ran alone
 read.py        forward passes over a batch: prefill, and logits
 cache.py       the KV cache: keys and values of the tokens read so far
+merging.py     caches of different lengths, merged into one
 constraint.py  the interface of a constraint on the tokens of a row
 sampling.py    sampling settings, and the random numbers
 sampler.py     chooses the next token (`buckets.py`: without sorting a large vocabulary)

@@ -6,7 +6,8 @@
 
 A step reads the previous step's tokens in one forward pass, then samples one token per row.
 Requests that join together are padded to the same length. Requests that join later have a separate
-cache. An interrupted step leaves the batch unchanged, so it can be repeated.
+cache at first. Once there are more than a few, caches of similar lengths are merged. An interrupted
+step leaves the batch unchanged, so it can be repeated.
 """
 
 import math
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from oss_lab.engine.cache import JoinedCaches, KVCache
 from oss_lab.engine.engine import Engine
+from oss_lab.engine.merging import find_mergers, merge_caches
 from oss_lab.engine.read import Channels, Watch, forward, pad_left, prefill
 from oss_lab.engine.request import Request
 from oss_lab.engine.row import BatchRow, RowError
@@ -27,21 +29,24 @@ from oss_lab.engine.sampling import RandomStream, Sampling
 from oss_lab.errors import LabError
 from oss_lab.record.token import Token
 
+MOST_GROUPS = 4  # a merge copies keys and values, so it is not worth it for fewer groups
 Sample = Callable[[Tensor, Sequence[Sampling], Sequence[RandomStream]], list[int]]
 """`sample`, or another function of the same arguments."""
 
 
 @dataclass(eq=False)
 class RowGroup:
-    """Rows that joined together, and their cache.
+    """Rows that share a cache.
 
     Attributes:
         logits: for each row's next token; None until the last token has been read.
+        is_borrowed: whether the cache belongs to the caller, who expects it to be extended.
     """
 
     rows: list[BatchRow]
     cache: KVCache
     logits: Float[Tensor, "row vocab"] | None
+    is_borrowed: bool = False
 
     def keep(self, rows: list[BatchRow]) -> None:
         """Drop all rows but these."""
@@ -103,6 +108,7 @@ class Batch:
             check_supported(self.engine, request)
         rows = [BatchRow(each, self._joined + n, self.engine) for n, each in enumerate(requests)]
         tokens, padding = pad_left([request.tokens for request in requests], self.engine.device)
+        is_borrowed = cache is not None
         if cache is None:
             cache = KVCache(self.engine.config, len(rows), padding=padding)
         else:
@@ -115,7 +121,7 @@ class Batch:
             logits = part
         unfinished = [row for row in rows if not row.is_done]
         if unfinished:
-            group = RowGroup(rows, cache, logits[:, -1])
+            group = RowGroup(rows, cache, logits[:, -1], is_borrowed)
             group.keep(unfinished)
             self.groups.append(group)
         self._joined += len(rows)
@@ -171,6 +177,9 @@ class Batch:
         waiting = [group for group in self.groups if group.logits is None]
         if not waiting:
             return
+        if len(waiting) > MOST_GROUPS:
+            self._merge(waiting)
+            waiting = [group for group in self.groups if group.logits is None]
         rows = [row for group in waiting for row in group.rows]
         last = [[row.tokens[-1].id] for row in rows]
         caches = [group.cache for group in waiting]
@@ -187,6 +196,17 @@ class Batch:
         parts = logits.split([group.cache.batch for group in waiting]) if caches[1:] else [logits]
         for group, part in zip(waiting, parts, strict=True):
             group.logits = part
+
+    def _merge(self, waiting: Sequence[RowGroup]) -> None:
+        """Merge those of the waiting groups whose caches have similar lengths."""
+        own = [group for group in waiting if not group.is_borrowed]
+        merged, gone = [], set[int]()
+        for numbers in find_mergers(group.cache.length for group in own):
+            parts = [own[number] for number in numbers]
+            rows = [row for group in parts for row in group.rows]
+            merged.append(RowGroup(rows, merge_caches([each.cache for each in parts]), None))
+            gone |= {id(group) for group in parts}
+        self.groups = [each for each in self.groups if id(each) not in gone] + merged
 
     def _choose(self, rows: Sequence[BatchRow], logits: Float[Tensor, "row vocab"]) -> list[Token]:
         """Sample the next token of every row, with its log-probability."""
