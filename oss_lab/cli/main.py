@@ -36,6 +36,7 @@ from oss_lab.cli import (
     logits,
     notebooks,
     record,
+    serve,
     trace,
     train,
 )
@@ -51,6 +52,7 @@ COMMANDS: tuple[ModuleType, ...] = (
     doctor,
     chat,
     generate,
+    serve,
     eval,
     inspect,
     harmony,

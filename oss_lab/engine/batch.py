@@ -132,8 +132,8 @@ class Batch:
         """Sample one token for every row; rows that are done then leave.
 
         Raises:
-            RowError: the constraint of a row failed; the others can continue if you remove it.
-            LabError: the logits are not finite.
+            RowError: the constraint of a row failed, or its logits are not finite; the others can
+                continue if you remove it.
         """
         self._read()
         rows, logits = self.rows, [g.logits for g in self.groups if g.logits is not None]
@@ -141,12 +141,14 @@ class Batch:
             return []
         random_rows = [row for row in rows if row.request.sampling.temperature > 0]
         states = [row.random_stream.state for row in random_rows]
+        together = torch.cat(logits) if logits[1:] else logits[0]
         try:
-            together = torch.cat(logits) if logits[1:] else logits[0]
             found = list(zip(rows, self._choose(rows, together), strict=True))
-        except BaseException:
+        except BaseException as error:
             for row, state in zip(random_rows, states, strict=True):
                 row.random_stream.state = state
+            if isinstance(error, LabError) and not isinstance(error, RowError):
+                raise RowError(self._find_faulty(rows, together), str(error)) from None
             raise
         for row, token in found:
             row.tokens.append(token)
@@ -207,6 +209,20 @@ class Batch:
             merged.append(RowGroup(rows, merge_caches([each.cache for each in parts]), None))
             gone |= {id(group) for group in parts}
         self.groups = [each for each in self.groups if id(each) not in gone] + merged
+
+    def _find_faulty(
+        self, rows: Sequence[BatchRow], logits: Float[Tensor, "row vocab"]
+    ) -> BatchRow:
+        """The first row for which no token can be chosen."""
+        for n, row in enumerate(rows):
+            state = row.random_stream.state
+            try:
+                self._choose([row], logits[n : n + 1])
+            except LabError:
+                return row
+            finally:
+                row.random_stream.state = state
+        return rows[-1]
 
     def _choose(self, rows: Sequence[BatchRow], logits: Float[Tensor, "row vocab"]) -> list[Token]:
         """Sample the next token of every row, with its log-probability."""

@@ -14,7 +14,7 @@ from oss_lab.record.token import Token
 
 
 class RowError(LabError):
-    """The constraint of one row failed; the other rows can continue without it.
+    """No token can be chosen for one row; the other rows can continue without it.
 
     Attributes:
         row: the row to remove from the batch.

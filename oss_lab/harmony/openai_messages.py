@@ -2,7 +2,8 @@
 
 gpt-oss expects one system message, which oss_lab writes. The texts of `system` and `developer`
 messages become the developer message, wherever they are in the list. Reasoning goes to the analysis
-channel, tool calls and the text next to them to commentary, the answer to final.
+channel, tool calls and the text next to them to commentary, the answer to final. A text with the
+`phase` "commentary" goes to commentary too.
 
 Every field of a message is converted, refused by name, or named in a `HarmonyWarning`. Text is the
 only content. Call ids are only used to find the function that an output belongs to. Left out:
@@ -46,7 +47,9 @@ _USED: dict[Role, frozenset[str]] = {
     "system": frozenset({"role", "content"}),
     "developer": frozenset({"role", "content"}),
     "user": frozenset({"role", "content"}),
-    "assistant": frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls"}),
+    "assistant": frozenset(
+        {"role", "content", "reasoning_content", "reasoning", "tool_calls", "phase"}
+    ),
     "tool": frozenset({"role", "content", "tool_call_id", "name"}),
 }
 SHOWN = 6  # fields that a warning names
@@ -185,7 +188,8 @@ class _Reader:
         silent = message.get("content") is None and bool(reasoning or calls)
         text = "" if silent else read_content(message, where)
         if text or not (reasoning or calls):  # next to reasoning or calls, "" means no text
-            self._add("assistant", text, channel="commentary" if calls else "final")
+            is_preamble = bool(calls) or message.get("phase") == "commentary"
+            self._add("assistant", text, channel="commentary" if is_preamble else "final")
         for i, call in enumerate(calls):
             self._read_call(call, f"{where}.tool_calls[{i}]")
             if call.get("index") not in (None, i):

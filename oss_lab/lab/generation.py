@@ -94,7 +94,7 @@ class Generation:
 
     def stream(self, builder: ReplyBuilder) -> Stream:
         """Return the reply as a stream; nothing is computed before the stream is read."""
-        request = self._build_request(builder)
+        request = self.build_request(builder)
         chosen = self.lab.choose_engine([request])
         rows: list[BatchRow] = []
         self.slow.stop()
@@ -112,7 +112,7 @@ class Generation:
             self.slow.stop()
             self.own_effects.warn_if_unchanged()
             self.slow.warn_if_slow()
-            return self._complete(reply, rows[0], chosen)
+            return self.complete(reply, rows[0], chosen)
 
         return Stream(builder, events(), complete)
 
@@ -124,7 +124,7 @@ class Generation:
         if len(draws) != len(builders):
             raise LabError(f"expected {len(builders)} draws, one per question, got {len(draws)}")
         pairs = zip(builders, draws, strict=True)
-        requests = [self._build_request(builder, draw) for builder, draw in pairs]
+        requests = [self.build_request(builder, draw) for builder, draw in pairs]
         if not requests:
             return []
         chosen = self.lab.choose_engine(requests)
@@ -139,7 +139,7 @@ class Generation:
         self.own_effects.warn_if_unchanged()
         self.slow.warn_if_slow()
         pairs = zip(finished, rows, strict=True)
-        return [self._complete(reply, row, chosen) for reply, row in pairs]
+        return [self.complete(reply, row, chosen) for reply, row in pairs]
 
     def _resume(self, reply: Reply, question: object, *, is_raw: bool) -> ReplyBuilder:
         """Return a builder that starts with the tokens of an unfinished reply.
@@ -175,7 +175,12 @@ class Generation:
             parse=self.lab.parts.get("parse"),
         )
 
-    def _build_request(self, builder: ReplyBuilder, draw: int = 0) -> Request:
+    def build_request(self, builder: ReplyBuilder, draw: int = 0) -> Request:
+        """The request that continues the prompt of a builder; `draw` is its random stream.
+
+        Raises:
+            LabError: a keyword has a value that this model does not allow.
+        """
         options = self.options
         max_tokens = options.get("max_tokens", MAX_TOKENS)
         if not is_integer(max_tokens) or max_tokens < 1:
@@ -233,7 +238,7 @@ class Generation:
             raise LabError(f"stop: expected non-empty strings, got {wrong[0]!r}")
         return strings
 
-    def _complete(self, reply: Reply, row: BatchRow, chosen: EngineChoice) -> Reply:
+    def complete(self, reply: Reply, row: BatchRow, chosen: EngineChoice) -> Reply:
         """Add the engine and the recorded trace to a reply."""
         trace = None
         if row.recording is not None:

@@ -1,0 +1,24 @@
+"""`oss-lab serve`: the model as an HTTP API that any OpenAI client can use.
+
+app.py         builds the application from a Lab: endpoints, errors, security
+listen.py      opens the port
+context.py     what every endpoint needs
+scheduler.py   one thread that runs the batch; rows join and leave between steps
+job.py         one reply that is generated for a client
+steering.py    tool_choice: a reply that must call a tool
+pieces.py      Harmony events as the items of a reply: reasoning, text, calls
+settings.py    what the command line sets: names, limits, what is hidden
+gate.py        checks every request first: host, origin, token
+body.py        reads a JSON body within its limits and checks it
+errors.py      the API's error object
+asking.py      fields that both APIs have: effort, tools, sampling
+formats.py     response formats
+images.py      images, which no gpt-oss can see
+notes.py       what the server ignored or replaced, in a response header
+sse.py         server-sent events, and clients that vanish
+logprobs.py    log-probabilities of tokens, as the API writes them
+status.py      /health, /metrics and /v1/models
+store.py       stored responses, in SQLite
+chat/          /v1/chat/completions
+responses/     /v1/responses
+"""

@@ -1,0 +1,212 @@
+"""The thread that runs the model: it owns a `Batch`, in which rows join and leave between steps.
+
+Clients submit jobs and get the events of each token. The queue is bounded. An error in one row ends
+that row only: a step without it is repeated, since an interrupted step leaves a batch unchanged.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from oss_lab.engine.row import BatchRow, RowError
+from oss_lab.lab import Lab
+from oss_lab.lab.generation import feed
+from oss_lab.record.token import Token
+from oss_lab.server.errors import ApiError
+from oss_lab.server.job import Job, Update
+from oss_lab.server.settings import Limits
+
+log = logging.getLogger("oss_lab.server")
+
+
+class Scheduler:
+    """Runs the jobs of all clients on one model, in one thread.
+
+    Attributes:
+        tokens: number of tokens generated so far, and `prompt_tokens` of tokens read.
+    """
+
+    def __init__(self, lab: Lab, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
+        self.limits, self.loop = limits, loop
+        self.tokens = self.prompt_tokens = 0
+        self._chosen = lab.choose_engine([])
+        self._batch = lab.new_batch(self._chosen)
+        self._batch.watch = iter  # no progress bar in a server's terminal
+        self._jobs: dict[BatchRow, Job] = {}
+        self._waiting: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._is_closing = False
+        self._awake: list[Job] = []  # jobs with new updates
+        self._thread = threading.Thread(target=self._run, name="oss-lab model", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> int:
+        """Number of replies that are being generated."""
+        return len(self._jobs)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Add jobs to the queue: all, or none.
+
+        Raises:
+            ApiError: the queue is full (429), or the server is ending.
+        """
+        with self._changed:
+            if self._is_closing:
+                raise ApiError(503, "the server is shutting down", code="server_shutting_down")
+            most = self.limits.waiting + max(0, self.limits.rows - len(self._jobs))
+            if len(self._waiting) + len(jobs) > most:
+                raise ApiError(
+                    429,
+                    f"the server is busy: {len(self._jobs)} replies are being generated and"
+                    f" {len(self._waiting)} wait; try again later",
+                    code="queue_full",
+                )
+            self._waiting.extend(jobs)
+            self._changed.notify()
+
+    def cancel(self, job: Job) -> None:
+        """End a job before the next step; it keeps what was generated."""
+        job.is_cancelled = True
+
+    def close(self) -> None:
+        """End all jobs and the thread."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._waiting or self._jobs or self._is_closing):
+                    self._changed.wait()
+                if self._is_closing:
+                    break
+            self._end_unwanted()
+            self._admit()
+            self._step()
+            self._deliver()
+        for job in (*self._jobs.values(), *self._waiting):
+            job.is_cancelled = True
+        self._end_unwanted()
+        self._deliver()
+
+    def _end_unwanted(self) -> None:
+        """End the jobs that were cancelled or have used up their time."""
+        now = time.monotonic()
+        with self._changed:
+            left = [job for job in self._waiting if job.is_cancelled or job.deadline < now]
+            for job in left:
+                self._waiting.remove(job)
+        for job in (*left, *self._jobs.values()):
+            if job.is_cancelled or job.deadline < now:
+                job.ended_by = "cancelled" if job.is_cancelled else "time"
+                self._finish(job)
+
+    def _admit(self) -> None:
+        """Let waiting jobs join, as far as there are free rows."""
+        with self._changed:
+            free = max(0, self.limits.rows - len(self._jobs))
+            joining = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
+        # Prompts that join together are padded to the longest, so only similar ones do.
+        classes: dict[int, list[Job]] = {}
+        for job in joining:
+            classes.setdefault(len(job.request.tokens).bit_length(), []).append(job)
+        for jobs in classes.values():
+            self._join(jobs)
+
+    def _join(self, jobs: Sequence[Job]) -> None:
+        """Read the prompts of some jobs together; one that fails does not end the others."""
+        for job in jobs:
+            job.builder.start_clock()
+        try:
+            rows = self._batch.add([job.request for job in jobs])
+        except Exception as error:
+            if jobs[1:]:
+                for job in jobs:
+                    self._join([job])
+            else:
+                self._fail(jobs[0], error)
+            return
+        for job, row in zip(jobs, rows, strict=True):
+            self.prompt_tokens += len(job.request.tokens)
+            self._jobs[row], job.row = job, row
+            job.steering.begin(row)
+            row.forced.extend(job.builder.next_forced_ids())
+
+    def _step(self) -> None:
+        """Generate one token for every row."""
+        if not self._jobs:
+            return
+        try:
+            found = self._batch.step()
+        except RowError as error:
+            self._fail(self._jobs[error.row], error)
+        except Exception as error:
+            # Nothing says which row caused it. The newest is the likeliest, so the others continue.
+            self._fail(self._jobs[next(reversed(self._jobs))], error)
+        else:
+            self.tokens += len(found)
+            for row, token in found:
+                self._take(self._jobs[row], row, token)
+
+    def _take(self, job: Job, row: BatchRow, token: Token) -> None:
+        """Give a token to the builder of its reply."""
+        try:
+            events = feed(self._batch, row, job.builder, token)
+            job.steering.follow(row, events)
+        except Exception as error:
+            self._fail(job, error)
+            return
+        if events:
+            self._send(job, Update(events))
+        if row.is_done or job.builder.is_stopped or job.steering.has_enough:
+            job.ended_by = "model"
+            self._finish(job)
+
+    def _finish(self, job: Job) -> None:
+        self._leave(job)
+        try:
+            events, reply = job.builder.finish()
+            if job.row is not None:
+                reply = job.generation.complete(reply, job.row, self._chosen)
+        except Exception as error:
+            self._fail(job, error)
+        else:
+            self._send(job, Update(events, reply))
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        if not isinstance(error, ApiError):
+            log.error("a reply failed", exc_info=error)
+        self._leave(job)
+        self._send(job, Update((), error=error))
+
+    def _leave(self, job: Job) -> None:
+        if job.row is not None:
+            self._batch.remove(job.row)
+            self._jobs.pop(job.row, None)
+
+    def _send(self, job: Job, update: Update) -> None:
+        job.add(update)
+        self._awake.append(job)
+
+    def _deliver(self) -> None:
+        """Wake the readers of all new updates, with one call for the whole step."""
+        awake, self._awake = self._awake, []
+        if not awake:
+            return
+
+        def wake() -> None:
+            for job in awake:
+                job.wake()
+
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(wake)
