@@ -134,7 +134,7 @@ def plan_tools(
     Raises:
         ApiError: the choice is not one of the API's, or names a tool that is not in the list.
     """
-    given = [without_strict(tool, notes) for tool in tools or ()]
+    given = [clean_tool(tool, notes) for tool in tools or ()]
     names = [name_tool(tool) for tool in given]
     mode, chosen = read_choice(choice)
     if wrong := [name for name in chosen if name not in names]:
@@ -195,12 +195,37 @@ def name_tool(tool: Any) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def without_strict(tool: dict[str, Any], notes: list[str]) -> dict[str, Any]:
-    """The tool without `strict`, which has no effect."""
+def clean_tool(tool: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """The tool without `strict`, which has no effect, and without titles that repeat a name.
+
+    Pydantic adds such titles to every schema. Harmony would show each as a comment, which the
+    models did not see in training.
+    """
     inner = tool.get("function")
     holder = inner if isinstance(inner, dict) else tool
-    if not holder.get("strict"):
-        return tool
-    notes.append(f"strict of tool {name_tool(tool)} has no effect")
-    plain = {key: value for key, value in holder.items() if key != "strict"}
+    plain = dict(holder)
+    if plain.pop("strict", None):
+        notes.append(f"strict of tool {name_tool(tool)} has no effect")
+    if "parameters" in plain:
+        plain["parameters"] = without_titles(plain["parameters"])
     return {**tool, "function": plain} if holder is inner else plain
+
+
+def without_titles(schema: Any, name: str = "") -> Any:
+    """The schema without titles that repeat the name of a property.
+
+    >>> without_titles({"properties": {"a_b": {"title": "A B", "type": "string"}}})
+    {'properties': {'a_b': {'type': 'string'}}}
+    """
+    if isinstance(schema, list):
+        return [without_titles(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: value for key, value in schema.items() if key != "properties"}
+    if kept.get("title") == name.replace("_", " ").title():
+        del kept["title"]
+    kept = {key: without_titles(value) for key, value in kept.items()}
+    properties = schema.get("properties")
+    if isinstance(properties, dict):
+        properties = {key: without_titles(value, key) for key, value in properties.items()}
+    return kept if properties is None else {**kept, "properties": properties}

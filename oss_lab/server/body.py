@@ -14,6 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from oss_lab.server.errors import ApiError
 from oss_lab.server.settings import Limits
 
+LARGE = 2**16  # bytes
+DEEPEST = 100  # levels
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -24,17 +26,50 @@ async def read_body(request: Request, kind: type[Model], limits: Limits) -> Mode
         ApiError: the body is too large, too slow, not JSON, or has a wrong field.
     """
     data = await receive(request, limits)
+    # A large body is parsed in another thread, since the event loop serves all clients.
+    value = parse(data) if len(data) < LARGE else await asyncio.to_thread(parse, data)
+    return check(value, kind)
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """The JSON object in a body.
+
+    Raises:
+        ApiError: it is not one, or is nested too deeply.
+    """
     try:
         value = json.loads(data, parse_constant=refuse_constant)
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise ApiError(400, "the body has a lone surrogate, which UTF-8 cannot write") from None
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ApiError(400, f"the body is not JSON: {reason}", code="invalid_json") from None
+    except RecursionError:
+        raise too_deep() from None
+    except ValueError as error:
+        raise ApiError(400, f"the body is not JSON: {error}", code="invalid_json") from None
     if not isinstance(value, dict):
         raise ApiError(400, "the body must be a JSON object", code="invalid_json")
-    return check(value, kind)
+    check_depth(value)
+    return value
+
+
+def check_depth(value: dict[str, Any] | list[Any]) -> None:
+    """Raise ApiError if lists and objects are nested so deeply that other code could not follow."""
+    level: list[Any] = [value]
+    depth = 0
+    while level:
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, dict | list)
+        ]
+        depth += 1
+        if depth > DEEPEST:
+            raise too_deep()
+
+
+def too_deep() -> ApiError:
+    return ApiError(400, f"the body is nested more than {DEEPEST} levels deep", code="invalid_json")
 
 
 async def receive(request: Request, limits: Limits) -> bytes:

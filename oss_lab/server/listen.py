@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from oss_lab.errors import LabError
 
 LAST_SECONDS = 5  # for open streams, once the process is asked to end
+IDLE_SECONDS = 75  # until an idle connection is closed; clients reuse theirs for about a minute
 
 
 def open_socket(host: str, port: int) -> sockets.socket:
@@ -45,6 +46,7 @@ def build_server(app: FastAPI) -> uvicorn.Server:
         log_level="warning",
         access_log=False,
         server_header=False,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=LAST_SECONDS,
     )
     return uvicorn.Server(config)

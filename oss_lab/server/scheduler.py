@@ -37,6 +37,7 @@ class Scheduler:
         self._batch.watch = iter  # no progress bar in a server's terminal
         self._jobs: dict[BatchRow, Job] = {}
         self._waiting: deque[Job] = deque()
+        self._joining = 0  # jobs whose prompts are being read
         self._changed = threading.Condition()
         self._is_closing = False
         self._awake: list[Job] = []  # jobs with new updates
@@ -46,7 +47,7 @@ class Scheduler:
     @property
     def running(self) -> int:
         """Number of replies that are being generated."""
-        return len(self._jobs)
+        return len(self._jobs) + self._joining
 
     @property
     def waiting(self) -> int:
@@ -61,11 +62,11 @@ class Scheduler:
         with self._changed:
             if self._is_closing:
                 raise ApiError(503, "the server is shutting down", code="server_shutting_down")
-            most = self.limits.waiting + max(0, self.limits.rows - len(self._jobs))
-            if len(self._waiting) + len(jobs) > most:
+            free = max(0, self.limits.rows - self.running)
+            if len(self._waiting) + len(jobs) > self.limits.waiting + free:
                 raise ApiError(
                     429,
-                    f"the server is busy: {len(self._jobs)} replies are being generated and"
+                    f"the server is busy: {self.running} replies are being generated and"
                     f" {len(self._waiting)} wait; try again later",
                     code="queue_full",
                 )
@@ -116,6 +117,7 @@ class Scheduler:
         with self._changed:
             free = max(0, self.limits.rows - len(self._jobs))
             joining = [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
+            self._joining = len(joining)
         # Prompts that join together are padded to the longest, so only similar ones do.
         classes: dict[int, list[Job]] = {}
         for job in joining:
@@ -134,8 +136,10 @@ class Scheduler:
                 for job in jobs:
                     self._join([job])
             else:
+                self._joining -= 1
                 self._fail(jobs[0], error)
             return
+        self._joining -= len(jobs)
         for job, row in zip(jobs, rows, strict=True):
             self.prompt_tokens += len(job.request.tokens)
             self._jobs[row], job.row = job, row

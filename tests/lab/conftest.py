@@ -5,7 +5,9 @@ import io
 import json
 import math
 import subprocess
-from contextlib import suppress
+import threading
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +26,7 @@ from oss_lab.checkpoint.read import open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.cli.main import main
 from oss_lab.config import GPT_OSS_NANO, ModelConfig
+from oss_lab.engine.sampler import sample
 from oss_lab.engine.sampling import GREEDY
 from oss_lab.evaluation.grade import WrittenAnswer
 from oss_lab.evaluation.question import FileQuestion
@@ -137,6 +140,48 @@ def tiny_config():
 def nano():
     """The shipped nano, loaded once per process. Tests must not change it."""
     return oss_lab.load("nano", verbose=False)
+
+
+@pytest.fixture(scope="session")
+def serve(nano):
+    """`with serve(token=None) as url:`: a server with these settings, in a thread of this process.
+
+    Its `server` extra is optional: without it the test is skipped.
+    """
+    pytest.importorskip("fastapi", reason="the extra `server` is not installed")
+    pytest.importorskip("uvicorn", reason="the extra `server` is not installed")
+    from oss_lab.server.app import build_app
+    from oss_lab.server.listen import build_server, open_socket
+    from oss_lab.server.settings import Settings
+
+    @contextmanager
+    def run(lab=nano, **settings):
+        app = build_app(lab, Settings(**{"model": "nano", "token": "secret", **settings}))
+        socket = open_socket("127.0.0.1", 0)
+        server = build_server(app)
+        thread = threading.Thread(target=server.run, args=([socket],))
+        thread.start()
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        try:
+            yield f"http://127.0.0.1:{socket.getsockname()[1]}/v1"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def slow_nano(nano):
+    """nano with 20 ms more per step, so a reply can be interrupted."""
+
+    def sample_slowly(logits, samplings, draws):
+        time.sleep(0.02)
+        return sample(logits, samplings, draws)
+
+    return nano.with_parts(sample=sample_slowly)
 
 
 @pytest.fixture(scope="session")

@@ -121,4 +121,4 @@ def find_finish_reason(reply: Reply) -> str:
     """The API's reason for the end of a reply."""
     if reply.open_calls:
         return "tool_calls"
-    return "length" if reply.unfinished or reply.stop == "length" else "stop"
+    return "length" if reply.stop == "length" else "stop"
