@@ -132,6 +132,6 @@ def forget_responses(file: Path) -> int:
     if not file.exists():
         raise LabError(f"{file} does not exist, so no responses are kept there")
     store = Store(file)
-    print(f"deleted {store.delete_all()} responses from {file}", file=sys.stderr)
+    print(f"responses deleted: {store.delete_all()}", file=sys.stderr)
     store.close()
     return 0

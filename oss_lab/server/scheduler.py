@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from oss_lab.engine.row import BatchRow, RowError
 from oss_lab.lab import Lab
-from oss_lab.lab.generation import feed
+from oss_lab.lab.generation import feed, force_next
 from oss_lab.record.token import Token
 from oss_lab.server.errors import ApiError
 from oss_lab.server.job import Job, Update
@@ -144,7 +144,7 @@ class Scheduler:
             self.prompt_tokens += len(job.request.tokens)
             self._jobs[row], job.row = job, row
             job.steering.begin(row)
-            row.forced.extend(job.builder.next_forced_ids())
+            force_next(row, job.builder)
 
     def _step(self) -> None:
         """Generate one token for every row."""

@@ -1,7 +1,8 @@
 """Tool choices that the model does not make itself: a call that must come, or only one of them.
 
 For a required call, the reply starts with an analysis. Where that ends, the header of the call is
-forced. The model writes the arguments, and the reply ends after them.
+forced, up to the name if there is a choice. The model writes the rest, and the reply ends after the
+call. The option `well_formed` makes sure that the name is one of the tools.
 """
 
 from collections.abc import Sequence

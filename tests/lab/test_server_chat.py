@@ -116,6 +116,9 @@ def test_a_tool_choice_is_kept(ask):
         (found,) = ask("What is 3 * 4?", tools=[CALCULATOR], tool_choice=choice).choices
         assert found.finish_reason == "tool_calls"
         assert found.message.tool_calls[0].function.name == "calculator"
+    other = {"type": "function", "function": {"name": "get_weather", "description": "The weather."}}
+    (found,) = ask("What is 3 * 4?", tools=[other, CALCULATOR], tool_choice="required").choices
+    assert found.message.tool_calls[0].function.name in ("calculator", "get_weather")
     (found,) = ask(HARD, tools=[CALCULATOR], tool_choice="none").choices
     assert found.message.tool_calls is None
     with pytest.raises(openai.BadRequestError, match="names 'other', which is not in tools"):
@@ -131,7 +134,7 @@ def test_logprobs_are_those_of_the_answer(ask, nano):
     (choice,) = ask(PRODUCT, logprobs=True, top_logprobs=3).choices
     content = choice.logprobs.content
     assert "".join(each.token for each in content) == "12"
-    assert bytes(sum((each.bytes for each in content), [])) == b"12"
+    assert b"".join(bytes(each.bytes) for each in content) == b"12"
     ids = nano.tokenizer.encode_ordinary("12")
     expected = [token for token in reply.tokens if token.id in ids][-len(ids) :]
     for found, token in zip(content, expected, strict=True):
@@ -158,6 +161,30 @@ def test_a_stop_string_is_not_part_of_the_answer(ask, stream):
         else:
             text, reason = found.choices[0].message.content, found.choices[0].finish_reason
         assert (text, reason) == (expected, "stop")
+
+
+def test_an_answer_follows_its_schema(ask):
+    schema = {
+        "type": "object",
+        "properties": {"product": {"type": "integer", "minimum": 0, "maximum": 999}},
+        "required": ["product"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "result", "schema": schema}}
+    (choice,) = ask(PRODUCT, response_format=form, reasoning_effort="low").choices
+    assert choice.finish_reason == "stop"
+    assert list(json.loads(choice.message.content)) == ["product"]
+    plain = {"type": "json_object"}
+    (choice,) = ask(PRODUCT, response_format=plain, max_tokens=20, reasoning_effort="low").choices
+    assert choice.message.content.lstrip().startswith("{")
+    for wrong, sentence in (
+        ({"type": "yaml"}, "text, json_object or json_schema"),
+        ({"type": "json_schema", "json_schema": {"name": "x y", "schema": {}}}, "1 to 64 letters"),
+        ({"type": "json_schema", "json_schema": {"name": "x"}}, "the schema is missing"),
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": 3}}}, "type"),
+    ):
+        with pytest.raises(openai.BadRequestError, match=sentence):
+            ask(PRODUCT, response_format=wrong)
 
 
 def test_a_reply_that_is_cut_says_so(ask):

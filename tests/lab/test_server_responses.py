@@ -153,6 +153,20 @@ def test_a_response_that_is_cut_is_incomplete(ask, stream):
     assert found.usage.output_tokens == 16
 
 
+def test_an_answer_follows_its_schema(client):
+    """`parse` sends the schema of a pydantic class, and reads the answer with it."""
+    pydantic = pytest.importorskip("pydantic")
+
+    class Result(pydantic.BaseModel):
+        is_even: bool
+
+    found = client.responses.parse(
+        model="nano", input=PRODUCT, text_format=Result, reasoning={"effort": "low"}
+    )
+    assert isinstance(found.output_parsed, Result)
+    assert found.text.format.type == "json_schema"
+
+
 def test_logprobs_are_included_on_request(ask):
     include = ["message.output_text.logprobs"]
     found = ask(PRODUCT, include=include, top_logprobs=2)

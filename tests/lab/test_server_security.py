@@ -36,7 +36,7 @@ def send(url):
         answer = connection.getresponse()
         text = answer.read().decode()
         connection.close()
-        found = dict((name.lower(), value) for name, value in answer.getheaders())
+        found = {name.lower(): value for name, value in answer.getheaders()}
         is_json = "json" in found.get("content-type", "")
         return answer.status, found, json.loads(text) if is_json else text
 

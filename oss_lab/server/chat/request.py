@@ -95,8 +95,9 @@ def build_jobs(
         "max_tokens": limit_tokens(asked, limits.tokens, notes),
         "stop": body.stops,
         "alternatives": body.top_logprobs or 0,
+        "well_formed": bool(plan.required),
         **body.sampling(),
-        **read_format(body.response_format, notes),
+        **read_format(body.response_format, "response_format"),
     }
     if body.seed is not None:
         options["seed"] = body.seed % 2**63  # the API allows negative ones

@@ -101,8 +101,9 @@ class Asked:
             "tools": plan.tools,
             "max_tokens": limit_tokens(body.max_output_tokens, limits.tokens, self.notes),
             "alternatives": body.top_logprobs or 0,
+            "well_formed": bool(plan.required),
             **body.sampling(),
-            **read_format(body.text and body.text.format, self.notes),
+            **read_format(body.text and body.text.format, "text.format"),
         }
         generation = Generation(lab, options)
         steering = require_call(lab.tokenizer, plan.required) if plan.required else Steering()

@@ -1,0 +1,232 @@
+"""The scheduler and what it delivers: one row's error ends that row only, and limits hold."""
+
+import asyncio
+import time
+
+import pytest
+import torch
+
+from oss_lab.engine.batch import Batch, RowError
+from oss_lab.errors import LabError
+from oss_lab.harmony import Delta, End, Message, Start
+from oss_lab.harmony.messages import Author
+from oss_lab.lab.generation import Generation
+from oss_lab.server.errors import ApiError
+from oss_lab.server.job import Job, read_updates
+from oss_lab.server.pieces import Added, Closed, Opened, Pieces
+from oss_lab.server.scheduler import Scheduler
+from oss_lab.server.settings import Limits
+
+QUESTION = "What is 3 * 4?"
+
+
+def run(lab, work, limits=None):
+    """Run `work(scheduler)` in an event loop, and end the scheduler."""
+
+    async def main():
+        scheduler = Scheduler(lab, limits or Limits(), asyncio.get_running_loop())
+        try:
+            return await work(scheduler)
+        finally:
+            await asyncio.to_thread(scheduler.close)
+
+    return asyncio.run(main())
+
+
+def make_job(lab, question=QUESTION, seconds=60.0, inbox=None, **options):
+    given = {"effort": "low", **options}
+    return Job(Generation(lab, given), question, inbox or asyncio.Event(), seconds=seconds)
+
+
+async def finish(job):
+    """The reply of a job that was submitted."""
+    updates = [each async for _, found in read_updates([job], job._inbox) for each in found]
+    return updates[-1].reply
+
+
+def test_rows_that_join_at_any_time_have_the_replies_of_the_lab(nano):
+    questions = [f"What is {a} * {b}?" for a in (3, 12, 47) for b in (2, 6, 9)]
+
+    async def work(scheduler):
+        async def ask(n, question):
+            await asyncio.sleep(0.01 * n)
+            job = make_job(nano, question, effort="medium")
+            scheduler.submit([job])
+            return await finish(job)
+
+        return await asyncio.gather(*(ask(n, each) for n, each in enumerate(questions)))
+
+    found = run(nano, work, Limits(rows=4))
+    expected = nano.chat_batch(questions, effort="medium")
+    assert [reply.text for reply in found] == [reply.text for reply in expected]
+
+
+def test_an_error_of_one_row_ends_that_row_only(nano, monkeypatch):
+    """The third token of one reply cannot be chosen; another reply's parser fails."""
+
+    def choose(self, rows, logits):
+        logits = logits.clone()
+        for n, row in enumerate(rows):
+            if row.number == 1 and len(row.tokens) == 2:
+                logits[n] = torch.nan
+        return original(self, rows, logits)
+
+    original = Batch._choose
+    monkeypatch.setattr(Batch, "_choose", choose)
+
+    async def work(scheduler):
+        jobs = [make_job(nano) for _ in range(4)]
+
+        def fail(token):
+            raise ZeroDivisionError
+
+        jobs[3].builder.add = fail
+        scheduler.submit(jobs)
+        return await asyncio.gather(*map(finish, jobs), return_exceptions=True)
+
+    good, faulty, also_good, broken = run(nano, work)
+    assert good.final == also_good.final == "12"
+    assert isinstance(faulty, RowError)
+    assert "NaN" in str(faulty)
+    assert isinstance(broken, ZeroDivisionError)
+
+
+def test_a_forward_pass_that_fails_ends_the_newest_row(nano, monkeypatch):
+    """The step is repeated without it, from the same state."""
+
+    async def work(scheduler):
+        jobs = [make_job(nano) for _ in range(3)]
+        engine = scheduler._chosen.engine
+        forward = type(engine).forward
+
+        def fail(self, tokens, *args, **options):
+            if tokens.shape == (3, 1):
+                raise MemoryError("no room")
+            return forward(self, tokens, *args, **options)
+
+        monkeypatch.setattr(type(engine), "forward", fail)
+        scheduler.submit(jobs)
+        return await asyncio.gather(*map(finish, jobs), return_exceptions=True)
+
+    first, second, third = run(nano, work)
+    assert (first.final, second.final) == ("12", "12")
+    assert isinstance(third, MemoryError)
+
+
+def test_a_prompt_that_fails_does_not_end_those_that_join_with_it(nano, monkeypatch):
+    add = Batch.add
+
+    def fail(self, requests, cache=None):
+        if any(request.alternatives == 3 for request in requests):
+            raise LabError("this prompt fails")
+        return add(self, requests, cache)
+
+    monkeypatch.setattr(Batch, "add", fail)
+
+    async def work(scheduler):
+        jobs = [make_job(nano, alternatives=n) for n in (0, 3, 1)]
+        scheduler.submit(jobs)
+        return await asyncio.gather(*map(finish, jobs), return_exceptions=True)
+
+    first, failed, last = run(nano, work)
+    assert (first.final, last.final) == ("12", "12")
+    assert str(failed) == "this prompt fails"
+
+
+def test_the_queue_is_bounded_and_takes_all_of_a_request_or_nothing(nano):
+    async def work(scheduler):
+        jobs = [make_job(nano, effort="high") for _ in range(6)]
+        with pytest.raises(ApiError, match="the server is busy") as caught:
+            scheduler.submit(jobs)
+        assert (caught.value.status, caught.value.headers) == (429, {"retry-after": "1"})
+        assert scheduler.waiting == 0
+        scheduler.submit(jobs[:5])
+        with pytest.raises(ApiError, match="the server is busy"):
+            scheduler.submit(jobs[5:])
+        replies = await asyncio.gather(*map(finish, jobs[:5]))
+        scheduler.submit(jobs[5:])
+        return [*replies, await finish(jobs[5])]
+
+    assert {reply.final for reply in run(nano, work, Limits(rows=2, waiting=3))} == {"12"}
+
+
+def test_time_and_cancellation_end_a_reply_with_what_it_has(slow_nano):
+    async def work(scheduler):
+        question = "What is 347 * 628?"
+        late, cancelled, waits = [
+            make_job(slow_nano, question, effort="high", seconds=seconds)
+            for seconds in (0.5, 60, 0.2)
+        ]
+        scheduler.submit([late, cancelled, waits])
+        started = time.monotonic()
+        await asyncio.sleep(0.3)
+        scheduler.cancel(cancelled)
+        replies = await asyncio.gather(*map(finish, (late, cancelled, waits)))
+        assert time.monotonic() - started < 30
+        return [(job.ended_by, reply) for job, reply in
+                zip((late, cancelled, waits), replies, strict=True)]  # fmt: skip
+
+    found = run(slow_nano, work, Limits(rows=2))
+    assert [ended_by for ended_by, _ in found] == ["time", "cancelled", "time"]
+    for _, reply in found[:2]:
+        assert reply.stop == "length"
+        assert reply.tokens
+    assert found[2][1].tokens == ()  # it never left the queue
+
+
+def test_closing_ends_all_jobs(slow_nano):
+    async def work(scheduler):
+        jobs = [make_job(slow_nano, "What is 347 * 628?", effort="high") for _ in range(3)]
+        scheduler.submit(jobs)
+        await asyncio.to_thread(scheduler.close)
+        with pytest.raises(ApiError, match="shutting down"):
+            scheduler.submit([make_job(slow_nano)])
+        await asyncio.gather(*map(finish, jobs))
+        return [job.ended_by for job in jobs]
+
+    assert run(slow_nano, work, Limits(rows=2)) == ["cancelled"] * 3
+
+
+def feed(pieces, *parts, channel="final", recipient=None, finished=True):
+    """The pieces of one message whose text arrives in these parts."""
+    author = Author("assistant")
+    found = pieces.read([Start(author, channel, recipient, None, (0, 3))])
+    for n, part in enumerate(parts, 3):
+        found += pieces.read([Delta(part, channel, recipient, (n, n + 1))])
+    end = 3 + len(parts)
+    message = Message.of("assistant", "".join(parts), channel=channel, recipient=recipient)
+    return found + pieces.read([End(message, None, (0, end))], is_complete=finished)
+
+
+@pytest.mark.parametrize(
+    ("parts", "texts"),
+    [
+        (("a", "b", "c"), ["a", "b", "c"]),
+        (("a", "st", "op", "c"), ["a"]),
+        (("a", "st", "ay"), ["a", "stay"]),
+        (("a st", "opstop"), ["a "]),
+        (("sto", "stop"), ["sto"]),
+        (("xstop and more",), ["x"]),
+        (("s",), ["s"]),
+        ((), []),
+    ],
+)
+def test_text_is_held_back_until_it_cannot_be_a_stop_string(parts, texts):
+    opened, *added, closed = feed(Pieces(["stop"]), *parts)
+    assert opened == Opened("text", "final_answer")
+    assert [piece.text for piece in added] == texts
+    assert closed == Closed("".join(texts), True)
+    assert all(isinstance(piece, Added) for piece in added)
+
+
+def test_messages_become_items_by_channel_and_recipient():
+    """An empty message is an item too. Stop strings apply to the answer only."""
+    pieces = Pieces(["a"])
+    assert feed(pieces, "a", channel="analysis") == [
+        Opened("reasoning"), Added("a", (3, 4)), Closed("a", True),
+    ]  # fmt: skip
+    assert feed(pieces, channel="commentary") == [Opened("text", "commentary"), Closed("", True)]
+    call = feed(pieces, "{}", channel="commentary", recipient="functions.f", finished=False)
+    assert call == [Opened("call", name="f"), Added("{}", (3, 4)), Closed("{}", False)]
+    assert feed(pieces, channel=None) == [Opened("text", "final_answer"), Closed("", True)]
+    assert pieces.reasoning_tokens == 4
