@@ -117,6 +117,7 @@ def serve(
     lab = load(settings.model, download=download, verbose=has_error_terminal())
     warnings.simplefilter("ignore", HarmonyWarning)  # clients get them in a header
     app = build_app(lab, settings)
+    socket.listen()  # from here on clients can connect, and wait until the first answers
     address = socket.getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
     print(f"{settings.model} is served at http://{shown}:{address[1]}/v1", file=sys.stderr)

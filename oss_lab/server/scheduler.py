@@ -153,7 +153,9 @@ class Scheduler:
         try:
             found = self._batch.step()
         except RowError as error:
-            self._fail(self._jobs[error.row], error)
+            # A constraint comes from the request; without one, the model is at fault.
+            is_asked = error.row.request.constraint is not None
+            self._fail(self._jobs[error.row], ApiError(400, str(error)) if is_asked else error)
         except Exception as error:
             # Nothing says which row caused it. The newest is the likeliest, so the others continue.
             self._fail(self._jobs[next(reversed(self._jobs))], error)

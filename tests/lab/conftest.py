@@ -4,7 +4,9 @@ test that needs something missing is skipped and names it."""
 import io
 import json
 import math
+import os
 import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -171,6 +173,28 @@ def serve(nano):
             thread.join()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def start_server():
+    """`process, url, token = start_server(file)`: `oss-lab serve nano` that stores in this file."""
+    pytest.importorskip("uvicorn", reason="the extra `server` is not installed")
+
+    def start(file):
+        options = ["--port", "0", "--threads", "1", "--store", str(file)]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "oss_lab", "serve", "nano", *options],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OSS_LAB_TOKEN": "from-the-environment"},
+        )
+        assert process.stderr is not None
+        line = next(each for each in process.stderr if "is served at" in each)
+        token = process.stderr.readline().removeprefix("token: ").strip()
+        assert token == "from-the-environment"
+        return process, line.split()[-1], token
+
+    return start
 
 
 @pytest.fixture(scope="session")

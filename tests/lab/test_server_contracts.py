@@ -5,9 +5,12 @@ which this server refuses by default. With `--images placeholder` they pass too.
 """
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
+
+from oss_lab.server.settings import Limits
 
 openai = pytest.importorskip("openai", reason="the extra `test` is not installed")
 
@@ -81,12 +84,9 @@ def test_an_agent_uses_its_tool(serve):
 def test_no_request_of_schemathesis_gets_a_5xx(serve):
     """OSS_LAB_REQUESTS is their number. The schema is the one that the server publishes."""
     schemathesis = pytest.importorskip("schemathesis", reason="the extra `test` is not installed")
-    import os
 
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import strategies as st
-
-    from oss_lab.server.settings import Limits
 
     count = int(os.environ.get("OSS_LAB_REQUESTS", "50"))
     answers = []
@@ -99,7 +99,7 @@ def test_no_request_of_schemathesis_gets_a_5xx(serve):
 
         @settings(
             max_examples=count, deadline=None, derandomize=True, database=None,
-            phases=[Phase.generate], suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate], suppress_health_check=[*HealthCheck]  # pyright: ignore[reportArgumentType],
         )  # fmt: skip
         @given(case=cases)
         def send(case):

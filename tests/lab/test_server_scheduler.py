@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from oss_lab.server.settings import Limits
 QUESTION = "What is 3 * 4?"
 
 
-def run(lab, work, limits=None):
+def run(lab, work, limits=None) -> Any:
     """Run `work(scheduler)` in an event loop, and end the scheduler."""
 
     async def main():
@@ -34,11 +35,11 @@ def run(lab, work, limits=None):
 
 
 def make_job(lab, question=QUESTION, seconds=60.0, inbox=None, **options):
-    given = {"effort": "low", **options}
+    given: Any = {"effort": "low", **options}
     return Job(Generation(lab, given), question, inbox or asyncio.Event(), seconds=seconds)
 
 
-async def finish(job):
+async def finish(job) -> Any:
     """The reply of a job that was submitted."""
     updates = [each async for _, found in read_updates([job], job._inbox) for each in found]
     return updates[-1].reply
@@ -187,7 +188,7 @@ def test_closing_ends_all_jobs(slow_nano):
     assert run(slow_nano, work, Limits(rows=2)) == ["cancelled"] * 3
 
 
-def feed(pieces, *parts, channel="final", recipient=None, finished=True):
+def feed(pieces, *parts, channel: str | None = "final", recipient=None, finished=True) -> list[Any]:
     """The pieces of one message whose text arrives in these parts."""
     author = Author("assistant")
     found = pieces.read([Start(author, channel, recipient, None, (0, 3))])

@@ -1,11 +1,8 @@
 """Stored responses: one private file, deletable, and there again after the server was killed."""
 
 import os
-import re
 import signal
 import stat
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -113,29 +110,20 @@ def test_the_command_forgets(file, capsys):
     assert default_path().name == "responses.sqlite3"
 
 
-def start(file):
-    """`oss-lab serve nano` in a process: the process, and a client of it."""
-    command = [sys.executable, "-m", "oss_lab", "serve", "nano", "--port", "0", "--threads", "1"]
-    environment = os.environ | {"OSS_LAB_TOKEN": "from-the-environment"}
-    process = subprocess.Popen(
-        [*command, "--store", str(file)], stderr=subprocess.PIPE, text=True, env=environment
-    )
-    assert process.stderr is not None
-    line = next(each for each in process.stderr if "served at" in each)
-    assert process.stderr.readline() == "token: from-the-environment\n"
-    found = re.search(r"http://127\.0\.0\.1:\d+/v1", line)
-    assert found
-    return process, openai.OpenAI(base_url=found[0], api_key="from-the-environment", max_retries=0)
+def start(start_server, file):
+    """The process of a server, and a client of it."""
+    process, url, token = start_server(file)
+    return process, openai.OpenAI(base_url=url, api_key=token, max_retries=0)
 
 
 @pytest.mark.slow
-def test_a_killed_server_still_knows_its_responses(file):
-    process, client = start(file)
+def test_a_killed_server_still_knows_its_responses(file, start_server):
+    process, client = start(start_server, file)
     options = {"model": "nano", "reasoning": {"effort": "low"}}
     first = client.responses.create(input="What is 3 * 4?", **options)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    process, client = start(file)
+    process, client = start(start_server, file)
     try:
         again = client.responses.retrieve(first.id)
         assert again.output_text == first.output_text == "12"

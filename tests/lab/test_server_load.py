@@ -1,0 +1,152 @@
+"""The server under load: 32 streams at a time, and clients that vanish or stop reading.
+
+OSS_LAB_LOAD_SECONDS is how long the clients ask, 10 by default. Speed is measured in CPU time, so
+another program on the machine does not change it: tokens per second of the server, all of its
+threads counted, against those of the engine's own batches of 32.
+"""
+
+import asyncio
+import json
+import os
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="reads Linux's /proc"),
+]
+STREAMS, VANISHING, STALLING = 32, 4, 2
+GROWTH = 40  # MiB that the server may grow; the caches of 32 rows vary by a few
+
+
+def write_questions():
+    return [f"What is {a} * {b}?" for a in range(31, 47) for b in (14, 27, 38, 45)]
+
+
+async def open_stream(url, token, question, *, is_chat):
+    """Send a request for a stream, and return the connection."""
+    place = urlsplit(url)
+    body = {"model": "nano", "stream": True}
+    if is_chat:
+        path, body["messages"] = "/chat/completions", [{"role": "user", "content": question}]
+    else:
+        path, body["input"] = "/responses", question
+    data = json.dumps(body).encode()
+    reader, writer = await asyncio.open_connection(place.hostname, place.port)
+    head = (
+        f"POST {place.path}{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        f"Authorization: Bearer {token}\r\nContent-Length: {len(data)}\r\n\r\n"
+    )
+    writer.write(head.encode() + data)
+    return reader, writer
+
+
+def read_answer(text, *, is_chat):
+    """The answer in the events of a stream, which must be complete."""
+    events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+    if is_chat:
+        assert text.rstrip("\r\n0").endswith("data: [DONE]"), text[-200:]
+        return "".join(event["choices"][0]["delta"].get("content", "") for event in events)
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert events[-1]["type"] == "response.completed"
+    return events[-1]["response"]["output"][-1]["content"][0]["text"]
+
+
+async def ask(url, token, question, *, is_chat, pause=0.0):
+    """The answer to a question; reading starts after a pause."""
+    reader, writer = await open_stream(url, token, question, is_chat=is_chat)
+    await asyncio.sleep(pause)
+    text = (await reader.read()).decode()
+    writer.close()
+    return read_answer(text, is_chat=is_chat)
+
+
+async def run_clients(url, token, expected, seconds):
+    """The number of answers; each is checked."""
+    questions, counts, end = (
+        list(expected),
+        {"answers": 0, "vanished": 0},
+        time.monotonic() + seconds,
+    )
+
+    async def stream(number):
+        is_chat = number % 2 == 0
+        while time.monotonic() < end:
+            question = questions[(number * 7 + counts["answers"]) % len(questions)]
+            assert await ask(url, token, question, is_chat=is_chat) == expected[question]
+            counts["answers"] += 1
+
+    async def vanish(number):
+        while time.monotonic() < end:
+            question = questions[number]
+            reader, writer = await open_stream(url, token, question, is_chat=number % 2 == 0)
+            await reader.read(300)
+            writer.transport.abort()
+            counts["vanished"] += 1
+            await asyncio.sleep(1)
+
+    async def stall(number):
+        question = questions[-1 - number]
+        answer = await ask(url, token, question, is_chat=number % 2 == 0, pause=seconds)
+        assert answer == expected[question]
+
+    await asyncio.gather(
+        *map(stream, range(STREAMS)), *map(vanish, range(VANISHING)), *map(stall, range(STALLING))
+    )
+    return counts
+
+
+def read_process(process):
+    """CPU seconds of all threads so far, and memory in MiB."""
+    with open(f"/proc/{process.pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    ticks, pages = int(fields[11]) + int(fields[12]), int(fields[21])
+    return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def read_metrics(url, token):
+    httpx = pytest.importorskip("httpx")
+    headers = {"Authorization": f"Bearer {token}"}
+    text = httpx.get(url.removesuffix("/v1") + "/metrics", headers=headers).text
+    pairs = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {name.removeprefix("oss_lab_"): float(value) for name, value in pairs}
+
+
+def test_no_answer_is_lost_or_mixed(nano, start_server, tmp_path, capsys):
+    seconds = float(os.environ.get("OSS_LAB_LOAD_SECONDS", "10"))
+    questions = write_questions()
+    began = time.process_time()
+    replies = [
+        reply
+        for first in range(0, len(questions), STREAMS)
+        for reply in nano.chat_batch(questions[first : first + STREAMS])
+    ]
+    alone = sum(len(reply.tokens) for reply in replies) / (time.process_time() - began)
+    expected = {each: reply.final for each, reply in zip(questions, replies, strict=True)}
+    process, url, token = start_server(tmp_path / "responses.sqlite3")
+    try:
+        asyncio.run(run_clients(url, token, expected, seconds=1))
+        before, memory = read_process(process)
+        tokens, start = read_metrics(url, token)["generated_tokens_total"], time.monotonic()
+        counts = asyncio.run(run_clients(url, token, expected, seconds))
+        wall = time.monotonic() - start
+        after, grown = read_process(process)
+        metrics = read_metrics(url, token)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+    tokens = metrics["generated_tokens_total"] - tokens
+    share = tokens / (after - before) / alone
+    with capsys.disabled():
+        print(
+            f"\n{counts['answers']} answers, {counts['vanished']} clients vanished; {tokens:.0f}"
+            f" tokens in {wall:.1f} s and {after - before:.1f} CPU seconds: {share:.2f} of the"
+            f" engine's {alone:.0f} tokens per CPU second; memory {memory:.0f} to {grown:.0f} MiB"
+        )
+    assert counts["answers"] >= STREAMS
+    assert counts["vanished"] >= VANISHING
+    assert (metrics["replies_running"], metrics["replies_waiting"]) == (0, 0)
+    assert grown - memory < GROWTH
+    assert share > 0.5  # measured: 0.7; a busy machine costs cache misses
