@@ -1,4 +1,4 @@
-"""`oss-lab serve`: the model as an HTTP API that any OpenAI client can use.
+"""`oss-lab serve`: the model as an HTTP API that any OpenAI client can use. API.md describes it.
 
 app.py         builds the application from a Lab: endpoints, errors, security
 listen.py      opens the port

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from oss_lab.nano.tasks.settings import LOOK_UP_TOOL
+from oss_lab.record.builder import ReplyBuilder
 from oss_lab.server.settings import Limits
 
 openai = pytest.importorskip("openai", reason="the extra `test` is not installed")
@@ -230,6 +231,26 @@ def test_a_client_that_vanishes_frees_its_row(serve, slow_nano):
             client.responses.create(model="nano", input=PRODUCT)
         stream.close()
         assert ask_until_free(client) == "12"
+
+
+def test_a_failure_ends_a_stream_with_an_event(serve, monkeypatch):
+    """Both APIs have an event for it, and their client raises or shows it."""
+    add = ReplyBuilder.add
+
+    def fail_later(self, token):
+        if len(self.tokens) == 4:
+            raise ZeroDivisionError("a secret of the server")
+        return add(self, token)
+
+    monkeypatch.setattr(ReplyBuilder, "add", fail_later)
+    with serve() as url, connect(url) as client:
+        *_, last = client.responses.create(model="nano", input=PRODUCT, stream=True)
+        messages = [{"role": "user", "content": PRODUCT}]
+        chunks = client.chat.completions.create(model="nano", messages=messages, stream=True)
+        with pytest.raises(openai.APIError, match="the server failed"):
+            list(chunks)
+    assert (last.type, last.response.status) == ("response.failed", "failed")
+    assert last.response.error.message == "the server failed; its terminal shows why"
 
 
 def ask_until_free(client, seconds=20):

@@ -2,12 +2,16 @@
 
 import http.client
 import json
+import re
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from oss_lab import server
 from oss_lab.errors import LabError
+from oss_lab.server.asking import EFFORTS, IGNORED, REFUSED
 from oss_lab.server.settings import Limits, choose_token
 
 openai = pytest.importorskip("openai", reason="the extra `test` is not installed")
@@ -205,6 +209,34 @@ def test_metrics_count(send):
     assert float(values["oss_lab_generated_tokens_total"]) > 0
     assert float(values['oss_lab_answers_total{status="200"}']) > 0
     assert values["oss_lab_replies_running"] == "0"
+
+
+def test_a_bug_gets_an_error_object_without_its_traceback(serve, monkeypatch, caplog):
+    def fail(*_, **__):
+        raise ZeroDivisionError("a secret of the server")
+
+    monkeypatch.setattr("oss_lab.server.chat.request.Generation", fail)
+    with serve() as url:
+        client = openai.OpenAI(base_url=url, api_key="secret", max_retries=0)
+        with pytest.raises(openai.InternalServerError) as caught:
+            client.chat.completions.create(**GOOD)
+    assert caught.value.body["message"] == "the server failed; its terminal shows why"
+    assert "secret" not in str(caught.value)
+
+
+def test_the_page_lists_every_field_and_limit():
+    page = (Path(server.__file__).parent / "API.md").read_text("utf-8")
+    ignored, refused = re.findall(
+        r"^- (?:Ignored|Refused)[^:]*: (.*?)\.(?:\n-| `trunc)", page, re.M | re.S
+    )
+    assert set(re.findall(r"`(\w+)`", ignored)) == IGNORED
+    assert set(re.findall(r"`(\w+)`", refused)) == REFUSED
+    limits = Limits()
+    assert f"{limits.body_bytes // 2**20} MiB" in page
+    assert f"within {limits.read_seconds:g} seconds. {limits.rows} replies" in page
+    assert f"{limits.tokens:,} tokens and {limits.seconds:g} seconds" in page
+    mapped = {asked: used for asked, used in EFFORTS.items() if asked != used}
+    assert mapped == {"none": "low", "minimal": "low", "xhigh": "high", "max": "high"}
 
 
 def test_a_token_is_chosen(monkeypatch):
