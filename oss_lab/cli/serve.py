@@ -102,6 +102,7 @@ def serve(
             f'{error.name} is not installed: run `pip install "oss-lab[server]"`'
         ) from None
     del fastapi, uvicorn
+    import gc
     import warnings
 
     import torch
@@ -117,6 +118,9 @@ def serve(
     lab = load(settings.model, download=download, verbose=has_error_terminal())
     warnings.simplefilter("ignore", HarmonyWarning)  # clients get them in a header
     app = build_app(lab, settings)
+    # Python's collector would look through the whole model again and again.
+    gc.freeze()
+    gc.set_threshold(20_000)
     socket.listen()  # from here on clients can connect, and wait until the first answers
     address = socket.getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]

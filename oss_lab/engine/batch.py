@@ -29,7 +29,7 @@ from oss_lab.engine.sampling import RandomStream, Sampling
 from oss_lab.errors import LabError
 from oss_lab.record.token import Token
 
-MOST_GROUPS = 4  # a merge copies keys and values, so it is not worth it for fewer groups
+MOST_GROUPS = 2  # more are merged, which copies their keys and values
 Sample = Callable[[Tensor, Sequence[Sampling], Sequence[RandomStream]], list[int]]
 """`sample`, or another function of the same arguments."""
 

@@ -19,6 +19,7 @@ from oss_lab.server.errors import ApiError
 from oss_lab.server.job import Job, Update
 from oss_lab.server.settings import Limits
 
+INTERVAL = 0.03  # seconds between deliveries of tokens; below it nobody sees a difference
 log = logging.getLogger("oss_lab.server")
 
 
@@ -40,7 +41,9 @@ class Scheduler:
         self._joining = 0  # jobs whose prompts are being read
         self._changed = threading.Condition()
         self._is_closing = False
-        self._awake: list[Job] = []  # jobs with new updates
+        self._awake: set[Job] = set()  # jobs with new updates
+        self._is_urgent = False  # whether one of them has ended
+        self._delivered = 0.0
         self._thread = threading.Thread(target=self._run, name="oss-lab model", daemon=True)
         self._thread.start()
 
@@ -202,13 +205,20 @@ class Scheduler:
 
     def _send(self, job: Job, update: Update) -> None:
         job.add(update)
-        self._awake.append(job)
+        self._awake.add(job)
+        self._is_urgent |= update.reply is not None or update.error is not None
 
     def _deliver(self) -> None:
-        """Wake the readers of all new updates, with one call for the whole step."""
-        awake, self._awake = self._awake, []
-        if not awake:
+        """Wake the readers of all new updates.
+
+        Not after every step: the event loop takes as long to wake and to send for one token as for
+        several, and the model waits for it meanwhile. A reply that has ended is delivered at once.
+        """
+        now = time.monotonic()
+        if not self._awake or (now - self._delivered < INTERVAL and not self._is_urgent):
             return
+        awake, self._awake = self._awake, set()
+        self._is_urgent, self._delivered = False, now
 
         def wake() -> None:
             for job in awake:

@@ -143,6 +143,7 @@ def test_an_interrupted_step_leaves_the_batch_unchanged(engines, monkeypatch, wh
 
 
 def test_a_few_groups_are_not_merged_and_a_borrowed_cache_never(engines, monkeypatch):
+    monkeypatch.setattr(batches, "MOST_GROUPS", 4)
     merges = count_merges(monkeypatch)
     for lengths in ((70, 80, 90, 100), (20, 70, 80, 90, 100)):
         batch = Batch(engines.reference)
