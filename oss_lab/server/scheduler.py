@@ -28,11 +28,12 @@ class Scheduler:
 
     Attributes:
         tokens: number of tokens generated so far, and `prompt_tokens` of tokens read.
+        steps: number of forward passes that generated them.
     """
 
     def __init__(self, lab: Lab, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
         self.limits, self.loop = limits, loop
-        self.tokens = self.prompt_tokens = 0
+        self.tokens = self.prompt_tokens = self.steps = 0
         self._chosen = lab.choose_engine([])
         self._batch = lab.new_batch(self._chosen)
         self._batch.watch = iter  # no progress bar in a server's terminal
@@ -164,6 +165,7 @@ class Scheduler:
             self._fail(self._jobs[next(reversed(self._jobs))], error)
         else:
             self.tokens += len(found)
+            self.steps += 1
             for row, token in found:
                 self._take(self._jobs[row], row, token)
 

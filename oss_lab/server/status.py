@@ -45,6 +45,7 @@ def show_metrics(context: Context, answers: Counter[int]) -> PlainTextResponse:
         *metric("replies_running", "gauge", "Replies being generated.", scheduler.running),
         *metric("replies_waiting", "gauge", "Replies waiting for a free row.", scheduler.waiting),
         *metric("generated_tokens_total", "counter", "Tokens generated.", scheduler.tokens),
+        *metric("steps_total", "counter", "Steps that generated them.", scheduler.steps),
         *metric("prompt_tokens_total", "counter", "Tokens read.", scheduler.prompt_tokens),
         "# HELP oss_lab_answers_total Answers by HTTP status.",
         "# TYPE oss_lab_answers_total counter",

@@ -1,5 +1,7 @@
 """The server under load: 32 streams at a time, and clients that vanish or stop reading.
 
+More clients ask than there are rows, so no row waits for a client.
+
 OSS_LAB_LOAD_SECONDS is how long the clients ask, 10 by default. Speed is measured in CPU time, so
 another program on the machine does not change it: tokens per second of the server, all of its
 threads counted, against those of the engine's own batches of 32.
@@ -17,7 +19,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="reads Linux's /proc"),
 ]
-STREAMS, VANISHING, STALLING = 32, 4, 2
+ROWS, STREAMS, VANISHING, STALLING = 32, 40, 4, 2
 GROWTH = 40  # MiB that the server may grow; the caches of 32 rows vary by a few
 
 
@@ -120,8 +122,8 @@ def test_no_answer_is_lost_or_mixed(nano, start_server, tmp_path, capsys):
     began = time.process_time()
     replies = [
         reply
-        for first in range(0, len(questions), STREAMS)
-        for reply in nano.chat_batch(questions[first : first + STREAMS])
+        for first in range(0, len(questions), ROWS)
+        for reply in nano.chat_batch(questions[first : first + ROWS])
     ]
     alone = sum(len(reply.tokens) for reply in replies) / (time.process_time() - began)
     expected = {each: reply.final for each, reply in zip(questions, replies, strict=True)}
@@ -129,7 +131,7 @@ def test_no_answer_is_lost_or_mixed(nano, start_server, tmp_path, capsys):
     try:
         asyncio.run(run_clients(url, token, expected, seconds=1))
         before, memory = read_process(process)
-        tokens, start = read_metrics(url, token)["generated_tokens_total"], time.monotonic()
+        first, start = read_metrics(url, token), time.monotonic()
         counts = asyncio.run(run_clients(url, token, expected, seconds))
         wall = time.monotonic() - start
         after, grown = read_process(process)
@@ -137,13 +139,16 @@ def test_no_answer_is_lost_or_mixed(nano, start_server, tmp_path, capsys):
     finally:
         process.terminate()
         process.wait(timeout=30)
-    tokens = metrics["generated_tokens_total"] - tokens
+    tokens, steps = (
+        metrics[name] - first[name] for name in ("generated_tokens_total", "steps_total")
+    )
     share = tokens / (after - before) / alone
     with capsys.disabled():
         print(
             f"\n{counts['answers']} answers, {counts['vanished']} clients vanished; {tokens:.0f}"
             f" tokens in {wall:.1f} s and {after - before:.1f} CPU seconds: {share:.2f} of the"
-            f" engine's {alone:.0f} tokens per CPU second; memory {memory:.0f} to {grown:.0f} MiB"
+            f" engine's {alone:.0f} tokens per CPU second; {tokens / steps:.1f} rows per step;"
+            f" memory {memory:.0f} to {grown:.0f} MiB"
         )
     assert counts["answers"] >= STREAMS
     assert counts["vanished"] >= VANISHING
