@@ -19,7 +19,8 @@ from oss_lab.server.errors import ApiError
 from oss_lab.server.job import Job, Update
 from oss_lab.server.settings import Limits
 
-INTERVAL = 0.03  # seconds between deliveries of tokens; below it nobody sees a difference
+INTERVAL = 0.05  # seconds between deliveries of tokens; below it nobody sees a difference
+LONGEST_WAIT = 0.01  # seconds that the model waits for the event loop to send them
 log = logging.getLogger("oss_lab.server")
 
 
@@ -42,8 +43,8 @@ class Scheduler:
         self._joining = 0  # jobs whose prompts are being read
         self._changed = threading.Condition()
         self._is_closing = False
-        self._awake: set[Job] = set()  # jobs with new updates
-        self._is_urgent = False  # whether one of them has ended
+        self._updated: set[Job] = set()  # jobs with new updates
+        self._ended: set[Job] = set()  # those of them that have ended
         self._delivered = 0.0
         self._thread = threading.Thread(target=self._run, name="oss-lab model", daemon=True)
         self._thread.start()
@@ -207,24 +208,33 @@ class Scheduler:
 
     def _send(self, job: Job, update: Update) -> None:
         job.add(update)
-        self._awake.add(job)
-        self._is_urgent |= update.reply is not None or update.error is not None
+        self._updated.add(job)
+        if update.reply is not None or update.error is not None:
+            self._ended.add(job)
 
     def _deliver(self) -> None:
-        """Wake the readers of all new updates.
+        """Wake the readers of new updates, and wait until the event loop has sent them.
 
-        Not after every step: the event loop takes as long to wake and to send for one token as for
-        several, and the model waits for it meanwhile. A reply that has ended is delivered at once.
+        Not after every step: the event loop takes as long to send one token as several. A reply
+        that has ended is delivered at once. While both threads run, each takes Python's lock from
+        the other all the time, which costs more than the wait.
         """
         now = time.monotonic()
-        if not self._awake or (now - self._delivered < INTERVAL and not self._is_urgent):
+        if now - self._delivered >= INTERVAL:
+            awake, self._updated, self._delivered = self._updated, set(), now
+        else:
+            awake = self._ended
+            self._updated -= awake
+        self._ended = set()
+        if not awake:
             return
-        awake, self._awake = self._awake, set()
-        self._is_urgent, self._delivered = False, now
+        sent = threading.Event()
 
         def wake() -> None:
             for job in awake:
                 job.wake()
+            self.loop.call_soon(self.loop.call_soon, sent.set)  # after the readers
 
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(wake)
+            sent.wait(LONGEST_WAIT)

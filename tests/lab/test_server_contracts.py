@@ -36,6 +36,7 @@ def run_llm_comply(url, name):
     return {each.id: [each.status.value, *each.errors] for each in results}
 
 
+@pytest.mark.filterwarnings("ignore:jsonschema.RefResolver")
 @pytest.mark.parametrize(
     ("name", "count", "image"),
     [("openresponses", 13, "image-input"), ("openai_chat", 9, "chat-image-input")],

@@ -154,4 +154,4 @@ def test_no_answer_is_lost_or_mixed(nano, start_server, tmp_path, capsys):
     assert counts["vanished"] >= VANISHING
     assert (metrics["replies_running"], metrics["replies_waiting"]) == (0, 0)
     assert grown - memory < GROWTH
-    assert share > 0.5  # measured: 0.7; a busy machine costs cache misses
+    assert share > 0.4  # 0.56 to 0.74 measured on a busy machine
