@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 from oss_lab.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from oss_lab.agents.agent import Agent as Agent
+    from oss_lab.agents.budget import Budget as Budget
+    from oss_lab.agents.tool import Tool as Tool
     from oss_lab.engine.sampling import Sampling as Sampling
     from oss_lab.hooks.interventions import AblateExpert as AblateExpert
     from oss_lab.hooks.interventions import AblateHead as AblateHead
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
     from oss_lab.remote.connection import connect as connect
 
 MODULES = {
+    "oss_lab.agents.agent": "Agent",
+    "oss_lab.agents.budget": "Budget",
+    "oss_lab.agents.tool": "Tool",
     "oss_lab.lab": "Lab load",
     "oss_lab.lab.options": "Options",
     "oss_lab.engine.sampling": "Sampling",

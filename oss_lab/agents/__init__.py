@@ -19,6 +19,7 @@ run = agent.run("What is 4815 + 884?")
 """
 
 from oss_lab.agents.agent import Agent, Session
+from oss_lab.agents.browser.tool import Browser
 from oss_lab.agents.budget import Budget
 from oss_lab.agents.calls import CallRecord
 from oss_lab.agents.events import (
@@ -41,6 +42,7 @@ from oss_lab.agents.tool import Noted, Tool, Toolbox
 
 __all__ = [
     "Agent",
+    "Browser",
     "Budget",
     "CallEnded",
     "CallRecord",
