@@ -41,9 +41,10 @@ class Options(TypedDict, total=False):
         stop: strings that end the answer; the answer does not include them.
         ignore_stops: for `generate` only: continue after the model's stop tokens, up to max_tokens.
         analysis_budget: maximum tokens of analysis; then the header of `final` is forced.
-        response_format: what the answer must be: a pydantic model class, a JSON schema, `Regex(...)` or
-            `Lark(...)`. Only tokens that fit it can be sampled on `final`; a schema is also shown to
-            the model. An answer that stops at `length` or `text` may be incomplete.
+        response_format: what the answer must be: a pydantic model class, a JSON schema,
+            `Regex(...)` or `Lark(...)`. Only tokens that fit it can be sampled on `final`; a schema
+            is also shown to the model. An answer that stops at `length` or `text` may be
+            incomplete.
         well_formed: only tokens that keep the reply well-formed Harmony can be sampled, and only
             declared tools can be called. A response_format includes this.
         alternatives: how many of the most likely tokens to store at each position.

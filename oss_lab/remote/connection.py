@@ -7,8 +7,6 @@ model.chat("What is 3 * 4?", effort="low").final
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, Unpack
 
-from oss_lab.remote.chunks import ChunkReader
-from oss_lab.remote.messages import to_api
 from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError, explain_unknown, shorten
 from oss_lab.harmony.events import Event
@@ -17,6 +15,8 @@ from oss_lab.harmony.prompt import Question, build_prompt, require_prompts
 from oss_lab.lab.options import PROMPT_KEYWORDS, Options
 from oss_lab.record.builder import Stream
 from oss_lab.record.reply import Reply
+from oss_lab.remote.chunks import ChunkReader
+from oss_lab.remote.messages import to_api
 
 TIMEOUT = 600.0  # seconds; a laptop may think for minutes before its first token
 SENT = ("temperature", "top_p", "seed", "max_tokens", "stop")
