@@ -6,8 +6,8 @@
 
 A step reads the previous step's tokens in one forward pass, then samples one token per row.
 Requests that join together are padded to the same length. Requests that join later have a separate
-cache at first. Once there are more than a few, caches of similar lengths are merged. An interrupted
-step leaves the batch unchanged, so it can be repeated.
+cache until the next step, which merges caches of similar lengths. An interrupted step leaves the
+batch unchanged, so it can be repeated.
 """
 
 import math
@@ -29,7 +29,7 @@ from oss_lab.engine.sampling import RandomStream, Sampling
 from oss_lab.errors import LabError
 from oss_lab.record.token import Token
 
-MOST_GROUPS = 2  # more are merged, which copies their keys and values
+MOST_GROUPS = 1  # more are merged, a copy that takes less time than reading the new prompt
 Sample = Callable[[Tensor, Sequence[Sampling], Sequence[RandomStream]], list[int]]
 """`sample`, or another function of the same arguments."""
 

@@ -3,8 +3,8 @@
 More clients ask than there are rows, so no row waits for a client.
 
 OSS_LAB_LOAD_SECONDS is how long the clients ask, 10 by default. Speed is measured in CPU time, so
-another program on the machine does not change it: tokens per second of the server, all of its
-threads counted, against those of the engine's own batches of 32.
+another program on the machine changes it little: tokens per second of the server, all of its
+threads counted, against those of the engine's own batch of 32, whose rows join and leave too.
 """
 
 import asyncio
@@ -14,6 +14,8 @@ import time
 from urllib.parse import urlsplit
 
 import pytest
+
+from oss_lab.lab.generation import Generation
 
 pytestmark = [
     pytest.mark.slow,
@@ -116,16 +118,25 @@ def read_metrics(url, token):
     return {name.removeprefix("oss_lab_"): float(value) for name, value in pairs}
 
 
+def measure_engine(lab, questions):
+    """Tokens per CPU second of a batch that rows join as others leave."""
+    generation = Generation(lab, {})
+    waiting = [generation.build_request(generation.build_chat(each)) for each in questions]
+    batch, tokens, began = lab.new_batch(lab.choose_engine([])), 0, time.process_time()
+    while waiting or batch.rows:
+        free = ROWS - len(batch.rows)
+        if free and waiting:
+            batch.add(waiting[:free])
+            del waiting[:free]
+        tokens += len(batch.step())
+    return tokens / (time.process_time() - began)
+
+
 def test_no_answer_is_lost_or_mixed(nano, start_server, tmp_path, capsys):
     seconds = float(os.environ.get("OSS_LAB_LOAD_SECONDS", "10"))
     questions = write_questions()
-    began = time.process_time()
-    replies = [
-        reply
-        for first in range(0, len(questions), ROWS)
-        for reply in nano.chat_batch(questions[first : first + ROWS])
-    ]
-    alone = sum(len(reply.tokens) for reply in replies) / (time.process_time() - began)
+    replies = nano.chat_batch(questions)
+    alone = measure_engine(nano, 2 * questions)
     expected = {each: reply.final for each, reply in zip(questions, replies, strict=True)}
     process, url, token = start_server(tmp_path / "responses.sqlite3")
     try:
@@ -154,4 +165,4 @@ def test_no_answer_is_lost_or_mixed(nano, start_server, tmp_path, capsys):
     assert counts["vanished"] >= VANISHING
     assert (metrics["replies_running"], metrics["replies_waiting"]) == (0, 0)
     assert grown - memory < GROWTH
-    assert share > 0.4  # 0.56 to 0.74 measured on a busy machine
+    assert share > 0.5
