@@ -31,7 +31,7 @@ class ChunkReader:
         self.completion_tokens = 0
         self._texts = {"analysis": "", "final": ""}
         self._calls: dict[int, dict[str, str]] = {}
-        self._open: Message | None = None
+        self._open: tuple[str, int | None] | None = None  # channel, number of the call
         self._start_time = time.perf_counter()
         self._first = 0.0
 
@@ -89,47 +89,39 @@ class ChunkReader:
             channel = "commentary" if self._calls else "final"
             found.append(Message.of("assistant", self._texts["final"], channel=channel))
         for _, call in sorted(self._calls.items()):
-            found.append(make_call(call["name"], call["arguments"]))
+            found.append(make_call(**call))
         return found
 
     def _add_call(self, part: Any) -> list[Event]:
-        call = self._calls.setdefault(part.index or 0, {"name": "", "arguments": ""})
+        index = part.index or 0
+        call = self._calls.setdefault(index, {"name": "", "arguments": ""})
         function = part.function
         if function is None:
             return []
         call["name"] += function.name or ""
         call["arguments"] += function.arguments or ""
-        if not function.arguments:
-            return []
-        return self._extend(function.arguments, "commentary", f"functions.{call['name']}")
+        return self._extend(function.arguments or "", "commentary", index)
 
-    def _extend(self, text: str, channel: str, recipient: str | None) -> list[Event]:
+    def _extend(self, text: str, channel: str, call: int | None) -> list[Event]:
         """The events of new text; a message that goes elsewhere ends before it."""
         events = list[Event]()
-        is_same = self._open is not None and (self._open.channel, self._open.recipient) == (
-            channel,
-            recipient,
-        )
-        if not is_same:
+        recipient = None if call is None else f"functions.{self._calls[call]['name']}"
+        if self._open != (channel, call):
             events += self._close()
-            kind = None if recipient is None else f"{CONSTRAIN}json"
-            self._open = Message.of(
-                "assistant", "", channel=channel, recipient=recipient, content_type=kind
-            )
+            self._open = channel, call
+            kind = None if call is None else f"{CONSTRAIN}json"
             events.append(Start(Author("assistant"), channel, recipient, kind, UNKNOWN))
-        events.append(Delta(text, channel, recipient, UNKNOWN))
+        if text:
+            events.append(Delta(text, channel, recipient, UNKNOWN))
         return events
 
     def _close(self) -> list[Event]:
-        closed, self._open = self._open, None
-        if closed is None:
+        if self._open is None:
             return []
-        text = self._texts.get(closed.channel or "", "")
-        message = Message.of("assistant", text, channel=closed.channel)
-        if closed.recipient is not None:
-            name = closed.recipient.removeprefix("functions.")
-            same = [call for call in self._calls.values() if call["name"] == name]
-            message = make_call(name, same[-1]["arguments"])
+        (channel, call), self._open = self._open, None
+        if call is not None:
+            return [End(make_call(**self._calls[call]), None, UNKNOWN)]
+        message = Message.of("assistant", self._texts[channel], channel=channel)
         return [End(message, None, UNKNOWN)]
 
 

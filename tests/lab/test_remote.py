@@ -119,7 +119,10 @@ def test_calls_and_their_outputs(engine) -> None:
         return a
 
     model = connect(engine.url)
-    reply = model.chat("Add.", tools=[add])
+    stream = model.stream("Add.", tools=[add])
+    ends = [event.message for event in stream if isinstance(event, End)]
+    reply = stream.reply
+    assert [each.text for each in ends] == ["Add.", "Two sums.", '{"a": 1}', "{}"]
     assert reply.stop == "call"
     assert reply.commentary == "Two sums."
     assert reply.final == ""
