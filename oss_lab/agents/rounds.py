@@ -26,8 +26,7 @@ def list_own_messages(reply: Reply | None) -> tuple[Message, ...]:
         return ()
     before = 0 if reply.prompt is None else len(reply.prompt)
     messages = reply.conversation.messages[before:]
-    is_cut = reply.stop == "length" if reply.unfinished is None else reply.unfinished
-    return messages[:-1] if is_cut and messages and is_call(messages[-1]) else messages
+    return messages[:-1] if reply.is_cut and messages and is_call(messages[-1]) else messages
 
 
 def list_output_messages(calls: tuple[CallRecord, ...]) -> list[Message]:

@@ -1,7 +1,7 @@
 """The arguments of a Python function: their JSON schema, and their check by pydantic.
 
-Simple hints are described as in `oss_lab.harmony.tool_forms`, so that a function looks the same to
-the model here and in `lab.chat(tools=...)`. Everything else that pydantic knows (models, enums,
+Simple hints are described as in `oss_lab.harmony.tool_forms`: a function looks the same to the
+model here and in `lab.chat(tools=...)`. Everything else that pydantic knows (models, enums,
 dataclasses, dates, constrained numbers) is described by pydantic's schema, without references,
 which Harmony's text cannot show.
 """
@@ -20,16 +20,10 @@ from oss_lab.agents.arguments import Arguments, CallError
 from oss_lab.agents.json_schema import join_problems, show
 from oss_lab.errors import LabError, explain_error
 from oss_lab.harmony.messages import ToolDescription
-from oss_lab.harmony.tool_forms import describe_tools, read_docstring
+from oss_lab.harmony.tool_forms import UNNAMED, describe_tools, read_docstring
 
-FIELD = (
-    "field_"  # pydantic refuses some names, such as `_a` and `model_x`, so none is used as it is
-)
-UNNAMED = (
-    inspect.Parameter.POSITIONAL_ONLY,
-    inspect.Parameter.VAR_POSITIONAL,
-    inspect.Parameter.VAR_KEYWORD,
-)
+# pydantic refuses some names, such as `_a` and `model_x`, so none is used as it is.
+FIELD = "field_"
 
 
 class QuietSchema(GenerateJsonSchema):

@@ -111,7 +111,7 @@ def write_parts(
     created = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        _check_space(folder, specs)
+        check_space(folder, sum(spec.nbytes for spec in specs))
         with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as name:
             partial = Path(name)
             _write(partial, config, specs, parts, layout, experts, max_shard_bytes, metadata)
@@ -170,8 +170,9 @@ def _checkpoint_files(folder: Path) -> list[Path]:
     return [file for file in (*named, *weights) if file.exists() or file.is_symlink()]
 
 
-def _check_space(folder: Path, specs: list[TensorSpec]) -> None:
-    needed, free = sum(spec.nbytes for spec in specs), shutil.disk_usage(folder).free
+def check_space(folder: Path, needed: int) -> None:
+    """Refuse to write `needed` bytes into a folder whose disk has fewer left."""
+    free = shutil.disk_usage(folder).free
     if needed > free:
         sizes = f"{needed / 2**30:.1f} GiB needed, {free / 2**30:.1f} GiB free"
         raise CheckpointError(f"not enough disk space for {folder}: {sizes}")

@@ -24,7 +24,7 @@ ToolForm = ToolDescription | Mapping[str, Any] | Callable[..., Any]
 _KINDS: dict[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
 _SUPPORTED = "use str, int, float, bool, list, dict, Literal, or one of them | None"
 _ITEM = re.compile(r"(\w+(?:, *\w+)*)(?: *\(.*?\))?: *(.*)")
-_UNNAMED = (
+UNNAMED = (
     inspect.Parameter.POSITIONAL_ONLY,
     inspect.Parameter.VAR_POSITIONAL,
     inspect.Parameter.VAR_KEYWORD,
@@ -176,7 +176,7 @@ def _build_property(
 ) -> dict[str, Any]:
     """The schema of one parameter. `names` are the globals that its hint may use."""
     where = f"parameter {parameter.name} of tool {tool}"
-    if parameter.kind in _UNNAMED:
+    if parameter.kind in UNNAMED:
         raise LabError(
             f"{where} is {parameter.kind.description}, but tool calls pass arguments by name; use"
             " ordinary parameters"

@@ -108,7 +108,7 @@ class Reply:
         A call before an answer does not wait. No call waits if the last message was cut: continue
         it first.
         """
-        if self._is_cut:
+        if self.is_cut:
             return ()
         answers = (n for n, message in enumerate(self.messages) if is_final(message))
         return _list_calls(self.messages[max(answers, default=-1) + 1 :])
@@ -121,7 +121,7 @@ class Reply:
         message that was cut before its first character is left out.
         """
         before = () if self.prompt is None else self.prompt.messages
-        is_empty = self._is_cut and bool(self.messages) and not self.messages[-1].text
+        is_empty = self.is_cut and bool(self.messages) and not self.messages[-1].text
         kept = self.messages[:-1] if is_empty else self.messages
         return Conversation((*before, *(each for each in kept if each.role == "assistant")))
 
@@ -135,7 +135,8 @@ class Reply:
         return tuple(token.logprob for token in self.tokens)
 
     @property
-    def _is_cut(self) -> bool:
+    def is_cut(self) -> bool:
+        """Whether the last message was cut before its end."""
         return self.stop == "length" if self.unfinished is None else self.unfinished
 
     def _on(self, channel: str) -> str | None:

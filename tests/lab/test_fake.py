@@ -144,7 +144,7 @@ def test_shards_and_index(tmp_path, tiny_config):
 )
 def test_as_many_files_as_published(name, layout, count, tmp_path, monkeypatch):
     kept = {}
-    monkeypatch.setattr("oss_lab.checkpoint.write._check_space", lambda *_: None)
+    monkeypatch.setattr("oss_lab.checkpoint.write.check_space", lambda *_: None)
     monkeypatch.setattr(
         "oss_lab.checkpoint.write.TensorFiles", lambda *given: kept.update(given[1])
     )

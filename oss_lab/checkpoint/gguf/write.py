@@ -2,7 +2,6 @@
 
 import math
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from oss_lab.checkpoint.gguf.fields import add_fields
 from oss_lab.checkpoint.gguf.limits import check_config
 from oss_lab.checkpoint.gguf.tensors import BYTES_PER_BLOCK, GGUFTensor, list_tensors
 from oss_lab.checkpoint.read import Checkpoint
+from oss_lab.checkpoint.write import check_space
 from oss_lab.config import MXFP4_BLOCK
 from oss_lab.errors import CheckpointError, LabError, VocabularyError
 from oss_lab.progress import track_progress
@@ -75,7 +75,4 @@ def _check_output(file: Path, needed: int, overwrite: bool) -> None:
     check_output_file(file)
     if file.exists() and not overwrite:
         raise CheckpointError(f"{file} already exists; replace it with --overwrite")
-    free = shutil.disk_usage(file.parent).free
-    if needed > free:
-        sizes = f"{needed / 2**30:.1f} GiB needed, {free / 2**30:.1f} GiB free"
-        raise CheckpointError(f"not enough disk space for {file}: {sizes}")
+    check_space(file.parent, needed)

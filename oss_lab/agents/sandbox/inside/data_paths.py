@@ -69,8 +69,8 @@ def replace_function(
 def exchange(path: Any, old: str, new: str) -> Any:
     """The path with the folder `new` in place of `old`, or the argument itself.
 
-    >>> exchange("/mnt/data/a.csv", "/mnt/data", "/tmp/d"), exchange(3, "/mnt/data", "/tmp/d")
-    ('/tmp/d/a.csv', 3)
+    >>> exchange("/mnt/data/a.csv", "/mnt/data", "/own"), exchange(3, "/mnt/data", "/own")
+    ('/own/a.csv', 3)
     """
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if isinstance(text, bytes):
