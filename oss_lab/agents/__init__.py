@@ -7,7 +7,7 @@ stream.py      the loop; RunStream gives its events and the run so far (run_so_f
 events.py      what happens in a run: replies, calls, and the end
 run.py         Run: everything that happened, as data; run_file.py writes it as JSON
 calls.py       one call: its tool, its arguments (arguments.py), its output (outputs.py)
-signature.py   the arguments of a Python function; json_schema.py: a check without pydantic
+signature.py   the arguments of a Python function; json_schema.py: those of a schema
 scripted.py    ScriptedModel: replies written beforehand, for tests and lessons
 browser/       Browser: search, open and find over a corpus or a search service
 sandbox/       PythonSandbox: a Python process with limits; python_toolbox.py: Python, its tool

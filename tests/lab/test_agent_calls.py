@@ -81,18 +81,25 @@ def test_malformed_arguments_are_explained_to_the_model(name):
     record.message.text.encode()  # it can be tokenized
 
 
+BY_SCHEMA = {
+    "a missing field": "'a' is a required property",
+    "an unknown field": "'c' was unexpected",
+}
+"""Where the package jsonschema has its own words."""
+
+
 @pytest.mark.parametrize("name", [each for each in MALFORMED if "type" not in each])
 def test_a_schema_explains_the_same(name):
     arguments, reason = MALFORMED[name]
     record = call(arguments, tools=TOOLS_BY_SCHEMA)
     assert record.status == "malformed"
     if name not in ("a list for a number",):
-        assert reason in record.output
+        assert BY_SCHEMA.get(name, reason) in record.output
 
 
 def test_a_schema_names_the_wrong_type():
     record = call('{"a": "one", "b": true}', tools=TOOLS_BY_SCHEMA)
-    assert "a must be an integer, not 'one'; b must be an integer, not True" in record.output
+    assert "a: 'one' is not of type 'integer'; b: True is not of type 'integer'" in record.output
 
 
 CORRECTED = {

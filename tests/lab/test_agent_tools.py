@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from oss_lab.agents import Agent, ScriptedModel, Tool, write_answer
-from oss_lab.agents.arguments import CallError
+from oss_lab.agents.arguments import DEEPEST, CallError
 from oss_lab.agents.json_schema import check_schema, find_problems, join_problems
 from oss_lab.errors import LabError
 from oss_lab.harmony import ToolDescription, describe_tools
@@ -181,14 +181,14 @@ def test_a_schema_with_a_function():
     tool = Tool.of(lambda expression: expression[::-1], CALCULATOR_TOOL)
     assert tool.name == "calculator"
     assert tool.call('{"expression": "12"}') == ("21", ())
-    with pytest.raises(CallError, match="expression must be a string, not 12"):
+    with pytest.raises(CallError, match="expression: 12 is not of type 'string'"):
         tool.call('{"expression": 12}')
 
 
 def test_a_tool_without_parameters_takes_no_fields():
     tool = Tool.of(lambda: "12:00", ToolDescription("get_time", "Tells the time."))
     assert tool.call("{}") == ("12:00", ())
-    with pytest.raises(CallError, match="there is no field 'zone'"):
+    with pytest.raises(CallError, match="'zone' was unexpected"):
         tool.call('{"zone": 1}')
 
 
@@ -214,8 +214,9 @@ SCHEMA = {
         "maybe": {"type": "string", "nullable": True},
         "mixed": {"type": ["string", "null"]},
         "free": {"type": "object", "additionalProperties": {"type": "integer"}},
-        "never": False,
+        "set": {"uniqueItems": True},
     },
+    "dependentRequired": {"b": ["a"]},
     "$defs": {"pair": {"type": "array", "minItems": 2, "maxItems": 2}},
 }
 FITS = [
@@ -224,22 +225,19 @@ FITS = [
     {"free": {"a": 1}}, {"other": 1},
 ]  # fmt: skip
 MISFITS = {
-    "n is 0; it must have at least 1": {"n": 0},
-    "n is 10; it must have below 10": {"n": 10},
-    "n must be an integer, not 1.5": {"n": 1.5},
-    "n must be an integer, not True": {"n": True},
-    "names is []; it must have a length of at least 1": {"names": []},
-    "names[1] is 'B'; it must match '^[a-z]+$'": {"names": ["a", "B"]},
-    "names[0] must be a string, not 1": {"names": [1]},
-    "kind is True; use one of ['a', 1, None]": {"kind": True},
-    "either must be a string, not [1]": {"either": [1]},
-    "one fits 2 of the forms, not one": {"one": 1},
-    "all is 'a'; it must have a length of at least 2": {"all": "a"},
-    "no is 3, which is not allowed": {"no": 3},
-    "mixed must be a string or a null, not 1": {"mixed": 1},
-    "free.a must be an integer, not 'x'": {"free": {"a": "x"}},
-    "never is not allowed": {"never": 1},
-    "the value must be an object, not []": [],
+    "n: 0 is less than the minimum of 1": {"n": 0},
+    "n: 1.5 is not of type 'integer'": {"n": 1.5},
+    "n: True is not of type 'integer'": {"n": True},
+    "names: [] should be non-empty": {"names": []},
+    "names[1]: 'B' does not match '^[a-z]+$'": {"names": ["a", "B"]},
+    "kind: True is not one of ['a', 1, None]": {"kind": True},
+    "either: [1] is too short": {"either": [1]},
+    "all: 'a' is too short": {"all": "a"},
+    "maybe: 1 is not of type 'string'": {"maybe": 1},
+    "free.a: 'x' is not of type 'integer'": {"free": {"a": "x"}},
+    "set: [1, 1] has non-unique elements": {"set": [1, 1]},
+    "'a' is a dependency of 'b'": {"b": 1},
+    "[] is not of type 'object'": [],
 }
 
 
@@ -254,19 +252,37 @@ def test_values_that_do_not_fit_a_schema(problem):
     assert find_problems(MISFITS[problem], SCHEMA) == [problem]
 
 
+def test_a_long_value_leaves_room_for_what_is_wrong_with_it():
+    (problem,) = find_problems({"n": "x" * 1000}, SCHEMA)
+    assert problem.endswith("is not of type 'integer'")
+    assert len(problem) < 100
+
+
+def test_a_recursive_schema_checks_the_deepest_arguments():
+    schema = {"properties": {"a": {"$ref": "#"}, "b": {"type": "string"}}}
+    value = {"b": 1}
+    for _ in range(DEEPEST):
+        value = {"a": value}
+    assert find_problems(value, schema) == [f"{'a.' * DEEPEST}b: 1 is not of type 'string'"]
+
+
 def test_many_problems_are_shortened():
     problems = find_problems({}, {"required": list("abcdefg")})
-    assert join_problems(problems).endswith("e is missing; and 2 more")
+    assert join_problems(problems).endswith("'e' is a required property; and 2 more")
 
 
 @pytest.mark.parametrize(
     ("schema", "sentence"),
     [
-        ({"properties": {"a": {"uniqueItems": True}}}, "'uniqueItems', which is not checked here"),
-        ({"type": "text"}, "has the type 'text'; use string, integer"),
-        ({"pattern": "("}, "has a pattern that cannot be read"),
-        ({"items": 3}, "items must be a JSON schema"),
-        ({"anyOf": [{"if": {}}]}, r"parameters\.anyOf\[0\] has the keyword 'if'"),
+        ({"type": "text"}, r"parameters\.type: 'text' is not valid under any"),
+        (
+            {"properties": {"a": {"pattern": "("}}},
+            r"parameters\.properties\.a\.pattern: .* 'regex'",
+        ),
+        ({"items": 3}, "items: 3 is not of type 'object', 'boolean'"),
+        (3, "must be a JSON schema"),
+        ({"items": {"$ref": "#/$defs/no"}}, r"refers to '#/\$defs/no', which it does not contain"),
+        ({"$ref": "http://127.0.0.1:9/a"}, "refers to 'http://127.0.0.1:9/a', which it does not"),
     ],
 )
 def test_a_schema_that_cannot_be_checked_is_refused(schema, sentence):
