@@ -3,6 +3,17 @@
 llama.cpp has gpt-oss's constants in its code: which layers slide, SwiGLU's slope and limit, YaRN's
 turns. It also rounds the limits of YaRN's ramp, which gpt-oss does not (`truncate` is false): 9 of
 20b's 32 RoPE frequencies differ, one by 76 %, and 2 of nano's 8, one by 51 %.
+
+Measured with llama.cpp of llama-cpp-python 0.3.36 on nano (8 sequences of 64 to 1,000 random tokens
+and 3 chats, seed 19), as the relative RMS of the difference of the logits to ours in float32:
+
+- All tensors as F32, no flash attention, our frequencies rounded as above: at most 5e-6. Both
+  compute the same. With llama.cpp's flash attention: up to 4e-2.
+- This file, the same frequencies: 0.05 to 0.11 on random tokens, 0.006 to 0.09 on chats. llama.cpp
+  rounds the inputs of a product to bf16, or to 8 bits where the weights are MXFP4. Our own model in
+  bfloat16 differs from float32 by 0.12 to 0.19 and 0.008 to 0.09.
+- The true frequencies: 0.16 to 0.29 and 0.02 to 0.09, mostly from the rounded limits alone, which
+  change our own logits by 0.16 to 0.30 and 0.03 to 0.05.
 """
 
 import math
