@@ -141,7 +141,7 @@ def describe_function(function: Callable[..., object], model: ArgumentsModel) ->
 
 
 def _has_other_hints(function: Callable[..., object]) -> bool:
-    """Whether the function itself can be a tool, so that only its hints need pydantic."""
+    """Whether the function itself can be a tool, which leaves only its hints to pydantic."""
 
     def stand_in() -> None: ...
 

@@ -164,7 +164,7 @@ class Store:
 
 
 def create_private(file: Path) -> None:
-    """Create the file, unless it exists, so that only its owner can read it.
+    """Create the file, unless it exists; only its owner can read it.
 
     SQLite gives its other files (`-wal`, `-shm`) the same mode.
 

@@ -8,7 +8,7 @@ from urllib.parse import urldefrag, urljoin
 from oss_lab.agents.browser.html_tags import Tag, scan_html
 from oss_lab.agents.browser.page import Page, escape_brackets, write_link
 
-MARKDOWN_LINK = re.compile(  # each repetition has a bound, so that no page can stall it
+MARKDOWN_LINK = re.compile(  # each repetition has a bound: no page can stall it
     r"(!?)\[((?:[^\[\]]|\[[^\[\]]{0,200}\]){0,400})\]\(\s{0,9}<?([^)\s>\[]{1,1000})>?(?:\s[^)]{0,200})?\)"
 )
 # fmt: off

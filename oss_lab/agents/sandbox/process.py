@@ -42,7 +42,7 @@ class Process:
         self.ended, self.gone = "", threading.Event()
 
     def pause(self) -> None:
-        """Stop all its threads between calls, so that no code runs while nobody waits for it."""
+        """Stop all its threads between calls: no code runs while nobody waits for it."""
         self.signal("SIGSTOP")
 
     def resume(self) -> None:
@@ -83,7 +83,7 @@ def take_descriptor(pipe: IO[bytes] | None) -> int | None:
 def start_in_own_thread(start: Callable[[], Process]) -> Process:
     """Start a process from a thread that lives as long as it does.
 
-    The kernel ends these processes with the thread that started them, so that none outlives a
+    The kernel ends these processes with the thread that started them: none outlives a
     notebook that was killed. A caller's thread may end much earlier, as those of a server do.
     """
     outcome: list[Any] = []

@@ -56,7 +56,7 @@ class Channel:
                 data = data[os.write(self.answers, data) :]
 
     def end_raw(self) -> None:
-        """Mark the end of a call in the raw stream too, so that the parent knows it has it all."""
+        """Mark the end of a call in the raw stream too: the parent then knows it has it all."""
         os.write(self.raw, b"\0" + self.cell.encode() + b"\0")
 
 
