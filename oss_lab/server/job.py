@@ -1,12 +1,11 @@
 """One reply that is generated for a client: its request, and the events on their way to it.
 
-The scheduler's thread adds updates and the event loop reads them. A client that reads slowly finds
-several updates at once.
+The event loop receives updates from the scheduler. A client that reads slowly finds several at
+once.
 """
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -24,7 +23,7 @@ End = Literal["model", "cancelled", "time"]
 
 @dataclass(frozen=True)
 class Update:
-    """The events of one token; the last update has the reply, or the error that ended it."""
+    """Events of one or more tokens; the last update has the reply, or the error that ended it."""
 
     events: Sequence[Event]
     reply: Reply | None = None
@@ -66,15 +65,12 @@ class Job:
         self.row: BatchRow | None = None
         self.ended_by: End | None = None
         self.is_cancelled = False
-        self._updates: deque[Update] = deque()
+        self._updates: list[Update] = []
         self._inbox = inbox
 
-    def add(self, update: Update) -> None:
-        """Called by the scheduler's thread; the reader learns of it by `wake`."""
-        self._updates.append(update)
-
-    def wake(self) -> None:
-        """Called by the event loop."""
+    def receive(self, updates: Sequence[Update]) -> None:
+        """Wake the reader. Called by the event loop, like all that follows."""
+        self._updates += updates
         self._inbox.set()
 
     def take_updates(self) -> list[Update]:
@@ -83,7 +79,7 @@ class Job:
         Raises:
             Exception: generation failed.
         """
-        found = [self._updates.popleft() for _ in range(len(self._updates))]
+        found, self._updates = self._updates, []
         if found and found[-1].error is not None:
             raise found[-1].error
         return found

@@ -2,11 +2,13 @@
 
 The `analysis` channel is reasoning, a message to a tool is a call, and everything else is text:
 `commentary` has the phase `commentary`, `final` the phase `final_answer`. Text that may be the
-beginning of a stop string is held back until it is decided.
+beginning of a stop string is held back until it is decided. Tokens that are delivered together
+become one piece of text, since every piece is an event, which takes time here and in the client.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Literal
 
 from oss_lab.harmony import Delta, End, Event, Start
@@ -65,7 +67,7 @@ class Pieces:
     def read(self, events: Sequence[Event], *, is_complete: bool = True) -> list[Piece]:
         """The pieces of these events; `is_complete` is that of an item that ends in them."""
         pieces: list[Piece] = []
-        for event in events:
+        for event in join_deltas(events):
             if isinstance(event, Start):
                 pieces.append(self._begin(event))
             elif isinstance(event, Delta):
@@ -124,3 +126,15 @@ class Pieces:
             self.reasoning_tokens += end - first
         self._open, self._held = None, ""
         return [*pieces, Closed(self._text, is_complete)]
+
+
+def join_deltas(events: Sequence[Event]) -> Iterator[Event]:
+    """The events, with those of text that follow each other as one: they are of one message."""
+    for kind, group in groupby(events, type):
+        if kind is not Delta:
+            yield from group
+            continue
+        deltas = [each for each in group if isinstance(each, Delta)]
+        first, last = deltas[0], deltas[-1]
+        text = "".join(each.text for each in deltas)
+        yield replace(first, text=text, tokens=(first.tokens[0], last.tokens[1]))

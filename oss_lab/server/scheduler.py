@@ -1,17 +1,19 @@
 """The thread that runs the model: it owns a `Batch`, in which rows join and leave between steps.
 
-Clients submit jobs and get the events of each token. The queue is bounded. An error in one row ends
-that row only: a step without it is repeated, since an interrupted step leaves a batch unchanged.
+Clients submit jobs and get their events, those of several tokens at a time. The queue is bounded.
+An error in one row ends that row only: a step without it is repeated, since an interrupted step
+leaves a batch unchanged.
 """
 
 import asyncio
 import logging
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 
 from oss_lab.engine.row import BatchRow, RowError
+from oss_lab.harmony import Event
 from oss_lab.lab import Lab
 from oss_lab.lab.generation import feed, force_next
 from oss_lab.record.token import Token
@@ -43,8 +45,8 @@ class Scheduler:
         self._joining = 0  # jobs whose prompts are being read
         self._changed = threading.Condition()
         self._is_closing = False
-        self._updated: set[Job] = set()  # jobs with new updates
-        self._ended: set[Job] = set()  # those of them that have ended
+        self._events: dict[Job, list[Event]] = defaultdict(list)  # not delivered yet
+        self._ends: dict[Job, Update] = {}  # the last updates, not delivered yet
         self._delivered = 0.0
         self._thread = threading.Thread(target=self._run, name="oss-lab model", daemon=True)
         self._thread.start()
@@ -179,7 +181,7 @@ class Scheduler:
             self._fail(job, error)
             return
         if events:
-            self._send(job, Update(events))
+            self._events[job] += events
         if row.is_done or job.builder.is_stopped or job.steering.has_enough:
             job.ended_by = "model"
             self._finish(job)
@@ -193,48 +195,46 @@ class Scheduler:
         except Exception as error:
             self._fail(job, error)
         else:
-            self._send(job, Update(events, reply))
+            self._ends[job] = Update(events, reply)
 
     def _fail(self, job: Job, error: Exception) -> None:
         if not isinstance(error, ApiError):
             log.error("a reply failed", exc_info=error)
         self._leave(job)
-        self._send(job, Update((), error=error))
+        self._ends[job] = Update((), error=error)
 
     def _leave(self, job: Job) -> None:
         if job.row is not None:
             self._batch.remove(job.row)
             self._jobs.pop(job.row, None)
 
-    def _send(self, job: Job, update: Update) -> None:
-        job.add(update)
-        self._updated.add(job)
-        if update.reply is not None or update.error is not None:
-            self._ended.add(job)
-
     def _deliver(self) -> None:
-        """Wake the readers of new updates, and wait until the event loop has sent them.
+        """Give new updates to their readers, and wait until the event loop has sent them.
 
         Not after every step: the event loop takes as long to send one token as several. A reply
         that has ended is delivered at once. While both threads run, each takes Python's lock from
         the other all the time, which costs more than the wait.
         """
         now = time.monotonic()
+        jobs = list(self._ends)
         if now - self._delivered >= INTERVAL:
-            awake, self._updated, self._delivered = self._updated, set(), now
-        else:
-            awake = self._ended
-            self._updated -= awake
-        self._ended = set()
-        if not awake:
+            jobs, self._delivered = [*{*jobs, *self._events}], now
+        if not jobs:
             return
+        updates = [(job, self._take_updates(job)) for job in jobs]
         sent = threading.Event()
 
-        def wake() -> None:
-            for job in awake:
-                job.wake()
+        def deliver() -> None:
+            for job, found in updates:
+                job.receive(found)
             self.loop.call_soon(self.loop.call_soon, sent.set)  # after the readers
 
         if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(wake)
+            self.loop.call_soon_threadsafe(deliver)
             sent.wait(LONGEST_WAIT)
+
+    def _take_updates(self, job: Job) -> list[Update]:
+        """What is new of a job: the events of its tokens, and its end."""
+        events, end = self._events.pop(job, []), self._ends.pop(job, None)
+        updates = [Update(events)] if events else []
+        return updates if end is None else [*updates, end]

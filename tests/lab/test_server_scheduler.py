@@ -220,6 +220,24 @@ def test_text_is_held_back_until_it_cannot_be_a_stop_string(parts, texts):
     assert all(isinstance(piece, Added) for piece in added)
 
 
+def test_text_that_is_delivered_together_is_one_piece_per_message():
+    """The piece has the tokens of all of it, for their log-probabilities."""
+
+    def write(first, *parts):
+        end = first + 1 + len(parts)
+        message = Message.of("assistant", "".join(parts), channel="final")
+        return [
+            Start(Author("assistant"), "final", None, None, (first, first + 1)),
+            *(Delta(part, "final", None, (n, n + 1)) for n, part in enumerate(parts, first + 1)),
+            End(message, None, (first, end)),
+        ]
+
+    assert Pieces(["stop"]).read([*write(0, "a", "b"), *write(4, "c", "st", "op")]) == [
+        Opened("text", "final_answer"), Added("ab", (1, 3)), Closed("ab", True),
+        Opened("text", "final_answer"), Added("c", (5, 8)), Closed("c", True),
+    ]  # fmt: skip
+
+
 def test_messages_become_items_by_channel_and_recipient():
     """An empty message is an item too. Stop strings apply to the answer only."""
     pieces = Pieces(["a"])
