@@ -62,6 +62,30 @@ def test_rows_that_join_at_any_time_have_the_replies_of_the_lab(nano):
     assert [reply.text for reply in found] == [reply.text for reply in expected]
 
 
+@pytest.mark.parametrize("patience", [60, 0])
+def test_free_rows_wait_for_others_while_more_prompts_wait(nano, monkeypatch, patience):
+    """Two of 16 rows are an eighth. Without patience, some prompts are read alone."""
+    add, sizes = Batch.add, []
+
+    def count(self, requests, cache=None):
+        sizes.append(len(requests))
+        return add(self, requests, cache)
+
+    monkeypatch.setattr(Batch, "add", count)
+    monkeypatch.setattr("oss_lab.server.scheduler.PATIENCE", patience)
+    questions = [f"What is {a} * {b}?" for a in (3, 12, 47, 128, 734) for b in (2, 6, 9, 38, 741)]
+
+    async def work(scheduler):
+        jobs = [make_job(nano, question) for question in questions]
+        scheduler.submit(jobs)
+        return await asyncio.gather(*map(finish, jobs))
+
+    replies = run(nano, work, Limits(rows=16))
+    assert all(reply.final for reply in replies)
+    assert sum(sizes) == len(questions)
+    assert (1 in sizes[:-1]) == (patience == 0), sizes
+
+
 def test_an_error_of_one_row_ends_that_row_only(nano, monkeypatch):
     """The third token of one reply cannot be chosen; another reply's parser fails."""
 
