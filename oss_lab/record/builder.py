@@ -78,7 +78,7 @@ class ReplyBuilder:
         self._is_invented = False  # whether the model has begun a message of another author
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._given_tokens = 0  # tokens present before generation
-        self._analysis_tokens = 0  # analysis tokens so far
+        self._analysis_tokens = 0  # so far, if there is a budget
         self._answer = ""  # text of the open final message, or all raw text
         self._given_characters = 0  # characters of it present before generation
         self._start_time = time.perf_counter()
@@ -102,7 +102,8 @@ class ReplyBuilder:
             self._first = self._last
         if self.parser is None:
             return self._decode_plain(token.id)
-        self._analysis_tokens += self._is_thinking()
+        if self.analysis_budget is not None:
+            self._analysis_tokens += self._is_thinking()
         events = self._cut_invented(self.parser.feed(token.id))
         for event in events:
             if isinstance(event, Start):
@@ -145,6 +146,8 @@ class ReplyBuilder:
     @property
     def _stop_index(self) -> int | None:
         """Index in the answer at which the first stop string starts."""
+        if not self.stop:
+            return None
         given = self._given_characters
         found = [self._answer.find(each, max(0, given - len(each) + 1)) for each in self.stop]
         return min((place for place in found if place >= 0), default=None)
