@@ -9,7 +9,6 @@ recording.py        what is recorded of a run
 generating.py       its tokens, sent as they come
 analyses.py         analyses by name; microscope.py: one MXFP4 block
 interventions.py    interventions as the views write them
-calculator.py       the tool that nano can call
 reproduce.py        Python code that makes a run again
 messages.py         how all of this looks in a message
 """

@@ -14,11 +14,11 @@ from oss_lab.hooks.arguments import describe
 from oss_lab.hooks.points import POINTS
 from oss_lab.lab import Lab
 from oss_lab.lab.options import MAX_TOKENS
+from oss_lab.nano.calculator import run_calculator
 from oss_lab.nano.gallery import GALLERY
 from oss_lab.record.reply import Reply, ToolCall
 from oss_lab.tokenizer import encode_text
 from oss_widgets.sources.analyses import ANALYSES, analyze
-from oss_widgets.sources.calculator import run_calculator
 from oss_widgets.sources.generating import Generating
 from oss_widgets.sources.interventions import read_interventions
 from oss_widgets.sources.kernel import Arguments, KernelSource, Work, read_object

@@ -1,7 +1,7 @@
 """The calculator that nano can call: `+`, `-`, `*` and `/` on whole numbers, exactly.
 
-It reads the arguments of a call as nano writes them: {"expression":"4815*884"}. The page has the
-same tool in `js/nano/calculator.js`.
+nano calls it with {"expression":"4815*884"}; CALCULATOR_TOOL in `tasks/settings.py` is how it is
+declared. The page has the same tool in `js/nano/calculator.js`.
 """
 
 import ast
@@ -20,13 +20,13 @@ LONGEST = 200  # characters of an expression
 
 
 def run_calculator(arguments: str) -> str:
-    """The output of a call, as text.
+    """The output of a call, from its arguments as text.
 
     >>> run_calculator('{"expression":"2 * (3 - 5)"}')
     '-4'
 
     Raises:
-        LabError: the arguments are not such an expression, or it has no whole result.
+        LabError: there is no expression, or it cannot be calculated.
     """
     try:
         expression = json.loads(arguments)["expression"]
@@ -34,6 +34,18 @@ def run_calculator(arguments: str) -> str:
         expression = None
     if not isinstance(expression, str):
         raise LabError(f'the arguments {shorten(arguments, 60)} have no text "expression"')
+    return calculate(expression)
+
+
+def calculate(expression: str) -> str:
+    """The value of an expression, as text.
+
+    >>> calculate("4815*884")
+    '4256460'
+
+    Raises:
+        LabError: it is not such an expression, or has no whole result.
+    """
     if len(expression) > LONGEST:
         raise LabError(f"the expression has {len(expression)} characters; give at most {LONGEST}")
     try:
