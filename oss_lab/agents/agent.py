@@ -4,17 +4,15 @@
     run = agent.run("What is 4815 * 884?")
     run.final, run.calls, run.stopped
 
-A model is anything with `tokenizer` and `stream`, such as a `Lab` or a `ScriptedModel`. An agent
-has no state, so several threads can use one. Each run opens the toolboxes afresh; in a `session`,
-they stay open over several runs.
+A model is anything with `stream`, such as a `Lab`, a `ScriptedModel`, or what `connect` returns for
+another engine. An agent has no state, so several threads can use one. Each run opens the toolboxes
+afresh; in a `session`, they stay open over several runs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
-
-import tiktoken
 
 from oss_lab.agents.budget import Budget
 from oss_lab.agents.outputs import LONGEST
@@ -34,9 +32,6 @@ REFUSED = ("tools", "instructions", "continue_from", "ignore_stops")
 
 class Model(Protocol):
     """What an agent needs of a model."""
-
-    @property
-    def tokenizer(self) -> tiktoken.Encoding: ...
 
     def stream(self, question: Question, **options: Any) -> Stream: ...
 
@@ -71,7 +66,7 @@ class Agent:
         names = [name for name in Options.__annotations__ if name not in REFUSED]
         if unknown := options.keys() - {*names}:
             raise LabError(explain_unknown("keyword", min(unknown), names))
-        if not hasattr(model, "stream") or not hasattr(model, "tokenizer"):
+        if not hasattr(model, "stream"):
             raise LabError(
                 f"expected a model such as `oss_lab.load()` returns, got {shorten_repr(model)}"
             )

@@ -13,7 +13,7 @@ from typing import Literal
 from oss_lab.agents.arguments import CallError
 from oss_lab.agents.outputs import LONGEST, mend_text, shorten_output, to_text
 from oss_lab.agents.tool import Tool
-from oss_lab.errors import explain_error, explain_unknown
+from oss_lab.errors import LabError, explain_error, explain_unknown
 from oss_lab.harmony.exchanges import pair_calls
 from oss_lab.harmony.messages import Message
 from oss_lab.harmony.policy import is_final
@@ -74,6 +74,8 @@ def _find_outcome(call: ToolCall, tools: Mapping[str, Tool]) -> tuple[Status, st
         result, more = tools[name].call(call.arguments)
     except CallError as error:
         return "malformed", mend_text(f"error: {error}; {_describe_fields(tools[name])}"), notes
+    except LabError as error:  # a sentence without the name of its class
+        return "failed", mend_text(f"error: {error}"), notes
     except Exception as error:
         return "failed", mend_text(f"error: {explain_error(error)}"), notes
     try:

@@ -15,6 +15,8 @@ from oss_lab.agents.arguments import DEEPEST, LONGEST, CallError, read_arguments
 from oss_lab.agents.calls import find_name, find_open_calls, run_call
 from oss_lab.agents.outputs import mend_text, shorten_output, to_text
 from oss_lab.harmony import Message
+from oss_lab.nano.calculator import calculate
+from oss_lab.nano.tasks.settings import CALCULATOR_TOOL
 from oss_lab.record.reply import ToolCall
 
 
@@ -175,6 +177,13 @@ def test_an_exception_of_the_tool_is_data():
     record = call('{"a": 1, "b": 0}', "functions.divide", {"functions.divide": Tool.of(divide)})
     assert record.status == "failed"
     assert record.output == "error: ZeroDivisionError: float division by zero"
+
+
+def test_a_sentence_of_ours_reaches_the_model_without_its_class():
+    tools = {"functions.calculator": Tool.of(calculate, CALCULATOR_TOOL)}
+    record = call('{"expression": "7/2"}', "functions.calculator", tools)
+    assert record.status == "failed"
+    assert record.output == "error: 7/2 is not a whole number"
 
 
 def test_a_call_error_inside_the_tool_counts_as_malformed():

@@ -32,19 +32,9 @@ from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation, Delta, Message, ToolDescription, ToolNamespace
 from oss_lab.harmony.specials import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START
 from oss_lab.nano import gallery
+from oss_lab.nano.calculator import calculate
 from oss_lab.nano.tasks.settings import CALCULATOR_TOOL, LOOK_UP_TOOL
 from oss_lab.record.builder import ReplyBuilder
-
-
-def calculate(expression: str) -> int:
-    """The value of a product or sum of integers, without `eval`."""
-    total = 0
-    for term in expression.split("+"):
-        product = 1
-        for factor in term.split("*"):
-            product *= int(factor)
-        total += product
-    return total
 
 
 CALCULATOR = Tool.of(calculate, CALCULATOR_TOOL)
