@@ -4,11 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from oss_lab.cli._calls import list_calls, show_calls
 from oss_lab.cli._saved import load_chat, save_chat
 from oss_lab.cli._session import Chat
 from oss_lab.cli._warnings import report_warnings
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import EFFORTS, DeveloperContent
+from oss_lab.harmony.policy import find_dropped_messages
+from oss_lab.nano import gallery
 
 
 @dataclass(frozen=True)
@@ -71,17 +74,45 @@ def set_system(chat: Chat, argument: str) -> None:
 
 
 def show_examples(chat: Chat, argument: str) -> None:
-    """List the examples, or show the one with this number."""
-    from oss_lab.nano.gallery import GALLERY
-
-    numbered = {str(number): example for number, example in enumerate(GALLERY, 1)}
+    """List the examples, or ask the one with this number."""
+    numbered = {str(number): example for number, example in enumerate(gallery.GALLERY, 1)}
     if argument in numbered:
-        chat.show_example(numbered[argument])
+        ask_example(chat, numbered[argument])
     elif argument:
-        raise LabError(f"/example takes a number from 1 to {len(GALLERY)}")
+        raise LabError(f"/example takes a number from 1 to {len(numbered)}")
     else:
         for number, example in numbered.items():
             chat.transcript.write_note(f"{number:>2}  {example.name}")
+
+
+def ask_example(chat: Chat, example: gallery.Example) -> None:
+    """Start a new conversation with the example's messages and effort, and ask its question."""
+    prompt = example.prompt(chat.model)
+    chat.start_conversation(prompt.messages[:-1], example.tool_outputs)
+    chat.effort = example.effort
+    chat.transcript.write_note(f"{example.name}, effort {example.effort}: {example.shows}")
+    for message in prompt:
+        if message.role != "system":
+            chat.transcript.show_message(message)
+    chat.answer(prompt)
+
+
+def show_last_calls(chat: Chat, _: str) -> None:
+    records = list_calls(chat.turns)
+    if not records:
+        raise LabError("the model called no tool since your last question")
+    show_calls(chat.transcript, records)
+
+
+def show_history(chat: Chat, _: str) -> None:
+    """Show every message except the system's; mark those the model will not see again."""
+    dropped = find_dropped_messages(chat.messages, "spec", "completion")
+    shown = [n for n, message in enumerate(chat.messages) if message.role != "system"]
+    for index in shown:
+        remark = " not shown to the model again" if index in dropped else ""
+        chat.transcript.show_message(chat.messages[index], remark)
+    if not shown:
+        chat.transcript.write_note("the conversation is empty")
 
 
 def undo(chat: Chat, _: str) -> None:
@@ -125,7 +156,8 @@ COMMANDS: dict[str, Command] = {
         "TEXT",
     ),
     "/undo": Command("remove your last message and the reply to it", undo),
-    "/history": Command("show the conversation", lambda chat, _: chat.show_history()),
+    "/history": Command("show the conversation", show_history),
+    "/calls": Command("show the calls since your last question in full", show_last_calls),
     "/reset": Command("start a new conversation", reset),
     "/save": Command("save the conversation", save_chat, "FILE"),
     "/save!": Command(

@@ -73,7 +73,6 @@ AskedEffort = Annotated[
     Option("--effort", help="how much to think (default: high for nano, else medium)"),
 ]
 Instructions = Annotated[str | None, Option(help="text of the developer message")]
-Calculator = Annotated[bool, Option("--calculator", help="offer the model a calculator tool")]
 MaxTokens = Annotated[int, Option(min=1, help="maximum tokens per reply")]
 Seed = Annotated[int, Option(min=0, max=2**63 - 1, help="seed of the random numbers")]
 Precision = Annotated[Dtype, Option("--dtype", help="precision to compute in")]

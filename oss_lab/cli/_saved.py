@@ -1,29 +1,32 @@
 """`/save` and `/load`: a conversation as a JSON file.
 
 Messages are in the format of `oss-lab harmony render`, with one more field: `ids`, the tokens that
-the model wrote, so a loaded conversation is rendered as it was. Outputs typed for some but not all
-calls of a reply are not saved.
+the model wrote, so a loaded conversation is rendered as it was. The `reply` of a turn also has the
+outputs of its calls. How long a call took, and what the agent noted about it, is not saved.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
+from oss_lab.agents import Budget, CallRecord, Round, Run
+from oss_lab.agents.calls import find_open_calls
+from oss_lab.agents.rounds import list_own_messages
 from oss_lab.cli._json import prefix_errors, read_json
+from oss_lab.cli._saved_messages import messages_from_dict, messages_to_dict, require
 from oss_lab.errors import LabError
 from oss_lab.harmony import render
-from oss_lab.harmony.messages import EFFORTS, Conversation, Message, TextContent
-from oss_lab.harmony.wire import conversation_from_dict, message_to_dict
+from oss_lab.harmony.messages import EFFORTS, Conversation, Message
+from oss_lab.record.reply import Reply, Stop, Timing
 
 if TYPE_CHECKING:
     from oss_lab.cli._session import Chat
-    from oss_lab.record.reply import Reply
 
 VERSION = 1
-T = TypeVar("T")
 
 
 def save_chat(chat: Chat, argument: str, *, overwrite: bool = False) -> None:
@@ -68,17 +71,19 @@ def chat_to_dict(chat: Chat) -> dict[str, Any]:
     """The conversation as JSON values. A turn has only the messages that the turn before lacks."""
     turns: list[dict[str, Any]] = []
     done = len(chat.opening)
-    for reply in chat.turns:
-        prompt = reply.prompt.messages if reply.prompt else ()
+    for run in chat.turns:
+        messages, last = run.conversation.messages, run.rounds[-1].reply if run.rounds else None
+        own = list_own_messages(last)
         turns.append(
             {
-                "prompt": messages_to_dict(prompt[done:]),
-                "reply": messages_to_dict(reply.messages),
-                "stop": reply.stop,
-                "unfinished": reply.unfinished,
+                "prompt": messages_to_dict(run.prompt.messages[done:]),
+                "reply": messages_to_dict(messages[len(run.prompt) :]),
+                "stop": last.stop if last else "call",
+                # a call that was cut is not among the messages
+                "unfinished": last is not None and last.is_cut and own[-1:] == last.messages[-1:],
             }
         )
-        done = len(reply.conversation)
+        done = len(messages)
     return {
         "oss_lab_chat": VERSION,
         "effort": chat.effort,
@@ -104,7 +109,7 @@ def read_into(chat: Chat, data: Any) -> None:
     if any(not isinstance(output, str) for output in outputs.values()):
         raise LabError("tool_outputs has an output that is not text")
     opening = before = messages_from_dict(data, "opening")
-    turns: list[Reply] = []
+    turns: list[Run] = []
     for number, turn in enumerate(require(data, "turns", list), 1):
         try:
             turns.append(read_turn(before, turn))
@@ -112,16 +117,25 @@ def read_into(chat: Chat, data: Any) -> None:
             raise LabError(f"turn {number}: {error}") from None
         before = turns[-1].conversation.messages
     # A conversation that cannot be rendered would fail at the next question.
-    render(chat.lab.conversation(Conversation(before)), chat.lab.tokenizer)
+    check_conversation(chat, Conversation(before))
     chat.start_conversation(opening, outputs)
     chat.effort = effort
     chat.turns.extend(turns)
 
 
-def read_turn(before: tuple[Message, ...], turn: Any) -> Reply:
-    """A reply without tokens and timing, after the messages `before` and the turn's own prompt."""
-    from oss_lab.record.reply import Reply, Stop, Timing
+def check_conversation(chat: Chat, conversation: Conversation) -> None:
+    """Raise LabError if the model cannot be given this conversation."""
+    tokenizer = getattr(chat.model, "tokenizer", None)
+    if tokenizer is not None:
+        render(conversation, tokenizer)
+    else:  # another engine renders it
+        from oss_lab.remote.messages import to_api
 
+        to_api(conversation)
+
+
+def read_turn(before: tuple[Message, ...], turn: Any) -> Run:
+    """A run without tokens and timing, after the messages `before` and the turn's own prompt."""
     stop: Any = require(turn, "stop", str)
     if stop not in get_args(Stop):
         raise LabError(f"stop is {stop!r}; use one of {', '.join(get_args(Stop))}")
@@ -129,55 +143,31 @@ def read_turn(before: tuple[Message, ...], turn: Any) -> Reply:
     if not isinstance(unfinished, bool | None):
         raise LabError("`unfinished` must be true or false")
     prompt = Conversation((*before, *messages_from_dict(turn, "prompt")))
-    reply = messages_from_dict(turn, "reply")
-    timing = Timing(0, 0, 0)
-    return Reply(prompt, (), (), "", reply, stop, (), timing, unfinished=unfinished)
+    rounds = build_rounds(prompt, messages_from_dict(turn, "reply"))
+    if rounds and (last := rounds[-1].reply):
+        reply = replace(last, stop=stop, unfinished=unfinished)
+        rounds[-1] = replace(rounds[-1], reply=reply)
+    return Run(prompt, tuple(rounds), "closed", None, Budget(), 0.0)
 
 
-def messages_to_dict(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
-    return [
-        message_to_dict(message) | ({"ids": list(part.ids)} if part.ids else {})
-        for message in messages
-        for part in [find_generated(message)]
-    ]
+def build_rounds(prompt: Conversation, messages: tuple[Message, ...]) -> list[Round]:
+    """The rounds of a run from what it added to its prompt: replies, and outputs of their calls.
 
-
-def find_generated(message: Message) -> TextContent:
-    """The text of a message that has only one; an empty one for any other message."""
-    part = message.content[0] if len(message.content) == 1 else None
-    return part if isinstance(part, TextContent) else TextContent("")
-
-
-def messages_from_dict(data: Any, key: str) -> tuple[Message, ...]:
-    """The messages in a field, with their ids."""
-    items = require(data, key, list)
-    plain = [without_ids(item) if isinstance(item, dict) else item for item in items]
-    messages = conversation_from_dict({"messages": plain}).messages
-    return tuple(map(with_ids, messages, items))
-
-
-def without_ids(item: dict[str, Any]) -> dict[str, Any]:
-    """A message as in Harmony's own format."""
-    return {name: value for name, value in item.items() if name != "ids"}
-
-
-def with_ids(message: Message, item: dict[str, Any]) -> Message:
-    """The message with its ids; rendering checks that they decode to the text."""
-    ids = item.get("ids")
-    if ids is None:
-        return message
-    if not isinstance(ids, list) or any(type(id) is not int or id < 0 for id in ids):
-        raise LabError("`ids` must be a list of token ids")
-    part = find_generated(message)
-    if message.content != (part,):
-        raise LabError("`ids` applies to a message with a single text")
-    return replace(message, content=(replace(part, ids=tuple(ids)),))
-
-
-def require(data: Any, key: str, kind: type[T]) -> T:
-    """The field `key`, which must have this type."""
-    value = data.get(key) if isinstance(data, dict) else None
-    if not isinstance(value, kind):
-        names = {str: "text", list: "a list", dict: "an object"}
-        raise LabError(f"`{key}` must be {names[kind]}")
-    return value
+    Raises:
+        LabError: an output does not belong to the next call.
+    """
+    rounds: list[Round] = []
+    for is_output, group in groupby(messages, key=lambda message: message.role == "tool"):
+        found = tuple(group)
+        if is_output:
+            calls = find_open_calls(prompt.messages)
+            names = [message.author.name for message in found]
+            if names != [call.name for call in calls[: len(names)]]:
+                raise LabError(f"the outputs of {', '.join(map(str, names))} have no call before")
+            records = map(lambda call, message: CallRecord(call, "ok", message.text), calls, found)
+            rounds.append(Round(rounds.pop().reply if rounds else None, tuple(records)))
+        else:
+            reply = Reply(prompt, (), (), "", found, "call", (), Timing(0, 0, 0), unfinished=False)
+            rounds.append(Round(reply))
+        prompt = Conversation((*prompt, *found))
+    return rounds

@@ -1,34 +1,46 @@
-"""A chat session: its turns and its open tool call. Its commands are in `_commands.py`.
+"""A chat session: its turns, and what answers a line. Its commands are in `_commands.py`.
 
-A turn is added once its reply is complete. While the last reply has open tool calls, what the user
-types is the output of the next one; otherwise it is the next question.
+A turn is the run of an agent (`oss_lab.agents`) that one typed line caused, and is added once it is
+complete. While calls wait that no tool answers, what the user types is the output of the next one;
+otherwise it is the next question.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from oss_lab.cli._tool_outputs import ToolOutputs
+from oss_lab.agents import (
+    Agent,
+    Budget,
+    CallStarted,
+    Event,
+    Run,
+    RunStream,
+    Session,
+)
+from oss_lab.cli._call_lines import CallLines
+from oss_lab.cli._tools import OpenTools, Outputs
+from oss_lab.cli._transcript import Transcript
 from oss_lab.cli._warnings import report_warnings
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import Conversation, Effort, Message
-from oss_lab.harmony.policy import find_dropped_messages
+from oss_lab.record.calls import tool_message
+from oss_lab.record.reply import Reply, ToolCall
 
 if TYPE_CHECKING:
-    from oss_lab.cli._transcript import Transcript
-    from oss_lab.harmony.tool_forms import ToolForm
     from oss_lab.lab import Lab
-    from oss_lab.nano.gallery import Example
     from oss_lab.nano.turn_limit import TurnLimit
-    from oss_lab.record.reply import Reply, ToolCall
+    from oss_lab.remote import Connection
 
 
 class Chat:
     """The conversation so far, and what acts on it.
 
     Attributes:
-        turns: the last reply to each line that the user typed.
+        model: a lab, or a connection to another engine.
+        turns: the run of each line that the user typed.
         opening: the messages before the first question; an example brings its own.
+        tools: the tools that are run; a budget limits the calls of each turn.
         tool_outputs: the outputs of the example's tools, by the arguments of the call.
         turn_limit: how many questions the model was measured to hold, or None.
         is_verbose: whether tokens and speed are shown after each reply.
@@ -36,24 +48,26 @@ class Chat:
 
     def __init__(
         self,
-        lab: "Lab",
-        transcript: "Transcript",
+        model: "Lab | Connection",
+        transcript: Transcript,
         effort: Effort,
         max_tokens: int,
-        opening: tuple[Message, ...],
-        tools: "Sequence[ToolForm]" = (),
+        *,
+        instructions: str | None = None,
+        tools: OpenTools | None = None,
+        budget: Budget | None = None,
         turn_limit: "TurnLimit | None" = None,
     ) -> None:
-        self.lab, self.transcript = lab, transcript
+        self.model, self.transcript = model, transcript
         self.effort: Effort = effort
         self.max_tokens = max_tokens
-        self.default_opening = self.opening = opening
-        self.tool_outputs: Mapping[str, str] = {}
-        self.turns: list[Reply] = []
-        self.tools = tools
+        self.tools = tools or OpenTools()
+        self.budget = budget or Budget()
+        self.default_opening = self.opening = self.build_opening(instructions)
+        self.tool_outputs: Outputs = {}
+        self.turns: list[Run] = []
         self.turn_limit = turn_limit
         self.is_verbose = self._has_warned = False
-        self._outputs = ToolOutputs(None)
         self._warnings: set[str] = set()  # shown in this conversation
 
     @property
@@ -62,33 +76,20 @@ class Chat:
         return self.turns[-1].conversation.messages if self.turns else self.opening
 
     @property
-    def outputs(self) -> ToolOutputs:
-        """The outputs that the last reply waits for."""
-        last = self.turns[-1] if self.turns else None
-        if self._outputs.reply is not last:
-            self._outputs = ToolOutputs(last)
-        return self._outputs
-
-    @property
-    def open_call(self) -> "ToolCall | None":
-        """The tool call that needs the next output; None if none does."""
-        return self.outputs.call
+    def open_calls(self) -> tuple[ToolCall, ...]:
+        """The calls that wait for an output, in order."""
+        return self.turns[-1].open_calls if self.turns else ()
 
     def format_prompt(self) -> str:
         """The input prompt: the name of the called tool, or the effort of the next question."""
-        call = self.open_call
-        return f"{call.name if call else self.effort}> "
+        calls = self.open_calls
+        return f"{calls[0].name if calls else self.effort}> "
 
     def send(self, line: str) -> None:
-        """Answer a question, or continue once all open calls have their outputs."""
-        if self.open_call is None:
-            self.answer(Conversation((*self.messages, Message.of("user", line))))
-            return
-        self.outputs.given.append(line)
-        if self.open_call is None:
-            self.answer(Conversation((*self.messages, *self.outputs.take_messages())))
-        else:
-            self.note_open_call()
+        """Answer a question, or continue with the output of a call."""
+        calls = self.open_calls
+        message = tool_message(calls[0], line) if calls else Message.of("user", line)
+        self.answer(Conversation((*self.messages, message)))
 
     def warn_about_length(self, prompt: Conversation) -> None:
         """Say once per conversation that it has become longer than the model can hold."""
@@ -99,56 +100,81 @@ class Chat:
             self._has_warned = True
 
     def answer(self, prompt: Conversation) -> None:
-        """Stream the reply, and more replies while the example has outputs for its calls.
+        """Run the model and its tools until it answers, or calls what no tool answers.
 
         If the user stops it, the whole turn is discarded.
         """
         self.warn_about_length(prompt)
         try:
-            reply = self.reply_to(prompt)
+            self.turns.append(self.run(prompt))
         except KeyboardInterrupt:
             self.transcript.write_note("stopped; this turn was discarded")
         except LabError as error:
             hint = "; use /undo or /reset to continue" if self.turns else ""
             self.transcript.write_note(f"{error}{hint}")
-        else:
-            if reply.stop == "length":
-                self.transcript.write_note(f"stopped after {len(reply.tokens)} tokens")
-            if self.is_verbose:
-                self.transcript.write_note(describe_speed(reply))
-            self.turns.append(reply)
         self.note_open_call()
 
-    def reply_to(self, prompt: Conversation) -> "Reply":
-        """Generate replies while their calls have known outputs; return the last reply."""
-        from oss_lab.record.calls import ROUNDS, append_outputs
+    def run(self, prompt: Conversation) -> Run:
+        """Show a run as it happens; it ends before a call that no tool answers.
 
-        reply = self.stream_reply(prompt)
-        for _ in range(ROUNDS - 1):
-            next_prompt = append_outputs(reply, lambda call: self.tool_outputs.get(call.arguments))
-            if next_prompt is None:
-                break
-            for message in next_prompt.messages[len(reply.conversation) :]:
-                self.transcript.show_message(message)
-            reply = self.stream_reply(next_prompt)
-        return reply
+        Raises:
+            LabError: the model cannot continue.
+        """
+        tools = self.tools.choose(self.model, prompt, self.tool_outputs)
+        agent = Agent(
+            self.model, budget=self.budget, effort=self.effort, max_tokens=self.max_tokens
+        )
+        stream = Session(agent, tools.tools).stream(prompt)
+        lines = CallLines(self.transcript, tools.has)
+        try:
+            for event in self.report(stream):
+                if isinstance(event, CallStarted) and not tools.can_run(event.call):
+                    break
+                lines.show(event)
+        finally:
+            run = stream.close()
+        if run.stopped == "failed":
+            raise LabError(run.detail or "the model failed")
+        for reply in run.replies:
+            self.note_reply(reply)
+        return run
 
-    def stream_reply(self, prompt: Conversation) -> "Reply":
-        """Generate one reply and show it as it is generated."""
-        with report_warnings(self.note_warning):
-            stream = self.lab.stream(prompt, effort=self.effort, max_tokens=self.max_tokens)
-        for event in stream:
-            self.transcript.show_event(event)
-        return stream.reply
+    def report(self, stream: RunStream) -> Iterator[Event]:
+        """The events of a run; what the model does not see is noted as it happens."""
+        events = iter(stream)
+        while True:
+            with report_warnings(self.note_warning):
+                event = next(events, None)
+            if event is None:
+                return
+            yield event
+
+    def note_reply(self, reply: Reply) -> None:
+        """Say that a reply was cut, and what it cost if the user wants to know."""
+        if reply.stop == "length":
+            self.transcript.write_note(f"stopped after {reply.timing.tokens} tokens")
+        if self.is_verbose:
+            self.transcript.write_note(describe_speed(reply))
 
     def note_open_call(self) -> None:
         """Ask the user for the output of the next open call, if there is one."""
-        if call := self.open_call:
-            which, arguments = self.outputs.place, " ".join(call.arguments.split())
-            self.transcript.write_note(
-                f"{which}the model calls {call.name} with {arguments}; no tool runs here: type its"
-                " output, or /undo to drop the question, or /bye to leave"
-            )
+        if not (calls := self.open_calls):
+            return
+        why = "no tool here answers it" if self.tools.is_run else "no tool runs here"
+        if self.turns[-1].stopped == "calls":
+            why = self.turns[-1].detail
+        place, arguments = self._find_place(len(calls)), " ".join(calls[0].arguments.split())
+        self.transcript.write_note(
+            f"{place}the model calls {calls[0].name} with {arguments}; {why}: type its output, or"
+            " /undo to drop your last message, or /bye to leave"
+        )
+
+    def _find_place(self, waiting: int) -> str:
+        """`call 1 of 2: ` for the next open call, or "" if the reply has a single one."""
+        roles = [message.role for message in self.messages]
+        answered = next(n for n, role in enumerate(reversed(roles)) if role != "tool")
+        count = answered + waiting
+        return f"call {answered + 1} of {count}: " if count > 1 else ""
 
     def note_warning(self, text: str) -> None:
         """Show what the model does not see; the same text only once per conversation."""
@@ -159,46 +185,26 @@ class Chat:
     def start_conversation(
         self, opening: tuple[Message, ...], tool_outputs: Mapping[str, str] | None = None
     ) -> None:
-        """Start a new conversation."""
+        """Start a new conversation, without the pages and variables of the last one."""
         self.turns.clear()
+        self.tools.close()
         self._warnings.clear()
         self.opening, self.tool_outputs = opening, tool_outputs or {}
         self._has_warned = False
 
     def build_opening(self, instructions: str | None) -> tuple[Message, ...]:
         """The messages before the first question, with these instructions."""
-        asked = self.lab.conversation("", instructions=instructions, tools=self.tools)
-        return asked.messages[:-1]
-
-    def show_example(self, example: "Example") -> None:
-        """Start a new conversation with the example's messages and effort, and ask its question."""
-        prompt = example.prompt(self.lab)
-        self.start_conversation(prompt.messages[:-1], example.tool_outputs)
-        self.effort = example.effort
-        self.transcript.write_note(f"{example.name}, effort {example.effort}: {example.shows}")
-        for message in prompt:
-            if message.role != "system":
-                self.transcript.show_message(message)
-        self.answer(prompt)
-
-    def show_history(self) -> None:
-        """Show every message except the system's; mark those the model will not see again."""
-        messages = self.messages
-        dropped = find_dropped_messages(messages, "spec", "completion")
-        shown = [n for n, message in enumerate(messages) if message.role != "system"]
-        for index in shown:
-            remark = " not shown to the model again" if index in dropped else ""
-            self.transcript.show_message(messages[index], remark)
-        if not shown:
-            self.transcript.write_note("the conversation is empty")
+        agent = Agent(self.model, self.tools.given, instructions=instructions)
+        return agent.conversation("").messages[:-1]
 
 
-def describe_speed(reply: "Reply") -> str:
+def describe_speed(reply: Reply) -> str:
     """The tokens and the speed of a reply, in one line."""
     timing = reply.timing
     speed = timing.tokens_per_second
     rate = "" if math.isnan(speed) else f", {speed:,.1f} tokens per second"
+    prompt = f"prompt of {len(reply.prompt_tokens):,} tokens, " if reply.prompt_tokens else ""
     return (
-        f"{timing.tokens:,} tokens in {timing.total:.1f} s{rate}; prompt of"
-        f" {len(reply.prompt_tokens):,} tokens, first token after {timing.first_token:.1f} s"
+        f"{timing.tokens:,} tokens in {timing.total:.1f} s{rate}; {prompt}first token after"
+        f" {timing.first_token:.1f} s"
     )

@@ -15,6 +15,7 @@ from oss_lab.harmony import Delta, Diagnostic, End, Event, Message, Start
 from oss_lab.harmony.sections import content_text
 
 STYLES = {"analysis": "cyan", "commentary": "magenta", "final": "green"}
+FILE_WIDTH = 100
 OTHER_STYLE = "yellow"  # no channel, or one that is not in Harmony
 
 
@@ -24,6 +25,11 @@ class Transcript:
     def __init__(self, file: TextIO) -> None:
         self._console = make_console(file=file, force_terminal=file.isatty(), force_jupyter=False)
         self._last = "\n"  # the last character written
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal, or of a line in a file."""
+        return self._console.width if self._console.is_terminal else FILE_WIDTH
 
     def show_event(self, event: Event) -> None:
         """Show one event of a stream."""
@@ -45,15 +51,19 @@ class Transcript:
         self._write(text, STYLES.get(message.channel or "", ""))
         self._new_line()
 
+    def show_section(self, label: str, text: str, style: str) -> None:
+        """Show a text below a label."""
+        self._write_line(f"[{label}]", f"bold {style}")
+        self._write(text, style)
+        self._new_line()
+
     def write_note(self, text: str) -> None:
         """Write a remark that is not part of the conversation on a separate line."""
-        self._new_line()
         note = escape_controls(f"({text})", self._console.encoding)
         if self._console.is_terminal:
             lines = Text(note).wrap(self._console, self._console.width, tab_size=8)
             note = "\n".join(line.plain.rstrip() for line in lines)
-        self._write(note, "dim")
-        self._new_line()
+        self._write_line(note, "dim")
 
     def write_text(self, text: str, style: str = "") -> None:
         """Write text that is not part of a message."""
@@ -75,9 +85,12 @@ class Transcript:
         label = channel or "no channel" if speaker == "assistant" else speaker
         if recipient:
             label += f" to {recipient}"
-        self._new_line()
         style = STYLES.get(channel or "", OTHER_STYLE)
-        self._write(f"[{label}]{remark}", f"bold {style}")
+        self._write_line(f"[{label}]{remark}", f"bold {style}")
+
+    def _write_line(self, text: str, style: str) -> None:
+        self._new_line()
+        self._write(text, style)
         self._new_line()
 
     def _write(self, text: str, style: str) -> None:

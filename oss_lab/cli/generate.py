@@ -20,7 +20,6 @@ from oss_lab.cli._json import prefix_errors, read_json
 from oss_lab.cli._options import (
     AsJson,
     AskedEffort,
-    Calculator,
     Download,
     Instructions,
     MaxTokens,
@@ -51,7 +50,9 @@ def run(
     download: Download = False,
     effort: AskedEffort = None,
     instructions: Instructions = None,
-    calculator: Calculator = False,
+    calculator: Annotated[
+        bool, Option("--calculator", help="declare a calculator, which is not run")
+    ] = False,
     as_json: AsJson = False,
     seed: Annotated[int | None, Option(help="seed (default: a random one)")] = None,
     temperature: Annotated[

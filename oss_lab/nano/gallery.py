@@ -10,6 +10,7 @@ the outputs of its tools.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from oss_lab.harmony import Conversation, Message, ToolDescription
 from oss_lab.harmony.messages import Effort
@@ -21,6 +22,9 @@ from oss_lab.nano.tasks.problem import format_call_arguments
 from oss_lab.nano.tasks.settings import CALCULATOR_TOOL, LOOK_UP_TOOL
 from oss_lab.nano.tasks.sums_and_products import TOO_HARD
 from oss_lab.record.reply import Reply
+
+if TYPE_CHECKING:
+    from oss_lab.remote import Connection
 
 ABILITIES = (
     "nano learned products of up to three by two digits, sums and differences of up to six terms,"
@@ -56,7 +60,7 @@ class Example:
     history: tuple[tuple[str, str], ...] = ()
     reached: bool = True
 
-    def prompt(self, lab: Lab) -> Conversation:
+    def prompt(self, lab: "Lab | Connection") -> Conversation:
         """All messages before the reply; the last one is the question."""
         asked = lab.conversation(
             self.question, effort=self.effort, instructions=self.instructions, tools=self.tools

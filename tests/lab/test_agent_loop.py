@@ -36,7 +36,6 @@ from oss_lab.nano.calculator import calculate
 from oss_lab.nano.tasks.settings import CALCULATOR_TOOL, LOOK_UP_TOOL
 from oss_lab.record.builder import ReplyBuilder
 
-
 CALCULATOR = Tool.of(calculate, CALCULATOR_TOOL)
 WORDS = {"moon": 34, "gold": 36, "ship": 31}
 LOOK_UP = Tool.of(lambda word: WORDS[word], LOOK_UP_TOOL)

@@ -16,6 +16,7 @@ from oss_lab.nano.turn_limit import TurnLimit, compute_turn_limit, find_turn_lim
 ANSWER = "<|channel|>final<|message|>42<|return|>"
 THOUGHT = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant"
 CALL = "<|channel|>commentary to=functions.calculator<|message|>{}<|call|>"
+DECLARED = ["--tools", "calculator", "--calls", "0"]
 LIMIT = TurnLimit(turns=2, alone=0.97, next=0.84, last=0.67, last_turn=12)
 
 
@@ -33,7 +34,7 @@ def test_d7_every_usual_word_leaves(talk, reciting_lab, word):
 def test_d7_leaving_works_while_a_call_waits_and_the_note_says_so(talk, reciting_lab):
     lab = reciting_lab(CALL)
     out = talk(lab, "6*7?", "exit", "not reached")
-    assert "type its output, or /undo to drop the question, or /bye to leave)\n> exit\n" in out
+    assert "type its output, or /undo to drop your last message, or /bye to leave)\n> exit\n" in out
     assert len(lab.model.prompts) == 1
 
 
@@ -93,7 +94,7 @@ def test_d7_system_starts_a_conversation_with_instructions(talk, reciting_lab):
 
 def test_d7_system_keeps_the_tools_and_may_have_several_lines(talk, reciting_lab):
     lab = reciting_lab(ANSWER)
-    talk(lab, '/system """be', 'brief"""', "a", arguments=["--calculator"])
+    talk(lab, '/system """be', 'brief"""', "a", arguments=DECLARED)
     assert "# Instructions\n\nbe\nbrief\n\n# Tools" in seen_by_model(lab, 0)
     assert "type calculator" in seen_by_model(lab, 0)
 
@@ -132,7 +133,12 @@ def test_d7_the_tokens_of_a_reply_are_saved(talk, reciting_lab, tmp_path):
 
 def test_d7_an_open_call_is_saved_too(talk, reciting_lab, tmp_path):
     file = tmp_path / "chat.json"
-    talk(reciting_lab(CALL), "6*7?", f"/save {file}", arguments=["--calculator"])
+    talk(
+        reciting_lab(CALL),
+        "6*7?",
+        f"/save {file}",
+        arguments=DECLARED,
+    )
     lab = reciting_lab(ANSWER)
     out = talk(lab, f"/load {file}", "42")
     assert "the model calls functions.calculator with {}" in out

@@ -6,23 +6,28 @@ from typing import cast
 
 import pytest
 
+from oss_lab.agents import Budget
+from oss_lab.cli._session import Chat
 from oss_lab.cli._transcript import Transcript
-from oss_lab.cli.chat import Chat
 from oss_lab.lab import Lab
 from oss_lab.model import Transformer
 from oss_lab.nano.gallery import Example
-from oss_lab.record.calls import ROUNDS
+from oss_lab.nano.tasks.settings import CALCULATOR_TOOL
 
 THOUGHT = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant"
 ANSWER = "<|channel|>final<|message|>42<|return|>"
 ARGUMENTS = '{"expression":"6*7"}'
 CALL = f"<|channel|>commentary to=functions.calculator<|message|>{ARGUMENTS}<|call|>"
 CALLED = f"[commentary to functions.calculator]\n{ARGUMENTS}\n"
-UNDECLARED = "(unknown_recipient: unknown recipient 'functions.calculator')\n"
 WAITS = (
     f"(the model calls functions.calculator with {ARGUMENTS}; no tool runs here: type its output,"
-    " or /undo to drop the question, or /bye to leave)\n"
+    " or /undo to drop your last message, or /bye to leave)\n"
 )
+DECLARED = ["--tools", "calculator", "--calls", "0"]
+ONLY_DECLARED = (
+    "(tools: calculator, only declared to the model: you type the output of each call)\n"
+)
+RUN = f"functions.calculator({ARGUMENTS}) -> 42   TIME\n"
 OUTPUT = (
     "<|start|>functions.calculator to=assistant<|channel|>commentary<|message|>42<|end|>"
     "<|start|>assistant"
@@ -63,11 +68,17 @@ def seen_by_model(lab, prompt):
     return lab.tokenizer.decode(lab.model.prompts[prompt])
 
 
+def without_times(out):
+    """The transcript with TIME instead of the times of calls."""
+    return re.sub(r"   (<1 ms|\d+ ms|\d+\.\d s)\n", "   TIME\n", out)
+
+
 def test_the_user_acts_as_the_tool(talk, scripted):
     lab = scripted(THOUGHT + CALL, ANSWER, ANSWER)
-    out = talk(lab, "6*7?", "42", "and?", arguments=["--calculator"])
+    out = talk(lab, "6*7?", "42", "and?", arguments=DECLARED)
     answered = "[final]\n42\n"
-    assert out == f"> 6*7?\n[analysis]\nhm\n{CALLED}{WAITS}> 42\n{answered}> and?\n{answered}"
+    asked = f"{ONLY_DECLARED}> 6*7?\n[analysis]\nhm\n{CALLED}{WAITS}"
+    assert out == f"{asked}> 42\n{answered}> and?\n{answered}"
     assert "type calculator = (_: {" in seen_by_model(lab, 0)
     # The turn is open, so the model sees its analysis.
     assert "<|message|>hm<|end|>" in seen_by_model(lab, 1)
@@ -97,7 +108,7 @@ def test_ctrl_c_after_an_output_leaves_the_call_open(talk, scripted):
 
 def test_ctrl_c_in_a_question_leaves_no_call(talk, scripted):
     lab = scripted(KeyboardInterrupt, ANSWER)
-    out = talk(lab, "6*7?", "hello", arguments=["--calculator"])
+    out = talk(lab, "6*7?", "hello", arguments=DECLARED)
     assert "no tool runs here" not in out
     assert "<|start|>user<|message|>hello<|end|>" in seen_by_model(lab, 1)
 
@@ -120,7 +131,7 @@ def test_a_call_is_shown_in_one_line_and_not_executed(talk, scripted):
 
 def test_the_prompt_names_the_user_or_the_tool(scripted):
     lab = scripted(CALL, ANSWER)
-    chat = Chat(lab, Transcript(io.StringIO()), "low", 99, lab.conversation("").messages[:-1])
+    chat = Chat(lab, Transcript(io.StringIO()), "low", 99)
     assert chat.format_prompt() == "low> "
     chat.send("6*7?")
     assert chat.format_prompt() == "functions.calculator> "
@@ -188,32 +199,32 @@ def test_a14_any_output_can_be_given(talk, scripted, typed, output):
     assert seen_by_model(lab, 1).endswith(f"{shown_output(output, 'calculator')}<|start|>assistant")
 
 
-def test_a14_undo_drops_the_outputs_given_so_far(talk, scripted):
-    lab = scripted(TWO, TWO, ANSWER)
-    out = talk(lab, "a", "wrong", "/undo", "b", "1", "2")
+def test_a14_undo_removes_one_output_after_the_other(talk, scripted):
+    lab = scripted(TWO, ANSWER)
+    out = talk(lab, "a", "wrong", "/undo", "1", "2")
     assert "> wrong\n(call 2 of 2: the model calls" in out
-    assert "> /undo\n(removed the last turn)\n> b\n" in out
-    assert "wrong" not in seen_by_model(lab, 2)
-    assert f"{shown_output('1')}{shown_output('2', 'g')}" in seen_by_model(lab, 2)
-
-
-def test_a14_undo_after_the_outputs_asks_for_all_of_them_again(talk, scripted):
-    lab = scripted(TWO, ANSWER, ANSWER)
-    out = talk(lab, "a", "1", "2", "/undo", "3", "4")
     assert "> /undo\n(removed the last turn)\n(call 1 of 2: the model calls" in out
-    assert f"{shown_output('3')}{shown_output('4', 'g')}" in seen_by_model(lab, 2)
+    assert "wrong" not in seen_by_model(lab, 1)
+    assert f"{shown_output('1')}{shown_output('2', 'g')}" in seen_by_model(lab, 1)
 
 
-def test_a14_ctrl_c_asks_for_all_outputs_again(talk, scripted):
+def test_a14_undo_after_the_outputs_asks_for_the_last_one_again(talk, scripted):
+    lab = scripted(TWO, ANSWER, ANSWER)
+    out = talk(lab, "a", "1", "2", "/undo", "4")
+    assert "> /undo\n(removed the last turn)\n(call 2 of 2: the model calls" in out
+    assert f"{shown_output('1')}{shown_output('4', 'g')}" in seen_by_model(lab, 2)
+
+
+def test_a14_ctrl_c_asks_for_the_last_output_again(talk, scripted):
     lab = scripted(TWO, KeyboardInterrupt, ANSWER)
-    out = talk(lab, "a", "1", "2", "3", "4")
-    assert "> 2\n(stopped; this turn was discarded)\n(call 1 of 2: " in out
-    assert f"{shown_output('3')}{shown_output('4', 'g')}" in seen_by_model(lab, 2)
+    out = talk(lab, "a", "1", "2", "4")
+    assert "> 2\n(stopped; this turn was discarded)\n(call 2 of 2: " in out
+    assert f"{shown_output('1')}{shown_output('4', 'g')}" in seen_by_model(lab, 2)
 
 
 def test_a14_the_prompt_names_the_next_tool(scripted):
     lab = scripted(TWO, ANSWER)
-    chat = Chat(lab, Transcript(io.StringIO()), "low", 99, lab.conversation("").messages[:-1])
+    chat = Chat(lab, Transcript(io.StringIO()), "low", 99)
     prompts = []
     for line in ("a", "1", "2"):
         chat.send(line)
@@ -243,6 +254,7 @@ EXAMPLE = Example(
     "42",
     "A tool is called.",
     instructions="Be brief.",
+    tools=(CALCULATOR_TOOL,),
     tool_outputs={ARGUMENTS: "42"},
     history=(("1+1?", "2"),),
 )
@@ -255,16 +267,16 @@ def gallery(monkeypatch):
 
 def test_an_example_provides_its_settings_and_outputs(talk, scripted, gallery):
     lab = scripted(ANSWER, THOUGHT + CALL, ANSWER, ANSWER, ANSWER)
-    out = talk(lab, "before", "/example 1", "after", "/reset", "anew", arguments=["--calculator"])
+    out = talk(lab, "before", "/example 1", "after", "/reset", "anew", arguments=DECLARED)
     assert (
         "> /example 1\n(a call, effort high: A tool is called.)\n"
-        "[developer]\n# Instructions\n\nBe brief.\n[user]\n1+1?\n[final]\n2\n[user]\n6*7?\n"
-        f"[analysis]\nhm\n{UNDECLARED}{CALLED}"
-        "[tool:functions.calculator to assistant]\n42\n[final]\n42\n"
-        "> after\n"
+        "[developer]\n# Instructions\n\nBe brief.\n\n# Tools\n"
     ) in out
+    assert (
+        f"[user]\n1+1?\n[final]\n2\n[user]\n6*7?\n[analysis]\nhm\n{RUN}[final]\n42\n> after\n"
+    ) in without_times(out)
     assert "before" not in seen_by_model(lab, 1)
-    assert "type calculator" not in seen_by_model(lab, 1)
+    assert "# Instructions\n\nBe brief.\n\n# Tools" in seen_by_model(lab, 1)
     assert "Reasoning: high" in seen_by_model(lab, 1)
     assert seen_by_model(lab, 2).endswith(OUTPUT)
     assert "Be brief." in seen_by_model(lab, 3)
@@ -283,8 +295,9 @@ def test_the_user_answers_calls_that_the_example_lacks(talk, scripted, gallery):
 
 def test_endless_calls_are_stopped(talk, reciting_lab, gallery):
     out = talk(reciting_lab(CALL), "/example 1")
-    assert out.count(CALLED) == ROUNDS
-    assert out.endswith(CALLED + WAITS)
+    assert without_times(out).count(RUN) == Budget().calls
+    why = "the budget of 16 calls is used up"
+    assert out.endswith(WAITS.replace("no tool runs here", why))
 
 
 def test_undo_after_an_example_keeps_its_settings(talk, scripted, gallery):
@@ -297,5 +310,5 @@ def test_undo_after_an_example_keeps_its_settings(talk, scripted, gallery):
 def test_ctrl_c_within_an_example_undoes_all_of_it(talk, scripted, gallery):
     lab = scripted(CALL, KeyboardInterrupt, ANSWER)
     out = talk(lab, "/example 1", "again")
-    assert "42\n(stopped; this turn was discarded)\n> again\n" in out
+    assert f"{RUN}(stopped; this turn was discarded)\n> again\n" in without_times(out)
     assert "6*7?" not in seen_by_model(lab, 2)
