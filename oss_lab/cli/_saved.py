@@ -25,6 +25,8 @@ from oss_lab.record.reply import Reply, Stop, Timing
 
 if TYPE_CHECKING:
     from oss_lab.cli._session import Chat
+    from oss_lab.lab import Lab
+    from oss_lab.remote import Connection
 
 VERSION = 1
 
@@ -117,15 +119,15 @@ def read_into(chat: Chat, data: Any) -> None:
             raise LabError(f"turn {number}: {error}") from None
         before = turns[-1].conversation.messages
     # A conversation that cannot be rendered would fail at the next question.
-    check_conversation(chat, Conversation(before))
+    check_conversation(chat.model, Conversation(before))
     chat.start_conversation(opening, outputs)
     chat.effort = effort
     chat.turns.extend(turns)
 
 
-def check_conversation(chat: Chat, conversation: Conversation) -> None:
+def check_conversation(model: Lab | Connection, conversation: Conversation) -> None:
     """Raise LabError if the model cannot be given this conversation."""
-    tokenizer = getattr(chat.model, "tokenizer", None)
+    tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is not None:
         render(conversation, tokenizer)
     else:  # another engine renders it

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from oss_lab.agents import (
     Agent,
     Budget,
+    CallRecord,
     CallStarted,
     Event,
     Run,
@@ -110,7 +111,8 @@ class Chat:
         except KeyboardInterrupt:
             self.transcript.write_note("stopped; this turn was discarded")
         except LabError as error:
-            hint = "; use /undo or /reset to continue" if self.turns else ""
+            is_local = hasattr(self.model, "tokenizer")  # where the context is usually full
+            hint = "; use /undo or /reset to continue" if self.turns and is_local else ""
             self.transcript.write_note(f"{error}{hint}")
         self.note_open_call()
 
@@ -131,6 +133,10 @@ class Chat:
                 if isinstance(event, CallStarted) and not tools.can_run(event.call):
                     break
                 lines.show(event)
+        except KeyboardInterrupt:
+            if any(is_ended_python(record) for record in stream.run.calls):
+                self.transcript.write_note("the Python process was ended, with its variables")
+            raise
         finally:
             run = stream.close()
         if run.stopped == "failed":
@@ -198,12 +204,21 @@ class Chat:
         return agent.conversation("").messages[:-1]
 
 
+def is_ended_python(record: CallRecord) -> bool:
+    """Whether Ctrl-C came while Python code ran, which ends the process."""
+    return record.status == "interrupted" and record.call.name.endswith("python")
+
+
 def describe_speed(reply: Reply) -> str:
-    """The tokens and the speed of a reply, in one line."""
-    timing = reply.timing
-    speed = timing.tokens_per_second
-    rate = "" if math.isnan(speed) else f", {speed:,.1f} tokens per second"
-    prompt = f"prompt of {len(reply.prompt_tokens):,} tokens, " if reply.prompt_tokens else ""
+    """The tokens and the speed of a reply, in one line.
+
+    Without the speed for a server, which sends several tokens at once.
+    """
+    timing, rate, prompt = reply.timing, "", ""
+    if reply.prompt_tokens:
+        speed = timing.tokens_per_second
+        rate = "" if math.isnan(speed) else f", {speed:,.1f} tokens per second"
+        prompt = f"prompt of {len(reply.prompt_tokens):,} tokens, "
     return (
         f"{timing.tokens:,} tokens in {timing.total:.1f} s{rate}; {prompt}first token after"
         f" {timing.first_token:.1f} s"

@@ -70,12 +70,15 @@ def run(
 
     from oss_lab.agents import Budget
     from oss_lab.cli._commands import COMMANDS, EXIT_COMMANDS, run_command
+    from oss_lab.cli._saved import check_conversation
     from oss_lab.cli._session import Chat
     from oss_lab.cli._tools import OpenTools, read_names
     from oss_lab.cli._transcript import Transcript
     from oss_lab.cli._typed import read_typed
+    from oss_lab.harmony.messages import Conversation
     from oss_lab.lab import Lab
     from oss_lab.nano.turn_limit import find_turn_limit
+    from oss_lab.remote import Connection
 
     names = () if tools is None else read_names(tools)
     if calls is not None and not names:
@@ -83,7 +86,8 @@ def run(
     lab = open_model(checkpoint, model, token, download=download)
     transcript = Transcript(sys.stdout)
     effort = effort or lab.effort
-    transcript.write_note(f"{describe(lab, checkpoint)}, effort {effort}; /help lists the commands")
+    name = f"{lab.model} at {lab.url}" if isinstance(lab, Connection) else checkpoint
+    transcript.write_note(f"{name}, effort {effort}; /help lists the commands")
     with closing(OpenTools(names, transcript.write_note, is_run=calls != 0)) as opened:
         opened.open(lab)
         chat = Chat(
@@ -96,6 +100,7 @@ def run(
             budget=Budget(calls=calls) if calls else None,
             turn_limit=find_turn_limit(lab) if isinstance(lab, Lab) else None,
         )
+        check_conversation(lab, Conversation(chat.opening))
         greet(chat, names)
         for typed in read_typed(transcript, chat.format_prompt, [*COMMANDS, *EXIT_COMMANDS]):
             if typed.command in EXIT_COMMANDS:
@@ -133,14 +138,6 @@ def open_model(
     return connect(checkpoint, model=model, token=next(filter(None, found), None))
 
 
-def describe(lab: "Lab | Connection", checkpoint: str) -> str:
-    """Name the model and where it runs."""
-    model = getattr(lab, "model", None)
-    if not isinstance(model, str):
-        return checkpoint
-    return f"{model} at {checkpoint}, which shows only text, nothing from inside the model"
-
-
 def greet(chat: "Chat", names: "Sequence[str]") -> None:
     """Say what the model and its tools can do."""
     from oss_lab.nano.gallery import ABILITIES
@@ -150,6 +147,8 @@ def greet(chat: "Chat", names: "Sequence[str]") -> None:
     if is_nano:
         warning = f" But {chat.turn_limit.sentence}." if chat.turn_limit else ""
         note(f"/example lists questions to try. {ABILITIES}{warning}")
+    if tokenizer is None:
+        note("a server sends only text: to look inside a model, give its checkpoint instead")
     if not names:
         return
     listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
@@ -159,4 +158,5 @@ def greet(chat: "Chat", names: "Sequence[str]") -> None:
     else:
         note(f"tools: {listed}, only declared to the model: you type the output of each call")
     if is_nano and (unknown := [name for name in names if name != "calculator"]):
-        note(f"nano never learned to call {' or '.join(unknown)}")
+        listed = " and ".join(unknown)
+        note(f"nano never learned {listed}; it answers worse with a tool that it does not know")

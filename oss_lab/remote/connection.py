@@ -4,6 +4,7 @@ model = oss_lab.connect("http://127.0.0.1:8080/v1")
 model.chat("What is 3 * 4?", effort="low").final
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, Unpack
 
@@ -45,14 +46,16 @@ def connect(
         ) from None
     if not url.startswith(("http://", "https://")):
         raise LabError(f"{url!r} is not an address; give one such as http://127.0.0.1:8080/v1")
+    if token and (not token.isascii() or token.split() != [token]):
+        raise LabError("the token must be ASCII without spaces")
     client = openai.OpenAI(base_url=url, api_key=token or "none", timeout=timeout, max_retries=0)
-    names = [each.id for each in _ask(url, lambda: list(client.models.list()))]
+    names = _ask(url, lambda: [each.id for each in client.models.list() if each.id])
     if model is None and len(names) == 1:
         model = names[0]
     if model is None or model not in names:
         wanted = "which model?" if model is None else f"there is no model {model!r};"
-        listed = f"it has {', '.join(names[:8])}" if names else "it lists none"
-        raise LabError(f"{url}: {wanted} {listed}; name one with model=")
+        listed = f"choose one of {', '.join(names[:8])}" if names else "it lists none"
+        raise LabError(f"{url}: {wanted} {listed}")
     return Connection(client, url, model)
 
 
@@ -149,14 +152,19 @@ def _ask(url: str, request: Any) -> Any:
     try:
         return request()
     except openai.AuthenticationError:
-        raise LabError(f"{url}: the token was refused; give the right one with token=") from None
+        raise LabError(f"{url}: the token was refused; give the right one") from None
     except openai.APITimeoutError:
-        raise LabError(f"{url} did not answer in time; try again, or set timeout=") from None
+        raise LabError(f"{url} did not answer in time; try again with a longer timeout") from None
     except openai.APIConnectionError as error:
         cause = shorten(str(error.__cause__ or error), 120)
         raise LabError(f"{url} does not answer ({cause}); is the server running?") from None
     except openai.APIStatusError as error:
         said = shorten(str(error.message), 200)
-        raise LabError(f"{url} answered {error.status_code}: {said}") from None
+        hint = "" if url.rstrip("/").endswith("/v1") else "; most addresses end in /v1"
+        raise LabError(f"{url} answered {error.status_code}: {said}{hint}") from None
+    except (json.JSONDecodeError, AttributeError, TypeError):  # how openai fails on other answers
+        raise LabError(
+            f"{url} does not answer like OpenAI's chat completions; give an address up to /v1"
+        ) from None
     except openai.OpenAIError as error:
         raise LabError(f"{url}: {shorten(str(error), 200)}") from None

@@ -6,7 +6,7 @@ under the two names that engines use.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from oss_lab.errors import LabError
 from oss_lab.harmony.exchanges import is_call, pair_calls
@@ -99,7 +99,9 @@ def open_turn(found: list[dict[str, Any]], taken: set[str]) -> dict[str, Any]:
 def list_functions(spaces: Mapping[str, ToolNamespace]) -> list[dict[str, Any]]:
     """The functions as the API describes them."""
     if others := [name for name in spaces if name != FUNCTIONS[:-1]]:
-        raise LabError(f"the API has functions only, so the tool {others[0]!r} cannot be sent")
+        raise LabError(
+            f"the API has functions only, so the tool {others[0]!r} cannot be sent; leave it out"
+        )
     empty = {"type": "object", "properties": {}}
     return [
         {
@@ -118,6 +120,11 @@ def list_functions(spaces: Mapping[str, ToolNamespace]) -> list[dict[str, Any]]:
 def refuse_system_fields(content: SystemContent) -> None:
     """Raise LabError for what only the engine itself writes into the system message."""
     if content.tools:
-        raise LabError(f"the API has functions only, so {min(content.tools)!r} cannot be sent")
+        refuse_tool(min(content.tools))
     if content.conversation_start_date is not None:
         raise LabError("date: the engine writes the system message itself; leave it out")
+
+
+def refuse_tool(name: str) -> NoReturn:
+    """Raise LabError for a tool that is not a function."""
+    raise LabError(f"the API has functions only, so the tool {name!r} cannot be sent; leave it out")

@@ -49,5 +49,5 @@ def test_a_run_that_its_budget_ended_continues(remote):
 
 
 def test_a_builtin_tool_is_refused(remote):
-    with pytest.raises(LabError, match="functions only, so 'browser' cannot be sent"):
+    with pytest.raises(LabError, match="functions only, so the tool 'browser' cannot be sent"):
         Agent(remote, [Browser()]).run("?")

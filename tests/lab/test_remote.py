@@ -217,10 +217,10 @@ def test_what_goes_wrong_is_one_sentence(engine) -> None:
 
 def test_who_answers(engine) -> None:
     engine.models = ["a", "b"]
-    with pytest.raises(LabError, match=r"which model\? it has a, b; name one with model="):
+    with pytest.raises(LabError, match=r"which model\? choose one of a, b"):
         connect(engine.url)
     assert connect(engine.url, model="b").model == "b"
-    with pytest.raises(LabError, match="there is no model 'c'; it has a, b"):
+    with pytest.raises(LabError, match="there is no model 'c'; choose one of a, b"):
         connect(engine.url, model="c")
     engine.token = "secret"
     with pytest.raises(LabError, match="the token was refused"):
