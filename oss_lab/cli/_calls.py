@@ -1,4 +1,4 @@
-"""The calls of a turn in full, for `/calls`."""
+"""What a chat says about calls: the one that waits for its output, and all of a turn for /calls."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -6,6 +6,8 @@ from itertools import pairwise
 from oss_lab.agents import CallRecord, Run
 from oss_lab.cli._call_lines import STYLE, format_seconds
 from oss_lab.cli._transcript import Transcript
+from oss_lab.harmony.messages import Message
+from oss_lab.record.reply import ToolCall
 
 TYPED = "you typed this output"
 
@@ -40,3 +42,20 @@ def show_calls(transcript: Transcript, records: Sequence[CallRecord]) -> None:
             transcript.write_note(note)
         if record.cut:
             transcript.write_note(f"{record.cut:,} more characters were cut")
+
+
+def describe_open_call(messages: Sequence[Message], calls: Sequence[ToolCall]) -> str:
+    """The first of the open calls at the end of a conversation, without a period."""
+    arguments = " ".join(calls[0].arguments.split())
+    answered = next(n for n, message in enumerate(reversed(messages)) if message.role != "tool")
+    count = answered + len(calls)
+    place = f"call {answered + 1} of {count}: " if count > 1 else ""
+    return f"{place}the model calls {calls[0].name} with {arguments}"
+
+
+def has_ended_python(run: Run) -> bool:
+    """Whether Ctrl-C came while Python code ran, which ends its process."""
+    return any(
+        record.status == "interrupted" and record.call.name.endswith("python")
+        for record in run.calls
+    )

@@ -6,23 +6,21 @@ otherwise it is the next question.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from oss_lab.agents import (
     Agent,
     Budget,
-    CallRecord,
     CallStarted,
-    Event,
     Run,
-    RunStream,
     Session,
 )
 from oss_lab.cli._call_lines import CallLines
+from oss_lab.cli._calls import describe_open_call, has_ended_python
 from oss_lab.cli._tools import OpenTools, Outputs
 from oss_lab.cli._transcript import Transcript
-from oss_lab.cli._warnings import report_warnings
+from oss_lab.cli._warnings import report_each
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import Conversation, Effort, Message
 from oss_lab.record.calls import tool_message
@@ -129,12 +127,12 @@ class Chat:
         stream = Session(agent, tools.tools).stream(prompt)
         lines = CallLines(self.transcript, tools.has)
         try:
-            for event in self.report(stream):
+            for event in report_each(stream, self.note_warning):
                 if isinstance(event, CallStarted) and not tools.can_run(event.call):
                     break
                 lines.show(event)
         except KeyboardInterrupt:
-            if any(is_ended_python(record) for record in stream.run.calls):
+            if has_ended_python(stream.run):
                 self.transcript.write_note("the Python process was ended, with its variables")
             raise
         finally:
@@ -145,20 +143,12 @@ class Chat:
             self.note_reply(reply)
         return run
 
-    def report(self, stream: RunStream) -> Iterator[Event]:
-        """The events of a run; what the model does not see is noted as it happens."""
-        events = iter(stream)
-        while True:
-            with report_warnings(self.note_warning):
-                event = next(events, None)
-            if event is None:
-                return
-            yield event
-
     def note_reply(self, reply: Reply) -> None:
         """Say that a reply was cut, and what it cost if the user wants to know."""
         if reply.stop == "length":
-            self.transcript.write_note(f"stopped after {reply.timing.tokens} tokens")
+            count = reply.timing.tokens  # a server may not say
+            note = f"stopped after {count} tokens" if count else "the reply was cut at its limit"
+            self.transcript.write_note(note)
         if self.is_verbose:
             self.transcript.write_note(describe_speed(reply))
 
@@ -169,18 +159,10 @@ class Chat:
         why = "no tool here answers it" if self.tools.is_run else "no tool runs here"
         if self.turns[-1].stopped == "calls":
             why = self.turns[-1].detail
-        place, arguments = self._find_place(len(calls)), " ".join(calls[0].arguments.split())
         self.transcript.write_note(
-            f"{place}the model calls {calls[0].name} with {arguments}; {why}: type its output, or"
-            " /undo to drop your last message, or /bye to leave"
+            f"{describe_open_call(self.messages, calls)}; {why}: type its output, or /undo to drop"
+            " your last message, or /bye to leave"
         )
-
-    def _find_place(self, waiting: int) -> str:
-        """`call 1 of 2: ` for the next open call, or "" if the reply has a single one."""
-        roles = [message.role for message in self.messages]
-        answered = next(n for n, role in enumerate(reversed(roles)) if role != "tool")
-        count = answered + waiting
-        return f"call {answered + 1} of {count}: " if count > 1 else ""
 
     def note_warning(self, text: str) -> None:
         """Show what the model does not see; the same text only once per conversation."""
@@ -202,11 +184,6 @@ class Chat:
         """The messages before the first question, with these instructions."""
         agent = Agent(self.model, self.tools.given, instructions=instructions)
         return agent.conversation("").messages[:-1]
-
-
-def is_ended_python(record: CallRecord) -> bool:
-    """Whether Ctrl-C came while Python code ran, which ends the process."""
-    return record.status == "interrupted" and record.call.name.endswith("python")
 
 
 def describe_speed(reply: Reply) -> str:

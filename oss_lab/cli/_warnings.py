@@ -2,11 +2,14 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from oss_lab.cli._visible import escape_controls
 from oss_lab.errors import HarmonyWarning
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -24,6 +27,18 @@ def report_warnings(write: Callable[[str], None]) -> Iterator[None]:
     for each in found:
         if each.category is not HarmonyWarning:
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+
+
+def report_each(steps: Iterable[T], write: Callable[[str], None]) -> Iterator[T]:
+    """The steps, with the warnings of each reported before it."""
+    waiting = iter(steps)
+    while True:
+        with report_warnings(write):
+            try:
+                step = next(waiting)
+            except StopIteration:
+                return
+        yield step
 
 
 def print_warning(text: str, prefix: str = "") -> None:

@@ -158,5 +158,5 @@ def greet(chat: "Chat", names: "Sequence[str]") -> None:
     else:
         note(f"tools: {listed}, only declared to the model: you type the output of each call")
     if is_nano and (unknown := [name for name in names if name != "calculator"]):
-        listed = " and ".join(unknown)
-        note(f"nano never learned {listed}; it answers worse with a tool that it does not know")
+        listed = " or ".join(unknown)
+        note(f"nano never learned to use {listed}; it answers worse if such a tool is declared")

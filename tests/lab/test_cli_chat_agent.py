@@ -254,7 +254,7 @@ def test_python_keeps_its_variables_until_reset(talk, sandbox):
     model = ScriptedModel([reply] * 4)
     out = talk(model, "a = 6", "print(a * 7)", "/reset", "a", arguments=["--tools", "python"])
     assert f"(python runs code in the sandbox {sandbox}, without network)\n" in out
-    assert "(nano never learned python; it answers worse with a tool that it does not know)" in out
+    assert "(nano never learned to use python; it answers worse if such a tool is declared)" in out
     assert re.search(
         r"\npython\(print\(a \* 7\)\) -> 42   (\d+ ms|\d+\.\d s)\n\[final\]\n42\n", out
     )
