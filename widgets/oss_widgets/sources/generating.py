@@ -4,13 +4,14 @@ import threading
 import time
 from collections.abc import Callable
 
+from oss_lab.agents.calls import CallRecord
 from oss_lab.record.reply import ToolCall
 from oss_widgets.sources.kernel import KernelSource, Work
 from oss_widgets.sources.messages import describe_state, describe_tokens
 from oss_widgets.sources.run import Run
 
 PERIOD = 0.03  # seconds between two messages of tokens
-FindOutput = Callable[[Run, ToolCall], str | None]
+AnswerCall = Callable[[Run, ToolCall], CallRecord | None]
 
 
 class Generating:
@@ -22,8 +23,8 @@ class Generating:
         self.source, self.run, self.canceled, self.by = source, run, canceled, by
         self.sent, self.last = len(run.ids), 0.0
 
-    def generate(self, limit: int | None, find_output: FindOutput) -> Work:
-        """Generate up to `limit` tokens; append the known outputs of tools and continue."""
+    def generate(self, limit: int | None, answer: AnswerCall) -> Work:
+        """Generate up to `limit` tokens; answer the calls of tools and continue."""
         left = float("inf") if limit is None else limit
         run, source = self.run, self.source
         try:
@@ -35,16 +36,25 @@ class Generating:
                 yield
                 if is_open:
                     continue
-                outputs = run.find_outputs(lambda call: find_output(run, call))
-                if outputs is None:
+                yield from self._answer_calls(answer)
+                if run.stop is not None:
                     break
-                self.send_all()
-                run.append_outputs(outputs)
-                self.sent = len(run.ids)  # the outputs were not generated
-                self.send_all()
         finally:  # also when it is canceled
             self.send_all()
             source.refresh()
+
+    def _answer_calls(self, answer: AnswerCall) -> Work:
+        """Answer the open calls as far as that is possible; a cancel is heard after each."""
+        run, last = self.run, self.run.exchanges[-1]
+        for place, call in last.open_calls.items():
+            self.send_all()  # a tool may take long
+            record = None if run.exhausted else answer(run, call)
+            if record is not None:
+                run.record_call(place, record)
+                if run.stop is None:
+                    self.sent = len(run.ids)  # the outputs were not generated
+                yield
+        self.send_all()
 
     def send_due(self) -> None:
         """Send the new tokens, unless the last ones were sent a moment ago."""

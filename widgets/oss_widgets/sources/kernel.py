@@ -58,7 +58,7 @@ class KernelSource:
         self.examples: list[dict[str, Any]] = []
         self.runs: list[Any] = []
         self.shown: Any = None
-        self.worker = Worker()
+        self.worker = Worker(self.end)
         self.views: WeakSet[Any] = WeakSet()
         self.methods: dict[str, Callable[[Arguments, str, threading.Event], Work]] = {
             "hello": self._hello,
@@ -66,6 +66,9 @@ class KernelSource:
             "show": self._show,
         }
         self._jobs: dict[str, Job] = {}
+
+    def end(self) -> None:
+        """Release what must not outlive the source; called in the worker as its last work."""
 
     # What views request
 

@@ -1,15 +1,19 @@
 """A source of views that asks a loaded model."""
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeGuard
 
 from torch import Tensor
 
+from oss_lab.agents.agent import Agent, declare_namespaces
+from oss_lab.agents.calls import CallRecord, find_name
 from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation, Message, ToolDescription
+from oss_lab.harmony.demands import find_declared_tools
 from oss_lab.hooks.arguments import describe
 from oss_lab.hooks.points import POINTS
 from oss_lab.lab import Lab
@@ -26,6 +30,7 @@ from oss_widgets.sources.microscope import read_block
 from oss_widgets.sources.reading import time_token
 from oss_widgets.sources.reproduce import write_python
 from oss_widgets.sources.run import Run, Settings
+from oss_widgets.sources.tools import RunTools
 
 KEPT_RUNS = 8  # of older ones, the KV caches are released
 USUAL_TOKENS = 256  # of a reply, as long as none is finished
@@ -35,10 +40,15 @@ CALCULATOR = "functions.calculator"
 
 
 class LabSource(KernelSource):
-    """Runs of a lab: asked, generated, forked and analyzed in Python."""
+    """Runs of a lab: asked, generated, forked and analyzed in Python.
+
+    Attributes:
+        agent: has the tools that are run for every question from now on; None: there are none.
+    """
 
     runs: list[Run]
     shown: Run | None
+    agent: Agent | None = None
 
     def __init__(self, lab: Lab) -> None:
         """The views of `lab`.
@@ -84,6 +94,7 @@ class LabSource(KernelSource):
         made = read_interventions(request.get("interventions"), self.lab.config)
         run = Run(self.lab, self._new_id(), request, self._read_settings(request), made)
         run.begin(self._build_prompt(question, request))
+        run.tools = self.agent and RunTools(self.agent)
         self.add(run)
         return run
 
@@ -98,8 +109,16 @@ class LabSource(KernelSource):
     def add(self, run: Run) -> None:
         """Add a run, and release the memory of old ones."""
         super().add(run)
+        kept = [each.tools for each in self.runs[-KEPT_RUNS:]]
         for old in self.runs[:-KEPT_RUNS]:
             old.release()
+            if old.tools is not None and old.tools not in kept:
+                old.tools.close()
+
+    def end(self) -> None:
+        for run in self.runs:
+            if run.tools is not None:
+                run.tools.close()
 
     def _new_id(self) -> str:
         return f"run-{len(self.runs) + 1}"
@@ -120,13 +139,16 @@ class LabSource(KernelSource):
         return Settings(sampling, limit)
 
     def _build_prompt(self, question: str, request: Mapping[str, Any]) -> Conversation:
-        tools = [read_tool(each) for each in read_list("tools", request.get("tools"))]
+        run_here = [] if self.agent is None else [tool.description for tool in self.agent.tools]
         asked = self.lab.conversation(
             question,
             effort=request.get("effort"),
             instructions=request.get("instructions"),
-            tools=tools,
+            tools=[*read_described(request, self.agent), *run_here],
         )
+        if self.agent is not None and self.agent.toolboxes:
+            spaces = [toolbox.namespace for toolbox in self.agent.toolboxes]
+            asked = declare_namespaces(asked, {space.name: space for space in spaces})
         *opening, last = asked.messages
         pairs = read_list("history", request.get("history"))
         for each in pairs:
@@ -147,19 +169,28 @@ class LabSource(KernelSource):
 
     def finish(self, run: Run, canceled: threading.Event, by: str = "", limit: int | None = None):
         """Generate until a run stops or is canceled, and send its tokens to the views."""
-        return Generating(self, run, canceled, by).generate(limit, self.find_output)
+        return Generating(self, run, canceled, by).generate(limit, self.answer_call)
 
-    def find_output(self, run: Run, call: ToolCall) -> str | None:
-        """The output of a call: the request's, or the calculator's; None if it is not known."""
-        known = (run.request or {}).get("toolOutputs") or (run.request or {}).get("tool_outputs")
+    def answer_call(self, run: Run, call: ToolCall) -> CallRecord | None:
+        """The output of a call: the request's, a tool's or the calculator's.
+
+        None if only a person can write it: nothing can run a tool that is only described.
+
+        Raises:
+            LabError: a toolbox cannot open.
+        """
+        request = run.request or {}
+        known = request.get("toolOutputs") or request.get("tool_outputs")
         if known and call.arguments in known:
-            return known[call.arguments]
-        if not self.is_nano or call.name != CALCULATOR:
-            return None
-        try:
-            return run_calculator(call.arguments)
-        except LabError as error:
-            return f"error: {error}"
+            return CallRecord(call, "ok", known[call.arguments])
+        if run.tools is not None:
+            prompt = run.exchanges[0].builder.prompt
+            declared = find_declared_tools(prompt) if prompt else None
+            name = find_name(call.name, dict.fromkeys(declared or ()))
+            described = read_described(request, run.tools.agent)
+            if name not in [f"functions.{each.name}" for each in described]:
+                return run.tools.run(call)
+        return calculate(call) if self.is_nano and call.name == CALCULATOR else None
 
     # Requests
 
@@ -256,6 +287,23 @@ def read_list(name: str, given: Any) -> Sequence[Any]:
     if given is not None and not is_list(given):
         raise LabError(f"{name} must be a list, got {describe(given)}")
     return given or ()
+
+
+def calculate(call: ToolCall) -> CallRecord:
+    """Run nano's calculator."""
+    start = time.perf_counter()
+    try:
+        status, output = "ok", run_calculator(call.arguments)
+    except LabError as error:
+        status, output = "failed", f"error: {error}"
+    return CallRecord(call, status, output, seconds=time.perf_counter() - start)
+
+
+def read_described(request: Mapping[str, Any], agent: Agent | None) -> list[ToolDescription]:
+    """The tools that a request describes, without those that the agent runs."""
+    run_here = () if agent is None else {tool.name for tool in agent.tools}
+    described = [read_tool(each) for each in read_list("tools", request.get("tools"))]
+    return [each for each in described if each.name not in run_here]
 
 
 def read_tool(given: Any) -> ToolDescription:

@@ -40,6 +40,10 @@ class AnyRun(Protocol):
     @property
     def open_calls(self) -> tuple[ToolCall, ...]: ...
     @property
+    def calls(self) -> list[dict[str, Any]]: ...
+    @property
+    def exhausted(self) -> str | None: ...
+    @property
     def answer(self) -> str: ...
     @property
     def seconds(self) -> float: ...
@@ -64,6 +68,8 @@ def describe_state(run: AnyRun) -> dict[str, Any]:
         "diagnostics": run.list_diagnostics(),
         "openCalls": [{"name": each.name, "text": each.arguments} for each in run.open_calls],
         "messages": run.list_messages(),
+        "calls": run.calls,
+        "note": run.exhausted if run.open_calls else None,
         "answer": run.answer,
         "seconds": run.seconds,
     }

@@ -7,11 +7,14 @@ from typing import Any
 
 from oss_lab.engine.sampling import Sampling
 from oss_lab.harmony import ToolDescription
+from oss_lab.harmony.wire import conversation_to_dict
 from oss_lab.hooks.interventions import Intervention
 from oss_lab.lab import Lab
 from oss_lab.lab.options import MAX_TOKENS
 from oss_widgets.sources.interventions import to_python
 from oss_widgets.sources.run import Run
+
+ASKING = ("effort", "instructions", "tools")  # parts of the prompt
 
 
 def write_python(run: Run, runs: Iterable[Run]) -> str:
@@ -29,6 +32,8 @@ def write_python(run: Run, runs: Iterable[Run]) -> str:
         head.append("from oss_lab.analysis.branch import Tree")
     if count_exchanges(line, 0) > 1:
         head.append("from oss_lab.record.calls import append_outputs")
+    if line[0].tools is not None:
+        head.append("from oss_lab.harmony import conversation_from_dict")
     return (
         "\n".join([*head, "", *write_load(run.lab), *write_root(line), *write_forks(line)]) + "\n"
     )
@@ -56,13 +61,16 @@ def write_root(line: list[Run]) -> list[str]:
     run = line[0]
     if run.request is None:
         return ["reply = ...  # the reply that the view was given"]
-    options = [f"{name}={value}" for name, value in list_options(run).items()]
-    lines = [f"reply = lab.chat({', '.join([write_question(run.request), *options])})"]
-    later = [
-        option
-        for name, value in list_options(run).items()
-        if (option := f"{name}={value}") and name not in ("effort", "instructions", "tools")
-    ]
+    options = list_options(run)
+    always = {name: options[name] for name in options if name not in ASKING}
+    later = [f"{name}={value}" for name, value in always.items()]
+    if run.tools is None:
+        first = [write_question(run.request), *(f"{name}={options[name]}" for name in options)]
+    else:  # a toolbox is a part of the conversation only
+        prompt = run.exchanges[0].builder.prompt
+        assert prompt is not None
+        first = [f"conversation_from_dict({conversation_to_dict(prompt)!r})", *later]
+    lines = [f"reply = lab.chat({', '.join(first)})"]
     exchanges = run.exchanges[: count_exchanges(line, 0)]
     for earlier, exchange in pairwise(exchanges):
         assert earlier.reply is not None

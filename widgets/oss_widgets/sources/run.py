@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from oss_lab.agents.calls import CallRecord
 from oss_lab.analysis.tracing import channels_by
 from oss_lab.engine.batch import Batch
 from oss_lab.engine.cache import KVCache
@@ -20,14 +21,16 @@ from oss_lab.harmony import Conversation, render
 from oss_lab.hooks.interventions import Intervention
 from oss_lab.hooks.interventions.changes import Effect
 from oss_lab.lab import Lab
+from oss_lab.plots.style import plural
 from oss_lab.record.builder import ReplyBuilder
 from oss_lab.record.calls import ROUNDS, append_outputs
 from oss_lab.record.reply import Reply, ToolCall
 from oss_lab.record.token import Token
 from oss_lab.record.token_labels import TokenLabel, label_token_ids, token_text
-from oss_widgets.sources.exchange import Exchange, list_diagnostics, list_messages
+from oss_widgets.sources.exchange import Exchange, list_calls, list_diagnostics, list_messages
 from oss_widgets.sources.reading import extend_cache
 from oss_widgets.sources.recording import RunRecording
+from oss_widgets.sources.tools import RunTools
 
 ALTERNATIVES = 5
 
@@ -50,6 +53,7 @@ class Run:
         spans: (position, interventions): which of them apply from which position on.
         parent: (id, position) of the run that it was forked from, or None.
         written: how many tokens the fork wrote there.
+        tools: those that Python runs, or None.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Run:
         self.spans: list[tuple[int, tuple[Intervention, ...]]] = [(0, interventions)]
         self.parent: tuple[str, int] | None = None
         self.written = 0
+        self.tools: RunTools | None = None
         self.ids: list[int] = []
         self.labels: list[TokenLabel] = []
         self.generated: list[Token | None] = []
@@ -105,8 +110,22 @@ class Run:
 
     @property
     def open_calls(self) -> tuple[ToolCall, ...]:
-        reply = self.exchanges[-1].reply
-        return () if reply is None else reply.open_calls
+        """The calls that wait for an output, in order."""
+        return tuple(self.exchanges[-1].open_calls.values())
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """Every call as plain data, see `describe_call`."""
+        return list_calls(self.exchanges)
+
+    @property
+    def exhausted(self) -> str | None:
+        """Why no further call is run, as a sentence; None while one may be."""
+        if self.tools is None:
+            return None if len(self.exchanges) < ROUNDS else f"A question gets {ROUNDS} replies."
+        most, made = self.tools.agent.budget.calls, sum(len(x.records) for x in self.exchanges)
+        is_left = most is None or made < most
+        return None if is_left else f"The budget of {plural(most or 0, 'call')} is used up."
 
     @property
     def seconds(self) -> float:
@@ -212,13 +231,16 @@ class Run:
             self._row.random_stream.uniform()
         return True
 
-    def find_outputs(self, output: Callable[[ToolCall], str | None]) -> list[str] | None:
-        """Outputs of the open calls; None if there are none, or one is not known."""
-        if len(self.exchanges) >= ROUNDS:
-            return None
-        found = [output(call) for call in self.open_calls]
-        known = [each for each in found if each is not None]
-        return known if known and len(known) == len(found) else None
+    def record_call(self, place: int, record: CallRecord) -> None:
+        """Keep the output of an open call; after the last one, `step` continues."""
+        last = self.exchanges[-1]
+        last.records[place] = record
+        if last.open_calls:
+            return
+        outputs = iter([last.records[n].output or "" for n in sorted(last.records)])
+        conversation = append_outputs(self.reply, lambda _: next(outputs))
+        assert conversation is not None
+        self.begin(conversation)
 
     def append_outputs(self, outputs: Sequence[str]) -> None:
         """Add the outputs of the open calls, in their order; `step` then continues.
@@ -229,11 +251,11 @@ class Run:
         calls = self.open_calls
         if len(outputs) != len(calls) or not all(isinstance(each, str) for each in outputs):
             raise LabError(f"expected {len(calls)} texts, one per open call, got {len(outputs)}")
-        waiting = iter(outputs)
-        conversation = append_outputs(self.reply, lambda _: next(waiting))
-        if conversation is None:
+        if not calls:
             raise LabError("no call waits for an output")
-        self.begin(conversation)
+        waiting = self.exchanges[-1].open_calls.items()
+        for (place, call), output in zip(waiting, outputs, strict=True):
+            self.record_call(place, CallRecord(call, "ok", output))
 
     def fork(
         self,
@@ -254,7 +276,7 @@ class Run:
             )
         applied = self.interventions if interventions is None else interventions
         child = Run(self.lab, id, self.request, self.settings, applied)
-        child.parent, child.written = (self.id, at), len(written)
+        child.parent, child.written, child.tools = (self.id, at), len(written), self.tools
         last = at - 1  # reading it again predicts the token at `at`
         child.spans = [*(each for each in self.spans if each[0] < last), (last, applied)]
         if child.engine is self.engine:

@@ -9,6 +9,8 @@ from oss_lab.record.reply import ToolCall
 from oss_lab.record.token import Token
 from oss_lab.record.token_labels import TokenLabel
 from oss_lab.record.trace import Trace
+from oss_widgets.sources.exchange import is_call_message
+from oss_widgets.sources.tools import describe_call
 
 CONTENT_STARTS = ("<|channel|>", "<|message|>")
 
@@ -21,6 +23,7 @@ class StoredRun:
     parent: tuple[str, int] | None = None
     stop: str | None = "return"
     open_calls: tuple[ToolCall, ...] = ()
+    exhausted: str | None = None
     seconds = 0.0
 
     def __init__(
@@ -42,6 +45,12 @@ class StoredRun:
         return "\n".join(
             each["text"] for each in self.list_messages() if each["channel"] == "final"
         )
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """The calls of the last turn; a trace does not have their outputs."""
+        calls = filter(is_call_message, self.list_messages())
+        return [describe_call(each["recipient"], each["text"], None) for each in calls]
 
     def list_messages(self) -> list[dict[str, Any]]:
         """The messages of the last turn as plain data."""

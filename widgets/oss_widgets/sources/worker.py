@@ -8,7 +8,7 @@ not begun never begins.
 import atexit
 import threading
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any
 
@@ -45,10 +45,11 @@ class Worker:
     """A daemon thread and its jobs; the thread starts with the first one.
 
     When Python exits, it waits for the slice that is running: a thread that is ended inside torch
-    would abort the process.
+    would abort the process. `at_end` is called as the last thing in the thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_end: Callable[[], None] = lambda: None) -> None:
+        self._at_end = at_end
         self._jobs: deque[Job] = deque()
         self._running: Job | None = None
         self._wake = threading.Condition()
@@ -88,15 +89,20 @@ class Worker:
             self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            with self._wake:
-                while not self._jobs:
-                    if self._is_closed:
-                        return
-                    self._wake.wait()
-                self._running = job = self._jobs.popleft()
+        while (job := self._take_job()) is not None:
             is_open = job.advance()
             with self._wake:
                 self._running = None
                 if is_open:
                     self._jobs.append(job)
+        self._at_end()
+
+    def _take_job(self) -> Job | None:
+        """Wait for a job; None once the worker is closed and has none."""
+        with self._wake:
+            while not self._jobs:
+                if self._is_closed:
+                    return None
+                self._wake.wait()
+            self._running = self._jobs.popleft()
+            return self._running

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from oss_lab.agents.agent import Agent
+from oss_lab.agents.budget import Budget
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import Effort
 from oss_lab.hooks.arguments import check_value, describe, read_annotation
@@ -14,9 +16,10 @@ from oss_lab.plots.style import plural
 from oss_lab.record.reply import Reply
 from oss_lab.record.trace import Trace
 from oss_widgets.sources.kernel import Work
-from oss_widgets.sources.lab import LabSource
+from oss_widgets.sources.lab import LabSource, read_list
 from oss_widgets.sources.messages import describe_state
 from oss_widgets.sources.run import Run
+from oss_widgets.sources.tools import split_tools
 from oss_widgets.views.still import describe_request, join, join_replies, show_sentence, show_table
 from oss_widgets.views.view import View
 
@@ -29,6 +32,15 @@ class Chat(View):
         chat = Chat(lab, "What is 347 * 62?", effort="high")
         chat.reply.final
         chat.effort = "low"                   # asks again
+        Chat(lab, "What is 4815 * 884?", tools=[multiply, Browser()]).data()["calls"]
+
+    A tool that you give as a typed function, a `Tool` or a toolbox of `oss_lab.agents` is run when
+    a reply ends with a call of it, and the reply continues. It is declared in every question of
+    this view and of the views that share its runs. A tool that you only describe is not run: the
+    view then asks a person for the output. A page cannot add tools that are run.
+
+    Toolboxes have fresh state for each question, which forks share. Python processes end with the
+    last view or with the kernel. A tool is not interrupted: canceling takes effect when it returns.
 
     Args:
         of: a Lab; or a Reply, a Trace or a view, as in `View`.
@@ -36,6 +48,7 @@ class Chat(View):
         effort: by default the lab's.
         settings: `instructions`, `tools`, `history`, `toolOutputs`, `sampling`, `maxTokens` and
             `interventions`, as a Request of `js/source/source.js`.
+        budget: its `calls` limit the calls of one question; by default `Budget()`.
     """
 
     NAME, TITLE = "chat", "Chat"
@@ -48,6 +61,7 @@ class Chat(View):
         ask: bool = True,
         *,
         lab: Lab | None = None,
+        budget: Budget | None = None,
         **settings: Any,
     ) -> None:
         for name, value, kind in (
@@ -61,7 +75,14 @@ class Chat(View):
             raise LabError(f"a question needs a Lab, got {describe(of)}")
         if unknown := settings.keys() - SETTINGS:
             raise LabError(f"Chat has no {min(unknown)!r}; it has {', '.join(sorted(SETTINGS))}")
+        described, run_here = split_tools(read_list("tools", settings.get("tools")))
+        if "tools" in settings:
+            settings["tools"] = described
+        if budget is not None:
+            check_budget(budget, run_here)
         super().__init__(of, lab=lab)
+        if run_here:
+            self._run_tools(run_here, budget)
         usual = self.source.lab.effort if isinstance(self.source, LabSource) else "medium"
         self._request = {**settings, "question": question or "", "effort": effort or usual}
         self.options = {name: self._request[name] for name in ("question", "effort")}
@@ -91,6 +112,12 @@ class Chat(View):
         """The request of the shown run; before there is one, that of this view."""
         shown = self.source.shown
         return (None if shown is None else shown.request) or self._request
+
+    def _run_tools(self, tools: list[Any], budget: Budget | None) -> None:
+        """Run these tools from the next question on."""
+        if not isinstance(self.source, LabSource):
+            raise LabError("tools are run for a Lab; this view has no model that calls them")
+        self.source.agent = Agent(self.source.lab, tools, budget=budget)
 
     def _ask(self, **changes: str) -> None:
         """Ask the current question with these changes; the worker generates the reply.
@@ -127,7 +154,16 @@ class Chat(View):
         yield
         state = describe_state(run)
         asked = {name: (run.request or {}).get(name) for name in ("question", "effort")}
-        kept = ("messages", "answer", "stop", "diagnostics", "openCalls", "seconds")
+        kept = (
+            "messages",
+            "calls",
+            "answer",
+            "stop",
+            "note",
+            "diagnostics",
+            "openCalls",
+            "seconds",
+        )
         return {**asked, **{name: state[name] for name in kept}}
 
     def _still(self) -> Passage:
@@ -137,10 +173,20 @@ class Chat(View):
             return show_table(f"{plural(len(rows), 'message')}.", ["channel", "text"], rows)
         parts = [] if run.request is None else [describe_request(run.request)]
         if len(run.ids) > run.prompt_length:
-            parts.append(join_replies(run.replies, run.lab.tokenizer))
+            parts.append(join_replies(run.replies, run.calls, run.lab.tokenizer))
         if run.stop is None:
             parts.append(show_sentence("This reply is not finished."))
         return join(parts)
+
+
+def check_budget(budget: Budget, tools: list[Any]) -> None:
+    """Raise LabError for a budget without a tool, or with limits that a view does not keep."""
+    if not isinstance(budget, Budget):
+        raise LabError(f"expected a Budget such as Budget(calls=5), got {describe(budget)}")
+    if not tools:
+        raise LabError("budget limits the calls of tools that are run, but tools has none")
+    if budget.tokens is not None or budget.seconds is not None:
+        raise LabError("a view keeps only the calls of a budget; limit tokens with maxTokens")
 
 
 SETTINGS = {

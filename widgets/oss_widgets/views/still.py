@@ -7,11 +7,12 @@ analysis is in it once it was requested.
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import islice
 from typing import Any
 
 import tiktoken
 
-from oss_lab.harmony import Message
+from oss_lab.errors import shorten
 from oss_lab.plots import Passage, transcript
 from oss_lab.plots.style import plural
 from oss_lab.plots.tokens import make_visible
@@ -20,14 +21,14 @@ from oss_lab.record.reply import Reply
 LONGEST = 200  # rows of a table
 
 
-def join_replies(replies: Sequence[Reply], encoding: tiktoken.Encoding) -> Passage:
-    """All replies as one passage; each is followed by the tool outputs it received."""
-    parts = list[Passage]()
-    for place, reply in enumerate(replies):
+def join_replies(
+    replies: Sequence[Reply], calls: Sequence[Mapping[str, Any]], encoding: tiktoken.Encoding
+) -> Passage:
+    """All replies as one passage; each is followed by its calls, as `describe_call` has them."""
+    parts, waiting = list[Passage](), iter(calls)
+    for reply in replies:
         parts.append(transcript(reply, encoding))
-        later = replies[place + 1].prompt if place + 1 < len(replies) else None
-        given = () if later is None else later.messages
-        parts += map(show_tool_output, given[len(reply.conversation) :])
+        parts += map(show_call, islice(waiting, len(reply.tool_calls)))
     last = replies[-1]
     if last.open_calls:
         name = last.open_calls[-1].name
@@ -37,11 +38,25 @@ def join_replies(replies: Sequence[Reply], encoding: tiktoken.Encoding) -> Passa
     return join(parts)
 
 
-def show_tool_output(message: Message) -> Passage:
-    """The output of a tool."""
-    name = message.author.name or "the tool"
-    html = f"<p><b>{escape(name)}</b> answers <code>{escape(message.text)}</code></p>"
-    return Passage(html, f"{name} answers {message.text}.")
+def show_call(call: Mapping[str, Any]) -> Passage:
+    """A call and its output, folded into one line."""
+    name, output = str(call["name"]), call["output"]
+    shown = "no output" if output is None else output
+    facts = [] if call["seconds"] is None else [f"{1000 * call['seconds']:.1f} ms"]
+    facts += [each for each in (call["error"], *call["notes"]) if each]
+    texts = "".join(
+        f"<p>{title}</p><pre><bdi>{escape(text)}</bdi></pre>"
+        for title, text in (("Arguments", call["arguments"]), ("Output", shown))
+    )
+    line = "".join(
+        f"{before}<bdi>{escape(shorten(' '.join(text.split()), 60))}</bdi>"
+        for before, text in (("", name), (" ", call["arguments"]), (" → ", shown))
+    )
+    html = (
+        f"<details><summary>{line}{escape(''.join(f', {each}' for each in facts))}</summary>"
+        f"{texts}</details>"
+    )
+    return Passage(html, " ".join([f"{name} answers {shown}.", *(f"{each}." for each in facts)]))
 
 
 def describe_request(request: Mapping[str, Any]) -> Passage:
