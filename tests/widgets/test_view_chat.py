@@ -265,9 +265,11 @@ def test_an_example_fills_its_setting_and_an_own_question_removes_it(chat) -> No
     page.get_by_role("button", name="Ask", exact=True).click()
     wait_until_idle(page, 1)
     assert answers(page) == [example.answer]
-    names = page.locator(".oss-chat-channel").all_inner_texts()
-    assert "commentary: call of functions.calculator" in names
-    assert "commentary: output of functions.calculator" in names
+    line = page.locator(".oss-chat-call summary").inner_text()
+    assert line.startswith(
+        f"commentary: call of functions.calculator 4815*884 → {example.answer}, "
+    )
+    assert line.endswith(" ms")
     ask(page)
     assert select.input_value() == ""
     assert example.shows not in caption.inner_text()
@@ -375,6 +377,7 @@ def test_a_long_reply_stays_small(chat) -> None:
           const run = {
             id: "run-1", tokens, promptLength: 100, request: null, interventions: [],
             parent: null, stop: "return", diagnostics: [], openCalls: [], answer: "", seconds: 1,
+            calls: [], note: null,
             messages: [{ ...own, recipient: null, text, isOpen: false }],
           };
           source.runs.push(run);

@@ -117,6 +117,8 @@ function makeRun(texts) {
     diagnostics: [],
     openCalls: [],
     messages: [],
+    calls: [],
+    note: null,
     answer: "",
     seconds: 0,
   };

@@ -11,6 +11,7 @@ import { POINTS } from "../hooks/points.js";
 import { runCalculator } from "../nano/calculator.js";
 import { buildPrompt } from "../harmony/prompt.js";
 import { Tokenizer } from "../tokenizer.js";
+import { writeOutcome } from "./call.js";
 import { ANALYSES } from "./live_analyses.js";
 import { LiveRun } from "./live_run.js";
 import { writePython } from "./python_code.js";
@@ -116,20 +117,27 @@ export class LiveSource {
 
   async answerCalls(run, outputs) {
     if (run.isStepping) throw new LabError(`${run.id} is being generated; wait for its calls`);
-    run.appendOutputs(outputs);
+    run.appendOutputs(outputs.map(writeOutcome));
     this.listeners.notify("tokens", run);
   }
 
-  /** The output of a call: the example's, or the calculator's; null if nobody knows it. */
+  /**
+   * The outcome of a call: the example's, or the calculator's; null if nobody knows it.
+   * @returns {import("./call.js").Outcome | null}
+   */
   runTool(request, { name, text }) {
     const known = request.toolOutputs?.[text];
-    if (known !== undefined) return known;
+    if (known !== undefined) return writeOutcome(known);
     if (name !== CALCULATOR) return null;
+    const started = performance.now();
+    const end = (output, error) => {
+      return { output, error, notes: [], seconds: (performance.now() - started) / 1000 };
+    };
     try {
-      return runCalculator(text);
+      return end(runCalculator(text), null);
     } catch (error) {
       if (!(error instanceof LabError)) throw error;
-      return `error: ${error.message}`;
+      return end(`error: ${error.message}`, "the tool failed");
     }
   }
 

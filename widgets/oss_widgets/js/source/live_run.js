@@ -13,6 +13,7 @@ import { chainHooks } from "../model/hook.js";
 import { messageText } from "../harmony/messages.js";
 import { appendOutputs, findOpenCalls, ReplyReader } from "../record/reply.js";
 import { labelTokenIds } from "../record/token_labels.js";
+import { listCalls } from "./call.js";
 import { LiveRecording } from "./live_recording.js";
 
 const ALTERNATIVES = 5;
@@ -38,8 +39,8 @@ export class LiveRun {
     /** The largest effect of a knock-out at each token, where it was computed. @type {number[]} */
     this.marks = [];
     /**
-     * Each prompt and its reply; a tool's output begins another. `kept`: the first token that differs
-     * from what was there.
+     * Each prompt and its reply; a tool's output begins another. `outcomes`: of the calls before it.
+     * `kept`: the first token that differs from what was there.
      */
     this.exchanges = [];
     /** Of a fork: the exchanges that it began with, and the ids that it wrote. */
@@ -50,7 +51,7 @@ export class LiveRun {
   }
 
   /** Begin an exchange: the rendered messages replace what differs from them. */
-  begin(messages, outputs = []) {
+  begin(messages, outcomes = []) {
     const { ids } = render(messages, this.source.tokenizer);
     const kept = countEqual(ids, this.tokens);
     this.cache.truncate(Math.min(this.cache.length, kept));
@@ -61,7 +62,7 @@ export class LiveRun {
     this.tokens = labels.map((label, n) => ({ ...(this.tokens[n] ?? unknown), ...label }));
     for (const token of this.tokens.slice(kept)) Object.assign(token, unknown);
     const reader = new ReplyReader(this.source.tokenizer, messages);
-    this.exchanges.push({ start: ids.length, reader, outputs, kept });
+    this.exchanges.push({ start: ids.length, reader, outcomes, kept });
     this.stop = null;
     this.reply = null;
   }
@@ -110,6 +111,11 @@ export class LiveRun {
   get openCalls() {
     const calls = this.reply ? findOpenCalls(this.reply) : [];
     return calls.map((call) => ({ name: call.recipient, text: messageText(call) }));
+  }
+
+  /** Every call and what became of it, in the order of the messages. */
+  get calls() {
+    return listCalls(this.exchanges);
   }
 
   /** The interventions in force at each position. @returns {import("../model/hook.js").Hooks} */
@@ -194,19 +200,26 @@ export class LiveRun {
     this.tokens.forEach((token, n) => Object.assign(token, labels[n]));
   }
 
-  /** Known outputs of the open calls; null if one of them is unknown. */
-  findOutputs() {
-    if (!this.openCalls.length || this.exchanges.length === ROUNDS) return null;
-    const outputs = this.openCalls.map((call) => this.source.runTool(this.request, call));
-    return outputs.every((output) => output !== null) ? outputs : null;
+  /** Why the open calls are not run, as a sentence, or null. */
+  get note() {
+    const isLast = this.openCalls.length > 0 && this.exchanges.length === ROUNDS;
+    return isLast ? `A question gets ${ROUNDS} replies.` : null;
   }
 
-  appendOutputs(outputs) {
-    if (outputs.length !== this.openCalls.length) {
+  /** Outcomes of the open calls; null if one of them is unknown. @returns {import("./call.js").Outcome[] | null} */
+  findOutputs() {
+    if (!this.openCalls.length || this.exchanges.length === ROUNDS) return null;
+    const outcomes = this.openCalls.map((call) => this.source.runTool(this.request, call));
+    return outcomes.every((outcome) => outcome !== null) ? outcomes : null;
+  }
+
+  /** @param {import("./call.js").Outcome[]} outcomes  of the open calls, in their order */
+  appendOutputs(outcomes) {
+    if (outcomes.length !== this.openCalls.length) {
       const count = this.openCalls.length;
-      throw new LabError(`expected the outputs of ${count} open calls, got ${outputs.length}`);
+      throw new LabError(`expected the outputs of ${count} open calls, got ${outcomes.length}`);
     }
-    this.begin(appendOutputs(this.reply, outputs), outputs);
+    this.begin(appendOutputs(this.reply, outcomes.map(({ output }) => output)), outcomes);
   }
 
   /** A run with the tokens before `at`, then `ids`, under other interventions from `at - 1` on. */

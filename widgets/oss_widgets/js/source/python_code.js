@@ -64,7 +64,7 @@ function writeChats(line) {
     }
     const asked = "append_outputs(reply, lambda call: next(outputs))";
     return [
-      `outputs = iter(${write(exchange.outputs)})`,
+      `outputs = iter(${write(exchange.outcomes.map(({ output }) => output))})`,
       `reply = lab.chat(${[asked, ...options].join(", ")})`,
     ];
   });

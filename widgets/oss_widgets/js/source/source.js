@@ -56,6 +56,8 @@
  * @property {{name: string, text: string}[]} openCalls  tool calls that wait for an output
  * @property {{role: string, channel: string | null, recipient: string | null, text: string,
  *   isOpen: boolean}[]} messages  after the prompt: replies, tools' outputs, what is being written
+ * @property {import("./call.js").Call[]} calls  one for each message that is a call, in their order
+ * @property {string | null} note  why the open calls are not run, as a sentence
  * @property {string} answer  text of the final channel
  * @property {number} seconds  spent generating
  * @property {string | null} [missing]  what a trace does not contain, as a sentence

@@ -1,6 +1,8 @@
 /** A run whose tokens come from the header of a trace. It is complete: nothing can be generated. */
 
+import { isCall } from "../harmony/exchanges.js";
 import { joinTexts } from "../record/token_texts.js";
+import { describeCall, writeOutcome } from "./call.js";
 
 const STOPS = { "<|return|>": "return", "<|call|>": "call", "<|endoftext|>": "endoftext" };
 
@@ -11,7 +13,7 @@ export class TraceRun {
    */
   constructor(file, id) {
     Object.assign(this, { file, id, request: null, interventions: [], parent: null });
-    Object.assign(this, { diagnostics: [], openCalls: [], seconds: 0 });
+    Object.assign(this, { diagnostics: [], openCalls: [], note: null, seconds: 0 });
     this.tokens = file.head.tokens.map((token, n) => {
       const [text, message, role, channel, recipient, part] = file.head.labels[n];
       return { id: token, text, message, role, channel, recipient, part, logprob: null, alternatives: [] };
@@ -43,6 +45,12 @@ export class TraceRun {
     return messages.map(({ role, channel, recipient, texts }) => ({
       role, channel, recipient, text: joinTexts(texts), isOpen: false,
     }));
+  }
+
+  get calls() {
+    const { messages } = this;
+    const outputs = messages.filter(({ role }) => role === "tool").map(({ text }) => writeOutcome(text));
+    return messages.filter(isCall).map(({ recipient, text }) => describeCall(recipient, text, outputs.shift()));
   }
 
   get answer() {

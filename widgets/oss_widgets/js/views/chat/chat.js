@@ -68,10 +68,10 @@ export function showChat(element, source, selection, options = {}) {
 
   function data() {
     const { run } = session;
-    if (!run) return { ...composer.read(), messages: [], answer: "", tokens: {}, seconds: 0 };
-    const { messages, answer, seconds, request } = run;
+    if (!run) return { ...composer.read(), messages: [], calls: [], answer: "", tokens: {}, seconds: 0 };
+    const { messages, calls, answer, seconds, request } = run;
     const asked = { question: questionOf(run), effort: request?.effort ?? null };
-    return { ...asked, messages, answer, tokens: countTokens(run), seconds };
+    return { ...asked, messages, calls, answer, tokens: countTokens(run), seconds };
   }
 
   function close() {

@@ -30,7 +30,8 @@ export function makeComposer(session, options, compare) {
   const compareButton = make("button", { type: "button", onclick: compareEfforts }, "Compare efforts");
   const examples = makeExamples(session.source.examples, (example) => {
     if (example) fill(example);
-    settings.use(example && { ...example, toolOutputs: example.tool_outputs });
+    const isRunHere = example?.tools?.every(({ name }) => name === session.source.calculator?.name);
+    settings.use(example && { ...example, toolOutputs: isRunHere ? {} : example.tool_outputs });
   });
   let followed = null; // the shown run whose question was last put into the box
 

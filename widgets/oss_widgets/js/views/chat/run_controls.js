@@ -47,8 +47,8 @@ export function makeRunControls(session) {
     channels.hidden = run.tokens.length === run.promptLength;
     const ending = isWritten ? "being written" : channels.hidden ? "no reply" : describeStop(run);
     const changes = run.interventions.map((each) => `, with ${describeIntervention(each)}`).join("");
-    const missing = run.missing ? ` ${run.missing}` : "";
-    state.textContent = `${run.id}: ${ending}${describeTime(run)}${changes}.${missing}`;
+    const notes = [run.missing, run.note].filter(Boolean).map((note) => ` ${note}`).join("");
+    state.textContent = `${run.id}: ${ending}${describeTime(run)}${changes}.${notes}`;
     counts.textContent = `: ${describeCounts(countTokens(run))}.`;
   }
 

@@ -36,6 +36,13 @@ export function describeSeconds(seconds) {
   return `${Math.round(seconds / 60)} min`;
 }
 
+/** The time that a tool took. A browser measures no less than 0.1 ms. */
+export function describeMilliseconds(seconds) {
+  const milliseconds = 1000 * seconds;
+  if (milliseconds < 0.05) return "less than 0.1 ms";
+  return `${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms`;
+}
+
 /** ", 1.2 s", or nothing if the run was not generated here. */
 export function describeTime({ seconds }) {
   return seconds > 0 ? `, ${describeSeconds(seconds)}` : "";
@@ -67,6 +74,12 @@ export function describeMessage(message, messages) {
   }
   if (message.recipient) return `${channel}: call of ${message.recipient}`;
   return message.role === "assistant" ? channel : `${message.role}: ${channel}`;
+}
+
+/** " (being written)" or " (not finished)" of an open message, else nothing. */
+export function describeState({ isOpen }, { job }) {
+  if (!isOpen) return "";
+  return job ? " (being written)" : " (not finished)";
 }
 
 /** The whole run as text, for a file. */
