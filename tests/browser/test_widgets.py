@@ -113,6 +113,22 @@ def wait_for_file(path: Path, page, text: str) -> str:
     raise AssertionError(f"{text} was not saved")
 
 
+def test_a_function_of_the_notebook_is_run_and_its_call_opens_by_key(
+    open_and_run, notebook_folder: Path
+) -> None:
+    define = "def calculator(expression: str) -> str:\n    'Evaluates.'\n    return '4256460'"
+    cell = "Chat(lab, 'What is 4815 * 884?', effort='medium', tools=[calculator])"
+    page = open_and_run(write_notebook(notebook_folder, LOAD, define, cell))
+    line = page.locator(f"{ANSWER} .oss-chat-call summary")
+    called = r"commentary: call of functions.calculator 4815\*884 → 4256460, .* ms"
+    assert re.fullmatch(called, line.inner_text())
+    line.focus()
+    page.keyboard.press("Enter")
+    page.locator(ANSWER).get_by_text('"expression": "4815*884"').wait_for()
+    copy = page.locator(".oss-stored details", has_text="functions.calculator").first
+    assert "4256460" in copy.text_content()
+
+
 def test_a_reply_is_canceled_and_the_view_stays_usable(open_and_run, notebook_folder: Path) -> None:
     cell = "chat = Chat(lab, 'What is 347 * 62?', effort='high', ask=False)\nchat"
     page = open_and_run(write_notebook(notebook_folder, LOAD, cell))
