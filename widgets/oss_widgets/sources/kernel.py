@@ -22,6 +22,7 @@ import tiktoken
 from torch import Tensor
 
 from oss_lab.errors import LabError, explain_unknown
+from oss_lab.harmony.messages import Effort
 from oss_lab.hooks.arguments import describe
 from oss_widgets.sources.messages import AnyRun, describe_run, pack
 from oss_widgets.sources.worker import Job, Worker
@@ -66,6 +67,11 @@ class KernelSource:
             "show": self._show,
         }
         self._jobs: dict[str, Job] = {}
+
+    @property
+    def effort(self) -> Effort:
+        """The effort of a question that names none."""
+        return "medium"
 
     def end(self) -> None:
         """Release what must not outlive the source; called in the worker as its last work."""

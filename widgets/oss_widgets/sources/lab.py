@@ -2,9 +2,9 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any, TypeGuard
+from typing import Any
 
 from torch import Tensor
 
@@ -12,8 +12,9 @@ from oss_lab.agents.agent import Agent, declare_namespaces
 from oss_lab.agents.calls import CallRecord, find_name
 from oss_lab.engine.sampling import Sampling
 from oss_lab.errors import LabError
-from oss_lab.harmony import Conversation, Message, ToolDescription
+from oss_lab.harmony import Conversation
 from oss_lab.harmony.demands import find_declared_tools
+from oss_lab.harmony.messages import Effort
 from oss_lab.hooks.arguments import describe
 from oss_lab.hooks.points import POINTS
 from oss_lab.lab import Lab
@@ -29,13 +30,19 @@ from oss_widgets.sources.kernel import Arguments, KernelSource, Work, read_objec
 from oss_widgets.sources.microscope import read_block
 from oss_widgets.sources.reading import time_token
 from oss_widgets.sources.reproduce import write_python
+from oss_widgets.sources.requests import (
+    add_history,
+    read_described,
+    read_limit,
+    read_list,
+    read_question,
+    read_sampling,
+)
 from oss_widgets.sources.run import Run, Settings
 from oss_widgets.sources.tools import RunTools
 
 KEPT_RUNS = 8  # of older ones, the KV caches are released
 USUAL_TOKENS = 256  # of a reply, as long as none is finished
-SAMPLING = {"temperature": "temperature", "topK": "top_k", "topP": "top_p", "minP": "min_p",
-            "seed": "seed"}  # fmt: skip
 CALCULATOR = "functions.calculator"
 
 
@@ -80,6 +87,10 @@ class LabSource(KernelSource):
         }
         self._results: dict[tuple[str, int, str, str], Any] = {}
 
+    @property
+    def effort(self) -> Effort:
+        return self.lab.effort
+
     # Asking and generating
 
     def ask(self, request: Mapping[str, Any]) -> Run:
@@ -88,9 +99,7 @@ class LabSource(KernelSource):
         Raises:
             LabError: the question is empty, or another part cannot be used.
         """
-        question = request.get("question")
-        if not isinstance(question, str) or not question.strip():
-            raise LabError("there is no question; write one and press Enter")
+        question = read_question(request)
         made = read_interventions(request.get("interventions"), self.lab.config)
         run = Run(self.lab, self._new_id(), request, self._read_settings(request), made)
         run.begin(self._build_prompt(question, request))
@@ -124,19 +133,8 @@ class LabSource(KernelSource):
         return f"run-{len(self.runs) + 1}"
 
     def _read_settings(self, request: Mapping[str, Any]) -> Settings:
-        given = read_object("sampling", request.get("sampling"))
-        if unknown := given.keys() - SAMPLING.keys():
-            raise LabError(
-                f"sampling has no {min(map(str, unknown))}; it has {', '.join(SAMPLING)}"
-            )
-        sampling: Sampling = replace(
-            self.lab.sampling, **{SAMPLING[name]: value for name, value in given.items()}
-        )
-        limit = request.get("maxTokens")
-        limit = MAX_TOKENS if limit is None else limit
-        if not isinstance(limit, int) or limit < 1:
-            raise LabError(f"maxTokens is {limit!r}; it must be an integer, 1 or more")
-        return Settings(sampling, limit)
+        sampling: Sampling = replace(self.lab.sampling, **read_sampling(request))
+        return Settings(sampling, read_limit(request) or MAX_TOKENS)
 
     def _build_prompt(self, question: str, request: Mapping[str, Any]) -> Conversation:
         run_here = [] if self.agent is None else [tool.description for tool in self.agent.tools]
@@ -149,23 +147,7 @@ class LabSource(KernelSource):
         if self.agent is not None and self.agent.toolboxes:
             spaces = [toolbox.namespace for toolbox in self.agent.toolboxes]
             asked = declare_namespaces(asked, {space.name: space for space in spaces})
-        *opening, last = asked.messages
-        pairs = read_list("history", request.get("history"))
-        for each in pairs:
-            if not is_list(each) or len(each) != 2 or not all(isinstance(x, str) for x in each):
-                raise LabError(f"history must be pairs of a question and an answer, got {each!r}")
-        outputs = read_object("toolOutputs", request.get("toolOutputs"))
-        if not all(isinstance(each, str) for each in outputs.values()):
-            raise LabError(f"toolOutputs must be texts, by the text of the call, got {outputs!r}")
-        earlier = [
-            message
-            for before, answer in pairs
-            for message in (
-                Message.of("user", before),
-                Message.of("assistant", answer, channel="final"),
-            )
-        ]
-        return Conversation((*opening, *earlier, last))
+        return add_history(asked, request)
 
     def finish(self, run: Run, canceled: threading.Event, by: str = "", limit: int | None = None):
         """Generate until a run stops or is canceled, and send its tokens to the views."""
@@ -274,21 +256,6 @@ class LabSource(KernelSource):
         return run.recording.get(name, layer, begin, end)
 
 
-def is_list(given: Any) -> TypeGuard[Sequence[Any]]:
-    return isinstance(given, Sequence) and not isinstance(given, str | bytes)
-
-
-def read_list(name: str, given: Any) -> Sequence[Any]:
-    """A list of a message; None is an empty one.
-
-    Raises:
-        LabError: it is something else.
-    """
-    if given is not None and not is_list(given):
-        raise LabError(f"{name} must be a list, got {describe(given)}")
-    return given or ()
-
-
 def calculate(call: ToolCall) -> CallRecord:
     """Run nano's calculator."""
     start = time.perf_counter()
@@ -297,19 +264,3 @@ def calculate(call: ToolCall) -> CallRecord:
     except LabError as error:
         status, output = "failed", f"error: {error}"
     return CallRecord(call, status, output, seconds=time.perf_counter() - start)
-
-
-def read_described(request: Mapping[str, Any], agent: Agent | None) -> list[ToolDescription]:
-    """The tools that a request describes, without those that the agent runs."""
-    run_here = () if agent is None else {tool.name for tool in agent.tools}
-    described = [read_tool(each) for each in read_list("tools", request.get("tools"))]
-    return [each for each in described if each.name not in run_here]
-
-
-def read_tool(given: Any) -> ToolDescription:
-    """A tool from its plain data."""
-    if isinstance(given, ToolDescription):
-        return given
-    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
-        raise LabError(f"a tool must be an object with a name, got {describe(given)}")
-    return ToolDescription(given["name"], given.get("description") or "", given.get("parameters"))

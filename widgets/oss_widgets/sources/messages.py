@@ -42,7 +42,7 @@ class AnyRun(Protocol):
     @property
     def calls(self) -> list[dict[str, Any]]: ...
     @property
-    def exhausted(self) -> str | None: ...
+    def note(self) -> str | None: ...
     @property
     def answer(self) -> str: ...
     @property
@@ -69,7 +69,7 @@ def describe_state(run: AnyRun) -> dict[str, Any]:
         "openCalls": [{"name": each.name, "text": each.arguments} for each in run.open_calls],
         "messages": run.list_messages(),
         "calls": run.calls,
-        "note": run.exhausted if run.open_calls else None,
+        "note": run.note,
         "answer": run.answer,
         "seconds": run.seconds,
     }

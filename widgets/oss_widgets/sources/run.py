@@ -119,6 +119,11 @@ class Run:
         return list_calls(self.exchanges)
 
     @property
+    def note(self) -> str | None:
+        """Why the open calls are not run, as a sentence, or None."""
+        return self.exhausted if self.open_calls else None
+
+    @property
     def exhausted(self) -> str | None:
         """Why no further call is run, as a sentence; None while one may be."""
         if self.tools is None:

@@ -23,7 +23,7 @@ class StoredRun:
     parent: tuple[str, int] | None = None
     stop: str | None = "return"
     open_calls: tuple[ToolCall, ...] = ()
-    exhausted: str | None = None
+    note: str | None = None
     seconds = 0.0
 
     def __init__(

@@ -4,7 +4,7 @@ view.py      what all views have: traits, stored outputs, the connection
 chat.py      Chat
 arrays.py    Tokens, Experts and Attention: of a run, or of the caller's own array
 analyses.py  the views of one analysis each, and Branches
-still.py     what a view shows without a kernel
+still.py     what a view shows without a kernel; transcript.py: of the Chat
 script.py    the JavaScript and the styles that a view sends to the browser
 """
 

@@ -12,6 +12,7 @@ from oss_lab.lab import Lab
 from oss_lab.plots import Passage
 from oss_lab.record.reply import Reply
 from oss_lab.record.trace import Trace
+from oss_lab.remote import Connection
 from oss_widgets.sources.kernel import Work
 from oss_widgets.sources.stored import TextSource
 from oss_widgets.views.still import show_table
@@ -46,7 +47,7 @@ class ArrayView(View):
         unit: str | None = None,
     ) -> None:
         given = (tokens, name, unit)
-        if isinstance(of, View | Lab | Reply | Trace):
+        if isinstance(of, View | Lab | Reply | Trace | Connection):
             if any(each is not None for each in given):
                 raise LabError("tokens, name and unit belong to an array; leave them out")
             self.array: np.ndarray | None = None

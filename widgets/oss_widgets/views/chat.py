@@ -12,18 +12,19 @@ from oss_lab.harmony.messages import Effort
 from oss_lab.hooks.arguments import check_value, describe, read_annotation
 from oss_lab.lab import Lab
 from oss_lab.plots import Passage
-from oss_lab.plots.style import plural
 from oss_lab.record.reply import Reply
 from oss_lab.record.trace import Trace
+from oss_lab.remote import Connection
 from oss_widgets.sources.kernel import Work
-from oss_widgets.sources.lab import LabSource, read_list
+from oss_widgets.sources.lab import LabSource
 from oss_widgets.sources.messages import describe_state
-from oss_widgets.sources.run import Run
+from oss_widgets.sources.remote import RemoteSource
+from oss_widgets.sources.requests import read_list
 from oss_widgets.sources.tools import split_tools
-from oss_widgets.views.still import describe_request, join, join_replies, show_sentence, show_table
+from oss_widgets.views.transcript import show_run
 from oss_widgets.views.view import View
 
-Of = Lab | Reply | Trace | View
+Of = Lab | Connection | Reply | Trace | View
 
 
 class Chat(View):
@@ -43,7 +44,8 @@ class Chat(View):
     last view or with the kernel. A tool is not interrupted: canceling takes effect when it returns.
 
     Args:
-        of: a Lab; or a Reply, a Trace or a view, as in `View`.
+        of: a Lab; a Connection that `oss_lab.connect` returns, of which only the text is known; or
+            a Reply, a Trace or a view, as in `View`.
         question: asked at once, unless `ask` is false.
         effort: by default the lab's.
         settings: `instructions`, `tools`, `history`, `toolOutputs`, `sampling`, `maxTokens` and
@@ -51,7 +53,7 @@ class Chat(View):
         budget: its `calls` limit the calls of one question; by default `Budget()`.
     """
 
-    NAME, TITLE = "chat", "Chat"
+    NAME, TITLE, SHOWS_INSIDE = "chat", "Chat", False
 
     def __init__(
         self,
@@ -71,7 +73,7 @@ class Chat(View):
         ):
             if (expected := read_annotation(kind)) is not None:
                 check_value(name, expected, value)
-        if question is not None and not isinstance(of, Lab | View):
+        if question is not None and not isinstance(of, Lab | Connection | View):
             raise LabError(f"a question needs a Lab, got {describe(of)}")
         if unknown := settings.keys() - SETTINGS:
             raise LabError(f"Chat has no {min(unknown)!r}; it has {', '.join(sorted(SETTINGS))}")
@@ -83,8 +85,8 @@ class Chat(View):
         super().__init__(of, lab=lab)
         if run_here:
             self._run_tools(run_here, budget)
-        usual = self.source.lab.effort if isinstance(self.source, LabSource) else "medium"
-        self._request = {**settings, "question": question or "", "effort": effort or usual}
+        effort = effort or self.source.effort
+        self._request = {**settings, "question": question or "", "effort": effort}
         self.options = {name: self._request[name] for name in ("question", "effort")}
         if question is not None and ask:
             self._ask()
@@ -115,9 +117,17 @@ class Chat(View):
 
     def _run_tools(self, tools: list[Any], budget: Budget | None) -> None:
         """Run these tools from the next question on."""
-        if not isinstance(self.source, LabSource):
+        source = self.source
+        if isinstance(source, LabSource):
+            source.agent = Agent(source.lab, tools, budget=budget)
+        elif isinstance(source, RemoteSource):
+            agent = Agent(source.connection, tools, budget=budget)
+            if agent.toolboxes:
+                name = agent.toolboxes[0].namespace.name
+                raise LabError(f"another engine takes only functions, not the toolbox {name!r}")
+            source.agent = agent
+        else:
             raise LabError("tools are run for a Lab; this view has no model that calls them")
-        self.source.agent = Agent(self.source.lab, tools, budget=budget)
 
     def _ask(self, **changes: str) -> None:
         """Ask the current question with these changes; the worker generates the reply.
@@ -126,9 +136,9 @@ class Chat(View):
             LabError: the question or the effort cannot be used, or the view has no model.
         """
         source = self.source
-        if not isinstance(source, LabSource):
+        if not isinstance(source, LabSource | RemoteSource):
             raise LabError("this view has no model to ask: make it from a Lab")
-        if active := source.lab.interventions:
+        if isinstance(source, LabSource) and (active := source.lab.interventions):
             raise LabError(f"{active[0]} is active, but a view ignores `with` blocks: end it first")
         if self._job is not None:
             self._job.canceled.set()
@@ -145,7 +155,8 @@ class Chat(View):
         self._job = source.worker.submit(source.finish(run, canceled), canceled)
 
         def settle(_: Future[Any]) -> None:
-            if len(run.ids) == run.prompt_length and before is not None and source.shown is run:
+            is_empty = len(run.ids) == run.prompt_length and not run.list_messages()
+            if is_empty and run.note is None and before is not None and source.shown is run:
                 source.show(before)  # it was canceled before its first token
 
         self._job.done.add_done_callback(settle)
@@ -167,16 +178,7 @@ class Chat(View):
         return {**asked, **{name: state[name] for name in kept}}
 
     def _still(self) -> Passage:
-        run = self.source.shown
-        if not isinstance(run, Run):
-            rows = [[each["channel"], each["text"]] for each in run.list_messages()]
-            return show_table(f"{plural(len(rows), 'message')}.", ["channel", "text"], rows)
-        parts = [] if run.request is None else [describe_request(run.request)]
-        if len(run.ids) > run.prompt_length:
-            parts.append(join_replies(run.replies, run.calls, run.lab.tokenizer))
-        if run.stop is None:
-            parts.append(show_sentence("This reply is not finished."))
-        return join(parts)
+        return show_run(self.source.shown)
 
 
 def check_budget(budget: Budget, tools: list[Any]) -> None:

@@ -18,9 +18,11 @@ from oss_lab.lab import Lab
 from oss_lab.plots import Passage
 from oss_lab.record.reply import Reply
 from oss_lab.record.trace import Trace
+from oss_lab.remote import Connection
 from oss_widgets.sources.kernel import KernelSource
 from oss_widgets.sources.lab import LabSource
 from oss_widgets.sources.messages import pack
+from oss_widgets.sources.remote import RemoteSource
 from oss_widgets.sources.stored import TraceSource
 from oss_widgets.sources.worker import Job
 from oss_widgets.views.script import read_css, read_script
@@ -35,7 +37,7 @@ class View(anywidget.AnyWidget):
     """A view of a model's runs; `of` says whose.
 
     A Lab answers questions. A Reply needs its lab as `lab`. A Trace needs no model. Another View
-    shares its source, its run and its selection.
+    shares its source, its run and its selection. A Connection has only text, which Chat shows.
 
     Attributes:
         selection: `token`, `layer`, `head` and `expert`, each a number or None, and `pinned`, a
@@ -53,8 +55,11 @@ class View(anywidget.AnyWidget):
 
     TITLE = "View"
     NAME = ""
+    SHOWS_INSIDE = True  # not only the text of replies
 
-    def __init__(self, of: "Lab | Reply | Trace | View", *, lab: Lab | None = None) -> None:
+    def __init__(
+        self, of: "Lab | Connection | Reply | Trace | View", *, lab: Lab | None = None
+    ) -> None:
         """Show `of`.
 
         Raises:
@@ -67,6 +72,8 @@ class View(anywidget.AnyWidget):
 
     def _connect(self, source: KernelSource) -> None:
         """Start the widget on a source."""
+        if self.SHOWS_INSIDE and isinstance(source, RemoteSource):
+            raise LabError(f"{self.TITLE} needs the inside of a model; this engine shows only text")
         self.source = source
         self._displays: list[str] = []
         self._job: Job | None = None
@@ -99,6 +106,8 @@ class View(anywidget.AnyWidget):
             return TraceSource(of)
         if isinstance(of, Lab):
             return LabSource(of)
+        if isinstance(of, Connection):
+            return RemoteSource(of)
         raise LabError(
             "expected a Lab, a Reply with its lab, a Trace or another view, got " + describe(of)
         )

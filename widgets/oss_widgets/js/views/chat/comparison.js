@@ -44,16 +44,17 @@ function makeCard(session, run) {
   const show = make("button", {
     type: "button", "aria-label": `Show the reply at ${effort} effort`, onclick: () => session.show(run),
   }, "Show");
-  const counts = make("dl");
+  const table = make("dl");
   const answer = make("p", { class: "oss-chat-card-answer", dir: "auto" });
   const element = make("section", { class: "oss-chat-card", "aria-label": `${effort} effort` },
-    make("h5", {}, effort), answer, counts, show); // prettier-ignore
+    make("h5", {}, effort), answer, table, show); // prettier-ignore
 
   function update() {
-    const rows = Object.entries(countTokens(run)).map(([name, count]) => [name, `${count} tokens`]);
+    const counts = run.tokens.length ? Object.entries(countTokens(run)) : []; // none where only text is known
+    const rows = counts.map(([name, count]) => [name, `${count} tokens`]);
     rows.push(["time", describeSeconds(run.seconds)], ["end", describeStop(run)]);
     const pair = ([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, text));
-    refill(counts, ...rows.map(pair));
+    refill(table, ...rows.map(pair));
     answer.textContent = run.answer || "no answer yet";
     const isShown = session.run === run;
     element.toggleAttribute("data-shown", isShown);

@@ -39,13 +39,15 @@ export function makeRunControls(session) {
     const seconds = remaining?.run === run ? remaining?.seconds : 0;
     pause.textContent = job ? "Pause" : `Resume${describeExpected(seconds)}`;
     step.setEnabled(job === null && canResume);
+    pause.hidden = step.hidden = !session.source.can.has("fork"); // it cannot continue a reply
     cancel.setEnabled(job !== null);
     updateOffer();
     facts.hidden = !run;
     if (!run) return;
     const isWritten = job && isUnfinished && !session.offer;
     channels.hidden = run.tokens.length === run.promptLength;
-    const ending = isWritten ? "being written" : channels.hidden ? "no reply" : describeStop(run);
+    const isEmpty = channels.hidden && run.messages.length === 0;
+    const ending = isWritten ? "being written" : isEmpty ? "no reply" : describeStop(run);
     const changes = run.interventions.map((each) => `, with ${describeIntervention(each)}`).join("");
     const notes = [run.missing, run.note].filter(Boolean).map((note) => ` ${note}`).join("");
     state.textContent = `${run.id}: ${ending}${describeTime(run)}${changes}.${notes}`;

@@ -89,8 +89,8 @@ export function writeTranscript(run) {
   const asked = [`question${effort}\n${questionOf(run)}`];
   const changes = run.interventions.map((each) => `intervention: ${describeIntervention(each)}`);
   const parts = messages.map((message) => `${describeMessage(message, messages)}\n${message.text}`);
-  const counts = describeCounts(countTokens(run));
-  const end = `${describeStop(run)}${describeTime(run)}; ${counts}`;
+  const counts = run.tokens.length ? `; ${describeCounts(countTokens(run))}` : "";
+  const end = `${describeStop(run)}${describeTime(run)}${counts}`;
   const notes = run.diagnostics.map(({ code, sentence }) => `${code}: ${sentence}`);
   return `${[...asked, ...changes, ...parts, end, ...notes].join("\n\n")}\n`;
 }

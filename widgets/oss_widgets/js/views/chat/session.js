@@ -106,7 +106,8 @@ export class Session {
     if (!run) return;
     if (run.stop === null) this.remaining = { run, seconds: await this.source.estimate(run) };
     const written = `${run.tokens.length - run.promptLength} tokens`;
-    if (isCanceled) this.announce(`Canceled after ${written}.`);
+    if (run.tokens.length === 0) this.announce(run.answer ? `Answer: ${run.answer}` : "No answer."); // only text
+    else if (isCanceled) this.announce(`Canceled after ${written}.`);
     else if (run.stop === null) this.announce(`Paused after ${written}.`);
     else if (run.answer) this.announce(`Answer: ${run.answer}`);
     else this.announce(`The reply ${describeStop(run)}; it has ${written}.`);

@@ -76,6 +76,7 @@ function makePrompt(session) {
 
   function update() {
     const { run } = session;
+    element.hidden = run.promptLength === 0; // a source without tokens
     summary.textContent = `Prompt, ${run.promptLength} tokens`;
     if (element.open) text.textContent = promptText(run);
   }
