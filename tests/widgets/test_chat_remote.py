@@ -209,6 +209,10 @@ def test_the_view_says_that_it_has_only_text(live_page, find_violations):
     for name in ("Resume", "Step one token", "Continue from here"):
         assert page.get_by_role("button", name=name).count() == 0
     assert page.get_by_role("button", name="Cancel").count() == 1
+    page.locator(".oss-chat-settings summary").click()
+    page.get_by_text(
+        "Python runs these tools if the model calls them: functions.multiply."
+    ).wait_for()
     line = page.locator(".oss-chat-call summary")
     assert line.inner_text().startswith("commentary: call of functions.multiply a: 6, b: 7 → 42, ")
     texts = page.locator(".oss-chat-text:visible").all_inner_texts()

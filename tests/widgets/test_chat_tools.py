@@ -178,6 +178,8 @@ def test_a_toolbox_has_fresh_state_for_each_question_and_ends_with_the_view(lab)
         started.append(Sandbox())
         return started[-1]
 
+    chat = make_chat(lab, tools=[Python(start)])
+    assert chat.stored["tools"] == ["python"]
     chat = ask(lab, [Python(start)])
     assert started == []
     code = write_call(PYTHON.name, "print(1)", channel="analysis")

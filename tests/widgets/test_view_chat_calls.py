@@ -42,6 +42,7 @@ CALLS = [
     call("python", "print(1)", "<img src=x>", seconds=1.5, notes=["sandbox: bubblewrap"]),
     call("functions.multiply", "{'a': ", f"error: {BIDI}", error="malformed arguments"),
     call("functions.look", '{"where":"\u202eabc"}'),
+    call("functions.add", '{"n": 12345678901234567890}'),
 ]
 MESSAGES = [
     message("assistant", "I call.", channel="analysis"),
@@ -50,6 +51,7 @@ MESSAGES = [
     *(message("assistant", each["arguments"], each["name"]) for each in CALLS[1:3]),
     *(message("tool", each["output"], "assistant") for each in CALLS[1:3]),
     message("assistant", CALLS[3]["arguments"], "functions.look"),
+    message("assistant", CALLS[4]["arguments"], "functions.add"),
     message("tool", "nobody called this", "assistant"),
     message("assistant", "4256460", channel="final"),
 ]
@@ -69,6 +71,7 @@ def test_each_call_is_one_line_and_other_messages_stay(page) -> None:
         "commentary: call of python print(1) → <img src=x>, 1500 ms",
         f"commentary: call of functions.multiply {{'a': → error: {BIDI}, malformed arguments",
         "commentary: call of functions.look \u202eabc: no output",
+        'commentary: call of functions.add {"n": 12345678901234567890}: no output',
     ]
     assert page.locator(".oss-chat-call .oss-chat-text:visible").count() == 0
     others = page.locator(".oss-chat-message:not(.oss-chat-call) .oss-chat-text").all_inner_texts()

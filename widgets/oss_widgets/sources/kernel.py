@@ -73,6 +73,10 @@ class KernelSource:
         """The effort of a question that names none."""
         return "medium"
 
+    def list_tools(self) -> list[str]:
+        """The full names of the tools that are run for every question."""
+        return []
+
     def end(self) -> None:
         """Release what must not outlive the source; called in the worker as its last work."""
 
@@ -153,6 +157,7 @@ class KernelSource:
             "can": sorted(self.can),
             "points": self.points,
             "examples": self.examples,
+            "tools": self.list_tools(),
             "runs": [self.describe_run(run) for run in runs],
             "shown": None if self.shown is None else self.shown.id,
         }

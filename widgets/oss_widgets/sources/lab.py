@@ -39,7 +39,7 @@ from oss_widgets.sources.requests import (
     read_sampling,
 )
 from oss_widgets.sources.run import Run, Settings
-from oss_widgets.sources.tools import RunTools
+from oss_widgets.sources.tools import RunTools, list_names
 
 KEPT_RUNS = 8  # of older ones, the KV caches are released
 USUAL_TOKENS = 256  # of a reply, as long as none is finished
@@ -90,6 +90,9 @@ class LabSource(KernelSource):
     @property
     def effort(self) -> Effort:
         return self.lab.effort
+
+    def list_tools(self) -> list[str]:
+        return list_names(self.agent)
 
     # Asking and generating
 

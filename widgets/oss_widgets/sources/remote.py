@@ -28,6 +28,7 @@ from oss_widgets.sources.requests import (
     read_question,
     read_sampling,
 )
+from oss_widgets.sources.tools import list_names
 
 ONLY_TEXT = "This engine shows only text, nothing from inside the model."
 
@@ -57,6 +58,9 @@ class RemoteSource(KernelSource):
     @property
     def effort(self) -> Effort:
         return self.connection.effort
+
+    def list_tools(self) -> list[str]:
+        return list_names(self.agent)
 
     def describe_run(self, run: AnyRun) -> dict[str, Any]:
         return {**super().describe_run(run), "missing": ONLY_TEXT}

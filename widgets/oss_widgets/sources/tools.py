@@ -52,6 +52,14 @@ class RunTools:
         self._stack.close()
 
 
+def list_names(agent: Agent | None) -> list[str]:
+    """The names of an agent's tools; of a toolbox that of its namespace."""
+    if agent is None:
+        return []
+    functions = [f"functions.{tool.name}" for tool in agent.tools]
+    return [*functions, *(toolbox.namespace.name for toolbox in agent.toolboxes)]
+
+
 def split_tools(given: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """The tools that are only described, and those that can be run."""
     described = [each for each in given if isinstance(each, ToolDescription | Mapping)]

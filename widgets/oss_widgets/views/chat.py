@@ -128,6 +128,7 @@ class Chat(View):
             source.agent = agent
         else:
             raise LabError("tools are run for a Lab; this view has no model that calls them")
+        self.stored = self._describe()  # it names them
 
     def _ask(self, **changes: str) -> None:
         """Ask the current question with these changes; the worker generates the reply.

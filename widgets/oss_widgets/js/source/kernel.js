@@ -78,8 +78,9 @@ export class KernelSource {
   }
 
   /** Take over what Python says about itself and its runs. */
-  take({ name = "", config = null, can = [], points = {}, examples = [], runs = [], shown = null }) {
-    Object.assign(this, { name, config, examples, pointLayers: points, abilities: new Set(can) });
+  take({ name = "", config = null, can = [], points = {}, runs = [], shown = null, ...offered }) {
+    const { examples = [], tools = [] } = offered;
+    Object.assign(this, { name, config, examples, tools, pointLayers: points, abilities: new Set(can) });
     this.can = this.isAlive ? this.abilities : new Set();
     for (const run of runs) this.keep(run);
     this.runs.sort((a, b) => numberOf(a) - numberOf(b));

@@ -75,6 +75,7 @@
  * @property {Set<Ability>} can
  * @property {object[]} examples  questions to offer, as in `nano/gallery.js`; may be empty
  * @property {object | null} [calculator]  description of the tool that the source runs itself
+ * @property {string[]} [tools]  names of the tools that Python runs for every question
  * @property {Run[]} runs  oldest first
  * @property {Run | null} shown  the run that views show; null before a question was asked
  * @property {import("./array.js").CallerArray} [array]  the caller's numbers, which a view then shows

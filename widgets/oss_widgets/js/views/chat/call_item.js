@@ -102,24 +102,30 @@ function listFacts({ seconds, error, notes }) {
 
 /** JSON with a line for each field; other text unchanged. */
 function writePretty(text) {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return text;
-  }
+  const value = readJson(text);
+  return value === undefined ? text : JSON.stringify(value, null, 2);
 }
 
 /** The only value of an object, or its fields; other text unchanged. */
 function describeArguments(text) {
-  let fields;
-  try {
-    fields = JSON.parse(text);
-  } catch {
-    return text;
-  }
+  const fields = readJson(text);
   if (fields === null || typeof fields !== "object" || Array.isArray(fields)) return text;
   const parts = Object.entries(fields).map(([name, value]) => [name, writeValue(value)]);
   return parts.length === 1 ? parts[0][1] : parts.map((part) => part.join(": ")).join(", ");
+}
+
+/**
+ * The value of JSON; undefined for other text, and where writing the value again would change it, as
+ * that of an integer with 20 digits or of a repeated name.
+ */
+function readJson(text) {
+  try {
+    const value = JSON.parse(text);
+    const compact = text.replace(/("(?:[^"\\]|\\.)*")|\s+/g, "$1");
+    return JSON.stringify(value) === compact ? value : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function writeValue(value) {

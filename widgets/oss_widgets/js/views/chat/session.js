@@ -106,7 +106,8 @@ export class Session {
     if (!run) return;
     if (run.stop === null) this.remaining = { run, seconds: await this.source.estimate(run) };
     const written = `${run.tokens.length - run.promptLength} tokens`;
-    if (run.tokens.length === 0) this.announce(run.answer ? `Answer: ${run.answer}` : "No answer."); // only text
+    const isText = run.tokens.length === 0; // the source does not know the tokens
+    if (isText) this.announce(run.answer ? `Answer: ${run.answer}` : "No answer.");
     else if (isCanceled) this.announce(`Canceled after ${written}.`);
     else if (run.stop === null) this.announce(`Paused after ${written}.`);
     else if (run.answer) this.announce(`Answer: ${run.answer}`);

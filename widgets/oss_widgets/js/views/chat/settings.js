@@ -33,6 +33,9 @@ export function makeSettings(source, { maxTokens }) {
   const calculatorLabel = make("label", {}, calculator, "Calculator");
   calculatorLabel.hidden = !source.calculator;
   const note = make("bdi");
+  const names = (source.tools ?? []).join(", ");
+  const runHere = make("div", {}, `Python runs these tools if the model calls them: ${names}.`);
+  runHere.hidden = !source.tools?.length;
   const instructions = make("textarea", { rows: "2", dir: "auto" });
 
   /**
@@ -79,6 +82,7 @@ export function makeSettings(source, { maxTokens }) {
     make("summary", {}, "Sampling, tools and instructions"),
     make("div", { class: "oss-chat-row" }, inputs.map(({ label }) => label), limit.label),
     make("div", { class: "oss-chat-row" }, calculatorLabel, note),
+    runHere,
     make("label", { class: "oss-chat-wide" }, "Instructions", instructions),
   );
   return { element, read, use };
