@@ -17,11 +17,13 @@ from oss_lab import plots
 from oss_lab.analysis.attribution import attribution
 from oss_lab.analysis.commitment import CommitmentStep, commitment
 from oss_lab.analysis.counterfactual import counterfactuals
+from oss_lab.analysis.statistics.shares import Share
 from oss_lab.evaluation.report import Score
 from oss_lab.hooks.points import POINTS
 from oss_lab.nano.training.log import TrainingStep
 from oss_lab.plots import training, training_groups
 from oss_lab.plots.direct_and_effect import direct_and_effect
+from oss_lab.plots.shares import compare_shares
 from oss_lab.plots.style import PICTURE_WIDTH
 
 LEAST_CONTRAST = 4.5
@@ -99,6 +101,12 @@ def make_scores() -> list[Score]:
     ]
 
 
+def make_shares() -> plots.Figure:
+    shares = {str(n): Share(300 - 60 * n, 300) for n in range(2, 6)}
+    series = {"reasoning kept": shares, "reasoning dropped": {**shares, "5": Share(1, 300)}}
+    return compare_shares(series, title="Right answers", unit="right", groups="calls")
+
+
 def make_log() -> list[TrainingStep]:
     groups = {f"plain/task {n}/{e}": 1.0 for n in range(6) for e in ("low", "medium", "high")}
     return [TrainingStep(n, 9 / (n + 1), 1.5, 2.0, 100, 0.5, 0.25, groups) for n in range(40)]
@@ -173,6 +181,7 @@ def figures(nano, reply) -> dict[str, plots.Figure]:
         "next token": plots.next_token(make_ways(nano), encoding),
         "crowded commitment": plots.commitment_curve(steps),
         "accuracy": plots.accuracy(make_scores(), make_scores()[:3], "nano"),
+        "shares": make_shares(),
         "kernels": plots.kernel_speed(make_speeds()),
         "loss": training.training_loss(make_log()),
         "routing": training.routing(make_log()),
