@@ -1,11 +1,13 @@
 """The study of dropped reasoning in the agent loop agrees with the one in batches."""
 
+import json
 from random import Random
 
 import pytest
 
+from oss_lab.analysis.statistics.shares import Paired
 from oss_lab.nano.studies import tool_loop
-from oss_lab.nano.studies.dropped import answer_batch
+from oss_lab.nano.studies.dropped import EFFORT, answer_batch, grade_conversations
 from oss_lab.nano.studies.problems import draw_problems
 from oss_lab.nano.studies.tool_loop import (
     format_share,
@@ -27,6 +29,21 @@ def test_the_agent_gives_the_answers_of_the_batch_study(nano):
         right = [problem.is_right(run.conversation.messages) for problem, run in pairs]
         assert right == answer_batch(nano, problems, keep=not drop)
         assert drop or all(map(has_called_all, problems, runs))
+
+
+@pytest.mark.slow
+def test_the_stored_row_of_three_calls_is_recomputed(nano):
+    """The lesson on tools draws the stored counts, which are those of the batch study."""
+    stored = json.loads((nano.checkpoint.folder / "findings.json").read_text("utf-8"))
+    (row,) = (each for each in stored["dropped"] if each["calls"] == 3)
+    assert (row["effort"], row["seed"]) == (EFFORT, 1)
+    n, random = row["accuracy"]["first"]["n"], Random("1/dropped/3")
+    problems = draw_problems(ToolSum(3), n, random, make_look_up_tool)
+    kept, dropped = (grade_conversations(nano, problems, keep) for keep in (True, False))
+    found = Paired.of(kept, dropped)
+    assert found.first.count == row["accuracy"]["first"]["count"]
+    assert found.second.count == row["accuracy"]["second"]["count"]
+    assert found.only_second == row["accuracy"]["only_second"]
 
 
 def test_a_study_is_a_table_with_intervals(nano):
