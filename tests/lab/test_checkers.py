@@ -103,6 +103,15 @@ def most_memory_in_all(models, gigabytes, tokens):
     return max(fit, key=sizes.__getitem__, default=None)
 
 
+def masked_until_the_end(tokens):
+    places = solve("my_masked_places", tokens)
+    return [any(places[: n + 1]) for n in range(len(tokens))]
+
+
+def object_anywhere_in_the_text(stop, answer, expected):
+    return solve("my_grade", stop, answer[: answer.rfind("}") + 1], expected)
+
+
 WRONG: list[tuple[str, Callable[..., Any]]] = [
     ("my_encode", lambda text, *rest: solve("my_encode", text.rstrip(), *rest)),
     ("my_encode", lambda text, *rest: solve("my_encode", text.lower(), *rest)),
@@ -142,6 +151,9 @@ WRONG: list[tuple[str, Callable[..., Any]]] = [
     ("my_longest_context", lambda *given: solve("my_longest_context", *given[:5], 131_072)),
     ("my_longest_context", lambda *given: solve("my_longest_context", *given[:4], 64, given[5])),
     ("my_choice", most_memory_in_all),
+    ("my_allowed", lambda answers, *rest: solve("my_allowed", answers[:2], *rest)),
+    ("my_masked_places", masked_until_the_end),
+    ("my_grade", object_anywhere_in_the_text),
     ("my_unused_share", lambda ids, experts: solve("my_unused_share", ids, int(ids.max()) + 1)),
     ("my_share_of_limit", lambda *given: solve("my_share_of_limit", *given[:5], 4)),
 ]
