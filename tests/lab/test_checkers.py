@@ -112,6 +112,10 @@ def object_anywhere_in_the_text(stop, answer, expected):
     return solve("my_grade", stop, answer[: answer.rfind("}") + 1], expected)
 
 
+def channels_without_white_space(chunks):
+    return {name: text.strip() for name, text in solve("my_channels", chunks).items()}
+
+
 WRONG: list[tuple[str, Callable[..., Any]]] = [
     ("my_encode", lambda text, *rest: solve("my_encode", text.rstrip(), *rest)),
     ("my_encode", lambda text, *rest: solve("my_encode", text.lower(), *rest)),
@@ -154,6 +158,8 @@ WRONG: list[tuple[str, Callable[..., Any]]] = [
     ("my_allowed", lambda answers, *rest: solve("my_allowed", answers[:2], *rest)),
     ("my_masked_places", masked_until_the_end),
     ("my_grade", object_anywhere_in_the_text),
+    ("my_channels", channels_without_white_space),
+    ("my_next_input", lambda output, results: solve("my_next_input", output[-2:], results)),
     ("my_unused_share", lambda ids, experts: solve("my_unused_share", ids, int(ids.max()) + 1)),
     ("my_share_of_limit", lambda *given: solve("my_share_of_limit", *given[:5], 4)),
 ]
