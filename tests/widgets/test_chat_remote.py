@@ -144,6 +144,7 @@ def test_an_error_of_the_engine_is_one_sentence_and_the_view_stays_usable():
         chat.wait()
     assert chat.source.shown.note == f"Error: {sentence}."
     assert sentence in json.dumps(chat.stored)
+    assert sentence in chat._repr_mimebundle_()["text/plain"]
     chat.question = "Again?"
     assert chat.reply.final == "42"
     client = openai.OpenAI(base_url=URL, api_key="none", max_retries=0)

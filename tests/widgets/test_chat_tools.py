@@ -211,7 +211,8 @@ def test_a_toolbox_that_cannot_open_is_one_sentence(lab):
     chat = ask(lab, [Broken()])
     with pytest.raises(LabError, match="no sandbox works here"):
         write(chat, write_call(PYTHON.name, "1", channel="analysis"))
-    assert chat.source.runs[-1].stop == "call"
+    run = chat.source.runs[-1]
+    assert (run.stop, run.note) == ("call", "Error: no sandbox works here.")
 
 
 def test_a_page_cannot_have_anything_run(lab):

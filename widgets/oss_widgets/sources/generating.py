@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable
 
 from oss_lab.agents.calls import CallRecord
+from oss_lab.errors import LabError
 from oss_lab.record.reply import ToolCall
 from oss_widgets.sources.kernel import KernelSource, Work
-from oss_widgets.sources.messages import describe_state, describe_tokens
+from oss_widgets.sources.messages import describe_state, describe_tokens, write_note
 from oss_widgets.sources.run import Run
 
 PERIOD = 0.03  # seconds between two messages of tokens
@@ -48,7 +49,11 @@ class Generating:
         run, last = self.run, self.run.exchanges[-1]
         for place, call in last.open_calls.items():
             self.send_all()  # a tool may take long
-            record = None if run.exhausted else answer(run, call)
+            try:
+                record = None if run.exhausted else answer(run, call)
+            except LabError as error:
+                run.problem = write_note(error)
+                raise
             if record is not None:
                 run.record_call(place, record)
                 if run.stop is None:

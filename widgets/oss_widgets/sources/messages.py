@@ -13,6 +13,7 @@ import tiktoken
 import torch
 from torch import Tensor
 
+from oss_lab.errors import LabError
 from oss_lab.hooks.interventions import Intervention
 from oss_lab.record.reply import ToolCall
 from oss_lab.record.token import Token
@@ -73,6 +74,12 @@ def describe_state(run: AnyRun) -> dict[str, Any]:
         "answer": run.answer,
         "seconds": run.seconds,
     }
+
+
+def write_note(error: LabError) -> str:
+    """An error as a sentence of a view."""
+    text = f"Error: {error}"
+    return text if text.endswith("?") else f"{text}."
 
 
 def describe_tokens(

@@ -18,7 +18,7 @@ from oss_lab.harmony.messages import Effort
 from oss_lab.remote import Connection
 from oss_widgets.sources.generating import PERIOD
 from oss_widgets.sources.kernel import Arguments, KernelSource, Work, read_object
-from oss_widgets.sources.messages import AnyRun, describe_state
+from oss_widgets.sources.messages import AnyRun, describe_state, write_note
 from oss_widgets.sources.remote_run import RemoteRun
 from oss_widgets.sources.reproduce import write_question
 from oss_widgets.sources.requests import (
@@ -110,7 +110,7 @@ class RemoteSource(KernelSource):
                     self._send(run)
                 yield
         except LabError as error:
-            run.note = f"Error: {error}."
+            run.note = write_note(error)
             raise
         finally:
             self._send(run)

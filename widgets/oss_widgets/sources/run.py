@@ -54,6 +54,7 @@ class Run:
         parent: (id, position) of the run that it was forked from, or None.
         written: how many tokens the fork wrote there.
         tools: those that Python runs, or None.
+        problem: why a call could not be run, as a sentence, or None.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Run:
         self.parent: tuple[str, int] | None = None
         self.written = 0
         self.tools: RunTools | None = None
+        self.problem: str | None = None
         self.ids: list[int] = []
         self.labels: list[TokenLabel] = []
         self.generated: list[Token | None] = []
@@ -121,7 +123,7 @@ class Run:
     @property
     def note(self) -> str | None:
         """Why the open calls are not run, as a sentence, or None."""
-        return self.exhausted if self.open_calls else None
+        return (self.problem or self.exhausted) if self.open_calls else None
 
     @property
     def exhausted(self) -> str | None:
@@ -240,6 +242,7 @@ class Run:
         """Keep the output of an open call; after the last one, `step` continues."""
         last = self.exchanges[-1]
         last.records[place] = record
+        self.problem = None
         if last.open_calls:
             return
         outputs = iter([last.records[n].output or "" for n in sorted(last.records)])

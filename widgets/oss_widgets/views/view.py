@@ -232,7 +232,12 @@ class View(anywidget.AnyWidget):
         An interrupt ends the reply; what there is of it is shown.
         """
         with suppress(KeyboardInterrupt):
-            self.wait(PATIENCE)
+            try:
+                self.wait(PATIENCE)
+            except LabError:
+                shown = self.source.shown
+                if shown is None or shown.note is None:  # the view does not say it
+                    raise
 
     def _ipython_display_(self, **_: Any) -> None:
         """Two outputs: the view, and a copy for readers without a kernel. The copy is renewed
