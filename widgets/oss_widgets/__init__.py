@@ -5,7 +5,7 @@
     Experts(chat)                        # in another cell: the same run and the same selection
 
 views    Chat, Tokens, Experts, Attention, LogitLens, … for a notebook
-sources  where they get their numbers: a loaded model, a trace, your own array; text of another engine
+sources  where they get their numbers: a model, another engine, a trace, your own array
 page     write_page: one web page in which nano runs
 js       what runs in the browser: nano, the views and the page
 join.py  joins the JavaScript into one script
