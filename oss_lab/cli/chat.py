@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from oss_lab.remote import Connection
 
 ADDRESSES = ("http://", "https://")
-TOKENS = ("OSS_LAB_TOKEN", "OPENAI_API_KEY")
 
 
 def run(
@@ -62,7 +61,7 @@ def run(
     model: Annotated[str | None, Option(help="name of the model on the server")] = None,
     token: Annotated[
         str | None,
-        Option(help="access token of the server (default: OSS_LAB_TOKEN, or OPENAI_API_KEY)"),
+        Option(help="access token of the server (default: OSS_LAB_TOKEN)"),
     ] = None,
 ) -> int:
     """Chat with a model in the terminal."""
@@ -134,8 +133,7 @@ def open_model(
 
     if download:
         raise LabError("--download fetches a checkpoint, and a server has its own: leave it out")
-    found = [token, *map(os.environ.get, TOKENS)]
-    return connect(checkpoint, model=model, token=next(filter(None, found), None))
+    return connect(checkpoint, model=model, token=token or os.environ.get("OSS_LAB_TOKEN"))
 
 
 def greet(chat: "Chat", names: "Sequence[str]") -> None:

@@ -18,7 +18,6 @@ def chat(monkeypatch, capsys):
 
     A line may be a function that returns it.
     """
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OSS_LAB_TOKEN", raising=False)
 
     class Lines(io.StringIO):
@@ -66,9 +65,9 @@ def test_the_transcript_is_that_of_the_loaded_model(chat, url, tmp_path):
 
 
 def test_the_token_comes_from_the_environment(chat, url, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    monkeypatch.setenv("OSS_LAB_TOKEN", "secret")
     assert chat([url])[1] == 0
-    monkeypatch.setenv("OSS_LAB_TOKEN", "wrong")  # counts first
+    monkeypatch.setenv("OSS_LAB_TOKEN", "wrong")
     assert chat([url]) == (f"oss-lab: {url}: the token was refused; give the right one\n", 1)
     assert chat([url, "--token", "secret"])[1] == 0
 
