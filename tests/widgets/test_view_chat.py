@@ -2,8 +2,10 @@
 
 import base64
 import re
+from typing import Any
 
 import pytest
+from oss_widgets import Chat
 
 from oss_lab import AblateExpert
 from oss_lab.nano.gallery import GALLERY
@@ -255,7 +257,7 @@ def test_an_intervention_and_its_null(chat, lab) -> None:
     assert answers(page)[3] == answers(page)[0]
 
 
-def test_an_example_fills_its_setting_and_an_own_question_removes_it(chat) -> None:
+def test_an_example_fills_its_setting_and_an_own_question_removes_it(chat, lab) -> None:
     page = chat()
     (example,) = (each for each in GALLERY if each.name == "calculator")
     select = page.get_by_label("Example")
@@ -270,6 +272,11 @@ def test_an_example_fills_its_setting_and_an_own_question_removes_it(chat) -> No
         f"commentary: call of functions.calculator 4815*884 → {example.answer}, "
     )
     assert line.endswith(" ms")
+    calls = page.evaluate("() => chat.data().calls")
+    asked: Any = {"effort": example.effort, "tools": example.tools}
+    expected = Chat(lab, example.question, **asked).data()["calls"]
+    assert all(each.pop("seconds") >= 0 for each in (*calls, *expected))
+    assert calls == expected
     ask(page)
     assert select.input_value() == ""
     assert example.shows not in caption.inner_text()
