@@ -149,16 +149,16 @@ def channel_by_number(chunks):
 
 def only_the_last_item(chunks):
     """You begin a new text with each item, so an earlier message on the same channel is lost."""
-    texts, items = {"analysis": "", "commentary": "", "final": ""}, {}
-    for data in read_blocks(b"".join(chunks).decode()):
-        if data["type"] == ADDED:
-            items[data["output_index"]] = data["item"]
-            channel = name_channel({"type": TEXT}, data["item"])
-            if data["item"]["type"] != "function_call":
-                texts[channel] = ""
-        elif "delta" in data and data["type"] != CALL:
-            texts[name_channel(data, items[data["output_index"]])] += data["delta"]
-    return texts
+    events, last = list(read_blocks(b"".join(chunks).decode())), dict[str | None, int]()
+    for data in events:
+        if data["type"] == ADDED and data["item"]["type"] != "function_call":
+            last[name_channel({"type": TEXT}, data["item"])] = data["output_index"]
+
+    def find(data, item):
+        channel = name_channel(data, item)
+        return channel if last.get(channel) == data["output_index"] else None
+
+    return sort_texts(events, find)
 
 
 def write_events(*items: tuple[str, str]) -> bytes:
