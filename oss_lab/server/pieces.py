@@ -4,10 +4,11 @@ The `analysis` channel is reasoning, a message to a tool is a call, and everythi
 `commentary` has the phase `commentary`, `final` the phase `final_answer`. Text that may be the
 beginning of a stop string is held back until it is decided. Tokens that are delivered together
 become one piece of text, since every piece is an event, which takes time here and in the client.
+Stop strings are looked for token by token, so what a client gets does not depend on the delivery.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
@@ -61,20 +62,20 @@ class Pieces:
         self._open: Opened | None = None
         self._text = ""  # of the open item, as far as it was passed on
         self._held = ""  # may be the beginning of a stop string
-        self._held_from = 0
+        self._held_tokens = (0, 0)  # without those that were passed on
         self._is_stopped = False  # whether a stop string has been found in the open item
 
     def read(self, events: Sequence[Event], *, is_complete: bool = True) -> list[Piece]:
         """The pieces of these events; `is_complete` is that of an item that ends in them."""
         pieces: list[Piece] = []
-        for event in join_deltas(events):
+        for event in events:
             if isinstance(event, Start):
                 pieces.append(self._begin(event))
             elif isinstance(event, Delta):
                 pieces += self._add(event.text, event.tokens)
             elif isinstance(event, End):
                 pieces += self._end(event, is_complete)
-        return pieces
+        return list(join_texts(pieces))
 
     def finish(self, events: Sequence[Event], reply: Reply) -> list[Piece]:
         """The pieces of the last events, once the reply is finished."""
@@ -94,15 +95,16 @@ class Pieces:
         return self._open
 
     def _add(self, text: str, tokens: Range) -> list[Piece]:
-        if not self._held:
-            self._held_from = tokens[0]
+        first = self._held_tokens[0] if self._held else tokens[0]
         text, kept = self._held + text, 0
         if self._is_stopped:
             text = ""
         elif self.stop and self._open is not None and self._open.phase == "final_answer":
             text, kept = self._cut(text)
-        self._held = text[len(text) - kept :]
-        return self._pass_on(text[: len(text) - kept], (self._held_from, tokens[1]))
+        self._held, text = text[len(text) - kept :], text[: len(text) - kept]
+        # A token is passed on once, also if the end of its text is held.
+        self._held_tokens = (tokens[1] if text else first, tokens[1])
+        return self._pass_on(text, (first, tokens[1]))
 
     def _cut(self, text: str) -> tuple[str, int]:
         """The text before a stop string, and how much of its end may be the beginning of one."""
@@ -121,20 +123,19 @@ class Pieces:
 
     def _end(self, event: End, is_complete: bool) -> list[Piece]:
         first, end = event.tokens
-        pieces = self._pass_on(self._held, (self._held_from, end))
+        pieces = self._pass_on(self._held, self._held_tokens)
         if self._open is not None and self._open.kind == "reasoning":
             self.reasoning_tokens += end - first
         self._open, self._held = None, ""
         return [*pieces, Closed(self._text, is_complete)]
 
 
-def join_deltas(events: Sequence[Event]) -> Iterator[Event]:
-    """The events, with those of text that follow each other as one: they are of one message."""
-    for kind, group in groupby(events, type):
-        if kind is not Delta:
+def join_texts(pieces: Sequence[Piece]) -> Iterator[Piece]:
+    """The pieces, with those of text that follow each other as one: they are of one item."""
+    for kind, group in groupby(pieces, type):
+        if kind is not Added:
             yield from group
             continue
-        deltas = [each for each in group if isinstance(each, Delta)]
-        first, last = deltas[0], deltas[-1]
-        text = "".join(each.text for each in deltas)
-        yield replace(first, text=text, tokens=(first.tokens[0], last.tokens[1]))
+        added = [each for each in group if isinstance(each, Added)]
+        text = "".join(each.text for each in added)
+        yield Added(text, (added[0].tokens[0], added[-1].tokens[1]))

@@ -245,7 +245,7 @@ def test_text_is_held_back_until_it_cannot_be_a_stop_string(parts, texts):
 
 
 def test_text_that_is_delivered_together_is_one_piece_per_message():
-    """The piece has the tokens of all of it, for their log-probabilities."""
+    """The piece has the tokens of its text, for their log-probabilities."""
 
     def write(first, *parts):
         end = first + 1 + len(parts)
@@ -258,8 +258,31 @@ def test_text_that_is_delivered_together_is_one_piece_per_message():
 
     assert Pieces(["stop"]).read([*write(0, "a", "b"), *write(4, "c", "st", "op")]) == [
         Opened("text", "final_answer"), Added("ab", (1, 3)), Closed("ab", True),
-        Opened("text", "final_answer"), Added("c", (5, 8)), Closed("c", True),
+        Opened("text", "final_answer"), Added("c", (5, 6)), Closed("c", True),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("parts", ["a b< c", "a < b", "a < < > b", "a< >b", "< a <", "a b< c< d"])
+def test_each_token_is_passed_on_once_however_tokens_are_delivered(parts):
+    """A client sums the log-probabilities of the tokens that it gets."""
+    parts = parts.split()
+    events = [
+        Start(Author("assistant"), "final", None, None, (0, 1)),
+        *(Delta(part, "final", None, (n, n + 1)) for n, part in enumerate(parts, 1)),
+        End(Message.of("assistant", "".join(parts), channel="final"), None, (0, len(parts) + 2)),
+    ]
+
+    def deliver(size):
+        pieces, found = Pieces(["<>"]), []
+        for n in range(0, len(events), size):
+            found += pieces.read(events[n : n + size])
+        added = [each for each in found if isinstance(each, Added)]
+        tokens = [token for each in added for token in range(*each.tokens)]
+        assert sorted(set(tokens)) == tokens
+        assert not tokens or tokens[-1] <= len(parts)  # without the stop token
+        return "".join(each.text for each in added), tokens, found[-1]
+
+    assert len({repr(deliver(size)) for size in (1, 2, 3, 4, len(events))}) == 1
 
 
 def test_messages_become_items_by_channel_and_recipient():
