@@ -4,9 +4,11 @@ Text next to reasoning is the answer until a call follows; then it was a preambl
 it on commentary. Positions of tokens are not known, so the events have (0, 0).
 """
 
+import operator
 import time
 from typing import Any
 
+from oss_lab.errors import LabError
 from oss_lab.harmony.events import Delta, End, Event, Start
 from oss_lab.harmony.messages import Author, Conversation, Message
 from oss_lab.harmony.specials import CONSTRAIN
@@ -40,21 +42,35 @@ class ChunkReader:
         self._start_time = time.perf_counter()
 
     def add(self, chunk: Any) -> list[Event]:
-        """The events of one chunk, an object of the package openai."""
+        """The events of one chunk, an object of the package openai, which does not check it.
+
+        Raises:
+            LabError: it is not a chunk of the API.
+        """
+        try:
+            return self._read(chunk)
+        except (AttributeError, LookupError, TypeError, ValueError):
+            raise LabError(
+                f"{self.engine} sent a part of the reply that is not in the format of OpenAI's chat"
+                " completions"
+            ) from None
+
+    def _read(self, chunk: Any) -> list[Event]:
         usage = getattr(chunk, "usage", None)
         if usage is not None:
-            self.completion_tokens = usage.completion_tokens
-        if not chunk.choices:
+            self.completion_tokens = operator.index(usage.completion_tokens or 0)
+        # Only one choice is requested; parts of others must not mix with it.
+        choice = next((each for each in chunk.choices or () if not each.index), None)
+        if choice is None:
             return []
-        choice = chunk.choices[0]
-        self.finish_reason = choice.finish_reason or self.finish_reason
+        self.finish_reason = read_text(choice.finish_reason) or self.finish_reason
         delta, events = choice.delta, list[Event]()
         if delta is None:
             return events
         extra = delta.model_extra or {}
         thought = next((extra[name] for name in REASONING if extra.get(name)), "")
-        for channel, text in (("analysis", thought), ("final", delta.content or "")):
-            if text:
+        for channel, text in (("analysis", thought), ("final", delta.content)):
+            if text := read_text(text):
                 self._texts[channel] += text
                 events += self._extend(text, channel, None)
         for part in delta.tool_calls or ():
@@ -93,14 +109,14 @@ class ChunkReader:
         return found
 
     def _add_call(self, part: Any) -> list[Event]:
-        index = part.index or 0
+        index = operator.index(part.index or 0)
         call = self._calls.setdefault(index, {"name": "", "arguments": ""})
         function = part.function
         if function is None:
             return []
-        call["name"] += function.name or ""
-        call["arguments"] += function.arguments or ""
-        return self._extend(function.arguments or "", "commentary", index)
+        call["name"] += read_text(function.name)
+        call["arguments"] += (arguments := read_text(function.arguments))
+        return self._extend(arguments, "commentary", index)
 
     def _extend(self, text: str, channel: str, call: int | None) -> list[Event]:
         """The events of new text; a message that goes elsewhere ends before it."""
@@ -123,6 +139,17 @@ class ChunkReader:
             return [End(make_call(**self._calls[call]), None, UNKNOWN)]
         message = Message.of("assistant", self._texts[channel], channel=channel)
         return [End(message, None, UNKNOWN)]
+
+
+def read_text(value: str | None) -> str:
+    """The text in a field; none is an empty one.
+
+    Raises:
+        TypeError: it is something else.
+        ValueError: it has half of a surrogate pair.
+    """
+    str.encode(value or "")
+    return value or ""
 
 
 def make_call(name: str, arguments: str) -> Message:

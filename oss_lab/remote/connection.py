@@ -16,7 +16,7 @@ from oss_lab.harmony.prompt import Question, build_prompt, require_prompts
 from oss_lab.lab.options import PROMPT_KEYWORDS, Options
 from oss_lab.record.builder import Stream
 from oss_lab.record.reply import Reply
-from oss_lab.remote.chunks import ChunkReader
+from oss_lab.remote.chunks import ChunkReader, read_text
 from oss_lab.remote.messages import to_api
 
 TIMEOUT = 600.0  # seconds; a laptop may think for minutes before its first token
@@ -49,12 +49,12 @@ def connect(
     if token and (not token.isascii() or token.split() != [token]):
         raise LabError("the token must be ASCII without spaces")
     client = openai.OpenAI(base_url=url, api_key=token or "none", timeout=timeout, max_retries=0)
-    names = _ask(url, lambda: [each.id for each in client.models.list() if each.id])
+    names = _ask(url, lambda: [read_text(each.id) for each in client.models.list() if each.id])
     if model is None and len(names) == 1:
         model = names[0]
     if model is None or model not in names:
         wanted = "which model?" if model is None else f"there is no model {model!r};"
-        listed = f"choose one of {', '.join(names[:8])}" if names else "it lists none"
+        listed = f"choose one of {shorten(', '.join(names[:8]), 300)}" if names else "it lists none"
         raise LabError(f"{url}: {wanted} {listed}")
     return Connection(client, url, model)
 
@@ -86,6 +86,10 @@ class Connection:
         """Reply as a stream of Harmony events, without the positions of tokens."""
         prompt = self.conversation(question, **options)
         fields = {"model": self.model, **to_api(prompt), **list_sampling(options)}
+        try:
+            json.dumps(fields, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise LabError(f"the request cannot be written as JSON: {error}") from None
         reader = ChunkReader(prompt, self.url)
 
         def events() -> Iterator[list[Event]]:
@@ -162,7 +166,8 @@ def _ask(url: str, request: Any) -> Any:
         said = shorten(str(error.message), 200)
         hint = "" if url.rstrip("/").endswith("/v1") else "; most addresses end in /v1"
         raise LabError(f"{url} answered {error.status_code}: {said}{hint}") from None
-    except (json.JSONDecodeError, AttributeError, TypeError):  # how openai fails on other answers
+    # how openai fails on other answers
+    except (ValueError, AttributeError, TypeError, RecursionError):
         raise LabError(
             f"{url} does not answer like OpenAI's chat completions; give an address up to /v1"
         ) from None

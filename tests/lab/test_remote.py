@@ -56,7 +56,7 @@ class Answer(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         for chunk in self.server.replies.pop(0):
-            self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+            self.wfile.write(to_line(chunk))
         self.wfile.write(b"data: [DONE]\n\n")
         return None
 
@@ -67,13 +67,17 @@ class Answer(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps(value).encode())
 
 
-def chunk(finish: str | None = None, **delta: Any) -> dict[str, Any]:
+def to_line(chunk: Any) -> bytes:
+    return f"data: {json.dumps(chunk)}\n\n".encode()
+
+
+def chunk(finish: Any = None, **delta: Any) -> dict[str, Any]:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
     return {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m",
             "choices": [choice]}  # fmt: skip
 
 
-def call(name: str | None, arguments: str, index: int = 0, id: str | None = None) -> dict[str, Any]:
+def call(name: str | None, arguments: Any, index: Any = 0, id: str | None = None) -> dict[str, Any]:
     function = {"arguments": arguments} | ({"name": name} if name else {})
     return {"index": index, "function": function} | ({"id": id, "type": "function"} if id else {})
 
@@ -104,6 +108,52 @@ def test_channels_and_events(engine, name: str) -> None:
     assert (sent["reasoning_effort"], sent["seed"], sent["top_k"]) == ("low", 3, 5)
     assert "temperature" not in sent
     assert sent["messages"] == [{"role": "user", "content": "What is 3 * 4?"}]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [5, [], {"choices": [None]}, {"choices": 3}, chunk(content=5), chunk(content=["a"]),
+     chunk(content="\ud800"), chunk(reasoning={"a": 1}), chunk(tool_calls=[None]),
+     chunk(tool_calls=[call("f", "{}", index="a")]), chunk(tool_calls=[call("f", {"x": 1})]),
+     chunk(finish=["stop"]), chunk() | {"usage": {"completion_tokens": "9"}}],
+)  # fmt: skip
+def test_a_part_of_another_shape_is_one_sentence(engine, part: Any) -> None:
+    engine.replies = [[part, chunk("stop")]]
+    with pytest.raises(LabError, match=r"sent a part of the reply that is not in the format"):
+        connect(engine.url).chat("hi")
+
+
+@pytest.mark.parametrize(
+    "part", [b'{"choices": [{"delta": {"content": "\xff"}}]}', b"[" * 100_000, b"{no"]
+)
+def test_a_part_that_is_not_json_is_one_sentence(engine, part: bytes, monkeypatch) -> None:
+    engine.replies = [["HERE"]]
+    monkeypatch.setattr(f"{__name__}.to_line", lambda chunk: b"data: " + part + b"\n\n")
+    with pytest.raises(LabError, match="does not answer like OpenAI's chat completions"):
+        connect(engine.url).chat("hi")
+
+
+def test_parts_of_a_choice_that_was_not_requested_are_left_out(engine) -> None:
+    other = {"index": 1, "delta": {"content": "B"}, "finish_reason": "length"}
+    engine.replies = [[chunk(content="a"), chunk() | {"choices": [other]}, chunk("stop")]]
+    reply = connect(engine.url).chat("hi")
+    assert (reply.final, reply.stop) == ("a", "return")
+
+
+def test_names_of_models_that_are_not_names(engine) -> None:
+    for name in (5, ["a"], "\ud800"):
+        engine.models = [name]
+        with pytest.raises(LabError, match="does not answer like OpenAI's chat completions"):
+            connect(engine.url)
+    engine.models = ["x" * 500] * 9
+    with pytest.raises(LabError, match="which model") as found:
+        connect(engine.url)
+    assert len(str(found.value)) < 400
+
+
+def test_a_question_that_json_cannot_write_is_refused(engine) -> None:
+    with pytest.raises(LabError, match="cannot be written as JSON"):
+        connect(engine.url).chat("\udcff")
 
 
 def test_calls_and_their_outputs(engine) -> None:
