@@ -289,3 +289,10 @@ def test_hidden_reasoning_is_kept_for_the_tool_loop(serve, nano):
     hidden += [item for item in last.output if item.type == "reasoning"]
     assert hidden
     assert not any(item.content for item in hidden)
+
+
+@pytest.mark.parametrize("id", [5, ["a"], {"a": 1}])
+def test_an_id_that_is_not_text_is_refused(ask, id):
+    """It could not be stored."""
+    with pytest.raises(openai.BadRequestError, match=r"input\[0\].id must be text"):
+        ask([{"role": "user", "content": "hi", "id": id}], max_output_tokens=1)

@@ -22,11 +22,18 @@ PLACE = re.compile(r"messages\[(\d+)\]")
 
 
 def read_input(given: str | Sequence[Mapping[str, Any]]) -> list[Item]:
-    """The items of a request's input, each with a type and an id."""
+    """The items of a request's input, each with a type and an id.
+
+    Raises:
+        ApiError: an id is not text.
+    """
     if isinstance(given, str):
         given = [{"role": "user", "content": given}]
     items = []
-    for each in given:
+    for number, each in enumerate(given):
+        if not isinstance(each.get("id"), str | None):
+            place = f"input[{number}].id"
+            raise ApiError(400, f"{place} must be text", code="invalid_value", param=place)
         kind = each.get("type") or ("message" if "role" in each else None)
         prefix = PREFIXES.get(str(kind), "item")
         items.append({**each, "type": kind, "id": each.get("id") or new_id(prefix)})
