@@ -6,7 +6,7 @@ exception, Ctrl-C or a reader that stops, `run` keeps every token and every outp
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from oss_lab.agents.agent import Agent
 
 Tools = Mapping[str, Tool]
-Steps = Iterator[Event]
+Steps = Generator[Event]
 
 
 class RunInterrupted(KeyboardInterrupt):
@@ -62,7 +62,7 @@ class RunStream:
             raise LabError(f"expected a Budget such as Budget(calls=5), got {shorten_repr(budget)}")
         self._agent, self._open_tools = agent, open_tools
         self._here = RunSoFar(prompt, budget, drops_reasoning=agent.drop_reasoning)
-        self._events: Iterator[Event] | None = None
+        self._events: Steps | None = None
 
     def __iter__(self) -> Iterator[Event]:
         if self._events is None:
@@ -84,9 +84,8 @@ class RunStream:
 
     def close(self) -> Run:
         """Stop here. A reply that is being written is cut; returns the run so far."""
-        close = getattr(self._events, "close", None)
-        if close is not None:
-            close()
+        if self._events is not None:
+            self._events.close()
         return self.run
 
     @property

@@ -99,9 +99,7 @@ def open_turn(found: list[dict[str, Any]], taken: set[str]) -> dict[str, Any]:
 def list_functions(spaces: Mapping[str, ToolNamespace]) -> list[dict[str, Any]]:
     """The functions as the API describes them."""
     if others := [name for name in spaces if name != FUNCTIONS[:-1]]:
-        raise LabError(
-            f"the API has functions only, so the tool {others[0]!r} cannot be sent; leave it out"
-        )
+        refuse_tool(others[0])
     empty = {"type": "object", "properties": {}}
     return [
         {
