@@ -1,7 +1,6 @@
 """The application: its endpoints, what it answers to errors, and the thread that runs the model."""
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from oss_lab.server.chat.request import ChatBody
 from oss_lab.server.context import Context
 from oss_lab.server.errors import INTERNAL, ApiError
 from oss_lab.server.gate import Gate
+from oss_lab.server.openapi import describe_body, describe_errors
 from oss_lab.server.responses import stored
 from oss_lab.server.responses.endpoint import create_response
 from oss_lab.server.responses.request import ResponseBody
@@ -27,8 +27,6 @@ from oss_lab.server.scheduler import Scheduler
 from oss_lab.server.settings import Settings
 from oss_lab.server.store import Store
 from oss_lab.version import __version__
-
-log = logging.getLogger("oss_lab.server")
 
 
 def build_app(lab: Lab, settings: Settings) -> FastAPI:
@@ -143,52 +141,3 @@ def add_errors(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def hide(request: Request, error: Exception) -> Response:
         return answer(INTERNAL)
-
-
-def describe_body(kind: type[ChatBody] | type[ResponseBody]) -> dict[str, Any]:
-    """What the OpenAPI document says about an endpoint with this body."""
-    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-    definitions = schema.pop("$defs", {})
-    inlined = inline(schema, definitions)
-    body = {"required": True, "content": {"application/json": {"schema": inlined}}}
-    return {
-        "openapi_extra": {"requestBody": body},
-        "responses": describe_errors(400, 401, 404, 408, 413, 429),
-    }
-
-
-def inline(schema: Any, definitions: dict[str, Any]) -> Any:
-    """The schema with its definitions in place of references to them."""
-    if isinstance(schema, dict):
-        if name := schema.get("$ref"):
-            return inline(definitions[name.rpartition("/")[2]], definitions)
-        return {key: inline(value, definitions) for key, value in schema.items()}
-    if isinstance(schema, list):
-        return [inline(each, definitions) for each in schema]
-    return schema
-
-
-ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
-}
-
-
-def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error object, for these statuses."""
-    content = {"application/json": {"schema": ERROR}}
-    return {
-        each: {"description": "The API's error object", "content": content} for each in statuses
-    }

@@ -11,7 +11,7 @@ import pytest
 
 from oss_lab import server
 from oss_lab.errors import LabError
-from oss_lab.server.asking import EFFORTS, IGNORED, REFUSED
+from oss_lab.server.request import EFFORTS, IGNORED, REFUSED
 from oss_lab.server.settings import Limits, choose_token
 
 openai = pytest.importorskip("openai", reason="the extra `test` is not installed")

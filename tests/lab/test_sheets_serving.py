@@ -9,8 +9,8 @@ from llguidance import LLMatcher
 from oss_lab.course.sheets import s15_structured_output, s16_serving
 from oss_lab.grammar.matcher import compile_grammar
 from oss_lab.harmony.specials import ENDOFTEXT, find_special_tokens
-from oss_lab.server.asking import AskedEffort, read_effort
 from oss_lab.server.errors import ApiError
+from oss_lab.server.request import AskedEffort, read_effort
 
 PRODUCT = "What is 482915 * 7306?"
 CALCULATOR = {

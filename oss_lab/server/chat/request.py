@@ -7,21 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from oss_lab.lab.generation import Generation
-from oss_lab.server.asking import (
-    AskedEffort,
-    Body,
-    Count,
-    Objects,
-    limit_tokens,
-    plan_tools,
-    read_effort,
-)
 from oss_lab.server.context import Context
 from oss_lab.server.errors import ApiError
 from oss_lab.server.formats import read_format
 from oss_lab.server.images import replace_images
 from oss_lab.server.job import Job
+from oss_lab.server.request import AskedEffort, Body, Count, Objects, limit_tokens, read_effort
 from oss_lab.server.steering import Steering, require_call
+from oss_lab.server.tool_choice import plan_tools
 
 
 class StreamOptions(BaseModel):

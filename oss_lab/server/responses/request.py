@@ -8,14 +8,15 @@ from pydantic import BaseModel, ConfigDict
 
 from oss_lab.errors import LabError
 from oss_lab.lab.generation import Generation
-from oss_lab.server.asking import Body, Count, Objects, limit_tokens, plan_tools, read_effort
 from oss_lab.server.context import Context
 from oss_lab.server.errors import ApiError
 from oss_lab.server.formats import read_format
 from oss_lab.server.job import Job
+from oss_lab.server.request import Body, Count, Objects, limit_tokens, read_effort
 from oss_lab.server.responses.items import ItemReader, read_input
 from oss_lab.server.steering import Steering, require_call
 from oss_lab.server.store import Record
+from oss_lab.server.tool_choice import plan_tools
 
 INCLUDED = "message.output_text.logprobs"
 
