@@ -12,13 +12,7 @@ from typing import Any
 
 from oss_lab.agents.budget import Budget
 from oss_lab.agents.calls import CallRecord, find_open_calls
-from oss_lab.agents.events import (
-    CallEnded,
-    Event,
-    ReplyEnded,
-    Stopped,
-    StopReason,
-)
+from oss_lab.agents.events import CallEnded, Event, ReplyEnded, Stopped, StopReason
 from oss_lab.agents.rounds import Round, list_output_messages, list_own_messages
 from oss_lab.agents.run_file import fields_from_dict, read_json, run_to_dict, write_run
 from oss_lab.errors import shorten

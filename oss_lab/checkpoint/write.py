@@ -17,13 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from oss_lab.checkpoint.dialects import huggingface_fields, original_fields
 from oss_lab.checkpoint.examine import CONFIG
-from oss_lab.checkpoint.layouts import (
-    ExpertStorage,
-    Layout,
-    StoredTensor,
-    TensorSpec,
-    tensor_table,
-)
+from oss_lab.checkpoint.layouts import ExpertStorage, Layout, StoredTensor, TensorSpec, tensor_table
 from oss_lab.checkpoint.read import check_path
 from oss_lab.checkpoint.tensor_files import TensorFiles
 from oss_lab.config import ModelConfig, find_contradictions

@@ -65,13 +65,13 @@ class CallLines:
         """Write what the current line lacks of `text`; on a new line if it shows another call."""
         if not self._line or not text.startswith(self._line):
             self._leave_line()
-            self.transcript.close()
+            self.transcript.end_line()
         self.transcript.write_text(text[len(self._line) :], STYLE)
         self._line = text
 
     def _leave_line(self) -> None:
         if self._line:
-            self.transcript.close()
+            self.transcript.end_line()
         self._line = ""
 
     def _end_line(self, record: CallRecord) -> None:

@@ -9,13 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from oss_lab.agents import (
-    Agent,
-    Budget,
-    CallStarted,
-    Run,
-    Session,
-)
+from oss_lab.agents import Agent, Budget, CallStarted, Run, Session
 from oss_lab.cli._call_lines import CallLines
 from oss_lab.cli._calls import describe_open_call, has_ended_python
 from oss_lab.cli._tools import OpenTools, Outputs

@@ -37,9 +37,9 @@ class Transcript:
             case Start(author, channel, recipient):
                 self._label(author.role, author.name, channel, recipient)
             case Delta(text, channel):
-                self._write(text, STYLES.get(channel or "", OTHER_STYLE))
+                self.write_text(text, STYLES.get(channel or "", OTHER_STYLE))
             case End():
-                self._new_line()
+                self.end_line()
             case Diagnostic(kind, _, message):
                 self.write_note(f"{kind}: {message}")
 
@@ -48,14 +48,14 @@ class Transcript:
         author = message.author
         text = "".join(content_text(part, message.role, False) for part in message.content)
         self._label(author.role, author.name, message.channel, message.recipient, remark)
-        self._write(text, STYLES.get(message.channel or "", ""))
-        self._new_line()
+        self.write_text(text, STYLES.get(message.channel or "", ""))
+        self.end_line()
 
     def show_section(self, label: str, text: str, style: str) -> None:
         """Show a text below a label."""
         self._write_line(f"[{label}]", f"bold {style}")
-        self._write(text, style)
-        self._new_line()
+        self.write_text(text, style)
+        self.end_line()
 
     def write_note(self, text: str) -> None:
         """Write a remark that is not part of the conversation on a separate line."""
@@ -66,12 +66,17 @@ class Transcript:
         self._write_line(note, "dim")
 
     def write_text(self, text: str, style: str = "") -> None:
-        """Write text that is not part of a message."""
-        self._write(text, style)
+        """Write text without a label; the line stays open."""
+        if text:
+            shown = escape_controls(text, self._console.encoding, self._last)
+            self._console.out(shown, style=style or None, highlight=False, end="")
+            self._last = text[-1]
 
-    def close(self) -> None:
+    def end_line(self) -> None:
         """End the current line if it is not empty."""
-        self._new_line()
+        if self._last != "\n":
+            self._console.out("")
+        self._last = "\n"
 
     def _label(
         self,
@@ -89,17 +94,6 @@ class Transcript:
         self._write_line(f"[{label}]{remark}", f"bold {style}")
 
     def _write_line(self, text: str, style: str) -> None:
-        self._new_line()
-        self._write(text, style)
-        self._new_line()
-
-    def _write(self, text: str, style: str) -> None:
-        if text:
-            shown = escape_controls(text, self._console.encoding, self._last)
-            self._console.out(shown, style=style or None, highlight=False, end="")
-            self._last = text[-1]
-
-    def _new_line(self) -> None:
-        if self._last != "\n":
-            self._console.out("")
-        self._last = "\n"
+        self.end_line()
+        self.write_text(text, style)
+        self.end_line()

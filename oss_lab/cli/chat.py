@@ -19,13 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from oss_lab.cli._options import (
-    AskedEffort,
-    Download,
-    Instructions,
-    MaxTokens,
-    has_error_terminal,
-)
+from oss_lab.cli._options import AskedEffort, Download, Instructions, MaxTokens, has_error_terminal
 from oss_lab.errors import LabError
 
 if TYPE_CHECKING:

@@ -201,7 +201,7 @@ def show_continuation(
         if not quiet and isinstance(event, Delta):
             transcript.write_text(event.text)
     if not quiet:
-        transcript.close()
+        transcript.end_line()
     reply = stream.reply
     return {
         "text": reply.text,

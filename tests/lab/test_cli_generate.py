@@ -229,7 +229,7 @@ def test_without_a_terminal_there_is_no_color(monkeypatch):
     transcript = Transcript(plain)
     transcript.show_event(Start(Author("assistant"), "final", None, None, (0, 1)))
     transcript.show_event(Delta("a\x1b[31m[bold]b[/bold]", "final", None, (1, 2)))
-    transcript.close()
+    transcript.end_line()
     assert plain.getvalue() == "[final]\na\\x1b[31m[bold]b[/bold]\n"
 
 
