@@ -60,7 +60,7 @@ class KernelSource:
         self.runs: list[Any] = []
         self.shown: Any = None
         self.worker = Worker(self.end)
-        self.views: WeakSet[Any] = WeakSet()
+        self.views: WeakSet[Listener] = WeakSet()
         self.methods: dict[str, Callable[[Arguments, str, threading.Event], Work]] = {
             "hello": self._hello,
             "points": self._points,

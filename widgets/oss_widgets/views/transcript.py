@@ -107,7 +107,7 @@ def describe_request(request: Mapping[str, Any]) -> Passage:
     before = f"<p>{html}</p>" if lines else ""
     sentences = " ".join(f"{label}: {text}" for label, text in lines)
     return Passage(
-        f"<p><b>{escape(title)}</b></p>{before}", f"{title}: {sentences}".strip().rstrip()
+        f"<p><b>{escape(title)}</b></p>{before}", f"{title}: {sentences}".strip()
     )
 
 
