@@ -1,36 +1,16 @@
-"""The browser tool: the layout of pages, the stack, search in a corpus, and citations."""
+"""The browser tool: its stack of pages, search in a corpus, and what an agent does with it."""
 
 import sqlite3
-import textwrap
 import threading
-import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from oss_lab.agents import (
-    Agent,
-    ScriptedModel,
-    run_from_dict,
-    run_to_dict,
-    write_answer,
-    write_call,
-)
+from oss_lab.agents import Agent, ScriptedModel, write_answer, write_call
 from oss_lab.agents.arguments import CallError
-from oss_lab.agents.browser import (
-    Browser,
-    Corpus,
-    Page,
-    find_citations,
-    load_lessons,
-    resolve_citations,
-    write_footnotes,
-)
-from oss_lab.agents.browser.citations import read_display
+from oss_lab.agents.browser import Browser, Corpus, Page, load_lessons
 from oss_lab.agents.browser.find import find_in_page
-from oss_lab.agents.browser.markup import read_html, read_markdown, read_notebook
-from oss_lab.agents.browser.page import VIEW, WIDTH, show_page, strip_links, wrap_lines
+from oss_lab.agents.browser.markup import read_markdown
 from oss_lab.agents.browser.terms import list_query_terms, list_terms
 from oss_lab.agents.browser.tool import ABOVE, Window
 from oss_lab.course import notebook_files
@@ -57,7 +37,7 @@ def window(animals):
     return Window(animals)
 
 
-# Pages
+# The window
 
 
 def test_the_layout_of_a_page(window):
@@ -69,118 +49,6 @@ def test_the_layout_of_a_page(window):
         "L1: \n"
         "L2: A cat sleeps all day. See 【0†dogs】 and 【1†the web†a.org】."
     )
-
-
-def test_lines_have_at_most_80_characters_and_lose_nothing():
-    text = "one two " * 40 + "\n\n" + "x" * 200 + "\n" + "路由器" * 50
-    lines = wrap_lines(text)
-    assert max(map(len, lines)) == WIDTH
-    assert "".join(lines) == text.replace("\n", "")
-    assert wrap_lines("") == [""]
-
-
-def test_a_link_is_not_broken():
-    text = "word " * 14 + "【3†a link with seven words in it†example.org】 and more"
-    assert [line for line in wrap_lines(text) if "【" in line] == [
-        "【3†a link with seven words in it†example.org】 and more"
-    ]
-
-
-def test_a_viewport_has_about_a_thousand_tokens():
-    page = Page("a", "A", LONG)
-    shown = show_page(page, 0)
-    assert 0.9 * VIEW < len(shown.partition("\n\n")[2].encode()) <= VIEW
-    last = int(shown.partition("- ")[2].partition("]")[0])
-    assert show_page(page, 1, last + 1).partition("\n\n")[2].startswith(f"L{last + 1}: ")
-    assert show_page(Page("a", "A", "x"), 0).endswith("L0: x")
-    assert show_page(page, 0, 398, 10).endswith("L398: line number 398\nL399: line number 399")
-
-
-def test_a_page_cannot_fake_a_link_or_a_citation():
-    page = read_markdown("【0†press here】 and 【6†L9-L11】 and [a†b 【x】](c.md)", "d.md")
-    assert page.text == "〖0†press here〗 and 〖6†L9-L11〗 and 【0†a‡b 〖x〗】"
-    assert page.links == {0: "c.md"}
-    assert "【" not in read_html("<title>【0†t】</title><p>【0†p】</p>", "https://a.org").text
-    assert read_html("<title>【0†t】</title>", "https://a.org").title == "〖0†t〗"
-
-
-def test_markdown_links_are_relative_to_the_page():
-    text = "[a](../x/b.md#part) [same](../x/b.md) [here](#part) [mail](mailto:a@b.c) ![i](p.png)"
-    page = read_markdown(text, "notebooks/sub/c.md")
-    assert page.links == {0: "notebooks/x/b.md"}
-    assert page.text == "【0†a】 【0†same】 here mail i"
-
-
-def test_a_notebook_is_its_text_and_its_code():
-    cells = (
-        '{"cell_type": "markdown", "source": ["# Title\\n", "Text"]},'
-        '{"cell_type": "code", "source": "a = 1", "outputs": [{"text": "hidden"}]},'
-        '{"cell_type": "code", "source": ""}'
-    )
-    page = read_notebook(f'{{"cells": [{cells}]}}', "n.ipynb")
-    assert page.title == "Title"
-    assert page.text == "# Title\nText\n\n```python\na = 1\n```"
-    for text in ("[]", "{}", '{"cells": 1}', "{"):
-        with pytest.raises(ValueError, match=r"not a notebook|Expecting"):
-            read_notebook(text, "n.ipynb")
-
-
-def test_html_becomes_text():
-    html = """<html><head><title> A &amp;\n B </title><style>p {}</style></head><body>
-    <script>alert("【0†x】")</script><h2>Head</h2><p>One <b>two</b>&nbsp;three<br>four</p>
-    <ul><li>first</li><li><a href="/x?a=1&amp;b=2">second</a></li></ul>
-    <a href="https://other.org/y">other</a><a href="/x?a=1&b=2#top">again</a>
-    <a href="javascript:alert(1)">no</a><a href="#top">up</a><a>bare</a>
-    <pre>a  b
-  c</pre><p>unclosed <a href="/z">link</body></html>"""
-    page = read_html(html, "https://a.org/d/e")
-    assert page.title == "A & B"
-    assert page.links == {
-        0: "https://a.org/x?a=1&b=2", 1: "https://other.org/y", 2: "https://a.org/z"
-    }  # fmt: skip
-    for part in (
-        "## Head", "One two three\nfour", "* first", "* 【0†second】", "【1†other†other.org】",
-        "【0†again】", "unclosed 【2†link】",
-    ):  # fmt: skip
-        assert part in page.text
-    assert "alert" not in page.text
-    assert "javascript" not in str(page.links)
-    assert "\n\n\n" not in page.text
-
-
-@pytest.mark.parametrize("html", ["", "<", "<a href='", "<p" * 1000, "</p></a>", "<!--", "\0"])
-def test_broken_html_is_read(html):
-    assert isinstance(read_html(html, "https://a.org").text, str)
-
-
-LONG_INPUTS = (
-    "[", "[a](", "![", "[[x]", "x", "【1†a", " ", "<", "<a ", "<!--", "<a href='", "&", "<p>", "</",
-    "<![CDATA[", "<script>", "<?", "<a>x", "<script></script ", "{\"a\":1},", "\n", "词",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("piece", LONG_INPUTS)
-def test_no_page_can_stall_the_browser(piece):
-    """`html.parser` and `textwrap` take minutes for some of these."""
-    text = piece * (100_000 // len(piece))
-    start = time.process_time()
-    for page in (read_markdown(text, "a"), read_html(text, "https://a.org/")):
-        assert max(map(len, page.lines)) <= WIDTH
-        find_in_page(page, "one two")
-    assert time.process_time() - start < 5
-
-
-@pytest.mark.parametrize("line", ["", " ", "a  b", "x" * 500, " " * 200, "ab cd " * 30, "词" * 90])
-def test_wrapping_is_that_of_textwrap(line):
-    options: Any = {
-        "replace_whitespace": False,
-        "drop_whitespace": False,
-        "break_on_hyphens": False,
-    }
-    assert wrap_lines(line) == (textwrap.wrap(line, WIDTH, **options) or [""])
-
-
-# The window
 
 
 def test_search_shows_links_that_open_at_the_passage(window):
@@ -387,110 +255,26 @@ def test_a_browser_needs_a_source():
         Browser("notebooks")  # pyright: ignore[reportArgumentType]
 
 
-# With an agent, and citations
+# With an agent
 
 
-def browse(answer, animals) -> Any:
+def test_an_agent_browses(animals):
     script = [
         write_call("browser.search", query="cat", thinking="I search.", channel="analysis"),
         write_call("browser.open", id=0, channel="analysis"),
         write_call("browser.open", cursor=1, loc=2, num_lines=1, channel="analysis"),
         write_call("browser.find", pattern="sleeps", channel="analysis"),
         write_call("browser.open", id="long.md", num_lines=5, channel="analysis"),
-        write_answer(answer),
+        write_answer("They sleep【2†L2】."),
     ]
-    return Agent(ScriptedModel(script), [Browser(animals)]).run("What do cats do?")
-
-
-def test_an_agent_browses(animals):
-    run = browse("They sleep【2†L2】.", animals)
+    run: Any = Agent(ScriptedModel(script), [Browser(animals)]).run("What do cats do?")
     assert [each.status for each in run.calls] == ["ok"] * 5
-    assert [each.output.partition(" ")[0] for each in run.calls] == [
-        "[0]",
-        "[1]",
-        "[2]",
-        "[3]",
-        "[4]",
-    ]
+    assert [each.output[:3] for each in run.calls] == [f"[{number}]" for number in range(5)]
     assert run.replies[0].diagnostics == ()
     system = run.prompt.messages[0].content[0]
     assert system.tools == {"browser": BROWSER}
     outputs = [message for message in run.conversation if message.role == "tool"]
     assert {message.channel for message in outputs} == {"analysis"}
-
-
-def test_citations_are_resolved_to_pages_and_lines(animals):
-    answer = "Cats sleep【1†L2】, they have a heading【1†L0-L2】, and more【4†L2-L4】."
-    first, second, third = find_citations(browse(answer, animals))
-    assert (first.title, first.url, first.status) == ("Cats", "cats.md", "shown")
-    assert first.lines == ("A cat sleeps all day. See dogs and the web.",)
-    assert second.lines[0].startswith("# ")
-    assert len(second.lines) == 3
-    assert third.lines == ("line number 0", "line number 1", "line number 2")
-    assert answer[third.start : third.end] == "【4†L2-L4】"
-    assert all("【" not in line for each in (first, second, third) for line in each.lines)
-
-
-def test_what_was_not_shown_is_said(animals):
-    answer = "a【4†L3-L30】b【4†L200】c【9†L1】d【4†L9999】e【0†Cats】"
-    found = find_citations(browse(answer, animals))
-    assert [each.status for each in found] == [
-        "partly shown", "not shown", "no such page", "not shown"
-    ]  # fmt: skip
-    assert [len(each.lines) for each in found] == [2, 0, 0, 0]
-
-
-def test_lines_that_another_display_of_the_page_showed_count():
-    page = Page("a.md", "A", LONG)
-    outputs = [show_page(page, 0, 0, 5), show_page(page, 1, 100, 5)]
-    (found,) = resolve_citations("x【0†L102】", outputs)
-    assert found.status == "shown"
-    assert found.lines == ("line number 102",)
-
-
-def test_citations_of_a_run_that_was_read(animals):
-    run = browse("x【1†L2】y【4†L2-L4】", animals)
-    back = run_from_dict(run_to_dict(run))
-    assert find_citations(back) == find_citations(run)
-    assert len(find_citations(back)) == 2
-
-
-def test_other_ways_to_write_a_citation():
-    outputs = [show_page(Page("a.md", "A", LONG), 0)]
-    for text in ("【0†L2-L3】", "【0†L2-3】", "【0†L2 - L3】", "【0†L2-L3†source】"):
-        (found,) = resolve_citations(text, outputs)
-        assert (found.first, found.last, found.status) == (2, 3, "shown")
-    (found,) = resolve_citations("【0†L5-L3】", outputs)
-    assert (found.first, found.last) == (5, 5)
-    assert resolve_citations("【0】 【x†L1】 [0†L1]", outputs) == []
-
-
-def test_only_outputs_of_the_browser_are_pages(animals):
-    run = browse("x", animals)
-    tools = [message for message in run.conversation if message.role == "tool"]
-    assert all(read_display(message) is not None for message in tools)
-    other = replace(tools[1], author=replace(tools[1].author, name="functions.fetch"))
-    assert read_display(other) is None
-    assert read_display("error: no page is open") is None
-
-
-def test_titles_and_addresses_are_separated():
-    for title, url in (("A (b)", "c/d.md"), ("A", "https://a.org/x_(y)"), ("What (is) this", "")):
-        display: Any = read_display(show_page(Page(url, title, "x"), 3))
-        assert (display.cursor, display.title, display.url) == (3, title, url)
-
-
-def test_footnotes(animals):
-    answer = "One【4†L2-L4】 two【4†L2-L4】 three【9†L1】 four【4†L300】."
-    run = browse(answer, animals)
-    assert write_footnotes(answer, find_citations(run)) == (
-        "One[1] two[1] three[2] four[3].\n"
-        "\n"
-        "[1] Long (long.md), lines 2-4\n"
-        "[2] cursor 9, line 1: no such page\n"
-        "[3] Long (long.md), line 300: not shown"
-    )
-    assert write_footnotes("plain", []) == "plain"
 
 
 def test_each_run_has_its_own_pages_and_a_session_keeps_them(animals):
@@ -513,10 +297,6 @@ def test_a_mistake_is_told_to_the_model_with_the_fields(animals):
     ]
     run: Any = Agent(ScriptedModel(script), [Browser(animals)]).run("?")
     assert [each.status for each in run.calls] == ["malformed", "malformed", "unknown tool"]
-    assert "there is no field 'top'" in run.calls[0].output
+    assert "'top' was unexpected" in run.calls[0].output
     assert "no page is open" in run.calls[1].output
     assert "browser.open, browser.find" in run.calls[2].output
-
-
-def test_links_can_be_removed():
-    assert strip_links("see 【0†dogs】 and 【1†the web†a.org】") == "see dogs and the web"
