@@ -20,11 +20,17 @@ from oss_lab.agents.run import Run
 from oss_lab.agents.stream import RunStream
 from oss_lab.agents.tool import Tool, Toolbox
 from oss_lab.errors import LabError, explain_unknown
+from oss_lab.grammar.response_format import find_response_format
 from oss_lab.harmony.demands import find_declared_tools
 from oss_lab.harmony.messages import Conversation, SystemContent, ToolNamespace
-from oss_lab.harmony.prompt import Question, build_prompt, shorten_repr
+from oss_lab.harmony.prompt import (
+    Question,
+    add_response_format,
+    build_prompt,
+    shorten_repr,
+)
 from oss_lab.harmony.tool_forms import describe_tools
-from oss_lab.lab.options import PROMPT_KEYWORDS, Options
+from oss_lab.lab.options import MESSAGE_KEYWORDS, Options
 from oss_lab.record.builder import Stream
 
 REFUSED = ("tools", "instructions", "continue_from", "ignore_stops")
@@ -91,11 +97,16 @@ class Agent:
     def conversation(self, question: Question) -> Conversation:
         """The messages before the first reply, with the tools declared.
 
-        A Conversation is used as it is, with the agent's effort if there is one.
+        A Conversation is used as it is, with the agent's effort and response_format if it has any.
 
         Raises:
             LabError: a Conversation does not declare one of the tools.
         """
+        prompt = self._declare_tools(question)
+        section = find_response_format(self.options.get("response_format"))
+        return prompt if section is None else add_response_format(prompt, section)
+
+    def _declare_tools(self, question: Question) -> Conversation:
         effort: Any = self.options.get("effort")
         default: Any = getattr(self.model, "effort", "medium")
         if isinstance(question, Conversation):
@@ -151,8 +162,8 @@ class Agent:
 
     @property
     def reply_options(self) -> dict[str, Any]:
-        """The keywords of each reply, without those of the prompt."""
-        return {k: value for k, value in self.options.items() if k not in PROMPT_KEYWORDS}
+        """The keywords of each reply, without those that are in its messages."""
+        return {k: value for k, value in self.options.items() if k not in MESSAGE_KEYWORDS}
 
     def _list_names(self) -> list[str]:
         names = [f"functions.{tool.name}" for tool in self.tools]

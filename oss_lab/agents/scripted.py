@@ -31,12 +31,13 @@ from oss_lab.harmony.specials import (
     START,
     find_special_tokens,
 )
-from oss_lab.lab.options import MAX_TOKENS, PROMPT_KEYWORDS, Options
+from oss_lab.lab.options import MAX_TOKENS, MESSAGE_KEYWORDS, Options
 from oss_lab.record.builder import ReplyBuilder, Stream
 from oss_lab.record.reply import Reply
 from oss_lab.record.token import Token
 from oss_lab.tokenizer import load_vocabulary
 
+UNUSABLE = {"continue_from", "points", "interventions", "response_format"}
 Script = str | Callable[[Conversation], str]
 """Harmony text after `<|start|>assistant`, or a function that writes it for a conversation."""
 
@@ -66,10 +67,10 @@ class ScriptedModel:
         """The next reply of the script as a stream; keywords as in `Options`."""
         if unknown := options.keys() - Options.__annotations__.keys():
             raise LabError(explain_unknown("keyword", min(unknown), Options.__annotations__))
-        if unusable := options.keys() & {"continue_from", "points", "interventions"}:
+        if unusable := options.keys() & UNUSABLE:
             raise LabError(f"{min(unusable)} has no effect on a ScriptedModel; leave it out")
         asking: Any = {"effort": None}
-        asking |= {name: value for name, value in options.items() if name in PROMPT_KEYWORDS}
+        asking |= {name: value for name, value in options.items() if name in MESSAGE_KEYWORDS}
         prompt = build_prompt(question, default_effort=self.effort, **asking)
         rendered = render(prompt, self.tokenizer)
         warn(rendered.warnings)

@@ -88,5 +88,6 @@ class PartOptions(TypedDict, total=False):
     channels: Collection[str] | None
 
 
-PROMPT_KEYWORDS = ("effort", "instructions", "tools", "date", "response_format")
+MESSAGE_KEYWORDS = ("effort", "instructions", "tools", "date")
+PROMPT_KEYWORDS = (*MESSAGE_KEYWORDS, "response_format")
 SAMPLING_KEYWORDS = ("temperature", "top_k", "top_p", "min_p", "seed")

@@ -13,7 +13,7 @@ from oss_lab.errors import LabError, explain_unknown, shorten
 from oss_lab.harmony.events import Event
 from oss_lab.harmony.messages import Conversation, Effort
 from oss_lab.harmony.prompt import Question, build_prompt, require_prompts
-from oss_lab.lab.options import PROMPT_KEYWORDS, Options
+from oss_lab.lab.options import MESSAGE_KEYWORDS, Options
 from oss_lab.record.builder import Stream
 from oss_lab.record.reply import Reply
 from oss_lab.remote.chunks import ChunkReader, read_text
@@ -114,12 +114,12 @@ class Connection:
         """
         if unknown := options.keys() - Options.__annotations__.keys():
             raise LabError(explain_unknown("keyword", min(unknown), Options.__annotations__))
-        usable = {*PROMPT_KEYWORDS, *SENT, *EXTRA, "sampling"}
+        usable = {*MESSAGE_KEYWORDS, *SENT, *EXTRA, "sampling"}
         for name, value in options.items():
             if name not in usable and value not in (None, (), [], 0, False):
                 raise LabError(f"{name} has no effect on another engine; leave it out")
         asking: Any = {"effort": None}
-        asking |= {name: value for name, value in options.items() if name in PROMPT_KEYWORDS}
+        asking |= {name: value for name, value in options.items() if name in MESSAGE_KEYWORDS}
         return build_prompt(question, default_effort=self.effort, **asking)
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:

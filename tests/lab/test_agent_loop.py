@@ -24,6 +24,7 @@ from oss_lab.agents import (
     write_call,
 )
 from oss_lab.errors import LabError
+from oss_lab.grammar import Regex
 from oss_lab.harmony import Conversation, Delta, ToolDescription, ToolNamespace
 from oss_lab.harmony.specials import CALL, CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START
 from oss_lab.nano import gallery
@@ -55,6 +56,19 @@ def test_the_calculator_solves_what_nano_alone_cannot(nano):
     assert run.final == "4256460"
     assert [(each.status, each.output) for each in run.calls] == [("ok", "4256460")]
     assert run.calls[0].call.arguments == '{"expression":"4815*884"}'
+
+
+@pytest.mark.parametrize("form", [Regex("[0-9]{1,4}"), {"type": "integer", "maximum": 9999}])
+def test_an_answer_has_the_response_format_after_a_call(nano, form):
+    """The sum does not fit; the calls come as they would without the format."""
+    run = Agent(nano, [CALCULATOR], effort="medium", response_format=form).run(
+        "What is 4815 * 884?"
+    )
+    assert [each.output for each in run.calls] == ["4256460"]
+    assert run.final is not None
+    assert 0 <= int(run.final) <= 9999
+    assert run.replies[0].prompt == run.prompt
+    assert ("# Response Formats" in decode(nano, run.replies[0])) == isinstance(form, dict)
 
 
 def test_one_call_after_the_other_with_the_running_total_in_the_analysis(nano):

@@ -51,3 +51,12 @@ def test_a_run_that_its_budget_ended_continues(remote):
 def test_a_builtin_tool_is_refused(remote):
     with pytest.raises(LabError, match="functions only, so the tool 'browser' cannot be sent"):
         Agent(remote, [Browser()]).run("?")
+
+
+def test_a_response_format_is_refused(remote):
+    agent = Agent(remote, response_format={"type": "object"})
+    with pytest.raises(LabError, match="response_format has no effect on another engine"):
+        agent.run("?")
+    with pytest.raises(LabError, match="response_format has no effect on another engine"):
+        remote.chat("?", response_format={"type": "object"})
+    assert remote.chat("What is 3 * 4?", response_format=None, effort="low").final == "12"

@@ -25,6 +25,8 @@ def test_a_script_is_checked():
         ScriptedModel([write_answer("1")]).chat("?", sed=1)  # pyright: ignore[reportCallIssue]
     with pytest.raises(LabError, match="points has no effect on a ScriptedModel"):
         ScriptedModel([write_answer("1")]).chat("?", points=["resid.post"])
+    with pytest.raises(LabError, match="response_format has no effect on a ScriptedModel"):
+        ScriptedModel([write_answer("1")]).chat("?", response_format={"type": "object"})
 
 
 def test_a_script_answers_like_a_lab():
