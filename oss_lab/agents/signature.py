@@ -20,7 +20,7 @@ from oss_lab.agents.arguments import Arguments, CallError
 from oss_lab.agents.json_schema import join_problems, show
 from oss_lab.errors import LabError, explain_error
 from oss_lab.harmony.messages import ToolDescription
-from oss_lab.harmony.tool_forms import UNNAMED, describe_tools, read_docstring
+from oss_lab.harmony.tool_forms import check_named, describe_tools, read_docstring
 
 # pydantic refuses some names, such as `_a` and `model_x`, so none is used as it is.
 FIELD = "field_"
@@ -98,11 +98,7 @@ def build_arguments_model(function: Callable[..., object]) -> ArgumentsModel:
     fields: dict[str, Any] = {}
     for index, parameter in enumerate(signature.parameters.values()):
         where = f"parameter {parameter.name} of tool {name}"
-        if parameter.kind in UNNAMED:
-            raise LabError(
-                f"{where} is {parameter.kind.description}, but tool calls pass arguments by name;"
-                " use ordinary parameters"
-            )
+        check_named(parameter, where)
         if parameter.annotation is inspect.Parameter.empty:
             raise LabError(f"{where} has no type hint; add one, such as `{parameter.name}: str`")
         fields[f"{FIELD}{index}"] = (parameter.annotation, _build_field(parameter))

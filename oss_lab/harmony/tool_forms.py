@@ -171,16 +171,21 @@ def _from_function(function: Callable[..., Any], where: str) -> ToolDescription:
     return ToolDescription(name, paragraph, schema)
 
 
-def _build_property(
-    tool: str, parameter: inspect.Parameter, names: dict[str, Any], text: str | None
-) -> dict[str, Any]:
-    """The schema of one parameter. `names` are the globals that its hint may use."""
-    where = f"parameter {parameter.name} of tool {tool}"
+def check_named(parameter: inspect.Parameter, where: str) -> None:
+    """Raise LabError if an argument cannot be passed to this parameter by name."""
     if parameter.kind in UNNAMED:
         raise LabError(
             f"{where} is {parameter.kind.description}, but tool calls pass arguments by name; use"
             " ordinary parameters"
         )
+
+
+def _build_property(
+    tool: str, parameter: inspect.Parameter, names: dict[str, Any], text: str | None
+) -> dict[str, Any]:
+    """The schema of one parameter. `names` are the globals that its hint may use."""
+    where = f"parameter {parameter.name} of tool {tool}"
+    check_named(parameter, where)
     if parameter.annotation is inspect.Parameter.empty:
         raise LabError(f"{where} has no type hint; {_SUPPORTED}")
     alone = types.SimpleNamespace(__annotations__={parameter.name: parameter.annotation})

@@ -2,25 +2,17 @@
 
 import json
 import math
+from dataclasses import asdict
 
 import pytest
+
+from oss_lab.nano.tasks.settings import CALCULATOR_TOOL
 
 openai = pytest.importorskip("openai", reason="the extra `test` is not installed")
 
 PRODUCT = "What is 3 * 4?"
 HARD = "What is 4815 * 884?"
-CALCULATOR = {
-    "type": "function",
-    "function": {
-        "name": "calculator",
-        "description": "Evaluates an expression.",
-        "parameters": {
-            "type": "object",
-            "properties": {"expression": {"type": "string"}},
-            "required": ["expression"],
-        },
-    },
-}
+CALCULATOR = {"type": "function", "function": asdict(CALCULATOR_TOOL)}
 
 
 @pytest.fixture(scope="module")

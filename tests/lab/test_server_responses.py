@@ -2,10 +2,11 @@
 
 import json
 import time
+from dataclasses import asdict
 
 import pytest
 
-from oss_lab.nano.tasks.settings import LOOK_UP_TOOL
+from oss_lab.nano.tasks.settings import CALCULATOR_TOOL, LOOK_UP_TOOL
 from oss_lab.record.builder import ReplyBuilder
 from oss_lab.server.settings import Limits
 
@@ -14,16 +15,7 @@ openai = pytest.importorskip("openai", reason="the extra `test` is not installed
 PRODUCT = "What is 3 * 4?"
 HARD = "What is 4815 * 884?"
 LONG = "What is 347 * 628?"
-CALCULATOR = {
-    "type": "function",
-    "name": "calculator",
-    "description": "Evaluates an expression.",
-    "parameters": {
-        "type": "object",
-        "properties": {"expression": {"type": "string"}},
-        "required": ["expression"],
-    },
-}
+CALCULATOR = {"type": "function", **asdict(CALCULATOR_TOOL)}
 
 
 @pytest.fixture(scope="module")
@@ -267,12 +259,7 @@ def ask_until_free(client, seconds=20):
 def test_hidden_reasoning_is_kept_for_the_tool_loop(serve, nano):
     """The client gets an item without text, and the server finds its text by the id."""
     question = "Look up moon and gold and add them."
-    tool = {
-        "type": "function",
-        "name": LOOK_UP_TOOL.name,
-        "description": LOOK_UP_TOOL.description,
-        "parameters": LOOK_UP_TOOL.parameters,
-    }
+    tool = {"type": "function", **asdict(LOOK_UP_TOOL)}
     with serve(hide_analysis=True) as url:
         client = connect(url)
         hidden: list = []

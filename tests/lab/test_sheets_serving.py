@@ -1,5 +1,6 @@
 """The solutions of the sheets on structured output and serving are what the library does."""
 
+from dataclasses import asdict
 from typing import get_args
 
 import pytest
@@ -9,20 +10,12 @@ from llguidance import LLMatcher
 from oss_lab.course.sheets import s15_structured_output, s16_serving
 from oss_lab.grammar.matcher import compile_grammar
 from oss_lab.harmony.specials import ENDOFTEXT, find_special_tokens
+from oss_lab.nano.tasks.settings import CALCULATOR_TOOL
 from oss_lab.server.errors import ApiError
 from oss_lab.server.request import AskedEffort, read_effort
 
 PRODUCT = "What is 482915 * 7306?"
-CALCULATOR = {
-    "type": "function",
-    "name": "calculator",
-    "description": "Evaluates an expression.",
-    "parameters": {
-        "type": "object",
-        "properties": {"expression": {"type": "string"}},
-        "required": ["expression"],
-    },
-}
+CALCULATOR = {"type": "function", **asdict(CALCULATOR_TOOL)}
 
 
 @pytest.fixture(scope="module")
