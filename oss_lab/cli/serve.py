@@ -1,6 +1,7 @@
 """`oss-lab serve`: the model as an HTTP API that any OpenAI client can use.
 
     oss-lab serve nano
+
     export OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=TOKEN
 
 The endpoints are /v1/responses, /v1/chat/completions, /v1/models, /health and /metrics. The server

@@ -156,7 +156,10 @@ def _ask(url: str, request: Any) -> Any:
     try:
         return request()
     except openai.AuthenticationError:
-        raise LabError(f"{url}: the token was refused; give the right one") from None
+        raise LabError(
+            f"{url}: the token is missing or wrong; give `token=` in Python, --token or"
+            " OSS_LAB_TOKEN in a terminal"
+        ) from None
     except openai.APITimeoutError:
         raise LabError(f"{url} did not answer in time; try again with a longer timeout") from None
     except openai.APIConnectionError as error:

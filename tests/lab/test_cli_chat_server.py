@@ -68,14 +68,16 @@ def test_the_token_comes_from_the_environment(chat, url, monkeypatch):
     monkeypatch.setenv("OSS_LAB_TOKEN", "secret")
     assert chat([url])[1] == 0
     monkeypatch.setenv("OSS_LAB_TOKEN", "wrong")
-    assert chat([url]) == (f"oss-lab: {url}: the token was refused; give the right one\n", 1)
+    found, status = chat([url])
+    assert (status, found.count("\n")) == (1, 1)
+    assert f"{url}: the token is missing or wrong; give" in found
     assert chat([url, "--token", "secret"])[1] == 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--token", "guess"], "the token was refused; give the right one"),
+        (["--token", "guess"], "--token or OSS_LAB_TOKEN in a terminal"),
         (["--token", "sécret"], "the token must be ASCII without spaces"),
         (["--token", "a b"], "the token must be ASCII without spaces"),
         (["--token", "secret", "--model", "b"], "there is no model 'b'; choose one of nano"),

@@ -273,7 +273,7 @@ def test_who_answers(engine) -> None:
     with pytest.raises(LabError, match="there is no model 'c'; choose one of a, b"):
         connect(engine.url, model="c")
     engine.token = "secret"
-    with pytest.raises(LabError, match="the token was refused"):
+    with pytest.raises(LabError, match="the token is missing or wrong; give `token=`"):
         connect(engine.url, token="guess")
     assert connect(engine.url, model="a", token="secret").model == "a"
     with pytest.raises(LabError, match="is not an address"):
