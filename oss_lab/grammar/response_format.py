@@ -68,8 +68,8 @@ def find_response_format(given: object) -> ResponseFormat | None:
         schema, title = close_objects(write()), given.__name__
     else:
         raise LabError(
-            "response_format: expected a pydantic model class, a JSON schema, Regex(...) or"
-            f" Lark(...), got {shorten_repr(given)}"
+            "response_format: expected a pydantic model class, a JSON schema, or Regex(...) or"
+            f" Lark(...) from oss_lab.grammar, got {shorten_repr(given)}"
         )
     name = _NAME_CHARACTERS.sub("_", title).strip("_") if isinstance(title, str) else ""
     description = schema.get("description")
