@@ -106,9 +106,7 @@ def describe_request(request: Mapping[str, Any]) -> Passage:
     html = "<br>".join(f"<b>{label}</b> {escape(text)}" for label, text in lines)
     before = f"<p>{html}</p>" if lines else ""
     sentences = " ".join(f"{label}: {text}" for label, text in lines)
-    return Passage(
-        f"<p><b>{escape(title)}</b></p>{before}", f"{title}: {sentences}".strip()
-    )
+    return Passage(f"<p><b>{escape(title)}</b></p>{before}", f"{title}: {sentences}".strip())
 
 
 def vars_of(tool: Any) -> Mapping[str, Any]:
