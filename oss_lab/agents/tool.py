@@ -93,9 +93,15 @@ class Tool:
             arguments, more = self.model.check(arguments)
             return _separate_notes(self.function(**arguments), (*notes, *more))
         schema = self.description.parameters or {}
-        if problems := find_problems(arguments, {"additionalProperties": False, **schema}):
+        if problems := find_problems(arguments, {_find_closing(schema): False, **schema}):
             raise CallError(join_problems(problems))
         return _separate_notes(self.function(**arguments), notes)
+
+
+def _find_closing(schema: Mapping[str, object]) -> str:
+    """The keyword that refuses all other fields: fields may also be listed in another schema."""
+    is_listed = schema.keys() & {"$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if"}
+    return "unevaluatedProperties" if is_listed else "additionalProperties"
 
 
 def _separate_notes(result: object, notes: Notes) -> tuple[object, Notes]:

@@ -283,11 +283,67 @@ def test_many_problems_are_shortened():
         (3, "must be a JSON schema"),
         ({"items": {"$ref": "#/$defs/no"}}, r"refers to '#/\$defs/no', which it does not contain"),
         ({"$ref": "http://127.0.0.1:9/a"}, "refers to 'http://127.0.0.1:9/a', which it does not"),
+        ({"$dynamicRef": "http://127.0.0.1:9/a"}, "'http://127.0.0.1:9/a', which it does not"),
+        ({"$ref": "#/x", "x": {"$ref": "#/no"}}, "refers to '#/no', which it does not contain"),
+        ({"$ref": "#/required", "required": ["a"]}, "refers to '#/required', which is not a sch"),
+        ({"$ref": "#/" + "a" * 5000}, "^.{128}$"),
+        ({"$ref": "#"}, "refers to itself without an end"),
+        ({"$ref": ""}, "refers to itself without an end"),
+        ({"anyOf": [{"type": "object"}, {"$ref": "#"}]}, "refers to itself without an end"),
+        ({"if": {"type": "string"}, "then": {"$ref": "#"}}, "refers to itself without an end"),
+        ({"properties": {"a": {"$ref": "#"}}, "allOf": [{"$ref": "#/properties/a"}]}, "to itself"),
+        ({"$schema": 5}, r"\$schema must be text, not a number"),
     ],
 )
 def test_a_schema_that_cannot_be_checked_is_refused(schema, sentence):
     with pytest.raises(LabError, match=sentence):
         check_schema(schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$defs": {"n": {"type": "integer"}}, "properties": {"a": {"$ref": "#/$defs/n"}}},
+        {"properties": {"a": {"$ref": "#/properties/b"}, "b": {"type": "integer"}}},
+        {"properties": {"a": {"$ref": "http://a.org/n"}},
+         "$defs": {"n": {"$id": "http://a.org/n", "type": "integer"}}},
+        {"$schema": "http://json-schema.org/draft-07/schema#", "properties": {"a": {"$ref": "#n"}},
+         "definitions": {"n": {"$id": "#n", "type": "integer"}}},
+        {"properties": {"a": {"$ref": "#/$defs/m"}},
+         "$defs": {"m": {"$id": "http://a.org/m", "$ref": "#/$defs/n",
+                         "$defs": {"n": {"type": "integer"}}}}},
+    ],
+)  # fmt: skip
+def test_references_within_a_schema_count_also_if_it_is_nullable(schema):
+    for each in (schema, {**schema, "nullable": True}):
+        check_schema(each)
+        assert find_problems({"a": 1}, each) == []
+        assert find_problems({"a": "x"}, each) == ["a: 'x' is not of type 'integer'"]
+        assert (find_problems(None, {**each, "type": "object"}) == []) is (each is not schema)
+
+
+@pytest.mark.parametrize("keyword", ["$ref", "allOf"])
+def test_fields_may_be_listed_in_a_schema_that_another_refers_to(keyword):
+    inner = {"properties": {"a": {"type": "integer"}}}
+    schema = (
+        {"$defs": {"n": inner}, "$ref": "#/$defs/n"} if keyword == "$ref" else {keyword: [inner]}
+    )
+    form: Any = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    tool = Tool.of(lambda **given: given, form)
+    assert tool.call('{"a": 1}') == ({"a": 1}, ())
+    with pytest.raises(CallError, match="'b' was unexpected"):
+        tool.call('{"a": 1, "b": 2}')
+
+
+def test_values_and_names_in_a_schema_are_not_schemas():
+    schema = {
+        "properties": {"$ref": {"type": "integer"}, "nullable": True},
+        "enum": [{"$ref": 1, "nullable": True}],
+        "const": {"$ref": 1, "nullable": True},
+        "default": {"$ref": "#/no"},
+    }
+    check_schema(schema)
+    assert find_problems({"$ref": 1, "nullable": True}, schema) == []
 
 
 def test_an_agent_refuses_two_tools_with_one_name():
