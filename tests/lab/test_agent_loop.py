@@ -211,6 +211,16 @@ def test_the_model_gets_the_diagnosis_and_can_correct_the_call():
     assert run.final == "3"
 
 
+def test_a_long_output_is_cut_with_a_remark():
+    def repeat(n: int) -> str:
+        return "x" * n
+
+    model = ScriptedModel([write_call("functions.repeat", n=30), write_answer("x")])
+    run = Agent(model, [repeat], longest_output=10).run("?")
+    assert run.calls[0].output == "x" * 10 + "\n[20 more characters were cut]"
+    assert run.calls[0].cut == 20
+
+
 def test_a_call_on_analysis_is_answered_there():
     call = write_call("functions.add", a=1, b=2, channel="analysis")
     model = ScriptedModel([call, write_answer("3")])

@@ -20,7 +20,7 @@ from oss_lab.agents.browser.corpus import Corpus
 from oss_lab.agents.browser.lessons import load_lessons
 from oss_lab.agents.browser.page import Page
 from oss_lab.agents.browser.services import SERVICES, WebSearch, find_service
-from oss_lab.agents.browser.source import Result, Source
+from oss_lab.agents.browser.source import SearchResult, Source
 from oss_lab.agents.browser.tool import Browser
 from oss_lab.agents.browser.web import Web
 
@@ -30,7 +30,7 @@ __all__ = [
     "Citation",
     "Corpus",
     "Page",
-    "Result",
+    "SearchResult",
     "Source",
     "Web",
     "WebSearch",

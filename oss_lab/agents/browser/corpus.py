@@ -14,7 +14,7 @@ from pathlib import Path
 from oss_lab.agents.arguments import CallError
 from oss_lab.agents.browser.markup import read_html, read_markdown, read_notebook
 from oss_lab.agents.browser.page import Page, strip_links
-from oss_lab.agents.browser.source import Result
+from oss_lab.agents.browser.source import SearchResult
 from oss_lab.agents.browser.terms import list_query_terms, list_terms
 from oss_lab.errors import LabError, shorten
 
@@ -53,7 +53,7 @@ class Corpus:
         pages = (read_file(file, file.relative_to(root).as_posix()) for file in files)
         return cls((page for page in pages if page is not None), name or root.name)
 
-    def search(self, query: str, count: int) -> list[Result]:
+    def search(self, query: str, count: int) -> list[SearchResult]:
         """At most `count` pages, each with its best passage.
 
         Raises:
@@ -112,7 +112,7 @@ class Corpus:
                     "INSERT INTO passages VALUES (?, ?, ?, ?, ?)", (page.url, first, *row)
                 )
 
-    def _describe(self, url: str, first: int, terms: list[str]) -> Result:
+    def _describe(self, url: str, first: int, terms: list[str]) -> SearchResult:
         """A result: the passage from its first line with a term on."""
         page = self.pages[url]
         lines = page.lines[first : first + PASSAGE]
@@ -120,7 +120,7 @@ class Corpus:
         hits = [n for n, line in enumerate(lines) if wanted & set(list_terms(strip_links(line)))]
         start = hits[0] if hits else 0
         snippet = " ".join(strip_links(" ".join(lines[start:])).split())
-        return Result(url, page.title, shorten_at_word(snippet, SNIPPET), first + start)
+        return SearchResult(url, page.title, shorten_at_word(snippet, SNIPPET), first + start)
 
     def __len__(self) -> int:
         return len(self.pages)

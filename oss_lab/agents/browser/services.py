@@ -17,7 +17,7 @@ from typing import Any
 from oss_lab.agents.arguments import CallError
 from oss_lab.agents.browser.markup import read_html, read_markdown
 from oss_lab.agents.browser.page import Page
-from oss_lab.agents.browser.source import Result
+from oss_lab.agents.browser.source import SearchResult
 from oss_lab.agents.browser.web import Web, find_host
 from oss_lab.errors import LabError, explain_unknown
 
@@ -69,7 +69,7 @@ class WebSearch:
         """Requests to the service itself, whose address you chose; it may be on this machine."""
         return replace(self.web, allow_private=True)
 
-    def search(self, query: str, count: int) -> list[Result]:
+    def search(self, query: str, count: int) -> list[SearchResult]:
         """At most `count` results.
 
         Raises:
@@ -95,10 +95,10 @@ class WebSearch:
         is_html = "html" in answer.kind
         return (read_html if is_html else read_markdown)(answer.text, answer.url)
 
-    def _read_result(self, data: Mapping[str, Any]) -> Result:
+    def _read_result(self, data: Mapping[str, Any]) -> SearchResult:
         texts = (data.get(name) for name in self.service.snippet)
         snippet = next((text for text in map(_join, texts) if text), "")
-        return Result(_join(data.get("url")), _join(data.get("title")), snippet)
+        return SearchResult(_join(data.get("url")), _join(data.get("title")), snippet)
 
 
 def _join(value: Any) -> str:
@@ -196,7 +196,7 @@ SERVICES: dict[str, Service] = {
 }
 
 
-def find_service(name: str | None = None, *, web: Web | None = None) -> WebSearch:
+def find_service(name: str | None = None) -> WebSearch:
     """The service with this name, or the first whose variable is in the environment.
 
     Raises:
@@ -208,6 +208,6 @@ def find_service(name: str | None = None, *, web: Web | None = None) -> WebSearc
     for service in chosen:
         if value := os.environ.get(service.variable, "").strip():
             base = service.url or value.rstrip("/")
-            return WebSearch(service, "" if not service.url else value, base, web or Web())
+            return WebSearch(service, value if service.url else "", base)
     variables = ", ".join(service.variable for service in chosen)
     raise LabError(f"there is no search service: set one of {variables} in the environment")

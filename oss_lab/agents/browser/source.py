@@ -7,7 +7,7 @@ from oss_lab.agents.browser.page import Page
 
 
 @dataclass(frozen=True)
-class Result:
+class SearchResult:
     """One result of a search.
 
     Attributes:
@@ -27,7 +27,7 @@ class Source(Protocol):
     @property
     def name(self) -> str: ...
 
-    def search(self, query: str, count: int) -> list[Result]:
+    def search(self, query: str, count: int) -> list[SearchResult]:
         """At most `count` results, best first."""
         ...
 

@@ -12,7 +12,7 @@ from oss_lab.agents.arguments import CallError
 from oss_lab.agents.browser.find import find_in_page
 from oss_lab.agents.browser.lessons import load_lessons
 from oss_lab.agents.browser.page import Page, escape_brackets, show_page, write_link
-from oss_lab.agents.browser.source import Result, Source
+from oss_lab.agents.browser.source import SearchResult, Source
 from oss_lab.agents.tool import Tool
 from oss_lab.errors import LabError, shorten
 from oss_lab.harmony.builtin_tools import BROWSER
@@ -129,7 +129,7 @@ class Window:
         return view_page_source(page) if wants_source else page
 
 
-def build_results_page(query: str, results: list[Result]) -> Page:
+def build_results_page(query: str, results: list[SearchResult]) -> Page:
     """The page of a search: one line per result, with a link, its site and a passage."""
     lines = ["", "URL: ", "# Search Results", ""]
     for number, result in enumerate(results):

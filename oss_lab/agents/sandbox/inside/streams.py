@@ -14,7 +14,7 @@ EVERY = 0.2  # seconds between two reports of what was cut
 Send = Callable[..., None]
 
 
-class Budget:
+class OutputBudget:
     """The characters that a cell may still write, and how many it wrote beyond them."""
 
     def __init__(self, limit: int, send: Send) -> None:
@@ -42,7 +42,7 @@ class FrameStream(io.TextIOBase):
 
     encoding, errors = "utf-8", "backslashreplace"
 
-    def __init__(self, name: str, descriptor: int, budget: Budget) -> None:
+    def __init__(self, name: str, descriptor: int, budget: OutputBudget) -> None:
         self.name, self.descriptor, self.budget = name, descriptor, budget
         self.waiting = ""
         self.buffer = ByteStream(self)

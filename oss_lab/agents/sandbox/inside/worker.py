@@ -18,7 +18,7 @@ import traceback
 import types
 
 from oss_lab.agents.sandbox.inside.data_paths import name_data_folder
-from oss_lab.agents.sandbox.inside.streams import Budget, FrameStream
+from oss_lab.agents.sandbox.inside.streams import FrameStream, OutputBudget
 
 HEADER = struct.Struct(">I")
 TRACEBACK = 8000  # characters kept of a traceback: the last ones, which name the error
@@ -71,7 +71,7 @@ def main() -> None:
         return
     for name in [name for name in sys.modules if name.partition(".")[0] == "oss_lab"]:
         del sys.modules[name]  # the code may import oss_lab itself, where it is installed
-    budget = Budget(settings["output"], channel.send)
+    budget = OutputBudget(settings["output"], channel.send)
     sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - open as long as the process is
     streams = FrameStream("stdout", 1, budget), FrameStream("stderr", 2, budget)
     sys.stdout, sys.stderr = streams
