@@ -53,7 +53,7 @@ class CallRecord:
 
 
 def run_call(call: ToolCall, tools: Mapping[str, Tool], longest: int = LONGEST) -> CallRecord:
-    """Run a call. Only exceptions that are no `Exception`, such as Ctrl-C, are raised.
+    """Run a call. What a tool raises becomes its output; only Ctrl-C and the like are raised.
 
     Args:
         tools: by full name, such as `functions.add`.

@@ -2,8 +2,8 @@
 
 Only http and https. Addresses inside this machine or its network are refused, also after a
 redirect, unless `allow_private` is set: otherwise a page could make the model read a private
-service. Host names are resolved before the request and again by it, so this is no protection from
-a name server that changes its answer in between.
+service. Host names are resolved before the request and again by it, so this does not protect
+against a name server that changes its answer in between.
 """
 
 import ipaddress

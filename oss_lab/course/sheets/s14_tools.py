@@ -102,8 +102,8 @@ def error_not_reported(call, tools):
 
 
 def arguments_read_as_python(call, tools):
-    """You read the arguments as Python, and they are JSON: `true` and `null` are no Python. Above
-    all, `eval` would run whatever a model wrote. Use `json.loads`.
+    """You read the arguments as Python, and they are JSON: `true` and `null` are not Python.
+    Above all, `eval` would run whatever a model wrote. Use `json.loads`.
     """
     try:
         arguments = ast.literal_eval(call.arguments)
@@ -113,7 +113,7 @@ def arguments_read_as_python(call, tools):
 
 
 def any_json_taken(call, tools):
-    """You call the function although the arguments are no JSON object, such as a list or a number.
+    """You call the function although the arguments are not a JSON object, but a list or a number.
     Check with `isinstance(arguments, dict)`.
     """
     try:
