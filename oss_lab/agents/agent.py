@@ -23,12 +23,7 @@ from oss_lab.errors import LabError, explain_unknown
 from oss_lab.grammar.response_format import find_response_format
 from oss_lab.harmony.demands import find_declared_tools
 from oss_lab.harmony.messages import Conversation, SystemContent, ToolNamespace
-from oss_lab.harmony.prompt import (
-    Question,
-    add_response_format,
-    build_prompt,
-    shorten_repr,
-)
+from oss_lab.harmony.prompt import Question, add_response_format, build_prompt, shorten_repr
 from oss_lab.harmony.tool_forms import describe_tools
 from oss_lab.lab.options import MESSAGE_KEYWORDS, Options
 from oss_lab.record.builder import Stream
