@@ -42,7 +42,7 @@ POSSIBLE = {
 PRELUDE = """
 import ctypes, errno, os, signal, socket, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
-WIN = "".join(("ESC", "APED"))  # so that a traceback, which shows the program, does not contain it
+WIN = "".join(("ESC", "APED"))  # a traceback shows the program, and must not contain it
 REFUSED = (errno.EPERM, errno.ENOSYS, errno.EACCES)
 def reached(number, *arguments):
     ctypes.set_errno(0)

@@ -48,7 +48,7 @@ MISSING = [
     ("<p>(?=<img [^>]*/></p>)", '<p class="oss-picture" tabindex="0">'),
     ('(tag_columns(?s:.*?)ansi notranslate"><div class="highlight"><pre)>', r'\1 tabindex="0">'),
     (r'(-(?!myst-ansi)[\w-]+ notranslate"><div class="highlight"><pre)>', r'\1 tabindex="0">'),
-    # A long name may wrap, so that it does not hide the next column of a table.
+    # A long name may wrap. Otherwise it would hide the next column of a table.
     (r'(?<=<span class="pre">)[^<]{30,}(?=</span>)', lambda name: name[0].replace(".", ".<wbr>")),
 ]
 """What the theme's pages lack for screen readers, keyboards and narrow windows: a pattern and its
