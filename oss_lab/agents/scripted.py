@@ -69,9 +69,8 @@ class ScriptedModel:
             raise LabError(explain_unknown("keyword", min(unknown), Options.__annotations__))
         if unusable := options.keys() & UNUSABLE:
             raise LabError(f"{min(unusable)} has no effect on a ScriptedModel; leave it out")
-        asking: Any = {"effort": None}
-        asking |= {name: value for name, value in options.items() if name in MESSAGE_KEYWORDS}
-        prompt = build_prompt(question, default_effort=self.effort, **asking)
+        given: Any = {name: value for name, value in options.items() if name in MESSAGE_KEYWORDS}
+        prompt = build_prompt(question, default_effort=self.effort, **given)
         rendered = render(prompt, self.tokenizer)
         warn(rendered.warnings)
         ids = self._encode(prompt)[: options.get("max_tokens", MAX_TOKENS)]

@@ -29,7 +29,7 @@ Given = TypeVar("Given")
 def build_prompt(
     question: Question,
     *,
-    effort: Effort | None,
+    effort: Effort | None = None,
     default_effort: Effort,
     instructions: str | None = None,
     tools: Sequence[ToolForm] = (),

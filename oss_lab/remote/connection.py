@@ -118,9 +118,8 @@ class Connection:
         for name, value in options.items():
             if name not in usable and value not in (None, (), [], 0, False):
                 raise LabError(f"{name} has no effect on another engine; leave it out")
-        asking: Any = {"effort": None}
-        asking |= {name: value for name, value in options.items() if name in MESSAGE_KEYWORDS}
-        return build_prompt(question, default_effort=self.effort, **asking)
+        given: Any = {name: value for name, value in options.items() if name in MESSAGE_KEYWORDS}
+        return build_prompt(question, default_effort=self.effort, **given)
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise LabError(
