@@ -49,7 +49,11 @@ def untyped(function):
         """Find."""
         return function(word, exact)
 
-    return add if function is sheet.add else find
+    def find_object(word: str) -> object:
+        """Find."""
+        return function(word)
+
+    return {sheet.add: add, sheet.find: find, sheet.find_object: find_object}[function]
 
 
 def read(text: str):

@@ -19,7 +19,7 @@ def my_run_call(call, tools):
     full name and the call's channel, and is for "assistant". A result that is a text stays as it
     is, and any other result becomes JSON, by `json.dumps`. Nothing may be raised. The text is
     "error: unknown tool" if no tool has that name, "error: bad arguments" if the arguments are not
-    a JSON object, and f"error: {exception}" if the function raises.
+    a JSON object, and f"error: {exception}" if the function raises or its result has no JSON.
     """
     try:
         arguments = json.loads(call.arguments)
@@ -136,6 +136,11 @@ def find(word, exact=True):
     return {"word": word, "exact": exact, "code": None}
 
 
+def find_object(word):
+    """An object that has no JSON."""
+    return slice(1)
+
+
 def run_call_cases() -> Iterator[tuple]:
     for name, arguments, channel in (
         ("functions.add", '{"a": 2, "b": 3}', "commentary"),
@@ -147,9 +152,11 @@ def run_call_cases() -> Iterator[tuple]:
         ("functions.find", '{"word": "moon", "exact": false}', "commentary"),
         ("functions.find", "{'word': 'moon'}", "commentary"),
         ("functions.find", '{"word": ""}', "commentary"),
+        ("functions.find_object", '{"word": "moon"}', "commentary"),
         ("browser.find", '{"word": "moon"}', "analysis"),
     ):
         tools = {"functions.add": add, "functions.find": find, "browser.find": find}
+        tools["functions.find_object"] = find_object
         yield ToolCall(name, arguments, channel), tools
 
 
