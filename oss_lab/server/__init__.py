@@ -5,6 +5,7 @@ openapi.py     what the OpenAPI document says about bodies and errors
 listen.py      opens the port
 context.py     what every endpoint needs
 scheduler.py   one thread that runs the batch; rows join and leave between steps
+delivery.py    brings the events of replies to the event loop, several tokens at a time
 job.py         one reply that is generated for a client
 steering.py    forces the beginning of a call on a reply
 pieces.py      Harmony events as the items of a reply: reasoning, text, calls

@@ -9,20 +9,18 @@ import asyncio
 import logging
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Sequence
 
 from oss_lab.engine.row import BatchRow, RowError
-from oss_lab.harmony import Event
 from oss_lab.lab import Lab
 from oss_lab.lab.generation import feed, force_next
 from oss_lab.record.token import Token
+from oss_lab.server.delivery import Delivery
 from oss_lab.server.errors import ApiError
 from oss_lab.server.job import Job, Update
 from oss_lab.server.settings import Limits
 
-INTERVAL = 0.05  # seconds between deliveries of tokens; below it nobody sees a difference
-LONGEST_WAIT = 0.01  # seconds that the model waits for the event loop to send them
 TOGETHER = 1 / 8  # of the rows are free before prompts join them, while more prompts wait
 PATIENCE = 0.2  # seconds after which they join anyway; one step of a large model takes longer
 log = logging.getLogger("oss_lab.server")
@@ -37,7 +35,7 @@ class Scheduler:
     """
 
     def __init__(self, lab: Lab, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
-        self.limits, self.loop = limits, loop
+        self.limits = limits
         self.tokens = self.prompt_tokens = self.steps = 0
         self._chosen = lab.choose_engine([])
         self._batch = lab.new_batch(self._chosen)
@@ -47,9 +45,8 @@ class Scheduler:
         self._joining = 0  # jobs whose prompts are being read
         self._changed = threading.Condition()
         self._is_closing = False
-        self._events: dict[Job, list[Event]] = defaultdict(list)  # not delivered yet
-        self._ends: dict[Job, Update] = {}  # the last updates, not delivered yet
-        self._delivered = self._admitted = 0.0
+        self._admitted = 0.0
+        self._delivery = Delivery(loop)
         self._thread = threading.Thread(target=self._run, name="oss-lab model", daemon=True)
         self._thread.start()
 
@@ -103,11 +100,11 @@ class Scheduler:
             self._end_unwanted()
             self._admit()
             self._step()
-            self._deliver()
+            self._delivery.send()
         for job in (*self._jobs.values(), *self._waiting):
             job.is_cancelled = True
         self._end_unwanted()
-        self._deliver()
+        self._delivery.send()
 
     def _end_unwanted(self) -> None:
         """End the jobs that were cancelled or have used up their time."""
@@ -192,8 +189,7 @@ class Scheduler:
         except Exception as error:
             self._fail(job, error)
             return
-        if events:
-            self._events[job] += events
+        self._delivery.add(job, events)
         if row.is_done or job.builder.is_stopped or job.steering.has_enough:
             job.ended_by = "model"
             self._finish(job)
@@ -207,46 +203,15 @@ class Scheduler:
         except Exception as error:
             self._fail(job, error)
         else:
-            self._ends[job] = Update(events, reply)
+            self._delivery.end(job, Update(events, reply))
 
     def _fail(self, job: Job, error: Exception) -> None:
         if not isinstance(error, ApiError):
             log.error("a reply failed", exc_info=error)
         self._leave(job)
-        self._ends[job] = Update((), error=error)
+        self._delivery.end(job, Update((), error=error))
 
     def _leave(self, job: Job) -> None:
         if job.row is not None:
             self._batch.remove(job.row)
             self._jobs.pop(job.row, None)
-
-    def _deliver(self) -> None:
-        """Give new updates to their readers, and wait until the event loop has sent them.
-
-        Not after every step: the event loop takes as long to send one token as several. A reply
-        that has ended is delivered at once. While both threads run, each takes Python's lock from
-        the other all the time, which costs more than the wait.
-        """
-        now = time.monotonic()
-        jobs = list(self._ends)
-        if now - self._delivered >= INTERVAL:
-            jobs, self._delivered = [*{*jobs, *self._events}], now
-        if not jobs:
-            return
-        updates = [(job, self._take_updates(job)) for job in jobs]
-        sent = threading.Event()
-
-        def deliver() -> None:
-            for job, found in updates:
-                job.receive(found)
-            self.loop.call_soon(self.loop.call_soon, sent.set)  # after the readers
-
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(deliver)
-            sent.wait(LONGEST_WAIT)
-
-    def _take_updates(self, job: Job) -> list[Update]:
-        """What is new of a job: the events of its tokens, and its end."""
-        events, end = self._events.pop(job, []), self._ends.pop(job, None)
-        updates = [Update(events)] if events else []
-        return updates if end is None else [*updates, end]
