@@ -33,6 +33,7 @@ def chunk(finish: str | None = None, call: tuple[str, str] | None = None, **delt
         calls = [SimpleNamespace(index=0, function=function)]
     extra = {"reasoning": delta.pop("reasoning", None)}
     choice = SimpleNamespace(
+        index=0,
         finish_reason=finish,
         delta=SimpleNamespace(content=delta.get("content"), tool_calls=calls, model_extra=extra),
     )
