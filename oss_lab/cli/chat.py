@@ -14,6 +14,7 @@ CHECKPOINT can be the address of a server, such as http://127.0.0.1:8000/v1 of `
 """
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,6 +123,8 @@ def open_model(
                     f"{option} is for a model on a server: give its address as CHECKPOINT, such as"
                     " http://127.0.0.1:8000/v1"
                 )
+        if re.match(r"[\w.-]+:\d+(/|$)", checkpoint):
+            raise LabError(f"{checkpoint}: an address starts with http:// or https://")
         return load(checkpoint, download=download, verbose=has_error_terminal())
     from oss_lab.remote import connect
 

@@ -93,6 +93,12 @@ def test_what_cannot_work_is_one_sentence(chat, url, arguments, sentence):
     assert "guess" not in found
 
 
+def test_an_address_without_its_beginning_is_explained(chat, url):
+    address = url.removeprefix("http://")
+    sentence = f"oss-lab: {address}: an address starts with http:// or https://\n"
+    assert chat([address]) == (sentence, 1)
+
+
 def test_an_address_without_its_end_is_explained(chat, url):
     found, status = chat([url.removesuffix("/v1"), "--token", "secret"])
     assert (status, found.count("\n")) == (1, 1)
