@@ -63,6 +63,10 @@ def find_response_format(given: object) -> ResponseFormat | None:
     if isinstance(given, ResponseFormat):
         return given
     if isinstance(given, Mapping):
+        if given.get("type") in ("json_schema", "json_object"):
+            raise LabError(
+                "response_format: expected the JSON schema itself, got OpenAI's form of a request"
+            )
         schema, title = dict(given), given.get("title")
     elif isinstance(given, type) and callable(write := getattr(given, "model_json_schema", None)):
         schema, title = close_objects(write()), given.__name__

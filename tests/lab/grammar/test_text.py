@@ -178,6 +178,7 @@ def test_no_special_token_is_allowed_inside_the_answer(tiny, name):
         ([1], "response_format: expected a pydantic model class"),
         ("yes|no", "response_format: expected a pydantic model class"),
         (int, "response_format: expected a pydantic model class"),
+        ({"type": "json_object"}, "expected the JSON schema itself, got OpenAI's form"),
     ],
 )
 def test_a_format_that_cannot_be_used_is_refused_in_one_sentence(tiny, answer, complaint):
