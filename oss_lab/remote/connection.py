@@ -49,6 +49,9 @@ def connect(
     if token and (not token.isascii() or token.split() != [token]):
         raise LabError("the token must be ASCII without spaces")
     client = openai.OpenAI(base_url=url, api_key=token or "none", timeout=timeout, max_retries=0)
+    # The package reads more from the environment, which is meant for OpenAI's server.
+    client.organization = client.project = None
+    client._custom_headers = {}
     names = _ask(url, lambda: [read_text(each.id) for each in client.models.list() if each.id])
     if model is None and len(names) == 1:
         model = names[0]

@@ -29,6 +29,7 @@ class FakeEngine(ThreadingHTTPServer):
         self.models, self.status, self.token = ["gpt-oss"], 200, ""
         self.replies: list[list[dict[str, Any]]] = []
         self.requests: list[dict[str, Any]] = []
+        self.headers: list[Any] = []
 
     @property
     def url(self) -> str:
@@ -42,6 +43,7 @@ class Answer(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        self.server.headers.append(self.headers)
         if self.server.token not in self.headers["Authorization"]:
             return self.send(401, {"error": {"message": "no"}})
         models = [{"id": name, "object": "model"} for name in self.server.models]
@@ -50,6 +52,7 @@ class Answer(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.requests.append(json.loads(body))
+        self.server.headers.append(self.headers)
         if self.server.status != 200:
             return self.send(self.server.status, {"error": {"message": "too\nlong a prompt"}})
         self.send_response(200)
@@ -149,6 +152,19 @@ def test_names_of_models_that_are_not_names(engine) -> None:
     with pytest.raises(LabError, match="which model") as found:
         connect(engine.url)
     assert len(str(found.value)) < 400
+
+
+def test_what_the_environment_has_for_openai_is_not_sent(engine, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "private")
+    monkeypatch.setenv("OPENAI_ORG_ID", "private")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "private")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Other: private\nAuthorization: Bearer private")
+    engine.replies = [[chunk("stop", content="a")]]
+    connect(engine.url, token="mine").chat("hi")
+    assert len(engine.headers) == 2
+    for headers in engine.headers:
+        assert headers["Authorization"] == "Bearer mine"
+        assert "private" not in str(headers)
 
 
 def test_a_question_that_json_cannot_write_is_refused(engine) -> None:
