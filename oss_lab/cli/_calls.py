@@ -6,10 +6,12 @@ from itertools import pairwise
 from oss_lab.agents import CallRecord, Run
 from oss_lab.cli._call_lines import STYLE, format_seconds
 from oss_lab.cli._transcript import Transcript
+from oss_lab.errors import shorten
 from oss_lab.harmony.messages import Message
 from oss_lab.record.reply import ToolCall
 
 TYPED = "you typed this output"
+LONGEST = 1000  # characters of arguments in a note
 
 
 def list_calls(turns: Sequence[Run]) -> list[CallRecord]:
@@ -45,8 +47,11 @@ def show_calls(transcript: Transcript, records: Sequence[CallRecord]) -> None:
 
 
 def describe_open_call(messages: Sequence[Message], calls: Sequence[ToolCall]) -> str:
-    """The first of the open calls at the end of a conversation, without a period."""
-    arguments = " ".join(calls[0].arguments.split())
+    """The first of the open calls at the end of a conversation, without a period.
+
+    /calls shows long arguments in full.
+    """
+    arguments = shorten(" ".join(calls[0].arguments.split()), LONGEST)
     answered = next(n for n, message in enumerate(reversed(messages)) if message.role != "tool")
     count = answered + len(calls)
     place = f"call {answered + 1} of {count}: " if count > 1 else ""

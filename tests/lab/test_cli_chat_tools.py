@@ -7,12 +7,15 @@ from typing import cast
 import pytest
 
 from oss_lab.agents import Budget
+from oss_lab.cli._calls import describe_open_call
 from oss_lab.cli._session import Chat
 from oss_lab.cli._transcript import Transcript
+from oss_lab.harmony import Message
 from oss_lab.lab import Lab
 from oss_lab.model import Transformer
 from oss_lab.nano.gallery import Example
 from oss_lab.nano.tasks.settings import CALCULATOR_TOOL
+from oss_lab.record.reply import ToolCall
 
 THOUGHT = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant"
 ANSWER = "<|channel|>final<|message|>42<|return|>"
@@ -312,3 +315,11 @@ def test_ctrl_c_within_an_example_undoes_all_of_it(talk, scripted, gallery):
     out = talk(lab, "/example 1", "again")
     assert f"{RUN}(stopped; this turn was discarded)\n> again\n" in without_times(out)
     assert "6*7?" not in seen_by_model(lab, 2)
+
+
+def test_a_note_about_a_call_is_short_also_if_its_arguments_are_not():
+    call = ToolCall("functions.f", "x" * 100_000, "commentary")
+    message = Message.of("assistant", call.arguments, channel="commentary", recipient=call.name)
+    note = describe_open_call([Message.of("user", "hi"), message], [call])
+    assert note.startswith("the model calls functions.f with xxx")
+    assert len(note) < 1100
