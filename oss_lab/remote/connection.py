@@ -48,7 +48,11 @@ def connect(
         raise LabError(f"{url!r} is not an address; give one such as http://127.0.0.1:8080/v1")
     if token and (not token.isascii() or token.split() != [token]):
         raise LabError("the token must be ASCII without spaces")
-    client = openai.OpenAI(base_url=url, api_key=token or "none", timeout=timeout, max_retries=0)
+    options: Any = {"api_key": token or "none", "timeout": timeout, "max_retries": 0}
+    try:
+        client = openai.OpenAI(base_url=url, **options)
+    except Exception as error:  # of the package's HTTP client, which may be one of several
+        raise LabError(f"{url!r} is not an address ({shorten(str(error), 80)})") from None
     # The package reads more from the environment, which is meant for OpenAI's server.
     client.organization = client.project = None
     client._custom_headers = {}

@@ -154,6 +154,11 @@ def test_names_of_models_that_are_not_names(engine) -> None:
     assert len(str(found.value)) < 400
 
 
+def test_an_address_that_cannot_be_read_is_one_sentence() -> None:
+    with pytest.raises(LabError, match=r"'http://\[::1' is not an address"):
+        connect("http://[::1")
+
+
 def test_what_the_environment_has_for_openai_is_not_sent(engine, monkeypatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "private")
     monkeypatch.setenv("OPENAI_ORG_ID", "private")
