@@ -274,13 +274,14 @@ def test_ctrl_c_ends_the_python_process_and_says_so(talk, sandbox, monkeypatch):
         return run_code(self, code, seconds)
 
     monkeypatch.setattr(PythonSandbox, "run", run)
-    model = ScriptedModel([reply] * 4)
-    out = talk(model, "import time; time.sleep(50)", "6 * 7", arguments=["--tools", "python"])
+    model = ScriptedModel([reply] * 6)
+    lines = ("6 * 7", "import time; time.sleep(50)", "6 * 7")  # the first starts the process
+    out = talk(model, *lines, arguments=["--tools", "python"])
     assert (
         "-> \n(the Python process was ended, with its variables)\n"
         "(stopped; this turn was discarded)\n> 6 * 7\n"
     ) in out
-    assert "[final]\n42\n" in out
+    assert out.count("[final]\n42\n") == 2
 
 
 def test_without_a_sandbox_python_is_refused(monkeypatch, capsys):
