@@ -261,6 +261,15 @@ def test_python_keeps_its_variables_until_reset(talk, sandbox):
     assert out.count("sandbox") == 1
 
 
+@pytest.fixture
+def heed_ctrl_c():
+    """A shell lets the programs that it starts in the background ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heed_ctrl_c")
 def test_ctrl_c_ends_the_python_process_and_says_so(talk, sandbox, monkeypatch):
     def reply(prompt):
         text = prompt.messages[-1].text
