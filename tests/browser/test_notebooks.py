@@ -97,7 +97,15 @@ def test_a_click_reaches_the_kernel_and_errors_are_detected(
     assert "Click to show javascript error" in without_view
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in NOTEBOOKS.glob("*.ipynb")))
+def list_notebooks() -> list:
+    """All notebooks; those without a live view are slow, as nbval runs them in `make test` too."""
+    return [
+        pytest.param(path.name, marks=() if WIDGET in path.read_text("utf-8") else pytest.mark.slow)
+        for path in sorted(NOTEBOOKS.glob("*.ipynb"))
+    ]
+
+
+@pytest.mark.parametrize("name", list_notebooks())
 def test_run_all_shows_every_figure_and_no_error(
     name: str, open_notebook, notebook_folder: Path, run_all, error_texts
 ) -> None:
