@@ -10,8 +10,7 @@ cache until the next step, which merges caches of similar lengths. An interrupte
 batch unchanged, so it can be repeated.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,17 +20,15 @@ from torch import Tensor
 from oss_lab.engine.cache import JoinedCaches, KVCache
 from oss_lab.engine.engine import Engine
 from oss_lab.engine.merging import find_mergers, merge_caches
+from oss_lab.engine.next_token import Sample, choose_tokens
 from oss_lab.engine.read import Channels, Watch, forward, pad_left, prefill
 from oss_lab.engine.request import Request
 from oss_lab.engine.row import BatchRow, RowError
 from oss_lab.engine.sampler import sample
-from oss_lab.engine.sampling import RandomStream, Sampling
 from oss_lab.errors import LabError
 from oss_lab.record.token import Token
 
 MOST_GROUPS = 1  # more are merged, a copy that takes less time than reading the new prompt
-Sample = Callable[[Tensor, Sequence[Sampling], Sequence[RandomStream]], list[int]]
-"""`sample`, or another function of the same arguments."""
 
 
 @dataclass(eq=False)
@@ -79,7 +76,7 @@ class Batch:
     ) -> None:
         self.sample = sample
         self.engine, self.channels, self.watch = engine, channels, watch
-        self.unusable = None if usable is None else ~usable.to(engine.device)
+        self._barrier = None if usable is None else build_barrier(usable, engine.device)
         self.groups: list[RowGroup] = []
         self._joined = 0
 
@@ -143,13 +140,14 @@ class Batch:
         states = [row.random_stream.state for row in random_rows]
         together = torch.cat(logits) if logits[1:] else logits[0]
         try:
-            found = list(zip(rows, self._choose(rows, together), strict=True))
+            chosen = choose_tokens(rows, together, self._barrier, self.sample)
         except BaseException as error:
             for row, state in zip(random_rows, states, strict=True):
                 row.random_stream.state = state
             if isinstance(error, LabError) and not isinstance(error, RowError):
                 raise RowError(self._find_faulty(rows, together), str(error)) from None
             raise
+        found = list(zip(rows, chosen, strict=True))
         for row, token in found:
             row.tokens.append(token)
             if token.forced:
@@ -217,63 +215,18 @@ class Batch:
         for n, row in enumerate(rows):
             state = row.random_stream.state
             try:
-                self._choose([row], logits[n : n + 1])
+                choose_tokens([row], logits[n : n + 1], self._barrier, self.sample)
             except LabError:
                 return row
             finally:
                 row.random_stream.state = state
         return rows[-1]
 
-    def _choose(self, rows: Sequence[BatchRow], logits: Float[Tensor, "row vocab"]) -> list[Token]:
-        """Sample the next token of every row, with its log-probability."""
-        wide = logits.float()
-        allowed = wide if self.unusable is None else wide.masked_fill(self.unusable, -torch.inf)
-        masks = find_masks(rows)
-        if masks:
-            allowed = allowed.clone() if allowed is wide else allowed
-            for n, mask in masks.items():
-                allowed[n].masked_fill_(~mask.to(wide.device), -torch.inf)
-        chosen = self.sample(
-            allowed, [row.request.sampling for row in rows], [row.random_stream for row in rows]
-        )
-        for n, mask in masks.items():
-            if not mask[chosen[n]]:
-                raise RowError(
-                    rows[n],
-                    f"id {chosen[n]} was sampled although its logit is -inf; a sampler must leave"
-                    " such ids out",
-                )
-        ids = [row.forced[0] if row.forced else id for row, id in zip(rows, chosen, strict=True)]
-        scores = wide.log_softmax(-1)
-        at = torch.tensor(ids, device=wide.device)[:, None]
-        logprobs = scores.gather(-1, at)[:, 0].tolist()
-        for row, logprob in zip(rows, logprobs, strict=True):
-            # `sample` checks only the ids that may be generated; another logit may be NaN.
-            if math.isnan(logprob) or (logprob == -math.inf and not row.forced):
-                raise LabError(
-                    "the logits contain NaN or +inf; the weights or an intervention caused it"
-                )
-        count = max(row.request.alternatives for row in rows)
-        alternatives = [()] * len(rows)
-        if count:
-            best = scores.topk(count)
-            ranked = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            alternatives = [tuple(zip(*each, strict=True)) for each in ranked]
-        tokens = []
-        for n, row in enumerate(rows):
-            kept = alternatives[n][: row.request.alternatives]
-            tokens.append(Token(ids[n], logprobs[n], kept, bool(row.forced)))
-        return tokens
 
-
-def find_masks(rows: Sequence[BatchRow]) -> dict[int, Bool[Tensor, "vocab"]]:
-    """The ids that each row with a constraint may sample, by the row's index."""
-    found = {}
-    for n, row in enumerate(rows):
-        mask = None if row.forced else row.find_allowed()
-        if mask is not None:
-            found[n] = mask
-    return found
+def build_barrier(usable: Bool[Tensor, "vocab"], device: torch.device) -> Float[Tensor, "vocab"]:
+    """0 for each id that may be generated, -inf for the others (float32)."""
+    barrier = torch.zeros(len(usable), device=device)
+    return barrier.masked_fill(~usable.to(device), -torch.inf)
 
 
 def check_cache(cache: KVCache, requests: Sequence[Request]) -> None:

@@ -36,10 +36,11 @@ def sample(
         return _sample_together(logits, samplings, draws)
     if logits.dtype != torch.float64:
         logits = logits.float()  # NumPy has no bfloat16
-    _check_peaks(logits.amax(-1).tolist())  # NaN if the row contains one
+    rows = logits.detach().numpy()
+    _check_peaks(rows.max(-1).tolist())  # NaN if the row contains one
     is_greedy = [sampling.temperature == 0 for sampling in samplings]
-    ids = logits.argmax(-1).tolist() if any(is_greedy) else [0] * len(samplings)
-    for n, row in enumerate(logits.detach().numpy()):
+    ids = rows.argmax(-1).tolist() if any(is_greedy) else [0] * len(samplings)
+    for n, row in enumerate(rows):
         if not is_greedy[n]:
             ids[n] = _sample_buckets(_weigh(row, samplings[n]), samplings[n], draws[n])
     return ids

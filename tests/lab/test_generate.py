@@ -205,7 +205,7 @@ def test_a_step_interrupted_at_its_end_can_be_repeated(model, monkeypatch, when)
         if interrupt:
             with monkeypatch.context() as patch:
                 if when == "sampled":
-                    patch.setattr("oss_lab.engine.batch.Token", stop)
+                    patch.setattr("oss_lab.engine.next_token.Token", stop)
                 else:
                     compute = engine.forward
                     patch.setattr(engine, "forward", lambda *a, **o: stop(compute(*a, **o)))

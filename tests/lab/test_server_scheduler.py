@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from oss_lab.engine import batch
 from oss_lab.engine.batch import Batch, RowError
+from oss_lab.engine.next_token import choose_tokens
 from oss_lab.errors import LabError
 from oss_lab.harmony import Delta, End, Message, Start
 from oss_lab.harmony.messages import Author
@@ -89,15 +91,14 @@ def test_free_rows_wait_for_others_while_more_prompts_wait(nano, monkeypatch, pa
 def test_an_error_of_one_row_ends_that_row_only(nano, monkeypatch):
     """The third token of one reply cannot be chosen; another reply's parser fails."""
 
-    def choose(self, rows, logits):
+    def choose(rows, logits, *rest):
         logits = logits.clone()
         for n, row in enumerate(rows):
             if row.number == 1 and len(row.tokens) == 2:
                 logits[n] = torch.nan
-        return original(self, rows, logits)
+        return choose_tokens(rows, logits, *rest)
 
-    original = Batch._choose
-    monkeypatch.setattr(Batch, "_choose", choose)
+    monkeypatch.setattr(batch, "choose_tokens", choose)
 
     async def work(scheduler):
         jobs = [make_job(nano) for _ in range(4)]

@@ -108,7 +108,7 @@ def test_a_token_is_selected_by_key_and_by_click(chat) -> None:
     )
     box = marked.bounding_box()
     page.evaluate("() => selection.set({ token: null })")
-    marked.wait_for(state="detached")  # a click on an element that is replaced meanwhile is no click
+    marked.wait_for(state="detached")  # a click on a replaced element is none
     page.mouse.click(box["x"] + box["width"] * 0.8, box["y"] + box["height"] / 2)
     assert page.evaluate("() => selection.token") == at
 
