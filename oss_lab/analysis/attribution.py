@@ -72,6 +72,7 @@ def attribution(
         LabError: the position or token does not exist, an active intervention writes to one of
             the points in ADDED, or the lab's part rms_norm is replaced.
     """
+    lab.model.require_whole("attribution")
     tokens = lab.tokens_of(of)
     if "rms_norm" in lab.parts:
         raise LabError(

@@ -227,6 +227,7 @@ class Leaf:
 
 def run_backward(lab: "Lab", tokens: Sequence[int], target: Target, leaf: Leaf) -> float:
     """Run one forward and one backward pass; returns the target's value."""
+    lab.model.require_whole("a gradient")
     with torch.inference_mode(False), torch.enable_grad():
         row = torch.tensor([list(tokens[: target.position + 1])], device=lab.model.device)
         logits = run_forward(lab, row, last=1, also=leaf, engine=lab.engines.reference)

@@ -80,6 +80,7 @@ def gradients(
             "the kernels have no backward pass, so there are no gradients: load the model with"
             ' kernels="auto" or kernels="reference"'
         )
+    lab.model.require_whole("a gradient")
     output_of = output_function(lab, tokens, target)
     graph = GraphValues(selection)
     engine = lab.engines.reference

@@ -156,6 +156,7 @@ def plan_memory(
     context: int | None = None,
     expert_cache_bytes: int = EXPERT_CACHE_BYTES,
     storage: ExpertStorage = "mxfp4",
+    processes: int = 1,
 ) -> MemoryPlan:
     """Plan the memory needed to run `config`.
 
@@ -163,19 +164,22 @@ def plan_memory(
         context: tokens of one sequence; by default the initial context length.
         expert_cache_bytes: maximum memory for dequantized experts.
         storage: how the checkpoint stores its experts.
+        processes: how many hold the model together. The plan is that of one of them, without its
+            copies of norms, routers and biases, which are below 1% of a published model.
     """
     context = config.initial_context_length if context is None else context
     specs, is_dense = list(tensor_table(config)), storage == "bf16"
     experts = sum(s.parameters for s in specs if s.role == "expert blocks") * DTYPE_BYTES[dtype]
     others = sum(s.parameters for s in specs if s.role not in PACKED)
+    packed = sum(s.nbytes for s in specs if s.role in PACKED)
     return MemoryPlan(
         dtype=dtype,
         context=context,
-        weights=others * DTYPE_BYTES[dtype],
-        packed_experts=0 if is_dense else sum(s.nbytes for s in specs if s.role in PACKED),
-        expert_cache=0 if is_dense else min(expert_cache_bytes, experts),
-        kv_cache=kv_cache_bytes(config, context, dtype=dtype),
-        dense_experts=experts if is_dense else 0,
+        weights=others * DTYPE_BYTES[dtype] // processes,
+        packed_experts=0 if is_dense else packed // processes,
+        expert_cache=0 if is_dense else min(expert_cache_bytes, experts // processes),
+        kv_cache=kv_cache_bytes(config, context, dtype=dtype) // processes,
+        dense_experts=experts // processes if is_dense else 0,
     )
 
 

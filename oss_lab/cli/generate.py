@@ -3,10 +3,14 @@
 Without QUESTION, or if it is `-`, the question is read from standard input. --raw continues the
 text itself, without Harmony's chat format, up to a stop token. A tool call ends the reply. --schema
 samples only answers that a JSON schema allows.
+
+A model that is too large for one machine or GPU can be split over several processes, which torchrun
+starts: `torchrun --nproc-per-node 2 -m oss_lab generate QUESTION --parallel`. The first one prints.
 """
 
 import json
 import math
+import os
 import secrets
 import sys
 from collections.abc import Sequence
@@ -48,13 +52,18 @@ def run(
     ] = None,
     model: Annotated[str, Option(help="nano, 20b, 120b, a Hub id or a folder")] = "nano",
     download: Download = False,
+    parallel: Annotated[
+        bool, Option("--parallel", help="split the model over the processes of torchrun")
+    ] = False,
     effort: AskedEffort = None,
     instructions: Instructions = None,
     calculator: Annotated[
         bool, Option("--calculator", help="declare a calculator, which is not run")
     ] = False,
     as_json: AsJson = False,
-    seed: Annotated[int | None, Option(help="seed (default: a random one)")] = None,
+    seed: Annotated[
+        int | None, Option(help="seed (default: a random one; 0 with --parallel)")
+    ] = None,
     temperature: Annotated[
         float | None, Option(help="0 is greedy (default: 0 for nano, else 1)")
     ] = None,
@@ -92,6 +101,8 @@ def run(
         raise LabError("--alternatives needs JSON output: add --json")
     if no_stop and not raw:
         raise LabError("--no-stop applies to plain text: add --raw")
+    if parallel and question in (None, "-"):
+        raise LabError("--parallel reads no standard input: give the question as an argument")
     if question is None and sys.stdin is not None and sys.stdin.isatty():
         raise BadParameter("is missing; give a question, or pipe it in", param_hint="QUESTION")
     question = read_text("-" if question is None else question, "the question")
@@ -102,10 +113,13 @@ def run(
     filters = {"top_k": top_k, "top_p": top_p, "min_p": min_p}
     given: dict[str, Any] = {"temperature": temperature, **filters}
     given = {name: value for name, value in given.items() if value is not None}
-    given["seed"] = secrets.randbits(32) if seed is None else seed
+    random_seed = 0 if parallel else secrets.randbits(32)  # the processes need the same
+    given["seed"] = random_seed if seed is None else seed
     Sampling(**given)  # checks the bounds before the model is loaded
     response_format = None if schema is None else read_schema(schema)
-    lab = load(model, download=download, verbose=has_error_terminal())
+    lab = load(model, download=download, parallel=parallel, verbose=has_error_terminal())
+    if parallel and os.environ["RANK"] != "0":
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until this process ends
     sampling = replace(lab.sampling, **given)
     idle = [f"--{name.replace('_', '-')}" for name in filters if name in given]
     if sampling.temperature == 0 and idle:

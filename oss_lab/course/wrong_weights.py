@@ -20,6 +20,7 @@ def with_weights(lab: Lab, edit: Callable[[Transformer], None]) -> Lab:
 
     It has no checkpoint, because its weights are in no file. It needs as much memory as `lab`.
     """
+    lab.model.require_whole("an edit of the weights")
     model = deepcopy(lab.model)
     with torch.no_grad():
         edit(model)

@@ -13,4 +13,5 @@ engine.py      the interface of every engine
 reference.py   the engine that runs the reference model, `oss_lab/model`
 kernels.py     the engine that computes the same forward pass with fused kernels
 choice.py      chooses the engine for a request
+parallel/      one model in the memory of several processes
 """

@@ -32,6 +32,7 @@ def head_out(
     model: Transformer, layer: int, z: Float[Tensor, "batch head seq head_dim"]
 ) -> Float[Tensor, "batch head seq hidden"]:
     """`attn.head_out`: its sum over heads, plus the bias, is `attn.out`."""
+    model.require_whole("attn.head_out")
     out = attention(model, layer).out.weight
     by_head = out.view(len(out), z.shape[1], z.shape[3])
     return torch.einsum("bhsd,nhd->bhsn", z, by_head)

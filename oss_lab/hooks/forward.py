@@ -13,7 +13,11 @@ from oss_lab.model.hook import Hooks, no_hooks
 
 
 class ForwardHooks:
-    """Applies each row's interventions, then the hooks in `also`, then each row's recording."""
+    """Applies each row's interventions, then the hooks in `also`, then each row's recording.
+
+    Attributes:
+        points: the points that it uses; None if they are unknown, because there is an `also`.
+    """
 
     def __init__(
         self,
@@ -26,6 +30,8 @@ class ForwardHooks:
         self.changes = Changes(step, effects)
         self.recordings = [(row, each) for row, each in enumerate(recordings) if each is not None]
         self.recorded = frozenset(name for _, each in self.recordings for name in each.points)
+        used = self.recorded | self.changes.points
+        self.points: frozenset[str] | None = used if also is no_hooks else None
         for _, recording in self.recordings:
             recording.begin()
 

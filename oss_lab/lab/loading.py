@@ -16,6 +16,8 @@ from oss_lab.checkpoint.vocabulary import DEFAULT_EFFORT, check_vocabulary
 from oss_lab.config import ModelConfig
 from oss_lab.engine.choice import choose_device, choose_kernels
 from oss_lab.engine.kernels import DENSE_REFUSAL
+from oss_lab.engine.parallel.part import Part
+from oss_lab.engine.parallel.processes import start_processes
 from oss_lab.engine.sampling import GREEDY, Sampling
 from oss_lab.errors import LabError
 from oss_lab.hooks.arguments import check_arguments, describe
@@ -34,6 +36,7 @@ def load(
     kernels: KernelChoice | None = None,
     expert_cache_bytes: int = EXPERT_CACHE_BYTES,
     download: bool = False,
+    parallel: bool = False,
     verbose: bool = True,
 ) -> Lab:
     """Load "nano", "20b", "120b", a Hub id or a checkpoint folder, and return its `Lab`.
@@ -48,6 +51,9 @@ def load(
             support. By default OSS_LAB_KERNELS, else "reference" below 1 GiB and "auto" above.
         expert_cache_bytes: maximum memory for dequantized experts.
         download: fetch a model of the Hugging Face Hub that is not on this machine.
+        parallel: split the model over the processes that torchrun started. Each of them loads its
+            part (`oss_lab/engine/parallel/`), and all must make the same calls, with a seed where
+            tokens are sampled. The reference model computes.
         verbose: print the memory plan on stderr before loading.
 
     Raises:
@@ -65,25 +71,40 @@ def load(
     vocabulary = vocabulary_name(checkpoint)
     if dtype is None:
         dtype = "float32" if is_small(config) else "bfloat16"
-    torch_device = choose_device(device)
+    torch_device, processes = choose_device(device), None
+    if parallel:
+        if kernels not in (None, "reference"):
+            raise LabError(f"kernels {kernels!r} cannot run a part of a model; leave kernels out")
+        kernels = "reference"
+        processes, torch_device = start_processes(torch_device)
+        Part(config, processes.rank, processes.count)  # refuses a model that cannot be split
     backend, is_auto, why = _choose_kernels_for(checkpoint, kernels, torch_device)
     may_use_reference = is_auto or backend.name == "reference"
     cache_bytes = expert_cache_bytes if may_use_reference else 0
     plan = plan_memory(
-        config, dtype=dtype, expert_cache_bytes=cache_bytes, storage=checkpoint.experts
+        config,
+        dtype=dtype,
+        expert_cache_bytes=cache_bytes,
+        storage=checkpoint.experts,
+        processes=processes.count if processes else 1,
     )
     if checkpoint.experts == "bf16":
         check_memory(plan, torch_device)
-    if verbose:
+    if verbose and (processes is None or processes.rank == 0):
         fallback = ", or the reference model if needed" if is_auto else ""
-        computing = f"{backend.name} kernels{fallback}{why}"
+        shared = f", each of {processes.count} processes" if processes else ""
+        computing = f"{backend.name} kernels{fallback}{why}{shared}"
         print(f"{name} on {torch_device}, {computing}: {plan.sentence}", file=sys.stderr)
         if mark := read_fake_mark(checkpoint):
             print(f"{name} is fake: {mark}", file=sys.stderr)
     tokenizer = load_vocabulary(vocabulary, checkpoint=checkpoint.folder)
     check_vocabulary(checkpoint.folder, tokenizer)
     model = load_model(
-        checkpoint, dtype=DTYPES[dtype], device=torch_device, expert_cache_bytes=expert_cache_bytes
+        checkpoint,
+        dtype=DTYPES[dtype],
+        device=torch_device,
+        expert_cache_bytes=expert_cache_bytes,
+        processes=processes,
     )
     sampling = GREEDY if vocabulary == "nano" else Sampling()
     return Lab(

