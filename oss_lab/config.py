@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 LayerType = Literal["sliding_attention", "full_attention"]
+History = Literal["full", "window"]
+"""Which keys and values to keep: all, or in sliding layers only those that new tokens see."""
 MXFP4_BLOCK = 32  # consecutive values along a weight's last axis that share one scale byte
 LARGEST_CONTEXT = 2**31 - 1
 LAYER_TYPES: tuple[LayerType, ...] = ("sliding_attention", "full_attention")

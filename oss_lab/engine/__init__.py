@@ -4,7 +4,7 @@ request.py     one sequence to continue or to read
 row.py         a request while it is in a batch
 batch.py       requests that join and leave between steps, each computed as if it ran alone
 read.py        forward passes over a batch: prefill, and logits
-cache.py       the KV cache: keys and values of the tokens read so far
+cache.py       the KV cache: keys and values of the tokens read so far (`layer_cache.py`: a layer's)
 merging.py     caches of different lengths, merged into one
 constraint.py  the interface of a constraint on the tokens of a row
 sampling.py    sampling settings, and the random numbers

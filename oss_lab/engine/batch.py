@@ -21,7 +21,7 @@ from oss_lab.engine.cache import JoinedCaches, KVCache
 from oss_lab.engine.engine import Engine
 from oss_lab.engine.merging import find_mergers, merge_caches
 from oss_lab.engine.next_token import Sample, choose_tokens
-from oss_lab.engine.read import Channels, Watch, forward, pad_left, prefill
+from oss_lab.engine.read import Channels, Watch, forward, new_cache, pad_left, prefill
 from oss_lab.engine.request import Request
 from oss_lab.engine.row import BatchRow, RowError
 from oss_lab.engine.sampler import sample
@@ -92,7 +92,7 @@ class Batch:
         Args:
             cache: holds the first tokens of the prompt, which are not read again. Allowed only for
                 a single request that records nothing. It has one row without padding, and is
-                extended in place.
+                extended in place. Without one, sliding layers keep only their window.
 
         Raises:
             LabError: a prompt is empty, has an unknown id or leaves no room in the context.
@@ -107,7 +107,7 @@ class Batch:
         tokens, padding = pad_left([request.tokens for request in requests], self.engine.device)
         is_borrowed = cache is not None
         if cache is None:
-            cache = KVCache(self.engine.config, len(rows), padding=padding)
+            cache = new_cache(self.engine, len(rows), padding)
         else:
             check_cache(cache, requests)
         first_kept = tokens.shape[1] - any(row.room for row in rows)

@@ -8,59 +8,22 @@ interrupted pass has written only beyond `length`, and the next pass overwrites 
 
 Prompts of unequal lengths that start together are padded on the left. Slots count from the left
 edge. A token's position is its slot minus its row's padding, so padding has negative positions.
+
+A cache with `history="window"` keeps in sliding layers only what later tokens can read: 131,072
+tokens of gpt-oss-20b then need 3 GiB instead of 6. It cannot be forked, or truncated by more than
+the last forward pass. A batch uses one for requests that do not bring a cache.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from oss_lab.config import ModelConfig
+from oss_lab.config import History, ModelConfig
+from oss_lab.engine.layer_cache import LayerCache
 from oss_lab.errors import LabError, check_index
 from oss_lab.model.past import Keys, Span
-
-KeysValues = Float[Tensor, "2 batch kv_head key head_dim"]
-GROWTH = 256  # a buffer grows by at least this many slots
-
-
-class LayerCache:
-    """Keys and values of one layer: frozen spans, followed by a writable tail."""
-
-    def __init__(self, frozen: tuple[KeysValues, ...] = ()) -> None:
-        self.frozen = frozen
-        self.tail: KeysValues | None = None
-
-    def write(self, new: KeysValues, begin: int) -> None:
-        """Write new keys and values into the tail, starting at its slot `begin`."""
-        end = begin + new.shape[3]
-        if self.tail is None or end > self.tail.shape[3]:
-            self.tail = grow(self.tail, new, begin)
-        self.tail[:, :, :, begin:end] = new
-
-    def spans(self, first: int, end: int) -> Iterable[tuple[int, KeysValues]]:
-        """Yield (first slot, keys and values) of each span, clipped to slots first ... end - 1."""
-        start = 0
-        for span in (*self.frozen, *(() if self.tail is None else (self.tail,))):
-            stop = min(start + span.shape[3], end)
-            begin = max(start, first)
-            if begin < stop:
-                yield begin, span[:, :, :, begin - start : stop - start]
-            start += span.shape[3]
-
-    def slice_to(self, length: int) -> tuple[KeysValues, ...]:
-        """The spans of the first `length` slots, as views."""
-        return tuple(span for _, span in self.spans(0, length))
-
-
-def grow(tail: KeysValues | None, new: KeysValues, used: int) -> KeysValues:
-    """Allocate a larger buffer with room for `new`, and copy the tail's `used` slots into it."""
-    size = max(used + new.shape[3] + GROWTH, 2 * used)
-    with torch.inference_mode(False):  # a pass outside inference mode may write to it too
-        buffer = torch.empty(*new.shape[:3], size, new.shape[4], dtype=new.dtype, device=new.device)
-    if tail is not None:
-        buffer[:, :, :, :used] = tail[:, :, :, :used]
-    return buffer
 
 
 class KVCache:
@@ -69,16 +32,27 @@ class KVCache:
     Attributes:
         length: number of slots in use, padding included; new tokens are written here.
         padding: number of empty slots on the left of each row [batch]; None if there are none.
+        history: "full" keeps all tokens in all layers. "window" keeps in sliding layers only the
+            tokens that new ones can see, with the published mask.
     """
 
     def __init__(
-        self, config: ModelConfig, batch: int = 1, *, padding: Int[Tensor, "batch"] | None = None
+        self,
+        config: ModelConfig,
+        batch: int = 1,
+        *,
+        padding: Int[Tensor, "batch"] | None = None,
+        history: History = "full",
     ) -> None:
-        self.config, self.batch, self.padding = config, batch, padding
+        self.config, self.batch, self.padding, self.history = config, batch, padding, history
         self.length = 0
+        self._most = config.max_context_length
         self._frozen = 0  # slots in frozen spans
         self._shared = 0  # slots that a fork may read, frozen ones included
-        self.layers = [LayerCache() for _ in range(config.num_hidden_layers)]
+        windows = [config.window(layer) for layer in range(config.num_hidden_layers)]
+        # A new token sees itself and the window - 1 tokens before it.
+        reach = [None if window is None or history == "full" else window - 1 for window in windows]
+        self.layers = [LayerCache(reach=each) for each in reach]
 
     @property
     def is_padded(self) -> bool:
@@ -99,13 +73,19 @@ class KVCache:
         if self.length < self._shared:
             self._freeze(self.length)
         cache, end = self.layers[layer], self.length + k.shape[2]
-        cache.write(torch.stack((k, v)), self.length - self._frozen)
+        cache.write(torch.stack((k, v)), self.length, self._most)
+        oldest = max(0, end - newest)
         if not cache.frozen and cache.tail is not None:  # the common case, without a loop
-            keys, values = cache.tail[:, :, :, max(0, end - newest) : end].unbind()
+            if oldest < cache.first:
+                raise LabError(
+                    f"layer {layer} keeps the tokens from {cache.first} on, and {oldest} is needed;"
+                    ' use KVCache(config, history="full")'
+                )
+            keys, values = cache.tail[:, :, :, oldest - cache.first : end - cache.first].unbind()
             return (Span(0, self.batch, keys, values),)
         return [
             Span(0, self.batch, *span.unbind(), later=end - begin - span.shape[3])
-            for begin, span in cache.spans(max(0, end - newest), end)
+            for begin, span in cache.spans(oldest, end)
         ]
 
     def advance(self, seq: int) -> None:
@@ -113,12 +93,22 @@ class KVCache:
         self.length += seq
 
     def truncate(self, length: int) -> None:
-        """Drop everything after the first `length` slots."""
+        """Drop everything after the first `length` slots.
+
+        Raises:
+            LabError: there are fewer, or a sliding layer no longer has what the next token sees.
+        """
         if not 0 <= length <= self.length:
             raise LabError(
                 f"cannot truncate a cache of {self.length} tokens to {length};"
                 f" give 0 to {self.length}"
             )
+        for layer in self.layers:
+            if layer.reach is not None and 0 < layer.first > length - layer.reach:
+                raise LabError(
+                    f"cannot truncate to {length} tokens: sliding layers keep the tokens from"
+                    f' {layer.first} on; use KVCache(config, history="full")'
+                )
         if length < self._frozen:
             self._freeze(length)
         self.length = length
@@ -127,7 +117,12 @@ class KVCache:
         """Create a cache that continues from here (or from slot `at`) and shares the stored keys.
 
         A cache of one row can be forked into `batch` rows. No key is copied.
+
+        Raises:
+            LabError: the slot or the rows do not exist, or the history is "window".
         """
+        if self.history == "window":
+            raise LabError('cannot fork a cache of windows; use KVCache(config, history="full")')
         at = self.length if at is None else at
         rows = self.batch if batch is None else batch
         if not 0 <= at <= self.length:
@@ -138,7 +133,7 @@ class KVCache:
             raise LabError(f"cannot fork a cache of {self.batch} rows into {rows}; select one row")
         child = KVCache(self.config, rows)
         child.padding = None if self.padding is None else self.padding.expand(rows)
-        child.layers = [LayerCache(layer.slice_to(at)) for layer in self.layers]
+        child.layers = [LayerCache(at, layer.slice_to(at)) for layer in self.layers]
         child.length = child._frozen = child._shared = at
         self._shared = max(self._shared, at)
         return child
@@ -148,22 +143,14 @@ class KVCache:
         chosen = list(rows)
         for row in chosen:
             check_index("row", row, self.batch)
-        layers = [LayerCache() for _ in self.layers]
-        for kept, layer in zip(layers, self.layers, strict=True):
-            kept.frozen = tuple(select_rows(span, chosen) for span in layer.frozen)
-            kept.tail = None if layer.tail is None else layer.tail[:, chosen]
+        layers = [layer.select(chosen) for layer in self.layers]
         self.padding = None if self.padding is None else self.padding[chosen]
         self.layers, self.batch = layers, len(chosen)
 
     def _freeze(self, length: int) -> None:
         """Freeze the first `length` slots, and start a new tail after them."""
-        self.layers = [LayerCache(layer.slice_to(length)) for layer in self.layers]
+        self.layers = [LayerCache(length, layer.slice_to(length)) for layer in self.layers]
         self._frozen = self._shared = length
-
-
-def select_rows(span: KeysValues, rows: list[int]) -> KeysValues:
-    """These rows of a span. A single row is shared by all rows, so it is returned unchanged."""
-    return span if span.shape[1] == 1 else span[:, rows]
 
 
 class JoinedCaches:

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from oss_lab.engine.cache import GROWTH, KeysValues, KVCache, LayerCache
+from oss_lab.engine.cache import KVCache
+from oss_lab.engine.layer_cache import GROWTH, KeysValues, LayerCache, empty_buffer
 
 
 class Part(NamedTuple):
@@ -25,50 +26,53 @@ class Part(NamedTuple):
     first: int
     end: int
 
-    @property
-    def spans(self) -> list[tuple[int, KeysValues]]:
-        """(first slot, keys and values) of each span."""
-        return list(self.layer.spans(self.first, self.end))
-
 
 def merge_caches(caches: Sequence[KVCache]) -> KVCache:
     """One cache with a copy of all rows, in their order; the given caches do not change.
 
-    Padding that every row of a cache has is dropped.
+    Padding that every row of a cache has is dropped. If one cache keeps only windows, the merged
+    one does too.
     """
     firsts = [0 if each.padding is None else int(each.padding.min()) for each in caches]
     length = max(each.length - first for each, first in zip(caches, firsts, strict=True))
-    merged = KVCache(caches[0].config, sum(each.batch for each in caches))
-    for number in range(len(merged.layers)):
+    histories = {each.history for each in caches}
+    merged = KVCache(
+        caches[0].config,
+        sum(each.batch for each in caches),
+        history="window" if "window" in histories else "full",
+    )
+    for number, layer in enumerate(merged.layers):
         parts = [
             Part(each.layers[number], each.batch, first, each.length)
             for each, first in zip(caches, firsts, strict=True)
         ]
-        merged.layers[number] = merge_layers(parts, length)
-    device = next(span for _, span in merged.layers[0].spans(0, length)).device
+        layer.first = 0 if layer.reach is None else max(0, length - layer.reach)
+        layer.tail = merge_layers(parts, layer.first, length)
+    assert merged.layers[0].tail is not None
+    device = merged.layers[0].tail.device
     merged.padding = torch.cat([find_padding(each, length, device) for each in caches])
     merged.length = length
     return merged
 
 
-def merge_layers(parts: Sequence[Part], length: int) -> LayerCache:
-    """Copy the parts into one buffer, each to the right edge of its `length` slots."""
-    like = parts[0].spans[0][1]
+def merge_layers(parts: Sequence[Part], begin: int, length: int) -> KeysValues:
+    """Copy the slots begin ... length - 1 of the merged cache into one buffer.
+
+    Each part ends at the right edge of the `length` slots.
+    """
+    like = next(span for _, span in parts[0].layer.spans(0, parts[0].end))
     rows = sum(part.rows for part in parts)
-    shape = (2, rows, like.shape[2], length + GROWTH, like.shape[4])
-    with torch.inference_mode(False):  # a pass outside inference mode may write to it too
-        buffer = torch.empty(shape, dtype=like.dtype, device=like.device)
+    buffer = empty_buffer(like, rows, length - begin + GROWTH)
     row = 0
     for part in parts:
-        own, shift = buffer[:, row : row + part.rows], length - part.end
+        own = buffer[:, row : row + part.rows]
+        shift = length - part.end - begin  # from a slot of the part to a place in the buffer
         # A hidden key has weight 0, but 0 times what is in new memory may be NaN.
-        own[:, :, :, : part.first + shift] = 0
-        for slot, span in part.spans:
+        own[:, :, :, : max(0, part.first + shift)] = 0
+        for slot, span in part.layer.spans(max(part.first, -shift), part.end):
             own[:, :, :, slot + shift : slot + shift + span.shape[3]] = span
         row += part.rows
-    merged = LayerCache()
-    merged.tail = buffer
-    return merged
+    return buffer
 
 
 def find_padding(cache: KVCache, length: int, device: torch.device) -> Int[Tensor, "batch"]:

@@ -13,6 +13,7 @@ from oss_lab.engine.row import BatchRow
 from oss_lab.hooks.forward import open_hooks
 from oss_lab.hooks.points import needs_logits
 from oss_lab.hooks.step import ForwardPass
+from oss_lab.model.attention import visible_keys
 from oss_lab.model.past import Past
 
 PREFILL_CHUNK = 512
@@ -68,6 +69,16 @@ def prefill(
         yield forward(engine, chunk, cache, rows, max(0, end - first_kept), channels)
 
 
+def new_cache(engine: Engine, batch: int, padding: Int[Tensor, "batch"] | None) -> KVCache:
+    """An empty cache that nothing forks: sliding layers keep only their window.
+
+    A learner's mask may show any key, so it gets the full history.
+    """
+    is_published = engine.model.parts.visible_keys is visible_keys
+    history = "window" if is_published else "full"
+    return KVCache(engine.config, batch, padding=padding, history=history)
+
+
 def read_logits(
     engine: Engine,
     requests: Sequence[Request],
@@ -78,7 +89,7 @@ def read_logits(
     """Logits (float32) at the last `last` positions of each sequence; None for all positions."""
     rows = [BatchRow(request, n, engine) for n, request in enumerate(requests)]
     tokens, padding = pad_left([request.tokens for request in requests], engine.device)
-    cache = KVCache(engine.config, len(rows), padding=padding)
+    cache = new_cache(engine, len(rows), padding)
     longest = tokens.shape[1]
     first_kept = 0 if last is None else max(0, longest - last)
     parts = list(prefill(engine, rows, tokens, cache, first_kept, channels, watch))

@@ -5,14 +5,17 @@ Each key is its slot number, so the tests can read the slots off the returned ke
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from oss_lab.engine.cache import GROWTH, JoinedCaches, KVCache
+from oss_lab.engine.cache import JoinedCaches, KVCache
+from oss_lab.engine.layer_cache import GROWTH
 from oss_lab.errors import LabError
 from oss_lab.model.past import Span
+from oss_lab.model.transformer import count_keys
 
 DEVICE = torch.device("cpu")
 
@@ -35,6 +38,13 @@ def slots_of(spans: Sequence[Span], batch: int) -> list[list[int]]:
         for row, slots in zip(found, span.keys[:, 0, :, 0].expand(batch, -1), strict=True):
             row += slots.int().tolist()
     return found
+
+
+def window_cache(tiny_config, window: int, batch: int = 1) -> KVCache:
+    """A cache of windows, for a context of 8,192 tokens; layer 0 is sliding."""
+    config = replace(tiny_config, sliding_window=window, initial_context_length=8192)
+    assert config.window(0) == window
+    return KVCache(config, batch, history="window")
 
 
 def extend(
@@ -256,3 +266,67 @@ def test_a_batch_cannot_be_forked_into_another_number_of_rows(tiny_config):
     append_in_order(cache, 3)
     with pytest.raises(LabError, match=r"^cannot fork a cache of 2 rows into 3; select one row$"):
         cache.fork(3)
+
+
+def append_to_windows(cache: KVCache, count: int) -> None:
+    """Append `count` tokens; check that each layer reads what the new tokens see."""
+    end = cache.count_slots(count)
+    k = make_keys(cache.length, count, cache.batch)
+    for n in range(len(cache.layers)):
+        newest = count_keys(end, count, cache.config.window(n))
+        assert slots_of(cache.extend(n, k, -k, newest), 1) == [list(range(end - newest, end))]
+    cache.advance(count)
+
+
+@pytest.mark.parametrize("window", [1, 8, 128])
+def test_windows_have_what_new_tokens_see_and_little_more(tiny_config, window):
+    cache = window_cache(tiny_config, window)
+    for count in (127, 1, 1, 600, 3, 512, 512, *[1] * (2 * GROWTH + 5), 2500, 1, 1):
+        append_to_windows(cache, count)
+        assert cache.length < 130 or cache.layers[0].first > 0
+        tail = cache.layers[0].tail
+        assert tail is not None
+        assert tail.shape[3] < window + 2500 + GROWTH
+    assert cache.length > 4096
+    append_to_windows(cache, GROWTH + window)
+    assert cache.layers[0].tail.shape[3] <= 2 * (window + GROWTH)
+    assert cache.layers[1].first == 0
+
+
+def test_windows_can_undo_their_last_pass_and_no_more(tiny_config):
+    """A batch truncates its cache if a step is interrupted."""
+    cache = window_cache(tiny_config, 128)
+    append_to_windows(cache, 300)
+    for n in range(2 * GROWTH):
+        count = 1 + n % 3
+        for _ in range(2):
+            append_to_windows(cache, count)
+            cache.truncate(cache.length - count)
+        append_to_windows(cache, count)
+    before = cache.length
+    with pytest.raises(LabError, match=r"^cannot truncate to 100 tokens: .*history=\"full\"\)$"):
+        cache.truncate(100)
+    assert cache.length == before
+    with pytest.raises(LabError, match=r"^cannot fork a cache of windows"):
+        cache.fork()
+
+
+def test_windows_refuse_to_read_what_they_dropped(tiny_config):
+    cache = window_cache(tiny_config, 8)
+    append_to_windows(cache, 600)
+    append_to_windows(cache, GROWTH)
+    k = make_keys(cache.length, 1)
+    with pytest.raises(LabError, match=r"^layer 0 keeps the tokens from .* and 0 is needed"):
+        cache.extend(0, k, -k, cache.count_slots(1))
+
+
+def test_rows_of_windows_are_selected(tiny_config):
+    cache = window_cache(tiny_config, 8, batch=3)
+    for count in (600, 300):
+        k = make_keys(cache.length, count, 3)
+        for n in range(2):
+            cache.extend(n, k, -k, count)
+        cache.advance(count)
+    cache.select([2])
+    k = make_keys(cache.length, 1)
+    assert slots_of(cache.extend(0, k, -k, 8), 1) == [[*range(2893, 2900), 900]]

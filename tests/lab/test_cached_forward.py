@@ -11,13 +11,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from oss_kernels.backends import load_backend
 from torch.testing import assert_close
 
 from oss_lab.engine.cache import JoinedCaches, KVCache
-from oss_lab.engine.read import pad_left
+from oss_lab.engine.choice import Engines
+from oss_lab.engine.read import new_cache, pad_left
+from oss_lab.engine.reference import ReferenceEngine
 from oss_lab.hooks.points import FORWARD_POINTS, POINTS
 from oss_lab.model import Recorder
+from oss_lab.model.attention import visible_keys
 from oss_lab.model.experts import ExpertCache, PackedExperts
+from oss_lab.model.parts import PUBLISHED
 
 SEQ = 90
 
@@ -67,6 +72,19 @@ def test_pieces_give_the_same_logits_as_one_prefill(model, config, tokens, full_
     cache = KVCache(config, 3)
     assert_same_logits(feed_in_pieces(model, cache, tokens, sizes), full_logits)
     assert cache.length == SEQ
+
+
+@pytest.mark.parametrize("sizes", SPLITS.values(), ids=SPLITS.keys())
+@pytest.mark.parametrize("name", ["reference", "cpu"])
+@torch.inference_mode()
+def test_windows_give_the_same_logits_bit_by_bit(model, config, tokens, sizes, name, monkeypatch):
+    monkeypatch.setattr("oss_lab.engine.layer_cache.GROWTH", 4)
+    engine, found = Engines(model, load_backend(name)).main, []
+    for history in ("full", "window"):
+        cache = KVCache(config, 3, history=history)
+        found.append(feed_in_pieces(engine.forward, cache, tokens, sizes))
+    assert cache.layers[0].first > 0
+    assert torch.equal(*found)
 
 
 def test_a_forward_that_is_interrupted_leaves_the_cache_as_it_was(
@@ -301,3 +319,9 @@ def test_editing_a_copy_leaves_the_original_unchanged(
         if isinstance(module, PackedExperts):
             edit(module)
     assert torch.equal(model(tokens), edited(tokens))
+
+
+def test_windows_are_kept_unless_a_learner_replaces_the_mask(model):
+    assert new_cache(ReferenceEngine(model), 1, None).history == "window"
+    parts = replace(PUBLISHED, visible_keys=lambda *args: visible_keys(*args))
+    assert new_cache(ReferenceEngine(model.with_parts(parts)), 1, None).history == "full"
