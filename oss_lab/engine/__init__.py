@@ -8,7 +8,8 @@ cache.py       the KV cache: keys and values of the tokens read so far (`layer_c
 merging.py     caches of different lengths, merged into one
 constraint.py  the interface of a constraint on the tokens of a row
 sampling.py    sampling settings, and the random numbers
-sampler.py     chooses the next token (`buckets.py`: without sorting a large vocabulary)
+next_token.py  masks, samples and scores the next token of every row
+sampler.py     samples an id from logits (`buckets.py`: without sorting a large vocabulary)
 engine.py      the interface of every engine
 reference.py   the engine that runs the reference model, `oss_lab/model`
 kernels.py     the engine that computes the same forward pass with fused kernels
