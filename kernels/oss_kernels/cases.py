@@ -15,7 +15,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from oss_kernels.launch import Launch  # imports triton, which the CPU benchmark does not need
 
-Need = Literal["wide loads", "matrix instructions", "subnormals"]
+Need = Literal[
+    "wide loads", "matrix instructions", "subnormals", "asynchronous copies", "still lanes"
+]
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Case:
         bytes: minimum bytes that must be read and written, each counted once.
         flops: floating-point operations in the operation's definition; a multiply-add is two.
         needs: what the compiled code must have: 128-bit loads, matrix instructions (warp-group
-            ones on sm_90 and sm_100), or no flushing of subnormals to zero.
+            ones on sm_90 and sm_100), no flushing of subnormals to zero, asynchronous copies inside
+            a loop (NVIDIA), or loops in which no number moves from lane to lane.
     """
 
     name: str

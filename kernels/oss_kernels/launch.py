@@ -25,6 +25,16 @@ def dot_dtype(dtype: torch.dtype) -> tl.dtype:
     return tl.bfloat16 if dtype == torch.bfloat16 and not INTERPRETED else tl.float32
 
 
+def adapt_constants(constants: dict[str, Any], backend: str) -> dict[str, Any]:
+    """The constants for this compiler back end, "cuda" or "hip".
+
+    STAGES is how many steps of a loop without `tl.dot` are in flight. On NVIDIA the loads of later
+    steps are asynchronous copies to shared memory. On AMD they would wait in registers, which three
+    steps overflow, so there a program has one step and other programs hide its loads.
+    """
+    return constants | {"STAGES": 1} if backend == "hip" and "STAGES" in constants else constants
+
+
 @dataclass(frozen=True)
 class Launch:
     """`kernel[grid](**arguments, **constants)`.
@@ -46,7 +56,8 @@ class Launch:
     def __call__(self) -> None:
         if 0 in self.grid:
             return
-        self.kernel[self.grid](**self.arguments, **self.constants, **self.options)
+        constants = adapt_constants(self.constants, "hip" if torch.version.hip else "cuda")
+        self.kernel[self.grid](**self.arguments, **constants, **self.options)
 
     @property
     def options(self) -> dict[str, Any]:

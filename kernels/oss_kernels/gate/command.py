@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument(
         "--by-turns",
         action="store_true",
-        help="compile each case for one target only, taking the targets in turn",
+        help="compile every case once and every operation for every target, by turns",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON per row")
     arguments = parser.parse_args()
@@ -59,12 +59,15 @@ def compile_cases(
     """A row for every case of every operation, model and target. Equal cases of models come once.
 
     With by_turns, an operation's first case is compiled for the first target only, its second case
-    for the second target only, and so on.
+    for the second target only, and so on, until every case and every target had a turn.
     """
     for operation in operations:
+        distinct = list(distinct_cases(operation, models))
+        turns = range(max(len(distinct), len(targets)))
+        chosen = {(turn % len(targets), turn % len(distinct)) for turn in turns}
         for place, target in enumerate(targets):
-            for number, (model, case) in enumerate(distinct_cases(operation, models)):
-                if by_turns and number % len(targets) != place:
+            for number, (model, case) in enumerate(distinct):
+                if by_turns and (place, number) not in chosen:
                     continue
                 reports = [report(build(each, target), target) for each in case.launches]
                 yield {

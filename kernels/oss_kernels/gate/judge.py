@@ -19,6 +19,14 @@ def find_complaints(case: Case, reports: list[Report], target: CompileTarget) ->
             found.append(f"flushes subnormals in {report.flushes} instructions")
     if "wide loads" in case.needs and not any(report.wide_loads for report in reports):
         found.append("has no 128-bit load")
+    # On AMD these loops have one step in flight, loaded into registers (`launch.adapt_constants`).
+    has_copies = target.backend == "cuda"
+    if has_copies and "asynchronous copies" in case.needs and not any(r.copies for r in reports):
+        found.append("has no asynchronous copy in a loop")
+    # A step has 32 groups. The 64 lanes of a gfx942 wave share them, and exchange activations.
+    exchanges = sum(report.exchanges for report in reports)
+    if target.warp == 32 and "still lanes" in case.needs and exchanges:
+        found.append(f"moves numbers between lanes in {exchanges} instructions of a loop")
     if "matrix instructions" in case.needs:
         warp_group = target.name in WARP_GROUP_TARGETS
         if not any(report.warp_group if warp_group else report.matrix for report in reports):

@@ -28,6 +28,9 @@ class Report:
         loads: all loads from global memory.
         matrix: matrix instructions. `warp_group` counts those of a warp group (sm_90, sm_100).
         flushes: float32 instructions that flush subnormals to zero.
+        copies: asynchronous copies to shared memory inside loops (NVIDIA).
+        exchanges: instructions inside loops that move numbers between lanes: a change of layout or
+            a reduction in every step.
     """
 
     registers: int
@@ -39,6 +42,25 @@ class Report:
     matrix: int
     warp_group: int
     flushes: int
+    copies: int
+    exchanges: int
+
+
+def find_loops(code: str, label: str) -> str:
+    """The lines of assembly inside loops: from a label to a branch back to it.
+
+    `label` is a pattern for the names of labels.
+    """
+    lines = code.splitlines()
+    places = {
+        found[1]: n for n, line in enumerate(lines) if (found := re.match(f"({label}):", line))
+    }
+    inside = set[int]()
+    for n, line in enumerate(lines):
+        found = re.search(rf"\b(?:bra|s_c?branch\w*)\S*\s+({label})", line)
+        if found and places.get(found[1], n) < n:
+            inside.update(range(places[found[1]], n))
+    return "\n".join(lines[n] for n in sorted(inside))
 
 
 def report(compiled: Any, target: CompileTarget) -> Report:
@@ -67,15 +89,21 @@ def read_amd(assembly: str, shared: int) -> Report:
         matrix=len(re.findall(r"\bv_(?:mfma|wmma)_", assembly)),
         warp_group=0,
         flushes=len(re.findall(r"\.amdhsa_float_denorm_mode_32 0\b", assembly)),
+        copies=0,
+        exchanges=len(
+            re.findall(r"\bds_(?:write|store|b?permute)", find_loops(assembly, r"\.LBB\w+"))
+        ),
     )
 
 
 def read_nvidia(cubin: bytes, ptx: str, shared: int) -> Report:
-    """Disassemble NVIDIA's code. Flushes of subnormals are counted in the PTX."""
+    """Disassemble NVIDIA's code. Flushes of subnormals and loops are read from the PTX."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
         sass, usage = run_cuobjdump("-sass", file.name), run_cuobjdump("-res-usage", file.name)
+
+    loops = find_loops(ptx, r"\$L__BB\w+")
 
     def read_usage(name: str) -> int:
         found = re.search(rf"{name}:(\d+)", usage)
@@ -95,6 +123,8 @@ def read_nvidia(cubin: bytes, ptx: str, shared: int) -> Report:
         matrix=count(r"\b(?:HMMA|HGMMA|UTCHMMA|QMMA|OMMA|UTC\w*MMA)\b"),
         warp_group=count(r"\b(?:HGMMA|UTC\w*MMA)\b"),
         flushes=len(re.findall(r"\.ftz\.f32", ptx)),
+        copies=len(re.findall(r"\bcp\.async\.(?:c[ag]|bulk)\.", loops)),
+        exchanges=len(re.findall(r"\b(?:st\.shared|shfl\.sync)\b", loops)),
     )
 
 
