@@ -21,6 +21,7 @@ from oss_kernels.mxfp4_linear import decode, reference
 from oss_kernels.shapes import GPT_OSS_20B
 
 COPIES = 24  # of 8.8 MB each: more than any L2 cache
+MakeLaunches = Callable[..., tuple[Launch, ...]]
 
 
 @triton.jit
@@ -65,12 +66,14 @@ def dot_scaled_kernel(
     tl.store(out + row, one, mask=row < rows)
 
 
-def make_launch_function(kernel: Callable, tile: int, groups: int) -> Callable[..., Launch]:
-    """A `launch` function for a kernel above, like `mxfp4_linear.decode.launch`."""
+def make_launch_function(kernel: Callable, tile: int, groups: int) -> MakeLaunches:
+    """A function for a kernel above, like `mxfp4_linear.decode.make_launches`."""
 
-    def launch(x: Tensor, blocks: Tensor, scales: Tensor, bias: None, out: Tensor) -> Launch:
+    def make_launches(
+        x: Tensor, blocks: Tensor, scales: Tensor, bias: None, out: Tensor
+    ) -> tuple[Launch, ...]:
         rows = len(scales)
-        return Launch(
+        launch = Launch(
             kernel,
             (triton.cdiv(rows, tile),),
             {
@@ -83,12 +86,13 @@ def make_launch_function(kernel: Callable, tile: int, groups: int) -> Callable[.
             },
             {"ROWS": tile, "GROUPS": groups},
         )
+        return (launch,)
 
-    return launch
+    return make_launches
 
 
-FORMS: dict[str, Callable[..., Launch]] = {
-    "words": decode.launch,
+FORMS: dict[str, MakeLaunches] = {
+    "words": decode.make_launches,
     "bytes": make_launch_function(bytes_kernel, 8, 4),
     "dot_scaled": make_launch_function(dot_scaled_kernel, 64, 4),
 }

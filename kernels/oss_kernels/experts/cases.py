@@ -12,7 +12,9 @@ from oss_kernels.experts.weights import ExpertWeights
 from oss_kernels.shapes import Shapes
 
 ALPHA, LIMIT = 1.702, 7.0
-NEEDS_OF_FEW: frozenset[Need] = frozenset({"wide loads", "subnormals"})
+NEEDS_OF_FEW: frozenset[Need] = frozenset(
+    {"wide loads", "subnormals", "asynchronous copies", "still lanes"}
+)
 NEEDS_OF_MANY: frozenset[Need] = frozenset({"wide loads", "subnormals", "matrix instructions"})
 
 

@@ -1,20 +1,24 @@
 """The experts in Triton for a few tokens: sum over slots of weight * down(swiglu(gate_up(x))).
 
-Two kernels of matrix-vector products, limited by memory:
+Two kernels of matrix-vector products, limited by memory. Each program is one warp, and loads while
+it computes (`mxfp4_linear/decode.py`):
 
     gate_up: program (rows, pair)            a pair is a token and one of its experts
-        rows 16n .. 16n + 15 of the pair's expert: gate, up, gate, up, ...  -> 8 activations
+        8 rows of the pair's expert: gate, up, gate, up, ...  -> 4 activations
 
-    down: program (rows, token)
-        slot 0:  8 rows of its expert x activations of pair 0 ... + bias, x weight
-        slot 1:  8 rows of its expert x activations of pair 1 ... + bias, x weight
-        ...                                                 summed in slot order -> 8 outputs
+    down: program (rows, token), whose steps take turns among the slots
+        step 0:  32 groups of 4 rows of slot 0's expert x activations of pair 0
+        step 1:  32 groups of 4 rows of slot 1's expert x activations of pair 1    x weights
+        ...                                                    summed in order -> 4 outputs
 
-A weight is read from memory once for each token that uses its expert, as 4.25 bits. The sum over
-slots stays in one program. So nothing is added atomically, and a token's result is the same in
-every run and for any number of tokens. Between the two kernels the activations go through memory,
-because down needs all of them. There they are rounded to x's dtype.
+A weight is read from memory once for each token that uses its expert, as 4.25 bits. In `down` five
+steps are loading while one is used, so all four slots load together. Nothing is added atomically,
+and a token's result is the same in every run and for any number of tokens. Both kernels read
+arranged activations (`mxfp4/arrange.py`); `gate_up` writes its own in that order, rounded to x's
+dtype.
 """
+
+from dataclasses import dataclass
 
 import torch
 import triton
@@ -25,7 +29,8 @@ from torch import Tensor
 from oss_kernels.experts.swiglu import clamped_swiglu
 from oss_kernels.experts.weights import ExpertWeights
 from oss_kernels.launch import Launch
-from oss_kernels.mxfp4_linear.decode import GROUPS, row_dots
+from oss_kernels.mxfp4.arrange import launch_arrange, store_arranged
+from oss_kernels.mxfp4_linear.decode import GROUPS, STAGES, count_rows, row_dots, step_dots
 
 ONE = tl.constexpr(1)  # the number of tokens for `row_dots`, which needs a constexpr
 
@@ -45,6 +50,7 @@ def gate_up_kernel(
     SLOTS: tl.constexpr,
     ROWS: tl.constexpr,
     GROUPS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     pair = tl.program_id(1).to(tl.int64)
     row_count = 2 * width
@@ -60,12 +66,13 @@ def gate_up_kernel(
         groups,
         TOKENS=ONE,
         GROUPS=GROUPS,
+        STAGES=STAGES,
     )
     own_bias = tl.load(bias + before + row, mask=row < row_count, other=0.0).to(tl.float32)
     gate, up = tl.split(tl.reshape(tl.sum(sums, axis=0) + own_bias, (ROWS // 2, 2)))
     unit = tl.program_id(0) * (ROWS // 2) + tl.arange(0, ROWS // 2)
     values = clamped_swiglu(gate, up, alpha, limit)
-    tl.store(activation + pair * width + unit, values, mask=unit < width)
+    store_arranged(activation + pair * width, unit, width, values, unit < width)
 
 
 @triton.jit
@@ -76,20 +83,29 @@ def down_kernel(
     words,
     scales,
     bias,
+    residual,
     out,
     hidden,
     groups,
     SLOTS: tl.constexpr,
     ROWS: tl.constexpr,
     GROUPS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     token = tl.program_id(1).to(tl.int64)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     total = tl.zeros((ROWS,), tl.float32)
     for slot in range(SLOTS):
         pair = token * SLOTS + slot
+        place = tl.load(ids + pair).to(tl.int64) * hidden + row
+        own_bias = tl.load(bias + place, mask=row < hidden, other=0.0).to(tl.float32)
+        total += own_bias * tl.load(weights + pair)
+    sums = tl.zeros((1, ROWS, GROUPS), tl.float32)
+    steps = tl.cdiv(groups, GROUPS) * SLOTS
+    for step in tl.range(0, steps, num_stages=STAGES):  # pyright: ignore[reportGeneralTypeIssues]
+        pair = token * SLOTS + step % SLOTS
         before = tl.load(ids + pair).to(tl.int64) * hidden
-        sums = row_dots(  # [1, ROWS]
+        dots = step_dots(
             activation + pair * groups * 32,
             words + before * groups * 4,
             scales + before * groups,
@@ -97,12 +113,78 @@ def down_kernel(
             1,
             hidden,
             groups,
+            step // SLOTS * GROUPS,
             TOKENS=ONE,
             GROUPS=GROUPS,
         )
-        own_bias = tl.load(bias + before + row, mask=row < hidden, other=0.0).to(tl.float32)
-        total += (tl.sum(sums, axis=0) + own_bias) * tl.load(weights + pair)
+        sums += dots * tl.load(weights + pair)
+    total += tl.sum(tl.sum(sums, axis=2), axis=0)
+    if residual is not None:  # decided at compile time
+        total += tl.load(residual + token * hidden + row, mask=row < hidden, other=0.0)
     tl.store(out + token * hidden + row, total, mask=row < hidden)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which experts each token uses: ids and float32 weights [token slot], contiguous."""
+
+    ids: Tensor
+    weights: Tensor
+
+
+def launch_gate_up(
+    arranged: Tensor, chosen: Chosen, experts: ExpertWeights, activation: Tensor,
+    alpha: float, limit: float,
+) -> Launch:  # fmt: skip
+    """The launch of gate_up: one program per few rows and pair.
+
+    arranged [token hidden] and activation [pair width] contain arranged activations.
+    """
+    rows = max(2, count_rows(1, arranged.dtype))
+    return Launch(
+        gate_up_kernel,
+        (triton.cdiv(2 * experts.width, rows), chosen.ids.numel()),
+        {
+            "x": arranged,
+            "ids": chosen.ids,
+            "words": experts.gate_up_blocks.view(torch.int32),
+            "scales": experts.gate_up_scales,
+            "bias": experts.gate_up_bias,
+            "activation": activation,
+            "width": experts.width,
+            "groups": experts.gate_up_scales.shape[2],
+            "alpha": alpha,
+            "limit": limit,
+        },
+        {"SLOTS": chosen.ids.shape[1], "ROWS": rows, "GROUPS": GROUPS, "STAGES": STAGES},
+        num_warps=1,
+    )
+
+
+def launch_down(
+    activation: Tensor, chosen: Chosen, experts: ExpertWeights, residual: Tensor | None, out: Tensor
+) -> Launch:
+    """The launch of down: one program per few rows and token. `out` may be the residual."""
+    (tokens, slots), rows = chosen.ids.shape, count_rows(2, activation.dtype)
+    return Launch(
+        down_kernel,
+        (triton.cdiv(experts.hidden, rows), tokens),
+        {
+            "activation": activation,
+            "ids": chosen.ids,
+            "weights": chosen.weights,
+            "words": experts.down_blocks.view(torch.int32),
+            "scales": experts.down_scales,
+            "bias": experts.down_bias,
+            "out": out,
+            "hidden": experts.hidden,
+            "groups": experts.down_scales.shape[2],
+        }
+        | ({} if residual is None else {"residual": residual}),
+        {"SLOTS": slots, "ROWS": rows, "GROUPS": GROUPS, "STAGES": 2 * STAGES}
+        | ({"residual": None} if residual is None else {}),
+        num_warps=1,
+    )
 
 
 def make_launches(
@@ -114,48 +196,17 @@ def make_launches(
     out: Tensor,
     alpha: float,
     limit: float,
-) -> tuple[Launch, Launch]:
-    """The launches of gate_up and down.
+) -> tuple[Launch, Launch, Launch]:
+    """The launches of arrange, gate_up and down.
 
     All tensors are contiguous. activation [token * slot, width] is scratch.
     """
-    tokens, slots = ids.shape
-    # A down program computes all slots of a token, so it has fewer rows to give more programs.
-    gate_up_rows, down_rows = 16, 8
-    gate_up = Launch(
-        gate_up_kernel,
-        (triton.cdiv(2 * experts.width, gate_up_rows), tokens * slots),
-        {
-            "x": x,
-            "ids": ids,
-            "words": experts.gate_up_blocks.view(torch.int32),
-            "scales": experts.gate_up_scales,
-            "bias": experts.gate_up_bias,
-            "activation": activation,
-            "width": experts.width,
-            "groups": experts.gate_up_scales.shape[2],
-            "alpha": alpha,
-            "limit": limit,
-        },
-        {"SLOTS": slots, "ROWS": gate_up_rows, "GROUPS": GROUPS},
+    arranged, chosen = torch.empty_like(x), Chosen(ids, weights)
+    return (
+        launch_arrange(x, arranged),
+        launch_gate_up(arranged, chosen, experts, activation, alpha, limit),
+        launch_down(activation, chosen, experts, None, out),
     )
-    down = Launch(
-        down_kernel,
-        (triton.cdiv(experts.hidden, down_rows), tokens),
-        {
-            "activation": activation,
-            "ids": ids,
-            "weights": weights,
-            "words": experts.down_blocks.view(torch.int32),
-            "scales": experts.down_scales,
-            "bias": experts.down_bias,
-            "out": out,
-            "hidden": experts.hidden,
-            "groups": experts.down_scales.shape[2],
-        },
-        {"SLOTS": slots, "ROWS": down_rows, "GROUPS": GROUPS},
-    )
-    return gate_up, down
 
 
 def expert_mlp(

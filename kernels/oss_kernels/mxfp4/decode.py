@@ -9,7 +9,8 @@ table and no branch are needed.
 import triton
 import triton.language as tl
 
-# Powers of two, exact in float32. A raw code is its number / 2^126; `group_dots` uses 2^64 * 2^62.
+# Powers of two, exact in float32. A raw code is its number / 2^126. `arrange.py` multiplies the
+# activations by 2^64, and `group_dots` the sums by 2^62.
 TWO_TO_126 = tl.constexpr(2.0**126)
 TWO_TO_64 = tl.constexpr(2.0**64)
 TWO_TO_62 = tl.constexpr(2.0**62)
@@ -73,33 +74,20 @@ def raw_code(words, PLACE):
 
 
 @triton.jit
-def group_dots(words, x):
+def group_dots(words, x, plane, mask):
     """Products of groups of 32 codes with activations, before the block scales.
 
     words is int32 [1, ROWS, GROUPS, 4] with eight codes each, the first in the low bits. x is
-    float32 [TOKENS, 1, GROUPS, 4, 8], below 2^63 in magnitude. Returns float32
-    [TOKENS, ROWS, GROUPS]; multiply it by `e8m0` of the groups' scale bytes.
+    pointers [TOKENS, 1, GROUPS, 4] to arranged activations (`arrange.py`): those of code 0 of each
+    word. The activations of code n are n * plane later. Returns float32 [TOKENS, ROWS, GROUPS];
+    multiply it by `e8m0` of the groups' scale bytes.
 
     Raw codes are too small by 2^126. Applying that factor to every code would cost an instruction
     each. Applying it only to the sum would make the products subnormal and lose their digits. So
-    the activations are multiplied by 2^64 and the sum by 2^62.
+    arranged activations contain the factor 2^64, and the sum is multiplied by 2^62.
     """
-    # Triton cannot index a tensor, but tl.split separates a last axis of two. Repeated splits give
-    # one tensor per place in a word. The digits in a name are the places it still contains.
-    halves = tl.reshape(x * TWO_TO_64, (x.shape[0], 1, x.shape[2], 4, 2, 2, 2))
-    x0246, x1357 = tl.split(halves)  # [TOKENS, 1, GROUPS, 4, 2, 2]
-    x04, x26 = tl.split(x0246)  # [TOKENS, 1, GROUPS, 4, 2]
-    x15, x37 = tl.split(x1357)
-    x0, x4 = tl.split(x04)  # [TOKENS, 1, GROUPS, 4]
-    x1, x5 = tl.split(x15)
-    x2, x6 = tl.split(x26)
-    x3, x7 = tl.split(x37)
-    dots = raw_code(words, 0) * x0  # [TOKENS, ROWS, GROUPS, 4]
-    dots += raw_code(words, 1) * x1
-    dots += raw_code(words, 2) * x2
-    dots += raw_code(words, 3) * x3
-    dots += raw_code(words, 4) * x4
-    dots += raw_code(words, 5) * x5
-    dots += raw_code(words, 6) * x6
-    dots += raw_code(words, 7) * x7
+    dots = raw_code(words, 0) * tl.load(x, mask=mask, other=0.0).to(tl.float32)
+    for place in tl.static_range(1, 8):  # pyright: ignore[reportGeneralTypeIssues]
+        values = tl.load(x + place * plane, mask=mask, other=0.0).to(tl.float32)
+        dots += raw_code(words, place) * values  # [TOKENS, ROWS, GROUPS, 4]
     return tl.sum(dots, axis=3) * TWO_TO_62

@@ -6,7 +6,7 @@ import torch
 
 from oss_kernels.cases import Case, Make, Need, nbytes
 from oss_kernels.mxfp4_linear.decode import MAX_TOKENS
-from oss_kernels.mxfp4_linear.kernel import launch
+from oss_kernels.mxfp4_linear.kernel import make_launches
 from oss_kernels.shapes import Shapes
 
 
@@ -29,12 +29,12 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
         out = make.empty(tokens, rows, dtype=dtype)
         needs: set[Need] = {"subnormals"}
         if tokens <= MAX_TOKENS:
-            needs.add("wide loads")
+            needs |= {"wide loads", "asynchronous copies", "still lanes"}
         elif dtype == torch.bfloat16:
             needs.add("matrix instructions")
         yield Case(
             f"mxfp4_linear {columns} to {rows}, {tokens} of {str(dtype).removeprefix('torch.')}",
-            (launch(x, blocks, scales, bias, out),),
+            make_launches(x, blocks, scales, bias, out),
             bytes=nbytes(x, blocks, scales, bias, out),
             flops=2 * tokens * rows * columns,
             needs=frozenset(needs),

@@ -10,10 +10,13 @@ from oss_kernels.mxfp4_linear import decode, prefill
 from oss_kernels.mxfp4_linear.checks import check_mxfp4_linear
 
 
-def launch(x: Tensor, blocks: Tensor, scales: Tensor, bias: Tensor | None, out: Tensor) -> Launch:
-    """The launch, chosen by the number of tokens only. All tensors are contiguous."""
-    kernel = decode if len(x) <= decode.MAX_TOKENS else prefill
-    return kernel.launch(x, blocks, scales, bias, out)
+def make_launches(
+    x: Tensor, blocks: Tensor, scales: Tensor, bias: Tensor | None, out: Tensor
+) -> tuple[Launch, ...]:
+    """The launches, chosen by the number of tokens only. All tensors are contiguous."""
+    if len(x) <= decode.MAX_TOKENS:
+        return decode.make_launches(x, blocks, scales, bias, out)
+    return (prefill.launch(x, blocks, scales, bias, out),)
 
 
 def mxfp4_linear(
@@ -28,5 +31,7 @@ def mxfp4_linear(
     out = torch.empty(len(x), len(scales), dtype=x.dtype, device=x.device)
     if bias is not None:
         bias = bias.contiguous()
-    launch(x.contiguous(), blocks.contiguous(), scales.contiguous(), bias, out)()
+    contiguous = x.contiguous(), blocks.contiguous(), scales.contiguous()
+    for launch in make_launches(*contiguous, bias, out):
+        launch()
     return out

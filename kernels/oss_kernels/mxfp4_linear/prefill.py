@@ -21,7 +21,7 @@ from oss_kernels.launch import Launch, dot_dtype
 from oss_kernels.mxfp4.decode import weight_tile
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("tokens",))
 def prefill_kernel(
     x,
     blocks,
