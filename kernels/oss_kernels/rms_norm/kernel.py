@@ -24,16 +24,26 @@ from oss_kernels.rms_norm.checks import check_rms_norm
 
 
 @triton.jit
-def rms_norm_kernel(x, scale, out, hidden, eps, COLUMNS: tl.constexpr):
-    token = tl.program_id(0).to(tl.int64)  # 64 bits: token * hidden may exceed 2^31
-    columns = tl.arange(0, COLUMNS)
+def normalize(x, scale, columns, hidden, eps):
+    """One token's normalized x [COLUMNS], rounded to x's dtype and widened again.
+
+    x and scale point to [hidden]. Columns from `hidden` on give zeros. Other kernels call this too.
+    """
     within = columns < hidden
-    # [COLUMNS], widened to float32 first: a sum of squares in bfloat16 would lose its digits.
-    values = tl.load(x + token * hidden + columns, mask=within, other=0.0).to(tl.float32)
+    # Widened to float32 first: a sum of squares in bfloat16 would lose its digits.
+    values = tl.load(x + columns, mask=within, other=0.0).to(tl.float32)
     mean_square = tl.sum(values * values, axis=0) / hidden
     factors = tl.load(scale + columns, mask=within, other=0.0).to(tl.float32)
     normed = values * tl.rsqrt(mean_square + eps) * factors
-    tl.store(out + token * hidden + columns, normed, mask=within)  # rounds to out's type
+    return normed.to(x.dtype.element_ty).to(tl.float32)
+
+
+@triton.jit
+def rms_norm_kernel(x, scale, out, hidden, eps, COLUMNS: tl.constexpr):
+    token = tl.program_id(0).to(tl.int64)  # 64 bits: token * hidden may exceed 2^31
+    columns = tl.arange(0, COLUMNS)
+    normed = normalize(x + token * hidden, scale, columns, hidden, eps)  # [COLUMNS]
+    tl.store(out + token * hidden + columns, normed, mask=columns < hidden)
 
 
 def launch(x: Tensor, scale: Tensor, out: Tensor, eps: float) -> Launch:

@@ -24,11 +24,12 @@ from torch import Tensor
 
 from oss_kernels.launch import Launch, dot_dtype
 from oss_kernels.router.checks import check_router
+from oss_kernels.router.choose import choose_experts
 
 TOKENS = 16  # per program: minimum rows of a matrix instruction
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("tokens",))
 def router_kernel(
     x,
     weight,
@@ -67,27 +68,8 @@ def router_kernel(
             x_tile.to(DOT_DTYPE), weight_tile.to(DOT_DTYPE), logits, input_precision="ieee"
         )
     logits += tl.load(bias + expert, mask=expert < experts, other=0.0).to(tl.float32)[None, :]
-    # NaN sorts first, as in torch.
-    order = tl.where(logits == logits, logits, float("inf"))
-    left = tl.broadcast_to((expert < experts)[None, :], (TOKENS, EXPERTS))  # not chosen yet
-
+    chosen_ids, shares = choose_experts(logits, experts, SLOTS, SLOTS_PADDED)
     slot = tl.arange(0, SLOTS_PADDED)
-    chosen = tl.full((TOKENS, SLOTS_PADDED), float("-inf"), tl.float32)
-    chosen_ids = tl.zeros((TOKENS, SLOTS_PADDED), tl.int32)
-    for s in range(SLOTS):
-        highest = tl.max(tl.where(left, order, float("-inf")), axis=1, keep_dims=True)
-        # Of equal logits the lowest expert. The mask is needed because a logit may be -inf.
-        best = tl.where(left & (order == highest), expert[None, :], EXPERTS)
-        best = tl.min(best, axis=1, keep_dims=True)  # [TOKENS, 1]
-        is_best = expert[None, :] == best
-        # Triton cannot index a tensor, so a sum with one nonzero term reads the value.
-        value = tl.sum(tl.where(is_best, logits, 0.0), axis=1, keep_dims=True)
-        chosen = tl.where(slot[None, :] == s, value, chosen)
-        chosen_ids = tl.where(slot[None, :] == s, best, chosen_ids)
-        left &= expert[None, :] != best
-
-    exponentials = tl.exp(chosen - tl.max(chosen, axis=1, keep_dims=True))  # 0 in the padding
-    shares = exponentials / tl.sum(exponentials, axis=1, keep_dims=True)
     place = token[:, None] * SLOTS + slot[None, :]
     write = (token < tokens)[:, None] & (slot < SLOTS)[None, :]
     tl.store(ids + place, chosen_ids, mask=write)
