@@ -5,8 +5,11 @@ from collections.abc import Iterator
 import torch
 
 from oss_kernels.attention.kernel import make_launches
+from oss_kernels.attention.step import make_step_launches
 from oss_kernels.cases import Case, Make, Need, nbytes
 from oss_kernels.shapes import Shapes
+
+STEP_SPLITS = 32
 
 
 def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
@@ -34,4 +37,25 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
             bytes=nbytes(q, sinks, z, lse) + 2 * nbytes(k[:, :, :span]),
             flops=4 * seen * shapes.heads * shapes.head_dim,
             needs=frozenset(needs),
+        )
+    for capacity, splits in ((shapes.window, 1), (8192, STEP_SPLITS)):
+        q, z = (make.normal(1, shapes.heads, shapes.head_dim) for _ in range(2))
+        keys, values = (
+            make.normal(1, shapes.kv_heads, capacity, shapes.head_dim) for _ in range(2)
+        )
+        sinks = make.normal(shapes.heads)
+        lse = make.empty(1, shapes.heads, dtype=torch.float32)
+        lengths = make.integers(capacity, capacity + 1, 1, dtype=torch.int32)
+        parts = None
+        if splits > 1:
+            parts = (
+                make.empty(splits, *z.shape, dtype=torch.float32),
+                make.empty(splits, *lse.shape, dtype=torch.float32),
+            )
+        yield Case(
+            f"attention of a step, {capacity:,} tokens",
+            make_step_launches(q, keys, values, sinks, lengths, z, lse, parts),
+            bytes=nbytes(q, sinks, z, lse, keys, values),
+            flops=4 * capacity * shapes.heads * shapes.head_dim,
+            needs=frozenset({"wide loads", "asynchronous copies"}),
         )

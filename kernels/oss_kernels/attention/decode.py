@@ -34,11 +34,16 @@ from oss_kernels.launch import Launch
 
 MIN_SPLIT = 128  # keys: the window of gpt-oss; 32 KB of k and v in bfloat16
 MAX_SPLITS = 64
+KEYS = 32  # per step of the loop
 
 
-@triton.jit
+CONTEXT = ("seq", "keys", "before", "window", "begin_slot", "split_keys", "splits")
+"""Sizes that change as a text grows. Triton would compile again for 1 and for multiples of 16."""
+
+
+@triton.jit(do_not_specialize=CONTEXT)
 def split_kernel(
-    q, k, v, sinks, padding, z, lse,
+    q, k, v, sinks, padding, lengths, z, lse,
     q_batch, q_head, q_seq, k_batch, k_head, k_key, v_batch, v_head, v_key,  # strides
     heads, seq, keys, before, window, scale, begin_slot, split_keys,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr,
@@ -49,12 +54,25 @@ def split_kernel(
     kv_head = (tl.program_id(0) % kv_heads).to(tl.int64)
     split = tl.program_id(1)
 
+    if lengths is not None:  # decided at compile time; see `step.py`
+        keys = tl.minimum(tl.load(lengths + batch), keys)
+        before = keys - seq
+        window = keys
+        share = tl.cdiv(keys, tl.num_programs(1))
+        split_keys = tl.maximum(split_keys, tl.cdiv(share, KEYS) * KEYS)
+
     # Rows are the queries of the group's first head, then those of its second, and so on.
     row = tl.arange(0, ROWS)
     column = tl.arange(0, HEAD_DIM)
     head = kv_head * GROUP + row // seq
     query = row % seq
     real = row < GROUP * seq
+    batches = tl.num_programs(0) // kv_heads
+    part = split * batches + batch
+    lse_rows = lse + (part * heads + head) * seq + query
+    if (split > 0) & (begin_slot + split * split_keys >= keys):  # no keys are left for this split
+        tl.store(lse_rows, tl.full([ROWS], NOTHING, tl.float32), mask=real)
+        return
     q_rows = q + batch * q_batch + head[:, None] * q_head + query[:, None] * q_seq
     # [ROWS, HEAD_DIM]
     q_tile = tl.load(q_rows + column, mask=real[:, None], other=0.0).to(DOT_DTYPE)
@@ -87,14 +105,12 @@ def split_kernel(
         v_rows += KEYS * v_key
 
     z_tile, lse_tile = finish_softmax(top, total, mixed)
-    batches = tl.num_programs(0) // kv_heads
-    part = split * batches + batch
     z_rows = z + ((part * seq + query[:, None]) * heads + head[:, None]) * HEAD_DIM
     tl.store(z_rows + column, z_tile, mask=real[:, None])
-    tl.store(lse + (part * heads + head) * seq + query, lse_tile, mask=real)
+    tl.store(lse_rows, lse_tile, mask=real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=CONTEXT[:1] + CONTEXT[-1:])
 def merge_kernel(
     z_parts, lse_parts, z, lse, heads, seq, splits, HEAD_DIM: tl.constexpr, SPLITS: tl.constexpr
 ):
@@ -115,7 +131,8 @@ def merge_kernel(
     total = tl.sum(weights, axis=0)
     safe = tl.where(total == 0.0, 1.0, total)
     z_rows = z_parts + (split[:, None] * rows + place) * HEAD_DIM + column  # [SPLITS, HEAD_DIM]
-    mixed = tl.sum(tl.load(z_rows, mask=there[:, None], other=0.0) * weights[:, None], axis=0)
+    written = there & (parts != NOTHING)  # a split without keys stores no z
+    mixed = tl.sum(tl.load(z_rows, mask=written[:, None], other=0.0) * weights[:, None], axis=0)
     tl.store(z + place * HEAD_DIM + column, mixed / safe)
     tl.store(lse + lse_place, top + tl.log(safe))
 
@@ -145,7 +162,9 @@ def make_launches(
         (batch * kv_heads, splits),
         arguments
         | {"z": z_parts, "lse": lse_parts, "begin_slot": keys - span, "split_keys": split_keys},
-        constants | {"ROWS": max(16, triton.next_power_of_2(heads // kv_heads * seq)), "KEYS": 32},
+        constants
+        | {"ROWS": max(16, triton.next_power_of_2(heads // kv_heads * seq)), "KEYS": KEYS}
+        | {"lengths": None},
         num_warps=4,
         num_stages=4,  # three tiles of 8 KB are loading while one is used
     )
@@ -159,7 +178,7 @@ def make_launches(
             "z_parts": z_parts, "lse_parts": lse_parts, "z": z, "lse": lse,
             "heads": heads, "seq": seq, "splits": splits,
         },
-        {"HEAD_DIM": head_dim, "SPLITS": triton.next_power_of_2(splits)},
+        {"HEAD_DIM": head_dim, "SPLITS": MAX_SPLITS},
         num_warps=4,
     )
     # fmt: on

@@ -23,7 +23,7 @@ from oss_kernels.attention.online import LOG2E, begin_softmax, finish_softmax, u
 from oss_kernels.launch import Launch
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("seq", "keys", "before", "window"))
 def prefill_kernel(
     q, k, v, sinks, padding, z, lse,
     q_batch, q_head, q_seq, k_batch, k_head, k_key, v_batch, v_head, v_key,  # strides
