@@ -153,7 +153,8 @@ def test_poisoned_outputs_are_written_and_nothing_else(rng, device):
     x, scale, weight, seed, at = make(rng, device, torch.float32, 3, 130, 32)
     ids = torch.full((5,), -7, device=device)
     logprobs = torch.full((5,), float("nan"), device=device)
-    launches = kernel.launch(x, scale, EPS, weight, 1.0, seed, at, None, ids[1:4], logprobs[1:4])
+    heat = torch.ones(3, device=device)
+    launches = kernel.launch(x, scale, EPS, weight, heat, seed, at, None, ids[1:4], logprobs[1:4])
     given: dict[str, Any] = launches[0].arguments
     partial = [given[name] for name in ("scores", "logits", "sums")]
     for each in partial:
@@ -166,6 +167,29 @@ def test_poisoned_outputs_are_written_and_nothing_else(rng, device):
     assert logprobs[1:4].isfinite().all()
     assert ids[[0, 4]].tolist() == [-7, -7]
     assert logprobs[[0, 4]].isnan().all()
+
+
+@pytest.mark.parametrize("vocab", [64, 130, 200])
+def test_alternatives_are_the_most_likely_ids_also_of_equal_logits(rng, device, vocab):
+    x, scale, weight, seed, at = make(rng, device, torch.float32, 2, vocab, 32)
+    weight[[3, 70 % vocab]] = weight[5].clone()  # equal logits, in one block and in two
+    x[0] = weight[5] * scale.sign()  # token 0's largest
+    logits = torch.full((2, vocab), float("nan"), device=device)
+    ids = torch.full((2, 20), -7, device=device)
+    logprobs = torch.full((2, 20), float("nan"), device=device)
+    drawn = torch.empty(2, dtype=torch.int64, device=device), torch.empty(2, device=device)
+    heat = torch.tensor([0.0, 1.0], device=device)
+    for launch in kernel.launch(
+        x, scale, EPS, weight, heat, seed, at, None, *drawn, logits, (ids, logprobs)
+    ):
+        launch()
+    exact, size = logits_in_float64(x, scale, weight)
+    torch.testing.assert_close(logits.double(), exact, rtol=1e-5, atol=1e-5 * float(size.max()))
+    order = logits.sort(dim=-1, descending=True, stable=True)
+    assert torch.equal(ids, order.indices[:, :20])
+    torch.testing.assert_close(logprobs, logits.log_softmax(-1).gather(1, ids), rtol=0, atol=1e-4)
+    assert ids[0, :3].tolist() == sorted({3, 5, 70 % vocab})
+    assert drawn[0][0] == ids[0, 0]  # temperature 0
 
 
 def test_no_token_gives_no_draw(rng, device):
@@ -256,9 +280,8 @@ def test_draws_follow_the_softmax(rng, device, vary, temperature):
     x = x.expand(draws, hidden).contiguous()
     out_ids, out_logprobs = torch.empty(draws), torch.empty(draws)
     # The vocabulary fits one block, so the best id of the block is the draw.
-    first, _ = kernel.launch(
-        x, scale, EPS, weight, temperature, seed, at, None, out_ids, out_logprobs
-    )
+    heat = torch.full((draws,), temperature, device=device)
+    first, _ = kernel.launch(x, scale, EPS, weight, heat, seed, at, None, out_ids, out_logprobs)
     first()
     given: dict[str, Any] = first.arguments
     counts = torch.bincount(given["ids"].flatten().cpu(), minlength=vocab).double()

@@ -6,10 +6,11 @@
                                             v  3,142 blocks for a vocabulary of 201,088
     token 0      the best of all blocks     ->  id, log-probability  (`draw.py`, program 0)
 
-Logits are never written to memory. 20b reads 1.16 GB of weights here, a third of all bytes of a
-decode step, so only the speed of this reading matters. The rows stream through shared memory: while
-one tile [64 ids, 128 columns] is multiplied, the next ones are loading. Tokens are padded to 16,
-the width of a matrix instruction, so up to 16 tokens cost almost the same as one.
+Logits are written to memory only on request, for the most likely ids (`alternatives.py`). 20b reads
+1.16 GB of weights here, a third of all bytes of a decode step, so only the speed of this reading
+matters. The rows stream through shared memory: while one tile [64 ids, 128 columns] is multiplied,
+the next ones are loading. Tokens are padded to 16, the width of a matrix instruction, so up to 16
+tokens cost almost the same as one.
 
 As in `qkv_rope`, 1 / rms is applied after the product, and the sum of squares is computed alongside
 it. The kernel rounds x times the norm's scale to bfloat16 for the matrix instructions; the model
@@ -23,6 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from oss_kernels.launch import Launch, dot_dtype
+from oss_kernels.unembed.alternatives import launch_alternatives
 from oss_kernels.unembed.checks import check_unembed
 from oss_kernels.unembed.draw import best_of_all_kernel, gumbel, log_sum_exp
 
@@ -34,8 +36,8 @@ float32 is multiplied without matrix instructions, and its tiles must fit in reg
 
 @triton.jit
 def best_of_block_kernel(
-    x, norm_scale, weight, usable, seed, at, scores, ids, logits, sums,
-    tokens, hidden, vocab, blocks, eps, temperature, at_stride,
+    x, norm_scale, weight, usable, seed, at, temperature, scores, ids, logits, sums,
+    all_logits, peaks, tokens, hidden, vocab, blocks, eps, at_stride,
     ROWS: tl.constexpr, TOKENS: tl.constexpr, COLUMNS: tl.constexpr, DOT_DTYPE: tl.constexpr,
 ):  # fmt: skip
     block = tl.program_id(0).to(tl.int64)  # 64 bits: id * hidden
@@ -64,9 +66,14 @@ def best_of_block_kernel(
     logit *= tl.rsqrt(tl.sum(squares, axis=0) / hidden + eps)[None, :]
     logit = tl.where(exists[:, None], logit, float("-inf"))
 
+    if all_logits is not None:  # decided at compile time
+        place = token[None, :] * vocab + id[:, None]
+        tl.store(all_logits + place, logit, mask=present[None, :] & exists[:, None])
+        tl.store(peaks + token * blocks + block, tl.max(logit, axis=0), mask=present)
+    heat = tl.load(temperature + token, mask=present, other=0.0)[None, :]
     seeds = tl.load(seed + token, mask=present, other=0)
     slots = tl.load(at + token * at_stride, mask=present, other=0)
-    score = logit + temperature * gumbel(seeds[None, :], slots[None, :], id[:, None])
+    score = logit + heat * gumbel(seeds[None, :], slots[None, :], id[:, None])
     allowed = exists
     if usable is not None:  # decided at compile time
         allowed &= tl.load(usable + id, mask=exists, other=0).to(tl.int1)
@@ -87,42 +94,63 @@ def launch(
     norm_scale: Tensor,
     eps: float,
     weight: Tensor,
-    temperature: float,
+    temperature: Tensor,
     seed: Tensor,
     at: Tensor,
     usable: Tensor | None,
     out_ids: Tensor,
     out_logprobs: Tensor,
-) -> tuple[Launch, Launch]:
-    """The two launches: one program per 64 ids and 16 tokens, then one per token.
+    all_logits: Tensor | None = None,
+    alternatives: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Launch, ...]:
+    """The launches: one program per 64 ids and 16 tokens, then one per token.
 
     All tensors are contiguous, except `at`, which is [token] with any stride, including 0.
+    temperature is float32 [token].
+
+    Args:
+        all_logits: float32 [token vocab], if the logits are to be kept.
+        alternatives: ids (int64) and log-probabilities (float32) [token rank], for the most likely
+            ids of each token; needs all_logits.
     """
     (tokens, hidden), vocab = x.shape, len(weight)
     blocks = triton.cdiv(vocab, ROWS)
-    partial = [x.new_empty(tokens, blocks, dtype=torch.float32) for _ in range(3)]
-    found: dict[str, Tensor] = dict(zip(("scores", "logits", "sums"), partial, strict=True))
+    names = ("scores", "logits", "sums", "peaks")
+    found: dict[str, Tensor] = {
+        name: x.new_empty(tokens, blocks, dtype=torch.float32) for name in names
+    }
+    peaks = found.pop("peaks")
     found["ids"] = x.new_empty(tokens, blocks, dtype=torch.int32)
     given = {"x": x, "norm_scale": norm_scale, "weight": weight, "seed": seed, "at": at}
-    given |= {} if usable is None else {"usable": usable}
+    given |= {"temperature": temperature} | ({} if usable is None else {"usable": usable})
+    given |= {} if all_logits is None else {"all_logits": all_logits, "peaks": peaks}
     sizes = {"tokens": tokens, "hidden": hidden, "vocab": vocab, "blocks": blocks}
-    numbers = {"eps": eps, "temperature": float(temperature), "at_stride": at.stride(0)}
+    numbers = {"eps": eps, "at_stride": at.stride(0)}
     columns, dot = COLUMNS[weight.dtype], dot_dtype(weight.dtype)
     constants = {"ROWS": ROWS, "TOKENS": TOKENS, "COLUMNS": columns, "DOT_DTYPE": dot}
     constants |= {"usable": None} if usable is None else {}
-    return Launch(
-        best_of_block_kernel,
-        (blocks, triton.cdiv(tokens, TOKENS)),
-        given | found | sizes | numbers,
-        constants,
-        num_warps=4,
-        num_stages=3,
-    ), Launch(
-        best_of_all_kernel,
-        (tokens,),
-        found | {"out_ids": out_ids, "out_logprobs": out_logprobs, "blocks": blocks},
-        {"BLOCKS": triton.next_power_of_2(blocks)},
-        num_warps=8,
+    constants |= {"all_logits": None, "peaks": None} if all_logits is None else {}
+    ranks = ()
+    if alternatives is not None:
+        assert all_logits is not None
+        ranks = (launch_alternatives(all_logits, peaks, found["sums"], *alternatives),)
+    return (
+        Launch(
+            best_of_block_kernel,
+            (blocks, triton.cdiv(tokens, TOKENS)),
+            given | found | sizes | numbers,
+            constants,
+            num_warps=4,
+            num_stages=3,
+        ),
+        Launch(
+            best_of_all_kernel,
+            (tokens,),
+            found | {"out_ids": out_ids, "out_logprobs": out_logprobs, "blocks": blocks},
+            {"BLOCKS": triton.next_power_of_2(blocks)},
+            num_warps=8,
+        ),
+        *ranks,
     )
 
 
@@ -143,6 +171,7 @@ def unembed(
     x, norm_scale, weight = x.contiguous(), norm_scale.contiguous(), weight.contiguous()
     seed, rows = seed.contiguous(), at.expand(len(x))
     usable = None if usable is None else usable.contiguous()
-    for each in launch(x, norm_scale, eps, weight, temperature, seed, rows, usable, ids, logprobs):
+    heat = torch.full((len(x),), float(temperature), device=x.device)
+    for each in launch(x, norm_scale, eps, weight, heat, seed, rows, usable, ids, logprobs):
         each()
     return ids, logprobs
