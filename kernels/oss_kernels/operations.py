@@ -16,6 +16,7 @@ OPERATIONS = (
     "linear",
     "qkv_rope",
     "unembed",
+    "begin_step",
 )
 
 
