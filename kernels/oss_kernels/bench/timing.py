@@ -36,10 +36,18 @@ def time_calls(calls: Sequence[Callable[[], object]], replays: int = REPLAYS) ->
     for call in calls:
         call()  # compiles
     torch.cuda.synchronize()
-    once = replay(capture_graph(calls, 1), 2)[-1]
+    once = time_each(capture_graph(calls, 1).replay, 2)[-1]
     rounds = max(1, math.ceil(LEAST_MICROSECONDS / once))
-    samples = replay(capture_graph(calls, rounds), replays + 2)[2:]
+    samples = time_each(capture_graph(calls, rounds).replay, replays + 2)[2:]
     return Time.of([sample / (rounds * len(calls)) for sample in samples])
+
+
+def time_steps(step: Callable[[], object], count: int = REPLAYS) -> Time:
+    """The time of a whole step, launched as it launches itself: from Python or from a graph.
+
+    A step of 20b reads gigabytes, so nothing of the step before is left in the cache.
+    """
+    return Time.of(time_each(step, count + 2)[2:])
 
 
 def capture_graph(calls: Sequence[Callable[[], object]], rounds: int) -> torch.cuda.CUDAGraph:
@@ -52,13 +60,13 @@ def capture_graph(calls: Sequence[Callable[[], object]], rounds: int) -> torch.c
     return graph
 
 
-def replay(graph: torch.cuda.CUDAGraph, count: int) -> list[float]:
-    """Replay a graph `count` times. Returns the microseconds of each replay."""
+def time_each(step: Callable[[], object], count: int) -> list[float]:
+    """Call `step` `count` times. Returns the microseconds of each call on the device."""
     samples = list[float]()
     for _ in range(count):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
-        graph.replay()
+        step()
         end.record()
         torch.cuda.synchronize()
         samples.append(1000 * begin.elapsed_time(end))
