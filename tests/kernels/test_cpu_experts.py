@@ -106,6 +106,69 @@ def test_a_kernel_never_reads_freed_memory(rng, layer):
         check(got, compute_in_float64(*given, experts), torch.float32, 2e-6)
 
 
+needs_amx = pytest.mark.skipif(not machine.has_amx(), reason="this CPU has no AMX")
+
+
+def check_tiles(given, experts):
+    got = cpu.compute_in_tiles(*given, experts, **CONSTANTS)
+    check(got, compute_in_float64(*given, experts), torch.bfloat16, 2**-8)
+
+
+@needs_amx
+@pytest.mark.parametrize("hidden", [32, HIDDEN, 352])  # less, as much and more than is decoded once
+@pytest.mark.parametrize("tokens", [1, 31, 33, 127, 128, 129])
+def test_tiles(rng, layer, tokens, hidden):
+    check_tiles(make_inputs(rng, tokens, torch.bfloat16, hidden), layer(torch.bfloat16, hidden))
+
+
+@needs_amx
+@pytest.mark.parametrize("tokens", [16, 17, 513])
+def test_tiles_with_all_tokens_at_the_same_experts(rng, layer, tokens):
+    x, ids, weights = make_inputs(rng, tokens, torch.bfloat16)
+    ids[:] = torch.tensor([6, 0, 3])
+    check_tiles((x, ids, weights), layer(torch.bfloat16))
+
+
+@needs_amx
+def test_tiles_of_views(rng, layer):
+    x, ids, weights = make_inputs(rng, 40, torch.bfloat16)
+    wide = torch.zeros(40, HIDDEN + 3).bfloat16()
+    wide[:, 3:] = x
+    check_tiles((wide[:, 3:], ids.long(), weights), layer(torch.bfloat16))
+
+
+@needs_amx
+def test_tiles_with_any_scale(rng, layer):
+    """Scales below 3 and above 252 are decoded in another way, and 255 is NaN."""
+    experts = layer(torch.bfloat16)
+    given = make_inputs(rng, 40, torch.bfloat16)
+    experts.gate_up_scales[1, 5, 2] = 2
+    experts.down_scales[2, 0, 0] = 0
+    check_tiles(given, experts)
+    experts.down_scales[3, 150, 1] = 255
+    got = cpu.compute_in_tiles(*given, experts, **CONSTANTS)
+    assert torch.equal(got[:, 150].isnan(), (given[1] == 3).any(dim=1))
+    assert got[:, :150].isfinite().all()
+
+
+@needs_amx
+def test_bits_of_tiles_depend_on_neither_threads_nor_other_tokens(rng, layer, set_threads):
+    experts = layer(torch.bfloat16)
+    x, ids, weights = make_inputs(rng, 70, torch.bfloat16)
+    got = []
+    for threads in (1, 2):
+        set_threads(threads)
+        got.append(cpu.compute_in_tiles(x, ids, weights, experts, **CONSTANTS))
+    assert torch.equal(got[0], got[1])
+    x[5] = float("nan")
+    with_nan = cpu.compute_in_tiles(x, ids, weights, experts, **CONSTANTS)
+    assert with_nan[5].isnan().all()
+    assert torch.equal(with_nan[6:], got[0][6:])
+    some = slice(20, 41)
+    alone = cpu.compute_in_tiles(x[some], ids[some], weights[some], experts, **CONSTANTS)
+    assert torch.equal(alone, got[0][some])
+
+
 @pytest.mark.parametrize(("dtype", "chain"), [(torch.float32, 2e-6), (torch.bfloat16, 2**-7)])
 def test_many_tokens(rng, layer, dtype, chain):
     experts = layer(dtype)

@@ -13,15 +13,18 @@ from oss_kernels.cpu import vectors as v
 LOOK = v.vector(v.INT8, 16)
 
 
-def are_ordinary(builder: v.Builder, address: v.Value, count: v.Value) -> v.Value:
-    """Whether none of a row's `count` bytes is 0 or 255. False if count is smaller than LOOK."""
+def are_ordinary(builder: v.Builder, address: v.Value, count: v.Value, margin: int = 1) -> v.Value:
+    """Whether none of `count` bytes is above 255 - margin or below margin.
+
+    False if count is smaller than LOOK.
+    """
     size = ir.Constant(v.INT64, LOOK.count)
     lowest = cgutils.alloca_once_value(builder, v.constant(LOOK, 255))
 
     def look(first: v.Value) -> None:
-        # Adding one turns 255 and 0 into 0 and 1, the two smallest values.
+        # With a margin of one, adding it turns 255 and 0 into 0 and 1, the two smallest values.
         turned = builder.add(
-            v.load_vector(builder, builder.add(address, first), LOOK), v.constant(LOOK, 1)
+            v.load_vector(builder, builder.add(address, first), LOOK), v.constant(LOOK, margin)
         )
         builder.store(v.minimum(builder, builder.load(lowest), turned), lowest)
 
@@ -30,7 +33,7 @@ def are_ordinary(builder: v.Builder, address: v.Value, count: v.Value) -> v.Valu
         with cgutils.for_range(builder, builder.sdiv(count, size)) as loop:
             look(builder.mul(loop.index, size))
         look(builder.sub(count, size))
-    special = builder.icmp_unsigned("<", builder.load(lowest), v.constant(LOOK, 2))
+    special = builder.icmp_unsigned("<", builder.load(lowest), v.constant(LOOK, 2 * margin))
     flags = ir.IntType(LOOK.count)
     none = builder.icmp_unsigned("==", builder.bitcast(special, flags), ir.Constant(flags, 0))
     return builder.and_(enough, none)

@@ -6,7 +6,9 @@ several. Their results agree up to float32 rounding. Tests run all of them; call
 special instruction. The environment variable OSS_KERNELS_CPU forces a slower path.
 """
 
+import ctypes
 import os
+import sys
 from functools import cache
 from typing import Literal
 
@@ -67,6 +69,15 @@ def accepts(path: InstructionSet, dtype: torch.dtype) -> bool:
 def has_fast_bfloat16() -> bool:
     """Whether the CPU has a bfloat16 instruction, which makes large bfloat16 products fast."""
     return bool(list_features() & {"avx512bf16", "amx-bf16", "bf16"})
+
+
+@cache
+def has_amx() -> bool:
+    """Whether this process may use AMX for bfloat16. Linux grants that on request."""
+    if not {"amx-tile", "amx-bf16", "avx512bw"} <= list_features() or sys.platform != "linux":
+        return False
+    request, permission, tile_data = 158, 0x1023, 18  # arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA
+    return ctypes.CDLL(None).syscall(request, permission, tile_data) == 0
 
 
 list_features()  # raises here, at import, if OSS_KERNELS_CPU is invalid

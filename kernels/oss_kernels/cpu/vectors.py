@@ -83,9 +83,9 @@ def load_vector(builder: Builder, address: Value, kind: ir.VectorType, offset: i
     return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
 
 
-def prefetch(builder: Builder, address: Value) -> None:
-    """Prefetch the cache line AHEAD bytes after an address. Unmapped addresses are ignored."""
-    pointer = builder.inttoptr(builder.add(address, ir.Constant(INT64, AHEAD)), INT8.as_pointer())
+def prefetch(builder: Builder, address: Value, ahead: int = AHEAD) -> None:
+    """Prefetch the cache line `ahead` bytes after an address. Unmapped addresses are ignored."""
+    pointer = builder.inttoptr(builder.add(address, ir.Constant(INT64, ahead)), INT8.as_pointer())
     read, often, data = (ir.Constant(INT32, value) for value in (0, 2, 1))
     call(builder, "llvm.prefetch.p0", ir.VoidType(), pointer, read, often, data)
 

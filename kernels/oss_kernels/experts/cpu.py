@@ -1,22 +1,26 @@
-"""A token's experts on the CPU: all in one call for few tokens, otherwise one expert at a time.
+"""A token's experts on the CPU: one compiled call for few tokens, and another for many with AMX.
 
-`cpu_rows` has the single call. One at a time, an expert is a linear layer, SwiGLU and a second
-linear layer.
+`cpu_rows` and `cpu_tiles` have the calls. Without AMX, many tokens are computed one expert at a
+time: a linear layer, SwiGLU and a second linear layer.
 """
 
+import numba
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from oss_kernels.cpu import machine
+from oss_kernels.cpu.amx import ROWS, SIDE, TOKENS
 from oss_kernels.cpu.arrange import empty_arranged
 from oss_kernels.cpu.e2m1_layouts import LAYOUTS, choose_path
+from oss_kernels.cpu.e2m1_panels import STEP
 from oss_kernels.cpu.numbers import as_numpy
 from oss_kernels.cpu.threads import follow_torch
 from oss_kernels.experts import reference
 from oss_kernels.experts.checks import check_experts, check_range
 from oss_kernels.experts.cpu_rows import few_tokens_kernel
+from oss_kernels.experts.cpu_tiles import GROUPS, TILES, many_tokens_kernel
 from oss_kernels.experts.reference import clamped_swiglu
 from oss_kernels.experts.weights import ExpertWeights
 from oss_kernels.mxfp4_linear.cpu import FEW, mxfp4_linear
@@ -62,6 +66,64 @@ def compute_in_one_call(
         as_numpy(out),
     )
     return out
+
+
+def fill_tiles(
+    ids: Int[Tensor, "token slot"], weights: Float[Tensor, "token slot"], experts: ExpertWeights
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Sort pairs of a token and an expert by expert, in tiles that belong to one expert each.
+
+    Returns the experts in use; the first tile of each, then the number of tiles; and the token and
+    weight of each place [tile SIDE]. An empty place has token -1.
+    """
+    used, counts = (each.numpy() for each in ids.unique(return_counts=True))
+    check_range(int(used[0]), int(used[-1]), experts)
+    starts = np.append(0, np.cumsum(-(-counts // SIDE)))
+    pairs = np.argsort(as_numpy(ids), axis=None, kind="stable")
+    # An expert's n pairs are in the first n places of its tiles.
+    skipped = SIDE * starts[:-1] - np.append(0, np.cumsum(counts)[:-1])
+    places = np.arange(pairs.size) + np.repeat(skipped, counts)
+    tokens = np.full((starts[-1], SIDE), -1)
+    shares = np.zeros((starts[-1], SIDE), np.float32)
+    tokens.ravel()[places] = pairs // ids.shape[1]
+    shares.ravel()[places] = as_numpy(weights.float()).ravel()[pairs]
+    return used.astype(np.int64), starts, tokens, shares
+
+
+def compute_in_tiles(
+    x: Float[Tensor, "token hidden"],
+    ids: Int[Tensor, "token slot"],
+    weights: Float[Tensor, "token slot"],
+    experts: ExpertWeights,
+    alpha: float,
+    limit: float,
+) -> Float[Tensor, "token hidden"]:
+    """All experts of many tokens in one compiled call, with AMX. x is bfloat16."""
+    used, starts, tokens, shares = fill_tiles(ids, weights, experts)
+    out = torch.zeros(x.shape)
+    follow_torch()
+    threads = numba.get_num_threads()
+    many_tokens_kernel()(
+        as_numpy(x),
+        used,
+        starts,
+        tokens,
+        shares,
+        as_numpy(experts.gate_up_blocks),
+        as_numpy(experts.gate_up_scales),
+        as_numpy(experts.gate_up_bias),
+        as_numpy(experts.down_blocks),
+        as_numpy(experts.down_scales),
+        as_numpy(experts.down_bias),
+        np.float32(alpha),
+        np.float32(limit),
+        as_numpy(torch.empty(len(tokens), x.shape[1] // 2, SIDE, dtype=torch.uint32)),
+        as_numpy(torch.empty(len(tokens), experts.width // 2, SIDE, dtype=torch.uint32)),
+        as_numpy(torch.empty(threads, GROUPS * STEP, dtype=torch.uint8)),
+        as_numpy(torch.empty(threads, TILES // 2, ROWS, TOKENS)),
+        as_numpy(out),
+    )
+    return out.to(x.dtype)
 
 
 def compute_one_by_one(
@@ -116,6 +178,8 @@ def expert_mlp(
     if path is None:
         check_range(int(ids.min()), int(ids.max()), experts)
         return reference.expert_mlp(x, ids, weights, experts, alpha=alpha, limit=limit)
+    if x.dtype == torch.bfloat16 and machine.has_amx() and ids.numel() > 2 * experts.experts:
+        return compute_in_tiles(x, ids, weights, experts, alpha, limit)
     if ids.numel() <= FEW * experts.experts:  # at most FEW tokens per expert on average
         return compute_in_one_call(x, ids, weights, experts, alpha, limit, path)
     return compute_one_by_one(x, ids, weights, experts, alpha, limit)
