@@ -15,11 +15,10 @@ from functools import cache
 
 import numpy as np
 from numba import njit, prange, types
-from numba.extending import overload
 
 from oss_kernels.cpu import machine
 from oss_kernels.cpu import vectors as v
-from oss_kernels.cpu.numbers import bits_of_float, float_of_bits
+from oss_kernels.cpu.numbers import float_of_bits, store_exactly
 from oss_kernels.cpu.sources import fingerprint
 from oss_kernels.mxfp4.reference import E2M1_VALUES
 
@@ -70,26 +69,6 @@ def look_up_group(typing, blocks, half_scale, out):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.float32, types.int64), generate
-
-
-def store_exactly(array, index, value):
-    """array[index] = value. A uint16 array stores the upper half; the lower half is always zero."""
-    raise NotImplementedError("only code compiled by numba can call this")
-
-
-@overload(store_exactly, inline="always")
-def _store_exactly(array, index, value):
-    if array.dtype == types.uint16:
-
-        def store(array, index, value):
-            array[index] = np.uint16(bits_of_float(value) >> np.uint32(16))
-
-        return store
-
-    def store_float(array, index, value):
-        array[index] = value
-
-    return store_float
 
 
 @cache

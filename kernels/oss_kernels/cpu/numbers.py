@@ -47,26 +47,54 @@ def _load_float32(array, index):
     return lambda array, index: np.float32(array[index])
 
 
+def round_as(value, like):
+    """A float32 rounded to the nearest number, ties to even, in the dtype of the array `like`.
+
+    The result is a float32 that is exact in that dtype: bfloat16 if `like` is uint16.
+    """
+    raise NotImplementedError("only code compiled by numba can call this")
+
+
+@overload(round_as)
+def _round_as(value, like):
+    if like.dtype != types.uint16:
+        return lambda value, like: np.float32(value)
+
+    def round_to_bfloat16(value, like):
+        bits = bits_of_float(np.float32(value))
+        even = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+        if value != value:
+            bits, even = np.uint32(0x7FC00000), np.uint32(0)
+        return float_of_bits((bits + even) & np.uint32(0xFFFF0000))
+
+    return round_to_bfloat16
+
+
+def store_exactly(array, index, value):
+    """array[index] = value. A uint16 array stores the upper half; the lower half must be zero."""
+    raise NotImplementedError("only code compiled by numba can call this")
+
+
+@overload(store_exactly, inline="always")
+def _store_exactly(array, index, value):
+    if array.dtype == types.uint16:
+
+        def store(array, index, value):
+            array[index] = np.uint16(bits_of_float(value) >> np.uint32(16))
+
+        return store
+
+    def store_float(array, index, value):
+        array[index] = value
+
+    return store_float
+
+
 def store_rounded(array, index, value):
-    """array[index] = value. If array is uint16, rounded to the nearest bfloat16, ties to even."""
+    """array[index] = value, rounded as by `round_as`."""
     raise NotImplementedError("only code compiled by numba can call this")
 
 
 @overload(store_rounded)
 def _store_rounded(array, index, value):
-    if array.dtype != types.uint16:
-
-        def store(array, index, value):
-            array[index] = value
-
-        return store
-
-    def round_and_store(array, index, value):
-        bits = bits_of_float(np.float32(value))
-        if value != value:
-            array[index] = np.uint16(0x7FC0)
-        else:
-            even = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-            array[index] = np.uint16((bits + even) >> np.uint32(16))
-
-    return round_and_store
+    return lambda array, index, value: store_exactly(array, index, round_as(value, array))
