@@ -1,0 +1,116 @@
+"""Attention of the new token: rotation, cache write and softmax with sink, one kv head at a time.
+
+A kv head's group of query heads reads each key and each value once. Keys are read in blocks whose
+scores stay in the L1 cache. The softmax runs along with the blocks (online softmax): if a block has
+a higher score than all before it, the sums so far are scaled down. The sink is the first score.
+"""
+
+import numpy as np
+from numba import njit
+from numba.extending import overload
+
+from oss_kernels.cpu.numbers import load_float32, round_as, store_exactly
+from oss_kernels.decode_step.exponential import exponential
+from oss_kernels.decode_step.heads import add_values, score_keys
+
+BLOCK = 64  # keys
+
+
+@njit(nogil=True)
+def rotated(x, i, cos, sin):
+    """Element i of x cos + swapped sin, where `swapped` exchanges the halves of x.
+
+    `cos` is (cos, cos) and `sin` is (-sin, sin) for the two halves of a head. Both products and
+    the sum are rounded to the dtype of x, as in the reference model.
+    """
+    half = x.size // 2
+    other = i + half if i < half else i - half
+    own = round_as(load_float32(x, i) * load_float32(cos, i), x)
+    swapped = round_as(load_float32(x, other) * load_float32(sin, i), x)
+    return round_as(own + swapped, x)
+
+
+@njit(nogil=True)
+def store_key_and_value(k, v, cos, sin, key, value):
+    """Write the new token's key, rotated, and its value into their slots of the cache."""
+    for i in range(k.size):
+        store_exactly(key, i, rotated(k, i, cos, sin))
+        value[i] = v[i]
+
+
+@njit(nogil=True, error_model="numpy")
+def rotate_and_scale(q, cos, sin, out):
+    """out = the rotated query / sqrt(head_dim), in float32."""
+    scale = np.float32(1) / np.sqrt(np.float32(q.size))
+    for i in range(q.size):
+        out[i] = rotated(q, i, cos, sin) * scale
+
+
+@njit(nogil=True, error_model="numpy", fastmath={"reassoc"})
+def exponentiate(scores, top):
+    """Replace each score by exp(score - top); return their sum."""
+    total = np.float32(0)
+    for i in range(scores.size):
+        share = exponential(scores[i] - top)
+        scores[i] = share
+        total += share
+    return total
+
+
+def attend(head_dim, group, queries, keys_at, values_at, like, count, sinks, scores, z, masses):
+    """Softmax-weighted sums of the values, for the query heads of one kv head.
+
+    head_dim and group are compile-time constants.
+
+    Args:
+        queries: rotated and scaled, float32 [group * head_dim].
+        keys_at, values_at: addresses of the first visible key and value, `count` of them in a row,
+            in the dtype of the number `like`.
+        sinks: [group], in the dtype of `like`.
+        scores: overwritten; float32 [BLOCK * group].
+        z: the result, float32 [group * head_dim].
+        masses: the sinks' shares of the softmax, float32 [group].
+    """
+    raise NotImplementedError("only code compiled by numba can call this")
+
+
+@overload(attend, prefer_literal=True, jit_options={"nogil": True, "error_model": "numpy"})
+def _attend(head_dim, group, queries, keys_at, values_at, like, count, sinks, scores, z, masses):
+    dim, heads, step = head_dim.literal_value, group.literal_value, like.bitwidth // 8
+
+    def attend(head_dim, group, queries, keys_at, values_at, like, count, sinks, scores, z, masses):
+        tops, before = np.empty(heads, np.float32), np.empty(heads, np.float32)
+        totals = np.ones(heads, np.float32)
+        for head in range(heads):
+            tops[head] = load_float32(sinks, head)
+        for i in range(z.size):
+            z[i] = 0
+        for first in range(0, count, BLOCK):
+            size = min(BLOCK, count - first)
+            keys, values = keys_at + first * dim * step, values_at + first * dim * step
+            for head in range(heads):
+                before[head] = tops[head]
+            score_keys(
+                dim,
+                heads,
+                queries.ctypes.data,
+                keys,
+                like,
+                size,
+                scores.ctypes.data,
+                BLOCK,
+                tops.ctypes.data,
+            )
+            for head in range(heads):
+                own, total = scores[head * BLOCK :][:size], z[head * dim :][:dim]
+                shrink = exponential(before[head] - tops[head])
+                totals[head] = totals[head] * shrink + exponentiate(own, tops[head])
+                for i in range(dim):
+                    total[i] *= shrink
+                add_values(dim, own.ctypes.data, values, like, size, total.ctypes.data)
+        for head in range(heads):
+            masses[head] = exponential(load_float32(sinks, head) - tops[head]) / totals[head]
+            for i in range(head * dim, (head + 1) * dim):
+                z[i] /= totals[head]
+
+    return attend

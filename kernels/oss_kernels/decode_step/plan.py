@@ -1,0 +1,148 @@
+"""The decode step of one model on a CPU, prepared once and then called for every token."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from oss_kernels.cpu.bf16_rows import CHUNK
+from oss_kernels.cpu.e2m1_layouts import LAYOUTS, choose_path
+from oss_kernels.cpu.numbers import as_numpy
+from oss_kernels.cpu.threads import follow_torch
+from oss_kernels.decode_step import table as at
+from oss_kernels.decode_step.buffers import (
+    StepSizes,
+    Weights,
+    make_counters,
+    make_results,
+    make_scratch,
+    make_table,
+)
+from oss_kernels.decode_step.step import compile_alone, compile_together
+
+FEW_BYTES = 2**23  # a step that reads fewer is faster on one thread, which waits for no other
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """What the shapes of the weights do not say.
+
+    Attributes:
+        windows: the number of keys that each layer sees; None for all.
+        slots: experts per token.
+        eps: of the norms.
+        alpha, limit: of SwiGLU.
+    """
+
+    windows: Sequence[int | None]
+    head_dim: int
+    slots: int
+    eps: float
+    alpha: float
+    limit: float
+
+
+def find_obstacle(layers: Sequence[Weights], outer: Weights, head_dim: int) -> str | None:
+    """Why the compiled step cannot read these weights, or None if it can."""
+    dtype = outer["embedding"].dtype
+    if dtype not in (torch.bfloat16, torch.float32):
+        return f"the weights are {dtype}"
+    for name, weight in (each for weights in (outer, *layers) for each in weights.items()):
+        is_packed = name.endswith(("blocks", "scales"))
+        if weight.dtype != (torch.uint8 if is_packed else dtype) or not weight.is_contiguous():
+            return f"{name} is {weight.dtype} with strides {weight.stride()}"
+    shortest = min(layers[0]["qkv"].shape[1], layers[0]["out"].shape[1])
+    if dtype == torch.bfloat16 and shortest < CHUNK:
+        return f"a row has {shortest} weights, fewer than {CHUNK}"
+    if choose_path(dtype, count_groups(layers)) is None:
+        return f"a row has {count_groups(layers)} groups, fewer than a chunk"
+    if head_dim & (head_dim - 1):
+        return f"head_dim is {head_dim}, not a power of two"
+    return None
+
+
+def count_groups(layers: Sequence[Weights]) -> int:
+    """The groups of the experts' shorter rows."""
+    return min(layers[0][f"{matrix}_scales"].shape[2] for matrix in ("gate_up", "down"))
+
+
+def count_bytes(layers: Sequence[Weights], outer: Weights, used: float) -> float:
+    """Bytes of weights that a step reads, if it uses this share of the experts."""
+    experts = sum(
+        weight.nbytes
+        for weights in layers
+        for name, weight in weights.items()
+        if name.startswith(("gate_up", "down"))
+    )
+    layered = sum(weight.nbytes for weights in layers for weight in weights.values())
+    return outer["unembedding"].nbytes + layered - (1 - used) * experts
+
+
+class DecodeStep:
+    """Computes the logits of one token after the tokens in a cache.
+
+    Weights are read where they are. Only their addresses are stored, so the caller keeps them. A
+    call overwrites the buffers of the one before it, so only one may run at a time.
+
+    Attributes:
+        dtype: of the weights and the logits.
+        positions: for how many positions there is a rotation.
+        sink_masses: of the last token, float32 [layer head]. So are the next four:
+        router_logits: float32 [layer expert].
+        expert_ids: int64 [layer slot].
+        expert_weights: float32 [layer slot].
+        margins: float32 [layer].
+    """
+
+    def __init__(self, layers: Sequence[Weights], outer: Weights, options: StepOptions) -> None:
+        """`layers` and `outer` have the names in LAYER_WEIGHTS and OUTER_WEIGHTS.
+
+        `find_obstacle` must be None for them.
+        """
+        self.dtype, self.positions = outer["embedding"].dtype, 0
+        sizes = StepSizes.of(layers, outer, options.head_dim, options.slots)
+        path = choose_path(self.dtype, count_groups(layers))
+        assert path is not None
+        results = make_results(sizes)
+        self.sink_masses, self.margins = results[at.SINK_MASSES], results[at.MARGIN]
+        self.router_logits = results[at.ROUTER_LOGITS]
+        self.expert_ids, self.expert_weights = results[at.EXPERT_IDS], results[at.EXPERT_WEIGHTS]
+        constants = torch.tensor([options.eps, options.alpha, options.limit])
+        self._kept = {**make_scratch(sizes, LAYOUTS[path], self.dtype), at.CONSTANTS: constants}
+        counters = make_counters(sizes)
+        table = make_table(sizes, layers, outer, options.windows, self._kept, results, counters)
+        self._table, self._counters = table.numpy(), counters.numpy()
+        self._vocab = sizes.vocab
+        self._is_small = count_bytes(layers, outer, sizes.slots / sizes.experts) < FEW_BYTES
+        self._constants = path, sizes.head_dim, sizes.heads // sizes.kv_heads
+
+    def set_rotation(
+        self, cos: Float[Tensor, "position head_dim"], sin: Float[Tensor, "position head_dim"]
+    ) -> None:
+        """Set the rotations: (cos, cos) and (-sin, sin) of each position, in the model's dtype."""
+        self._kept |= {at.COS: cos.contiguous(), at.SIN: sin.contiguous()}
+        for column in (at.COS, at.SIN):
+            self._table[:, column] = self._kept[column].data_ptr()
+        self.positions = len(cos)
+
+    def __call__(
+        self, token: int, length: int, tails: Sequence[Tensor]
+    ) -> Float[Tensor, "1 1 vocab"]:
+        """Logits after a token. Its keys and values go to slot `length`.
+
+        Args:
+            length: the number of tokens in the cache, below `positions`.
+            tails: the keys and values of each layer [2 1 kv_head capacity head_dim], contiguous,
+                with a capacity above `length`.
+        """
+        logits = torch.empty(1, 1, self._vocab, dtype=self.dtype)
+        threads = 1 if self._is_small else torch.get_num_threads()
+        if threads > 1:
+            follow_torch()
+        run = (compile_alone if threads == 1 else compile_together)(*self._constants)
+        for row, tail in zip(self._table, tails, strict=False):  # the last row has no cache
+            row[at.TAIL], row[at.CAPACITY] = tail.data_ptr(), tail.shape[3]
+        run(self._table, self._counters, threads, token, length, as_numpy(logits)[0, 0])
+        return logits
