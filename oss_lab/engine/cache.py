@@ -88,6 +88,21 @@ class KVCache:
             for begin, span in cache.spans(oldest, end)
         ]
 
+    def make_room(self) -> list[LayerCache] | None:
+        """The layers, whose tails then have room for one more slot.
+
+        None if there are no keys yet, several rows, padding, or keys that a fork reads.
+        """
+        tail = self.layers[0].tail
+        if self.batch > 1 or self.padding is not None or self._frozen or tail is None:
+            return None
+        if self.length < self._shared:
+            return None
+        for layer in self.layers:
+            if not layer.has_room(self.length, 1):
+                layer.make_room(tail[:, :, :, :1], self.length, self._most)
+        return self.layers
+
     def advance(self, seq: int) -> None:
         """Add `seq` to `length`: these tokens are now stored in every layer."""
         self.length += seq

@@ -50,6 +50,11 @@ class KernelEngine:
         self.model, self.kernels = model, kernels
         self.name: str = kernels.name
         self.parts: tuple[str, ...] = ()  # replaced parts run on the reference engine only
+        self.plan = None
+        if kernels.name == "cpu":
+            from oss_lab.engine.decode_plan import DecodePlan  # needs numba
+
+            self.plan = DecodePlan(model)
 
     @property
     def config(self) -> ModelConfig:
@@ -72,6 +77,8 @@ class KernelEngine:
         hooks: Hooks = no_hooks,
     ) -> Float[Tensor, "batch last vocab"]:
         """As `Transformer.forward`, without gradients."""
+        if self.plan and (logits := self.plan.decode(tokens, past, last, hooks)) is not None:
+            return logits
         model, seq = self.model, tokens.shape[1]
         past = NoPast() if past is None else past
         hook = in_layer(hooks, None)

@@ -29,13 +29,17 @@ class LayerCache:
     def write(self, new: KeysValues, slot: int, most: int) -> None:
         """Write new keys and values from this slot on; `most` is the context length."""
         count = new.shape[3]
-        if self.tail is None or slot - self.first + count > self.tail.shape[3]:
-            self._make_room(new, slot, most)
+        if not self.has_room(slot, count):
+            self.make_room(new, slot, most)
         assert self.tail is not None
         begin = slot - self.first
         self.tail[:, :, :, begin : begin + count] = new
 
-    def _make_room(self, new: KeysValues, slot: int, most: int) -> None:
+    def has_room(self, slot: int, count: int) -> bool:
+        """Whether the tail has room for `count` tokens from this slot on."""
+        return self.tail is not None and slot - self.first + count <= self.tail.shape[3]
+
+    def make_room(self, new: KeysValues, slot: int, most: int) -> None:
         """Copy the slots that are kept into a buffer with room for `new`."""
         first = self.first if self.reach is None else max(self.first, slot - self.reach)
         used = slot - first

@@ -37,10 +37,13 @@ class Recording:
         self._kept: dict[Key, list[Tensor]] = {}
         self._new: dict[Key, Tensor] = {}  # from the current forward pass
         self._sources: dict[Key, Tensor] = {}
+        # Points of all layers at once [layer ...], one tensor per forward pass of one token.
+        self._kept_layers: dict[str, list[Tensor]] = {}
+        self._new_layers: dict[str, Tensor] = {}
 
     def begin(self) -> None:
         """Drop what an interrupted forward pass left."""
-        self._new, self._sources = {}, {}
+        self._new, self._sources, self._new_layers = {}, {}, {}
 
     def add(self, name: str, layer: int | None, x: Tensor, positions: Int[Tensor, "seq"]) -> None:
         """Record the selected part of x [1 ...], a point of the tokens at these positions.
@@ -56,6 +59,12 @@ class Recording:
             if name == sources[-1]:
                 tensors = [self._sources[source, layer] for source in sources]
                 self._new[point.name, layer] = self._select(point, layer, tensors, positions)
+
+    def add_layers(self, name: str, x: Tensor) -> None:
+        """Record a selected point of one token in all layers, x [layer ...], and all its heads."""
+        dtype = POINTS[name].trace_dtype(self.model.embedding.weight.dtype)
+        with torch.inference_mode(False), torch.no_grad():
+            self._new_layers[name] = x.to(dtype, copy=True)
 
     def _select(
         self, point: Point, layer: int | None, sources: list[Tensor], positions: Int[Tensor, "seq"]
@@ -79,12 +88,24 @@ class Recording:
 
     def commit(self) -> None:
         """Keep what this forward pass recorded; called once it has succeeded."""
+        if any(name in self._kept_layers for name, _ in self._new):
+            self._divide_layers()  # these tokens come first
         for key, x in self._new.items():
             if "seq" in POINTS[key[0]].axes:
                 self._kept.setdefault(key, []).append(x)
             else:
                 self._kept[key] = [x]
+        for name, x in self._new_layers.items():
+            self._kept_layers.setdefault(name, []).append(x)
         self.begin()
+
+    def _divide_layers(self) -> None:
+        """Divide what `add_layers` recorded by layer."""
+        for name, rows in self._kept_layers.items():
+            by_layer = torch.stack(rows, 1)
+            for layer in self.selection.layers_of(POINTS[name], self.model.config):
+                self._kept.setdefault((name, layer), []).append(by_layer[layer])
+        self._kept_layers = {}
 
     def tensors(self) -> dict[Key, Tensor]:
         """Everything that was recorded, on the CPU: [seq, ...] for each point and layer.
@@ -92,6 +113,7 @@ class Recording:
         Raises:
             LabError: a point was never reached, or contains NaN or infinity.
         """
+        self._divide_layers()
         kept: dict[Key, Tensor] = {}
         for name in self.selection.points:
             for layer in self.selection.layers_of(POINTS[name], self.model.config):

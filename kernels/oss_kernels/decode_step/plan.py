@@ -114,7 +114,7 @@ class DecodeStep:
         counters = make_counters(sizes)
         table = make_table(sizes, layers, outer, options.windows, self._kept, results, counters)
         self._table, self._counters = table.numpy(), counters.numpy()
-        self._vocab = sizes.vocab
+        self._vocab, self._slot_bytes = sizes.vocab, sizes.head_dim * self.dtype.itemsize
         self._is_small = count_bytes(layers, outer, sizes.slots / sizes.experts) < FEW_BYTES
         self._constants = path, sizes.head_dim, sizes.heads // sizes.kv_heads
 
@@ -128,21 +128,25 @@ class DecodeStep:
         self.positions = len(cos)
 
     def __call__(
-        self, token: int, length: int, tails: Sequence[Tensor]
+        self, token: int, length: int, tails: Sequence[Tensor], firsts: Sequence[int]
     ) -> Float[Tensor, "1 1 vocab"]:
         """Logits after a token. Its keys and values go to slot `length`.
 
         Args:
             length: the number of tokens in the cache, below `positions`.
             tails: the keys and values of each layer [2 1 kv_head capacity head_dim], contiguous,
-                with a capacity above `length`.
+                with room for slot `length` and for the window before it.
+            firsts: the slot of each tail's first entry.
         """
         logits = torch.empty(1, 1, self._vocab, dtype=self.dtype)
         threads = 1 if self._is_small else torch.get_num_threads()
         if threads > 1:
             follow_torch()
         run = (compile_alone if threads == 1 else compile_together)(*self._constants)
-        for row, tail in zip(self._table, tails, strict=False):  # the last row has no cache
-            row[at.TAIL], row[at.CAPACITY] = tail.data_ptr(), tail.shape[3]
+        for row, tail, first in zip(self._table, tails, firsts, strict=False):
+            # The step counts slots from 0, even if the first are no longer kept. (The last row of
+            # the table has no cache.)
+            row[at.TAIL] = tail.data_ptr() - first * self._slot_bytes
+            row[at.CAPACITY] = tail.shape[3]
         run(self._table, self._counters, threads, token, length, as_numpy(logits)[0, 0])
         return logits
