@@ -1,64 +1,117 @@
-"""`python -m oss_lab.bench`: compare our speed on a CPU with transformers on the same weights.
+"""`python -m oss_lab.bench`: measure our speed and memory on a CPU, with --peers beside others.
 
-A benchmark, not a test. Both sides run in this process with the same dtype and the same tokens.
-They alternate, so the ratio is reliable even if absolute times vary. transformers runs with its
-defaults: eager attention, the only kind it has for gpt-oss on a CPU, and dequantized experts. Our
-side is the reference model or, with --kernels cpu, the kernels on packed experts. Prints medians
-and ranges.
+A benchmark, not a test. All sides get the same weights, tokens and threads, and take turns, so the
+ratios are reliable even if absolute times vary. Ours is the reference model or, with --kernels cpu,
+the kernels on packed experts. transformers runs with its defaults in the same dtype. llama.cpp runs
+in its program llama-bench, on a GGUF file that is written for this run: packed experts, the rest in
+bfloat16, its own arithmetic. Prints medians and ranges, and warns if other programs used too much
+of the CPU: decoding synchronizes its threads often, so a busy machine slows it out of proportion.
 
-Decoding synchronizes its threads often, so a busy machine slows it out of proportion. The report
-warns if other programs used too much of the CPU. Left out: compilation, batches, GPUs.
+The default run takes two minutes. Left out: compilation and GPUs.
 """
 
+import json
 import sys
-from argparse import Namespace
-from collections.abc import Sequence
-from typing import Any
+import tempfile
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from dataclasses import asdict
+from pathlib import Path
 
-from rich.table import Table
+from oss_kernels.bench import record
 
-from oss_lab.bench.command import BUSY, choose_dtype_and_kernels, make_random_ids, run_bench
-from oss_lab.bench.measure import TaskResult, measure_task
-from oss_lab.bench.sides import Ours, Theirs
-from oss_lab.bench.tasks import LONGEST, make_tasks
+from oss_lab.bench.command import (
+    BUSY,
+    choose_dtype_and_kernels,
+    describe_run,
+    open_requested,
+    parse_arguments,
+)
+from oss_lab.bench.measure import Result
+from oss_lab.bench.peers import Peers, find_peers
+from oss_lab.bench.reading import measure_reading
+from oss_lab.bench.report import build_table
+from oss_lab.bench.setting import Setting
+from oss_lab.bench.tasks import TASKS
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.cli._pipe import make_console, run_program
+from oss_lab.errors import LabError
+
+PROGRAM = "oss_lab.bench"
 
 
 def main() -> int:
-    return run_bench("oss_lab.bench", __doc__, measure_rows, print_table)
+    arguments = parse_arguments(PROGRAM, __doc__, add_options)
+    reading = measure_reading()
+    try:
+        with (
+            open_requested(arguments) as checkpoint,
+            tempfile.TemporaryDirectory(prefix="oss-lab-") as folder,
+        ):
+            peers = open_peers(checkpoint, arguments, Path(folder))
+            rows = measure_rows(checkpoint, arguments, peers)
+            llama = None if peers.llama is None else peers.llama.describe()
+    except LabError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 1
+    report = describe_run(arguments, [row.others for row in rows]) | {
+        "reading": reading,
+        "missing": peers.missing,
+        "rows": [asdict(row) for row in rows],
+    }
+    report["versions"] |= {"transformers": record.find_version("transformers"), "llama.cpp": llama}
+    if arguments.json:
+        print(json.dumps(report))
+    else:
+        console = make_console()
+        console.print(build_table(report))
+        for sentence in peers.missing:
+            console.print(f"Not compared with {sentence}")
+        if not report["quiet"]:
+            console.print(BUSY)
+    if arguments.results:
+        file = record.write(report, arguments.results, f"model-{report['checkpoint']}")
+        print(file, file=sys.stderr)
+    return 0
 
 
-def measure_rows(checkpoint: Checkpoint, arguments: Namespace) -> list[TaskResult]:
-    """Time both sides on one checkpoint."""
-    dtype, kernels = choose_dtype_and_kernels(arguments)
-    ours, theirs = Ours(checkpoint, dtype, kernels), Theirs(checkpoint, dtype)
-    tokens = make_random_ids(checkpoint, LONGEST)
-    return [measure_task(task, ours, theirs, arguments.repeats) for task in make_tasks(tokens)]
-
-
-def print_table(report: dict[str, Any], rows: Sequence[TaskResult]) -> None:
-    """Print the result as a table."""
-    title = "{checkpoint}, {dtype}, {device[threads]} threads, {kernels} kernels"
-    table = Table(
-        title=title.format(**report),
-        caption="median (lowest – highest); ×: how many times faster oss_lab is; "
-        "others: share of a core that other programs used",
+def add_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--tasks",
+        type=parse_tasks,
+        default=list(TASKS),
+        metavar="NAME,...",
+        help=f"what to measure: {', '.join(TASKS)} (default: all)",
     )
-    table.add_column("task")
-    for column in ("", "oss_lab", "transformers", "×", "others"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        digits = 1 if row.unit == "ms" else 0
-        spreads = [
-            f"{side.median:,.{digits}f} ({side.low:,.{digits}f} – {side.high:,.{digits}f})"
-            for side in (row.ours, row.theirs)
-        ]
-        table.add_row(row.task, row.unit, *spreads, f"{row.ratio:.2f}", f"{row.others:.0%}")
-    console = make_console()
-    console.print(table)
-    if not report["quiet"]:
-        console.print(BUSY)
+    parser.add_argument(
+        "--peers", action="store_true", help="measure transformers and llama.cpp in the same run"
+    )
+    parser.add_argument("--llama-bench", metavar="PATH", help="llama.cpp's program llama-bench")
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="save the JSON there")
+
+
+def parse_tasks(text: str) -> list[str]:
+    """Parse names of tasks, separated by commas."""
+    names = text.split(",")
+    for name in names:
+        if name not in TASKS:
+            raise ArgumentTypeError(f"{name!r} is not a task; use {', '.join(TASKS)}")
+    return [name for name in TASKS if name in names]
+
+
+def open_peers(checkpoint: Checkpoint, arguments: Namespace, folder: Path) -> Peers:
+    """The available peers, if they are requested."""
+    if not arguments.peers:
+        return Peers()
+    return find_peers(checkpoint, arguments.llama_bench, folder, arguments.threads)
+
+
+def measure_rows(checkpoint: Checkpoint, arguments: Namespace, peers: Peers) -> list[Result]:
+    """Run the requested tasks."""
+    _, kernels = choose_dtype_and_kernels(arguments)
+    setting = Setting(
+        checkpoint, arguments.dtype, kernels, arguments.threads, arguments.repeats, peers
+    )
+    return [row for name in arguments.tasks for row in TASKS[name](setting)]
 
 
 if __name__ == "__main__":

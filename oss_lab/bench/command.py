@@ -8,13 +8,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
+from jaxtyping import Int
 from oss_kernels.backends import Backend
 from oss_kernels.bench import record
 from oss_kernels.bench.options import parse_positive
 from oss_kernels.bench.quiet import MAX_OTHERS, require_linux
+from torch import Tensor
 
 from oss_lab.checkpoint.load import DTYPES
 from oss_lab.checkpoint.random_weights import random_tensors
@@ -26,6 +29,7 @@ from oss_lab.errors import LabError
 
 # `layer_types=()` lets the configuration derive which layers are sliding from their number.
 SLICE = replace(GPT_OSS_20B, num_hidden_layers=4, vocab_size=32_000, layer_types=())
+SEED = 0  # of the random tokens, keys and values
 BUSY = "Other programs kept the processor busy, so these numbers are unreliable. Run this again."
 
 
@@ -38,6 +42,7 @@ class ReportRow(Protocol):
     def others(self) -> float: ...
 
 
+AddOptions = Callable[[argparse.ArgumentParser], None]
 RowT = TypeVar("RowT", bound=ReportRow)
 
 
@@ -63,9 +68,15 @@ def run_bench(
     return 0
 
 
-def parse_arguments(program: str, description: str | None) -> argparse.Namespace:
+def parse_arguments(
+    program: str, description: str | None, add_options: AddOptions = lambda parser: None
+) -> argparse.Namespace:
     """Parse the command line, and set the number of threads that it requests."""
-    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {program}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--checkpoint", default="nano", metavar="PATH", help="default: nano")
     model.add_argument(
@@ -78,6 +89,7 @@ def parse_arguments(program: str, description: str | None) -> argparse.Namespace
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--kernels", choices=("reference", "cpu"), default="reference")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    add_options(parser)
     arguments = parser.parse_args()
     require_linux(program)
     torch.set_num_threads(arguments.threads)
@@ -104,18 +116,30 @@ def choose_dtype_and_kernels(arguments: argparse.Namespace) -> tuple[torch.dtype
     return DTYPES[arguments.dtype], choose_kernels(arguments.kernels, torch.device("cpu"))[0]
 
 
-def make_random_ids(checkpoint: Checkpoint, count: int) -> torch.Tensor:
-    """Random token ids [1, count], the same in every run."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(checkpoint.config.vocab_size, (1, count), generator=generator)
+def make_random_ids(
+    checkpoint: Checkpoint, count: int, batch: int = 1
+) -> Int[Tensor, "batch count"]:
+    """Random token ids, the same in every run."""
+    generator = torch.Generator().manual_seed(SEED)
+    return torch.randint(checkpoint.config.vocab_size, (batch, count), generator=generator)
 
 
 def describe_run(arguments: argparse.Namespace, others: Sequence[float]) -> dict[str, Any]:
     """Everything in a report except its rows. `others` are the rows' shares of a core."""
-    return record.build_stamp("cpu") | {
-        "checkpoint": "slice" if arguments.slice else arguments.checkpoint,
+    stamp = record.build_stamp("cpu")
+    stamp["device"]["instructions"] = find_instructions()
+    return stamp | {
+        "checkpoint": "slice" if arguments.slice else Path(arguments.checkpoint).name,
         "dtype": arguments.dtype,
         "kernels": arguments.kernels,
         "repeats": arguments.repeats,
+        "seed": SEED,
         "quiet": statistics.median(others) <= MAX_OTHERS,
     }
+
+
+def find_instructions() -> list[str]:
+    """The processor's vector and matrix instruction sets, as Linux names them."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return [flag for flag in flags.split()[2:] if flag.startswith(("avx", "amx", "fma", "sve"))]

@@ -1,20 +1,20 @@
-"""Times both sides in turn, takes medians, and measures how busy other programs were."""
+"""Times the sides in turn, takes medians, and measures how busy other programs were."""
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from oss_kernels.bench.quiet import Busy
 
-from oss_lab.bench.sides import Side
-from oss_lab.bench.tasks import SpeedTask
+from oss_lab.progress import track_progress
+
+OURS = "oss_lab"
 
 
 @dataclass(frozen=True)
 class TimedRun:
-    """One run of one task: wall seconds, and the share of a core that other programs used."""
+    """One run of one task: its seconds, and the share of a core that other programs used."""
 
     seconds: float
     others: float
@@ -28,47 +28,64 @@ class Spread:
     low: float
     high: float
 
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> "Spread":
+        return cls(statistics.median(samples), min(samples), max(samples))
+
 
 @dataclass(frozen=True)
-class TaskResult:
-    """One task on both sides, in `unit`.
+class Result:
+    """One task on one side.
 
     Attributes:
-        ratio: how many times faster we are; their median time divided by ours.
+        by: the name of the side.
+        unit: "tokens/s", "ms", "s", "MiB" or "%"; of tokens/s, more is better, of others less.
+        n: number of samples.
         others: the median share of a core that other programs used.
+        bytes: what one decode step must read, by the formula; None for other tasks.
     """
 
     task: str
+    by: str
     unit: str
-    ours: Spread
-    theirs: Spread
-    ratio: float
+    spread: Spread
+    n: int
     others: float
+    bytes: int | None = None
 
 
-def time_once(task: Callable[[], object]) -> TimedRun:
-    before, began = Busy.now(), time.perf_counter()
-    task()
-    seconds = time.perf_counter() - began
-    return TimedRun(seconds, Busy.now().others_since(before, seconds))
+def take_turns(
+    timed: Mapping[str, Callable[[], float]], rounds: int, what: str
+) -> dict[str, list[TimedRun]]:
+    """Run every function once per round, in a rotating order, after a round of warm-up.
+
+    Args:
+        timed: each does its work and returns the seconds that count.
+        what: the label of the progress bar.
+    """
+    runs: dict[str, list[TimedRun]] = {name: [] for name in timed}
+    names = list(timed)
+    for turn in track_progress(range(rounds + 1), what, "round"):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            before, began = Busy.now(), time.perf_counter()
+            seconds = timed[name]()
+            elapsed = time.perf_counter() - began
+            if turn:
+                runs[name].append(TimedRun(seconds, Busy.now().others_since(before, elapsed)))
+    return runs
 
 
-@torch.inference_mode()
-def measure_task(task: SpeedTask, ours: Side, theirs: Side, repeats: int) -> TaskResult:
-    samples: list[tuple[TimedRun, TimedRun]] = []
-    for _ in range(repeats + 1):
-        samples.append((time_once(task.prepare(ours)), time_once(task.prepare(theirs))))
-    del samples[0]  # the warm-up
-    seconds = [[sample.seconds for sample in side] for side in zip(*samples, strict=True)]
-    medians = [statistics.median(each) for each in seconds]
-    spreads = [
-        Spread(task.to_rate(median), *sorted(task.to_rate(extreme(each)) for extreme in (min, max)))
-        for median, each in zip(medians, seconds, strict=True)
-    ]
-    return TaskResult(
-        task.name,
-        "ms" if task.tokens is None else "tok/s",
-        *spreads,
-        ratio=medians[1] / medians[0],
-        others=statistics.median(sample.others for pair in samples for sample in pair),
-    )
+def summarize(
+    task: str,
+    by: str,
+    runs: Sequence[TimedRun],
+    *,
+    tokens: int | None = None,
+    bytes: int | None = None,
+) -> Result:
+    """The result of some runs: tokens per second, or milliseconds if `tokens` is None."""
+    samples = [1000 * run.seconds if tokens is None else tokens / run.seconds for run in runs]
+    unit = "ms" if tokens is None else "tokens/s"
+    others = statistics.median(run.others for run in runs)
+    return Result(task, by, unit, Spread.of(samples), len(runs), others, bytes)

@@ -20,7 +20,10 @@ def require_linux(program: str) -> None:
 
 @dataclass(frozen=True)
 class Busy:
-    """CPU seconds used since the machine started by all processes, and by this one."""
+    """CPU seconds used since the machine started: by all processes, and by this one.
+
+    Its own include those of the processes that it ran and that have ended.
+    """
 
     everyone: float
     own: float
@@ -31,7 +34,8 @@ class Busy:
         fields = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:]]
         busy = sum(fields[:3]) + sum(fields[5:8])
         own = os.times()
-        return cls(busy / os.sysconf("SC_CLK_TCK"), own.user + own.system)
+        children = own.children_user + own.children_system
+        return cls(busy / os.sysconf("SC_CLK_TCK"), own.user + own.system + children)
 
     def others_since(self, before: "Busy", seconds: float) -> float:
         """The share of one core that other processes used, from 0 to the number of cores."""

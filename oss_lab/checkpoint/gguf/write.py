@@ -15,14 +15,24 @@ from oss_lab.checkpoint.write import check_space
 from oss_lab.config import MXFP4_BLOCK
 from oss_lab.errors import CheckpointError, LabError, VocabularyError
 from oss_lab.progress import track_progress
-from oss_lab.tokenizer import VOCABULARIES, load_vocabulary
+from oss_lab.tokenizer import VOCABULARIES, VocabularyName, load_vocabulary
 
 ENDING = ".gguf"
 ARCHITECTURE = "gpt-oss"
 
 
-def write_gguf(checkpoint: Checkpoint, file: str | Path, *, overwrite: bool = False) -> Path:
+def write_gguf(
+    checkpoint: Checkpoint,
+    file: str | Path,
+    *,
+    overwrite: bool = False,
+    vocabulary: VocabularyName | None = None,
+) -> Path:
     """Write the GGUF file of a checkpoint; the process holds one tensor at a time.
+
+    Args:
+        vocabulary: by default the one that has the checkpoint's size. Give a smaller one to
+            benchmark random weights in llama.cpp; the other ids are then unused.
 
     Raises:
         CheckpointError: llama.cpp would compute another model; the file exists, has another
@@ -38,7 +48,7 @@ def write_gguf(checkpoint: Checkpoint, file: str | Path, *, overwrite: bool = Fa
         ) from None
     file = Path(os.path.expanduser(file))
     check_config(checkpoint.config)
-    vocabulary = VOCABULARIES.get(checkpoint.config.vocab_size)
+    vocabulary = vocabulary or VOCABULARIES.get(checkpoint.config.vocab_size)
     if vocabulary is None:
         size = f"{checkpoint.config.vocab_size:,}"
         raise VocabularyError(f"no known vocabulary has {size} tokens, and a GGUF file needs one")

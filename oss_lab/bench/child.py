@@ -1,0 +1,129 @@
+"""A separate process that loads the model, reads a prompt and decodes a few tokens.
+
+Only a fresh process shows how long loading takes and how much memory the model needs. The peak is
+that of the operating system: weights that are mapped from a file count while they are in memory.
+The file is in the system's cache, because an earlier process read it.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+import torch
+from oss_kernels.backends import KernelName, load_backend
+from oss_kernels.bench.quiet import Busy
+
+from oss_lab.bench.measure import OURS
+from oss_lab.bench.setting import Setting
+from oss_lab.bench.sides import Ours, Side, Theirs
+from oss_lab.checkpoint.load import DTYPES, load_model
+from oss_lab.checkpoint.plan import Dtype
+from oss_lab.checkpoint.read import open_checkpoint
+from oss_lab.engine.choice import Engines
+from oss_lab.progress import track_progress
+
+PROMPT, NEW = 512, 16
+MOST = 3  # processes per side
+
+
+@dataclass(frozen=True)
+class ChildRun:
+    """What one process needed.
+
+    Attributes:
+        seconds: to load the model and compute one token.
+        peak: bytes of memory at its highest, pages of mapped files included.
+        interpreter: bytes before it loaded the model; 0 for a program without an interpreter.
+        others: the share of a core that other programs used.
+    """
+
+    seconds: float
+    peak: int
+    interpreter: int
+    others: float
+
+
+@cache
+def run_children(setting: Setting) -> dict[str, list[ChildRun]]:
+    """At most `MOST` processes for each side, in turn, after one that is not counted."""
+    commands = {OURS: build_command(setting, OURS)}
+    if setting.peers.has_transformers:
+        commands["transformers"] = build_command(setting, "transformers")
+    if setting.peers.llama is not None:
+        llama = setting.peers.llama
+        commands[llama.name] = llama.command("-p", PROMPT, "-n", NEW, "--no-warmup")
+    runs: dict[str, list[ChildRun]] = {name: [] for name in commands}
+    for turn in track_progress(range(min(MOST, setting.repeats) + 1), "load and memory", "round"):
+        for name, command in commands.items():
+            found = run_child(command)
+            if name == "llama.cpp":  # the same work again, without what only memory needs
+                assert setting.peers.llama is not None
+                one = run_child(setting.peers.llama.command("-p", 1, "-n", 0, "--no-warmup"))
+                found = ChildRun(one.seconds, found.peak, 0, one.others)
+            if turn:
+                runs[name].append(found)
+    return runs
+
+
+def build_command(setting: Setting, side: str) -> list[str]:
+    """The command line of a process of this module."""
+    folder, kernels = str(setting.checkpoint.folder), setting.kernels.name
+    words = [side, folder, setting.dtype, kernels, str(setting.threads)]
+    return [sys.executable, "-m", "oss_lab.bench.child", *words]
+
+
+def run_child(command: list[str]) -> ChildRun:
+    """Run a process to its end. One that reports no seconds is measured as a whole."""
+    before, began = Busy.now(), time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        out = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    elapsed = time.perf_counter() - began
+    others = Busy.now().others_since(before, elapsed)
+    found = json.loads(out)
+    peak = usage.ru_maxrss * 1024
+    if isinstance(found, list):  # llama-bench
+        return ChildRun(elapsed, peak, 0, others)
+    return ChildRun(found["seconds"], peak, found["interpreter"], others)
+
+
+def find_resident() -> int:
+    """Bytes of this process that are in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def main(side: str, folder: str, dtype: Dtype, kernels: KernelName, threads: int) -> None:
+    """Do the work, and print its numbers as JSON."""
+    torch.set_num_threads(threads)
+    backend = load_backend(kernels)
+    made: Side
+    if side == OURS:
+        interpreter, began = find_resident(), time.perf_counter()
+        model = load_model(open_checkpoint(folder), dtype=DTYPES[dtype])
+        made = Ours(Engines(model, backend))
+    else:
+        import transformers  # noqa: F401
+
+        interpreter, began = find_resident(), time.perf_counter()
+        made = Theirs(open_checkpoint(folder), DTYPES[dtype])
+    prompt = torch.zeros(1, PROMPT, dtype=torch.long)
+    (made.prefill(prompt[:, :1]))()
+    seconds = time.perf_counter() - began
+    (made.decode(prompt, NEW))()
+    print(json.dumps({"seconds": seconds, "interpreter": interpreter}))
+
+
+if __name__ == "__main__":
+    _, side, folder, dtype, kernels, threads = sys.argv
+    main(side, folder, cast(Dtype, dtype), cast(KernelName, kernels), int(threads))
