@@ -13,6 +13,8 @@ from oss_kernels.backends import Backend, KernelChoice, UnusableBackend, choose_
 
 from oss_lab.engine.engine import Engine
 from oss_lab.engine.kernels import DENSE_REFUSAL, KernelEngine
+from oss_lab.engine.parallel.kernels import SplitKernelEngine
+from oss_lab.engine.parallel.model import SplitTransformer
 from oss_lab.engine.reference import ReferenceEngine
 from oss_lab.errors import LabError, shorten
 from oss_lab.model import Transformer
@@ -49,7 +51,7 @@ class Engines:
         parts: tuple[str, ...] = (),
     ) -> None:
         self.reference = ReferenceEngine(model, parts)
-        self.kernels = None
+        self.kernels: Engine | None = None
         self.is_auto, self.requested = is_auto, kernels
         self._reason: str | None = None  # why the reference engine serves everything
         if kernels is not None and kernels.name != "reference":
@@ -57,6 +59,8 @@ class Engines:
                 self._reason = f"the kernels cannot run replaced parts: {', '.join(parts)}"
             elif is_auto and has_dense_experts(model):
                 self._reason = f"the kernels read {DENSE_REFUSAL}"
+            elif isinstance(model, SplitTransformer):
+                self.kernels = SplitKernelEngine(model, kernels)
             else:
                 self.kernels = KernelEngine(model, kernels)
 

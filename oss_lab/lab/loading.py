@@ -53,7 +53,7 @@ def load(
         download: fetch a model of the Hugging Face Hub that is not on this machine.
         parallel: split the model over the processes that torchrun started. Each of them loads its
             part (`oss_lab/engine/parallel/`), and all must make the same calls, with a seed where
-            tokens are sampled. The reference model computes.
+            tokens are sampled. Kernels compute the experts only.
         verbose: print the memory plan on stderr before loading.
 
     Raises:
@@ -73,9 +73,6 @@ def load(
         dtype = "float32" if is_small(config) else "bfloat16"
     torch_device, processes = choose_device(device), None
     if parallel:
-        if kernels not in (None, "reference"):
-            raise LabError(f"kernels {kernels!r} cannot run a part of a model; leave kernels out")
-        kernels = "reference"
         processes, torch_device = start_processes(torch_device)
         Part(config, processes.rank, processes.count)  # refuses a model that cannot be split
     backend, is_auto, why = _choose_kernels_for(checkpoint, kernels, torch_device)

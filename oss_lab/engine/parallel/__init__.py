@@ -12,6 +12,7 @@ part.py        which part of every tensor belongs to which process
 model.py       the split model: `Transformer` over parts that add up
 experts.py     its mixture of experts
 whole_hooks.py shows hooks the whole values
+kernels.py     the engine that computes the experts with a kernel
 
 Left out: a scheduler across machines. `oss_lab.connect` talks to servers that have one.
 """

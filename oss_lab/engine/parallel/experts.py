@@ -8,7 +8,7 @@ the work only on average: the experts of one token may all be in one process.
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from oss_lab.config import ModelConfig
@@ -37,8 +37,19 @@ class SplitExperts(MixtureOfExperts):
         router_logits = hook("moe.router_logits", self.gate(normed))
         ids = hook("moe.expert_ids", self.choose_experts(router_logits, self.slots))
         weights = hook("moe.expert_weights", self.weigh_experts(router_logits, ids))
-
         is_own = (ids >= self.own.start) & (ids < self.own.stop)
+        part = self._mix(normed, ids, weights, is_own, hook)
+        return hook("moe.out", self.processes.add_up(part).to(x.dtype))
+
+    def _mix(
+        self,
+        normed: Float[Tensor, "batch seq hidden"],
+        ids: Int[Tensor, "batch seq slot"],
+        weights: Float[Tensor, "batch seq slot"],
+        is_own: Bool[Tensor, "batch seq slot"],
+        hook: LayerHook,
+    ) -> Float[Tensor, "batch seq hidden"]:
+        """The weighted sum of the outputs of this process's experts, in float32."""
         slots = is_own.flatten().nonzero()[:, 0]  # slot s of token t has number t * slots + s
         inputs = normed.flatten(0, 1).index_select(0, slots // self.slots)
         gate_up = self._run(inputs, slots, ids, self.mlp1_weight, self.mlp1_bias)
@@ -50,8 +61,7 @@ class SplitExperts(MixtureOfExperts):
         inputs = act.flatten(0, 2).index_select(0, slots)
         outputs = self._run(inputs, slots, ids, self.mlp2_weight, self.mlp2_bias)
         outputs = hook("moe.expert_out", outputs)
-        part = (outputs * (weights * is_own)[..., None]).sum(dim=-2, dtype=torch.float32)
-        return hook("moe.out", self.processes.add_up(part).to(x.dtype))
+        return (outputs * (weights * is_own)[..., None]).sum(dim=-2, dtype=torch.float32)
 
     def _run(
         self,

@@ -5,6 +5,7 @@ output of attention add up what each process computes, the experts do so too (`e
 the unembedding gathers the logits.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn, cast
 
@@ -29,7 +30,8 @@ class SplitTransformer(Transformer):
     """The part of one process of a model that `processes` hold together.
 
     Its logits are those of the whole model, the same bits in every process. Keys and values, and so
-    the KV cache, are those of this process's kv heads.
+    the KV cache, are those of this process's kv heads. `make_mixture` is `SplitExperts` or a
+    subclass.
 
     Raises:
         LabError: the model cannot be split over so many processes.
@@ -40,6 +42,7 @@ class SplitTransformer(Transformer):
         config: ModelConfig,
         processes: Processes,
         make_experts: MakeExperts = PackedExperts,
+        make_mixture: Callable[..., SplitExperts] = SplitExperts,
     ) -> None:
         part = Part(config, processes.rank, processes.count)
         heads = config.num_attention_heads // processes.count
@@ -52,7 +55,7 @@ class SplitTransformer(Transformer):
         for block in self.block:
             block = cast(Block, block)
             block.attn.out = SummedLinear(block.attn.out.in_features, hidden, processes)
-            block.mlp = SplitExperts(config, part.experts, make_experts, processes)
+            block.mlp = make_mixture(config, part.experts, make_experts, processes)
         self.unembedding = GatheredLinear(hidden, rows, processes)
 
     def forward(
