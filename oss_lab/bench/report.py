@@ -42,12 +42,12 @@ def describe_limit(row: Row, reading: float) -> str:
 
 
 def build_table(report: Mapping[str, Any]) -> Table:
-    """All results, with the range of each."""
+    """All results, with their spread."""
     title = "{checkpoint}, {dtype}, {device[name]}, {device[threads]} threads, {kernels} kernels"
     table = Table(
         title=title.format(**report),
-        caption="median (lowest – highest; of recording a 95% interval); ×: how many times better"
-        " oss_lab is than the best peer; others: share of a core that other programs used;"
+        caption="median ± half of the range (of recording, a 95% interval); ×: how many times"
+        " better oss_lab is than the best peer; others: share of a core that other programs used;"
         " limit: bytes to read per step, their rate, and its share of reading memory at"
         f" {report['reading']:.1f} GB/s",
     )
@@ -74,8 +74,11 @@ def build_table(report: Mapping[str, Any]) -> Table:
 
 
 def format_spread(row: Row) -> str:
-    median, low, high = (format_number(row["spread"][key]) for key in ("median", "low", "high"))
-    return median if low == high else f"{median} ({low} – {high})"
+    """The median, and half of the range in percent of it; of recording, the interval."""
+    median, low, high = (row["spread"][key] for key in ("median", "low", "high"))
+    if row["unit"] == "%":
+        return f"{format_number(median)} ({format_number(low)} – {format_number(high)})"
+    return f"{format_number(median)} ±{(high - low) / median / 2:.0%}"
 
 
 def format_markdown(reports: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> str:

@@ -1,15 +1,15 @@
 """The size of a model from its configuration: parameters, bytes on disk, bytes in memory.
 
 The counts are sums over the rows of `layouts.tensor_table`. Their names and values are those of
-Table 1 of the model card (arXiv 2508.10925). Left out: activations, file headers (a few kilobytes)
-and the memory of torch itself.
+Table 1 of the model card (arXiv 2508.10925). Left out: file headers (a few kilobytes), and the
+memory of Python and its packages (0.3 GB with the CPU kernels).
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 from oss_lab.checkpoint.layouts import ExpertStorage, Role, TensorSpec, tensor_table
-from oss_lab.config import ModelConfig
+from oss_lab.config import History, ModelConfig
 
 Dtype = Literal["bfloat16", "float32"]
 DTYPE_BYTES: dict[Dtype, int] = {"bfloat16": 2, "float32": 4}
@@ -39,7 +39,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes in use while a model runs, without activations.
+    """Bytes in use while a model runs.
 
     Attributes:
         weights: everything but the experts' matrices, in the compute dtype.
@@ -49,6 +49,7 @@ class MemoryPlan:
         kv_cache: keys and values of one sequence of `context` tokens.
         dense_experts: experts that are stored dense, in the compute dtype; then nothing is packed
             and nothing is dequantized.
+        scratch: temporary memory of a prefill; see `prefill_bytes`.
     """
 
     dtype: Dtype
@@ -58,11 +59,12 @@ class MemoryPlan:
     expert_cache: int
     kv_cache: int
     dense_experts: int = 0
+    scratch: int = 0
 
     @property
     def total(self) -> int:
         experts = self.packed_experts + self.expert_cache + self.dense_experts
-        return self.weights + experts + self.kv_cache
+        return self.weights + experts + self.kv_cache + self.scratch
 
     @property
     def sentence(self) -> str:
@@ -78,6 +80,8 @@ class MemoryPlan:
             **experts,
             f"cache for {self.context:,} tokens": self.kv_cache,
         }
+        if self.scratch:
+            mib["prefill at most"] = self.scratch
         parts = ", ".join(f"{name} {size / 2**20:,.1f} MiB" for name, size in mib.items())
         return f"{self.dtype}, {self.total / 2**20:,.0f} MiB: {parts}"
 
@@ -133,7 +137,7 @@ def kv_cache_bytes(
     tokens: int,
     *,
     dtype: Dtype = "bfloat16",
-    history: Literal["full", "window"] = "full",
+    history: History = "full",
 ) -> int:
     """Bytes of the keys and values of one sequence.
 
@@ -149,6 +153,24 @@ def kv_cache_bytes(
     return position * sum(kept)
 
 
+def prefill_bytes(config: ModelConfig, chunk: int, context: int, *, is_reference: bool) -> int:
+    """An upper bound of the temporary memory while a prompt is read, in chunks.
+
+    Counts one layer's activations and the logits of one token in float32. The reference model also
+    has the scores of all heads at once, and copies of them for the softmax.
+    """
+    query = config.num_attention_heads * config.head_dim
+    key = config.num_key_value_heads * config.head_dim
+    residual = 4 * config.hidden_size  # before and after the norm, the output, the sum
+    attention = 2 * (query + 2 * key) + 2 * query  # before and after the rotation; q and z
+    expert = 3 * config.intermediate_size + 2 * config.hidden_size  # gate, up, their product; out
+    numbers = chunk * (residual + attention + config.experts_per_token * expert)
+    numbers += 2 * context * key + 12 * config.vocab_size  # keys and values; the sampler's copies
+    if is_reference:
+        numbers += 3 * config.num_attention_heads * chunk * context
+    return 4 * numbers
+
+
 def plan_memory(
     config: ModelConfig,
     *,
@@ -157,6 +179,8 @@ def plan_memory(
     expert_cache_bytes: int = EXPERT_CACHE_BYTES,
     storage: ExpertStorage = "mxfp4",
     processes: int = 1,
+    history: History = "full",
+    scratch: int = 0,
 ) -> MemoryPlan:
     """Plan the memory needed to run `config`.
 
@@ -166,6 +190,8 @@ def plan_memory(
         storage: how the checkpoint stores its experts.
         processes: how many hold the model together. The plan is that of one of them, without its
             copies of norms, routers and biases, which are below 1% of a published model.
+        history: which keys and values are kept, as for `kv_cache_bytes`.
+        scratch: temporary memory, such as `prefill_bytes`.
     """
     context = config.initial_context_length if context is None else context
     specs, is_dense = list(tensor_table(config)), storage == "bf16"
@@ -178,8 +204,9 @@ def plan_memory(
         weights=others * DTYPE_BYTES[dtype] // processes,
         packed_experts=0 if is_dense else packed // processes,
         expert_cache=0 if is_dense else min(expert_cache_bytes, experts // processes),
-        kv_cache=kv_cache_bytes(config, context, dtype=dtype) // processes,
+        kv_cache=kv_cache_bytes(config, context, dtype=dtype, history=history) // processes,
         dense_experts=experts // processes if is_dense else 0,
+        scratch=scratch,
     )
 
 

@@ -10,7 +10,7 @@ from oss_lab.checkpoint.fake import read_fake_mark
 from oss_lab.checkpoint.fetch import find_checkpoint
 from oss_lab.checkpoint.load import DTYPES, load_model
 from oss_lab.checkpoint.memory import check_memory
-from oss_lab.checkpoint.plan import EXPERT_CACHE_BYTES, Dtype, plan_memory
+from oss_lab.checkpoint.plan import EXPERT_CACHE_BYTES, Dtype, plan_memory, prefill_bytes
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.checkpoint.vocabulary import DEFAULT_EFFORT, check_vocabulary
 from oss_lab.config import ModelConfig
@@ -18,6 +18,7 @@ from oss_lab.engine.choice import choose_device, choose_kernels
 from oss_lab.engine.kernels import DENSE_REFUSAL
 from oss_lab.engine.parallel.part import Part
 from oss_lab.engine.parallel.processes import start_processes
+from oss_lab.engine.read import PREFILL_CHUNK
 from oss_lab.engine.sampling import GREEDY, Sampling
 from oss_lab.errors import LabError
 from oss_lab.hooks.arguments import check_arguments, describe
@@ -78,12 +79,16 @@ def load(
     backend, is_auto, why = _choose_kernels_for(checkpoint, kernels, torch_device)
     may_use_reference = is_auto or backend.name == "reference"
     cache_bytes = expert_cache_bytes if may_use_reference else 0
+    context = config.initial_context_length
     plan = plan_memory(
         config,
         dtype=dtype,
+        context=context,
         expert_cache_bytes=cache_bytes,
         storage=checkpoint.experts,
         processes=processes.count if processes else 1,
+        history="window",
+        scratch=prefill_bytes(config, PREFILL_CHUNK, context, is_reference=may_use_reference),
     )
     if checkpoint.experts == "bf16":
         check_memory(plan, torch_device)

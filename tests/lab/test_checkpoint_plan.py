@@ -10,6 +10,7 @@ from oss_lab.checkpoint.plan import (
     count_parameters,
     kv_cache_bytes,
     plan_memory,
+    prefill_bytes,
 )
 from oss_lab.config import GPT_OSS_20B, GPT_OSS_120B, GPT_OSS_NANO, MODELS
 
@@ -101,6 +102,21 @@ def test_memory_plan():
     assert plan.total == parts
     single = plan_memory(GPT_OSS_20B, dtype="float32", context=1)
     assert (single.weights, single.kv_cache) == (2 * plan.weights, 2 * 48 * 2**10)
+
+
+def test_the_plan_of_a_run_counts_windows_and_the_prefill():
+    scratch = prefill_bytes(GPT_OSS_20B, 512, 131_072, is_reference=False)
+    plan = plan_memory(
+        GPT_OSS_20B, context=131_072, expert_cache_bytes=0, history="window", scratch=scratch
+    )
+    assert plan.kv_cache == kv_cache_bytes(GPT_OSS_20B, 131_072, history="window")
+    assert plan.total == checkpoint_bytes(GPT_OSS_20B) + plan.kv_cache + scratch
+    assert f"prefill at most {scratch / 2**20:,.1f} MiB" in plan.sentence
+    short = prefill_bytes(GPT_OSS_20B, 512, 4096, is_reference=False)
+    plan = plan_memory(GPT_OSS_20B, expert_cache_bytes=0, history="window", scratch=short)
+    assert plan.total < 15 * 10**9  # within 16 GB with the CPU kernels
+    scores = 3 * 64 * 512 * 4096 * 4
+    assert prefill_bytes(GPT_OSS_20B, 512, 4096, is_reference=True) == short + scores
 
 
 def test_all_of_nano_fits_into_the_expert_cache():
