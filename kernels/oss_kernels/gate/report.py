@@ -124,7 +124,7 @@ def read_nvidia(cubin: bytes, ptx: str, shared: int) -> Report:
         warp_group=count(r"\b(?:HGMMA|UTC\w*MMA)\b"),
         flushes=len(re.findall(r"\.ftz\.f32", ptx)),
         copies=len(re.findall(r"\bcp\.async\.(?:c[ag]|bulk)\.", loops)),
-        exchanges=len(re.findall(r"\b(?:st\.shared|shfl\.sync)\b", loops)),
+        exchanges=len(re.findall(r"\b(?:st\.shared|stmatrix|shfl\.sync)\b", loops)),
     )
 
 
