@@ -13,6 +13,7 @@ sampler.py     samples an id from logits (`buckets.py`: without sorting a large 
 engine.py      the interface of every engine
 reference.py   the engine that runs the reference model, `oss_lab/model`
 kernels.py     the engine that computes the same forward pass with fused kernels
+device_plan.py a decode step on a GPU as a fixed list of launches
 choice.py      chooses the engine for a request
 parallel/      one model in the memory of several processes
 """

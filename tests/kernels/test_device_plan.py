@@ -57,8 +57,9 @@ def start(model, prompts, **options):
     rows, last = [], []
     longest = max(map(len, prompts))
     padding = torch.tensor([longest - len(prompt) for prompt in prompts])
-    padded = [[0] * int(n) + prompt for n, prompt in zip(padding, prompts, strict=True)]
-    cache = KVCache(TINY, len(prompts), padding=padding if padding.any() else None)
+    padded = [[0] * (longest - len(prompt)) + prompt for prompt in prompts]
+    padding = padding if padding.any() else None
+    cache = KVCache(TINY, len(prompts), padding=padding, history="window")
     model(torch.tensor(padded)[:, :-1], cache, last=0)
     for prompt in prompts:
         rows.append(KVCache(TINY))
