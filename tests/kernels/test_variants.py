@@ -29,11 +29,9 @@ def add(launch):
 
 room = make.normal(2, 1, 8, 8192 + 256, 64)
 sinks = make.normal(64)
-for keys in (*range(1, 40), *range(40, 8193, 37), 128, 129, 4096, 8192):
+for keys in (1, 2, 4, 8, 15, 16, 17, 31, 32, 33, 100, 127, 128, 129, 512, 513, 4000, 4097, 8192):
     k, v = room[:, :, :, :keys].unbind()
     for seq, window in ((1, 128), (1, None), (min(512, keys), 128), (min(512, keys), None)):
-        if seq > 1 and seq % 512 and keys > 140:
-            continue
         q = make.normal(1, seq, 64, 64).transpose(1, 2)
         z = make.empty(1, seq, 64, 64)
         lse = make.empty(1, 64, seq, dtype=torch.float32)
@@ -41,7 +39,7 @@ for keys in (*range(1, 40), *range(40, 8193, 37), 128, 129, 4096, 8192):
             add(each)
 blocks, scales = make.mxfp4(64, columns=2880)
 weight, bias = make.normal(32, 2880), make.normal(32)
-for tokens in range(129, 513, 7):
+for tokens in (129, 130, 144, 145, 511, 512):
     x = make.normal(tokens, 2880)
     add(launch_tiles(x, blocks, scales, None, make.empty(tokens, 64)))
     ids = make.empty(tokens, 4, dtype=torch.int32)
@@ -52,6 +50,7 @@ for name, variants in sorted(found.items()):
 """
 
 
+@pytest.mark.slow  # for its imports
 def test_contexts_from_1_to_8192_tokens_need_no_further_compilation():
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
