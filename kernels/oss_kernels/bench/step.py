@@ -110,7 +110,9 @@ def measure_shares(weights: StepWeights, tokens: int) -> dict[str, float]:
     by_kernel = defaultdict(list)
     for launch in plan.launches:
         by_kernel[launch.kernel.__name__].append(launch)
-    return {name: time_calls(each).median * len(each) for name, each in by_kernel.items()}
+    # begin_step comes last, since it moves the position with every call.
+    names = sorted(by_kernel, key=lambda name: name == "begin_step_kernel")
+    return {name: time_calls(by_kernel[name]).median * len(by_kernel[name]) for name in names}
 
 
 def measure_prefill(weights: StepWeights, best: Limits, tokens: int) -> StepResult:
