@@ -1,6 +1,7 @@
 """How many tokens one forward pass of a prompt reads."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from oss_lab.config import GPT_OSS_NANO
 from oss_lab.engine.cache import KVCache
 from oss_lab.engine.read import prefill
 
-ROW = SimpleNamespace(request=SimpleNamespace(selection=None), needs_hooks=False)
+ROW: Any = SimpleNamespace(request=SimpleNamespace(selection=None), needs_hooks=False)
 
 
 class CountingEngine:
@@ -34,7 +35,7 @@ class CountingEngine:
     ],
 )
 def test_a_gpu_reads_more_tokens_at_once_than_a_cpu(name, rows, expected):
-    engine = CountingEngine(name)
+    engine: Any = CountingEngine(name)
     tokens = torch.zeros(rows, 1500, dtype=torch.int64)
     list(prefill(engine, [ROW] * rows, tokens, KVCache(GPT_OSS_NANO, rows)))
     assert engine.lengths == expected

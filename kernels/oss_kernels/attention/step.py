@@ -3,7 +3,7 @@
 Uses the kernels of `decode.py` with a grid that does not depend on the number of keys: `splits`
 programs for each kv head. Each program reads the length of its row and computes its share of the
 keys: the same number for every split, at least MIN_SPLIT. With few keys the last splits get none
-and end at once, which costs the start of a program (8 bytes read, 64 written).
+and end at once, which costs the start of a program (4 bytes read, 32 written).
 
 The cache may be a ring: a sliding layer keeps the last `capacity` tokens in any order. Keys are
 rotated before they are stored, so the softmax does not need their order, and every slot in use is
