@@ -34,6 +34,8 @@ def begin_step_kernel(
         tl.store(cos + row * HEAD_DIM + pair, tl.load(cos_table + place))
         tl.store(sin + row * HEAD_DIM + pair, tl.load(sin_table + place))
         tl.store(text + row * capacity + position, token.to(tl.int32))
+    # Every warp reads the position for itself. None may find the next one, so all wait here.
+    tl.debug_barrier()
     tl.store(full_slots + row, position)
     tl.store(ring_slots + row, position % window)
     tl.store(lengths + row, position + 1)
