@@ -140,7 +140,7 @@ def launch_gate_up(
 
     arranged [token hidden] and activation [pair width] contain arranged activations.
     """
-    rows = max(2, count_rows(1, arranged.dtype))
+    rows = count_rows(1, arranged.dtype)
     return Launch(
         gate_up_kernel,
         (triton.cdiv(2 * experts.width, rows), chosen.ids.numel()),

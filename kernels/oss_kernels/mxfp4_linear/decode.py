@@ -93,12 +93,14 @@ def decode_kernel(
 def count_rows(tokens: int, dtype: torch.dtype) -> int:
     """Rows per program. A lane's registers hold 32 codes per row and 4 products per row and token.
 
-    float32 activations take twice the registers of bfloat16 ones. Triton's interpreter has no
-    registers, and its time is proportional to the number of programs.
+    float32 activations take twice the registers of bfloat16 ones. bfloat16 has at least two rows:
+    the 64 lanes of a gfx942 wave would share the words of a single one, in loads of 64 bits.
+    Triton's interpreter has no registers, and its time is proportional to the number of programs.
     """
     if INTERPRETED:
         return 32
-    return max(1, (8 if dtype == torch.bfloat16 else 4) // triton.next_power_of_2(max(1, tokens)))
+    most, fewest = (8, 2) if dtype == torch.bfloat16 else (4, 1)
+    return max(fewest, most // triton.next_power_of_2(max(1, tokens)))
 
 
 def make_launches(
