@@ -18,11 +18,11 @@ needs_avx512 = pytest.mark.skipif("avx512" not in machine.list_paths(), reason="
 
 @njit
 def decode(blocks, scales, first, count, is_ordinary, out):
-    given = (blocks.ctypes.data, scales.ctypes.data, scales.shape[1], first, count, out.ctypes.data)
+    blocks_at, scales_at, groups = blocks.ctypes.data, scales.ctypes.data, scales.shape[1]
     if is_ordinary:
-        decode_ordinary(*given)
+        decode_ordinary(blocks_at, scales_at, groups, first, count, out.ctypes.data)
     else:
-        decode_any(*given)
+        decode_any(blocks_at, scales_at, groups, first, count, out.ctypes.data)
 
 
 @njit
@@ -39,7 +39,7 @@ def test_panels_are_the_references_bit_for_bit(is_ordinary):
     scales = (scales % 250 + 3 if is_ordinary else scales).to(torch.uint8)
     want = dequantize(blocks, scales, torch.bfloat16).view(ROWS, 16, 32).transpose(0, 1)
     out = torch.full((8, ROWS, 32), 7.0, dtype=torch.bfloat16)
-    decode(*map(as_numpy, (blocks, scales)), 5, 7, is_ordinary, as_numpy(out))
+    decode(as_numpy(blocks), as_numpy(scales), 5, 7, is_ordinary, as_numpy(out))
     want, numbers = want[5:12], ~want[5:12].isnan()
     assert torch.equal(out[:7].isnan(), ~numbers)
     assert torch.equal(out[:7][numbers].view(torch.int16), want[numbers].view(torch.int16))
@@ -62,9 +62,9 @@ def multiply(is_first, weights, x_at, stride, sums):
     """A block of two tiles of tokens, and one of the first tile alone."""
     amx.open_tiles()
     weights_at, sums_at, steps = weights.ctypes.data, sums.ctypes.data, len(weights)
-    amx.multiply_block(2, is_first, weights_at, x_at, stride, steps, sums_at)
+    amx.multiply_block(2, is_first, weights_at, 64, 2048, x_at, stride, steps, sums_at)
     sums_at += sums.strides[0]
-    amx.multiply_block(1, is_first, weights_at, x_at, stride, steps, sums_at)
+    amx.multiply_block(1, is_first, weights_at, 64, 2048, x_at, stride, steps, sums_at)
     amx.close_tiles()
 
 
@@ -89,7 +89,7 @@ def exponential_of_16(typing, x, out):
     def generate(context, builder, signature, arguments):
         kind = vectors.vector(vectors.FLOAT, 16)
         value = exponential(builder, vectors.load_vector(builder, arguments[0], kind))
-        builder.store(value, builder.inttoptr(arguments[1], kind.as_pointer()), align=4)
+        vectors.store_vector(builder, value, arguments[1])
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate

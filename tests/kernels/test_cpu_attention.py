@@ -2,7 +2,11 @@
 
 import pytest
 import torch
+
+pytest.importorskip("numba", reason="numba is not installed")
+
 from oss_kernels.attention import cpu, reference
+from oss_kernels.cpu import machine
 
 
 def make_inputs(rng, batch, heads, kv_heads, seq, keys, head_dim, dtype=torch.float32):
@@ -62,3 +66,68 @@ def test_views_and_large_logits(rng):
     q, k, v, sinks = make_inputs(rng, 2, 4, 2, 9, 20, 32)
     assert_same((q.transpose(0, 1)[:2].transpose(0, 1)[:, :2], k, v, sinks[:2]), 1e-5)
     assert_same((100 * q, 10 * k, v, 50 * sinks), 2e-3)
+
+
+needs_amx = pytest.mark.skipif(not machine.has_amx(), reason="this CPU has no AMX")
+
+
+def check_tiles(q, k, v, sinks, window=None, padding=None, later=0):
+    """Shares are rounded to bfloat16 before they multiply values, and so is the result."""
+    given = q, k, v, sinks
+    columns = None if padding is None else padding[:, None]
+    z, lse = cpu.attend_in_tiles(*given, window, columns, later)
+    options = {"window": window, "padding": padding, "later": later}
+    wanted = reference.attention(*(x.double() for x in given), **options)
+    assert z.dtype == torch.bfloat16
+    torch.testing.assert_close(z.double(), wanted[0], atol=4e-3, rtol=2**-8)
+    torch.testing.assert_close(lse.double(), wanted[1], atol=2e-6, rtol=1e-6)
+    return z, lse
+
+
+@needs_amx
+@pytest.mark.parametrize("window", [None, 1, 31, 32, 33, 127, 128, 129, 1000])
+@pytest.mark.parametrize("seq", [1, 31, 33, 130])
+def test_tiles_and_windows(rng, window, seq):
+    for keys in (seq, seq + 127, 300):
+        q, k, v, sinks = make_inputs(rng, 1, 4, 2, seq, keys, 64, torch.bfloat16)
+        check_tiles(q, k, v, sinks, window=window)
+
+
+@needs_amx
+@pytest.mark.parametrize(
+    ("batch", "seq", "keys", "head_dim", "options"),
+    [
+        (1, 513, 513, 64, {}),
+        (1, 40, 4_130, 64, {}),
+        (1, 33, 50, 32, {"later": 9}),
+        (1, 33, 50, 128, {"later": 40, "window": 20}),  # some queries see no key
+        (3, 50, 50, 64, {"padding": torch.tensor([0, 50, 33])}),
+        (2, 20, 64, 64, {"padding": torch.tensor([7, 60]), "window": 16}),
+    ],
+)
+def test_tiles_of_other_sizes(rng, batch, seq, keys, head_dim, options):
+    q, k, v, sinks = make_inputs(rng, batch, 4, 2, seq, keys, head_dim, torch.bfloat16)
+    check_tiles(q, k, v, sinks, **options)
+
+
+@needs_amx
+def test_tiles_read_views_and_nothing_else(rng):
+    q, k, v, sinks = make_inputs(rng, 1, 4, 2, 40, 40, 64, torch.bfloat16)
+    wide = torch.full((3, 1, 2, 90, 80), torch.nan).bfloat16()
+    wide[0, :, :, 30:70, 5:69], wide[1, :, :, 30:70, 5:69] = k, v
+    k, v = (each[:, :, 30:70, 5:69] for each in wide[:2])
+    sinks[1] = -torch.inf
+    check_tiles(q.transpose(1, 2).contiguous().transpose(1, 2), k, v, sinks)
+    check_tiles(100 * q, k, v, 50 * sinks)
+
+
+@needs_amx
+def test_bits_of_tiles_do_not_depend_on_threads_and_a_row_of_keys_is_shared(rng, set_threads):
+    q, k, v, sinks = make_inputs(rng, 3, 4, 2, 40, 60, 64, torch.bfloat16)
+    got = []
+    for threads in (1, 2):
+        set_threads(threads)
+        got.append(cpu.attention(q, k[:1], v[:1], sinks, window=30))
+    assert all(torch.equal(*pair) for pair in zip(*got, strict=True))
+    each = [cpu.attention(q[i : i + 1], k[:1], v[:1], sinks, window=30) for i in range(3)]
+    assert torch.equal(got[0][0], torch.cat([z for z, _ in each]))

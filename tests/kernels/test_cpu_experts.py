@@ -109,16 +109,17 @@ def test_a_kernel_never_reads_freed_memory(rng, layer):
 needs_amx = pytest.mark.skipif(not machine.has_amx(), reason="this CPU has no AMX")
 
 
-def check_tiles(given, experts):
-    got = cpu.compute_in_tiles(*given, experts, **CONSTANTS)
-    check(got, compute_in_float64(*given, experts), torch.bfloat16, 2**-8)
+def check_tiles(x, ids, weights, experts):
+    got = cpu.compute_in_tiles(x, ids, weights, experts, **CONSTANTS)
+    check(got, compute_in_float64(x, ids, weights, experts), torch.bfloat16, 2**-8)
 
 
 @needs_amx
 @pytest.mark.parametrize("hidden", [32, HIDDEN, 352])  # less, as much and more than is decoded once
 @pytest.mark.parametrize("tokens", [1, 31, 33, 127, 128, 129])
 def test_tiles(rng, layer, tokens, hidden):
-    check_tiles(make_inputs(rng, tokens, torch.bfloat16, hidden), layer(torch.bfloat16, hidden))
+    x, ids, weights = make_inputs(rng, tokens, torch.bfloat16, hidden)
+    check_tiles(x, ids, weights, layer(torch.bfloat16, hidden))
 
 
 @needs_amx
@@ -126,7 +127,7 @@ def test_tiles(rng, layer, tokens, hidden):
 def test_tiles_with_all_tokens_at_the_same_experts(rng, layer, tokens):
     x, ids, weights = make_inputs(rng, tokens, torch.bfloat16)
     ids[:] = torch.tensor([6, 0, 3])
-    check_tiles((x, ids, weights), layer(torch.bfloat16))
+    check_tiles(x, ids, weights, layer(torch.bfloat16))
 
 
 @needs_amx
@@ -134,20 +135,20 @@ def test_tiles_of_views(rng, layer):
     x, ids, weights = make_inputs(rng, 40, torch.bfloat16)
     wide = torch.zeros(40, HIDDEN + 3).bfloat16()
     wide[:, 3:] = x
-    check_tiles((wide[:, 3:], ids.long(), weights), layer(torch.bfloat16))
+    check_tiles(wide[:, 3:], ids.long(), weights, layer(torch.bfloat16))
 
 
 @needs_amx
 def test_tiles_with_any_scale(rng, layer):
     """Scales below 3 and above 252 are decoded in another way, and 255 is NaN."""
     experts = layer(torch.bfloat16)
-    given = make_inputs(rng, 40, torch.bfloat16)
+    x, ids, weights = make_inputs(rng, 40, torch.bfloat16)
     experts.gate_up_scales[1, 5, 2] = 2
     experts.down_scales[2, 0, 0] = 0
-    check_tiles(given, experts)
+    check_tiles(x, ids, weights, experts)
     experts.down_scales[3, 150, 1] = 255
-    got = cpu.compute_in_tiles(*given, experts, **CONSTANTS)
-    assert torch.equal(got[:, 150].isnan(), (given[1] == 3).any(dim=1))
+    got = cpu.compute_in_tiles(x, ids, weights, experts, **CONSTANTS)
+    assert torch.equal(got[:, 150].isnan(), (ids == 3).any(dim=1))
     assert got[:, :150].isfinite().all()
 
 

@@ -33,7 +33,7 @@ def _tile(number: int) -> ir.Constant:
     return ir.Constant(v.INT8, number)
 
 
-def _pointer(builder: v.Builder, address: v.Value, offset: int) -> v.Value:
+def _pointer(builder: v.Builder, address: v.Value, offset: int = 0) -> v.Value:
     moved = builder.add(address, ir.Constant(v.INT64, offset))
     return builder.inttoptr(moved, v.INT8.as_pointer())
 
@@ -66,26 +66,27 @@ def close_tiles(typing):
 
 
 @v.intrinsic(prefer_literal=True)
-def multiply_block(typing, tiles, is_first, weights, x, stride, steps, sums):
+def multiply_block(typing, tiles, is_first, left, line, step, right, stride, steps, sums):
     """A block of products, 32 rows of weights by 32 or 16 tokens, added to sums unless is_first.
 
-    `tiles`, a compile-time constant, is 2 for 32 tokens and 1 for 16. weights, x and sums are
-    addresses: bfloat16 [step, 32 rows, 32], bfloat16 [step, 16, token 16, 2] of the first tile of
-    tokens, with the second `stride` bytes later, and float32 [32 rows, 32 tokens]. Tokens 16 to 31
-    are left alone if tiles is 1.
+    `tiles`, a compile-time constant, is 2 for 32 tokens and 1 for 16. left, right and sums are
+    addresses. Rows of 32 weights are `line` bytes apart, and those of the next step `step` bytes.
+    right is bfloat16 [step, 16, token 16, 2], that of the second tile of tokens `stride` bytes
+    later. sums is float32 [32 rows, 32 tokens]; tokens 16 to 31 are left alone if tiles is 1.
     """
     columns = range(tiles.literal_value)
     blocks = [(row, column) for row in (0, 1) for column in columns]
 
     def generate(context, builder, signature, arguments):
-        _, is_first, weights, x, stride, steps, sums = arguments
-        line, size = ir.Constant(v.INT64, 64), ir.Constant(v.INT64, TILE)
-        row_size = ir.Constant(v.INT64, 4 * TOKENS)
+        _, is_first, left, line, step, right, stride, steps, sums = arguments
+        tile_line, size = ir.Constant(v.INT64, 64), ir.Constant(v.INT64, TILE)
+        sums_line = ir.Constant(v.INT64, 4 * TOKENS)
+        lower = builder.mul(line, ir.Constant(v.INT64, SIDE))  # from row 0 to row 16
 
         def move_sums(instruction: str) -> None:
             for row, column in blocks:
                 pointer = _pointer(builder, sums, row * SIDE * 4 * TOKENS + column * 64)
-                _call(builder, instruction, _tile(2 * row + column), pointer, row_size)
+                _call(builder, instruction, _tile(2 * row + column), pointer, sums_line)
 
         with builder.if_else(is_first) as (begin, resume):
             with begin:
@@ -94,21 +95,21 @@ def multiply_block(typing, tiles, is_first, weights, x, stride, steps, sums):
             with resume:
                 move_sums("tileloadd64")
         with cgutils.for_range(builder, steps) as loop:
-            right = builder.add(x, builder.mul(loop.index, size))
+            at = builder.add(right, builder.mul(loop.index, size))
             for column in columns:
-                pointer = _pointer(builder, right, 0)
-                _call(builder, "tileloadd64", _tile(RIGHT[column]), pointer, line)
-                right = builder.add(right, stride)
-            left = builder.add(weights, builder.mul(loop.index, ir.Constant(v.INT64, 2 * TILE)))
+                _call(
+                    builder, "tileloadd64", _tile(RIGHT[column]), _pointer(builder, at), tile_line
+                )
+                at = builder.add(at, stride)
+            at = builder.add(left, builder.mul(loop.index, step))
             for row in (0, 1):
-                pointer = _pointer(builder, left, row * TILE)
-                _call(builder, "tileloadd64", _tile(LEFT[row]), pointer, line)
+                _call(builder, "tileloadd64", _tile(LEFT[row]), _pointer(builder, at), line)
+                at = builder.add(at, lower)
             for row, column in blocks:
                 tiles = _tile(2 * row + column), _tile(LEFT[row]), _tile(RIGHT[column])
                 _call(builder, "tdpbf16ps", *tiles)
         move_sums("tilestored64")
         return context.get_dummy_value()
 
-    address = types.int64
-    given = (tiles, types.boolean, address, address, address, address, address)
+    given = (tiles, types.boolean, *[types.int64] * 7)
     return types.void(*given), generate

@@ -37,7 +37,8 @@ def are_all_ordinary(typing, scales, count):
     """Whether `decode_ordinary` may be used for the `count` scales at this address."""
 
     def generate(context, builder, signature, arguments):
-        return are_ordinary(builder, *arguments, MARGIN)
+        scales, count = arguments
+        return are_ordinary(builder, scales, count, MARGIN)
 
     return types.boolean(types.int64, types.int64), generate
 

@@ -83,6 +83,10 @@ def load_vector(builder: Builder, address: Value, kind: ir.VectorType, offset: i
     return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
 
 
+def store_vector(builder: Builder, values: Value, address: Value) -> None:
+    builder.store(values, builder.inttoptr(address, values.type.as_pointer()), align=4)
+
+
 def prefetch(builder: Builder, address: Value, ahead: int = AHEAD) -> None:
     """Prefetch the cache line `ahead` bytes after an address. Unmapped addresses are ignored."""
     pointer = builder.inttoptr(builder.add(address, ir.Constant(INT64, ahead)), INT8.as_pointer())
@@ -125,3 +129,19 @@ def widen(builder: Builder, words: Value) -> tuple[Value, Value]:
     odd = builder.and_(pairs, constant(pairs.type, 0xFFFF0000))
     wide = vector(FLOAT, count)
     return builder.bitcast(even, wide), builder.bitcast(odd, wide)
+
+
+def pack_bfloat16(builder: Builder, low: Value, high: Value) -> Value:
+    """Two float32 vectors as one of 32-bit words: the low half of each is from `low`."""
+    words = vector(INT32, low.type.count)
+
+    def round_up(values: Value) -> Value:
+        """The nearest bfloat16, ties to even, in the upper half; below it are other bits."""
+        bits = builder.bitcast(values, words)
+        odd = builder.and_(builder.lshr(bits, constant(words, 16)), constant(words, 1))
+        rounded = builder.add(bits, builder.add(odd, constant(words, 0x7FFF)))
+        is_nan = builder.fcmp_unordered("uno", values, values)
+        return builder.select(is_nan, constant(words, 0x7FC00000), rounded)
+
+    upper = builder.and_(round_up(high), constant(words, 0xFFFF0000))
+    return builder.or_(builder.lshr(round_up(low), constant(words, 16)), upper)

@@ -21,6 +21,7 @@ from numba import njit, prange
 
 from oss_kernels.cpu import amx
 from oss_kernels.cpu.e2m1_panels import (
+    STEP,
     are_all_ordinary,
     decode_any,
     decode_ordinary,
@@ -28,7 +29,7 @@ from oss_kernels.cpu.e2m1_panels import (
 )
 from oss_kernels.cpu.numbers import load_float32
 from oss_kernels.cpu.sources import fingerprint
-from oss_kernels.experts.cpu_swiglu import swiglu_pair
+from oss_kernels.cpu.swiglu import swiglu_pair
 
 GROUPS = 10  # decoded at a time: 20 KB
 TILES = 8  # of tokens at a time: their sums are 16 KB
@@ -56,9 +57,9 @@ def multiply_panel(blocks, scales, expert, row, x, panel, sums):
             x_at = x.ctypes.data + tile * stride + first * amx.TILE
             sums_at = sums.ctypes.data + tile // 2 * 4 * amx.ROWS * amx.TOKENS
             if tile + 1 < len(x):
-                amx.multiply_block(2, first == 0, panel_at, x_at, stride, count, sums_at)
+                amx.multiply_block(2, first == 0, panel_at, 64, STEP, x_at, stride, count, sums_at)
             else:
-                amx.multiply_block(1, first == 0, panel_at, x_at, stride, count, sums_at)
+                amx.multiply_block(1, first == 0, panel_at, 64, STEP, x_at, stride, count, sums_at)
 
 
 @njit(nogil=True)

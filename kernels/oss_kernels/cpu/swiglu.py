@@ -6,11 +6,10 @@ from oss_kernels.cpu import vectors as v
 from oss_kernels.cpu.exponential import exponential
 
 LANES = v.vector(v.FLOAT, 16)  # tokens
-BITS = v.vector(v.INT32, 16)
 
 
 def swiglu(builder: v.Builder, gate: v.Value, up: v.Value, alpha: v.Value, limit: v.Value):
-    """As `cpu_rows.swiglu`, for vectors."""
+    """As `experts.cpu_rows.swiglu`, for vectors."""
     one = v.constant(LANES, 1.0)
     gate = builder.select(builder.fcmp_ordered(">", gate, limit), limit, gate)
     up = builder.select(builder.fcmp_ordered(">", up, limit), limit, up)
@@ -19,17 +18,6 @@ def swiglu(builder: v.Builder, gate: v.Value, up: v.Value, alpha: v.Value, limit
     small = exponential(builder, builder.fneg(builder.fmul(alpha, gate)))
     share = builder.fdiv(one, builder.fadd(one, small))
     return builder.fmul(builder.fmul(gate, share), builder.fadd(up, one))
-
-
-def round_to_bfloat16(builder: v.Builder, value: v.Value) -> v.Value:
-    """The nearest bfloat16, ties to even, in the low half of each 32-bit lane."""
-    bits = builder.bitcast(value, BITS)
-    upper = builder.lshr(bits, v.constant(BITS, 16))
-    odd = builder.and_(upper, v.constant(BITS, 1))
-    bits = builder.add(bits, builder.add(odd, v.constant(BITS, 0x7FFF)))
-    is_nan = builder.fcmp_unordered("uno", value, value)
-    rounded = builder.lshr(bits, v.constant(BITS, 16))
-    return builder.select(is_nan, v.constant(BITS, 0x7FC0), rounded)
 
 
 @v.intrinsic
@@ -48,12 +36,9 @@ def swiglu_pair(typing, sums, stride, biases, alpha, limit, out):
             bias = v.broadcast(builder, builder.extract_value(biases, n), 16)
             rows.append(builder.fadd(v.load_vector(builder, sums, LANES), bias))
             sums = builder.add(sums, stride)
-        low, high = (
-            round_to_bfloat16(builder, swiglu(builder, *pair, alpha, limit))
-            for pair in (rows[:2], rows[2:])
-        )
-        words = builder.or_(low, builder.shl(high, v.constant(BITS, 16)))
-        builder.store(words, builder.inttoptr(out, BITS.as_pointer()), align=4)
+        low = swiglu(builder, rows[0], rows[1], alpha, limit)
+        high = swiglu(builder, rows[2], rows[3], alpha, limit)
+        v.store_vector(builder, v.pack_bfloat16(builder, low, high), out)
         return context.get_dummy_value()
 
     number, address = types.float32, types.int64
