@@ -22,7 +22,12 @@ EVERYTHING = frozenset[str]().union(*machine.NEEDS.values())
 def force_path(monkeypatch):
     """`force_path(path, has)`: as if imported under OSS_KERNELS_CPU=path on a CPU with the features
     `has`."""
-    cached = (machine.list_features, machine.list_paths, e2m1_layouts.choose_path)
+    cached = (
+        machine.list_features,
+        machine.list_paths,
+        machine.has_amx,
+        e2m1_layouts.choose_path,
+    )
 
     def force(path: str, has: frozenset[str]) -> None:
         monkeypatch.setattr(machine.llvm, "get_host_cpu_features", lambda: dict.fromkeys(has, True))
@@ -38,10 +43,11 @@ def force_path(monkeypatch):
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_path_hides_faster_paths_and_the_features_only_they_need(force_path, monkeypatch, path):
-    force_path(path, EVERYTHING | {"amx-bf16", "avx512vl"})
+    force_path(path, EVERYTHING | {"amx-bf16", "amx-tile", "avx512vl"})
     assert list(machine.list_paths()) == PATHS[PATHS.index(path) :]
     assert e2m1_layouts.choose_path(torch.bfloat16, 90) == path
     assert machine.has_fast_bfloat16() == (path == "avx512_bf16")
+    assert not machine.has_amx()
     ways = []
     for way in ("dequantize_by_group", "dequantize_by_number"):
         monkeypatch.setattr(dequantize, way, lambda way=way: lambda *_: ways.append(way))
