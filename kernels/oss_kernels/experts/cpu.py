@@ -25,6 +25,8 @@ from oss_kernels.experts.reference import clamped_swiglu
 from oss_kernels.experts.weights import ExpertWeights
 from oss_kernels.mxfp4_linear.cpu import FEW, mxfp4_linear
 
+FEW_TILED = 3  # tokens per expert: with more, `cpu_tiles` is faster than `cpu_rows`
+
 
 def compute_in_one_call(
     x: Float[Tensor, "token hidden"],
@@ -178,7 +180,8 @@ def expert_mlp(
     if path is None:
         check_range(int(ids.min()), int(ids.max()), experts)
         return reference.expert_mlp(x, ids, weights, experts, alpha=alpha, limit=limit)
-    if x.dtype == torch.bfloat16 and machine.has_amx() and ids.numel() > 2 * experts.experts:
+    many = ids.numel() > FEW_TILED * experts.experts
+    if many and x.dtype == torch.bfloat16 and machine.has_amx():
         return compute_in_tiles(x, ids, weights, experts, alpha, limit)
     if ids.numel() <= FEW * experts.experts:  # at most FEW tokens per expert on average
         return compute_in_one_call(x, ids, weights, experts, alpha, limit, path)
