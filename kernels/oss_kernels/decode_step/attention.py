@@ -11,7 +11,7 @@ from numba.extending import overload
 
 from oss_kernels.cpu.numbers import load_float32, round_as, store_exactly
 from oss_kernels.decode_step.exponential import exponential
-from oss_kernels.decode_step.heads import add_values, score_keys
+from oss_kernels.decode_step.heads import add_values, count_lanes, exponentiate, score_keys
 
 BLOCK = 64  # keys
 
@@ -46,17 +46,6 @@ def rotate_and_scale(q, cos, sin, out):
         out[i] = rotated(q, i, cos, sin) * scale
 
 
-@njit(nogil=True, error_model="numpy", fastmath={"reassoc"})
-def exponentiate(scores, top):
-    """Replace each score by exp(score - top); return their sum."""
-    total = np.float32(0)
-    for i in range(scores.size):
-        share = exponential(scores[i] - top)
-        scores[i] = share
-        total += share
-    return total
-
-
 def attend(head_dim, group, queries, keys_at, values_at, like, count, sinks, scores, z, masses):
     """Softmax-weighted sums of the values, for the query heads of one kv head.
 
@@ -67,7 +56,7 @@ def attend(head_dim, group, queries, keys_at, values_at, like, count, sinks, sco
         keys_at, values_at: addresses of the first visible key and value, `count` of them in a row,
             in the dtype of the number `like`.
         sinks: [group], in the dtype of `like`.
-        scores: overwritten; float32 [BLOCK * group].
+        scores: overwritten; float32 [BLOCK * count_lanes(group)].
         z: the result, float32 [group * head_dim].
         masses: the sinks' shares of the softmax, float32 [group].
     """
@@ -77,37 +66,30 @@ def attend(head_dim, group, queries, keys_at, values_at, like, count, sinks, sco
 @overload(attend, prefer_literal=True, jit_options={"nogil": True, "error_model": "numpy"})
 def _attend(head_dim, group, queries, keys_at, values_at, like, count, sinks, scores, z, masses):
     dim, heads, step = head_dim.literal_value, group.literal_value, like.bitwidth // 8
+    lanes = count_lanes(heads)
 
     def attend(head_dim, group, queries, keys_at, values_at, like, count, sinks, scores, z, masses):
-        tops, before = np.empty(heads, np.float32), np.empty(heads, np.float32)
-        totals = np.ones(heads, np.float32)
+        tops, before = np.zeros(lanes, np.float32), np.zeros(lanes, np.float32)
+        totals = np.ones(lanes, np.float32)
         for head in range(heads):
             tops[head] = load_float32(sinks, head)
         for i in range(z.size):
             z[i] = 0
+        tops_at, scores_at, z_at = tops.ctypes.data, scores.ctypes.data, z.ctypes.data
         for first in range(0, count, BLOCK):
             size = min(BLOCK, count - first)
             keys, values = keys_at + first * dim * step, values_at + first * dim * step
-            for head in range(heads):
+            for head in range(lanes):
                 before[head] = tops[head]
-            score_keys(
-                dim,
-                heads,
-                queries.ctypes.data,
-                keys,
-                like,
-                size,
-                scores.ctypes.data,
-                BLOCK,
-                tops.ctypes.data,
-            )
+            score_keys(dim, heads, queries.ctypes.data, keys, like, size, scores_at, tops_at)
             for head in range(heads):
-                own, total = scores[head * BLOCK :][:size], z[head * dim :][:dim]
-                shrink = exponential(before[head] - tops[head])
-                totals[head] = totals[head] * shrink + exponentiate(own, tops[head])
-                for i in range(dim):
-                    total[i] *= shrink
-                add_values(dim, own.ctypes.data, values, like, size, total.ctypes.data)
+                if tops[head] != before[head]:
+                    shrink = exponential(before[head] - tops[head])
+                    totals[head] *= shrink
+                    for i in range(head * dim, (head + 1) * dim):
+                        z[i] *= shrink
+            exponentiate(heads, scores_at, size, tops_at, totals.ctypes.data)
+            add_values(dim, heads, scores_at, values, like, size, z_at)
         for head in range(heads):
             masses[head] = exponential(load_float32(sinks, head) - tops[head]) / totals[head]
             for i in range(head * dim, (head + 1) * dim):

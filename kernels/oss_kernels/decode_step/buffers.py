@@ -11,6 +11,7 @@ from oss_kernels.cpu.bf16_rows import CHUNK, ORDER
 from oss_kernels.cpu.e2m1_layouts import GROUP, Layout
 from oss_kernels.decode_step import table as at
 from oss_kernels.decode_step.attention import BLOCK
+from oss_kernels.decode_step.heads import count_lanes
 from oss_kernels.decode_step.places import empty_row, find_places
 from oss_kernels.decode_step.work import empty_counters
 
@@ -70,7 +71,7 @@ def make_scratch(sizes: StepSizes, layout: Layout, dtype: torch.dtype) -> Column
         at.EXPERT_INPUT: empty_row(hidden, elements, kept),
         at.HEADS: torch.zeros(heads + 2 * sizes.kv_heads, head_dim, dtype=dtype),
         at.QUERIES: torch.zeros(heads, head_dim),
-        at.SCORES: torch.zeros(heads, BLOCK),
+        at.SCORES: torch.zeros(sizes.kv_heads, BLOCK, count_lanes(heads // sizes.kv_heads)),
         at.Z: torch.zeros(heads, head_dim),
         at.SUMS: torch.zeros(hidden),
         at.OUT_INPUT: empty_row(heads * head_dim, chunk, torch.float32),

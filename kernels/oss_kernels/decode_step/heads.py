@@ -1,15 +1,33 @@
-"""Products of one head's vectors: scores of keys, and the weighted sum of values.
+"""The inner loops of attention, for a kv head and its group of query heads.
 
-A head is one LLVM vector, which LLVM splits over as many registers as it needs. head_dim is a
-compile-time constant for this reason. Keys and values are read in the type in which they are
-stored; the sums are float32.
+A key, a value or a query is one LLVM vector of head_dim numbers, which LLVM splits over as many
+registers as it needs. So head_dim and group are compile-time constants. Each key and each value is
+loaded once for all heads of the group, or for SHARING of them. Scores are [key, lanes], with a
+lane for each head: `count_lanes` of them, a power of two.
+
+The sums over a block of keys start at zero and are added to the totals at its end. Adding thousands
+of keys to one float32 one by one would lose more digits.
 """
+
+from collections.abc import Sequence
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
 from oss_kernels.cpu import vectors as v
+from oss_kernels.decode_step.exponential import exponentials
+
+SHARING = 4  # heads whose sums of values fit in registers together
+
+
+def count_lanes(group: int) -> int:
+    """The smallest power of two that is not below `group`.
+
+    >>> count_lanes(5)
+    8
+    """
+    return 1 << (group - 1).bit_length()
 
 
 def load_head(builder: v.Builder, address: v.Value, head_dim: int, dtype: types.Type) -> v.Value:
@@ -22,72 +40,141 @@ def load_head(builder: v.Builder, address: v.Value, head_dim: int, dtype: types.
     return builder.bitcast(bits, v.vector(v.FLOAT, head_dim))
 
 
-@v.intrinsic(prefer_literal=True)
-def score_keys(typing, head_dim, group, queries, keys, like, count, scores, stride, tops):
-    """scores[head, key] = query · key, for a group of query heads and `count` neighboring keys.
+def store_vector(builder: v.Builder, address: v.Value, value: v.Value) -> None:
+    builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=4)
 
-    head_dim and group are compile-time constants. queries (float32 [group head_dim]), keys (dtype
-    of `like` [count head_dim]), scores (float32 [group stride]) and tops (float32 [group]) are
-    addresses. tops[head] becomes the largest of itself and the new scores.
+
+def move(builder: v.Builder, address: v.Value, index: v.Value, size: int) -> v.Value:
+    """The address of element `index` of an array with elements of `size` bytes."""
+    return builder.add(address, builder.mul(index, ir.Constant(v.INT64, size)))
+
+
+def sum_each(builder: v.Builder, vectors: Sequence[v.Value]) -> v.Value:
+    """The lane sums of several vectors, as one vector. Their number is a power of two.
+
+    Each step adds the two halves of all vectors, and puts two neighbors into one vector, until one
+    vector is left: (a0 a1 a2 a3), (b0 b1 b2 b3) -> (a0+a2, a1+a3, b0+b2, b1+b3) -> (a, b). A vector
+    must not have fewer lanes than there are vectors.
+    """
+    lanes = vectors[0].type.count
+    size = lanes  # of the part that belongs to one of the given vectors
+    while size > 1:
+        pairs = (
+            list(zip(vectors[::2], vectors[1::2], strict=True))
+            if vectors[1:]
+            else [(vectors[0], vectors[0])]
+        )
+        total = vectors[0].type.count * (2 if vectors[1:] else 1)
+        low = [part + i for part in range(0, total, size) for i in range(size // 2)]
+        index = v.vector(v.INT32, len(low))
+        halves = [
+            [builder.shuffle_vector(a, b, v.constant(index, picked)) for a, b in pairs]
+            for picked in (low, [lane + size // 2 for lane in low])
+        ]
+        vectors = [builder.fadd(a, b) for a, b in zip(*halves, strict=True)]
+        size //= 2
+    return vectors[0]
+
+
+@v.intrinsic(prefer_literal=True)
+def score_keys(typing, head_dim, group, queries, keys, like, count, scores, tops):
+    """scores[key, head] = query · key, for `count` neighboring keys.
+
+    queries (float32 [group head_dim]), keys (of the type of `like`, [count head_dim]), scores and
+    tops (float32 [lanes]) are addresses. tops[head] becomes the largest of itself and the scores.
     """
     dim, heads = head_dim.literal_value, group.literal_value
+    width = min(dim, 16)  # lanes that are added before the lanes of a vector are
+    lanes = count_lanes(heads)
 
     def generate(context, builder, signature, arguments):
-        _, _, queries, keys, _, count, scores, stride, tops = arguments
-        kind = v.vector(v.FLOAT, dim)
-        step = ir.Constant(v.INT64, dim * like.bitwidth // 8)
-        pointers = [
-            builder.inttoptr(
-                builder.add(tops, ir.Constant(v.INT64, 4 * head)), v.FLOAT.as_pointer()
-            )
-            for head in range(heads)
-        ]
-        highest = [cgutils.alloca_once_value(builder, builder.load(each)) for each in pointers]
+        _, _, queries, keys, _, count, scores, tops = arguments
+        highest = cgutils.alloca_once_value(
+            builder, v.load_vector(builder, tops, v.vector(v.FLOAT, lanes))
+        )
+
+        def multiply(key: v.Value, head: int) -> v.Value:
+            """The products of a query and a key, in `width` lanes."""
+            total = v.zeros(v.vector(v.FLOAT, width))
+            for first in range(0, dim, width):
+                query = v.load_vector(builder, queries, total.type, 4 * (dim * head + first))
+                part = v.pick_lanes(builder, key, range(first, first + width))
+                total = v.multiply_add(builder, query, part, total)
+            return total
+
         with cgutils.for_range(builder, count) as loop:
-            key = load_head(builder, builder.add(keys, builder.mul(loop.index, step)), dim, like)
-            for head in range(heads):
-                query = v.load_vector(builder, queries, kind, 4 * dim * head)
-                row = builder.mul(stride, ir.Constant(v.INT64, head))
-                place = builder.mul(builder.add(row, loop.index), ir.Constant(v.INT64, 4))
-                pointer = builder.inttoptr(builder.add(scores, place), v.FLOAT.as_pointer())
-                score = v.sum_lanes(builder, builder.fmul(query, key))
-                builder.store(score, pointer)
-                top = builder.load(highest[head])
-                is_higher = builder.fcmp_ordered(">", score, top)
-                builder.store(builder.select(is_higher, score, top), highest[head])
-        for pointer, top in zip(pointers, highest, strict=True):
-            builder.store(builder.load(top), pointer)
+            key = load_head(
+                builder, move(builder, keys, loop.index, dim * like.bitwidth // 8), dim, like
+            )
+            products = [multiply(key, head) for head in range(heads)]
+            products += [products[0]] * (lanes - heads)
+            score = sum_each(builder, products)
+            store_vector(builder, move(builder, scores, loop.index, 4 * lanes), score)
+            is_higher = builder.fcmp_ordered(">", score, builder.load(highest))
+            builder.store(builder.select(is_higher, score, builder.load(highest)), highest)
+        store_vector(builder, tops, builder.load(highest))
         return context.get_dummy_value()
 
     number = types.int64
-    numbers = (number, number, number, number)
-    return types.void(head_dim, group, number, number, like, *numbers), generate
+    return types.void(head_dim, group, number, number, like, number, number, number), generate
 
 
 @v.intrinsic(prefer_literal=True)
-def add_values(typing, head_dim, shares, values, like, count, total):
-    """total += the sum of `count` neighboring values, each times its share.
-
-    head_dim is a compile-time constant. shares (float32 [count]), values (of the type of `like`,
-    [count head_dim]) and total (float32 [head_dim]) are addresses.
-    """
-    dim = head_dim.literal_value
+def exponentiate(typing, group, scores, count, tops, totals):
+    """Replace each score by exp(score - top) and add it to its head's total. All are addresses."""
+    kind = v.vector(v.FLOAT, count_lanes(group.literal_value))
 
     def generate(context, builder, signature, arguments):
-        _, shares, values, _, count, total = arguments
-        kind = v.vector(v.FLOAT, dim)
-        step = ir.Constant(v.INT64, dim * like.bitwidth // 8)
-        running = cgutils.alloca_once_value(builder, v.load_vector(builder, total, kind))
+        _, scores, count, tops, totals = arguments
+        top = v.load_vector(builder, tops, kind)
+        total = cgutils.alloca_once_value(builder, v.zeros(kind))
         with cgutils.for_range(builder, count) as loop:
-            place = builder.mul(loop.index, ir.Constant(v.INT64, 4))
-            pointer = builder.inttoptr(builder.add(shares, place), v.FLOAT.as_pointer())
-            share = v.broadcast(builder, builder.load(pointer), dim)
-            address = builder.add(values, builder.mul(loop.index, step))
-            value = load_head(builder, address, dim, like)
-            builder.store(v.multiply_add(builder, share, value, builder.load(running)), running)
-        pointer = builder.inttoptr(total, kind.as_pointer())
-        builder.store(builder.load(running), pointer, align=4)
+            address = move(builder, scores, loop.index, 4 * kind.count)
+            score = v.load_vector(builder, address, kind)
+            share = exponentials(builder, builder.fsub(score, top))
+            store_vector(builder, address, share)
+            builder.store(builder.fadd(builder.load(total), share), total)
+        before = v.load_vector(builder, totals, kind)
+        store_vector(builder, totals, builder.fadd(before, builder.load(total)))
         return context.get_dummy_value()
 
     number = types.int64
-    return types.void(head_dim, number, number, like, number, number), generate
+    return types.void(group, number, number, number, number), generate
+
+
+@v.intrinsic(prefer_literal=True)
+def add_values(typing, head_dim, group, shares, values, like, count, totals):
+    """totals[head] += the sum of `count` neighboring values, each times its share.
+
+    shares (float32 [count lanes]), values (of the type of `like`, [count head_dim]) and totals
+    (float32 [group head_dim]) are addresses.
+    """
+    dim, heads = head_dim.literal_value, group.literal_value
+    lanes, kind = count_lanes(heads), v.vector(v.FLOAT, dim)
+
+    def generate(context, builder, signature, arguments):
+        _, _, shares, values, _, count, totals = arguments
+
+        def add_for(first: int, end: int) -> None:
+            """For the heads first ... end - 1."""
+            sums = [cgutils.alloca_once_value(builder, v.zeros(kind)) for _ in range(first, end)]
+            with cgutils.for_range(builder, count) as loop:
+                at = move(builder, values, loop.index, dim * like.bitwidth // 8)
+                value = load_head(builder, at, dim, like)
+                row = move(builder, shares, loop.index, 4 * lanes)
+                for head, total in enumerate(sums, start=first):
+                    own = v.load_vector(builder, row, v.vector(v.FLOAT, 1), 4 * head)
+                    share = v.pick_lanes(builder, own, [0] * dim)
+                    new = v.multiply_add(builder, share, value, builder.load(total))
+                    builder.store(new, total)
+            for head, total in enumerate(sums, start=first):
+                at = builder.add(totals, ir.Constant(v.INT64, 4 * dim * head))
+                before = v.load_vector(builder, at, kind)
+                store_vector(builder, at, builder.fadd(before, builder.load(total)))
+
+        for first in range(0, heads, SHARING):
+            add_for(first, min(first + SHARING, heads))
+        return context.get_dummy_value()
+
+    number = types.int64
+    return types.void(head_dim, group, number, number, like, number, number), generate

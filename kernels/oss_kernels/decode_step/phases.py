@@ -13,6 +13,7 @@ from oss_kernels.decode_step import table as at
 from oss_kernels.decode_step.attention import BLOCK, attend, rotate_and_scale, store_key_and_value
 from oss_kernels.decode_step.dense import multiply, multiply_and_add
 from oss_kernels.decode_step.experts import COMPILED
+from oss_kernels.decode_step.heads import count_lanes
 from oss_kernels.decode_step.memory import vector_at
 from oss_kernels.decode_step.rms_norm import rms_norm
 from oss_kernels.decode_step.work import claim, count_rows, finish
@@ -76,6 +77,7 @@ def attend_with_group(head_dim, group, t, like, kv_head, length):
 @overload(attend_with_group, prefer_literal=True, jit_options=COMPILED)
 def _attend_with_group(head_dim, group, t, like, kv_head, length):
     dim, heads, step = head_dim.literal_value, group.literal_value, like.bitwidth // 8
+    lanes = count_lanes(heads)
 
     def attend_with_group(head_dim, group, t, like, kv_head, length):
         size = dim * step  # bytes of one head
@@ -110,7 +112,7 @@ def _attend_with_group(head_dim, group, t, like, kv_head, length):
             like,
             length + 1 - oldest,
             sinks,
-            vector_at(t[at.SCORES] + 4 * first * BLOCK, heads * BLOCK, FLOAT),
+            vector_at(t[at.SCORES] + 4 * kv_head * lanes * BLOCK, lanes * BLOCK, FLOAT),
             z,
             vector_at(t[at.SINK_MASSES] + 4 * first, heads, FLOAT),
         )

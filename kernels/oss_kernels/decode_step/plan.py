@@ -20,6 +20,7 @@ from oss_kernels.decode_step.buffers import (
     make_scratch,
     make_table,
 )
+from oss_kernels.decode_step.heads import count_lanes
 from oss_kernels.decode_step.step import compile_alone, compile_together
 
 FEW_BYTES = 2**23  # a step that reads fewer is faster on one thread, which waits for no other
@@ -58,8 +59,10 @@ def find_obstacle(layers: Sequence[Weights], outer: Weights, head_dim: int) -> s
         return f"a row has {shortest} weights, fewer than {CHUNK}"
     if choose_path(dtype, count_groups(layers)) is None:
         return f"a row has {count_groups(layers)} groups, fewer than a chunk"
-    if head_dim & (head_dim - 1):
-        return f"head_dim is {head_dim}, not a power of two"
+    sizes = StepSizes.of(layers, outer, head_dim, slots=1)
+    lanes = count_lanes(sizes.heads // sizes.kv_heads)
+    if head_dim & (head_dim - 1) or lanes > min(16, head_dim):
+        return f"head_dim is {head_dim}, with {lanes} heads per kv head"
     return None
 
 

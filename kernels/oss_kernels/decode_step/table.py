@@ -28,7 +28,7 @@ OUTER_WEIGHTS = ("embedding", "norm", "unembedding")
     EXPERT_INPUT,  # the normed stream for the experts, arranged in the type of their path
     HEADS,  # queries, keys and values before RoPE, own [q, k and v heads, head_dim]
     QUERIES,  # rotated and scaled, float32 [head head_dim]
-    SCORES,  # of one block of keys, float32 [head BLOCK]
+    SCORES,  # of one block of keys, float32 [kv_head BLOCK lanes]
     Z,  # float32 [head head_dim]
     SUMS,  # of the experts, float32 [hidden]
     OUT_INPUT,  # z for the out matrix, arranged float32
