@@ -8,7 +8,7 @@ computes operation by operation.
 """
 
 from threading import Lock
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +19,6 @@ from oss_lab.engine.cache import KVCache
 from oss_lab.hooks.forward import ForwardHooks
 from oss_lab.hooks.recording import Recording
 from oss_lab.model.hook import Hooks, no_hooks
-from oss_lab.model.moe import MixtureOfExperts
 from oss_lab.model.past import Past
 from oss_lab.model.rope import rotation
 from oss_lab.model.transformer import Block, Transformer
@@ -64,10 +63,13 @@ class WeightPlace:
     def __init__(self, module: nn.Module, path: str) -> None:
         owner, _, self.name = path.rpartition(".")
         found = module.get_submodule(owner)
-        self.owner = found._parameters if self.name in found._parameters else found._buffers
+        self.owner: dict[str, Any] = found._buffers
+        if self.name in found._parameters:
+            self.owner = found._parameters
 
     def find(self) -> Tensor:
-        return cast(Tensor, self.owner[self.name])
+        """The weight that is there now."""
+        return self.owner[self.name]
 
 
 class DecodePlan:
@@ -75,6 +77,15 @@ class DecodePlan:
 
     def __init__(self, model: Transformer) -> None:
         self.model = model
+        self._step: DecodeStep | None = None
+        self._lock = Lock()  # threads may share an engine, and so the step's buffers
+        self._find_places()
+
+    def _find_places(self) -> None:
+        """Find where the weights are, and remember the modules that lead there."""
+        model = self.model
+        self._links = [(each._modules, name) for each in model.modules() for name in each._modules]
+        self._modules = [owner[name] for owner, name in self._links]
         self._layers = [
             {name: WeightPlace(block, path) for name, path in IN_LAYER.items()}
             for block in model.block
@@ -83,8 +94,6 @@ class DecodePlan:
         places = [*self._outer.values(), *(p for each in self._layers for p in each.values())]
         self._places = [(place.owner, place.name) for place in places]
         self._addresses: list[int] = []
-        self._step: DecodeStep | None = None
-        self._lock = Lock()  # threads may share an engine, and so the step's buffers
 
     def decode(
         self,
@@ -99,12 +108,16 @@ class DecodePlan:
         recording = find_recording(hooks)
         if recording is None and hooks is not no_hooks:
             return None
-        if (layers := past.make_room()) is None or self._needs_gradients():
+        if (layers := past.make_room()) is None:
             return None
         token = int(tokens)
         with self._lock:
             step = self._find_step()
-            if step is None or not 0 <= token < self.model.config.vocab_size:
+            if (
+                step is None
+                or self._needs_gradients()
+                or not 0 <= token < self.model.config.vocab_size
+            ):
                 return None
             if past.length >= step.positions:
                 self._extend_rotation(step, past.length)
@@ -125,19 +138,20 @@ class DecodePlan:
         )
 
     def _find_step(self) -> DecodeStep | None:
-        """The compiled step, made again if a weight is no longer where it was."""
+        """The compiled step, made again if a module or a weight is no longer where it was."""
+        if [owner[name] for owner, name in self._links] != self._modules:
+            self._find_places()
         addresses = [owner[name].data_ptr() for owner, name in self._places]
         if addresses != self._addresses:
             self._step, self._addresses = self._make_step(), addresses
         return self._step
 
     def _make_step(self) -> DecodeStep | None:
-        config, first = self.model.config, cast(Block, self.model.block[0])
+        config, mlp = self.model.config, cast(Block, self.model.block[0]).mlp
         layers = [{name: place.find() for name, place in layer.items()} for layer in self._layers]
         outer = {name: place.find() for name, place in self._outer.items()}
         if find_obstacle(layers, outer, config.head_dim):
             return None
-        mlp = cast(MixtureOfExperts, first.mlp)
         return DecodeStep(
             layers,
             outer,

@@ -1,6 +1,9 @@
 """The compiled decode step of a whole model gives the reference's logits and recordings."""
 
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
@@ -23,7 +26,7 @@ from oss_lab.engine.row import BatchRow
 from oss_lab.hooks.points import ALWAYS
 from oss_lab.hooks.selection import Selection
 from oss_lab.model import Recorder
-from oss_lab.model.transformer import Transformer
+from oss_lab.model.transformer import Block, Transformer
 
 MARGIN = 1e-5  # of router logits: below it, rounding may decide
 NANO = GPT_OSS_NANO
@@ -140,18 +143,24 @@ def test_other_cases_take_the_other_path(rng, nano, steps):
 
 
 def test_weights_that_change(rng):
-    """In place, by assignment to .data, and as a new parameter. Each is found."""
+    """In place, by assignment to .data, as a new parameter and in a new module. Each is found."""
     model = load_model(find_checkpoint("nano"))
     engine = cpu_engine(model)
-    ids, attn = untied_ids(rng, model, 12), model.block[1].attn
-    changes = (
+    ids, mlp = untied_ids(rng, model, 12), cast(Block, model.block[0]).mlp
+    attn = cast(Block, model.block[1]).attn
+    scales = mlp.mlp1_weight.get_buffer("scales")
+    halved = deepcopy(attn.qkv)
+    halved.weight.data /= 2
+    changes: list[Callable[[], object]] = [
+        lambda: None,
         lambda: attn.sinks.data.add_(3),
         lambda: setattr(attn.sinks, "data", attn.sinks.data - 6),
         lambda: setattr(attn, "sinks", torch.nn.Parameter(attn.sinks + 2, requires_grad=False)),
-        lambda: model.block[0].mlp.mlp1_weight.scales.add_(1),
-    )
+        lambda: scales.add_(1),
+        lambda: setattr(attn, "qkv", halved),
+    ]
     before = None
-    for change in (lambda: None, *changes):
+    for change in changes:
         change()
         cache = KVCache(NANO)
         engine.forward(ids[:, :-1], cache, last=0)

@@ -1,6 +1,7 @@
 """The operations of the CPU's decode step, each against float64 on random inputs."""
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -194,7 +195,7 @@ def run_expert(path: machine.InstructionSet):
 
 
 @pytest.mark.parametrize("path", machine.list_paths())
-def test_an_expert(rng, random_mxfp4, path):
+def test_an_expert(rng, random_mxfp4: Callable[..., tuple[torch.Tensor, torch.Tensor]], path):
     dtype = torch.bfloat16 if path == "avx512_bf16" else torch.float32
     hidden, width, layout = 160, 96 if LAYOUTS[path].groups < 4 else 192, LAYOUTS[path]
     gate_up = random_mxfp4(2 * width, groups=hidden // 32, low=120, high=126)

@@ -4,6 +4,8 @@
 of one expert's blocks and scales, with `groups` groups per row.
 """
 
+from typing import Any
+
 import numpy as np
 from numba.extending import overload
 
@@ -11,7 +13,7 @@ from oss_kernels.cpu.e2m1_rows import GROUP_BYTES, row_products
 from oss_kernels.cpu.numbers import load_float32, round_as, store_exactly
 from oss_kernels.decode_step.exponential import exponential
 
-COMPILED = {"nogil": True, "error_model": "numpy"}
+COMPILED: Any = {"nogil": True, "error_model": "numpy"}
 
 
 def packed_product(path, x_at, blocks_at, scales_at, groups, row):

@@ -95,9 +95,10 @@ def score_keys(typing, head_dim, group, queries, keys, like, count, scores, tops
 
         def multiply(key: v.Value, head: int) -> v.Value:
             """The products of a query and a key, in `width` lanes."""
-            total = v.zeros(v.vector(v.FLOAT, width))
+            kind = v.vector(v.FLOAT, width)
+            total: v.Value = v.zeros(kind)
             for first in range(0, dim, width):
-                query = v.load_vector(builder, queries, total.type, 4 * (dim * head + first))
+                query = v.load_vector(builder, queries, kind, 4 * (dim * head + first))
                 part = v.pick_lanes(builder, key, range(first, first + width))
                 total = v.multiply_add(builder, query, part, total)
             return total
