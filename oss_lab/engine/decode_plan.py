@@ -2,8 +2,8 @@
 
 Everything that does not change from token to token is prepared once: the addresses of the weights,
 the buffers, the rotations. A step then only passes the token, its position and where the cache is.
-It serves the common case: one sequence in one unforked cache, with nothing recorded or the points
-that the step leaves behind. `DecodePlan.decode` returns None for any other, which `KernelEngine`
+It serves the common case: one sequence in one unforked cache, with nothing recorded or only points
+that the step stores. `DecodePlan.decode` returns None for any other case, which `KernelEngine`
 computes operation by operation.
 """
 
@@ -52,7 +52,7 @@ RESULTS = {
     "moe.expert_weights": "expert_weights",
     "moe.margin": "margins",
 }
-"""Points of all layers that a step leaves behind, with their attributes of `DecodeStep`."""
+"""Points that a step stores for all layers, with their attributes of `DecodeStep`."""
 RECORDABLE = frozenset({*RESULTS, "out.logits", "out.top_ids", "out.top_logprobs"})
 POSITIONS = 1024  # rotations are computed for at least this many positions
 
@@ -173,7 +173,7 @@ class DecodePlan:
 
 
 def find_recording(hooks: Hooks) -> Recording | None:
-    """The recording, if the hooks only record one row, and only what a step leaves behind."""
+    """The recording, if the hooks only record one row, and only what a step stores."""
     if not isinstance(hooks, ForwardHooks) or (found := hooks.find_only_recording()) is None:
         return None
     selection = found.selection

@@ -48,7 +48,7 @@ class StepSizes:
 
 
 def make_results(sizes: StepSizes) -> Columns:
-    """What a step leaves behind, [layer ...]."""
+    """The results of a step besides the logits, [layer ...]."""
     layers = sizes.layers
     return {
         at.ROUTER_LOGITS: torch.zeros(layers, sizes.experts),

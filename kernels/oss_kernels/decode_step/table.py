@@ -33,7 +33,7 @@ OUTER_WEIGHTS = ("embedding", "norm", "unembedding")
     SUMS,  # of the experts, float32 [hidden]
     OUT_INPUT,  # z for the out matrix, arranged float32
     ACTIVATIONS,  # of each chosen expert, arranged [slot, bytes]
-    # Addresses of what a step leaves behind, one row per layer.
+    # Addresses of the results besides the logits, one row per layer.
     ROUTER_LOGITS,  # float32 [expert]
     EXPERT_IDS,  # int64 [slot]
     EXPERT_WEIGHTS,  # float32 [slot]
