@@ -124,10 +124,10 @@ class DecodePlan:
             tails, firsts = [each.tail for each in layers], [each.first for each in layers]
             logits = step(token, past.length, cast("list[Tensor]", tails), firsts)
             if recording is not None:
-                for name in RESULTS.keys() & recording.selection.points:
-                    recording.add_layers(name, getattr(step, RESULTS[name]))
-        if hooks is not no_hooks:
-            logits = hooks("out.logits", None, logits)
+                names = RESULTS.keys() & recording.selection.points
+                recording.add_layers({name: getattr(step, RESULTS[name]) for name in names})
+        if recording is not None:
+            recording.add("out.logits", None, logits, torch.tensor([past.length]))
         past.advance(1)
         return logits
 

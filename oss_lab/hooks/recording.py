@@ -5,7 +5,7 @@ everywhere causes a warning.
 """
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -60,11 +60,12 @@ class Recording:
                 tensors = [self._sources[source, layer] for source in sources]
                 self._new[point.name, layer] = self._select(point, layer, tensors, positions)
 
-    def add_layers(self, name: str, x: Tensor) -> None:
-        """Record a selected point of one token in all layers, x [layer ...], and all its heads."""
-        dtype = POINTS[name].trace_dtype(self.model.embedding.weight.dtype)
+    def add_layers(self, values: Mapping[str, Tensor]) -> None:
+        """Record selected points of one token in all layers [layer ...], with all their heads."""
+        computed = self.model.embedding.weight.dtype
         with torch.inference_mode(False), torch.no_grad():
-            self._new_layers[name] = x.to(dtype, copy=True)
+            for name, x in values.items():
+                self._new_layers[name] = x.to(POINTS[name].trace_dtype(computed), copy=True)
 
     def _select(
         self, point: Point, layer: int | None, sources: list[Tensor], positions: Int[Tensor, "seq"]
