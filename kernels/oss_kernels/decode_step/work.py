@@ -8,6 +8,7 @@ work. This also evens out threads that other programs slow down.
 One thread runs the same code. It never waits, and claiming an item takes a few nanoseconds.
 """
 
+import os
 import platform
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from oss_kernels.cpu import vectors as v
 
+PAUSES = 1000  # tens of microseconds; a waiting thread then lets others run
 LINE = 128  # bytes per counter: two cache lines, so counters do not slow each other down
 
 
@@ -60,6 +62,18 @@ def pause(typing):
     return types.void(), generate
 
 
+@v.intrinsic
+def let_others_run(typing):
+    """Let another thread have this core, which may be the one that this thread waits for."""
+
+    def generate(context, builder, signature, arguments):
+        if os.name == "posix":
+            v.call(builder, "sched_yield", v.INT32)
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 @njit(nogil=True)
 def claim(counters):
     """The number of the next item of a phase. If it is the phase's count or more, none is left."""
@@ -70,8 +84,12 @@ def claim(counters):
 def finish(counters, mine, items):
     """Report `mine` items as done; return when all `items` of the phase are."""
     add_atomically(counters + LINE, mine)
+    pauses = 0
     while load_atomically(counters + LINE) < items:
         pause()
+        pauses += 1
+        if pauses % PAUSES == 0:
+            let_others_run()
 
 
 @njit(nogil=True)
