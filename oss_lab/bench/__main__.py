@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from oss_kernels.bench import record
+from oss_kernels.bench.options import parse_positive
 
 from oss_lab.bench.command import (
     BUSY,
@@ -83,6 +84,13 @@ def add_options(parser: ArgumentParser) -> None:
         help=f"what to measure: {', '.join(TASKS)} (default: all)",
     )
     parser.add_argument(
+        "--longest",
+        type=parse_positive,
+        default=2048,
+        metavar="TOKENS",
+        help="skip longer prompts in the task prefill (default: 2048)",
+    )
+    parser.add_argument(
         "--peers", action="store_true", help="measure transformers and llama.cpp in the same run"
     )
     parser.add_argument("--llama-bench", metavar="PATH", help="llama.cpp's program llama-bench")
@@ -106,12 +114,15 @@ def open_peers(checkpoint: Checkpoint, arguments: Namespace, folder: Path) -> Pe
 
 
 def measure_rows(checkpoint: Checkpoint, arguments: Namespace, peers: Peers) -> list[Result]:
-    """Run the requested tasks."""
+    """Run the requested tasks. Prints the name of each on stderr when it begins."""
     _, kernels = choose_dtype_and_kernels(arguments)
-    setting = Setting(
-        checkpoint, arguments.dtype, kernels, arguments.threads, arguments.repeats, peers
-    )
-    return [row for name in arguments.tasks for row in TASKS[name](setting)]
+    chosen = arguments.dtype, kernels, arguments.threads, arguments.repeats
+    setting = Setting(checkpoint, *chosen, peers, arguments.longest)
+    rows = list[Result]()
+    for number, name in enumerate(arguments.tasks, start=1):
+        print(f"{number} of {len(arguments.tasks)}: {name}", file=sys.stderr)
+        rows += TASKS[name](setting)
+    return rows
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ import torch
 from oss_kernels.backends import KernelName, load_backend
 from oss_kernels.bench.quiet import Busy
 
+from oss_lab.bench.command import make_random_ids
 from oss_lab.bench.measure import OURS
 from oss_lab.bench.setting import Setting
 from oss_lab.bench.sides import Ours, Side, Theirs
@@ -26,10 +28,12 @@ from oss_lab.checkpoint.load import DTYPES, load_model
 from oss_lab.checkpoint.plan import Dtype
 from oss_lab.checkpoint.read import open_checkpoint
 from oss_lab.engine.choice import Engines
+from oss_lab.errors import LabError
 from oss_lab.progress import track_progress
+from oss_lab.proof.transformers_model import load_folder, require_transformers, write_copy
 
 PROMPT, NEW = 512, 16
-MOST = 3  # processes per side
+MOST = 2  # processes per side
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class ChildRun:
 
 @cache
 def run_children(setting: Setting) -> dict[str, list[ChildRun]]:
-    """At most `MOST` processes for each side, in turn, after one that is not counted."""
+    """At most `MOST` processes for each side, in turn, after one of ours that is not counted."""
     commands = {OURS: build_command(setting, OURS)}
     if setting.peers.has_transformers:
         commands["transformers"] = build_command(setting, "transformers")
@@ -59,15 +63,15 @@ def run_children(setting: Setting) -> dict[str, list[ChildRun]]:
         llama = setting.peers.llama
         commands[llama.name] = llama.command("-p", PROMPT, "-n", NEW, "--no-warmup")
     runs: dict[str, list[ChildRun]] = {name: [] for name in commands}
-    for turn in track_progress(range(min(MOST, setting.repeats) + 1), "load and memory", "round"):
+    run_child(commands[OURS])  # reads the file into the system's cache
+    for _ in track_progress(range(min(MOST, setting.repeats)), "load and memory", "round"):
         for name, command in commands.items():
             found = run_child(command)
             if name == "llama.cpp":  # the same work again, without what only memory needs
                 assert setting.peers.llama is not None
                 one = run_child(setting.peers.llama.command("-p", 1, "-n", 0, "--no-warmup"))
                 found = ChildRun(one.seconds, found.peak, 0, one.others)
-            if turn:
-                runs[name].append(found)
+            runs[name].append(found)
     return runs
 
 
@@ -79,7 +83,11 @@ def build_command(setting: Setting, side: str) -> list[str]:
 
 
 def run_child(command: list[str]) -> ChildRun:
-    """Run a process to its end. One that reports no seconds is measured as a whole."""
+    """Run a process to its end. One that reports no seconds is measured as a whole.
+
+    Raises:
+        LabError: the process failed, perhaps because memory ran out.
+    """
     before, began = Busy.now(), time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
@@ -87,7 +95,8 @@ def run_child(command: list[str]) -> ChildRun:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
+        words = " ".join(command[:4])
+        raise LabError(f"the process `{words} ...` ended with status {process.returncode}")
     elapsed = time.perf_counter() - began
     others = Busy.now().others_since(before, elapsed)
     found = json.loads(out)
@@ -106,18 +115,18 @@ def find_resident() -> int:
 def main(side: str, folder: str, dtype: Dtype, kernels: KernelName, threads: int) -> None:
     """Do the work, and print its numbers as JSON."""
     torch.set_num_threads(threads)
-    backend = load_backend(kernels)
-    made: Side
-    if side == OURS:
-        interpreter, began = find_resident(), time.perf_counter()
-        model = load_model(open_checkpoint(folder), dtype=DTYPES[dtype])
-        made = Ours(Engines(model, backend))
-    else:
-        import transformers  # noqa: F401
-
-        interpreter, began = find_resident(), time.perf_counter()
-        made = Theirs(open_checkpoint(folder), DTYPES[dtype])
-    prompt = torch.zeros(1, PROMPT, dtype=torch.long)
+    backend, checkpoint = load_backend(kernels), open_checkpoint(folder)
+    prompt = make_random_ids(checkpoint, PROMPT)
+    with tempfile.TemporaryDirectory(prefix="oss-lab-") as copy:
+        if side == OURS:
+            interpreter, began = find_resident(), time.perf_counter()
+            model = load_model(checkpoint, dtype=DTYPES[dtype])
+            made: Side = Ours(Engines(model, backend))
+        else:
+            require_transformers()
+            write_copy(checkpoint, copy)
+            interpreter, began = find_resident(), time.perf_counter()
+            made = Theirs(load_folder(copy, DTYPES[dtype]))
     (made.prefill(prompt[:, :1]))()
     seconds = time.perf_counter() - began
     (made.decode(prompt, NEW))()

@@ -15,6 +15,8 @@ from torch import Tensor
 from oss_lab.bench.sides import Timed
 from oss_lab.errors import LabError
 
+SHORT = 512  # tokens
+
 
 class LlamaBench:
     """The program `program` on the GGUF file `model`."""
@@ -25,7 +27,9 @@ class LlamaBench:
         self.program, self.model, self.threads = program, model, threads
 
     def prefill(self, prompt: Int[Tensor, "batch seq"]) -> Timed | None:
-        return self._time(prompt, "-p", prompt.shape[1], "-n", 0)
+        # The warm-up is a run of the same length, which makes no difference to a long one.
+        warm_up = () if prompt.shape[1] <= SHORT else ("--no-warmup",)
+        return self._time(prompt, "-p", prompt.shape[1], "-n", 0, *warm_up)
 
     def decode(self, prompt: Int[Tensor, "batch seq"], count: int) -> Timed | None:
         return self._time(prompt, "-p", 0, "-n", count, "-d", prompt.shape[1])

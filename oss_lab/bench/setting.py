@@ -18,6 +18,7 @@ from oss_lab.checkpoint.load import DTYPES, load_model
 from oss_lab.checkpoint.plan import Dtype
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.engine.choice import Engines
+from oss_lab.proof.transformers_model import load_transformers_model
 
 
 @dataclass(eq=False)
@@ -30,6 +31,7 @@ class Setting:
     threads: int
     repeats: int
     peers: Peers
+    longest: int = 2048  # tokens of a prompt in the task "prefill"
 
     @cached_property
     def engines(self) -> Engines:
@@ -41,7 +43,7 @@ class Setting:
         """Ours first, then the peers."""
         found: list[Side] = [Ours(self.engines)]
         if self.peers.has_transformers:
-            found.append(Theirs(self.checkpoint, DTYPES[self.dtype]))
+            found.append(Theirs(load_transformers_model(self.checkpoint, DTYPES[self.dtype])))
         if self.peers.llama is not None:
             found.append(self.peers.llama)
         return found

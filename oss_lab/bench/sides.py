@@ -10,12 +10,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from oss_lab.bench.measure import OURS
-from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.engine.batch import Batch
 from oss_lab.engine.choice import Engines
 from oss_lab.engine.read import new_cache
 from oss_lab.engine.request import Request
-from oss_lab.proof.transformers_model import load_transformers_model
 
 Timed = Callable[[], float]
 """Does the work once; returns the seconds that it took, without what prepares it."""
@@ -89,8 +87,8 @@ class Theirs:
 
     name = "transformers"
 
-    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
-        self.model: Any = load_transformers_model(checkpoint, dtype)
+    def __init__(self, model: Any) -> None:
+        self.model = model
 
     def prefill(self, prompt: Int[Tensor, "batch seq"]) -> Timed:
         return partial(time_inference, lambda: self._read(prompt))

@@ -25,9 +25,14 @@ def load_transformers_model(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     """
     require_transformers()
     with tempfile.TemporaryDirectory(prefix="oss-lab-") as folder:
-        tensors = dict(checkpoint.tensors())
-        write_checkpoint(folder, checkpoint.config, tensors, layout="huggingface")
+        write_copy(checkpoint, folder)
         return load_folder(folder, dtype)
+
+
+def write_copy(checkpoint: Checkpoint, folder: str | Path) -> None:
+    """Write a checkpoint in the layout that transformers reads."""
+    tensors = dict(checkpoint.tensors())
+    write_checkpoint(folder, checkpoint.config, tensors, layout="huggingface")
 
 
 def load_folder(folder: str | Path, dtype: torch.dtype) -> Any:

@@ -10,7 +10,7 @@ LENGTHS = (128, 512, 2048)
 
 
 def measure(setting: Setting) -> Iterator[Result]:
-    for length in LENGTHS:
+    for length in (each for each in LENGTHS if each <= setting.longest):
         prompt = setting.make_ids(length)
         yield from compare_sides(
             setting, f"prefill {length:,}", lambda side, prompt=prompt: side.prefill(prompt), length
