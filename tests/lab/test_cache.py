@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from oss_lab.checkpoint.plan import kv_cache_bytes
+from oss_lab.config import GPT_OSS_20B
 from oss_lab.engine.cache import JoinedCaches, KVCache
 from oss_lab.engine.layer_cache import GROWTH
 from oss_lab.errors import LabError
@@ -332,3 +334,17 @@ def test_rows_of_windows_are_selected(tiny_config):
     cache.select([2])
     k = make_keys(cache.length, 1)
     assert slots_of(cache.extend(0, k, -k, 8), 1) == [[*range(2893, 2900), 900]]
+
+
+def test_a_full_context_of_20b_takes_3_gib():
+    """On the meta device, which has shapes and no memory."""
+    cache = KVCache(GPT_OSS_20B, history="window")
+    k = torch.empty(1, 8, 512, 64, dtype=torch.bfloat16, device="meta")
+    for _ in range(131_072 // 512):
+        for layer in range(24):
+            cache.extend(layer, k, k, 512)
+        cache.advance(512)
+    total = sum(layer.tail.nbytes for layer in cache.layers if layer.tail is not None)
+    promised = kv_cache_bytes(GPT_OSS_20B, 131_072, history="window")
+    assert round(promised / 2**30, 1) == 3.0
+    assert total <= 1.01 * promised
