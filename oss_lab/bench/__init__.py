@@ -12,6 +12,7 @@ measure.py      takes turns, takes medians, and measures how busy other programs
 formula.py      the bytes that a decode step must read
 setting.py      the model and the sides of a run
 report.py       results as a table, in a terminal or in Markdown
+pages.py        the newest committed results in README.md and RESULTS.md
 command.py      options, the checkpoint, the JSON
 overhead.py     the cost of recording (`recording.py`)
 kernel_page.py  results of the kernel benchmarks as an HTML page

@@ -9,6 +9,7 @@ from oss_lab.bench.measure import OURS
 
 SIDES = (OURS, "transformers", "llama.cpp")
 Row = Mapping[str, Any]  # a Result as JSON has it
+Report = Mapping[str, Any]
 
 
 def group_by_task(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
@@ -33,46 +34,6 @@ def format_number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def describe_limit(row: Row, reading: float) -> str:
-    """The bytes a step must read, at which rate it read them, and the share of the machine's."""
-    if row["bytes"] is None:
-        return ""
-    rate = row["bytes"] / row["spread"]["median"] / 1e6  # bytes per millisecond to GB/s
-    return f"{row['bytes'] / 1e6:,.0f} MB, {rate:.1f} GB/s, {rate / reading:.0%}"
-
-
-def build_table(report: Mapping[str, Any]) -> Table:
-    """All results, with their spread."""
-    title = "{checkpoint}, {dtype}, {device[name]}, {device[threads]} threads, {kernels} kernels"
-    table = Table(
-        title=title.format(**report),
-        caption="median ± half of the range (of recording, a 95% interval); ×: how many times"
-        " better oss_lab is than the best peer; others: share of a core that other programs used;"
-        " limit: bytes to read per step, their rate, and its share of reading memory at"
-        f" {report['reading']:.1f} GB/s",
-    )
-    found = {row["by"] for row in report["rows"]}
-    sides = [side for side in SIDES if side in found]
-    table.add_column("task")
-    for column in ("", *sides, *(["×"] if sides[1:] else []), "n", "others", "limit"):
-        table.add_column(column, justify="right")
-    for task, by in group_by_task(report["rows"]).items():
-        first = next(iter(by.values()))
-        ratio = compare_with_best_peer(by)
-        ratios = ["" if ratio is None else f"{ratio:.2f}"] if sides[1:] else []
-        others = max(row["others"] for row in by.values())
-        table.add_row(
-            task,
-            first["unit"],
-            *(format_spread(by[side]) if side in by else "" for side in sides),
-            *ratios,
-            str(first["n"]),
-            f"{others:.0%}",
-            describe_limit(first, report["reading"]),
-        )
-    return table
-
-
 def format_spread(row: Row) -> str:
     """The median, and half of the range in percent of it; of recording, the interval."""
     median, low, high = (row["spread"][key] for key in ("median", "low", "high"))
@@ -81,21 +42,63 @@ def format_spread(row: Row) -> str:
     return f"{format_number(median)} ±{(high - low) / median / 2:.0%}"
 
 
-def format_markdown(reports: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> str:
-    """The medians of some tasks, as a Markdown table with one column per model and side."""
-    return "\n".join(_markdown_lines(reports, tasks))
+def describe_limit(row: Row, reading: float) -> str:
+    """The bytes that a step must read, their rate, and its share of the machine's."""
+    if row["bytes"] is None:
+        return ""
+    rate = row["bytes"] / row["spread"]["median"] / 1e6  # bytes per millisecond to GB/s
+    return f"{row['bytes'] / 1e6:,.0f} MB, {rate:.1f} GB/s, {rate / reading:.0%}"
 
 
-def _markdown_lines(reports: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> Iterator[str]:
-    columns = [(report, side) for report in reports for side in SIDES]
-    heads = [f"{report['checkpoint']}: {side}" for report, side in columns]
-    yield f"| | {' | '.join(heads)} |"
-    yield "|---|" + "---|" * len(columns)
-    grouped = {report["checkpoint"]: group_by_task(report["rows"]) for report in reports}
-    for task in tasks:
-        cells, unit = [], ""
-        for report, side in columns:
-            row = grouped[report["checkpoint"]].get(task, {}).get(side)
-            cells.append("" if row is None else format_number(row["spread"]["median"]))
-            unit = row["unit"] if row else unit
-        yield f"| {task}, {unit} | {' | '.join(cells)} |"
+def list_lines(report: Report) -> Iterator[list[str]]:
+    """The heads of the table, then the cells of each task."""
+    found = {row["by"] for row in report["rows"]}
+    sides = [side for side in SIDES if side in found]
+    has_limits = any(row["bytes"] is not None for row in report["rows"])
+    yield [
+        "task", "", *sides, *(["×"] if sides[1:] else []), "n", "others",
+        *(["limit"] if has_limits else []),
+    ]  # fmt: skip
+    for task, by in group_by_task(report["rows"]).items():
+        first, ratio = next(iter(by.values())), compare_with_best_peer(by)
+        cells = [format_spread(by[side]) if side in by else "" for side in sides]
+        if sides[1:]:
+            cells.append("" if ratio is None else f"{ratio:.2f}")
+        others = max(row["others"] for row in by.values())
+        cells += [str(first["n"]), f"{others:.0%}"]
+        if has_limits:
+            cells.append(describe_limit(first, report["reading"]))
+        yield [task, first["unit"], *cells]
+
+
+def describe_columns(report: Report) -> str:
+    """What the columns mean."""
+    return (
+        "median ± half of the range (of recording, a 95% interval); ×: how many times better"
+        " oss_lab is than the best peer; others: share of a core that other programs used;"
+        " limit: bytes to read per step, their rate, and its share of reading memory at"
+        f" {report['reading']:.1f} GB/s"
+    )
+
+
+def describe_machine(report: Report) -> str:
+    """The checkpoint, the processor and how it was used."""
+    title = "{checkpoint}, {dtype}, {device[name]}, {device[threads]} threads, {kernels} kernels"
+    return title.format(**report)
+
+
+def build_table(report: Report) -> Table:
+    """All results, for a terminal."""
+    table = Table(title=describe_machine(report), caption=describe_columns(report))
+    heads, *rows = list_lines(report)
+    for number, head in enumerate(heads):
+        table.add_column(head, justify="right" if number > 1 else "left")
+    for cells in rows:
+        table.add_row(*cells)
+    return table
+
+
+def format_markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first line has the heads."""
+    rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)

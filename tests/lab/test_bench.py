@@ -11,10 +11,11 @@ from oss_kernels.backends import load_backend
 from rich.console import Console
 
 from oss_lab.bench import __main__ as bench
+from oss_lab.bench import pages
 from oss_lab.bench.formula import count_step_bytes
 from oss_lab.bench.llama import LlamaBench
 from oss_lab.bench.peers import Peers, find_peers
-from oss_lab.bench.report import build_table, compare_with_best_peer, format_markdown
+from oss_lab.bench.report import SIDES, build_table, compare_with_best_peer
 from oss_lab.bench.setting import Setting
 from oss_lab.bench.tasks import TASKS, batch, context, decode, generate, prefill, stream
 from oss_lab.bench.tasks.context import fill_cache
@@ -153,15 +154,15 @@ def test_a_peer_is_slower_if_it_has_fewer_tokens_or_more_seconds():
     assert compare_with_best_peer({"oss_lab": rows["oss_lab"]}) is None
 
 
-def test_a_markdown_table_has_a_column_per_model_and_side():
-    spread = {"median": 1234.5, "low": 1, "high": 2000}
-    row = {"task": "prefill 512", "by": "llama.cpp", "unit": "tokens/s", "spread": spread}
-    report = {"checkpoint": "nano", "rows": [row]}
-    assert format_markdown([report], ["prefill 512"]).splitlines() == [
-        "| | nano: oss_lab | nano: transformers | nano: llama.cpp |",
-        "|---|---|---|---|",
-        "| prefill 512, tokens/s |  |  | 1,234 |",
-    ]
+def test_the_pages_have_the_newest_results():
+    reports = pages.read_newest()
+    assert pages.PAGE.read_text(encoding="utf-8") == pages.format_page(reports)
+    readme = pages.README.read_text(encoding="utf-8")
+    assert pages.format_short(reports) in readme
+    assert len(pages.TABLE.findall(readme)) == 1
+    for report in reports.values():
+        assert report["device"]["name"] in readme
+        assert {row["by"] for row in report["rows"]} == set(SIDES)
 
 
 def test_the_formula_counts_the_published_weights_and_windows():
