@@ -32,6 +32,7 @@ from oss_lab.engine.sampler import sample
 from oss_lab.engine.sampling import GREEDY
 from oss_lab.lab import Lab
 from oss_lab.model import Recorder, Transformer, no_hooks
+from oss_lab.model.parts import PUBLISHED
 from oss_lab.nano.training.export import export
 from oss_lab.nano.training.quantized import RoundedExperts
 from oss_lab.nano.training.recipe import STATE, Recipe, write_recipe
@@ -335,6 +336,7 @@ class RecitingModel:
     script."""
 
     device = torch.device("cpu")
+    parts = PUBLISHED
 
     def __init__(self, config, script):
         self.config = config
