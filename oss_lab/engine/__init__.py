@@ -14,6 +14,7 @@ engine.py      the interface of every engine
 reference.py   the engine that runs the reference model, `oss_lab/model`
 kernels.py     the engine that computes the same forward pass with fused kernels
 device_plan.py a decode step on a GPU as a fixed list of launches
+decode_plan.py the decode step of a CPU as one compiled call (`device_plan.py`: of a GPU)
 choice.py      chooses the engine for a request
 parallel/      one model in the memory of several processes
 """

@@ -86,6 +86,8 @@ class DecodePlan:
         model = self.model
         self._links = [(each._modules, name) for each in model.modules() for name in each._modules]
         self._modules = [owner[name] for owner, name in self._links]
+        blocks = [cast(Block, block) for block in model.block]
+        self._mixtures = [(each.mlp, each.attn.norm, each.mlp.norm, model.norm) for each in blocks]
         self._layers = [
             {name: WeightPlace(block, path) for name, path in IN_LAYER.items()}
             for block in model.block
@@ -93,7 +95,7 @@ class DecodePlan:
         self._outer = {name: WeightPlace(model, path) for name, path in OUTSIDE.items()}
         places = [*self._outer.values(), *(p for each in self._layers for p in each.values())]
         self._places = [(place.owner, place.name) for place in places]
-        self._addresses: list[int] = []
+        self._made_for: tuple[Any, ...] = ()
 
     def decode(
         self,
@@ -119,10 +121,13 @@ class DecodePlan:
                 or not 0 <= token < self.model.config.vocab_size
             ):
                 return None
+            tails = cast("list[Tensor]", [each.tail for each in layers])
+            firsts = [each.first for each in layers]
+            if not step.can_read(tails, firsts, past.length):  # a cache of another model
+                return None
             if past.length >= step.positions:
                 self._extend_rotation(step, past.length)
-            tails, firsts = [each.tail for each in layers], [each.first for each in layers]
-            logits = step(token, past.length, cast("list[Tensor]", tails), firsts)
+            logits = step(token, past.length, tails, firsts)
             if recording is not None:
                 names = RESULTS.keys() & recording.selection.points
                 recording.add_layers({name: getattr(step, RESULTS[name]) for name in names})
@@ -138,32 +143,35 @@ class DecodePlan:
         )
 
     def _find_step(self) -> DecodeStep | None:
-        """The compiled step, made again if a module or a weight is no longer where it was."""
-        if [owner[name] for owner, name in self._links] != self._modules:
+        """The compiled step, made again if a module, a weight or an option has changed."""
+        is_moved = any(name not in owner for owner, name in self._places)
+        if is_moved or [owner.get(name) for owner, name in self._links] != self._modules:
             self._find_places()
-        addresses = [owner[name].data_ptr() for owner, name in self._places]
-        if addresses != self._addresses:
-            self._step, self._addresses = self._make_step(), addresses
+        weights = [owner.get(name) for owner, name in self._places]
+        if any(weight is None for weight in weights):  # for example, it is computed by torch.prune
+            return None
+        addresses = tuple(cast(Tensor, weight).data_ptr() for weight in weights)
+        options = {
+            (mlp.slots, mlp.alpha, mlp.limit, norm.eps)
+            for mlp, *norms in self._mixtures
+            for norm in norms
+        }
+        if len(options) > 1:  # a step has the same in all layers
+            return None
+        if (addresses, options) != self._made_for:
+            (option,) = options
+            self._step, self._made_for = self._make_step(*option), (addresses, options)
         return self._step
 
-    def _make_step(self) -> DecodeStep | None:
-        config, mlp = self.model.config, cast(Block, self.model.block[0]).mlp
+    def _make_step(self, slots: int, alpha: float, limit: float, eps: float) -> DecodeStep | None:
+        config = self.model.config
         layers = [{name: place.find() for name, place in layer.items()} for layer in self._layers]
         outer = {name: place.find() for name, place in self._outer.items()}
         if find_obstacle(layers, outer, config.head_dim):
             return None
-        return DecodeStep(
-            layers,
-            outer,
-            StepOptions(
-                windows=[config.window(n) for n in range(config.num_hidden_layers)],
-                head_dim=config.head_dim,
-                slots=mlp.slots,
-                eps=config.rms_norm_eps,
-                alpha=mlp.alpha,
-                limit=mlp.limit,
-            ),
-        )
+        windows = [config.window(n) for n in range(len(layers))]
+        options = StepOptions(windows, config.head_dim, slots, eps, alpha, limit)
+        return DecodeStep(layers, outer, options)
 
     def _extend_rotation(self, step: DecodeStep, position: int) -> None:
         """Compute the rotations up to twice this position."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from oss_lab.engine.cache import KVCache
 from oss_lab.engine.engine import Engine
+from oss_lab.engine.kernels import KernelEngine
 from oss_lab.engine.request import Request
 from oss_lab.engine.row import BatchRow
 from oss_lab.hooks.forward import open_hooks
@@ -69,7 +70,7 @@ def prefill(
     if any(each is not None and needs_logits(each.points) for each in selections):
         first_kept = 0
     size = PREFILL_CHUNK
-    if engine.name == "triton":
+    if isinstance(engine, KernelEngine) and engine.name == "triton":
         size = max(size, GPU_PREFILL_CHUNK // len(rows))
     for chunk in watch(tokens[:, cache.length :].split(size, dim=1)):
         end = cache.length + chunk.shape[1]

@@ -25,7 +25,7 @@ from oss_lab.engine.request import Request
 from oss_lab.engine.row import BatchRow
 from oss_lab.hooks.points import ALWAYS
 from oss_lab.hooks.selection import Selection
-from oss_lab.model import Recorder
+from oss_lab.model import Recorder, no_hooks
 from oss_lab.model.transformer import Block, Transformer
 
 MARGIN = 1e-5  # of router logits: below it, rounding may decide
@@ -169,6 +169,48 @@ def test_weights_that_change(rng):
         assert before is None or (want[:, -1:] - before).abs().max() > 0.01
         before = want[:, -1:]
         assert tied[-1] or (got - before).abs().max() <= 1e-5 * before.abs().max()
+
+
+def test_a_cache_of_another_model_is_left_to_the_operations(rng, nano):
+    """Another dtype, number of heads or layers, or a smaller window: no address fits."""
+    ids, engine, cache = untied_ids(rng, nano, 40), cpu_engine(nano), KVCache(NANO)
+    engine.forward(ids[:, :39], cache, last=0)
+    layer = cache.layers[-1]
+    tail, plan = layer.tail, engine.plan
+    assert plan is not None
+    assert tail is not None
+    for other in (tail.bfloat16(), tail[:, :, :1], tail[..., :8]):
+        layer.tail = other
+        assert plan.decode(ids[:, 39:], cache, None, no_hooks) is None
+    layer.tail, cache.layers[0].first = tail, 20
+    assert plan.decode(ids[:, 39:], cache, None, no_hooks) is None
+    cache.layers[0].first = 0
+    cache.layers.append(layer)
+    assert plan.decode(ids[:, 39:], cache, None, no_hooks) is None
+    cache.layers.pop()
+    assert plan.decode(ids[:, 39:], cache, None, no_hooks) is not None
+
+
+def test_options_and_layers_that_change(rng):
+    """An option of one layer, then of all; a weight that torch computes; fewer layers."""
+    model = load_model(find_checkpoint("nano"))
+    engine, ids = cpu_engine(model), untied_ids(rng, model, 12)
+    blocks = [cast(Block, block) for block in model.block]
+    changes: list[Callable[[], object]] = [
+        lambda: setattr(blocks[2].mlp, "limit", 0.5),
+        lambda: [setattr(block.mlp, "limit", 0.5) for block in blocks],
+        lambda: torch.nn.utils.parametrize.register_parametrization(
+            blocks[0].attn.qkv, "bias", torch.nn.Tanh()
+        ),
+        lambda: model.block.__delitem__(-1),
+    ]
+    for change in changes:
+        change()
+        cache = KVCache(NANO)
+        engine.forward(ids[:, :-1], cache, last=0)
+        want, tied = run_reference(model, ids)
+        got = engine.forward(ids[:, -1:], cache)
+        assert tied[-1] or (got - want[:, -1:]).abs().max() <= 1e-5 * want.abs().max()
 
 
 def record(engine, ids: torch.Tensor, prompt: int, selection: Selection):

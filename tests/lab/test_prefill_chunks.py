@@ -8,18 +8,19 @@ import torch
 
 from oss_lab.config import GPT_OSS_NANO
 from oss_lab.engine.cache import KVCache
+from oss_lab.engine.kernels import KernelEngine
 from oss_lab.engine.read import prefill
 
 ROW: Any = SimpleNamespace(request=SimpleNamespace(selection=None), needs_hooks=False)
 
 
-class CountingEngine:
+class CountingEngine(KernelEngine):
     """Computes nothing, and keeps the length of each chunk."""
 
     def __init__(self, name: str) -> None:
         self.name, self.lengths = name, list[int]()
 
-    def forward(self, tokens, past, *, last, hooks=None):
+    def forward(self, tokens: Any, past: Any = None, *, last: Any = None, hooks: Any = None):
         self.lengths.append(tokens.shape[1])
         past.advance(tokens.shape[1])
         return tokens.new_zeros(len(tokens), last, 8)

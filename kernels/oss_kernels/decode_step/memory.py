@@ -27,8 +27,3 @@ def vector_at(typing, address, count, like):
         return made._getvalue()
 
     return array(types.int64, types.int64, like), generate
-
-
-def size_of(like):
-    """Bytes of one number of this type."""
-    raise NotImplementedError("only code compiled by numba can call this")

@@ -52,6 +52,8 @@ def find_obstacle(layers: Sequence[Weights], outer: Weights, head_dim: int) -> s
         return f"the weights are {dtype}"
     for name, weight in (each for weights in (outer, *layers) for each in weights.items()):
         is_packed = name.endswith(("blocks", "scales"))
+        if weight.device.type != "cpu":
+            return f"{name} is on {weight.device}"
         if weight.dtype != (torch.uint8 if is_packed else dtype) or not weight.is_contiguous():
             return f"{name} is {weight.dtype} with strides {weight.stride()}"
     shortest = min(layers[0]["qkv"].shape[1], layers[0]["out"].shape[1])
@@ -106,6 +108,7 @@ class DecodeStep:
         """
         self.dtype, self.positions = outer["embedding"].dtype, 0
         sizes = StepSizes.of(layers, outer, options.head_dim, options.slots)
+        self._windows, self._cache_sizes = options.windows, (1, sizes.kv_heads, sizes.head_dim)
         path = choose_path(self.dtype, count_groups(layers))
         assert path is not None
         results = make_results(sizes)
@@ -129,6 +132,16 @@ class DecodeStep:
         for column in (at.COS, at.SIN):
             self._table[:, column] = self._kept[column].data_ptr()
         self.positions = len(cos)
+
+    def can_read(self, tails: Sequence[Tensor], firsts: Sequence[int], length: int) -> bool:
+        """Whether a cache has the step's dtype and sizes, and all keys that slot `length` sees."""
+        return len(tails) == len(self._windows) and all(
+            tail.dtype == self.dtype
+            and tail.device.type == "cpu"
+            and (tail.shape[1], tail.shape[2], tail.shape[4]) == self._cache_sizes
+            and first <= (max(0, length + 1 - window) if window else 0)
+            for tail, first, window in zip(tails, firsts, self._windows, strict=True)
+        )
 
     def __call__(
         self, token: int, length: int, tails: Sequence[Tensor], firsts: Sequence[int]
