@@ -8,6 +8,7 @@ sides.py        ours and transformers, on the same weights
 llama.py        llama.cpp, by its program llama-bench
 peers.py        which peers are available, and why others are not
 child.py        a separate process, for the seconds to load and the peak of memory
+peak.py         the small process that starts it, so that the peak is its own
 measure.py      takes turns, takes medians, and measures how busy other programs were
 formula.py      the bytes that a decode step must read
 setting.py      the model and the sides of a run

@@ -20,6 +20,7 @@ import torch
 from oss_kernels.backends import KernelName, load_backend
 from oss_kernels.bench.quiet import Busy
 
+from oss_lab.bench import peak
 from oss_lab.bench.command import make_random_ids
 from oss_lab.bench.measure import OURS
 from oss_lab.bench.setting import Setting
@@ -89,21 +90,17 @@ def run_child(command: list[str]) -> ChildRun:
         LabError: the process failed, perhaps because memory ran out.
     """
     before, began = Busy.now(), time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        out = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        words = " ".join(command[:4])
-        raise LabError(f"the process `{words} ...` ended with status {process.returncode}")
-    elapsed = time.perf_counter() - began
-    others = Busy.now().others_since(before, elapsed)
-    found = json.loads(out)
-    peak = usage.ru_maxrss * 1024
+    wrapper = [sys.executable, str(Path(peak.__file__)), *command]
+    run = json.loads(subprocess.run(wrapper, capture_output=True, check=True).stdout)
+    others = Busy.now().others_since(before, time.perf_counter() - began)
+    if run["status"] or not run["out"]:
+        words, lines = " ".join(command[:4]), run["error"].strip().splitlines()
+        reason = f": {lines[-1]}" if lines else ""
+        raise LabError(f"the process `{words} ...` ended with status {run['status']}{reason}")
+    found = json.loads(run["out"])
     if isinstance(found, list):  # llama-bench
-        return ChildRun(elapsed, peak, 0, others)
-    return ChildRun(found["seconds"], peak, found["interpreter"], others)
+        return ChildRun(run["seconds"], run["peak"], 0, others)
+    return ChildRun(found["seconds"], run["peak"], found["interpreter"], others)
 
 
 def find_resident() -> int:
