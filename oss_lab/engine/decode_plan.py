@@ -174,8 +174,9 @@ class DecodePlan:
         return DecodeStep(layers, outer, options)
 
     def _extend_rotation(self, step: DecodeStep, position: int) -> None:
-        """Compute the rotations up to twice this position."""
-        positions = torch.arange(max(POSITIONS, 2 * position))[None]
+        """Compute the rotations up to twice this position, but not beyond the context."""
+        most = min(max(POSITIONS, 2 * position), self.model.config.max_context_length)
+        positions = torch.arange(max(most, position + 1))[None]
         cos, sin = rotation(self.model.config, positions, step.dtype)
         step.set_rotation(cos[0, 0], sin[0, 0])
 

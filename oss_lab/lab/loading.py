@@ -18,7 +18,7 @@ from oss_lab.engine.choice import choose_device, choose_kernels
 from oss_lab.engine.kernels import DENSE_REFUSAL
 from oss_lab.engine.parallel.part import Part
 from oss_lab.engine.parallel.processes import start_processes
-from oss_lab.engine.read import PREFILL_CHUNK
+from oss_lab.engine.read import GPU_PREFILL_CHUNK, PREFILL_CHUNK
 from oss_lab.engine.sampling import GREEDY, Sampling
 from oss_lab.errors import LabError
 from oss_lab.hooks.arguments import check_arguments, describe
@@ -80,6 +80,8 @@ def load(
     may_use_reference = is_auto or backend.name == "reference"
     cache_bytes = expert_cache_bytes if may_use_reference else 0
     context = config.initial_context_length
+    is_long = backend.name == "triton" and not parallel
+    chunk = min(GPU_PREFILL_CHUNK, context) if is_long else PREFILL_CHUNK
     plan = plan_memory(
         config,
         dtype=dtype,
@@ -88,7 +90,13 @@ def load(
         storage=checkpoint.experts,
         processes=processes.count if processes else 1,
         history="window",
-        scratch=prefill_bytes(config, PREFILL_CHUNK, context, is_reference=may_use_reference),
+        scratch=max(
+            # A split model has the reference's attention, whatever computes its experts.
+            prefill_bytes(
+                config, PREFILL_CHUNK, context, is_reference=may_use_reference or parallel
+            ),
+            prefill_bytes(config, chunk, context, is_reference=False),
+        ),
     )
     if checkpoint.experts == "bf16":
         check_memory(plan, torch_device)

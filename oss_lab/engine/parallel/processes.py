@@ -87,6 +87,11 @@ def start_processes(device: torch.device) -> tuple[Processes, torch.device]:
     """
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        if device.index >= (count := torch.cuda.device_count()):
+            raise LabError(
+                f"process {device.index} of this machine has no GPU of its own, as there are"
+                f" {count}; give torchrun --nproc-per-node {count}, or load with device='cpu'"
+            )
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         if missing := [name for name in VARIABLES if not os.environ.get(name)]:
