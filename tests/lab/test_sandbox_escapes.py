@@ -820,7 +820,7 @@ def test_output_is_bounded_and_the_parent_survives(
     assert noisy.run("print('next')\n40 + 2").text == "next\n42"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def filling(kind: str) -> Iterator[PythonSandbox]:
     limits = Limits(seconds=4, memory=256 * MIB, disk=4 * MIB, files=200)
     with PythonSandbox(use=kind, limits=limits) as sandbox:
