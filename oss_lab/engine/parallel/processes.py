@@ -89,8 +89,8 @@ def start_processes(device: torch.device) -> tuple[Processes, torch.device]:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         if device.index >= (count := torch.cuda.device_count()):
             raise LabError(
-                f"process {device.index} of this machine has no GPU of its own, as there are"
-                f" {count}; give torchrun --nproc-per-node {count}, or load with device='cpu'"
+                f"process {device.index} needs GPU {device.index}, and this machine has {count};"
+                f" give torchrun --nproc-per-node {count}, or load with device='cpu'"
             )
         torch.cuda.set_device(device)
     if not dist.is_initialized():
