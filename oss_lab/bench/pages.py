@@ -21,6 +21,7 @@ from oss_lab.bench.report import (
     group_by_task,
     list_lines,
 )
+from oss_lab.errors import LabError
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS, PAGE, README = (
@@ -45,7 +46,10 @@ def main() -> int:
     reports = read_newest()
     PAGE.write_text(format_page(reports), encoding="utf-8")
     text = README.read_text(encoding="utf-8")
-    README.write_text(TABLE.sub(lambda _: format_short(reports) + "\n", text), encoding="utf-8")
+    text, count = TABLE.subn(lambda _: format_short(reports) + "\n", text)
+    if count != 1:
+        raise LabError(f"{README} has {count} tables of this benchmark; leave one, to be replaced")
+    README.write_text(text, encoding="utf-8")
     print(PAGE, README, sep="\n")
     return 0
 

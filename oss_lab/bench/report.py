@@ -83,7 +83,7 @@ def describe_columns(report: Report) -> str:
 
 def describe_machine(report: Report) -> str:
     """The checkpoint, the processor and how it was used."""
-    title = "{checkpoint}, {dtype}, {device[name]}, {device[threads]} threads, {kernels} kernels"
+    title = "{checkpoint}, {dtype}, {device[name]}, threads: {device[threads]}, {kernels} kernels"
     return title.format(**report)
 
 

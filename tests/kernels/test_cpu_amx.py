@@ -10,7 +10,7 @@ pytest.importorskip("numba", reason="numba is not installed")
 from numba import njit, types
 from oss_kernels.cpu import amx, machine, vectors
 from oss_kernels.cpu.e2m1_panels import ROWS, are_all_ordinary, decode_any, decode_ordinary
-from oss_kernels.cpu.exponential import exponential
+from oss_kernels.cpu.exponential import exponential, exponentials
 from oss_kernels.cpu.numbers import as_numpy
 
 needs_avx512 = pytest.mark.skipif("avx512" not in machine.list_paths(), reason="needs AVX-512")
@@ -88,7 +88,7 @@ def test_products_of_tiles(rng):
 def exponential_of_16(typing, x, out):
     def generate(context, builder, signature, arguments):
         kind = vectors.vector(vectors.FLOAT, 16)
-        value = exponential(builder, vectors.load_vector(builder, arguments[0], kind))
+        value = exponentials(builder, vectors.load_vector(builder, arguments[0], kind))
         vectors.store_vector(builder, value, arguments[1])
         return context.get_dummy_value()
 
@@ -96,18 +96,25 @@ def exponential_of_16(typing, x, out):
 
 
 @njit
-def exponentials(x, out):
+def exponential_by_vectors(x, out):
     for i in range(0, x.size, 16):
         exponential_of_16(x[i:].ctypes.data, out[i:].ctypes.data)
 
 
-def test_the_exponential():
+@njit
+def exponential_by_numbers(x, out):
+    for i in range(x.size):
+        out[i] = exponential(x[i])
+
+
+@pytest.mark.parametrize("compute", [exponential_by_vectors, exponential_by_numbers])
+def test_the_exponential(compute):
     x = torch.cat((torch.linspace(-87.3, 88.3, 160_000), torch.linspace(-1, 1, 160_000)))
     out = torch.empty_like(x)
-    exponentials(as_numpy(x), as_numpy(out))
+    compute(as_numpy(x), as_numpy(out))
     want = x.double().exp()
     assert ((out.double() - want).abs() / want).max() < 2e-7
     x = torch.tensor([torch.nan, torch.inf, -torch.inf, 89, -88, 1e30, -1e30, 0] * 2)
-    exponentials(as_numpy(x), as_numpy(out[:16]))
+    compute(as_numpy(x), as_numpy(out[:16]))
     want = torch.tensor([torch.nan, torch.inf, 0, torch.inf, 0, torch.inf, 0, 1])
     torch.testing.assert_close(out[:8], want, equal_nan=True, atol=0, rtol=0)

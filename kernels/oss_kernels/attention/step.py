@@ -1,4 +1,4 @@
-"""Attention of a decode step whose lengths are on the device, so that a CUDA graph can replay it.
+"""Attention of a decode step. Lengths are on the device, as a CUDA graph needs.
 
 Uses the kernels of `decode.py` with a grid that does not depend on the number of keys: `splits`
 programs for each kv head. Each program reads the length of its row and computes its share of the

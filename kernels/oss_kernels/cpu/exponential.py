@@ -1,10 +1,13 @@
-"""e^x for a vector of float32.
+"""e^x in float32 without a call per number, for vectors and for one number.
 
 x = n ln 2 + r with a whole number n, so e^x = 2^n e^r, and 2^n is n + 127 in a float's exponent.
 e^r is a polynomial. The coefficients are those of expf in Stephen Moshier's Cephes library.
 """
 
 import math
+
+from llvmlite import ir
+from numba import types
 
 from oss_kernels.cpu import vectors as v
 
@@ -17,8 +20,8 @@ POLYNOMIAL = (
 )  # fmt: skip
 
 
-def exponential(builder: v.Builder, x: v.Value) -> v.Value:
-    """e^x within 2e-7 of it; 0 below LOWEST, infinity above HIGHEST, NaN for NaN."""
+def exponentials(builder: v.Builder, x: v.Value) -> v.Value:
+    """e^x of each lane, within 2e-7 of it; 0 below LOWEST, infinity above HIGHEST, NaN for NaN."""
     count = x.type.count
     integers = v.vector(v.INT32, count)
 
@@ -39,3 +42,14 @@ def exponential(builder: v.Builder, x: v.Value) -> v.Value:
     too_high = builder.fcmp_ordered(">", x, each(HIGHEST))
     value = builder.select(too_low, each(0.0), value)
     return builder.select(too_high, each(math.inf), value)
+
+
+@v.intrinsic
+def exponential(typing, x):
+    """`exponentials` of one float32."""
+
+    def generate(context, builder, signature, arguments):
+        lanes = exponentials(builder, v.broadcast(builder, arguments[0], 1))
+        return builder.extract_element(lanes, ir.Constant(v.INT32, 0))
+
+    return types.float32(types.float32), generate

@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 
 from oss_kernels.cpu import vectors as v
-from oss_kernels.cpu.exponential import exponential
+from oss_kernels.cpu.exponential import exponentials
 
 LANES, WORDS = v.vector(v.FLOAT, 16), v.vector(v.INT32, 16)
 LINE = 128  # bytes of a row of scores: 32 queries
@@ -51,13 +51,13 @@ def softmax_block(typing, scores, rows, scale, oldest, newest, largest, totals, 
             builder.store(builder.select(larger, score, so_far), top)
 
         highest = builder.load(top)
-        factor = exponential(builder, builder.fsub(before, highest))
+        factor = exponentials(builder, builder.fsub(before, highest))
         total = builder.fmul(v.load_vector(builder, totals, LANES), factor)
         total = cgutils.alloca_once_value(builder, total)
         with cgutils.for_range(builder, builder.sdiv(rows, ir.Constant(v.INT64, 2))) as loop:
             at = address_of(builder.mul(loop.index, ir.Constant(v.INT64, 2)))
             low, high = (
-                exponential(
+                exponentials(
                     builder, builder.fsub(v.load_vector(builder, at, LANES, offset), highest)
                 )
                 for offset in (0, LINE)

@@ -9,8 +9,8 @@ import numpy as np
 from numba import njit
 from numba.extending import overload
 
+from oss_kernels.cpu.exponential import exponential
 from oss_kernels.cpu.numbers import load_float32, round_as, store_exactly
-from oss_kernels.decode_step.exponential import exponential
 from oss_kernels.decode_step.heads import add_values, count_lanes, exponentiate, score_keys
 
 BLOCK = 64  # keys

@@ -6,12 +6,11 @@ of one expert's blocks and scales, with `groups` groups per row.
 
 from typing import Any
 
-import numpy as np
 from numba.extending import overload
 
 from oss_kernels.cpu.e2m1_rows import GROUP_BYTES, row_products
 from oss_kernels.cpu.numbers import load_float32, round_as, store_exactly
-from oss_kernels.decode_step.exponential import exponential
+from oss_kernels.cpu.swiglu import swiglu
 
 COMPILED: Any = {"nogil": True, "error_model": "numpy"}
 
@@ -52,21 +51,13 @@ def _gate_and_up(
     def gate_and_up(
         path, x_at, blocks_at, scales_at, groups, bias, first, end, alpha, limit, out, places
     ):
-        one = np.float32(1)
         for unit in range(first, end):
             row = 2 * unit
             gate = packed_product(its_path, x_at, blocks_at, scales_at, groups, row)
             up = packed_product(its_path, x_at, blocks_at, scales_at, groups, row + 1)
             gate += load_float32(bias, row)
             up += load_float32(bias, row + 1)
-            # A comparison with NaN is false, so NaN stays NaN.
-            if gate > limit:
-                gate = limit
-            if up > limit:
-                up = limit
-            if up < -limit:
-                up = -limit
-            value = gate / (one + exponential(-alpha * gate)) * (up + one)
+            value = swiglu(gate, up, alpha, limit)
             store_exactly(out, places[unit], round_as(value, bias))
 
     return gate_and_up

@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 
 from oss_kernels.cpu import vectors as v
-from oss_kernels.decode_step.exponential import exponentials
+from oss_kernels.cpu.exponential import exponentials
 
 SHARING = 4  # heads whose sums of values fit in registers together
 

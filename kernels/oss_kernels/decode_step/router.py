@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from oss_kernels.decode_step.exponential import exponential
+from oss_kernels.cpu.exponential import exponential
 
 
 @njit(nogil=True)

@@ -99,8 +99,8 @@ def compile_alone(path: InstructionSet, head_dim: int, group: int):
     def run(table, counters, threads, token, length, logits):
         _ = sources  # makes numba recompile when a file in these folders changes
         counters[:] = 0
-        at, layers, out = table.ctypes.data, len(table) - 1, logits.ctypes.data
-        run_phases(path, head_dim, group, at, layers, 1, token, length, logits[0], out)
+        begin, layers, out = table.ctypes.data, len(table) - 1, logits.ctypes.data
+        run_phases(path, head_dim, group, begin, layers, 1, token, length, logits[0], out)
 
     return run
 
@@ -114,8 +114,9 @@ def compile_together(path: InstructionSet, head_dim: int, group: int):
     def run(table, counters, threads, token, length, logits):
         _ = sources  # makes numba recompile when a file in these folders changes
         counters[:] = 0
-        at, layers, out, like = table.ctypes.data, len(table) - 1, logits.ctypes.data, logits[0]
+        begin, layers = table.ctypes.data, len(table) - 1
+        out, like = logits.ctypes.data, logits[0]
         for _thread in prange(threads):
-            run_phases(path, head_dim, group, at, layers, threads, token, length, like, out)
+            run_phases(path, head_dim, group, begin, layers, threads, token, length, like, out)
 
     return run

@@ -21,19 +21,7 @@ from oss_kernels.cpu.e2m1_layouts import LAYOUTS
 from oss_kernels.cpu.e2m1_tile import ROWS, tile_product
 from oss_kernels.cpu.numbers import load_float32, store_rounded
 from oss_kernels.cpu.sources import fingerprint
-
-
-@njit(nogil=True, error_model="numpy")
-def swiglu(gate, up, alpha, limit):
-    """gate * sigmoid(alpha * gate) * (up + 1). NaN stays NaN, as comparisons with it are false."""
-    one = np.float32(1)
-    if gate > limit:
-        gate = limit
-    if up > limit:
-        up = limit
-    if up < -limit:
-        up = -limit
-    return gate * (one / (one + np.exp(-alpha * gate))) * (up + one)
+from oss_kernels.cpu.swiglu import swiglu
 
 
 @cache
