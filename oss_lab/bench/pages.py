@@ -1,7 +1,8 @@
 """`python -m oss_lab.bench.pages`: write the newest committed results into the project's pages.
 
 The results are the JSON files that `python -m oss_lab.bench --results` wrote into
-`kernels/benchmarks/results`. RESULTS.md gets all of them, README.md a table of medians.
+`kernels/benchmarks/results`. RESULTS.md gets all of them. README.md gets a table of medians, and
+a picture of how the time of a step grows with the context.
 """
 
 import json
@@ -22,12 +23,15 @@ from oss_lab.bench.report import (
     list_lines,
 )
 from oss_lab.errors import LabError
+from oss_lab.plots.context_cost import TASK, context_cost
+from oss_lab.plots.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS, PAGE, README = (
+RESULTS, PAGE, README, PICTURE = (
     ROOT / "kernels" / "benchmarks" / "results",
     ROOT / "oss_lab" / "bench" / "RESULTS.md",
     ROOT / "README.md",
+    ROOT / "notebooks" / "images" / "context.png",
 )
 MODELS = {"slice": "20b-wide", "nano": "nano"}
 TASKS = (
@@ -40,18 +44,38 @@ TASKS = (
     "peak memory, 528 tokens",
 )
 TABLE = re.compile(r"^\| task \| [^|]*: oss_lab .*\n(?:\|.*\n)*", re.MULTILINE)  # README.md's
+CURVE = re.compile(r"^!\[[^]]*\]\(notebooks/images/context\.png\)$", re.MULTILINE)
 
 
 def main() -> int:
     reports = read_newest()
     PAGE.write_text(format_page(reports), encoding="utf-8")
+    curve = draw_curve(reports)
+    PICTURE.write_bytes(curve.png())
     text = README.read_text(encoding="utf-8")
-    text, count = TABLE.subn(lambda _: format_short(reports) + "\n", text)
-    if count != 1:
-        raise LabError(f"{README} has {count} tables of this benchmark; leave one, to be replaced")
+    for pattern, new in ((TABLE, format_short(reports) + "\n"), (CURVE, format_curve(curve))):
+        text, count = pattern.subn(lambda _, new=new: new, text)
+        if count != 1:
+            raise LabError(f"{README} has {count} matches of {pattern.pattern!r}; leave one")
     README.write_text(text, encoding="utf-8")
-    print(PAGE, README, sep="\n")
+    print(PAGE, README, PICTURE, sep="\n")
     return 0
+
+
+def draw_curve(reports: dict[str, Report]) -> Figure:
+    """The time of a step against the context, of the first report that measured it."""
+    return context_cost(
+        next(
+            report
+            for report in reports.values()
+            if any(row["task"].startswith(TASK) for row in report["rows"])
+        )
+    )
+
+
+def format_curve(curve: Figure) -> str:
+    """README.md's line with the picture; its sentence is the alternative text."""
+    return f"![{curve.sentence}](notebooks/images/context.png)"
 
 
 def read_newest() -> dict[str, Report]:

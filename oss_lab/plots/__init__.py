@@ -18,6 +18,7 @@
     plots.lift(series)                                       what experts prefer, with intervals
     plots.accuracy(rows, totals, "nano")                     accuracy by effort
     plots.kernel_speed(found)                                kernels and the machine's limits
+    plots.context_cost(report)                               a step's time by context
     plots.reach({"nano": earliest}, 221)                     how far information travels
     plots.cache_size(tokens, {"all layers": sizes})          bytes of the KV cache by length
     plots.stream_size({"stream": resid})                     root mean squares, layer by layer
@@ -35,6 +36,7 @@ from oss_lab.plots.attention_row import attention_row
 from oss_lab.plots.cache_size import cache_size
 from oss_lab.plots.clock_hands import clock_hands
 from oss_lab.plots.commitment import commitment_curve
+from oss_lab.plots.context_cost import context_cost
 from oss_lab.plots.differences import differences
 from oss_lab.plots.effort import effort_comparison
 from oss_lab.plots.expert_effects import expert_effects
@@ -64,6 +66,7 @@ __all__ = [
     "cache_size",
     "clock_hands",
     "commitment_curve",
+    "context_cost",
     "differences",
     "effort_comparison",
     "expert_effects",

@@ -159,6 +159,7 @@ def test_the_pages_have_the_newest_results():
     assert pages.PAGE.read_text(encoding="utf-8") == pages.format_page(reports)
     readme = pages.README.read_text(encoding="utf-8")
     assert pages.format_short(reports) in readme
+    assert pages.format_curve(pages.draw_curve(reports)) in readme
     assert len(pages.TABLE.findall(readme)) == 1
     for report in reports.values():
         assert report["device"]["name"] in readme

@@ -3,10 +3,12 @@
 import importlib.resources
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from oss_lab.errors import LabError
+from oss_lab.plots import context_cost
 from oss_lab.plots.byte_bars import byte_bars
 from oss_lab.plots.speed_limits import speed_limits
 
@@ -60,3 +62,25 @@ def test_the_lesson_has_the_newest_timings():
     copied = importlib.resources.files("oss_lab").joinpath("assets/course/cpu_kernels.json")
     message = f"copy {newest.name} to oss_lab/assets/course/cpu_kernels.json"
     assert json.loads(copied.read_text("utf-8")) == json.loads(newest.read_text("utf-8")), message
+
+
+def make_report(*tasks: str) -> dict[str, Any]:
+    spread = {"median": 40.0, "low": 39.0, "high": 43.0}
+    rows = [{"task": task, "spread": spread, "bytes": 100 * 2**20, "n": 5} for task in tasks]
+    device = {"name": "A <b>CPU</b>", "threads": 2}
+    return {"checkpoint": "a", "dtype": "b", "device": device, "reading": 10.0, "rows": rows}
+
+
+def test_the_limit_of_a_step_is_its_bytes_over_the_rate_of_reading():
+    figure = context_cost(make_report("decode 100 after 100", "step after 0", "step after 4,096"))
+    measured, limit = figure.json()["data"]
+    assert (measured["x"], measured["y"]) == ([0, 4096], [40.0, 40.0])
+    assert (measured["error_y"]["array"], measured["error_y"]["arrayminus"]) == ([3, 3], [1, 1])
+    assert limit["y"] == pytest.approx([10.48576, 10.48576])
+    assert figure.sentence == (
+        "A step takes 40.0 ms after 0 tokens and 40.0 ms after 4,096; reading its 100 and 100 MiB"
+        " once would take 10.5 and 10.5 ms."
+    )
+    assert "&lt;b&gt;CPU" in figure.json()["layout"]["title"]["subtitle"]["text"]
+    with pytest.raises(LabError, match="no task 'context'"):
+        context_cost(make_report("decode 100 after 100"))

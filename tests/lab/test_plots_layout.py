@@ -123,6 +123,26 @@ def make_speeds() -> dict[str, Any]:
     }
 
 
+def make_steps() -> dict[str, Any]:
+    """A result of `python -m oss_lab.bench` with the task "context"."""
+    rows = [
+        {
+            "task": f"step after {tokens:,}",
+            "spread": {"median": median, "low": median - 1, "high": median + 2},
+            "bytes": 600_000_000 + 4096 * tokens,
+            "n": 5,
+        }
+        for tokens, median in ((0, 30.0), (4096, 31.0), (131_071, 90.0))
+    ]
+    return {
+        "checkpoint": "slice",
+        "dtype": "bfloat16",
+        "device": {"name": "A CPU with a rather long name", "threads": 2},
+        "reading": 20.0,
+        "rows": rows,
+    }
+
+
 @pytest.fixture(scope="module")
 def reply(nano):
     return nano.chat("What is 58 * 7?", effort="high")
@@ -183,6 +203,7 @@ def figures(nano, reply) -> dict[str, plots.Figure]:
         "accuracy": plots.accuracy(make_scores(), make_scores()[:3], "nano"),
         "shares": make_shares(),
         "kernels": plots.kernel_speed(make_speeds()),
+        "context": plots.context_cost(make_steps()),
         "loss": training.training_loss(make_log()),
         "routing": training.routing(make_log()),
         "norm": training.gradient_norm(make_log(), clip=1.0),
