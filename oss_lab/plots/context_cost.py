@@ -57,8 +57,8 @@ def context_cost(report: Mapping[str, Any]) -> Figure:
         figure,
         "Time of a decode step against the tokens before it",
         f"{report['checkpoint']}, {report['dtype']}; {plotly_text(device['name'])},"
-        f" {device['threads']} threads; reading memory at {report['reading']:.1f} GB/s;"
-        f" bars: range of {n} samples",
+        f" {device['threads']} threads; reading at {report['reading']:.1f} GB/s;"
+        f" bars: range, n = {n}",
         360,
     )
     legend_below(figure)
