@@ -60,10 +60,10 @@ class ForwardHooks:
             x = x[..., x.shape[-1] - keys :]
         recording.add(point, layer, x, positions)
 
-    def find_only_recording(self) -> Recording | None:
-        """The recording, if these hooks record one row of the batch and do nothing else."""
-        is_only = len(self.step.numbers) == len(self.recordings) == 1 and self.also is no_hooks
-        return self.recordings[0][1] if is_only and not self.changes.groups else None
+    @property
+    def only_record(self) -> bool:
+        """Whether these hooks change nothing."""
+        return self.also is no_hooks and not self.changes.groups
 
     def commit(self) -> None:
         """Keep the counts and recordings, once the forward pass has succeeded."""
