@@ -154,13 +154,20 @@ class KVCache:
         return child
 
     def select(self, rows: Sequence[int]) -> None:
-        """Keep only these rows of the batch, in this order."""
-        chosen = list(rows)
+        """Keep only these rows of the batch, in this order.
+
+        Slots that are padding in all of them are dropped, so `length` may decrease.
+        """
+        chosen, layers, dropped = list(rows), self.layers, 0
         for row in chosen:
             check_index("row", row, self.batch)
-        layers = [layer.select(chosen) for layer in self.layers]
-        self.padding = None if self.padding is None else self.padding[chosen]
-        self.layers, self.batch = layers, len(chosen)
+        padding = None if self.padding is None else self.padding[chosen]
+        if padding is not None:
+            dropped = min(int(padding.min()), self.length)
+            padding = padding - dropped if padding.max() > dropped else None
+        self.layers = [layer.select(chosen, dropped) for layer in layers]
+        self.batch, self.padding, self.length = len(chosen), padding, self.length - dropped
+        self._frozen, self._shared = max(0, self._frozen - dropped), max(0, self._shared - dropped)
 
     def _freeze(self, length: int) -> None:
         """Freeze the first `length` slots, and start a new tail after them."""

@@ -66,10 +66,12 @@ class LayerCache:
         """The spans of the first `length` slots, as views."""
         return tuple(span for _, span in self.spans(0, length))
 
-    def select(self, rows: list[int]) -> "LayerCache":
-        """A copy with these rows of the batch."""
-        kept = LayerCache(self.first, tuple(select_rows(x, rows) for x in self.frozen), self.reach)
-        kept.tail = None if self.tail is None else self.tail[:, rows]
+    def select(self, rows: list[int], dropped: int = 0) -> "LayerCache":
+        """A copy with these rows of the batch, without the first `dropped` slots."""
+        frozen = tuple(select_rows(span, rows) for _, span in self.spans(dropped, self.first))
+        kept = LayerCache(max(0, self.first - dropped), frozen, self.reach)
+        if self.tail is not None:
+            kept.tail = self.tail[:, rows, :, max(0, dropped - self.first) :]
         return kept
 
 

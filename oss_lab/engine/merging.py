@@ -19,22 +19,19 @@ from oss_lab.engine.layer_cache import GROWTH, KeysValues, LayerCache, empty_buf
 
 
 class Part(NamedTuple):
-    """A layer of one of the caches, whose rows have tokens in slots first ... end - 1."""
+    """A layer of one of the caches, whose rows use the slots 0 ... end - 1."""
 
     layer: LayerCache
     rows: int
-    first: int
     end: int
 
 
 def merge_caches(caches: Sequence[KVCache]) -> KVCache:
     """One cache with a copy of all rows, in their order; the given caches do not change.
 
-    Padding that every row of a cache has is dropped. If one cache keeps only windows, the merged
-    one does too.
+    If one cache keeps only windows, the merged one does too.
     """
-    firsts = [0 if each.padding is None else int(each.padding.min()) for each in caches]
-    length = max(each.length - first for each, first in zip(caches, firsts, strict=True))
+    length = max(each.length for each in caches)
     histories = {each.history for each in caches}
     merged = KVCache(
         caches[0].config,
@@ -42,10 +39,7 @@ def merge_caches(caches: Sequence[KVCache]) -> KVCache:
         history="window" if "window" in histories else "full",
     )
     for number, layer in enumerate(merged.layers):
-        parts = [
-            Part(each.layers[number], each.batch, first, each.length)
-            for each, first in zip(caches, firsts, strict=True)
-        ]
+        parts = [Part(each.layers[number], each.batch, each.length) for each in caches]
         layer.first = 0 if layer.reach is None else max(0, length - layer.reach)
         layer.tail = merge_layers(parts, layer.first, length)
     assert merged.layers[0].tail is not None
@@ -68,8 +62,8 @@ def merge_layers(parts: Sequence[Part], begin: int, length: int) -> KeysValues:
         own = buffer[:, row : row + part.rows]
         shift = length - part.end - begin  # from a slot of the part to a place in the buffer
         # A hidden key has weight 0, but 0 times what is in new memory may be NaN.
-        own[:, :, :, : max(0, part.first + shift)] = 0
-        for slot, span in part.layer.spans(max(part.first, -shift), part.end):
+        own[:, :, :, : max(0, shift)] = 0
+        for slot, span in part.layer.spans(max(0, -shift), part.end):
             own[:, :, :, slot + shift : slot + shift + span.shape[3]] = span
         row += part.rows
     return buffer

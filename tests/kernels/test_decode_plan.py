@@ -142,6 +142,21 @@ def test_other_cases_take_the_other_path(rng, nano, steps):
     assert cache.length == 24
 
 
+@pytest.mark.parametrize("history", ["full", "window"])
+def test_the_last_row_of_a_batch_has_no_padding(rng, nano, steps, history):
+    """Its slots move to the left, so it takes the step that a single sequence takes."""
+    ids, engine = untied_ids(rng, nano, 60), cpu_engine(nano)
+    cache = KVCache(NANO, 3, padding=torch.tensor([0, 7, 9]), history=history)
+    padded = torch.cat([ids.new_zeros(1, 7), ids[:, :50]], dim=1).expand(3, -1)
+    engine.forward(padded, cache, last=0)
+    cache.select([0, 1])
+    assert (cache.length, steps) == (57, [])
+    cache.select([1])
+    got = decode(engine, cache, ids[:, 50:])
+    assert steps == list(range(50, 60))
+    assert_same(got, nano(ids)[:, 50:])
+
+
 def test_weights_that_change(rng):
     """In place, by assignment to .data, as a new parameter and in a new module. Each is found."""
     model = load_model(find_checkpoint("nano"))

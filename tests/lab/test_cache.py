@@ -220,9 +220,23 @@ def test_padding_moves_positions(tiny_config):
     assert cache.positions(5, DEVICE).tolist() == [[0, 1, 2, 3, 4], [-3, -2, -1, 0, 1]]
     append_in_order(cache, 5)
     assert cache.positions(1, DEVICE).tolist() == [[5], [2]]
-    cache.select([1])
-    assert cache.positions(1, DEVICE).tolist() == [[2]]
-    assert cache.fork(2).positions(2, DEVICE).tolist() == [[2, 3], [2, 3]]
+    assert cache.fork().positions(1, DEVICE).tolist() == [[5], [2]]
+
+
+@pytest.mark.parametrize("is_forked", [False, True])
+@pytest.mark.parametrize(("rows", "length", "padding"), [([1], 7, None), ([2, 1], 7, [2, 0])])
+def test_padding_of_all_selected_rows_is_dropped(tiny_config, is_forked, rows, length, padding):
+    cache = KVCache(tiny_config, 3, padding=torch.tensor([0, 3, 5]))
+    append_in_order(cache, 8)
+    cache = cache.fork() if is_forked else cache
+    append_in_order(cache, 2)
+    cache.select(rows)
+    assert cache.length == length
+    assert (None if cache.padding is None else cache.padding.tolist()) == padding
+    assert cache.positions(1, DEVICE).tolist() == [[7 - each] for each in padding or [0]]
+    kept = [[1000 * row + slot for slot in range(3, 10)] for row in rows]
+    new = [[*each, 50 + 1000 * n] for n, each in enumerate(kept)]
+    assert extend(cache, 1, first=50) == new
 
 
 def test_together_each_cache_has_its_own_rows_and_length(tiny_config):

@@ -157,7 +157,7 @@ def test_a_few_groups_are_not_merged_and_a_borrowed_cache_never(engines, monkeyp
     assert merges == [4]
 
 
-def test_a_merge_drops_padding_that_no_row_needs(engines):
+def test_padding_that_no_row_needs_is_dropped_before_a_merge(engines):
     engine = engines.reference
     batch = Batch(engine)
     longest, *others = batch.add([build_request(length) for length in (300, 70, 80)])
@@ -165,7 +165,7 @@ def test_a_merge_drops_padding_that_no_row_needs(engines):
     (one,) = batch.add([build_request(75)])
     caches = [group.cache for group in batch.groups]
     merged = merge_caches(caches)
-    assert [each.length for each in caches] == [300, 75]
+    assert [each.length for each in caches] == [80, 75]
     assert (merged.length, merged.batch) == (80, 3)
     assert merged.padding is not None
     assert merged.padding.tolist() == [10, 0, 5]
