@@ -44,3 +44,13 @@ def test_a_position_after_the_end_of_the_cache_writes_nothing_to_the_text(device
     embedding = torch.zeros(VOCAB, 32, device=device)
     kernel.launch(cursor, embedding, *tables, WINDOW, x, *angles.unbind())()
     assert (cursor.text != -7).nonzero().tolist() == [[1, 5]]
+
+
+def test_an_id_outside_the_vocabulary_reads_nothing_and_gives_nan(device):
+    cursor = make_cursor([-1, VOCAB, VOCAB - 1, 2**31 - 1], [0, 1, 2, 3], device)
+    tables = [torch.zeros(CAPACITY, HEAD_DIM, device=device) for _ in range(2)]
+    x, angles = torch.zeros(4, 32, device=device), torch.zeros(2, 4, HEAD_DIM, device=device)
+    embedding = torch.ones(VOCAB, 32, device=device)
+    kernel.launch(cursor, embedding, *tables, WINDOW, x, *angles.unbind())()
+    assert x.isnan().all(-1).tolist() == [True, True, False, True]
+    assert x[2].tolist() == [1.0] * 32

@@ -18,7 +18,7 @@ from oss_kernels.launch import Launch
 @triton.jit
 def begin_step_kernel(
     tokens, positions, lengths, full_slots, ring_slots, text, embedding, cos_table, sin_table,
-    x, cos, sin, hidden, capacity, window,
+    x, cos, sin, vocab, hidden, capacity, window,
     HEAD_DIM: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
@@ -26,7 +26,10 @@ def begin_step_kernel(
     position = tl.load(positions + row)
     column = tl.arange(0, COLUMNS)
     within = column < hidden
-    values = tl.load(embedding + token * hidden + column, mask=within, other=0.0)
+    # The host does not know the id. For one outside the vocabulary nothing is read, and x is NaN.
+    columns = tl.where((token >= 0) & (token < vocab), hidden, 0)
+    source = embedding + token * hidden + column
+    values = tl.load(source, mask=column < columns, other=float("nan"))
     tl.store(x + row * hidden + column, values, mask=within)
     if position < capacity:  # after the end of the cache nothing is read or written outside it
         pair = tl.arange(0, HEAD_DIM)
@@ -57,15 +60,15 @@ def launch(
     head_dim is a power of two. cos, sin and their tables have one dtype, and so have x and the
     embedding.
     """
-    (batch, hidden), head_dim = x.shape, cos.shape[1]
+    (batch, hidden), head_dim, vocab = x.shape, cos.shape[1], len(embedding)
     columns = triton.next_power_of_2(hidden)
     return Launch(
         begin_step_kernel,
         (batch,),
         vars(cursor)
         | {"embedding": embedding, "cos_table": cos_table, "sin_table": sin_table}
-        | {"x": x, "cos": cos, "sin": sin, "hidden": hidden, "capacity": cursor.text.shape[1]}
-        | {"window": window},
+        | {"x": x, "cos": cos, "sin": sin, "vocab": vocab, "hidden": hidden}
+        | {"capacity": cursor.text.shape[1], "window": window},
         {"HEAD_DIM": head_dim, "COLUMNS": columns},
         num_warps=max(1, min(8, columns // 512)),
     )
