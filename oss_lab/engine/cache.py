@@ -9,21 +9,33 @@ interrupted pass has written only beyond `length`, and the next pass overwrites 
 Prompts of unequal lengths that start together are padded on the left. Slots count from the left
 edge. A token's position is its slot minus its row's padding, so padding has negative positions.
 
+A decode step on a GPU keeps the newest keys in its own buffers. It is then the cache's holder, and
+gives them back when anything uses `layers`.
+
 A cache with `history="window"` keeps in sliding layers only what later tokens can read: 131,072
 tokens of gpt-oss-20b then need 3 GiB instead of 6. It cannot be forked, or truncated by more than
 the last forward pass. A batch uses one for requests that do not bring a cache.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from oss_lab.config import History, ModelConfig
-from oss_lab.engine.layer_cache import LayerCache
+from oss_lab.engine.layer_cache import KeysValues, LayerCache
 from oss_lab.errors import LabError, check_index
 from oss_lab.model.past import Keys, Span
+
+
+class KeyHolder(Protocol):
+    """Keeps the newest keys of a cache elsewhere, where a decode step reads and writes them."""
+
+    def give_back(self, cache: "KVCache") -> None:
+        """Store them in the cache (`KVCache.store`), and hold the cache no longer."""
+        ...
 
 
 class KVCache:
@@ -34,6 +46,7 @@ class KVCache:
         padding: number of empty slots on the left of each row [batch]; None if there are none.
         history: "full" keeps all tokens in all layers. "window" keeps in sliding layers only the
             tokens that new ones can see, with the published mask.
+        holder: has newer keys than the layers; None if the layers have them all.
     """
 
     def __init__(
@@ -52,7 +65,22 @@ class KVCache:
         windows = [config.window(layer) for layer in range(config.num_hidden_layers)]
         # A new token sees itself and the window - 1 tokens before it.
         reach = [None if window is None or history == "full" else window - 1 for window in windows]
-        self.layers = [LayerCache(reach=each) for each in reach]
+        self._layers = [LayerCache(reach=each) for each in reach]
+        self.holder: KeyHolder | None = None
+
+    @property
+    def layers(self) -> list[LayerCache]:
+        """The keys and values of each layer. A holder gives back first what it has."""
+        if self.holder is not None:
+            self.holder.give_back(self)
+        return self._layers
+
+    def store(self, slot: int, keys: Iterable[KeysValues]) -> None:
+        """Store the holder's keys and values of the tokens from `slot` on, for each layer."""
+        if slot < self._shared:
+            self._freeze(slot)
+        for layer, new in zip(self._layers, keys, strict=True):
+            layer.write(new, slot, self._most)
 
     @property
     def is_padded(self) -> bool:
@@ -70,9 +98,10 @@ class KVCache:
 
     def extend(self, layer: int, k: Keys, v: Keys, newest: int) -> Sequence[Span]:
         """Store new keys and values after `length`; return the spans of the last `newest` slots."""
+        layers = self.layers
         if self.length < self._shared:
-            self._freeze(self.length)
-        cache, end = self.layers[layer], self.length + k.shape[2]
+            layers = self._freeze(self.length)
+        cache, end = layers[layer], self.length + k.shape[2]
         cache.write(torch.stack((k, v)), self.length, self._most)
         oldest = max(0, end - newest)
         if not cache.frozen and cache.tail is not None:  # the common case, without a loop
@@ -93,15 +122,16 @@ class KVCache:
 
         None if there are no keys yet, several rows, padding, or keys that a fork reads.
         """
-        tail = self.layers[0].tail
+        layers = self.layers
+        tail = layers[0].tail
         if self.batch > 1 or self.padding is not None or self._frozen or tail is None:
             return None
         if self.length < self._shared:
             return None
-        for layer in self.layers:
+        for layer in layers:
             if not layer.has_room(self.length, 1):
                 layer.make_room(tail[:, :, :, :1], self.length, self._most)
-        return self.layers
+        return layers
 
     def advance(self, seq: int) -> None:
         """Add `seq` to `length`: these tokens are now stored in every layer."""
@@ -148,7 +178,7 @@ class KVCache:
             raise LabError(f"cannot fork a cache of {self.batch} rows into {rows}; select one row")
         child = KVCache(self.config, rows)
         child.padding = None if self.padding is None else self.padding.expand(rows)
-        child.layers = [LayerCache(at, layer.slice_to(at)) for layer in self.layers]
+        child._layers = [LayerCache(at, layer.slice_to(at)) for layer in self.layers]
         child.length = child._frozen = child._shared = at
         self._shared = max(self._shared, at)
         return child
@@ -165,14 +195,15 @@ class KVCache:
         if padding is not None:
             dropped = min(int(padding.min()), self.length)
             padding = padding - dropped if padding.max() > dropped else None
-        self.layers = [layer.select(chosen, dropped) for layer in layers]
+        self._layers = [layer.select(chosen, dropped) for layer in layers]
         self.batch, self.padding, self.length = len(chosen), padding, self.length - dropped
         self._frozen, self._shared = max(0, self._frozen - dropped), max(0, self._shared - dropped)
 
-    def _freeze(self, length: int) -> None:
+    def _freeze(self, length: int) -> list[LayerCache]:
         """Freeze the first `length` slots, and start a new tail after them."""
-        self.layers = [LayerCache(length, layer.slice_to(length)) for layer in self.layers]
+        self._layers = [LayerCache(length, layer.slice_to(length)) for layer in self._layers]
         self._frozen = self._shared = length
+        return self._layers
 
 
 class JoinedCaches:

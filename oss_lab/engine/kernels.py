@@ -2,13 +2,17 @@
 
 Only values that cross a kernel boundary can be recorded, and only changes that a later kernel reads
 have an effect. The table in `oss_lab/hooks/points.py` gives the reason for every other point.
-Results differ from those of the reference engine only by rounding. On a CPU, one new token of one
-sequence takes the compiled step of `decode_plan.py`.
+Results differ from those of the reference engine only by rounding.
+
+A new token takes a prepared step where there is one. On a CPU that is the compiled call of
+`decode_plan.py`, for one sequence in an unforked cache. On a GPU it is the list of launches of
+`device_decode.py`, for up to eight rows of one cache. Everything else is computed operation by
+operation. The GPU's path was tested in Triton's interpreter only, never on a CUDA device.
 """
 
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +33,10 @@ from oss_lab.model.parts import PUBLISHED
 from oss_lab.model.past import NoPast, Past, Span
 from oss_lab.model.rope import rotate, rotation
 from oss_lab.model.transformer import Block, Transformer, count_keys
+
+if TYPE_CHECKING:
+    from oss_lab.engine.decode_plan import DecodePlan
+    from oss_lab.engine.device_decode import DeviceDecode
 
 DENSE_REFUSAL = (
     "experts packed as MXFP4, and these are dense in BF16; pack them with `oss-lab convert FOLDER"
@@ -51,11 +59,7 @@ class KernelEngine:
         self.model, self.kernels = model, kernels
         self.name: str = kernels.name
         self.parts: tuple[str, ...] = ()  # replaced parts run on the reference engine only
-        self.plan = None
-        if kernels.name == "cpu":
-            from oss_lab.engine.decode_plan import DecodePlan  # needs numba
-
-            self.plan = DecodePlan(model)
+        self.plan = make_decode_plan(model, kernels)
 
     @property
     def config(self) -> ModelConfig:
@@ -207,6 +211,19 @@ class KernelEngine:
             normed, ids, weights, collect_expert_weights(mlp), alpha=mlp.alpha, limit=mlp.limit
         )
         return hook("moe.out", out.view(x.shape))
+
+
+def make_decode_plan(model: Transformer, kernels: Backend) -> "DecodePlan | DeviceDecode | None":
+    """What computes new tokens in the common cases, if the backend has it."""
+    if kernels.name == "cpu":
+        from oss_lab.engine.decode_plan import DecodePlan  # needs numba
+
+        return DecodePlan(model)
+    if kernels.name == "triton":
+        from oss_lab.engine.device_decode import DeviceDecode  # needs triton
+
+        return DeviceDecode(model)
+    return None
 
 
 def collect_expert_weights(mlp: MixtureOfExperts) -> ExpertWeights:

@@ -126,7 +126,7 @@ class WeightPlaces:
         self._is_missing = len(self._present) < len(self._weights)
 
 
-def find_place(module: nn.Module, path: str) -> tuple[dict[str, Tensor | None], str]:
+def find_place(module: nn.Module, path: str) -> tuple[dict[str, Any], str]:
     """The dictionary that has the parameter or buffer at this path, and its name there."""
     owner, _, name = path.rpartition(".")
     found = module.get_submodule(owner)

@@ -52,3 +52,38 @@ def set_threads() -> Iterator[Callable[[int], None]]:
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def tiny_model(rng: torch.Generator, device: str):
+    """A model with random weights, whose logits differ enough for a clear argmax.
+
+    As small as the kernels allow, because Triton's interpreter takes milliseconds per program.
+    """
+    from oss_lab.config import ModelConfig
+    from oss_lab.model.transformer import Transformer
+
+    config = ModelConfig(
+        num_hidden_layers=2,
+        num_experts=5,
+        experts_per_token=2,
+        vocab_size=70,
+        hidden_size=32,
+        intermediate_size=32,
+        head_dim=16,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        sliding_window=5,
+        initial_context_length=32,
+    )
+    with torch.device("meta"):
+        model = Transformer(config)
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.dtype == torch.uint8:
+            low, high = (0, 256) if name.endswith("blocks") else (122, 126)
+            weights[name] = torch.randint(low, high, tensor.shape, generator=rng).byte()
+        else:
+            weights[name] = torch.randn(tensor.shape, generator=rng) * 0.3 + ("norm" in name)
+    model.load_state_dict(weights, assign=True)
+    return model.to(device).eval().requires_grad_(False)

@@ -8,7 +8,6 @@ import torch
 
 from oss_lab.config import GPT_OSS_20B, GPT_OSS_120B, ModelConfig
 from oss_lab.engine.cache import KVCache
-from oss_lab.errors import LabError
 from oss_lab.model import Recorder
 from oss_lab.model.transformer import Transformer
 
@@ -16,39 +15,10 @@ pytest.importorskip("triton", reason="triton is not installed")
 from oss_kernels.launch import Launch
 
 from oss_lab.engine import device_plan
-from oss_lab.engine.device_plan import load_cache, make_device_plan, read_points
+from oss_lab.engine.device_cache import load_cache
+from oss_lab.engine.device_plan import make_device_plan, read_points
 
-# As small as the kernels allow, because Triton's interpreter takes milliseconds per program.
-TINY = ModelConfig(
-    num_hidden_layers=2,
-    num_experts=5,
-    experts_per_token=2,
-    vocab_size=70,
-    hidden_size=32,
-    intermediate_size=32,
-    head_dim=16,
-    num_attention_heads=2,
-    num_key_value_heads=1,
-    sliding_window=5,
-    initial_context_length=32,
-)
 CAPACITY, SPLITS = 300, 2
-
-
-@pytest.fixture
-def tiny_model(rng, device):
-    """A model with random weights, whose logits differ enough for a clear argmax."""
-    with torch.device("meta"):
-        model = Transformer(TINY)
-    weights = {}
-    for name, tensor in model.state_dict().items():
-        if tensor.dtype == torch.uint8:
-            low, high = (0, 256) if name.endswith("blocks") else (122, 126)
-            weights[name] = torch.randint(low, high, tensor.shape, generator=rng).byte()
-        else:
-            weights[name] = torch.randn(tensor.shape, generator=rng) * 0.3 + ("norm" in name)
-    model.load_state_dict(weights, assign=True)
-    return model.to(device).eval().requires_grad_(False)
 
 
 def start(model, prompts, **options):
@@ -59,13 +29,14 @@ def start(model, prompts, **options):
     padding = torch.tensor([longest - len(prompt) for prompt in prompts])
     padded = [[0] * (longest - len(prompt)) + prompt for prompt in prompts]
     padding = padding if padding.any() else None
-    cache = KVCache(TINY, len(prompts), padding=padding, history="window")
+    cache = KVCache(model.config, len(prompts), padding=padding, history="window")
     model(torch.tensor(padded)[:, :-1], cache, last=0)
     for prompt in prompts:
-        rows.append(KVCache(TINY))
+        rows.append(KVCache(model.config))
         model(torch.tensor([prompt[:-1]]), rows[-1], last=0)
         last.append(prompt[-1])
-    load_cache(plan, cache, torch.tensor(last))
+    assert load_cache(plan, cache)
+    plan.buffers.cursor.tokens.copy_(torch.tensor(last))
     return plan, rows
 
 
@@ -109,27 +80,45 @@ def test_the_recorded_points_are_the_models(rng, tiny_model):
     prompt = torch.randint(0, 70, (8,), generator=rng).tolist()
     plan, _ = start(tiny_model, [prompt], record=True)
     plan.step()
-    found = read_points(plan)
+    found, sampled = read_points(tiny_model, plan), plan.buffers.sampled
     names = ["attn.sink_mass", "moe.router_logits", "moe.expert_ids", "moe.expert_weights"]
     watch = Recorder([*names, "out.logits"])
     tiny_model(torch.tensor([prompt]), hooks=watch)
-    for layer in range(TINY.num_hidden_layers):
+    for layer in range(tiny_model.config.num_hidden_layers):
         for name in names:
             theirs = watch.seen[name, layer][0]
             theirs = theirs[0, :, -1] if name == "attn.sink_mass" else theirs[0, -1]
             torch.testing.assert_close(
-                found[name, layer][0].cpu(), theirs.to(found[name, layer].dtype),
+                found[name][layer, 0].cpu(), theirs.to(found[name].dtype),
                 rtol=1e-4, atol=1e-5,
             )  # fmt: skip
     best = watch.seen["out.logits", None][0][0, -1].log_softmax(-1).topk(20)
-    assert torch.equal(found["out.top_ids", None][0].cpu(), best.indices)
-    torch.testing.assert_close(found["out.top_logprobs", None][0].cpu(), best.values)
+    assert sampled.top_ids is not None
+    assert sampled.top_logprobs is not None
+    assert torch.equal(sampled.top_ids[0].cpu(), best.indices)
+    torch.testing.assert_close(sampled.top_logprobs[0].cpu(), best.values)
 
 
-def test_a_cache_of_another_size_is_refused(tiny_model):
-    plan = make_device_plan(tiny_model, 2, CAPACITY, splits=SPLITS)
-    with pytest.raises(LabError, match=r"^the cache has 1 x 0 .*2 rows of up to 300 tokens$"):
-        load_cache(plan, KVCache(TINY), torch.tensor([1]))
+def test_a_cache_that_does_not_fit_is_not_loaded(tiny_model):
+    """Another number of rows, no room, a row that has not begun, other keys, or dropped keys."""
+    plan = make_device_plan(tiny_model, 2, 8, splits=SPLITS)
+    assert not load_cache(plan, KVCache(tiny_model.config))
+    assert not load_cache(plan, KVCache(tiny_model.config, 2, padding=torch.tensor([0, 1])))
+    cache = KVCache(tiny_model.config, 2)
+    tiny_model(torch.zeros(2, 7, dtype=torch.int64), cache, last=0)
+    assert load_cache(plan, cache)
+    assert plan.buffers.cursor.positions.tolist() == [7, 7]
+    layer = cache.layers[0]
+    tail = layer.tail
+    assert tail is not None
+    for other in (tail.bfloat16(), tail[..., :8], tail[:, :, :0], tail[:, :, :, :6]):
+        layer.tail = other
+        assert not load_cache(plan, cache)
+    layer.tail, layer.first = tail, 4  # the window of 5 needs the slots from 3 on
+    assert not load_cache(plan, cache)
+    layer.first = 0
+    tiny_model(torch.zeros(2, 1, dtype=torch.int64), cache, last=0)
+    assert not load_cache(plan, cache)
 
 
 def make_meta_plan(config: ModelConfig, **options):
@@ -156,6 +145,8 @@ def test_a_step_has_few_launches_and_the_host_reads_nothing(config, options):
     assert [id(each) for each in steps[0]] == [id(each) for each in steps[1]]
     total = {GPT_OSS_20B: 183, GPT_OSS_120B: 273}[config] + ("record" in options)
     assert len(steps[0]) == sum(counts.values()) == total
+    ending = make_meta_plan(config, **options, sample=False).by_part["sample"]
+    assert [each.kernel.__name__ for each in ending] == ["best_of_block_kernel"]
 
 
 def test_a_step_reads_the_bytes_that_it_must():

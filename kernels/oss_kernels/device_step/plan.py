@@ -10,7 +10,8 @@
 
 All lengths, positions, ids and random counters are on the device, and no argument of a launch
 changes from step to step. So the host only repeats the list, or replays it as one CUDA graph, and
-nothing is compiled after the first step. The sampled id is where the next step reads it.
+nothing is compiled after the first step. The sampled id is where the next step reads it. A host
+that samples by itself leaves sampling out (1 launch), and writes its ids there.
 """
 
 from collections.abc import Callable
@@ -39,6 +40,7 @@ class DevicePlan:
 
     Args:
         record: keep the points of every layer in `buffers.points`.
+        sample: choose the next ids. Otherwise a step ends with its logits.
         ranks: how many of the most likely ids to find for each row.
         usable: True for each id that may be sampled; None allows all.
 
@@ -52,6 +54,7 @@ class DevicePlan:
         batch: int = 1,
         *,
         record: bool = False,
+        sample: bool = True,
         ranks: int = 0,
         usable: Bool[Tensor, "vocab"] | None = None,
         splits: int = SPLITS,
@@ -72,7 +75,8 @@ class DevicePlan:
         }  # fmt: skip
         for number, layer in enumerate(weights.layers):
             self.by_part[f"layer {number}"] = self._make_layer(layer, number, record)
-        self.by_part["sample"] = list(self._make_sampling(usable))
+        ending = self._make_sampling(usable)
+        self.by_part["sample"] = list(ending if sample else ending[:1])  # the first has the logits
         self.launches = tuple(each for part in self.by_part.values() for each in part)
         self.graph: torch.cuda.CUDAGraph | None = None
 
@@ -119,7 +123,8 @@ class DevicePlan:
     def step(self, run: Callable[[Launch], object] = Launch.__call__) -> None:
         """Read the next token of every row and sample the one after it.
 
-        The host waits for nothing. `run` is called with each launch, in order.
+        The host waits for nothing, so it must not step beyond the capacity: such a token has no
+        position. `run` is called with each launch, in order.
         """
         if self.graph is not None:
             self.graph.replay()
