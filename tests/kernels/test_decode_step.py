@@ -140,6 +140,17 @@ def test_attention(rng, dtype, head_dim, group, run, count, sink):
     assert (masses.double() - (sinks.double() - lse[0, :, 0]).exp()).abs().max() <= 1e-6
 
 
+@pytest.mark.parametrize("sink", [np.inf, np.nan])
+def test_a_sink_that_is_infinite_or_nan_makes_its_head_nan(sink):
+    q, k = np.ones(64, np.float32), np.ones((3, 16), np.float32)
+    sinks, scores = np.array([0, sink, 1, -np.inf], np.float32), np.empty(4 * BLOCK, np.float32)
+    z, masses = np.zeros((4, 16), np.float32), np.zeros(4, np.float32)
+    at = k.ctypes.data
+    attend_nano(q, at, at, np.float32(0), 3, sinks, scores, z.ravel(), masses)
+    assert np.isnan(z).all(1).tolist() == np.isnan(masses).tolist() == [False, True, False, False]
+    assert np.isfinite(z[[0, 2, 3]]).all()
+
+
 def test_the_choice_of_experts(rng):
     logits = torch.randn(32, generator=rng)
     for slots in (1, 4, 32):

@@ -14,6 +14,7 @@ from oss_kernels.cpu.numbers import load_float32, round_as, store_exactly
 from oss_kernels.decode_step.heads import add_values, count_lanes, exponentiate, score_keys
 
 BLOCK = 64  # keys
+LOWEST = np.float32(-1e30)  # instead of minus infinity, whose difference with itself is not zero
 
 
 @njit(nogil=True)
@@ -70,9 +71,11 @@ def _attend(head_dim, group, queries, keys_at, values_at, like, count, sinks, sc
 
     def attend(head_dim, group, queries, keys_at, values_at, like, count, sinks, scores, z, masses):
         tops, before = np.zeros(lanes, np.float32), np.zeros(lanes, np.float32)
-        totals = np.ones(lanes, np.float32)
+        totals = np.zeros(lanes, np.float32)
         for head in range(heads):
-            tops[head] = load_float32(sinks, head)
+            sink = load_float32(sinks, head)
+            tops[head] = max(sink, LOWEST)
+            totals[head] = exponential(sink - tops[head])  # 1, or 0 without a sink
         for i in range(z.size):
             z[i] = 0
         tops_at, scores_at, z_at = tops.ctypes.data, scores.ctypes.data, z.ctypes.data
