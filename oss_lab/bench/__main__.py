@@ -42,8 +42,9 @@ PROGRAM = "oss_lab.bench"
 
 def main() -> int:
     arguments = parse_arguments(PROGRAM, __doc__, add_options)
-    reading = measure_reading()
     try:
+        check_options(arguments)
+        reading = measure_reading()
         with (
             open_requested(arguments) as checkpoint,
             tempfile.TemporaryDirectory(prefix="oss-lab-") as folder,
@@ -51,6 +52,11 @@ def main() -> int:
             peers = open_peers(checkpoint, arguments, Path(folder))
             rows = measure_rows(checkpoint, arguments, peers)
             llama = None if peers.llama is None else peers.llama.describe()
+        if not rows:
+            raise LabError(
+                "nothing was measured: prefill reads 128 tokens or more, and stream needs a"
+                " checkpoint with a vocabulary"
+            )
     except LabError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
@@ -104,6 +110,21 @@ def parse_tasks(text: str) -> list[str]:
         if name not in TASKS:
             raise ArgumentTypeError(f"{name!r} is not a task; use {', '.join(TASKS)}")
     return [name for name in TASKS if name in names]
+
+
+def check_options(arguments: Namespace) -> None:
+    """Make the folder for the results.
+
+    Raises:
+        LabError: there can be no such folder, or an option has no effect.
+    """
+    if arguments.llama_bench and not arguments.peers:
+        raise LabError("--llama-bench has no effect without --peers")
+    if arguments.results:
+        try:
+            arguments.results.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LabError(f"--results {arguments.results}: {error.strerror}") from error
 
 
 def open_peers(checkpoint: Checkpoint, arguments: Namespace, folder: Path) -> Peers:

@@ -51,13 +51,16 @@ class LlamaBench:
         """The tests that one run reports.
 
         Raises:
-            LabError: the program failed.
+            LabError: the program failed, or is not llama-bench.
         """
         done = subprocess.run(self.command(*arguments), capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no output"])[-1]
             raise LabError(f"{self.program} ended with status {done.returncode}: {last}")
-        return json.loads(done.stdout)
+        try:
+            return json.loads(done.stdout)
+        except ValueError as error:
+            raise LabError(f"{self.program} printed no JSON; is it llama-bench?") from error
 
     def _time(self, prompt: Int[Tensor, "batch seq"], *arguments: object) -> Timed | None:
         if len(prompt) > 1:

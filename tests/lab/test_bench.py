@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -138,6 +139,8 @@ def test_llama_bench_is_run_on_the_gguf_file_of_nano(tmp_path):
     assert llama.decode(prompt.expand(2, -1), 8) is None
     with pytest.raises(LabError, match=r"llama-bench ended with status 1: the model is broken$"):
         llama.run("-p", 7)
+    with pytest.raises(LabError, match=r"/echo printed no JSON; is it llama-bench\?$"):
+        LlamaBench(Path(shutil.which("echo") or ""), Path("b"), 3).run()
     command = LlamaBench(Path("a"), Path("b"), 3).command("-n", 4)
     assert command == ["a", "-m", "b", "-t", "3", "-r", "1", "-o", "json", "-n", "4"]
 
@@ -201,6 +204,23 @@ def test_an_unknown_task_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run(monkeypatch, capsys, "--tasks=decode,sing")
     assert "'sing' is not a task; use load, memory, decode" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--llama-bench", "/bin/llama-bench"], "--llama-bench has no effect without --peers"),
+        (["--results", __file__], f"--results {__file__}: File exists"),
+        (["--results", f"{__file__}/a"], f"--results {__file__}/a: Not a directory"),
+        (["--tasks", "prefill", "--longest", "64"], "nothing was measured: prefill reads 128"),
+    ],
+)
+def test_a_run_without_a_result_is_one_sentence(monkeypatch, capsys, write_tiny, options, reason):
+    monkeypatch.setattr(bench, "measure_reading", lambda: 1.0)
+    status, out, err = run(monkeypatch, capsys, "--checkpoint", str(write_tiny()), *options)
+    assert (status, out) == (1, "")
+    assert f"oss_lab.bench: {reason}" in err
+    assert "Traceback" not in err
 
 
 def test_without_peers_only_ours_is_measured(write_tiny):
