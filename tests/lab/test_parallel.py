@@ -328,10 +328,24 @@ def test_absent_processes_are_one_sentence(monkeypatch):
     settings = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     for name, value in settings.items():
         monkeypatch.setenv(name, str(value))
-    with pytest.raises(
-        LabError, match=r"did not find each other within 1 s \(RANK=0, WORLD_SIZE=2"
-    ):
+    with pytest.raises(LabError, match=r"did not find each other \(RANK=0, .*torch: Timed out"):
         load("nano", parallel=True)
+    monkeypatch.setenv("RANK", "first")
+    with pytest.raises(LabError, match=r"did not find each other \(RANK=first, .*; torch: invalid"):
+        load("nano", parallel=True)
+
+
+def test_a_failed_exchange_is_one_sentence(monkeypatch):
+    def fail(x):
+        raise RuntimeError("[pair.cc:553] Connection closed by peer. More\nframe #0")
+
+    monkeypatch.setattr(processes.dist, "all_reduce", fail)
+    with pytest.raises(
+        LabError,
+        match=r"process 1 of 2 could not exchange values with the others \(torch: \[pair.cc:553\]"
+        r" Connection closed by peer\); look for the first error of another process$",
+    ):
+        processes.Processes(1, 2).add_up(torch.ones(3))
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ class Processes:
     def add_up(self, x: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
         """The sum of every process's x, added in float32, in the dtype of x."""
         total = self._without_gradient(x).to(torch.float32, copy=True).contiguous()
-        with self._explain_silence():
+        with self._explain_failure():
             dist.all_reduce(total)
         return total.to(x.dtype)
 
@@ -44,7 +44,7 @@ class Processes:
         """The x of all processes, which have the same shape, in the order of their numbers."""
         own = self._without_gradient(x).contiguous()
         parts = [torch.empty_like(own) for _ in range(self.count)]
-        with self._explain_silence():
+        with self._explain_failure():
             dist.all_gather(parts, own)
         return torch.cat(parts, dim)
 
@@ -67,13 +67,13 @@ class Processes:
         return x
 
     @contextmanager
-    def _explain_silence(self) -> Iterator[None]:
+    def _explain_failure(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
             raise LabError(
-                f"process {self.rank} of {self.count} got no answer from the others (torch:"
-                f" {first_sentence(error)}); look for the first error of another process"
+                f"process {self.rank} of {self.count} could not exchange values with the others"
+                f" (torch: {first_sentence(error)}); look for the first error of another process"
             ) from error
 
 
@@ -110,9 +110,8 @@ def start_processes(device: torch.device) -> tuple[Processes, torch.device]:
         except (RuntimeError, ValueError) as error:
             asked = ", ".join(f"{name}={os.environ[name]}" for name in VARIABLES)
             raise LabError(
-                f"the processes did not find each other within {START.total_seconds():g} s"
-                f" ({asked}; torch: {first_sentence(error)}); start as many as WORLD_SIZE, and"
-                " check that each can reach MASTER_ADDR"
+                f"the processes did not find each other ({asked}; torch: {first_sentence(error)});"
+                " start as many as WORLD_SIZE, and check that each can reach MASTER_ADDR"
             ) from error
         atexit.register(dist.destroy_process_group)  # else gloo may abort the process at its end
     return Processes(dist.get_rank(), dist.get_world_size()), device
