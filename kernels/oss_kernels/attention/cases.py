@@ -5,11 +5,9 @@ from collections.abc import Iterator
 import torch
 
 from oss_kernels.attention.kernel import make_launches
-from oss_kernels.attention.step import make_step_launches
+from oss_kernels.attention.step import SPLITS, make_step_launches
 from oss_kernels.cases import Case, Make, Need, nbytes
 from oss_kernels.shapes import Shapes
-
-STEP_SPLITS = 32
 
 
 def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
@@ -38,7 +36,7 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
             flops=4 * seen * shapes.heads * shapes.head_dim,
             needs=frozenset(needs),
         )
-    for capacity, splits in ((shapes.window, 1), (8192, STEP_SPLITS)):
+    for capacity, splits in ((shapes.window, 1), (8192, SPLITS)):
         q, z = (make.normal(1, shapes.heads, shapes.head_dim) for _ in range(2))
         keys, values = (
             make.normal(1, shapes.kv_heads, capacity, shapes.head_dim) for _ in range(2)

@@ -137,6 +137,27 @@ def merge_kernel(
     tl.store(lse + lse_place, top + tl.log(safe))
 
 
+def launch_merge(
+    parts: tuple[Tensor, Tensor], z: Tensor, lse: Tensor, sizes: tuple[int, int, int], most: int
+) -> Launch:
+    """The launch of the merge: one program per row of z. All tensors are contiguous.
+
+    Args:
+        parts: z and lse of every split, float32 [split ...].
+        sizes: heads, seq and head_dim.
+        most: a power of two, at least the number of splits.
+    """
+    (z_parts, lse_parts), (heads, seq, head_dim) = parts, sizes
+    given = {"z_parts": z_parts, "lse_parts": lse_parts, "z": z, "lse": lse}
+    return Launch(
+        merge_kernel,
+        (lse.numel(),),
+        given | {"heads": heads, "seq": seq, "splits": len(lse_parts)},
+        {"HEAD_DIM": head_dim, "SPLITS": most},
+        num_warps=4,
+    )
+
+
 def make_launches(
     q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, z: Tensor, lse: Tensor,
     window: int | None, padding: Tensor | None, later: int = 0,
@@ -170,16 +191,5 @@ def make_launches(
     )
     if splits == 1:
         return (of_splits,)
-    # fmt: off
-    merge = Launch(
-        merge_kernel,
-        (batch * seq * heads,),
-        {
-            "z_parts": z_parts, "lse_parts": lse_parts, "z": z, "lse": lse,
-            "heads": heads, "seq": seq, "splits": splits,
-        },
-        {"HEAD_DIM": head_dim, "SPLITS": MAX_SPLITS},
-        num_warps=4,
-    )
-    # fmt: on
-    return of_splits, merge
+    sizes = heads, seq, head_dim
+    return of_splits, launch_merge((z_parts, lse_parts), z, lse, sizes, MAX_SPLITS)

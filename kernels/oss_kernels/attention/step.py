@@ -13,9 +13,11 @@ visible.
 import triton
 from torch import Tensor
 
-from oss_kernels.attention.decode import KEYS, MIN_SPLIT, merge_kernel, split_kernel
+from oss_kernels.attention.decode import KEYS, MIN_SPLIT, launch_merge, split_kernel
 from oss_kernels.attention.layout import make_inputs
 from oss_kernels.launch import Launch
+
+SPLITS = 32  # of the keys in layers without a window: 256 programs for 8 kv heads
 
 
 def make_step_launches(
@@ -54,19 +56,5 @@ def make_step_launches(
     )
     if parts is None:
         return (of_splits,)
-    merge = Launch(
-        merge_kernel,
-        (len(q) * heads,),
-        {
-            "z_parts": z_out,
-            "lse_parts": lse_out,
-            "z": z,
-            "lse": lse,
-            "heads": heads,
-            "seq": 1,
-            "splits": splits,
-        },
-        {"HEAD_DIM": head_dim, "SPLITS": triton.next_power_of_2(splits)},
-        num_warps=4,
-    )
-    return of_splits, merge
+    most = triton.next_power_of_2(splits)
+    return of_splits, launch_merge(parts, z, lse, (heads, 1, head_dim), most)

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from oss_kernels.attention.step import make_step_launches
+from oss_kernels.attention.step import SPLITS, make_step_launches
 from oss_kernels.begin_step.kernel import launch as launch_begin_step
 from oss_kernels.device_step.buffers import Buffers
 from oss_kernels.device_step.weights import LayerWeights, StepWeights
@@ -31,8 +31,6 @@ from oss_kernels.linear.kernel import launch as launch_linear
 from oss_kernels.qkv_rope.kernel import launch as launch_qkv_rope
 from oss_kernels.router.decode import make_launches as make_router_launches
 from oss_kernels.unembed.kernel import launch as launch_unembed
-
-SPLITS = 32  # of the keys in layers without a window: 256 programs for 8 kv heads
 
 
 class DevicePlan:
