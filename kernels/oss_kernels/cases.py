@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from oss_kernels.launch import Launch  # imports triton, which the CPU benchmark does not need
 
 Need = Literal[
-    "wide loads", "matrix instructions", "subnormals", "asynchronous copies", "still lanes"
+    "wide loads", "matrix instructions", "subnormals", "asynchronous copies", "no lane exchanges"
 ]
 
 

@@ -153,8 +153,10 @@ def test_poisoned_outputs_are_written_and_nothing_else(rng, device):
     x, scale, weight, seed, at = make(rng, device, torch.float32, 3, 130, 32)
     ids = torch.full((5,), -7, device=device)
     logprobs = torch.full((5,), float("nan"), device=device)
-    heat = torch.ones(3, device=device)
-    launches = kernel.launch(x, scale, EPS, weight, heat, seed, at, None, ids[1:4], logprobs[1:4])
+    temperatures = torch.ones(3, device=device)
+    launches = kernel.launch(
+        x, scale, EPS, weight, temperatures, seed, at, None, ids[1:4], logprobs[1:4]
+    )
     given: dict[str, Any] = launches[0].arguments
     partial = [given[name] for name in ("scores", "logits", "sums")]
     for each in partial:
@@ -178,9 +180,9 @@ def test_alternatives_are_the_most_likely_ids_also_of_equal_logits(rng, device, 
     ids = torch.full((2, 20), -7, device=device)
     logprobs = torch.full((2, 20), float("nan"), device=device)
     drawn = torch.empty(2, dtype=torch.int64, device=device), torch.empty(2, device=device)
-    heat = torch.tensor([0.0, 1.0], device=device)
+    temperatures = torch.tensor([0.0, 1.0], device=device)
     for launch in kernel.launch(
-        x, scale, EPS, weight, heat, seed, at, None, *drawn, logits, (ids, logprobs)
+        x, scale, EPS, weight, temperatures, seed, at, None, *drawn, logits, (ids, logprobs)
     ):
         launch()
     exact, size = logits_in_float64(x, scale, weight)
@@ -280,8 +282,10 @@ def test_draws_follow_the_softmax(rng, device, vary, temperature):
     x = x.expand(draws, hidden).contiguous()
     out_ids, out_logprobs = torch.empty(draws), torch.empty(draws)
     # The vocabulary fits one block, so the best id of the block is the draw.
-    heat = torch.full((draws,), temperature, device=device)
-    first, _ = kernel.launch(x, scale, EPS, weight, heat, seed, at, None, out_ids, out_logprobs)
+    temperatures = torch.full((draws,), temperature, device=device)
+    first, _ = kernel.launch(
+        x, scale, EPS, weight, temperatures, seed, at, None, out_ids, out_logprobs
+    )
     first()
     given: dict[str, Any] = first.arguments
     counts = torch.bincount(given["ids"].flatten().cpu(), minlength=vocab).double()

@@ -55,11 +55,11 @@ def score_keys(k, first, count, queries, padded, scores):
 
 
 @njit(nogil=True)
-def add_values(turned, first, count, shares, sums):
+def add_values(transposed, first, count, shares, sums):
     """sums [head_dim, 32] += values `first` to `first` + `count` - 1 times shares."""
-    line, stride = turned.strides[0], shares.strides[0]
-    for row in range(0, len(turned), amx.ROWS):
-        at = turned.ctypes.data + row * line + 2 * first
+    line, stride = transposed.strides[0], shares.strides[0]
+    for row in range(0, len(transposed), amx.ROWS):
+        at = transposed.ctypes.data + row * line + 2 * first
         out = sums.ctypes.data + row * sums.strides[0]
         steps = count // amx.DEPTH
         amx.multiply_block(2, False, at, line, 64, shares.ctypes.data, stride, steps, out)
@@ -77,7 +77,8 @@ def divide_sums(sums, largest, totals, first, z, lse):
 
 @njit(nogil=True)
 def attend_head(
-    q, k, sink, padding, before, window, scale, base, turned, queries, scores, shares, sums, z, lse
+    q, k, sink, padding, before, window, scale, base, transposed,
+    queries, scores, shares, sums, z, lse
 ):  # fmt: skip
     """The queries of one head, q [seq, head_dim]; see the kernel for the other arguments."""
     seq, keys = len(q), len(k)
@@ -111,16 +112,16 @@ def attend_head(
                     factors.ctypes.data + at, shares.ctypes.data + half * shares.strides[0],
                 )  # fmt: skip
             multiply_columns(sums.ctypes.data, len(sums), factors.ctypes.data)
-            add_values(turned, key - base, count, shares, sums)
+            add_values(transposed, key - base, count, shares, sums)
         divide_sums(sums, largest, totals, first, z, lse)
 
 
 @njit(nogil=True)
-def turn_values(v, base, turned):
-    """v [key, head_dim] from key `base` on, to turned [head_dim, key]; zeros after the last key."""
-    for key in range(turned.shape[1]):
-        for i in range(len(turned)):
-            turned[i, key] = v[base + key, i] if base + key < len(v) else 0
+def transpose_values(v, base, transposed):
+    """transposed [head_dim, key] = v [key, head_dim] from key `base` on; zeros after the last."""
+    for key in range(transposed.shape[1]):
+        for i in range(len(transposed)):
+            transposed[i, key] = v[base + key, i] if base + key < len(v) else 0
 
 
 @cache
@@ -147,7 +148,7 @@ def attention_kernel():
         window,
         scale,
         base,  # the first key that a query sees
-        turned,  # overwritten: [batch kv_head head_dim key]: v from `base` on, to a multiple of 32
+        transposed,  # overwritten: v as [batch kv_head head_dim key], to a multiple of 32 keys
         queries,  # overwritten: [thread 2 head_dim/2 16]
         scores,  # overwritten: [thread KEYS 32]
         shares,  # overwritten: [thread 2 KEYS/2 16]
@@ -159,7 +160,7 @@ def attention_kernel():
         heads, kv_heads, threads = q.shape[1], k.shape[1], len(queries)
         for index in prange(k.shape[0] * kv_heads):
             row, head = index // kv_heads, index % kv_heads
-            turn_values(v[row, head], base, turned[row, head])
+            transpose_values(v[row, head], base, transposed[row, head])
 
         count = q.shape[0] * heads
         for thread in prange(threads):
@@ -169,7 +170,7 @@ def attention_kernel():
                 kv_head = head // (heads // kv_heads)
                 attend_head(
                     q[row, head], k[row, kv_head], sinks[head], padding[row, head],
-                    before, window, scale, base, turned[row, kv_head],
+                    before, window, scale, base, transposed[row, kv_head],
                     queries[thread], scores[thread], shares[thread], sums[thread],
                     z[row, head], lse[row, head],
                 )  # fmt: skip

@@ -84,6 +84,7 @@ def load_vector(builder: Builder, address: Value, kind: ir.VectorType, offset: i
 
 
 def store_vector(builder: Builder, values: Value, address: Value) -> None:
+    """Store a vector at an address, which is a multiple of four bytes."""
     builder.store(values, builder.inttoptr(address, values.type.as_pointer()), align=4)
 
 

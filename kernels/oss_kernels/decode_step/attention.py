@@ -18,7 +18,7 @@ LOWEST = np.float32(-1e30)  # instead of minus infinity, whose difference with i
 
 
 @njit(nogil=True)
-def rotated(x, i, cos, sin):
+def rotate_element(x, i, cos, sin):
     """Element i of x cos + swapped sin, where `swapped` exchanges the halves of x.
 
     `cos` is (cos, cos) and `sin` is (-sin, sin) for the two halves of a head. Both products and
@@ -35,7 +35,7 @@ def rotated(x, i, cos, sin):
 def store_key_and_value(k, v, cos, sin, key, value):
     """Write the new token's key, rotated, and its value into their slots of the cache."""
     for i in range(k.size):
-        store_exactly(key, i, rotated(k, i, cos, sin))
+        store_exactly(key, i, rotate_element(k, i, cos, sin))
         value[i] = v[i]
 
 
@@ -44,7 +44,7 @@ def rotate_and_scale(q, cos, sin, out):
     """out = the rotated query / sqrt(head_dim), in float32."""
     scale = np.float32(1) / np.sqrt(np.float32(q.size))
     for i in range(q.size):
-        out[i] = rotated(q, i, cos, sin) * scale
+        out[i] = rotate_element(q, i, cos, sin) * scale
 
 
 def attend(head_dim, group, queries, keys_at, values_at, like, count, sinks, scores, z, masses):

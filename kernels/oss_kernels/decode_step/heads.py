@@ -40,11 +40,7 @@ def load_head(builder: v.Builder, address: v.Value, head_dim: int, dtype: types.
     return builder.bitcast(bits, v.vector(v.FLOAT, head_dim))
 
 
-def store_vector(builder: v.Builder, address: v.Value, value: v.Value) -> None:
-    builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=4)
-
-
-def move(builder: v.Builder, address: v.Value, index: v.Value, size: int) -> v.Value:
+def find_element(builder: v.Builder, address: v.Value, index: v.Value, size: int) -> v.Value:
     """The address of element `index` of an array with elements of `size` bytes."""
     return builder.add(address, builder.mul(index, ir.Constant(v.INT64, size)))
 
@@ -104,16 +100,16 @@ def score_keys(typing, head_dim, group, queries, keys, like, count, scores, tops
             return total
 
         with cgutils.for_range(builder, count) as loop:
-            key = load_head(
-                builder, move(builder, keys, loop.index, dim * like.bitwidth // 8), dim, like
-            )
+            at = find_element(builder, keys, loop.index, dim * like.bitwidth // 8)
+            key = load_head(builder, at, dim, like)
             products = [multiply(key, head) for head in range(heads)]
             products += [products[0]] * (lanes - heads)
             score = sum_each(builder, products)
-            store_vector(builder, move(builder, scores, loop.index, 4 * lanes), score)
+            at = find_element(builder, scores, loop.index, 4 * lanes)
+            v.store_vector(builder, score, at)
             is_higher = builder.fcmp_ordered(">", score, builder.load(highest))
             builder.store(builder.select(is_higher, score, builder.load(highest)), highest)
-        store_vector(builder, tops, builder.load(highest))
+        v.store_vector(builder, builder.load(highest), tops)
         return context.get_dummy_value()
 
     number = types.int64
@@ -130,13 +126,13 @@ def exponentiate(typing, group, scores, count, tops, totals):
         top = v.load_vector(builder, tops, kind)
         total = cgutils.alloca_once_value(builder, v.zeros(kind))
         with cgutils.for_range(builder, count) as loop:
-            address = move(builder, scores, loop.index, 4 * kind.count)
+            address = find_element(builder, scores, loop.index, 4 * kind.count)
             score = v.load_vector(builder, address, kind)
             share = exponentials(builder, builder.fsub(score, top))
-            store_vector(builder, address, share)
+            v.store_vector(builder, share, address)
             builder.store(builder.fadd(builder.load(total), share), total)
         before = v.load_vector(builder, totals, kind)
-        store_vector(builder, totals, builder.fadd(before, builder.load(total)))
+        v.store_vector(builder, builder.fadd(before, builder.load(total)), totals)
         return context.get_dummy_value()
 
     number = types.int64
@@ -160,9 +156,9 @@ def add_values(typing, head_dim, group, shares, values, like, count, totals):
             """For the heads first ... end - 1."""
             sums = [cgutils.alloca_once_value(builder, v.zeros(kind)) for _ in range(first, end)]
             with cgutils.for_range(builder, count) as loop:
-                at = move(builder, values, loop.index, dim * like.bitwidth // 8)
+                at = find_element(builder, values, loop.index, dim * like.bitwidth // 8)
                 value = load_head(builder, at, dim, like)
-                row = move(builder, shares, loop.index, 4 * lanes)
+                row = find_element(builder, shares, loop.index, 4 * lanes)
                 for head, total in enumerate(sums, start=first):
                     own = v.load_vector(builder, row, v.vector(v.FLOAT, 1), 4 * head)
                     share = v.pick_lanes(builder, own, [0] * dim)
@@ -171,7 +167,7 @@ def add_values(typing, head_dim, group, shares, values, like, count, totals):
             for head, total in enumerate(sums, start=first):
                 at = builder.add(totals, ir.Constant(v.INT64, 4 * dim * head))
                 before = v.load_vector(builder, at, kind)
-                store_vector(builder, at, builder.fadd(before, builder.load(total)))
+                v.store_vector(builder, builder.fadd(before, builder.load(total)), at)
 
         for first in range(0, heads, SHARING):
             add_for(first, min(first + SHARING, heads))

@@ -13,7 +13,7 @@ from oss_kernels.shapes import Shapes
 
 ALPHA, LIMIT = 1.702, 7.0
 NEEDS_OF_FEW: frozenset[Need] = frozenset(
-    {"wide loads", "subnormals", "asynchronous copies", "still lanes"}
+    {"wide loads", "subnormals", "asynchronous copies", "no lane exchanges"}
 )
 NEEDS_OF_MANY: frozenset[Need] = frozenset({"wide loads", "subnormals", "matrix instructions"})
 

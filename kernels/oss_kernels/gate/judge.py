@@ -25,7 +25,7 @@ def find_complaints(case: Case, reports: list[Report], target: CompileTarget) ->
         found.append("has no asynchronous copy in a loop")
     # A step has 32 groups. The 64 lanes of a gfx942 wave share them, and exchange activations.
     exchanges = sum(report.exchanges for report in reports)
-    if target.warp == 32 and "still lanes" in case.needs and exchanges:
+    if target.warp == 32 and "no lane exchanges" in case.needs and exchanges:
         found.append(f"moves numbers between lanes in {exchanges} instructions of a loop")
     if "matrix instructions" in case.needs:
         warp_group = target.name in WARP_GROUP_TARGETS

@@ -29,7 +29,7 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
         out = make.empty(tokens, rows, dtype=dtype)
         needs: set[Need] = {"subnormals"}
         if tokens <= MAX_TOKENS:
-            needs |= {"wide loads", "asynchronous copies", "still lanes"}
+            needs |= {"wide loads", "asynchronous copies", "no lane exchanges"}
         elif dtype == torch.bfloat16:
             needs.add("matrix instructions")
         yield Case(

@@ -70,10 +70,10 @@ def best_of_block_kernel(
         place = token[None, :] * vocab + id[:, None]
         tl.store(all_logits + place, logit, mask=present[None, :] & exists[:, None])
         tl.store(peaks + token * blocks + block, tl.max(logit, axis=0), mask=present)
-    heat = tl.load(temperature + token, mask=present, other=0.0)[None, :]
+    temperatures = tl.load(temperature + token, mask=present, other=0.0)[None, :]
     seeds = tl.load(seed + token, mask=present, other=0)
     slots = tl.load(at + token * at_stride, mask=present, other=0)
-    score = logit + heat * gumbel(seeds[None, :], slots[None, :], id[:, None])
+    score = logit + temperatures * gumbel(seeds[None, :], slots[None, :], id[:, None])
     allowed = exists
     if usable is not None:  # decided at compile time
         allowed &= tl.load(usable + id, mask=exists, other=0).to(tl.int1)
@@ -171,7 +171,7 @@ def unembed(
     x, norm_scale, weight = x.contiguous(), norm_scale.contiguous(), weight.contiguous()
     seed, rows = seed.contiguous(), at.expand(len(x))
     usable = None if usable is None else usable.contiguous()
-    heat = torch.full((len(x),), float(temperature), device=x.device)
-    for each in launch(x, norm_scale, eps, weight, heat, seed, rows, usable, ids, logprobs):
+    temperatures = torch.full((len(x),), float(temperature), device=x.device)
+    for each in launch(x, norm_scale, eps, weight, temperatures, seed, rows, usable, ids, logprobs):
         each()
     return ids, logprobs
