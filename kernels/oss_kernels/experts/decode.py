@@ -37,37 +37,17 @@ ONE = tl.constexpr(1)  # the number of tokens for `row_dots`, which needs a cons
 
 @triton.jit
 def gate_up_kernel(
-    x,
-    ids,
-    words,
-    scales,
-    bias,
-    activation,
-    width,
-    groups,
-    alpha,
-    limit,
-    SLOTS: tl.constexpr,
-    ROWS: tl.constexpr,
-    GROUPS: tl.constexpr,
-    STAGES: tl.constexpr,
-):
+    x, ids, words, scales, bias, activation, width, groups, alpha, limit,
+    SLOTS: tl.constexpr, ROWS: tl.constexpr, GROUPS: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
     pair = tl.program_id(1).to(tl.int64)
     row_count = 2 * width
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     before = tl.load(ids + pair).to(tl.int64) * row_count  # rows of the experts before this one
     sums = row_dots(  # [1, ROWS]
-        x + pair // SLOTS * groups * 32,
-        words + before * groups * 4,
-        scales + before * groups,
-        row,
-        1,
-        row_count,
-        groups,
-        TOKENS=ONE,
-        GROUPS=GROUPS,
-        STAGES=STAGES,
-    )
+        x + pair // SLOTS * groups * 32, words + before * groups * 4, scales + before * groups,
+        row, 1, row_count, groups, TOKENS=ONE, GROUPS=GROUPS, STAGES=STAGES,
+    )  # fmt: skip
     own_bias = tl.load(bias + before + row, mask=row < row_count, other=0.0).to(tl.float32)
     gate, up = tl.split(tl.reshape(tl.sum(sums, axis=0) + own_bias, (ROWS // 2, 2)))
     unit = tl.program_id(0) * (ROWS // 2) + tl.arange(0, ROWS // 2)
@@ -77,21 +57,9 @@ def gate_up_kernel(
 
 @triton.jit
 def down_kernel(
-    activation,
-    ids,
-    weights,
-    words,
-    scales,
-    bias,
-    residual,
-    out,
-    hidden,
-    groups,
-    SLOTS: tl.constexpr,
-    ROWS: tl.constexpr,
-    GROUPS: tl.constexpr,
-    STAGES: tl.constexpr,
-):
+    activation, ids, weights, words, scales, bias, residual, out, hidden, groups,
+    SLOTS: tl.constexpr, ROWS: tl.constexpr, GROUPS: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
     token = tl.program_id(1).to(tl.int64)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     total = tl.zeros((ROWS,), tl.float32)
@@ -106,17 +74,9 @@ def down_kernel(
         pair = token * SLOTS + step % SLOTS
         before = tl.load(ids + pair).to(tl.int64) * hidden
         dots = step_dots(
-            activation + pair * groups * 32,
-            words + before * groups * 4,
-            scales + before * groups,
-            row,
-            1,
-            hidden,
-            groups,
-            step // SLOTS * GROUPS,
-            TOKENS=ONE,
-            GROUPS=GROUPS,
-        )
+            activation + pair * groups * 32, words + before * groups * 4, scales + before * groups,
+            row, 1, hidden, groups, step // SLOTS * GROUPS, TOKENS=ONE, GROUPS=GROUPS,
+        )  # fmt: skip
         sums += dots * tl.load(weights + pair)
     total += tl.sum(tl.sum(sums, axis=2), axis=0)
     if residual is not None:  # decided at compile time
