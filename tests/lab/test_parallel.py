@@ -296,7 +296,7 @@ def test_the_parts_of_every_tensor_make_the_whole(config):
 
 
 def test_each_process_keeps_the_heads_of_its_groups():
-    rows = torch.arange(6 * 16)[:, None]  # q of 4 heads, then k and v of 2 kv heads... in nano: 12
+    rows = torch.arange(6 * 16)[:, None]  # two heads of 16 rows each for q, k and v
     config = replace(GPT_OSS_NANO, num_attention_heads=2, num_key_value_heads=2, vocab_size=2)
     q, k, v = Part(config, 1, 2).cut("block.0.attn.qkv.weight", rows).split(16)
     assert (q[0], k[0], v[0]) == (16, 3 * 16, 5 * 16)

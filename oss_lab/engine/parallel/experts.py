@@ -1,8 +1,9 @@
 """The mixture of experts of a split model: every process runs the experts that it holds.
 
-The router is in every process and chooses the same experts. A process computes the slots of its
-experts and leaves the others zero; the sum over all processes is the layer's output. This balances
-the work only on average: the experts of one token may all be in one process.
+This is expert parallelism. The router is in every process and chooses the same experts. A process
+computes the slots of its experts and leaves the others zero; the sum over all processes is the
+layer's output. The work is balanced only on average: the experts of one token may all be in one
+process.
 """
 
 from dataclasses import replace
@@ -31,15 +32,18 @@ class SplitExperts(MixtureOfExperts):
     def forward(
         self, x: Float[Tensor, "batch seq hidden"], hook: LayerHook
     ) -> Float[Tensor, "batch seq hidden"]:
-        """As `MixtureOfExperts.forward`. Inside an expert, slots of other processes are zero, and
-        with a hook at the point whole."""
+        """As `MixtureOfExperts.forward`.
+
+        At points inside an expert (`whole_hooks.BY_SLOT`), the slots of other processes are zero.
+        A hook there gets all slots.
+        """
         normed = hook("moe.norm", self.norm(x))
         router_logits = hook("moe.router_logits", self.gate(normed))
         ids = hook("moe.expert_ids", self.choose_experts(router_logits, self.slots))
         weights = hook("moe.expert_weights", self.weigh_experts(router_logits, ids))
         is_own = (ids >= self.own.start) & (ids < self.own.stop)
         part = self._mix(normed, ids, weights, is_own, hook)
-        return hook("moe.out", self.processes.add_up(part).to(x.dtype))
+        return hook("moe.out", self.processes.all_reduce(part).to(x.dtype))
 
     def _mix(
         self,
@@ -56,7 +60,7 @@ class SplitExperts(MixtureOfExperts):
         gate, up = self.split_gate_up(gate_up)
         gate, up = hook("moe.gate", gate), hook("moe.up", up)
         act = self.swiglu(gate, up, self.alpha, self.limit)
-        # A hook has filled gate and up in all slots; what is added up must be zero in the others.
+        # A hook may have returned values for all slots; those of other processes are zeroed again.
         act = hook("moe.act", act.masked_fill(~is_own[..., None], 0))
         inputs = act.flatten(0, 2).index_select(0, slots)
         outputs = self._run(inputs, slots, ids, self.mlp2_weight, self.mlp2_bias)

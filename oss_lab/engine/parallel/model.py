@@ -1,8 +1,8 @@
-"""The split model: `Transformer` over the part of one process, with layers that add up the parts.
+"""The split model: `Transformer` over the part of one process, with layers that sum the parts.
 
-Its forward pass is that of the reference model. Only four modules differ: the embedding and the
-output of attention add up what each process computes, the experts do so too (`experts.py`), and
-the unembedding gathers the logits.
+Its forward pass is that of the reference model. Only four modules differ: the embedding, the output
+of attention and the experts (`experts.py`) sum what each process computes, and the unembedding
+gathers the logits.
 """
 
 from collections.abc import Callable
@@ -106,7 +106,7 @@ class SplitEmbedding(nn.Embedding):
         row = input - self.first
         is_elsewhere = (row < 0) | (row >= self.num_embeddings)
         x = F.embedding(row.masked_fill(is_elsewhere, 0), self.weight)
-        return self.processes.add_up(x.masked_fill(is_elsewhere[..., None], 0))
+        return self.processes.all_reduce(x.masked_fill(is_elsewhere[..., None], 0))
 
 
 class SummedLinear(nn.Linear):
@@ -118,7 +118,7 @@ class SummedLinear(nn.Linear):
 
     def forward(self, input: Float[Tensor, "... columns"]) -> Float[Tensor, "... rows"]:
         part = F.linear(input, self.weight).float()
-        return (self.processes.add_up(part) + self.bias.float()).to(input.dtype)
+        return (self.processes.all_reduce(part) + self.bias.float()).to(input.dtype)
 
 
 class GatheredLinear(nn.Linear):
@@ -129,4 +129,4 @@ class GatheredLinear(nn.Linear):
         self.processes = processes
 
     def forward(self, input: Float[Tensor, "... columns"]) -> Float[Tensor, "... rows"]:
-        return self.processes.concatenate(F.linear(input, self.weight), dim=-1)
+        return self.processes.all_gather(F.linear(input, self.weight), dim=-1)

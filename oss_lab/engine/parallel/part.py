@@ -2,7 +2,7 @@
 
 A query head needs the keys of its kv head only, so both stay together: a process has the rows of
 `qkv` for its kv heads and for the query heads that they serve, and the columns of `out` that read
-these heads. Experts and the rows of the vocabulary's tables are dealt out in order.
+these heads. Experts and the rows of the vocabulary's tables are divided in order.
 """
 
 from dataclasses import dataclass

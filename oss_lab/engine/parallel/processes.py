@@ -1,4 +1,4 @@
-"""The processes that hold one model together, and what they send each other.
+"""The processes that hold one model together, and how they exchange tensors.
 
 `torchrun` starts them and sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. They exchange tensors
 through gloo on a CPU and through NCCL on GPUs. Every process must call the same methods in the same
@@ -33,14 +33,14 @@ class Processes:
     rank: int
     count: int
 
-    def add_up(self, x: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+    def all_reduce(self, x: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
         """The sum of every process's x, added in float32, in the dtype of x."""
         total = self._without_gradient(x).to(torch.float32, copy=True).contiguous()
         with self._explain_failure():
             dist.all_reduce(total)
         return total.to(x.dtype)
 
-    def concatenate(self, x: Shaped[Tensor, "..."], dim: int) -> Shaped[Tensor, "..."]:
+    def all_gather(self, x: Shaped[Tensor, "..."], dim: int) -> Shaped[Tensor, "..."]:
         """The x of all processes, which have the same shape, in the order of their numbers."""
         own = self._without_gradient(x).contiguous()
         parts = [torch.empty_like(own) for _ in range(self.count)]
@@ -51,7 +51,7 @@ class Processes:
     def check_same(self, what: str, contents: bytes) -> None:
         """Raise LabError in every process unless all of them gave the same contents."""
         digest = blake2b(contents, digest_size=8).digest()
-        digests = self.concatenate(torch.frombuffer(bytearray(digest), dtype=torch.int64), 0)
+        digests = self.all_gather(torch.frombuffer(bytearray(digest), dtype=torch.int64), 0)
         other = (digests != digests[0]).nonzero()
         if len(other):
             raise LabError(

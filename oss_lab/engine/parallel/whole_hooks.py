@@ -1,4 +1,4 @@
-"""Shows hooks the whole values of a split model, and hands each process its part of the result."""
+"""Calls hooks with the whole values of a split model. Each process keeps its part of the result."""
 
 from hashlib import blake2b
 
@@ -35,9 +35,9 @@ class WholeHooks:
             return x
         whole = x
         if point in BY_HEAD:
-            whole = self.processes.concatenate(x, dim=1)
+            whole = self.processes.all_gather(x, dim=1)
         elif point in BY_SLOT:
-            whole = self.processes.add_up(x)
+            whole = self.processes.all_reduce(x)
         result = call_hooks(self.hooks, point, layer, whole)
         if result is not whole:
             contents = result.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
