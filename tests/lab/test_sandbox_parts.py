@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from oss_lab.agents.sandbox.bubblewrap import read_pid
+from oss_lab.agents.sandbox.call_text import CallText
 from oss_lab.agents.sandbox.data_folder import DataFolder
 from oss_lab.agents.sandbox.frames import LARGEST, BrokenProtocol, Frame, FrameReader, encode
 from oss_lab.agents.sandbox.inside.filter import ARCHITECTURES, build_filter
 from oss_lab.agents.sandbox.inside.syscalls import ALLOWED, IGNORED, RULED, read_numbers
 from oss_lab.agents.sandbox.limits import Limits
-from oss_lab.agents.sandbox.pieces import Pieces
 from oss_lab.agents.sandbox.process import describe_exit
 from oss_lab.agents.sandbox.view import find_view
 from oss_lab.agents.sandbox.watch import find_excess
@@ -70,7 +70,7 @@ def test_what_is_not_a_frame_is_refused(data: bytes, problem: str) -> None:
 
 
 def test_pieces_are_joined_cut_and_cleaned() -> None:
-    pieces = Pieces(10)
+    pieces = CallText(10)
     for text in ("abc", "def", "ghijkl"):
         pieces.add("stdout", text)
     pieces.add("nonsense", "\ud800")
@@ -82,7 +82,7 @@ def test_pieces_are_joined_cut_and_cleaned() -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 def test_the_end_of_raw_output_is_found(size: int) -> None:
     data = "a\0b\0id你".encode() + b"\0id\0 of the next call"
-    pieces = Pieces(100, "id")
+    pieces = CallText(100, "id")
     for at in range(0, len(data), size):
         if not pieces.raw_ended:
             pieces.add_raw(data[at : at + size])

@@ -5,7 +5,7 @@
 - `Limits` (`limits`): time, memory, disk, threads and output
 - `Result` (`result`): what one call printed, as data and as text for the model
 - `choose`: the first of these that works: `sandlock`, `bubblewrap`; `bare` only on request
-- `worker`, `frames`, `pieces`, `process`, `watch`: the parent's side of the process
+- `worker`, `frames`, `call_text`, `process`, `watch`: the parent's side of the process
 - `view`, `data_folder`: the files it sees, and /mnt/data
 - `inside`: the program in the sandbox, and what it gives up before it runs any code
 """

@@ -11,10 +11,10 @@ import threading
 import time
 from contextlib import suppress
 
+from oss_lab.agents.sandbox.call_text import CallText
 from oss_lab.agents.sandbox.data_folder import NAME, DataFolder
 from oss_lab.agents.sandbox.frames import BrokenProtocol, Frame, FrameReader, encode
 from oss_lab.agents.sandbox.limits import MIB, Limits
-from oss_lab.agents.sandbox.pieces import Pieces
 from oss_lab.agents.sandbox.process import CannotStart, Process
 from oss_lab.agents.sandbox.result import Result
 from oss_lab.agents.sandbox.view import find_view
@@ -57,7 +57,7 @@ class Worker:
             "name": NAME,
             "packages": find_view().packages,
         }
-        pieces = Pieces(2000)
+        pieces = CallText(2000)
         try:
             first = self.exchange(settings, "", pieces, START_SECONDS)
         except Over as why:
@@ -75,7 +75,7 @@ class Worker:
         """Run code. If the result names a reason in `ended`, the worker is closed."""
         began = time.monotonic()
         cell = secrets.token_hex(8)
-        pieces, ended = Pieces(self.limits.output, cell), None
+        pieces, ended = CallText(self.limits.output, cell), None
         self.process.resume()
         try:
             request = {"id": cell, "code": code}
@@ -95,7 +95,7 @@ class Worker:
         cut = min(max(0, pieces.total_cut()), HUGE)
         return Result(pieces.merged(), time.monotonic() - began, cut, ended)
 
-    def exchange(self, request: dict, cell: str, pieces: Pieces, seconds: float) -> Frame:
+    def exchange(self, request: dict, cell: str, pieces: CallText, seconds: float) -> Frame:
         """Send a request and collect text until its last frame. Closes the worker to raise Over."""
         threading.Thread(target=self.write, args=(encode(request),), daemon=True).start()
         received, look, last = 0, time.monotonic() + EVERY, None
@@ -124,7 +124,7 @@ class Worker:
             end = "was killed, and the newest files are deleted" if NAME in excess else "was killed"
             raise Over(self.close(f"{excess}, so the process {end}"))
 
-    def take(self, source: str, data: bytes, cell: str, pieces: Pieces) -> Frame | None:
+    def take(self, source: str, data: bytes, cell: str, pieces: CallText) -> Frame | None:
         """Use what arrived. Returns the frame that ends the call, if it is among it."""
         if not data:
             self.take_last_words(pieces)
@@ -150,7 +150,7 @@ class Worker:
                 return frame
         return None
 
-    def take_last_words(self, pieces: Pieces) -> None:
+    def take_last_words(self, pieces: CallText) -> None:
         """Take what a dying process wrote past Python, and let it end by itself."""
         until = time.monotonic() + RAW_SECONDS
         data = b"?"

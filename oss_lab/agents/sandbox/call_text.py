@@ -5,7 +5,7 @@ import codecs
 from oss_lab.agents.sandbox.result import STREAMS
 
 
-class Pieces:
+class CallText:
     """Collects (stream, text) in order. Tracebacks have a limit of their own, so they are kept."""
 
     def __init__(self, limit: int, cell: str = "") -> None:
