@@ -1,15 +1,13 @@
 """Shared parts of the model's benchmarks: options, the checkpoint, the report."""
 
 import argparse
-import json
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -25,47 +23,13 @@ from oss_lab.checkpoint.read import Checkpoint, open_checkpoint
 from oss_lab.checkpoint.write import write_checkpoint
 from oss_lab.config import GPT_OSS_20B
 from oss_lab.engine.choice import choose_kernels
-from oss_lab.errors import LabError
 
 # `layer_types=()` lets the configuration derive which layers are sliding from their number.
 SLICE = replace(GPT_OSS_20B, num_hidden_layers=4, vocab_size=32_000, layer_types=())
 SEED = 0  # of the random tokens, keys and values
 BUSY = "Other programs kept the processor busy, so these numbers are unreliable. Run this again."
 
-
-class ReportRow(Protocol):
-    """A row of a report. `others` is the share of a core that other programs used at the time."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def others(self) -> float: ...
-
-
 AddOptions = Callable[[argparse.ArgumentParser], None]
-RowT = TypeVar("RowT", bound=ReportRow)
-
-
-def run_bench(
-    program: str,
-    description: str | None,
-    measure_rows: Callable[[Checkpoint, argparse.Namespace], list[RowT]],
-    print_table: Callable[[dict[str, Any], Sequence[RowT]], None],
-) -> int:
-    """Run a benchmark and print its report, as JSON or a table. Returns the exit status."""
-    arguments = parse_arguments(program, description)
-    try:
-        with open_requested(arguments) as checkpoint:
-            rows = measure_rows(checkpoint, arguments)
-    except LabError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 1
-    report = describe_run(arguments, [row.others for row in rows])
-    if arguments.json:
-        print(json.dumps(report | {"rows": [asdict(row) for row in rows]}))
-    else:
-        print_table(report, rows)
-    return 0
 
 
 def parse_arguments(

@@ -8,23 +8,47 @@ selected point needs logits, they are computed for every token of the prompt, ot
 token only.
 """
 
+import json
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from oss_lab.bench.command import BUSY, choose_dtype_and_kernels, make_random_ids, run_bench
+from oss_lab.bench.command import (
+    BUSY,
+    choose_dtype_and_kernels,
+    describe_run,
+    make_random_ids,
+    open_requested,
+    parse_arguments,
+)
 from oss_lab.bench.recording import LONGEST, NOTHING, RecordingCost, make_tasks, measure_costs
 from oss_lab.checkpoint.load import load_model
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.engine.choice import Engines
+from oss_lab.errors import LabError
+
+PROGRAM = "oss_lab.bench.overhead"
 
 
 def main() -> int:
-    return run_bench("oss_lab.bench.overhead", __doc__, measure_rows, print_table)
+    arguments = parse_arguments(PROGRAM, __doc__)
+    try:
+        with open_requested(arguments) as checkpoint:
+            rows = measure_rows(checkpoint, arguments)
+    except LabError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 1
+    report = describe_run(arguments, [row.others for row in rows])
+    if arguments.json:
+        print(json.dumps(report | {"rows": [asdict(row) for row in rows]}))
+    else:
+        print_table(report, rows)
+    return 0
 
 
 def measure_rows(checkpoint: Checkpoint, arguments: Namespace) -> list[RecordingCost]:
