@@ -58,7 +58,7 @@ def open_llama(
         raise LabError("give the path of its program with --llama-bench PATH")
     found = shutil.which(program)
     if found is None:
-        raise LabError(f"{program} is not a program")
+        raise LabError(f"{program} is not a program; give the path of llama-bench")
     vocabulary = None if checkpoint.config.vocab_size in VOCABULARIES else "nano"
     file = write_gguf(checkpoint, folder / "model.gguf", vocabulary=vocabulary)
     llama = LlamaBench(Path(found).resolve(), file, threads)

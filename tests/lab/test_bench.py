@@ -109,7 +109,7 @@ def test_a_peer_that_is_not_installed_is_named_in_one_sentence(monkeypatch, writ
     assert (peers.has_transformers, peers.llama) == (False, None)
     assert peers.missing == (
         'transformers: transformers is not installed: `pip install "oss-lab[test]"` adds it',
-        "llama.cpp: no-such-program is not a program",
+        "llama.cpp: no-such-program is not a program; give the path of llama-bench",
     )
 
 

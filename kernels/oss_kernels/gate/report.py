@@ -133,6 +133,8 @@ def run_cuobjdump(option: str, file: str) -> str:
     bundled = TOOLS / "cuobjdump"
     program = bundled if bundled.exists() else shutil.which("cuobjdump")
     if program is None:
-        raise RuntimeError("cuobjdump is neither in Triton's wheel nor on the PATH; install CUDA's")
+        raise RuntimeError(
+            "cuobjdump is neither in Triton's wheel nor on the PATH; install NVIDIA's CUDA toolkit"
+        )
     done = subprocess.run([program, option, file], capture_output=True, text=True, check=True)
     return done.stdout + done.stderr
