@@ -230,7 +230,7 @@ def test_options_and_layers_that_change(rng):
 
 def record(engine, ids: torch.Tensor, prompt: int, selection: Selection):
     """Record a prompt and then tokens read one at a time."""
-    row, cache = BatchRow(Request(tuple(ids[0].tolist()), selection=selection), 0, engine), None
+    row = BatchRow(Request(tuple(ids[0].tolist()), selection=selection), 0, engine)
     cache = KVCache(NANO)
     for _ in prefill(engine, [row], ids[:, :prompt], cache):
         pass

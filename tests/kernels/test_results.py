@@ -1,4 +1,4 @@
-"""The README's tables of numbers match the committed results."""
+"""The README's table of CPU timings is the newest committed result."""
 
 import json
 from pathlib import Path
