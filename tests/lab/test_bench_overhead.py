@@ -17,7 +17,7 @@ from oss_lab.bench.recording import NOTHING, RECORDED, make_tasks, measure_costs
 from oss_lab.engine import row as engine_row
 from oss_lab.engine.choice import Engines
 from oss_lab.hooks.cost import nbytes
-from oss_lab.hooks.points import ALWAYS, POINTS, needs_logits
+from oss_lab.hooks.points import POINTS
 from oss_lab.hooks.recording import Recording
 from oss_lab.hooks.selection import Selection
 
@@ -114,14 +114,11 @@ def test_kernels_compute_points_they_expose_and_the_reference_the_rest(
     assert computed["tier 2"] == "reference"
 
 
-def test_the_recorded_points_match_the_names():
-    assert RECORDED["tier 1"] == ALWAYS
-    assert {point for point in ALWAYS if needs_logits([point])} == {
-        "out.top_ids",
-        "out.top_logprobs",
-    }
-    assert set(RECORDED["tier 1 without logits"]) == {p for p in ALWAYS if not needs_logits([p])}
-    assert {POINTS[point].tier for point in RECORDED["tier 2"]} == {2}
+def test_the_selections_without_logits_leave_out_the_most_likely_ids_only():
+    without = set(RECORDED["tier 1 without logits"])
+    assert set(RECORDED["tier 1"]) - without == {"out.top_ids", "out.top_logprobs"}
+    assert "moe.expert_ids" in without
+    assert {POINTS[point].tier for point in without} == {1}
 
 
 def test_the_interval_comes_from_all_resamples():
