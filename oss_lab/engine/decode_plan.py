@@ -67,11 +67,11 @@ class DecodePlan:
                 return None
             tails = cast("list[Tensor]", [each.tail for each in layers])
             firsts = [each.first for each in layers]
-            if not step.can_read(tails, firsts, past.length):  # a cache of another model
+            if not step.attach(tails, firsts, past.length):  # a cache of another model
                 return None
             if past.length >= step.positions:
                 self._extend_rotation(step, past.length)
-            logits = step(token, past.length, tails, firsts)
+            logits = step(token, past.length)
             for _, recording in recordings:
                 names = RESULTS.keys() & recording.selection.points
                 recording.add_layers({name: getattr(step, RESULTS[name]) for name in names})

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from typing import cast
+from weakref import ref
 
 import pytest
 import torch
@@ -44,9 +45,9 @@ def steps(monkeypatch) -> list[int]:
     seen: list[int] = []
     call = step_plan.DecodeStep.__call__
 
-    def record(self, token, length, *cache):
+    def record(self, token, length):
         seen.append(length)
-        return call(self, token, length, *cache)
+        return call(self, token, length)
 
     monkeypatch.setattr(step_plan.DecodeStep, "__call__", record)
     return seen
@@ -204,6 +205,16 @@ def test_a_cache_of_another_model_is_left_to_the_operations(rng, nano):
     assert plan.decode(ids[:, 39:], cache, None, no_hooks) is None
     cache.layers.pop()
     assert plan.decode(ids[:, 39:], cache, None, no_hooks) is not None
+
+
+def test_a_cache_that_is_dropped_is_not_kept(rng, nano, steps):
+    ids, engine, cache = untied_ids(rng, nano, 12), cpu_engine(nano), KVCache(NANO)
+    engine.forward(ids[:, :10], cache, last=0)
+    decode(engine, cache, ids[:, 10:])
+    tails = [ref(layer.tail) for layer in cache.layers if layer.tail is not None]
+    assert (len(tails), steps) == (4, [10, 11])
+    del cache
+    assert [tail() for tail in tails] == [None] * 4
 
 
 def test_options_and_layers_that_change(rng):

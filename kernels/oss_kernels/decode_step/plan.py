@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
+from operator import is_not
+from weakref import ref
 
 import torch
 from jaxtyping import Float
@@ -85,6 +88,13 @@ def count_bytes(layers: Sequence[Weights], outer: Weights, used: float) -> float
     return outer["unembedding"].nbytes + layered - (1 - used) * experts
 
 
+def find_least(first: int, window: int | None) -> float:
+    """The first slot whose keys are all in a tail that begins with slot `first`."""
+    if first == 0:
+        return 0
+    return first + window - 1 if window else inf
+
+
 class DecodeStep:
     """Computes the logits of one token after the tokens in a cache.
 
@@ -123,6 +133,9 @@ class DecodeStep:
         self._vocab, self._slot_bytes = sizes.vocab, sizes.head_dim * self.dtype.itemsize
         self._is_small = count_bytes(layers, outer, sizes.slots / sizes.experts) < FEW_BYTES
         self._constants = path, sizes.head_dim, sizes.heads // sizes.kv_heads
+        self._tails: list[ref[Tensor]] = []
+        self._firsts: list[int] = []
+        self._least: float = 0  # the first slot that sees no key before the tails
 
     def set_rotation(
         self, cos: Float[Tensor, "position head_dim"], sin: Float[Tensor, "position head_dim"]
@@ -133,36 +146,50 @@ class DecodeStep:
             self._table[:, column] = self._kept[column].data_ptr()
         self.positions = len(cos)
 
-    def can_read(self, tails: Sequence[Tensor], firsts: Sequence[int], length: int) -> bool:
-        """Whether a cache has the step's dtype and sizes, and all keys that slot `length` sees."""
+    def attach(self, tails: Sequence[Tensor], firsts: Sequence[int], length: int) -> bool:
+        """Let the next call read the keys in these tails, and write slot `length`.
+
+        Returns False, and the call must not follow, if the dtype or a size is not the step's, or if
+        a key is missing that slot `length` sees.
+
+        Args:
+            tails: the keys and values of each layer [2 1 kv_head capacity head_dim], contiguous,
+                with room for slot `length`.
+            firsts: the slot of each tail's first entry.
+        """
+        attached = [each() for each in self._tails]
+        is_same = len(tails) == len(attached) and not any(map(is_not, tails, attached))
+        if not is_same or firsts != self._firsts:
+            if not self._fits(tails):
+                return False
+            # A tail that its cache replaces is not kept in memory.
+            self._tails, self._firsts = [ref(tail) for tail in tails], list(firsts)
+            self._least = max(map(find_least, firsts, self._windows))
+            for row, tail, first in zip(self._table, tails, firsts, strict=False):
+                # The step counts slots from 0, even if the first are no longer kept. (The last row
+                # of the table has no cache.)
+                row[at.TAIL] = tail.data_ptr() - first * self._slot_bytes
+                row[at.CAPACITY] = tail.shape[3]
+        return length >= self._least
+
+    def _fits(self, tails: Sequence[Tensor]) -> bool:
+        """Whether these tails have the step's number of layers, dtype and sizes."""
         return len(tails) == len(self._windows) and all(
             tail.dtype == self.dtype
             and tail.device.type == "cpu"
             and (tail.shape[1], tail.shape[2], tail.shape[4]) == self._cache_sizes
-            and first <= (max(0, length + 1 - window) if window else 0)
-            for tail, first, window in zip(tails, firsts, self._windows, strict=True)
+            for tail in tails
         )
 
-    def __call__(
-        self, token: int, length: int, tails: Sequence[Tensor], firsts: Sequence[int]
-    ) -> Float[Tensor, "1 1 vocab"]:
-        """Logits after a token. Its keys and values go to slot `length`.
+    def __call__(self, token: int, length: int) -> Float[Tensor, "1 1 vocab"]:
+        """Logits after a token. Its keys and values go to slot `length` of the attached cache.
 
-        Args:
-            length: the number of tokens in the cache, below `positions`.
-            tails: the keys and values of each layer [2 1 kv_head capacity head_dim], contiguous,
-                with room for slot `length` and for the window before it.
-            firsts: the slot of each tail's first entry.
+        `length` is the number of tokens in the cache, below `positions`.
         """
         logits = torch.empty(1, 1, self._vocab, dtype=self.dtype)
         threads = 1 if self._is_small else torch.get_num_threads()
         if threads > 1:
             follow_torch()
         run = (compile_alone if threads == 1 else compile_together)(*self._constants)
-        for row, tail, first in zip(self._table, tails, firsts, strict=False):
-            # The step counts slots from 0, even if the first are no longer kept. (The last row of
-            # the table has no cache.)
-            row[at.TAIL] = tail.data_ptr() - first * self._slot_bytes
-            row[at.CAPACITY] = tail.shape[3]
         run(self._table, self._counters, threads, token, length, as_numpy(logits)[0, 0])
         return logits
