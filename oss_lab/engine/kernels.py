@@ -7,7 +7,8 @@ Results differ from those of the reference engine only by rounding.
 A new token takes a prepared step where there is one. On a CPU that is the compiled call of
 `decode_plan.py`, for one sequence in an unforked cache. On a GPU it is the list of launches of
 `device_decode.py`, for up to eight rows of one cache. Everything else is computed operation by
-operation. The GPU's path was tested in Triton's interpreter only, never on a CUDA device.
+operation, also a token of which points are recorded that the step does not store. Its logits can
+differ by rounding. The GPU's path was tested in Triton's interpreter only, never on a CUDA device.
 """
 
 from collections.abc import Collection, Sequence
