@@ -82,7 +82,10 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.parts, self.make_experts = config, parts, make_experts
-        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        rows = torch.empty(config.vocab_size, config.hidden_size)
+        self.embedding = nn.Embedding.from_pretrained(rows, freeze=False)
+        if not rows.is_meta:  # there is nothing to draw, and trying would import torch's compiler
+            self.embedding.reset_parameters()
         layers = range(config.num_hidden_layers)
         self.block = nn.ModuleList(Block(config, make_experts, parts) for _ in layers)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, parts.rms_norm)

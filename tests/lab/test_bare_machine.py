@@ -1,4 +1,6 @@
-"""The model and the engines run when only torch, NumPy and jaxtyping are installed."""
+"""The model and the engines run when only torch, NumPy and jaxtyping are installed. A model without
+values, as loading builds it, imports neither torch's compiler nor sympy, which take over a second.
+"""
 
 import subprocess
 import sys
@@ -59,6 +61,9 @@ from oss_lab.model import Transformer
 config = ModelConfig(num_hidden_layers=2, num_experts=4, experts_per_token=2, vocab_size=96,
     hidden_size=64, intermediate_size=32, head_dim=16, num_attention_heads=4,
     num_key_value_heads=2, sliding_window=8, initial_context_length=256)
+with torch.device("meta"):
+    Transformer(config)
+assert not {"torch._dynamo", "sympy"} & set(sys.modules)
 engines = Engines(Transformer(config).eval(), load_backend("cpu"))
 found = []
 for engine in (engines.reference, engines.kernels):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn, cast
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -99,7 +100,7 @@ class SplitEmbedding(nn.Embedding):
     """The rows of the embedding from `first` on; other tokens come from other processes."""
 
     def __init__(self, rows: int, hidden: int, first: int, processes: Processes) -> None:
-        super().__init__(rows, hidden)
+        super().__init__(rows, hidden, _weight=torch.empty(rows, hidden))  # see Transformer
         self.first, self.processes = first, processes
 
     def forward(self, input: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq hidden"]:
