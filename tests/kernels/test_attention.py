@@ -1,5 +1,6 @@
 """Attention against float64: windows, sinks, padding, groups, splits, views, and merged parts."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
@@ -262,6 +263,29 @@ def test_all_queries_see_a_prefix_that_ends_before_the_first(rng, device, roundi
     prefix = kernel.attention(inputs.q, k, v, none, later=5)
     own = inputs._replace(k=inputs.k[:, :, 35:], v=inputs.v[:, :, 35:])
     check(merge([prefix, run(own)]), inputs, rounding)
+
+
+@pytest.mark.parametrize("sizes", [Sizes(1, 4, 1, 40, 40, 16), Sizes(1, 2, 1, 140, 140, 16, 32)])
+def test_samples_in_one_row_equal_each_alone(rng, device, rounding, sizes):
+    """By the kernel and by the reference. The last query is padding: it sees no key."""
+    inputs = make_inputs(rng, device, sizes)
+    cuts, seq = (0, sizes.seq // 3, sizes.seq // 3 + 1, sizes.seq - 1, sizes.seq), sizes.seq
+    lengths = torch.tensor(cuts).diff()
+    starts = torch.tensor(cuts[:-1]).repeat_interleave(lengths)
+    starts[-1] = seq
+    given, options = inputs[:4], {"window": inputs.window, "starts": starts[None]}
+    z, lse = kernel.attention(*given, window=inputs.window, starts=starts[None].to(device))
+    exact = reference.attention(*(x.double().cpu() for x in given), **options)
+    for begin, end in pairwise(cuts[:-1]):
+        some = slice(begin, end)
+        q, k, v = (x[:, :, some] for x in inputs[:3])
+        own = inputs._replace(q=q, k=k, v=v)
+        check((z[:, :, some], lse[:, :, some]), own, rounding)
+        wanted_z, wanted_lse, _ = attend_in_float64(own)
+        torch.testing.assert_close(exact[0][:, :, some], wanted_z, rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(exact[1][:, :, some], wanted_lse, rtol=1e-12, atol=1e-13)
+    assert not z[:, :, -1].any()
+    torch.testing.assert_close(lse[0, :, -1], inputs.sinks, rtol=3e-7, atol=0)
 
 
 @pytest.mark.parametrize("sizes", EVERY, ids=str)

@@ -41,6 +41,20 @@ def test_padding(rng, monkeypatch, block, window, seq):
     assert_same(make_inputs(rng, 3, 8, 2, seq, 40, 16), 1e-5, window=window, padding=padding)
 
 
+@pytest.mark.parametrize("block", [2**18, 2**9])
+@pytest.mark.parametrize("window", [None, 32])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_samples_in_one_row(rng, monkeypatch, block, window, dtype):
+    """With AMX too: bfloat16 with starts is not computed in tiles."""
+    monkeypatch.setattr(cpu, "SCORES", block)
+    starts = torch.tensor([0] * 7 + [7] * 70 + [77] * 52 + [130])  # the last query sees no key
+    given = make_inputs(rng, 3, 8, 2, 130, 130, 32, dtype)
+    error = 1e-5 if dtype == torch.float32 else 1e-2
+    assert_same(given, error, window=window, starts=starts[None])
+    starts = torch.stack((starts, torch.zeros_like(starts), starts.clamp(max=20)))
+    assert_same(given, error, window=window, starts=starts)
+
+
 def test_no_sink_and_no_visible_key(rng):
     q, k, v, sinks = make_inputs(rng, 2, 4, 1, 3, 5, 16)
     sinks[1] = -torch.inf

@@ -36,6 +36,19 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
             flops=4 * seen * shapes.heads * shapes.head_dim,
             needs=frozenset(needs),
         )
+    seq = 2048
+    q, z = (make.normal(1, seq, shapes.heads, shapes.head_dim) for _ in range(2))
+    k, v = make.normal(2, 1, shapes.kv_heads, seq, shapes.head_dim).unbind()
+    sinks, lse = make.normal(shapes.heads), make.empty(1, shapes.heads, seq, dtype=torch.float32)
+    starts = torch.arange(0, seq, 256, dtype=torch.int32, device=make.device)
+    starts = starts.repeat_interleave(256)[None]  # samples of 256 tokens
+    yield Case(
+        f"attention, {seq // 256} samples of 256 tokens",
+        make_launches(q.transpose(1, 2), k, v, sinks, z, lse, None, None, 0, starts),
+        bytes=nbytes(q, k, v, sinks, z, lse, starts),
+        flops=4 * (seq // 256) * (256 * 257 // 2) * shapes.heads * shapes.head_dim,
+        needs=frozenset({"wide loads", "matrix instructions"}),
+    )
     for capacity, splits in ((shapes.window, 1), (8192, SPLITS)):
         q, z = (make.normal(1, shapes.heads, shapes.head_dim) for _ in range(2))
         keys, values = (

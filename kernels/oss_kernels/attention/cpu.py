@@ -30,18 +30,21 @@ def attention(
     window: int | None = None,
     padding: Int[Tensor, "batch"] | None = None,
     later: int = 0,
+    starts: Int[Tensor, "#batch seq"] | None = None,
 ) -> tuple[Float[Tensor, "batch head seq head_dim"], Float[Tensor, "batch head seq"]]:
     """The operation of `reference.attention`."""
     kv_heads, keys = k.shape[1:3]
-    shape, is_shared = q.shape, k.shape[0] == 1 != q.shape[0]
+    shape, is_shared = q.shape, starts is None and k.shape[0] == 1 != q.shape[0]
     if is_shared:
         q, sinks, padding = fold(q, sinks, padding, kv_heads)
     elif padding is not None:
         padding = padding[:, None]
     narrow = q.dtype == k.dtype == torch.bfloat16 and q.shape[3] % DEPTH == 0
     many = min(q.shape[2], keys) >= SIDE and narrow and has_amx()
-    compute = attend_in_tiles if many else attend_in_blocks
-    z, lse = compute(q, k, v, sinks, window, padding, later)
+    if many and starts is None:
+        z, lse = attend_in_tiles(q, k, v, sinks, window, padding, later)
+    else:
+        z, lse = attend_in_blocks(q, k, v, sinks, window, padding, later, starts)
     return (unfold(z, kv_heads, shape), unfold(lse, kv_heads, shape[:3])) if is_shared else (z, lse)
 
 
@@ -99,6 +102,7 @@ def attend_in_blocks(
     window: int | None,
     padding: Int[Tensor, "batch #head"] | None,
     later: int,
+    starts: Int[Tensor, "#batch seq"] | None,
 ) -> tuple[Float[Tensor, "batch head seq head_dim"], Float[Tensor, "batch head seq"]]:
     """One block of queries at a time, for any type."""
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
@@ -114,6 +118,8 @@ def attend_in_blocks(
     for begin in range(0, seq, size):
         end = min(begin + size, seq)
         first = 0 if window is None else min(keys, max(0, before + begin - window + 1))
+        own = None if starts is None else starts[:, begin:end]
+        first = first if own is None else min(keys, max(first, int(own.min())))
         last = max(first, min(keys, before + end))
         # The query heads of a kv head, stacked.
         stack = (batch, kv_heads, heads // kv_heads * (end - begin))
@@ -122,7 +128,7 @@ def attend_in_blocks(
         block = scaled[:, :, begin:end].reshape(*stack, head_dim)
         torch.matmul(block, k[:, :, first:last].transpose(-1, -2), out=scores)
         by_head = scores.view(batch, heads, end - begin, last - first)
-        mask_scores(by_head, first, before + begin, window, padding)
+        mask_scores(by_head, first, before + begin, window, padding, own)
 
         top = sink[:, None].expand(batch, heads, end - begin)
         if last > first:
@@ -142,6 +148,7 @@ def mask_scores(
     query: int,
     window: int | None,
     padding: Int[Tensor, "batch #head"] | None,
+    starts: Int[Tensor, "#batch seq"] | None,
 ) -> None:
     """Set scores to -inf where a query may not attend.
 
@@ -157,3 +164,5 @@ def mask_scores(
         scores.masked_fill_(hidden, -torch.inf)
     if padding is not None:
         scores.masked_fill_(slot < padding[..., None, None], -torch.inf)
+    if starts is not None:
+        scores.masked_fill_(slot < starts[:, None, :, None], -torch.inf)

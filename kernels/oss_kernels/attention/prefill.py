@@ -25,7 +25,7 @@ from oss_kernels.launch import Launch
 
 @triton.jit(do_not_specialize=("seq", "keys", "before", "window"))
 def prefill_kernel(
-    q, k, v, sinks, padding, z, lse,
+    q, k, v, sinks, padding, starts, z, lse,
     q_batch, q_head, q_seq, k_batch, k_head, k_key, v_batch, v_head, v_key,  # strides
     heads, seq, keys, before, window, scale,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr,
@@ -49,6 +49,9 @@ def prefill_kernel(
         padded = tl.load(padding + batch).to(tl.int32)
     first = tl.maximum(before + query - window + 1, padded)
     lower = tl.maximum(before + tile * QUERIES - window + 1, padded)
+    if starts is not None:
+        own = tl.load(starts + batch * seq + query, mask=query < seq, other=keys)
+        first, lower = tl.maximum(first, own), tl.maximum(lower, tl.min(own, axis=0))
     upper = tl.minimum(before + (tile + 1) * QUERIES, keys)
     last = tl.minimum(before + query, upper - 1)  # the zeros loaded after the span are not keys
 
@@ -79,15 +82,19 @@ def prefill_kernel(
 
 def launch(
     q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, z: Tensor, lse: Tensor,
-    window: int | None, padding: Tensor | None, later: int = 0,
+    window: int | None, padding: Tensor | None, later: int = 0, starts: Tensor | None = None,
 ) -> Launch:  # fmt: skip
     """The launch for any number of queries.
 
-    z [batch seq head head_dim] and lse [batch head seq] are contiguous.
+    z [batch seq head head_dim], lse [batch head seq] and starts [batch seq] (int32) are contiguous.
     """
     batch, heads, seq, _ = q.shape
     queries = min(128, max(16, triton.next_power_of_2(seq)))
     arguments, constants = make_inputs(q, k, v, sinks, window, padding, later)
+    if starts is None:
+        constants["starts"] = None  # compiles the kernel without starts
+    else:
+        arguments["starts"] = starts
     return Launch(
         prefill_kernel,
         (batch * heads, triton.cdiv(seq, queries)),

@@ -21,6 +21,7 @@ def attention(
     window: int | None = None,
     padding: Int[Tensor, "batch"] | None = None,
     later: int = 0,
+    starts: Int[Tensor, "#batch seq"] | None = None,
 ) -> tuple[Float[Tensor, "batch head seq head_dim"], Float[Tensor, "batch head seq"]]:
     """(z, lse): the values averaged with softmax weights, and the log of the softmax's denominator.
 
@@ -28,7 +29,8 @@ def attention(
 
     Query i is at key slot `key - seq + i + later`. It sees that slot and all earlier ones, or with
     a `window` only the last `window` of them, including its own. The first `padding` slots of a
-    batch row are not tokens, and no query sees them. Query head h reads kv head
+    batch row are not tokens, and no query sees them. `starts` is the first slot that each query may
+    see: that of its sample's first token, if samples share a row. Query head h reads kv head
     h // (head / kv_head).
 
     The keys may be one span of a longer sequence: `later` is the number of key slots after the
@@ -44,7 +46,7 @@ def attention(
     """
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
     kv_heads, keys = k.shape[1:3]
-    shape, is_shared = q.shape, k.shape[0] == 1 != q.shape[0]
+    shape, is_shared = q.shape, starts is None and k.shape[0] == 1 != q.shape[0]
     if is_shared:
         q, sinks, padding = fold(q, sinks, padding, kv_heads)
     elif padding is not None:
@@ -60,6 +62,8 @@ def attention(
     visible = visible[None, None]
     if padding is not None:
         visible = visible & (slot >= padding[..., None, None])
+    if starts is not None:
+        visible = visible & (slot >= starts[:, None, :, None])
 
     stacked = (q.to(wide) * head_dim**-0.5).reshape(*stack, head_dim)
     scores = (stacked @ k.to(wide).transpose(-1, -2)).view(*q.shape[:3], keys)
