@@ -11,6 +11,7 @@ OPERATIONS = (
     "router",
     "experts",
     "attention",
+    "attention_backward",
     "mxfp4",
     "mxfp4_linear",
     "linear",

@@ -53,6 +53,12 @@ def valid_arguments(operation: str, tokens: int = 1) -> dict:
         "rms_norm": {"x": x, "scale": ones(128), "eps": EPS},
         "router": {"x": x, "weight": ones(5, 128), "bias": ones(5), "slots": 2},
         "dequantize": make_packed(4, groups=8),
+        "attention_backward": {
+            **{name: ones(2, 4, tokens, 16) for name in ("q", "z", "dz")},
+            **{name: ones(2, 2, tokens, 16) for name in ("k", "v")},
+            "sinks": ones(4),
+            "lse": ones(2, 4, tokens),
+        },
         "attention": {
             "q": ones(2, 4, 1, 16),
             "k": ones(2, 2, 9, 16),
@@ -95,6 +101,7 @@ TRITON = {
     "router": "router.kernel",
     "dequantize": "mxfp4.kernel",
     "attention": "attention.kernel",
+    "attention_backward": "attention_backward.kernel",
     "qkv_rope": "qkv_rope.kernel",
     "unembed": "unembed.kernel",
 }
@@ -167,6 +174,17 @@ WRONG = {
         ("starts", ones(2, 1)),
         ("q", ones(2, 4, 1, 16, dtype=torch.float16)),
         ("q", ones(2, 4, 1, 16, dtype=torch.float64)),
+    ],
+    "attention_backward": [
+        ("q", ones(2, 4, 2, 16)),
+        ("k", ones(1, 2, 1, 16)),
+        ("v", ones(2, 2, 2, 16)),
+        ("z", ones(2, 4, 1, 32)),
+        ("dz", ones(2, 2, 1, 16)),
+        ("dz", ones(2, 4, 1, 16, dtype=torch.bfloat16)),
+        ("lse", ones(2, 4)),
+        ("sinks", ones(2)),
+        ("starts", ones(2, 1)),
     ],
     "qkv_rope": [
         ("norm_scale", ones(64)),
