@@ -14,6 +14,7 @@ OPERATIONS = (
     "attention_backward",
     "mxfp4",
     "mxfp4_linear",
+    "mxfp4_linear_backward",
     "linear",
     "qkv_rope",
     "unembed",

@@ -59,6 +59,7 @@ def valid_arguments(operation: str, tokens: int = 1) -> dict:
             "sinks": ones(4),
             "lse": ones(2, 4, tokens),
         },
+        "mxfp4_linear_backward": {"dy": ones(tokens, 4), **make_packed(4, groups=8)},
         "attention": {
             "q": ones(2, 4, 1, 16),
             "k": ones(2, 2, 9, 16),
@@ -92,7 +93,12 @@ def valid_arguments(operation: str, tokens: int = 1) -> dict:
     return every[operation]
 
 
-CPU = {"linear": "linear.cpu", "mxfp4_linear": "mxfp4_linear.cpu", "expert_mlp": "experts.cpu"}
+CPU = {
+    "linear": "linear.cpu",
+    "mxfp4_linear": "mxfp4_linear.cpu",
+    "expert_mlp": "experts.cpu",
+    "mxfp4_linear_backward": "mxfp4_linear_backward.cpu",
+}
 TRITON = {
     "linear": "linear.kernel",
     "mxfp4_linear": "mxfp4_linear.kernel",
@@ -102,6 +108,7 @@ TRITON = {
     "dequantize": "mxfp4.kernel",
     "attention": "attention.kernel",
     "attention_backward": "attention_backward.kernel",
+    "mxfp4_linear_backward": "mxfp4_linear_backward.kernel",
     "qkv_rope": "qkv_rope.kernel",
     "unembed": "unembed.kernel",
 }
@@ -185,6 +192,13 @@ WRONG = {
         ("lse", ones(2, 4)),
         ("sinks", ones(2)),
         ("starts", ones(2, 1)),
+    ],
+    "mxfp4_linear_backward": [
+        ("dy", ones(1, 5)),
+        ("dy", ones(4)),
+        ("dy", ones(1, 4, dtype=torch.float16)),
+        ("blocks", ones(2, 8, 16, dtype=BYTE)),
+        ("scales", ones(4, 8, dtype=INT)),
     ],
     "qkv_rope": [
         ("norm_scale", ones(64)),
