@@ -10,6 +10,7 @@ OPERATIONS = (
     "rms_norm",
     "router",
     "experts",
+    "swiglu_backward",
     "attention",
     "attention_backward",
     "mxfp4",

@@ -60,6 +60,7 @@ def valid_arguments(operation: str, tokens: int = 1) -> dict:
             "lse": ones(2, 4, tokens),
         },
         "mxfp4_linear_backward": {"dy": ones(tokens, 4), **make_packed(4, groups=8)},
+        "swiglu_backward": {"gate_up": ones(tokens, 64), "dact": ones(tokens, 32), **CONSTANTS},
         "attention": {
             "q": ones(2, 4, 1, 16),
             "k": ones(2, 2, 9, 16),
@@ -98,6 +99,7 @@ CPU = {
     "mxfp4_linear": "mxfp4_linear.cpu",
     "expert_mlp": "experts.cpu",
     "mxfp4_linear_backward": "mxfp4_linear_backward.cpu",
+    "swiglu_backward": "swiglu_backward.cpu",
 }
 TRITON = {
     "linear": "linear.kernel",
@@ -109,6 +111,7 @@ TRITON = {
     "attention": "attention.kernel",
     "attention_backward": "attention_backward.kernel",
     "mxfp4_linear_backward": "mxfp4_linear_backward.kernel",
+    "swiglu_backward": "swiglu_backward.kernel",
     "qkv_rope": "qkv_rope.kernel",
     "unembed": "unembed.kernel",
 }
@@ -199,6 +202,13 @@ WRONG = {
         ("dy", ones(1, 4, dtype=torch.float16)),
         ("blocks", ones(2, 8, 16, dtype=BYTE)),
         ("scales", ones(4, 8, dtype=INT)),
+    ],
+    "swiglu_backward": [
+        ("gate_up", ones(1, 32)),
+        ("gate_up", ones(2, 64)),
+        ("gate_up", ones(1, 64, dtype=torch.float64)),
+        ("dact", ones(1, 64)),
+        ("dact", ones(1, 32, dtype=torch.bfloat16)),
     ],
     "qkv_rope": [
         ("norm_scale", ones(64)),
