@@ -1,7 +1,8 @@
 """Which code computes an operation: plain torch, Triton on a GPU, or numba on a CPU.
 
-A `Backend` has one function for each operation of a forward pass. A function has the same signature
-in every backend. Nothing here falls back silently: `auto` picks a backend by name.
+A `Backend` has one function for each operation of a forward pass, and for each gradient that
+fine-tuning needs (`autograd`). A function has the same signature in every backend. Nothing here
+falls back silently: `auto` picks a backend by name.
 """
 
 import importlib.util
@@ -23,6 +24,10 @@ MODULES: dict[KernelName, dict[str, str]] = {
         "attention": "attention.reference",
         "router": "router.reference",
         "expert_mlp": "experts.reference",
+        "attention_backward": "attention_backward.reference",
+        "mxfp4_linear": "mxfp4_linear.reference",
+        "mxfp4_linear_backward": "mxfp4_linear_backward.reference",
+        "swiglu_backward": "swiglu_backward.reference",
     },
     "triton": {
         "rms_norm": "rms_norm.kernel",
@@ -30,6 +35,10 @@ MODULES: dict[KernelName, dict[str, str]] = {
         "attention": "attention.kernel",
         "router": "router.kernel",
         "expert_mlp": "experts.kernel",
+        "attention_backward": "attention_backward.kernel",
+        "mxfp4_linear": "mxfp4_linear.kernel",
+        "mxfp4_linear_backward": "mxfp4_linear_backward.kernel",
+        "swiglu_backward": "swiglu_backward.kernel",
     },
     "cpu": {
         "rms_norm": "rms_norm.reference",
@@ -37,6 +46,10 @@ MODULES: dict[KernelName, dict[str, str]] = {
         "attention": "attention.cpu",
         "router": "router.reference",
         "expert_mlp": "experts.cpu",
+        "attention_backward": "attention_backward.cpu",
+        "mxfp4_linear": "mxfp4_linear.cpu",
+        "mxfp4_linear_backward": "mxfp4_linear_backward.cpu",
+        "swiglu_backward": "swiglu_backward.cpu",
     },
 }
 """The module of each operation. On a CPU the norm and the router run in plain torch."""
@@ -56,6 +69,10 @@ class Backend:
     attention: Callable[..., Any]
     router: Callable[..., Any]
     expert_mlp: Callable[..., Any]
+    attention_backward: Callable[..., Any]
+    mxfp4_linear: Callable[..., Any]
+    mxfp4_linear_backward: Callable[..., Any]
+    swiglu_backward: Callable[..., Any]
 
 
 def find_obstacle(name: KernelName, device: torch.device) -> str | None:
