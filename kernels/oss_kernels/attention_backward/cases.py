@@ -19,10 +19,18 @@ def cases(shapes: Shapes, make: Make) -> Iterator[Case]:
         query = torch.arange(seq, dtype=torch.int32, device=make.device)[None]
         first, last = (query - reach + 1).clamp(min=0), (query + reach - 1).clamp(max=seq - 1)
         pairs = sum(min(i + 1, reach) for i in range(seq))
-        yield Case(
-            f"attention_backward, {seq:,} tokens" + (f", window {window}" if window else ""),
-            make_launches(q, k, v, dz, lse, mean, first, last, dq, dk, dv),
-            bytes=nbytes(q, k, v, dz, lse, mean, first, last, dq, dk, dv),
-            flops=10 * pairs * shapes.heads * shapes.head_dim,
-            needs=frozenset({"wide loads", "matrix instructions"}),
-        )
+        queries, keys = make_launches(q, k, v, dz, lse, mean, first, last, dq, dk, dv)
+        given = (q, k, v, dz, lse, mean, first)
+        product = 2 * pairs * shapes.heads * shapes.head_dim  # FLOP
+        name = f"{seq:,} tokens" + (f", window {window}" if window else "")
+        for what, launch, written, count in (
+            ("dq", queries, (dq,), 3),  # scores, dp and dq
+            ("dk and dv", keys, (last, dk, dv), 4),  # scores, dp, dk and dv
+        ):
+            yield Case(
+                f"attention_backward, {what} of {name}",
+                (launch,),
+                bytes=nbytes(*given, *written),
+                flops=count * product,
+                needs=frozenset({"wide loads", "matrix instructions"}),
+            )
