@@ -111,7 +111,9 @@ def attend_in_blocks(
     before = keys - seq + later  # the key slot of query 0; negative if the span is short
     scaled, k, v, sink = q.to(wide) * head_dim**-0.5, k.to(wide), v.to(wide), sinks.to(wide)
     reach = keys if window is None else min(keys, window)
-    size = max(1, min(seq, SCORES // max(1, batch * heads * reach)))
+    # With a window, a block also scores about `size` keys that only some of its queries see.
+    widest = seq if window is None else max(32, reach)
+    size = max(1, min(seq, widest, SCORES // max(1, batch * heads * reach)))
     scratch = scaled.new_empty(batch * heads * size * min(keys, reach + size))
     z = torch.empty_like(scaled)
     lse = scaled.new_empty(batch, heads, seq)
