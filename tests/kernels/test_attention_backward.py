@@ -115,6 +115,25 @@ def test_gradients_are_those_of_the_definition(rng, device, name, sizes):
     check(compute(name, inputs, device), inputs, 3e-6)
 
 
+@pytest.mark.parametrize(
+    "sizes", [Sizes(33), Sizes(129, 32, True, batch=2), Sizes(129, None, True)]
+)
+def test_blocks_of_queries_and_keys_on_a_cpu(rng, device, monkeypatch, sizes):
+    module = import_module("oss_kernels.attention_backward.cpu")
+    monkeypatch.setattr(module, "QUERIES", 8)
+    monkeypatch.setattr(module, "KEYS", 12)
+    inputs = make_inputs(rng, sizes)
+    check(compute("cpu", inputs, device), inputs, 3e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("window", [None, 128])
+def test_more_than_4096_tokens_on_a_cpu(rng, device, window):
+    inputs = make_inputs(rng, Sizes(4130, window, heads=2, kv_heads=1))
+    inputs = inputs._replace(starts=torch.tensor([[0] * 3 + [3] * 4098 + [4101] * 29]))
+    check(compute("cpu", inputs, device), inputs, 3e-6)
+
+
 @pytest.mark.parametrize("name", ["reference", "cpu", "kernel"])
 def test_bfloat16_gradients_are_rounded_but_summed_in_float32(rng, device, name):
     """z is rounded to bfloat16 before D is computed from it, and the result is rounded once."""
