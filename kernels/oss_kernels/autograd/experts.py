@@ -59,4 +59,4 @@ def expert_mlp(
             act = clamped_swiglu(gate_up, alpha=alpha, limit=limit, backend=backend)
             outputs.append(multiply("down", expert, act))
     by_slot = torch.cat(outputs).index_select(0, order.argsort()).view(*ids.shape, -1)
-    return (by_slot.to(wide) * weights[..., None].to(wide)).sum(1).to(x.dtype)
+    return (by_slot * weights[..., None].to(wide)).sum(1).to(x.dtype)  # saves by_slot unwidened
