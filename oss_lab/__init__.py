@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from oss_lab.record.reply import Reply as Reply
     from oss_lab.record.trace import Trace as Trace
     from oss_lab.record.trace import read_trace as read_trace
-    from oss_lab.remote.connection import connect as connect
+    from oss_lab.server.remote.connection import connect as connect
 
 MODULES = {
     "oss_lab.agents.agent": "Agent",
@@ -51,7 +51,7 @@ MODULES = {
     "oss_lab.engine.sampling": "Sampling",
     "oss_lab.record.reply": "Reply",
     "oss_lab.record.trace": "Trace read_trace",
-    "oss_lab.remote.connection": "connect",
+    "oss_lab.server.remote.connection": "connect",
     "oss_lab.hooks.interventions": """
         AblateExpert AblateHead AblateSlot AddVector BanExpert BiasExpert ForceExpert HideKeys Hook
         NarrowWindow Patch RemoveSink ScaleExpert ScaleHead ScaleSlot SetSink ShiftSink UseNextBest

@@ -26,7 +26,7 @@ from oss_lab.record.reply import Reply, Stop, Timing
 if TYPE_CHECKING:
     from oss_lab.cli._session import Chat
     from oss_lab.lab import Lab
-    from oss_lab.remote import Connection
+    from oss_lab.server.remote import Connection
 
 VERSION = 1
 
@@ -131,7 +131,7 @@ def check_conversation(model: Lab | Connection, conversation: Conversation) -> N
     if tokenizer is not None:
         render(conversation, tokenizer)
     else:  # another engine renders it
-        from oss_lab.remote.messages import to_api
+        from oss_lab.server.remote.messages import to_api
 
         to_api(conversation)
 

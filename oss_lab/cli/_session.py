@@ -23,7 +23,7 @@ from oss_lab.record.reply import Reply, ToolCall
 if TYPE_CHECKING:
     from oss_lab.lab import Lab
     from oss_lab.nano.turn_limit import TurnLimit
-    from oss_lab.remote import Connection
+    from oss_lab.server.remote import Connection
 
 
 class Chat:

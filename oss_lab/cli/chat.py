@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from oss_lab.cli._session import Chat
     from oss_lab.lab import Lab
-    from oss_lab.remote import Connection
+    from oss_lab.server.remote import Connection
 
 ADDRESSES = ("http://", "https://")
 
@@ -72,7 +72,7 @@ def run(
     from oss_lab.harmony.messages import Conversation
     from oss_lab.lab import Lab
     from oss_lab.nano.turn_limit import find_turn_limit
-    from oss_lab.remote import Connection
+    from oss_lab.server.remote import Connection
 
     names = () if tools is None else read_names(tools)
     if calls is not None and not names:
@@ -126,7 +126,7 @@ def open_model(
         if re.match(r"[\w.-]+:\d+(/|$)", checkpoint):
             raise LabError(f"{checkpoint}: an address starts with http:// or https://")
         return load(checkpoint, download=download, verbose=has_error_terminal())
-    from oss_lab.remote import connect
+    from oss_lab.server.remote import connect
 
     if download:
         raise LabError("--download fetches a checkpoint, and a server has its own: leave it out")

@@ -24,7 +24,7 @@ from oss_lab.nano.tasks.sums_and_products import TOO_HARD
 from oss_lab.record.reply import Reply
 
 if TYPE_CHECKING:
-    from oss_lab.remote import Connection
+    from oss_lab.server.remote import Connection
 
 ABILITIES = (
     "nano learned products of up to three by two digits, sums and differences of up to six terms,"

@@ -24,4 +24,5 @@ status.py      /health, /metrics and /v1/models
 store.py       stored responses, in SQLite
 chat/          /v1/chat/completions
 responses/     /v1/responses
+remote/        the other side: `connect`, a client of this API and of other engines
 """

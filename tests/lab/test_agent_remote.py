@@ -8,7 +8,7 @@ from oss_lab.agents import Agent, Browser, Budget, Tool
 from oss_lab.errors import LabError
 from oss_lab.nano.calculator import calculate
 from oss_lab.nano.tasks.settings import CALCULATOR_TOOL, LOOK_UP_TOOL
-from oss_lab.remote import connect
+from oss_lab.server.remote import connect
 
 WORDS = {"moon": "34", "gold": "36", "ship": "31"}
 CALCULATOR = Tool.of(calculate, CALCULATOR_TOOL)

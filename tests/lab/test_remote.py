@@ -15,8 +15,8 @@ from oss_lab.errors import LabError
 from oss_lab.harmony import Conversation, Delta, End, Message, Start
 from oss_lab.harmony.openai_messages import convert_messages
 from oss_lab.record.calls import append_outputs
-from oss_lab.remote import connect
-from oss_lab.remote.messages import to_api
+from oss_lab.server.remote import connect
+from oss_lab.server.remote.messages import to_api
 
 
 class FakeEngine(ThreadingHTTPServer):

@@ -13,7 +13,7 @@ openai = pytest.importorskip("openai", reason="openai is not installed (extra `c
 
 from oss_lab.agents import Budget, Python  # noqa: E402
 from oss_lab.errors import LabError  # noqa: E402
-from oss_lab.remote import Connection  # noqa: E402
+from oss_lab.server.remote import Connection  # noqa: E402
 
 URL = "http://127.0.0.1:1/v1"
 QUESTION = "What is 6 * 7?"

@@ -15,7 +15,7 @@ from oss_lab.agents.events import Event, ReplyEnded, Stopped
 from oss_lab.agents.stream import RunStream
 from oss_lab.errors import LabError
 from oss_lab.harmony.messages import Effort
-from oss_lab.remote import Connection
+from oss_lab.server.remote import Connection
 from oss_widgets.sources.generating import PERIOD
 from oss_widgets.sources.kernel import Arguments, KernelSource, Work, read_object
 from oss_widgets.sources.messages import AnyRun, describe_state, write_note

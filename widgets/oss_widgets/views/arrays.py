@@ -12,7 +12,7 @@ from oss_lab.lab import Lab
 from oss_lab.plots import Passage
 from oss_lab.record.reply import Reply
 from oss_lab.record.trace import Trace
-from oss_lab.remote import Connection
+from oss_lab.server.remote import Connection
 from oss_widgets.sources.kernel import Work
 from oss_widgets.sources.stored import TextSource
 from oss_widgets.views.still import show_table

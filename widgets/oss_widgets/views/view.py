@@ -18,7 +18,7 @@ from oss_lab.lab import Lab
 from oss_lab.plots import Passage
 from oss_lab.record.reply import Reply
 from oss_lab.record.trace import Trace
-from oss_lab.remote import Connection
+from oss_lab.server.remote import Connection
 from oss_widgets.sources.kernel import KernelSource
 from oss_widgets.sources.lab import LabSource
 from oss_widgets.sources.messages import pack

@@ -10,6 +10,6 @@ not there, and asking for it raises an error that says so. Needs the package ope
 `connect`).
 """
 
-from oss_lab.remote.connection import Connection, connect
+from oss_lab.server.remote.connection import Connection, connect
 
 __all__ = ["Connection", "connect"]

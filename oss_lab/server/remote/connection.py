@@ -16,8 +16,8 @@ from oss_lab.harmony.prompt import Question, build_prompt, require_prompts
 from oss_lab.lab.options import MESSAGE_KEYWORDS, Options
 from oss_lab.record.builder import Stream
 from oss_lab.record.reply import Reply
-from oss_lab.remote.chunks import ChunkReader, read_text
-from oss_lab.remote.messages import to_api
+from oss_lab.server.remote.chunks import ChunkReader, read_text
+from oss_lab.server.remote.messages import to_api
 
 TIMEOUT = 600.0  # seconds; a laptop may think for minutes before its first token
 SENT = ("temperature", "top_p", "seed", "max_tokens", "stop")
