@@ -58,6 +58,7 @@ class KVCache:
         history: History = "full",
     ) -> None:
         self.config, self.batch, self.padding, self.history = config, batch, padding, history
+        self.samples = None  # every row is one text
         self.length = 0
         self._most = config.max_context_length
         self._frozen = 0  # slots in frozen spans
@@ -210,7 +211,7 @@ class JoinedCaches:
     """The caches of a ragged batch, of any lengths, concatenated along the batch."""
 
     def __init__(self, caches: Sequence[KVCache]) -> None:
-        self.caches = caches
+        self.caches, self.samples = caches, None
 
     @property
     def is_padded(self) -> bool:

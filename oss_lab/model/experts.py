@@ -14,6 +14,7 @@ from threading import Lock
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from oss_kernels import mxfp4
 from torch import Tensor, nn
@@ -22,7 +23,27 @@ Decode = Callable[[Tensor, Tensor, torch.dtype], Tensor]
 """`mxfp4.dequantize`, or another function of the same arguments."""
 
 
-class DenseExperts(nn.Module):
+class ExpertMatrices(nn.Module):
+    """The first, or the second, matrix of every expert of a layer."""
+
+    def matrices(
+        self, experts: Sequence[int], dtype: torch.dtype
+    ) -> Iterable[Float[Tensor, "rows columns"]]:
+        """The matrices of these experts, in order."""
+        raise NotImplementedError
+
+    def linear(
+        self,
+        experts: Sequence[int],
+        inputs: Sequence[Float[Tensor, "token columns"]],
+        bias: Float[Tensor, "expert rows"],
+    ) -> list[Float[Tensor, "token rows"]]:
+        """Each of these experts' matrix times its own inputs, plus its bias."""
+        pieces = zip(experts, self.matrices(experts, inputs[0].dtype), inputs, strict=True)
+        return [F.linear(x, matrix, bias.select(0, expert)) for expert, matrix, x in pieces]
+
+
+class DenseExperts(ExpertMatrices):
     """One dense matrix per expert: a parameter, for training or as a fine-tune stores it."""
 
     def __init__(self, experts: int, rows: int, columns: int) -> None:
@@ -39,7 +60,7 @@ class DenseExperts(nn.Module):
         return (self.dense[expert].to(dtype) for expert in experts)
 
 
-class PackedExperts(nn.Module):
+class PackedExperts(ExpertMatrices):
     """One MXFP4 matrix per expert: blocks [expert rows groups 16], scales [expert rows groups].
 
     A group is 32 neighboring weights of a row: 16 bytes in `blocks` and one shared scale.
@@ -64,7 +85,6 @@ class PackedExperts(nn.Module):
         return self.cache.get(self, experts, dtype)
 
 
-ExpertMatrices = PackedExperts | DenseExperts
 MakeExperts = Callable[[int, int, int], ExpertMatrices]
 """(experts, rows, columns) -> their matrices."""
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -180,15 +179,7 @@ class SortedByExpert:
 
         The inputs are in sorted order; the outputs are back in the order of tokens and slots.
         """
-        pieces = zip(
-            self.used,
-            matrices.matrices(self.used, inputs.dtype),
-            inputs.split(self.sizes),
-            strict=True,
-        )
-        outputs = torch.cat(
-            [F.linear(x, matrix, bias.select(0, expert)) for expert, matrix, x in pieces]
-        )
+        outputs = torch.cat(matrices.linear(self.used, inputs.split(self.sizes), bias))
         return torch.empty_like(outputs).index_copy_(0, self.order, outputs)
 
 

@@ -53,6 +53,13 @@ class Past(Protocol):
         """Whether some keys may be padding, at negative positions."""
         ...
 
+    @property
+    def samples(self) -> Int[Tensor, "rows seq"] | None:
+        """A number for each new token, the same for the tokens of one text; None if every row is
+        one text. A token sees only keys of its own text. Needs whole rows, without earlier tokens.
+        """
+        ...
+
     def positions(self, seq: int, device: torch.device) -> Int[Tensor, "rows seq"]:
         """Positions of the next `seq` tokens; one row if all rows have the same positions.
 
@@ -76,7 +83,7 @@ class Past(Protocol):
 class NoPast:
     """An empty past, for whole sequences. It stores nothing."""
 
-    is_padded = False
+    is_padded, samples = False, None
 
     def positions(self, seq: int, device: torch.device) -> Int[Tensor, "1 seq"]:
         return torch.arange(seq, device=device)[None]

@@ -123,7 +123,8 @@ class Transformer(nn.Module):
         newest = {w: count_keys(slots, seq, w) if is_known else slots for w in windows}
         sees_all = is_known and positions.numel() == 1 and not past.is_padded
         visible = {
-            w: None if sees_all else make_mask(positions, newest[w], w, mask) for w in windows
+            w: None if sees_all else make_mask(positions, newest[w], w, mask, past.samples)
+            for w in windows
         }
 
         for n, block in enumerate(self.block):
@@ -194,7 +195,14 @@ def make_mask(
     keys: int,
     window: int | None,
     visible_keys: VisibleKeys = visible_keys,
+    samples: Int[Tensor, "rows seq"] | None = None,
 ) -> Bool[Tensor, "rows 1 seq key"]:
-    """`visible_keys` of the new tokens, for all heads. The last key is that of the last token."""
+    """`visible_keys` of the new tokens, for all heads. The last key is that of the last token.
+
+    With `samples`, several texts are in a row, and each token sees only keys of its own text.
+    """
+    if samples is not None:
+        is_same = samples[:, :, None] == samples[:, None, :]
+        return (visible_keys(positions, positions, window) & is_same)[:, None]
     back = torch.arange(keys - 1, -1, -1, device=positions.device)
     return visible_keys(positions, positions[:, -1:] - back, window)[:, None]
