@@ -26,14 +26,26 @@ def is_turned_off() -> bool:
 
 
 def track_progress(
-    items: Iterable[Item], what: str, unit: str = "step", *, leave: bool = False
+    items: Iterable[Item],
+    what: str,
+    unit: str = "step",
+    *,
+    leave: bool = False,
+    total: int | None = None,
+    done: int = 0,
 ) -> "tqdm[Item]":
-    """Iterate over the items with a bar labeled `what`; it disappears at the end unless `leave`."""
+    """Iterate over the items with a bar labeled `what`; it disappears at the end unless `leave`.
+
+    Args:
+        total: how many there are, if the items do not say so, with those `done` before.
+    """
     # None: only in a terminal or a notebook.
     return tqdm(
         items,
         desc=what,
         unit=unit,
+        total=total,
+        initial=done,
         delay=DELAY,
         leave=leave,
         disable=True if is_turned_off() else None,

@@ -14,6 +14,7 @@ from oss_lab.config import History, ModelConfig
 Dtype = Literal["bfloat16", "float32"]
 DTYPE_BYTES: dict[Dtype, int] = {"bfloat16": 2, "float32": 4}
 EXPERT_CACHE_BYTES = 4 * 2**30
+SMALL = 2**30  # bytes in float32
 PACKED: tuple[Role, ...] = ("expert blocks", "expert scales")
 
 
@@ -208,6 +209,11 @@ def plan_memory(
         dense_experts=experts // processes if is_dense else 0,
         scratch=scratch,
     )
+
+
+def is_small(config: ModelConfig) -> bool:
+    """Whether a model needs less than 1 GiB of memory in float32."""
+    return plan_memory(config, dtype="float32").total < SMALL
 
 
 def _count_active(spec: TensorSpec, config: ModelConfig) -> int:

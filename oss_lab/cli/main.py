@@ -29,6 +29,7 @@ from oss_lab.cli import (
     doctor,
     eval,
     fake,
+    finetune,
     generate,
     harmony,
     inspect,
@@ -63,6 +64,7 @@ COMMANDS: tuple[ModuleType, ...] = (
     convert,
     fake,
     train,
+    finetune,
 )
 NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
 ENTRY_POINTS = "oss_lab.commands"

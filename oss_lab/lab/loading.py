@@ -10,7 +10,7 @@ from oss_lab.checkpoint.fake import read_fake_mark
 from oss_lab.checkpoint.fetch import find_checkpoint
 from oss_lab.checkpoint.load import DTYPES, load_model
 from oss_lab.checkpoint.memory import check_memory
-from oss_lab.checkpoint.plan import EXPERT_CACHE_BYTES, Dtype, plan_memory, prefill_bytes
+from oss_lab.checkpoint.plan import EXPERT_CACHE_BYTES, Dtype, is_small, plan_memory, prefill_bytes
 from oss_lab.checkpoint.read import Checkpoint
 from oss_lab.checkpoint.vocabulary import DEFAULT_EFFORT, check_vocabulary
 from oss_lab.config import ModelConfig
@@ -24,8 +24,6 @@ from oss_lab.errors import LabError
 from oss_lab.hooks.arguments import check_arguments, describe
 from oss_lab.lab.workbench import Lab
 from oss_lab.tokenizer import VOCABULARIES, VocabularyName, load_vocabulary
-
-SMALL = 2**30  # bytes in float32
 
 
 @check_arguments
@@ -138,11 +136,6 @@ def _choose_kernels_for(
         raise LabError(f"the {backend.name} kernels read {DENSE_REFUSAL}")
     reference, _ = choose_kernels("reference", device)
     return reference, False, " (the kernels read MXFP4 experts, and these are BF16)"
-
-
-def is_small(config: ModelConfig) -> bool:
-    """Whether a model needs less than 1 GiB of memory in float32."""
-    return plan_memory(config, dtype="float32").total < SMALL
 
 
 def default_kernels(config: ModelConfig) -> KernelChoice:

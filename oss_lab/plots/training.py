@@ -6,7 +6,7 @@ line is its moving mean over a twentieth of the run. Loss by task is in `trainin
 
 from collections.abc import Sequence
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import plotly.graph_objects as go
@@ -24,7 +24,20 @@ TICKS = [m * 10.0**n for n in range(-5, 4) for m in (1, 2, 5)]  # of logarithmic
 UNIT = "nats per learned token"
 
 
-def training_loss(steps: Sequence["TrainingStep"]) -> Figure:
+class Step(Protocol):
+    """What the curves of any training run need of a step."""
+
+    @property
+    def loss(self) -> float: ...
+    @property
+    def learnt_tokens(self) -> int: ...
+    @property
+    def gradient_norm(self) -> float: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+def training_loss(steps: Sequence[Step]) -> Figure:
     """Loss over the steps."""
     loss = step_values(steps, "loss")
     figure = go.Figure()
@@ -58,7 +71,7 @@ def routing(steps: Sequence["TrainingStep"]) -> Figure:
     )
 
 
-def gradient_norm(steps: Sequence["TrainingStep"], clip: float) -> Figure:
+def gradient_norm(steps: Sequence[Step], clip: float) -> Figure:
     """The norm of the gradient of all weights before it is clipped to `clip`."""
     norm = step_values(steps, "gradient_norm")
     figure = go.Figure()
@@ -73,7 +86,7 @@ def gradient_norm(steps: Sequence["TrainingStep"], clip: float) -> Figure:
     )
 
 
-def speed(steps: Sequence["TrainingStep"]) -> Figure:
+def speed(steps: Sequence[Step]) -> Figure:
     """Learned tokens per second of wall time; questions and padding are not counted."""
     tokens, seconds = step_values(steps, "learnt_tokens"), step_values(steps, "seconds")
     figure = go.Figure()
@@ -87,7 +100,7 @@ def speed(steps: Sequence["TrainingStep"]) -> Figure:
     )
 
 
-def step_values(steps: Sequence["TrainingStep"], field: str) -> NDArray[np.float64]:
+def step_values(steps: Sequence[Step], field: str) -> NDArray[np.float64]:
     """One field of every step."""
     if not steps:
         raise LabError("there are no steps to draw: train at least one")

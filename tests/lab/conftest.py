@@ -225,6 +225,17 @@ def small_recipe(small_nano):
 
 
 @pytest.fixture(scope="session")
+def finetune_base(tmp_path_factory, small_nano, scaled_tensors):
+    """The folder of a checkpoint to fine-tune: two layers, random weights, nano's vocabulary."""
+    config = replace(
+        small_nano, num_hidden_layers=2, experts_per_token=2, sliding_window=8, layer_types=()
+    )
+    folder = tmp_path_factory.mktemp("finetune") / "base"
+    write_checkpoint(folder, config, scaled_tensors(config))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def untrained_run(tmp_path_factory):
     """The folder of a run of zero steps, and the checkpoint exported from it, in that folder."""
     folder = tmp_path_factory.mktemp("run")
@@ -239,7 +250,7 @@ def untrained_run(tmp_path_factory):
     torch.manual_seed(0)
     model = Transformer(config, RoundedExperts)
     write_recipe(Recipe(model=config, steps=0), folder)
-    save_state(folder / STATE, model, [], torch.zeros(1), 0)
+    save_state(folder / STATE, model, [], {}, 0)
     export(model, folder / "checkpoint")
     return folder
 

@@ -30,7 +30,7 @@ def test_the_checkpoint_of_another_run_is_refused(untrained, tmp_path):
     write_recipe(Recipe(model=untrained.config, steps=0), tmp_path)
     torch.manual_seed(1)
     other = Transformer(untrained.config, RoundedExperts)
-    save_state(tmp_path / STATE, other, [], torch.zeros(1), 0)
+    save_state(tmp_path / STATE, other, [], {}, 0)
     with pytest.raises(LabError, match="export it again"):
         rounding.load_in_bf16(untrained, tmp_path)
 

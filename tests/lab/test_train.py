@@ -117,11 +117,11 @@ def test_a_weight_without_gradients_resumes_without_moments(recipe, tmp_path):
     for optimizer in optimizers:
         optimizer.step()
     share = torch.rand(1, 4)
-    save_state(tmp_path / "state", model, optimizers, share, 7)
+    save_state(tmp_path / "state", model, optimizers, {"share": share}, 7)
 
     other = Transformer(recipe.model, RoundedExperts)
     others, back = make_optimizers(other, recipe), torch.zeros(1, 4)
-    assert load_state(tmp_path / "state", other, others, back) == 7
+    assert load_state(tmp_path / "state", other, others, {"share": back}) == 7
     assert torch.equal(back, share)
     assert same(model.state_dict(), other.state_dict())
     kept, loaded = moments(model, optimizers), moments(other, others)

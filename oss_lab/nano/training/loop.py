@@ -63,7 +63,7 @@ def train(
     model.to(device)
     optimizers = make_optimizers(model, recipe)
     share = even_share(recipe.model).to(device)
-    first = load_state(state, model, optimizers, share) if state.exists() else 0
+    first = load_state(state, model, optimizers, {"share": share}) if state.exists() else 0
     if not first:
         write_machine(folder, threads)
     truncate_log(log, first)
@@ -83,7 +83,7 @@ def train(
             done = TrainingStep(step, **measured, seconds=round(time.perf_counter() - began, 3))
             append_line(log, done)
             if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
-                save_state(state, model, optimizers, share, step + 1)
+                save_state(state, model, optimizers, {"share": share}, step + 1)
             yield done
 
 

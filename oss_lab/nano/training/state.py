@@ -3,7 +3,7 @@
 An expert that was never chosen has no optimizer moments. Loading the state must not create any.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,11 +19,15 @@ def save_state(
     file: Path,
     model: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
-    share: torch.Tensor,
+    others: Mapping[str, torch.Tensor],
     step: int,
 ) -> None:
-    """Write the state atomically: if the process is killed meanwhile, the old state remains."""
-    tensors = {"step": torch.tensor(step), "share": share}
+    """Write the state atomically: if the process is killed meanwhile, the old state remains.
+
+    Args:
+        others: what else the run has to keep, by name.
+    """
+    tensors = {"step": torch.tensor(step), **others}
     for name, parameter in model.named_parameters():
         tensors[f"weight/{name}"] = parameter.detach()
         for optimizer in optimizers:
@@ -42,7 +46,7 @@ def read_state(file: Path) -> dict[str, torch.Tensor]:
         tensors = load_file(file)
     except SafetensorError as error:
         raise LabError(f"{file} is damaged ({error}); start over in another folder") from None
-    if not {"step", "share"} <= tensors.keys() or tensors["step"].numel() != 1:
+    if "step" not in tensors or tensors["step"].numel() != 1:
         raise LabError(f"{file} is not a state of this version; start over in another folder")
     return tensors
 
@@ -69,15 +73,16 @@ def load_state(
     file: Path,
     model: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
-    share: torch.Tensor,
+    others: Mapping[str, torch.Tensor],
 ) -> int:
-    """Load model, optimizers and running shares; returns the number of finished steps.
+    """Load model, optimizers and the others; returns the number of finished steps.
 
     Raises:
         LabError: the file is damaged, or of another model.
     """
     tensors = read_state(file)
-    copy_tensor(share, tensors, "share", file)
+    for name, other in others.items():
+        copy_tensor(other, tensors, name, file)
     for optimizer in optimizers:
         kinds = set[str]()
         for parameter, name in find_optimized_parameters(optimizer, model):

@@ -1,0 +1,59 @@
+"""What the reference model keeps for the backward pass, counted in bytes.
+
+The counts follow the operations of one layer in `oss_lab/model/` and `adapted.py`; a test compares
+them with the tensors that autograd really saves. Left out: rotations, masks, and vectors of a few
+numbers per token.
+"""
+
+from oss_lab.checkpoint.plan import DTYPE_BYTES
+from oss_lab.config import ModelConfig
+from oss_lab.finetune.recipe import Recipe
+from oss_lab.finetune.targets import GROUPS, TARGETS
+
+FLOAT = 4  # bytes of float32
+
+
+def layer_bytes(config: ModelConfig, recipe: Recipe) -> int:
+    """What one layer keeps of one forward pass: `rows` rows of `length` tokens."""
+    hidden, width, slots = config.hidden_size, config.intermediate_size, config.experts_per_token
+    queries = config.num_attention_heads * config.head_dim
+    keys = config.num_key_value_heads * config.head_dim
+    # The inputs of both norms; scaled queries, keys and values; the shares, with the sink's.
+    numbers = 2 * hidden + queries + 2 * keys + config.num_attention_heads * (recipe.length + 1)
+    # Gate and up, limited and not; the sigmoid; the two factors of the last product.
+    numbers += slots * 6 * width
+    # A low-rank part keeps its input, in float32, and what `down` makes of it.
+    inputs = {
+        "o_proj": queries,
+        "router": hidden,
+        "gate_up_proj": slots * hidden,
+        "down_proj": slots * width,
+    }
+    numbers += sum(inputs.get(name, 0) for name in recipe.targets)
+    if {*recipe.targets} & {*GROUPS["attention"]} - {"o_proj"}:
+        numbers += hidden  # q, k and v share it
+    inner = sum(slots if TARGETS[name].is_stacked else 1 for name in recipe.targets)
+    numbers += recipe.rank * inner
+    # The outputs of both expert matrices before they are put in order, and those of the second.
+    items = slots * (2 * width + 2 * hidden)
+    return count_tokens(recipe) * (FLOAT * numbers + DTYPE_BYTES[recipe.dtype] * items)
+
+
+def kept_bytes(config: ModelConfig, recipe: Recipe) -> int:
+    """What is kept until the backward pass: all layers or their inputs, and the last norm's input."""
+    stream = count_tokens(recipe) * config.hidden_size
+    again = stream * DTYPE_BYTES[recipe.dtype]
+    layer = again if recipe.recompute else layer_bytes(config, recipe)
+    return config.num_hidden_layers * layer + stream * FLOAT
+
+
+def working_bytes(config: ModelConfig, recipe: Recipe) -> int:
+    """The most that a layer needs besides: what it computes again, and gradients of the shares."""
+    scores = count_tokens(recipe) * config.num_attention_heads * recipe.length * FLOAT
+    again = layer_bytes(config, recipe) if recipe.recompute else 0
+    return again + 3 * scores
+
+
+def count_tokens(recipe: Recipe) -> int:
+    """The tokens of one forward pass."""
+    return recipe.rows * recipe.length
