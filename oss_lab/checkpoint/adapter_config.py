@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from oss_lab.checkpoint.fields import LARGEST_NUMBER, parse_object, shorten_json
+from oss_lab.checkpoint.names import find_repository
 from oss_lab.errors import CheckpointError
 
 CONFIG = "adapter_config.json"
@@ -70,7 +71,8 @@ class AdapterConfig:
 
     def compare_base(self, given: str) -> Iterator[str]:
         """Yield a sentence if the adapter names another base model than `given`."""
-        ours, theirs = (PurePosixPath(name).name.lower() for name in (given, self.base))
+        names = (find_repository(name) or name for name in (given, self.base))
+        ours, theirs = (PurePosixPath(name).name.lower() for name in names)
         if theirs and ours != theirs:
             yield f"{CONFIG} names the base model {self.base}, but it is merged into {given}"
 

@@ -40,7 +40,7 @@ def layer_bytes(config: ModelConfig, recipe: Recipe) -> int:
 
 
 def kept_bytes(config: ModelConfig, recipe: Recipe) -> int:
-    """What is kept until the backward pass: all layers or their inputs, and the last norm's input."""
+    """What is kept until the backward pass: layers or their inputs, and the last norm's input."""
     stream = count_tokens(recipe) * config.hidden_size
     again = stream * DTYPE_BYTES[recipe.dtype]
     layer = again if recipe.recompute else layer_bytes(config, recipe)

@@ -6,6 +6,7 @@ batch in parallel, with one thread each, so the number of threads changes no bit
 models have one worker with all threads: there, and on other processors, sums may round differently.
 """
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import torch
 
+from oss_lab.errors import LabError
 from oss_lab.finetune.examples import Example
 from oss_lab.finetune.log import LOG, FinetuneStep, append_line, truncate_log
 from oss_lab.finetune.schedule import learning_rate, plan_steps
-from oss_lab.finetune.steps import Trainee, update
+from oss_lab.finetune.steps import Trainee, Update, update
 from oss_lab.nano.training.state import load_state, save_state
 
 STATE = "state.safetensors"
@@ -38,7 +40,7 @@ def train(
         threads: the threads of each worker.
 
     Raises:
-        LabError: the state or the log in the folder cannot be used.
+        LabError: the state or the log in the folder cannot be used, or the loss is not finite.
     """
     recipe, state, log = trainee.recipe, folder / STATE, folder / LOG
     steps = plan_steps(examples, recipe)
@@ -53,6 +55,7 @@ def train(
             rate = learning_rate(recipe, step, len(steps))
             rows = [[examples[n] for n in row] for row in steps[step]]
             measured = update(trainee, rows, rate, pool)
+            check_finite(step, measured)
             seconds = time.perf_counter() - began
             done = FinetuneStep(
                 step=step,
@@ -68,3 +71,12 @@ def train(
             if (step + 1) % save_every == 0 or step + 1 == len(steps):
                 save_state(state, trainee.lora, optimizers, {}, step + 1)
             yield done
+
+
+def check_finite(step: int, measured: Update) -> None:
+    """Raise LabError if the weights are lost."""
+    if not math.isfinite(measured.loss + measured.gradient_norm):
+        raise LabError(
+            f"step {step} has the loss {measured.loss:g} and the gradient norm"
+            f" {measured.gradient_norm:g}; start again in another folder with a lower learning rate"
+        )

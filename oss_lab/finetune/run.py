@@ -34,6 +34,7 @@ from oss_lab.finetune.recipe import (
 )
 from oss_lab.finetune.schedule import plan_steps
 from oss_lab.finetune.steps import Trainee
+from oss_lab.harmony.notices import warn
 from oss_lab.lab import Lab
 from oss_lab.lab.loading import vocabulary_name
 from oss_lab.nano.training.log import refuse_without_state
@@ -195,6 +196,8 @@ def load_adapted(
 
     The weights are not merged and not rounded. `folder` may come from `finetune` or from PEFT.
 
+    Warns about what may be wrong with the adapter, such as another base model.
+
     Raises:
         LabError: the checkpoint or the adapter cannot be used.
     """
@@ -202,6 +205,7 @@ def load_adapted(
 
     lab = load(name, dtype=dtype, device=device, kernels="reference", verbose=False)
     adapter = read_adapter(Path(folder), lab.config, name)
+    warn(adapter.notes, UserWarning)
     lora = to_lora(adapter, lab.config).to(lab.model.device).requires_grad_(False)
     model = AdaptedTransformer(lab.model, lora)
     return Lab(model, lab.tokenizer, lab.sampling, lab.effort)

@@ -56,7 +56,7 @@ class Past(Protocol):
     @property
     def samples(self) -> Int[Tensor, "rows seq"] | None:
         """A number for each new token, the same for the tokens of one text; None if every row is
-        one text. A token sees only keys of its own text. Needs whole rows, without earlier tokens.
+        one text. A token sees only the keys of its text. Needs whole rows, without earlier tokens.
         """
         ...
 

@@ -199,7 +199,7 @@ def make_mask(
 ) -> Bool[Tensor, "rows 1 seq key"]:
     """`visible_keys` of the new tokens, for all heads. The last key is that of the last token.
 
-    With `samples`, several texts are in a row, and each token sees only keys of its own text.
+    With `samples`, several texts are in a row, and each token sees only the keys of its text.
     """
     if samples is not None:
         is_same = samples[:, :, None] == samples[:, None, :]

@@ -1,4 +1,4 @@
-"""Low-rank parts: their arithmetic and gradients, against the weights that they stand for."""
+"""Low-rank parts: their arithmetic and gradients, against ordinary weights in float64."""
 
 from typing import Any
 

@@ -37,7 +37,7 @@ def tune(base: Path, out: Path, **changes: Any) -> Finetuned:
 @pytest.fixture(scope="module")
 def tuned(finetune_base, tmp_path_factory) -> Finetuned:
     return tune(
-        finetune_base, tmp_path_factory.mktemp("tuned"), steps=60, warm_up=2, learning_rate=2e-2
+        finetune_base, tmp_path_factory.mktemp("tuned"), steps=40, warm_up=2, learning_rate=2e-2
     )
 
 
@@ -142,6 +142,14 @@ def test_the_adapter_read_back_has_the_same_logits(tuned, finetune_base, tmp_pat
     merged = oss_lab.load(out, verbose=False).logits(ids)
     plain = oss_lab.load(finetune_base, verbose=False).logits(ids)
     assert (merged - again.logits(ids)).norm() < 0.05 * (plain - again.logits(ids)).norm()
+    dense = tune(out, tmp_path / "again", steps=1)  # dense experts can be fine-tuned too
+    assert dense.steps[0].loss == pytest.approx(tuned.steps[-1].loss, rel=0.5)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(finetune_base, tmp_path) -> None:
+    with pytest.raises(LabError, match=r"step \d has the loss .* a lower learning rate"):
+        tune(finetune_base, tmp_path, learning_rate=1e30, warm_up=0)
+    assert not (tmp_path / ADAPTER).exists()
 
 
 def test_bfloat16_trains(finetune_base, tmp_path) -> None:
@@ -156,7 +164,10 @@ def write_data(folder: Path) -> str:
     return str(file)
 
 
-def test_the_command_trains_and_says_how_to_use_it(finetune_base, tmp_path, capsys) -> None:
+def test_the_command_trains_and_says_how_to_use_it(
+    finetune_base, tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setenv("TQDM_DISABLE", "1")  # a busy machine would show progress
     out, data = tmp_path / "run", write_data(tmp_path)
     arguments = ["finetune", str(finetune_base), data, "--out", str(out), "--targets", "attention"]
     arguments += ["router", "--length", "128", "--batch", "4", "--channels", "final"]
