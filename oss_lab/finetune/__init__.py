@@ -4,7 +4,8 @@
     tuned = finetune("nano", "data.jsonl", "out", rank=8, epochs=3)
     tuned.lab.chat("...")
 
-run.py          `finetune` and `load_adapted`: what you call
+run.py          `finetune`: from a checkpoint and examples to LoRA files
+load.py         `load_adapted`: a checkpoint with LoRA files, as a lab
 recipe.py       every setting of a run
 targets.py      the matrices that can get a low-rank part
 examples.py     conversations in OpenAI's form, as tokens
@@ -24,7 +25,8 @@ curves.py       the log as a page of figures
 The models compute with the reference modules of `oss_lab/model/`.
 """
 
+from oss_lab.finetune.load import load_adapted
 from oss_lab.finetune.recipe import Recipe
-from oss_lab.finetune.run import Finetuned, finetune, load_adapted
+from oss_lab.finetune.run import Finetuned, finetune
 
 __all__ = ["Finetuned", "Recipe", "finetune", "load_adapted"]

@@ -5,7 +5,7 @@ low-rank part to its result. The wrapper of a layer computes its activations aga
 pass. The original model does not change: the adapted one shares its weights.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from oss_lab.finetune.frozen import frozen_linear
-from oss_lab.finetune.lora import Lora, LowRank, LowRankStack
+from oss_lab.finetune.lora import Lora, LowRank, LowRankStack, Part
 from oss_lab.model import Transformer
 from oss_lab.model.experts import ExpertMatrices
 from oss_lab.model.parts import Parts
@@ -89,8 +89,8 @@ class AdaptedTransformer(Transformer):
         self.config, self.parts, self.make_experts = base.config, base.parts, base.make_experts
         self.embedding, self.norm, self.unembedding = twin.embedding, twin.norm, twin.unembedding
         blocks = cast("list[Block]", list(twin.block))
-        for block, parts in zip(blocks, lora.layers, strict=True):
-            wrap_modules(block, cast(nn.ModuleDict, parts))
+        for block, parts in zip(blocks, lora.parts(), strict=True):
+            wrap_modules(block, parts)
         self.block = nn.ModuleList(map(RecomputedBlock, blocks) if recompute else blocks)
         self._adapt_again = lambda parts: AdaptedTransformer(
             base.with_parts(parts), lora, recompute=recompute
@@ -101,7 +101,7 @@ class AdaptedTransformer(Transformer):
         return self._adapt_again(parts)
 
 
-def wrap_modules(block: Block, parts: nn.ModuleDict) -> None:
+def wrap_modules(block: Block, parts: Mapping[str, Part]) -> None:
     """Replace the modules of a layer that have low-rank parts by wrappers."""
     found: dict[str, Any] = dict(parts.items())
     attn, mlp = block.attn, block.mlp

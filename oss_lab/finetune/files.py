@@ -56,11 +56,11 @@ def write_adapter(folder: Path, lora: Lora, recipe: Recipe, base: str) -> list[P
 
 def name_tensors(lora: Lora) -> Iterator[tuple[str, Float[Tensor, "outputs inputs"]]]:
     """Every factor under PEFT's name."""
-    for n, layer in enumerate(lora.layers):
-        for name, part in layer.items():  # pyright: ignore[reportCallIssue]
+    for n, layer in enumerate(lora.parts()):
+        for name, part in layer.items():
             target = TARGETS[name]
             module = f"{PREFIX}model.layers.{n}.{target.module}"
-            if name == "gate_up_proj" and "down_proj" in layer:  # pyright: ignore
+            if name == "gate_up_proj" and "down_proj" in layer:
                 module += ".base_layer"
             a, b = part.down.detach().cpu(), part.up.detach().cpu()
             if target.is_stacked:

@@ -7,7 +7,8 @@ written (`files.py`). The parts are always float32. Left out: dropout.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +66,11 @@ class Lora(nn.Module):
     def __init__(self, layers: Sequence[Mapping[str, Part]]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.ModuleDict(dict(layer)) for layer in layers)
+
+    def parts(self) -> Iterator[dict[str, Part]]:
+        """The parts of each layer, by PEFT's names of their targets."""
+        for layer in self.layers:
+            yield cast("dict[str, Part]", dict(cast(nn.ModuleDict, layer).items()))
 
 
 def make_lora(config: ModelConfig, recipe: Recipe) -> Lora:

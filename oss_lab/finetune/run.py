@@ -1,7 +1,7 @@
 """`finetune`: from a checkpoint and examples to LoRA files and a lab that you can ask."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,18 +9,17 @@ from typing import Any
 
 import torch
 
-from oss_lab.checkpoint.adapter import read_adapter
 from oss_lab.checkpoint.atomic import check_output_folder
 from oss_lab.checkpoint.digest import checkpoint_digest
 from oss_lab.checkpoint.fetch import find_checkpoint
 from oss_lab.checkpoint.load import DTYPES, load_model
-from oss_lab.checkpoint.plan import Dtype, is_small
+from oss_lab.checkpoint.plan import is_small
 from oss_lab.checkpoint.vocabulary import DEFAULT_EFFORT, check_vocabulary
 from oss_lab.engine.choice import choose_device
 from oss_lab.errors import LabError
-from oss_lab.finetune.adapted import AdaptedTransformer
 from oss_lab.finetune.examples import Data, hash_examples, read_examples
-from oss_lab.finetune.files import to_lora, write_adapter
+from oss_lab.finetune.files import write_adapter
+from oss_lab.finetune.load import load_adapted
 from oss_lab.finetune.log import LOG, FinetuneStep, read_log
 from oss_lab.finetune.loop import STATE, train
 from oss_lab.finetune.lora import make_lora
@@ -34,7 +33,6 @@ from oss_lab.finetune.recipe import (
 )
 from oss_lab.finetune.schedule import plan_steps
 from oss_lab.finetune.steps import Trainee
-from oss_lab.harmony.notices import warn
 from oss_lab.lab import Lab
 from oss_lab.lab.loading import vocabulary_name
 from oss_lab.nano.training.log import refuse_without_state
@@ -102,7 +100,7 @@ class Run:
             refuse_without_state(self.folder / LOG, min(self.save_every, self.total))
         return count_steps_done(self.folder / STATE)
 
-    def train(self) -> Iterator[FinetuneStep]:
+    def train(self) -> Generator[FinetuneStep, None, None]:
         """Do the steps that are left, then write the LoRA files."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_recipe(self.folder, self.recipe, self.origin)
@@ -183,29 +181,3 @@ def finetune(
         for step in bar:
             bar.set_postfix(loss=f"{step.loss:.3f}")
     return Finetuned(name, run.folder, read_log(run.folder / LOG), run.device)
-
-
-def load_adapted(
-    name: str,
-    folder: str | Path,
-    *,
-    dtype: Dtype | None = None,
-    device: torch.device | str | None = None,
-) -> Lab:
-    """A lab whose model has the low-rank parts of a LoRA folder, on the reference engine.
-
-    The weights are not merged and not rounded. `folder` may come from `finetune` or from PEFT.
-
-    Warns about what may be wrong with the adapter, such as another base model.
-
-    Raises:
-        LabError: the checkpoint or the adapter cannot be used.
-    """
-    from oss_lab.lab import load
-
-    lab = load(name, dtype=dtype, device=device, kernels="reference", verbose=False)
-    adapter = read_adapter(Path(folder), lab.config, name)
-    warn(adapter.notes, UserWarning)
-    lora = to_lora(adapter, lab.config).to(lab.model.device).requires_grad_(False)
-    model = AdaptedTransformer(lab.model, lora)
-    return Lab(model, lab.tokenizer, lab.sampling, lab.effort)

@@ -1,6 +1,6 @@
 """Low-rank parts: their arithmetic and gradients, against ordinary weights in float64."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -46,8 +46,8 @@ def merge_dense(model: Transformer, lora: Lora) -> Transformer:
     with torch.no_grad():
         merged = Transformer(model.config, DenseExperts).double()
         weights = {k: v.double() for k, v in model.state_dict().items() if v.is_floating_point()}
-        for n, block in enumerate(model.block):
-            parts = lora.layers[n]
+        for n, parts in enumerate(lora.parts()):
+            block = cast(Block, model.block[n])
             change = {
                 name: part.up.double() @ part.down.double() * part.scale
                 for name, part in parts.items()
@@ -107,7 +107,7 @@ def test_first_values_are_pefts(model) -> None:
         make_lora(model.config, make_recipe(model.config, targets="all", seed=seed))
         for seed in (5, 5, 6)
     )
-    for layer in lora.layers:
+    for layer in lora.parts():
         assert list(layer) == list(ALL)
         for name, part in layer.items():
             bound = matrix_size(model.config, name)[1] ** -0.5
@@ -133,7 +133,7 @@ def gradients_of(model: Transformer, **settings: Any) -> list[Tensor]:
     trainee = Trainee(model, draw_lora(model, targets="all"), recipe)
     pieces = [ROWS[n : n + recipe.rows] for n in range(0, len(ROWS), recipe.rows)]
     found = [differentiate(trainee, piece)[1] for piece in pieces]
-    return [sum(each[1:], each[0]) for each in zip(*found, strict=True)]
+    return [torch.stack(each).sum(0) for each in zip(*found, strict=True)]
 
 
 def test_gradients_are_those_of_the_merged_weights_in_float64(model) -> None:
@@ -146,9 +146,9 @@ def test_gradients_are_those_of_the_merged_weights_in_float64(model) -> None:
     sum_nats(hidden, unembedding, batch.targets, batch.learned).backward()
     names = [name for name, _ in lora.named_parameters()]
     found = dict(zip(names, gradients_of(model), strict=True))
-    for n, block in enumerate(merged.block):
-        whole = gradients_by_target(block, model)
-        for name, part in lora.layers[n].items():
+    for n, parts in enumerate(lora.parts()):
+        whole = gradients_by_target(cast(Block, merged.block[n]), model)
+        for name, part in parts.items():
             gradient = whole[name] * part.scale
             for factor, exact in (
                 ("up", gradient @ part.down.double().mT),

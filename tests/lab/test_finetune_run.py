@@ -31,7 +31,8 @@ EXAMPLES = [
 
 
 def tune(base: Path, out: Path, **changes: Any) -> Finetuned:
-    return finetune(str(base), EXAMPLES, out, **(SETTINGS | {"threads": 2} | changes))
+    settings: dict[str, Any] = SETTINGS | {"threads": 2} | changes
+    return finetune(str(base), EXAMPLES, out, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -221,8 +222,8 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     arguments, status, said, tmp_path, capsys, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    names = {"DATA": write_data(tmp_path), "OUT": str(tmp_path / "out")}
-    assert main(["finetune", "nano", *(names.get(each, each) for each in arguments)]) == status
+    names: dict[str, str] = {"DATA": write_data(tmp_path), "OUT": str(tmp_path / "out")}
+    assert main(["finetune", "nano", *(str(names.get(each, each)) for each in arguments)]) == status
     shown = capsys.readouterr()
     assert shown.out == ""
     assert said in " ".join(shown.err.split())
