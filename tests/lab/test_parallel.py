@@ -345,7 +345,7 @@ def test_a_failed_exchange_is_one_sentence(monkeypatch):
         match=r"process 1 of 2 could not exchange values with the others \(torch: \[pair.cc:553\]"
         r" Connection closed by peer\); look for the first error of another process$",
     ):
-        processes.Processes(1, 2).add_up(torch.ones(3))
+        processes.Processes(1, 2).all_reduce(torch.ones(3))
 
 
 @pytest.mark.slow

@@ -148,14 +148,18 @@ def launch_merge(
         most: a power of two, at least the number of splits.
     """
     (z_parts, lse_parts), (heads, seq, head_dim) = parts, sizes
-    given = {"z_parts": z_parts, "lse_parts": lse_parts, "z": z, "lse": lse}
+    # fmt: off
     return Launch(
         merge_kernel,
         (lse.numel(),),
-        given | {"heads": heads, "seq": seq, "splits": len(lse_parts)},
+        {
+            "z_parts": z_parts, "lse_parts": lse_parts, "z": z, "lse": lse,
+            "heads": heads, "seq": seq, "splits": len(lse_parts),
+        },
         {"HEAD_DIM": head_dim, "SPLITS": most},
         num_warps=4,
     )
+    # fmt: on
 
 
 def make_launches(
