@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from scipy.stats import binomtest
-
 
 def wilson(right: int, n: int) -> tuple[float, float]:
     """Wilson's score interval at 95% for `right` of `n` (J. Am. Stat. Assoc. 22, 1927, p. 209).
@@ -12,6 +10,8 @@ def wilson(right: int, n: int) -> tuple[float, float]:
     >>> [round(bound, 3) for bound in wilson(8, 10)]
     [0.49, 0.943]
     """
+    from scipy.stats import binomtest  # takes a second; exercise sheets import this module
+
     found = binomtest(right, n).proportion_ci(method="wilson")
     return float(found.low), float(found.high)
 
