@@ -19,6 +19,7 @@ loss.py         nats per learned token
 steps.py        one update
 loop.py, log.py the training loop, and what it writes
 files.py        LoRA files in PEFT's format
+heap.py         memory that large models on a CPU give back
 plan.py, activations.py     memory and work, before the run
 curves.py       the log as a page of figures
 

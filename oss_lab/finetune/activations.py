@@ -7,6 +7,7 @@ numbers per token.
 
 from oss_lab.checkpoint.plan import DTYPE_BYTES
 from oss_lab.config import ModelConfig
+from oss_lab.finetune.loss import PIECE
 from oss_lab.finetune.recipe import Recipe
 from oss_lab.finetune.targets import GROUPS, TARGETS
 
@@ -48,10 +49,21 @@ def kept_bytes(config: ModelConfig, recipe: Recipe) -> int:
 
 
 def working_bytes(config: ModelConfig, recipe: Recipe) -> int:
-    """The most that a layer needs besides: what it computes again, and gradients of the shares."""
-    scores = count_tokens(recipe) * config.num_attention_heads * recipe.length * FLOAT
-    again = layer_bytes(config, recipe) if recipe.recompute else 0
-    return again + 3 * scores
+    """The most that is needed besides, in the backward pass of attention, of the experts or of the
+    loss: gradients, and what is computed again."""
+    tokens, item = count_tokens(recipe), DTYPE_BYTES[recipe.dtype]
+    hidden, slots = config.hidden_size, config.experts_per_token
+    queries = config.num_attention_heads * config.head_dim
+    scores = tokens * config.num_attention_heads * recipe.length * FLOAT
+    # The shares, their gradient and two copies; the residual stream, and queries with gradients.
+    attention = (4 if recipe.recompute else 3) * scores
+    attention += tokens * FLOAT * (2 * hidden + 3 * queries)
+    # The frozen product and the change that is added to it, of all slots.
+    experts = layer_bytes(config, recipe) if recipe.recompute else 0
+    experts += tokens * slots * hidden * (FLOAT + item)
+    # Logits, their log-softmax and its gradient.
+    loss = 3 * FLOAT * min(PIECE, tokens * config.vocab_size)
+    return max(attention, experts, loss)
 
 
 def count_tokens(recipe: Recipe) -> int:

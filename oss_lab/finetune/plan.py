@@ -20,7 +20,6 @@ from oss_lab.checkpoint.plan import (
 from oss_lab.config import ModelConfig
 from oss_lab.finetune.activations import kept_bytes, working_bytes
 from oss_lab.finetune.lora import count_trained
-from oss_lab.finetune.loss import PIECE
 from oss_lab.finetune.recipe import Recipe
 
 GPUS = (16, 24)  # GB of memory that a consumer's GPU has
@@ -36,8 +35,7 @@ class FinetunePlan:
         dequantized: dense copies of packed experts; of large models, one matrix at a time.
         lora, gradients, optimizer: two gradients and two moments for each number that is trained.
         kept: activations from the forward to the backward pass.
-        working: the most that one layer needs besides.
-        logits: one piece of the loss.
+        working: the most that one layer, or a piece of the loss, needs besides.
     """
 
     weights: int
@@ -48,7 +46,6 @@ class FinetunePlan:
     optimizer: int
     kept: int
     working: int
-    logits: int
 
     @property
     def total(self) -> int:
@@ -64,7 +61,6 @@ class FinetunePlan:
             "gradients": self.gradients,
             "optimizer": self.optimizer,
             "activations": self.kept + self.working,
-            "logits": self.logits,
         }
         parts = ", ".join(f"{name} {size / 2**20:,.1f} MiB" for name, size in names.items())
         return f"{self.total / 2**20:,.0f} MiB: {parts}"
@@ -87,8 +83,6 @@ def plan_finetuning(
     """
     base = plan_memory(config, dtype=recipe.dtype, storage=storage)
     trained = count_trained(config, recipe)
-    item = DTYPE_BYTES[recipe.dtype]
-    piece = min(PIECE, recipe.rows * recipe.length * config.vocab_size)
     return FinetunePlan(
         weights=base.weights,
         experts=base.packed_experts + base.dense_experts,
@@ -98,7 +92,6 @@ def plan_finetuning(
         optimizer=8 * trained,
         kept=kept_bytes(config, recipe),
         working=working_bytes(config, recipe),
-        logits=piece * (12 + item),
     )
 
 
@@ -111,7 +104,7 @@ def _dequantized_bytes(config: ModelConfig, recipe: Recipe) -> int:
     if is_small(config):
         return plan_memory(config, dtype=recipe.dtype).expert_cache
     matrix = 2 * config.intermediate_size * config.hidden_size
-    return 2 * matrix * DTYPE_BYTES[recipe.dtype]  # while one is being dequantized
+    return 3 * matrix * DTYPE_BYTES[recipe.dtype]  # its lookups, products and result
 
 
 def count_operations(config: ModelConfig, recipe: Recipe) -> float:

@@ -19,6 +19,7 @@ from oss_lab.engine.choice import choose_device
 from oss_lab.errors import LabError
 from oss_lab.finetune.examples import Data, hash_examples, read_examples
 from oss_lab.finetune.files import write_adapter
+from oss_lab.finetune.heap import return_large_blocks
 from oss_lab.finetune.load import load_adapted
 from oss_lab.finetune.log import LOG, FinetuneStep, read_log
 from oss_lab.finetune.loop import STATE, train
@@ -104,6 +105,9 @@ class Run:
         """Do the steps that are left, then write the LoRA files."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_recipe(self.folder, self.recipe, self.origin)
+        is_parallel = is_small(self.checkpoint.config) and self.device.type == "cpu"
+        if not is_parallel:
+            return_large_blocks()
         model = load_model(
             self.checkpoint,
             dtype=DTYPES[self.recipe.dtype],
@@ -111,7 +115,6 @@ class Run:
             expert_cache_bytes=expert_budget(self.checkpoint.config),
         )
         trainee = Trainee(model, make_lora(model.config, self.recipe), self.recipe)
-        is_parallel = is_small(model.config) and self.device.type == "cpu"
         yield from train(
             trainee,
             self.examples,

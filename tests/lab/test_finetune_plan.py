@@ -1,5 +1,8 @@
 """The memory plan: activations against what autograd saves, and the rest against the tensors."""
 
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -9,6 +12,7 @@ from torch import Tensor
 from oss_lab.checkpoint.load import load_model
 from oss_lab.checkpoint.read import open_checkpoint
 from oss_lab.config import GPT_OSS_20B, GPT_OSS_NANO
+from oss_lab.finetune import heap
 from oss_lab.finetune.activations import kept_bytes
 from oss_lab.finetune.examples import Example
 from oss_lab.finetune.lora import make_lora
@@ -109,3 +113,27 @@ def test_operations_are_those_of_the_active_parameters() -> None:
 
 def test_the_speed_of_a_product_is_measured() -> None:
     assert 1e8 < measure_speed(CPU, torch.float32, seconds=0.01) < 1e14
+
+
+BLOCKS = """
+import runpy, sys
+if sys.argv[1] == "yes":
+    runpy.run_path(sys.argv[2])["return_large_blocks"]()
+del sys.argv
+once = bytearray(b"x" * (20 << 20))
+del once  # from here on, glibc keeps blocks of this size in its heap
+blocks = [bytearray(b"x" * (20 << 20)) for _ in range(8)]
+last = bytearray(b"x" * (20 << 20))  # above them
+del blocks
+line = next(each for each in open("/proc/self/status") if each.startswith("VmRSS"))
+print(int(line.split()[1]) >> 10)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has this setting")
+def test_freed_blocks_are_given_back() -> None:
+    def count_mebibytes(option: str) -> int:
+        command = [sys.executable, "-I", "-S", "-c", BLOCKS, option, heap.__file__]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert count_mebibytes("no") - count_mebibytes("yes") > 100
