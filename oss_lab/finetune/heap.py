@@ -9,7 +9,7 @@ the whole process, and changes no result.
 import ctypes
 import sys
 
-LARGE = 8 * 2**20  # bytes
+LARGE = 2**20  # bytes
 M_MMAP_THRESHOLD = -3  # malloc.h
 
 

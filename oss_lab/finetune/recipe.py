@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from oss_lab.checkpoint.atomic import write_text
-from oss_lab.checkpoint.fields import shorten_json
+from oss_lab.checkpoint.fields import parse_object, shorten_json
 from oss_lab.checkpoint.plan import Dtype, is_small
 from oss_lab.config import ModelConfig
 from oss_lab.errors import LabError, explain_unknown
@@ -141,7 +141,11 @@ def write_recipe(folder: Path, recipe: Recipe, origin: Origin) -> None:
 def compare_recipe(folder: Path, recipe: Recipe, origin: Origin) -> None:
     """Raise LabError if the run in `folder` has another recipe, base model or examples."""
     file = folder / RECIPE
-    found, wanted = json.loads(read_text(file)), _to_json(recipe, origin)
+    try:
+        found = parse_object(read_text(file).encode())
+    except ValueError as error:
+        raise LabError(f"{file} {error}; choose another folder") from None
+    wanted = _to_json(recipe, origin)
     for name, value in wanted.items():
         if found.get(name) == value:
             continue

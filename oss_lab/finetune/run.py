@@ -86,18 +86,18 @@ class Run:
     def _look_into_folder(self, resume: bool) -> int:
         """The finished steps of the run in the folder, which must be the one to resume."""
         check_output_folder(self.folder)
-        has_run = (self.folder / RECIPE).exists()
-        if has_run and not resume:
+        files = {name for name in (RECIPE, STATE, LOG) if (self.folder / name).exists()}
+        if files and not resume:
             raise LabError(
                 f"{self.folder} already has a run; continue it with resume=True (command line:"
                 " --resume), or choose another folder"
             )
-        if resume and not has_run:
+        if resume and RECIPE not in files:
             raise LabError(f"{self.folder} has no run to resume; start one without resume")
         if not resume:
             return 0
         compare_recipe(self.folder, self.recipe, self.origin)
-        if not (self.folder / STATE).exists():
+        if STATE not in files:
             refuse_without_state(self.folder / LOG, min(self.save_every, self.total))
         return count_steps_done(self.folder / STATE)
 

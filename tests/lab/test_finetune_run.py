@@ -121,6 +121,7 @@ def test_a_folder_with_another_run_is_refused(whole, finetune_base, tmp_path) ->
 def test_a_damaged_log_or_state_is_refused(whole, finetune_base, tmp_path) -> None:
     for file, content, said in (
         (LOG, b"", "does not have each of the 6 steps"),
+        ("recipe.json", b"{", r"recipe\.json is not JSON"),
         ("state.safetensors", b"x", r"state\.safetensors is damaged"),
     ):
         copy = tmp_path / file
@@ -130,6 +131,9 @@ def test_a_damaged_log_or_state_is_refused(whole, finetune_base, tmp_path) -> No
         (copy / file).write_bytes(content)
         with pytest.raises(LabError, match=said):
             tune(finetune_base, copy, resume=True)
+    (tmp_path / LOG / "recipe.json").unlink()
+    with pytest.raises(LabError, match="already has a run"):  # its state is not started from
+        tune(finetune_base, tmp_path / LOG)
 
 
 def test_the_adapter_read_back_has_the_same_logits(tuned, finetune_base, tmp_path) -> None:
