@@ -7,8 +7,8 @@ there and needs neither the data nor the weights.
 
 The folder --out has everything of a run: recipe, log, state, curves, and at the end LoRA files in
 PEFT's format. After Ctrl-C the same command with --resume continues from the last saved state, and
-ends with the same numbers. nano trains for some minutes on a CPU. This trains the reference model,
-which computes large models slowly.
+ends with the same numbers. nano trains for some minutes on a CPU. Attention is computed by the
+reference model, whose memory grows with the square of --length.
 """
 
 import sys
@@ -67,6 +67,10 @@ def run(
     recompute: Annotated[
         bool | None, Option(help="keep activations of a single layer (default: not for nano)")
     ] = None,
+    kernels: Annotated[
+        Literal["auto", "reference", "cpu", "triton"] | None,
+        Option(help="for products with packed experts (default: reference for nano, else auto)"),
+    ] = None,
     threads: Threads = None,
     device: Annotated[str | None, Option(help="default: OSS_LAB_DEVICE, else cuda or cpu")] = None,
     download: Download = False,
@@ -80,7 +84,7 @@ def run(
         "rank": rank, "alpha": alpha, "targets": targets, "epochs": epochs, "steps": steps,
         "batch": batch, "rows": rows, "length": length, "learning_rate": learning_rate,
         "seed": seed, "dtype": dtype, "channels": channels, "effort": effort,
-        "recompute": recompute,
+        "recompute": recompute, "kernels": kernels,
     }  # fmt: skip
     settings = {name: value for name, value in settings.items() if value is not None}
     if plan:
@@ -99,7 +103,8 @@ def run(
     print_plan(ready.checkpoint.config, ready.recipe, storage, ready.device)
     tokens = sum(len(each.tokens) for each in ready.examples)
     todo = f"{ready.done} of {ready.total} steps are done"
-    print(f"{len(ready.examples):,} examples of {tokens:,} tokens; {todo} on {ready.device}")
+    print(f"{len(ready.examples):,} examples of {tokens:,} tokens; {todo}")
+    print(f"training on {ready.device}; experts computed by {ready.recipe.kernels} kernels")
     sys.stdout.flush()
     return train(ready)
 
@@ -117,7 +122,8 @@ def print_plan_alone(name: str, settings: dict[str, Any], device: str | None) ->
     else:
         checkpoint = open_checkpoint(name)
         config, storage = checkpoint.config, checkpoint.experts
-    print_plan(config, make_recipe(config, **settings), storage, choose_device(device))
+    where = choose_device(device)
+    print_plan(config, make_recipe(config, where, **settings), storage, where)
     return 0
 
 

@@ -23,7 +23,7 @@ heap.py         memory that large models on a CPU give back
 plan.py, activations.py     memory and work, before the run
 curves.py       the log as a page of figures
 
-The models compute with the reference modules of `oss_lab/model/`.
+The models compute with the reference modules of `oss_lab/model/`, and packed experts with kernels.
 """
 
 from oss_lab.finetune.load import load_adapted

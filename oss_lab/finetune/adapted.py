@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Float
+from oss_kernels.backends import Backend
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -40,9 +41,11 @@ class AdaptedLinear(nn.Module):
 class AdaptedExperts(ExpertMatrices):
     """The frozen matrices of a layer's experts, each with a low-rank part."""
 
-    def __init__(self, base: ExpertMatrices, part: LowRankStack | None) -> None:
+    def __init__(
+        self, base: ExpertMatrices, part: LowRankStack | None, kernels: Backend | None
+    ) -> None:
         super().__init__()
-        self.base, self.part = base, part
+        self.base, self.part, self.kernels = base, part, kernels
 
     def matrices(
         self, experts: Sequence[int], dtype: torch.dtype
@@ -61,7 +64,7 @@ class AdaptedExperts(ExpertMatrices):
         inputs: Sequence[Float[Tensor, "token columns"]],
         bias: Float[Tensor, "expert rows"],
     ) -> list[Float[Tensor, "token rows"]]:
-        frozen = frozen_linear(self.base, experts, inputs, bias)
+        frozen = frozen_linear(self.base, experts, inputs, bias, self.kernels)
         if self.part is None:
             return frozen
         pairs = zip(frozen, self.part(experts, inputs), strict=True)
@@ -81,19 +84,31 @@ class RecomputedBlock(nn.Module):
 
 
 class AdaptedTransformer(Transformer):
-    """`base` with low-rank parts. It shares all weights, and `base` stays as it is."""
+    """`base` with low-rank parts. It shares all weights, and `base` stays as it is.
 
-    def __init__(self, base: Transformer, lora: Lora, *, recompute: bool = False) -> None:
+    Args:
+        recompute: keep only the input of each layer for the backward pass.
+        kernels: compute the products with packed experts; None for the reference modules.
+    """
+
+    def __init__(
+        self,
+        base: Transformer,
+        lora: Lora,
+        *,
+        recompute: bool = False,
+        kernels: Backend | None = None,
+    ) -> None:
         nn.Module.__init__(self)  # Transformer's would make new weights
         twin = base.with_parts(base.parts)
         self.config, self.parts, self.make_experts = base.config, base.parts, base.make_experts
         self.embedding, self.norm, self.unembedding = twin.embedding, twin.norm, twin.unembedding
         blocks = cast("list[Block]", list(twin.block))
         for block, parts in zip(blocks, lora.parts(), strict=True):
-            wrap_modules(block, parts)
+            wrap_modules(block, parts, kernels)
         self.block = nn.ModuleList(map(RecomputedBlock, blocks) if recompute else blocks)
         self._adapt_again = lambda parts: AdaptedTransformer(
-            base.with_parts(parts), lora, recompute=recompute
+            base.with_parts(parts), lora, recompute=recompute, kernels=kernels
         )
         self.train(base.training)
 
@@ -101,7 +116,7 @@ class AdaptedTransformer(Transformer):
         return self._adapt_again(parts)
 
 
-def wrap_modules(block: Block, parts: Mapping[str, Part]) -> None:
+def wrap_modules(block: Block, parts: Mapping[str, Part], kernels: Backend | None) -> None:
     """Replace the modules of a layer that have low-rank parts by wrappers."""
     found: dict[str, Any] = dict(parts.items())
     attn, mlp = block.attn, block.mlp
@@ -114,5 +129,5 @@ def wrap_modules(block: Block, parts: Mapping[str, Part]) -> None:
         attn.out = cast(Any, AdaptedLinear(attn.out, [part], [attn.out.out_features]))
     if part := found.get("router"):
         mlp.gate = cast(Any, AdaptedLinear(mlp.gate, [part], [mlp.gate.out_features]))
-    mlp.mlp1_weight = AdaptedExperts(mlp.mlp1_weight, found.get("gate_up_proj"))
-    mlp.mlp2_weight = AdaptedExperts(mlp.mlp2_weight, found.get("down_proj"))
+    mlp.mlp1_weight = AdaptedExperts(mlp.mlp1_weight, found.get("gate_up_proj"), kernels)
+    mlp.mlp2_weight = AdaptedExperts(mlp.mlp2_weight, found.get("down_proj"), kernels)

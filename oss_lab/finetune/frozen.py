@@ -1,7 +1,8 @@
 """Products with an expert's frozen matrix, whose backward pass keeps no dense matrix.
 
 An ordinary product keeps its matrix until the backward pass: for packed experts, a dequantized copy
-of every matrix in use. Here the backward pass asks the experts for the matrix again.
+of every matrix in use. Here the backward pass asks the experts for the matrix again. Kernels read
+packed experts directly in both passes, a few rows at a time.
 """
 
 from collections.abc import Sequence
@@ -10,9 +11,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from oss_kernels.autograd.packed_linear import packed_linear
+from oss_kernels.backends import Backend
 from torch import Tensor
 
-from oss_lab.model.experts import ExpertMatrices
+from oss_lab.model.experts import ExpertMatrices, PackedExperts
 
 
 class FrozenProduct(torch.autograd.Function):
@@ -36,8 +39,19 @@ def frozen_linear(
     experts: Sequence[int],
     inputs: Sequence[Float[Tensor, "token columns"]],
     bias: Float[Tensor, "expert rows"],
+    kernels: Backend | None,
 ) -> list[Float[Tensor, "token rows"]]:
-    """Each of these experts' matrix times its own inputs, plus its bias."""
+    """Each of these experts' matrix times its own inputs, plus its bias.
+
+    Args:
+        kernels: compute the products with packed experts; None for the reference modules.
+    """
+    if kernels is not None and isinstance(matrices, PackedExperts):
+        blocks, scales = matrices.blocks, matrices.scales
+        return [
+            packed_linear(x, blocks[expert], scales[expert], bias[expert], backend=kernels)
+            for expert, x in zip(experts, inputs, strict=True)
+        ]
     return [
         FrozenProduct.apply(x, matrices, expert, bias[expert])  # pyright: ignore
         for expert, x in zip(experts, inputs, strict=True)

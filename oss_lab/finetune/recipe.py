@@ -5,16 +5,21 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+from oss_kernels.backends import KernelName
+
 from oss_lab.checkpoint.atomic import write_text
 from oss_lab.checkpoint.fields import parse_object, shorten_json
 from oss_lab.checkpoint.plan import Dtype, is_small
 from oss_lab.config import ModelConfig
+from oss_lab.engine.choice import choose_kernels
 from oss_lab.errors import LabError, explain_unknown
 from oss_lab.finetune.targets import TARGETS, expand_groups
 from oss_lab.harmony.messages import CHANNELS, EFFORTS, ROLES, Effort
 from oss_lab.nano.training.records import read_text
 
 RECIPE = "recipe.json"
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Recipe:
         effort: of examples that name none; None is the default of the vocabulary.
         recompute: keep only the input of each layer for the backward pass, and compute the rest
             again. Needs less memory and a third more time, and gives the same numbers.
+        kernels: what computes the products with packed experts; other kernels round differently.
     """
 
     rank: int = 8
@@ -57,12 +63,14 @@ class Recipe:
     channels: tuple[str, ...] = CHANNELS
     effort: Effort | None = None
     recompute: bool = True
+    kernels: KernelName = "reference"
 
 
-def make_recipe(config: ModelConfig, **settings: Any) -> Recipe:
+def make_recipe(config: ModelConfig, device: torch.device = CPU, **settings: Any) -> Recipe:
     """A recipe for this model: the defaults of its size, and the settings that differ.
 
-    A small model trains in float32 on short rows, keeps all activations, and needs larger steps.
+    A small model trains in float32 on short rows, keeps all activations, and needs larger steps. A
+    larger one takes the kernels made for the device.
 
     Raises:
         LabError: there is no such setting, or the model cannot be trained with it.
@@ -81,7 +89,9 @@ def make_recipe(config: ModelConfig, **settings: Any) -> Recipe:
     if is_small(config):
         defaults = {"dtype": "float32", "length": config.initial_context_length, "batch": 32}
         defaults |= {"rows": 4, "learning_rate": 3e-3, "recompute": False}
-    recipe = Recipe(**(defaults | settings))
+    default = "reference" if is_small(config) else "auto"
+    kernels, _ = choose_kernels(settings.pop("kernels", None), device, default)
+    recipe = Recipe(**(defaults | settings), kernels=kernels.name)
     check_recipe(recipe, config)
     return recipe
 

@@ -72,7 +72,7 @@ class Run:
         self.name, self.folder, self.save_every = name, out, save_every
         self.device, self.threads = choose_device(device), threads or os.cpu_count() or 1
         self.checkpoint = find_checkpoint(name, download=download)
-        self.recipe = make_recipe(self.checkpoint.config, **settings)
+        self.recipe = make_recipe(self.checkpoint.config, self.device, **settings)
         self.vocabulary = vocabulary_name(self.checkpoint)
         self.encoding = load_vocabulary(self.vocabulary, checkpoint=self.checkpoint.folder)
         check_vocabulary(self.checkpoint.folder, self.encoding)

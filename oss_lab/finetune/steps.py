@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from oss_kernels.backends import load_backend
 from torch import Tensor, nn
 
 from oss_lab.finetune.adapted import AdaptedTransformer
@@ -34,7 +35,10 @@ class Trainee:
     def __init__(self, model: Transformer, lora: Lora, recipe: Recipe) -> None:
         self.lora, self.recipe = lora.to(model.device), recipe
         self.unembedding = model.unembedding
-        self.body = AdaptedTransformer(model, self.lora, recompute=recipe.recompute)
+        kernels = None if recipe.kernels == "reference" else load_backend(recipe.kernels)
+        self.body = AdaptedTransformer(
+            model, self.lora, recompute=recipe.recompute, kernels=kernels
+        )
         self.body.unembedding = cast(Any, nn.Identity())
         self.parameters = list(self.lora.parameters())
         self.optimizer = torch.optim.AdamW(

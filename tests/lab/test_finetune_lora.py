@@ -136,7 +136,8 @@ def gradients_of(model: Transformer, **settings: Any) -> list[Tensor]:
     return [torch.stack(each).sum(0) for each in zip(*found, strict=True)]
 
 
-def test_gradients_are_those_of_the_merged_weights_in_float64(model) -> None:
+@pytest.mark.parametrize("kernels", ["reference", "cpu"])
+def test_gradients_are_those_of_the_merged_weights_in_float64(model, kernels) -> None:
     """The gradient of each factor follows from that of W + scale * up @ down."""
     lora = draw_lora(model, targets="all")
     merged = merge_dense(model, lora).requires_grad_(True)
@@ -145,7 +146,7 @@ def test_gradients_are_those_of_the_merged_weights_in_float64(model) -> None:
     hidden = merged(batch.inputs, PackedRows(batch))
     sum_nats(hidden, unembedding, batch.targets, batch.learned).backward()
     names = [name for name, _ in lora.named_parameters()]
-    found = dict(zip(names, gradients_of(model), strict=True))
+    found = dict(zip(names, gradients_of(model, kernels=kernels), strict=True))
     for n, parts in enumerate(lora.parts()):
         whole = gradients_by_target(cast(Block, merged.block[n]), model)
         for name, part in parts.items():
@@ -179,8 +180,11 @@ def gradients_by_target(block: Block, model: Transformer) -> dict[str, Tensor]:
     }  # pyright: ignore[reportReturnType]
 
 
-def test_recomputed_activations_give_the_same_bits(model) -> None:
-    kept, again = (gradients_of(model, rows=3, recompute=value) for value in (False, True))
+@pytest.mark.parametrize("kernels", ["reference", "cpu"])
+def test_recomputed_activations_give_the_same_bits(model, kernels) -> None:
+    kept, again = (
+        gradients_of(model, rows=3, recompute=value, kernels=kernels) for value in (False, True)
+    )
     assert all(map(torch.equal, kept, again))
 
 

@@ -81,6 +81,19 @@ def test_the_same_seed_gives_the_same_bits_with_any_number_of_threads(
     assert any(not torch.equal(ours[name], others[name]) for name in ours)
 
 
+def test_kernels_give_the_same_bits_with_any_number_of_threads(
+    whole, finetune_base, tmp_path
+) -> None:
+    pytest.importorskip("numba", reason="numba is not installed")
+    for threads in (1, 2):
+        tune(finetune_base, tmp_path / f"{threads}", threads=threads, kernels="cpu")
+    assert_same_run(tmp_path / "1", tmp_path / "2")
+    ours, others = (read_log(each / LOG) for each in (whole, tmp_path / "1"))
+    assert [each.loss for each in others] == pytest.approx([each.loss for each in ours], rel=1e-4)
+    with pytest.raises(LabError, match='has kernels "cpu", not "reference"; use what'):
+        tune(finetune_base, tmp_path / "1", resume=True)
+
+
 @pytest.mark.parametrize("stop", [3, 4])
 def test_a_resumed_run_ends_with_the_same_bits(whole, finetune_base, tmp_path, stop) -> None:
     """Stopped where the state was saved, and one step later, which is lost and done again."""
@@ -184,7 +197,7 @@ def test_the_command_trains_and_says_how_to_use_it(
     assert lines[1].startswith("fits on cpu (")
     assert "8 examples of" in lines[3]
     assert "0 of 3 steps are done" in lines[3]
-    assert "3 steps in 0.0 minutes; loss" in lines[4]
+    assert "3 steps in 0.0 minutes; loss" in lines[5]
     assert lines[-1] == f"  oss-lab chat {tmp_path / 'run-merged'}"
     assert "Training of run" in (out / "curves.html").read_text("utf-8")
     recipe = json.loads((out / "recipe.json").read_text())
