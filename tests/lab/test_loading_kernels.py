@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from oss_lab.checkpoint import plan
 from oss_lab.engine.choice import choose_kernels
 from oss_lab.errors import LabError
-from oss_lab.lab import load, loading
+from oss_lab.lab import load
 
 FOR_A_CPU = {"device": "cpu", "verbose": False}
 
@@ -22,7 +23,7 @@ def test_a_small_model_is_computed_by_the_reference():
 
 def test_a_large_model_uses_the_kernels_for_its_device_and_reports_them(monkeypatch, capsys):
     pytest.importorskip("numba", reason="numba is not installed")
-    monkeypatch.setattr(loading, "SMALL", 0)
+    monkeypatch.setattr(plan, "SMALL", 0)
     engines = load("nano", device="cpu").engines
     assert (engines.main.name, engines.is_auto) == ("cpu", True)
     assert "nano on cpu, cpu kernels, or the reference model if needed" in capsys.readouterr().err
