@@ -53,7 +53,7 @@ def run(
         int | None, Option(min=1, help="tokens per row (default: 256 for nano, else 1024)")
     ] = None,
     learning_rate: Annotated[
-        float | None, Option(help="peak learning rate (default: 3e-3 for nano, else 2e-4)")
+        float | None, Option(help="peak learning rate (default: 1e-3 for nano, else 2e-4)")
     ] = None,
     seed: Annotated[int | None, Option(min=0, max=2**63 - 1, help="seed (default: 0)")] = None,
     dtype: Annotated[

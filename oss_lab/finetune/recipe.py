@@ -88,7 +88,7 @@ def make_recipe(config: ModelConfig, device: torch.device = CPU, **settings: Any
     defaults: dict[str, Any] = {}
     if is_small(config):
         defaults = {"dtype": "float32", "length": config.initial_context_length, "batch": 32}
-        defaults |= {"rows": 4, "learning_rate": 3e-3, "recompute": False}
+        defaults |= {"rows": 4, "learning_rate": 1e-3, "recompute": False}
     default = "reference" if is_small(config) else "auto"
     kernels, _ = choose_kernels(settings.pop("kernels", None), device, default)
     recipe = Recipe(**(defaults | settings), kernels=kernels.name)
