@@ -17,6 +17,7 @@ adapted.py      a model with low-rank parts
 frozen.py       products with frozen experts that keep no dense matrix
 loss.py         nats per learned token
 steps.py        one update
+policy.py       reinforcement: updates from rewards
 loop.py, log.py the training loop, and what it writes
 files.py        LoRA files in PEFT's format
 heap.py         memory that large models on a CPU give back

@@ -39,10 +39,13 @@ class Example:
 
     Attributes:
         learned: which tokens count in the loss; the first never does.
+        weight: how much each of them counts. A reply with a reward below the average has a
+            negative one: see `policy.py`.
     """
 
     tokens: list[int]
     learned: list[bool]
+    weight: float = 1.0
 
 
 def read_examples(

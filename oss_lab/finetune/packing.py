@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from oss_lab.finetune.examples import Example
@@ -24,14 +24,14 @@ class PackedBatch:
     """Rows of packed examples: each token, its successor, and where it belongs.
 
     Attributes:
-        learned: which targets count in the loss.
+        weights: how much each target counts in the loss.
         positions: the position in its example; -1 for padding.
         examples: the number of its example within the row; -1 for padding.
     """
 
     inputs: Int[Tensor, "row seq"]
     targets: Int[Tensor, "row seq"]
-    learned: Bool[Tensor, "row seq"]
+    weights: Float[Tensor, "row seq"]
     positions: Int[Tensor, "row seq"]
     examples: Int[Tensor, "row seq"]
 
@@ -77,7 +77,7 @@ def collate(rows: Sequence[Sequence[Example]]) -> PackedBatch:
     batch = PackedBatch(
         inputs=torch.zeros(len(rows), width, dtype=torch.long),
         targets=torch.zeros(len(rows), width, dtype=torch.long),
-        learned=torch.zeros(len(rows), width, dtype=torch.bool),
+        weights=torch.zeros(len(rows), width),
         positions=torch.full((len(rows), width), PADDING),
         examples=torch.full((len(rows), width), PADDING),
     )
@@ -87,7 +87,7 @@ def collate(rows: Sequence[Sequence[Example]]) -> PackedBatch:
             tokens, end = torch.tensor(example.tokens), start + len(example.tokens) - 1
             batch.inputs[n, start:end] = tokens[:-1]
             batch.targets[n, start:end] = tokens[1:]
-            batch.learned[n, start:end] = torch.tensor(example.learned[1:])
+            batch.weights[n, start:end] = torch.tensor(example.learned[1:]) * example.weight
             batch.positions[n, start:end] = torch.arange(end - start)
             batch.examples[n, start:end] = number
             start = end

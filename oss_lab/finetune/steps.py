@@ -85,7 +85,7 @@ def differentiate(trainee: Trainee, rows: Rows) -> tuple[float, Sequence[Tensor]
     """The summed loss of these rows in nats, and its gradient for every parameter."""
     batch = collate(rows).to(trainee.unembedding.weight.device)
     hidden = trainee.body(batch.inputs, PackedRows(batch))
-    nats = sum_nats(hidden, trainee.unembedding, batch.targets, batch.learned)
+    nats = sum_nats(hidden, trainee.unembedding, batch.targets, batch.weights)
     return nats.item(), torch.autograd.grad(nats, trainee.parameters)
 
 

@@ -144,7 +144,7 @@ def test_gradients_are_those_of_the_merged_weights_in_float64(model, kernels) ->
     batch = collate(ROWS)
     unembedding, merged.unembedding = merged.unembedding, nn.Identity()  # pyright: ignore
     hidden = merged(batch.inputs, PackedRows(batch))
-    sum_nats(hidden, unembedding, batch.targets, batch.learned).backward()
+    sum_nats(hidden, unembedding, batch.targets, batch.weights).backward()
     names = [name for name, _ in lora.named_parameters()]
     found = dict(zip(names, gradients_of(model, kernels=kernels), strict=True))
     for n, parts in enumerate(lora.parts()):
@@ -197,7 +197,7 @@ def test_the_loss_in_pieces_is_the_loss(model, monkeypatch) -> None:
     hidden = torch.randn(2, 7, 32, requires_grad=True)
     targets, learned = torch.randint(0, 640, (2, 7)), torch.rand(2, 7) < 0.7
     monkeypatch.setattr("oss_lab.finetune.loss.PIECE", 3 * 640)
-    nats = sum_nats(hidden, model.unembedding, targets, learned)
+    nats = sum_nats(hidden, model.unembedding, targets, learned.float())
     logits = model.unembedding(hidden)[learned]
     whole = nn.functional.cross_entropy(logits, targets[learned], reduction="sum")
     torch.testing.assert_close(nats, whole)

@@ -43,9 +43,9 @@ def test_logits_of_packed_examples_are_those_of_each_alone(model) -> None:
             torch.testing.assert_close(logits[n, start:end], alone, rtol=0, atol=1e-5)
             assert batch.positions[n, start:end].tolist() == list(range(end - start))
             assert batch.targets[n, start:end].tolist() == example.tokens[1:]
-            assert batch.learned[n, start:end].tolist() == example.learned[1:]
+            assert batch.weights[n, start:end].tolist() == example.learned[1:]
             start = end
-        assert not batch.learned[n, start:].any()
+        assert not batch.weights[n, start:].any()
         assert (batch.positions[n, start:] == -1).all()
     assert logits.isfinite().all()
 
