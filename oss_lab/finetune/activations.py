@@ -1,4 +1,4 @@
-"""What the reference model keeps for the backward pass, counted in bytes.
+"""What the model keeps for the backward pass, counted in bytes.
 
 The counts follow the operations of one layer in `oss_lab/model/` and `adapted.py`; a test compares
 them with the tensors that autograd really saves. Left out: rotations, masks, and vectors of a few
@@ -18,9 +18,7 @@ def layer_bytes(config: ModelConfig, recipe: Recipe) -> int:
     """What one layer keeps of one forward pass: `rows` rows of `length` tokens."""
     hidden, width, slots = config.hidden_size, config.intermediate_size, config.experts_per_token
     queries = config.num_attention_heads * config.head_dim
-    keys = config.num_key_value_heads * config.head_dim
-    # The inputs of both norms; scaled queries, keys and values; the shares, with the sink's.
-    numbers = 2 * hidden + queries + 2 * keys + config.num_attention_heads * (recipe.length + 1)
+    numbers = 2 * hidden  # the inputs of both norms
     # Gate and up, limited and not; the sigmoid; the two factors of the last product.
     numbers += slots * 6 * width
     # A low-rank part keeps its input, in float32, and what `down` makes of it.
@@ -37,7 +35,23 @@ def layer_bytes(config: ModelConfig, recipe: Recipe) -> int:
     numbers += recipe.rank * inner
     # The outputs of both expert matrices before they are put in order, and those of the second.
     items = slots * (2 * width + 2 * hidden)
-    return count_tokens(recipe) * (FLOAT * numbers + DTYPE_BYTES[recipe.dtype] * items)
+    ours = count_tokens(recipe) * (FLOAT * numbers + DTYPE_BYTES[recipe.dtype] * items)
+    return ours + attention_bytes(config, recipe)
+
+
+def attention_bytes(config: ModelConfig, recipe: Recipe) -> int:
+    """What the scores and shares of one layer keep; kernels keep none of these."""
+    heads, item = config.num_attention_heads, DTYPE_BYTES[recipe.dtype]
+    queries, keys = heads * config.head_dim, config.num_key_value_heads * config.head_dim
+    if recipe.kernels == "reference":
+        # Scaled queries, keys and values; the shares, with the sink's.
+        size = FLOAT * (queries + 2 * keys + heads * (recipe.length + 1))
+    else:
+        # Queries, keys and values; both rotated; the result, and a number for each query.
+        size = item * (3 * queries + 3 * keys) + FLOAT * heads
+        if item == FLOAT and "o_proj" in recipe.targets:
+            size -= item * queries  # the result is the input of o_proj's low-rank part
+    return count_tokens(recipe) * size
 
 
 def kept_bytes(config: ModelConfig, recipe: Recipe) -> int:
@@ -54,7 +68,8 @@ def working_bytes(config: ModelConfig, recipe: Recipe) -> int:
     tokens, item = count_tokens(recipe), DTYPE_BYTES[recipe.dtype]
     hidden, slots = config.hidden_size, config.experts_per_token
     queries = config.num_attention_heads * config.head_dim
-    scores = tokens * config.num_attention_heads * recipe.length * FLOAT
+    is_stored = recipe.kernels == "reference"
+    scores = tokens * config.num_attention_heads * recipe.length * FLOAT * is_stored
     # The shares, their gradient and two copies; the residual stream, and queries with gradients.
     attention = (4 if recipe.recompute else 3) * scores
     attention += tokens * FLOAT * (2 * hidden + 3 * queries)

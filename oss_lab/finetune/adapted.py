@@ -14,6 +14,7 @@ from oss_kernels.backends import Backend
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from oss_lab.finetune.attention import KernelAttention
 from oss_lab.finetune.frozen import frozen_linear
 from oss_lab.finetune.lora import Lora, LowRank, LowRankStack, Part
 from oss_lab.model import Transformer
@@ -88,7 +89,8 @@ class AdaptedTransformer(Transformer):
 
     Args:
         recompute: keep only the input of each layer for the backward pass.
-        kernels: compute the products with packed experts; None for the reference modules.
+        kernels: compute attention and the products with packed experts, for whole sequences; None
+            for the reference modules.
     """
 
     def __init__(
@@ -131,3 +133,5 @@ def wrap_modules(block: Block, parts: Mapping[str, Part], kernels: Backend | Non
         mlp.gate = cast(Any, AdaptedLinear(mlp.gate, [part], [mlp.gate.out_features]))
     mlp.mlp1_weight = AdaptedExperts(mlp.mlp1_weight, found.get("gate_up_proj"), kernels)
     mlp.mlp2_weight = AdaptedExperts(mlp.mlp2_weight, found.get("down_proj"), kernels)
+    if kernels is not None:
+        block.attn = cast(Any, KernelAttention(attn, kernels))

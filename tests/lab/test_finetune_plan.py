@@ -47,14 +47,18 @@ def saved_bytes(trainee: Trainee, rows: list[list[Example]]) -> int:
 
 @pytest.mark.parametrize("targets", ["all", "attention", ("q_proj", "down_proj")], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_activations_are_what_autograd_saves(write_tiny, tiny_config, dtype, targets) -> None:
+@pytest.mark.parametrize("kernels", ["reference", "cpu"])
+def test_activations_are_what_autograd_saves(
+    write_tiny, tiny_config, kernels, dtype, targets
+) -> None:
     config = replace(
         tiny_config, hidden_size=192, intermediate_size=320, num_hidden_layers=3, layer_types=()
     )
     model = load_model(open_checkpoint(write_tiny(config=config)), dtype=DTYPES[dtype])
     recipe = make_recipe(
-        config, dtype=dtype, targets=targets, length=96, rows=2, recompute=False, rank=2
-    )
+        config, dtype=dtype, targets=targets, length=96, rows=2, recompute=False, rank=2,
+        kernels=kernels,
+    )  # fmt: skip
     trainee = Trainee(model, make_lora(config, recipe), recipe)
     rows = [[Example([*range(96), 0], [True] * 97)]] * 2
     planned, saved = kept_bytes(config, recipe), saved_bytes(trainee, rows)
