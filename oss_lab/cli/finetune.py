@@ -7,11 +7,12 @@ there and needs neither the data nor the weights.
 
 The folder --out has everything of a run: recipe, log, state, curves, and at the end LoRA files in
 PEFT's format. After Ctrl-C the same command with --resume continues from the last saved state, and
-ends with the same numbers. nano trains for some minutes on a CPU. Attention is computed by the
-reference model, whose memory grows with the square of --length.
+ends with the same numbers. nano trains for some minutes on a CPU. The reference model's attention,
+nano's default, needs memory that grows with the square of --length; that of --kernels does not.
 """
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from oss_lab.finetune.log import FinetuneStep
     from oss_lab.finetune.run import Run
+
+REDRAW = 15  # seconds between two pages of curves
 
 
 def run(
@@ -69,7 +72,7 @@ def run(
     ] = None,
     kernels: Annotated[
         Literal["auto", "reference", "cpu", "triton"] | None,
-        Option(help="for products with packed experts (default: reference for nano, else auto)"),
+        Option(help="for attention and packed experts (default: reference for nano, else auto)"),
     ] = None,
     threads: Threads = None,
     device: Annotated[str | None, Option(help="default: OSS_LAB_DEVICE, else cuda or cpu")] = None,
@@ -104,7 +107,7 @@ def run(
     tokens = sum(len(each.tokens) for each in ready.examples)
     todo = f"{ready.done} of {ready.total} steps are done"
     print(f"{len(ready.examples):,} examples of {tokens:,} tokens; {todo}")
-    print(f"training on {ready.device}; experts computed by {ready.recipe.kernels} kernels")
+    print(f"training on {ready.device} with {ready.recipe.kernels} kernels")
     sys.stdout.flush()
     return train(ready)
 
@@ -143,6 +146,9 @@ def train(ready: "Run") -> int:
     from oss_lab.progress import report_in_lines, track_progress
 
     at: list[FinetuneStep] = []
+    drawn = -float("inf")
+    print(f"a browser that opens {ready.folder / 'curves.html'} shows the curves as they grow")
+    sys.stdout.flush()
 
     def describe() -> str:
         found = f", loss {at[-1].loss:.3f}" if at else ""
@@ -156,6 +162,9 @@ def train(ready: "Run") -> int:
             for step in bar:
                 at[:] = [step]
                 bar.set_postfix(loss=f"{step.loss:.3f}")
+                if time.monotonic() - drawn > REDRAW:
+                    write_curves(ready.folder, REDRAW)
+                    drawn = time.monotonic()
     except KeyboardInterrupt:
         print(
             f"stopped in {ready.folder}; the same command with --resume continues", file=sys.stderr

@@ -42,7 +42,7 @@ class Recipe:
         effort: of examples that name none; None is the default of the vocabulary.
         recompute: keep only the input of each layer for the backward pass, and compute the rest
             again. Needs less memory and a third more time, and gives the same numbers.
-        kernels: what computes the products with packed experts; other kernels round differently.
+        kernels: what computes attention and packed experts; other kernels round differently.
     """
 
     rank: int = 8

@@ -13,7 +13,7 @@ PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>{title}</title>
+{refresh}<title>{title}</title>
 <style>
 body {{ font-family: sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em }}
 figure {{ margin: 2em 0 }}
@@ -32,8 +32,12 @@ td {{ white-space: nowrap }}
 """
 
 
-def render_page(figures: Sequence[Figure], title: str) -> str:
-    """HTML with plotly in its first figure."""
+def render_page(figures: Sequence[Figure], title: str, refresh: int | None = None) -> str:
+    """HTML with plotly in its first figure.
+
+    Args:
+        refresh: seconds after which a browser reads the page again; None for never.
+    """
     parts = []
     for n, figure in enumerate(figures):
         drawn = figure.plotly.to_html(
@@ -42,6 +46,10 @@ def render_page(figures: Sequence[Figure], title: str) -> str:
         sentence = html.escape(figure.sentence)
         values = f"<details><summary>Values</summary>{figure.table().html}</details>"
         parts.append(f"<figure>\n{drawn}\n<figcaption>{sentence}</figcaption>\n{values}\n</figure>")
+    again = "" if refresh is None else f'<meta http-equiv="refresh" content="{refresh}">\n'
     return PAGE.format(
-        title=html.escape(make_printable(title)), width=PICTURE_WIDTH, figures="\n".join(parts)
+        title=html.escape(make_printable(title)),
+        refresh=again,
+        width=PICTURE_WIDTH,
+        figures="\n".join(parts),
     )

@@ -1,5 +1,7 @@
 """A model with low-rank parts has the same logits and gradients on each backend."""
 
+from typing import Any
+
 import pytest
 import torch
 from oss_kernels.backends import load_backend
@@ -36,7 +38,7 @@ def batch(rng: torch.Generator, device: str) -> PackedBatch:
     return collate([[draw(7), draw(3)], [draw(14)]]).to(torch.device(device))
 
 
-def run(model: Transformer, lora: Lora, batch: PackedBatch, backend: str) -> list[Tensor]:
+def run(model: Transformer, lora: Lora, batch: PackedBatch, backend: Any) -> list[Tensor]:
     """The logits of the examples, and the gradient of each factor."""
     kernels = None if backend == "reference modules" else load_backend(backend)
     adapted = AdaptedTransformer(model, lora, kernels=kernels)

@@ -1,6 +1,7 @@
 """A fine-tuning run: it learns, repeats itself, resumes with the same bits, and can be used."""
 
 import json
+import shutil
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import oss_lab
 from oss_lab.cli.main import main
 from oss_lab.errors import LabError
 from oss_lab.finetune import Finetuned, finetune, load_adapted
+from oss_lab.finetune.curves import write_curves
 from oss_lab.finetune.log import LOG, read_log
 from oss_lab.finetune.run import Run
 
@@ -197,9 +199,11 @@ def test_the_command_trains_and_says_how_to_use_it(
     assert lines[1].startswith("fits on cpu (")
     assert "8 examples of" in lines[3]
     assert "0 of 3 steps are done" in lines[3]
-    assert "3 steps in 0.0 minutes; loss" in lines[5]
+    assert "3 steps in 0.0 minutes; loss" in lines[6]
     assert lines[-1] == f"  oss-lab chat {tmp_path / 'run-merged'}"
-    assert "Training of run" in (out / "curves.html").read_text("utf-8")
+    page = (out / "curves.html").read_text("utf-8")
+    assert "Training of run" in page
+    assert 'http-equiv="refresh"' not in page
     recipe = json.loads((out / "recipe.json").read_text())
     assert recipe["targets"] == ["q_proj", "k_proj", "v_proj", "o_proj", "router"]
     assert recipe["channels"] == ["final"]
@@ -210,6 +214,12 @@ def test_the_command_trains_and_says_how_to_use_it(
     convert = lines[-2].split()[1:]
     assert main(convert) == 0
     assert oss_lab.load(tmp_path / "run-merged", verbose=False).logits([1, 2]).isfinite().all()
+
+
+def test_during_the_run_a_browser_reads_the_curves_again(whole, tmp_path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    page = write_curves(tmp_path / "run", refresh=15).read_text("utf-8")
+    assert '<meta http-equiv="refresh" content="15">' in page
 
 
 def test_the_command_plans_a_model_that_is_not_here(capsys) -> None:
