@@ -14,6 +14,7 @@ packing.py      several examples in one row, each at position 0 and on its own
 schedule.py     which rows each step reads, and its learning rate
 lora.py         the low-rank parts
 adapted.py      a model with low-rank parts
+attention.py    attention that keeps no scores
 frozen.py       products with frozen experts that keep no dense matrix
 loss.py         nats per learned token
 steps.py        one update
@@ -24,7 +25,8 @@ heap.py         memory that large models on a CPU give back
 plan.py, activations.py     memory and work, before the run
 curves.py       the log as a page of figures
 
-The models compute with the reference modules of `oss_lab/model/`, and packed experts with kernels.
+The models compute with the reference modules of `oss_lab/model/`; attention and packed experts of
+larger ones with kernels (`attention.py`).
 """
 
 from oss_lab.finetune.load import load_adapted

@@ -19,6 +19,7 @@ from oss_kernels.cpu.arrange import arrange, empty_arranged
 from oss_kernels.cpu.dequantize import dequantize
 from oss_kernels.cpu.e2m1_layouts import LAYOUTS, choose_path
 from oss_kernels.cpu.e2m1_tile import ROWS, tile_product
+from oss_kernels.cpu.even_rows import even_rows
 from oss_kernels.cpu.numbers import as_numpy, load_float32, store_rounded
 from oss_kernels.cpu.sources import fingerprint
 from oss_kernels.cpu.threads import follow_torch
@@ -94,14 +95,15 @@ def multiply_by_tiles(
     rows, columns = len(scales), x.shape[1]
     tile = torch.empty(min(TILE, rows), columns, dtype=kind)
     out = torch.empty(len(x), rows, dtype=x.dtype)
-    x, bias = x.to(kind), None if bias is None else bias.to(kind)
+    bias = None if bias is None else bias.to(kind)
+    given = even_rows(x) if narrow else x.to(kind)
     follow_torch()
     for first in range(0, rows, TILE):
         some = slice(first, min(first + TILE, rows))
         weight = tile[: some.stop - first]
         dequantize(as_numpy(blocks[some]), as_numpy(scales[some]), as_numpy(weight))
         own = None if bias is None else bias[some]
-        out[:, some] = torch.nn.functional.linear(x, weight, own)
+        out[:, some] = torch.nn.functional.linear(given, weight, own)[: len(x)]
     return out
 
 

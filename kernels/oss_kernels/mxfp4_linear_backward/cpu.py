@@ -10,6 +10,7 @@ from torch import Tensor
 
 from oss_kernels.cpu import machine
 from oss_kernels.cpu.dequantize import dequantize
+from oss_kernels.cpu.even_rows import even_rows
 from oss_kernels.cpu.numbers import as_numpy
 from oss_kernels.cpu.threads import follow_torch
 from oss_kernels.mxfp4.reference import BLOCK
@@ -35,12 +36,12 @@ def mxfp4_linear_backward(
     dx = torch.empty(len(dy), BLOCK * groups, dtype=dy.dtype)
     step = max(1, NUMBERS // (BLOCK * max(1, rows)))  # groups in a tile
     tile = torch.empty(rows * BLOCK * min(step, groups), dtype=kind)
-    dy = dy.to(kind)
+    given = even_rows(dy) if narrow else dy.to(kind)
     follow_torch()
     for first in range(0, groups, step):
         some = slice(first, min(first + step, groups))
         count = BLOCK * (some.stop - first)
         weight = tile[: rows * count].view(rows, count)
         dequantize(as_numpy(blocks[:, some]), as_numpy(scales[:, some]), as_numpy(weight))
-        dx[:, BLOCK * first : BLOCK * some.stop] = dy @ weight
+        dx[:, BLOCK * first : BLOCK * some.stop] = (given @ weight)[: len(dy)]
     return dx
