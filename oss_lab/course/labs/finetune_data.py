@@ -1,0 +1,134 @@
+"""The data of lesson 17: a task that nano never saw, and problems of its own training.
+
+The new task is to reverse the digits of a number, at low effort: "Reverse 38214." is answered with
+41283. Nano learned a relative, lists of digits with spaces between them, and nothing with a number.
+"""
+
+import re
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from oss_lab.harmony.messages import EFFORTS, DeveloperContent, Effort
+from oss_lab.nano.tasks.arithmetic import by_effort
+from oss_lab.nano.tasks.mix import draw_broad
+from oss_lab.nano.tasks.problem import Problem, Split, belongs_to
+from oss_lab.nano.training.data import EFFORT_SHARES, encode_opening, encode_row
+from oss_lab.tokenizer import load_vocabulary
+
+DIGITS = (3, 4, 5, 6)
+LENGTH = 256  # tokens of a row
+NAME = "reverse a number"
+ASKED = re.compile(r"(reverse|backwards)", re.IGNORECASE)
+Fields = dict[str, Any]
+"""An example in OpenAI's form, as the finetune package reads it."""
+
+
+@dataclass(frozen=True)
+class ReverseNumber:
+    """Reverse the digits of a number; `digits` fixes how many it has."""
+
+    digits: int | None = None
+    name: str = NAME
+
+    def draw(self, rng: Random, split: Split) -> Problem:
+        digits = self.digits or rng.choice(DIGITS)
+        while True:
+            number = rng.randrange(10 ** (digits - 1), 10**digits)
+            if belongs_to(split, NAME, number):
+                break
+        answer = str(number)[::-1]
+        return Problem(self.name, f"Reverse {number}.", answer, by_effort("", "", ""))
+
+
+def draw_new(n: int, seed: int, split: Split) -> list[Problem]:
+    """n distinct problems of the new task, with equally many of each length."""
+    rng, found = Random(f"{seed}/{split}"), dict[str, Problem]()
+    while len(found) < n:
+        problem = ReverseNumber(DIGITS[len(found) % len(DIGITS)]).draw(rng, split)
+        found.setdefault(problem.question, problem)
+    return list(found.values())
+
+
+def draw_old(n: int, seed: int) -> list[tuple[Problem, Effort]]:
+    """n problems of nano's own training, each with its effort. Longer ones than a row are left
+    out: 1 in 20, most of them look-ups far back.
+    """
+    rng, found = Random(f"{seed}/old"), list[tuple[Problem, Effort]]()
+    encoding = load_vocabulary("nano")
+    while len(found) < n:
+        setting, task = draw_broad(rng)
+        problem = setting.apply(rng, task.draw(rng, "train"))
+        (effort,) = rng.choices(EFFORTS, [EFFORT_SHARES[each] for each in EFFORTS])
+        opening = encode_opening(problem, effort, None, encoding)
+        if len(opening) + len(encode_row(problem, effort, encoding)[0]) <= LENGTH:
+            found.append((problem, effort))
+    return found
+
+
+def find_requests_to_reverse(n: int, seed: int) -> list[str]:
+    """The questions among n problems of nano's training that ask to reverse something."""
+    rng, found = Random(f"{seed}/asked"), list[str]()
+    for _ in range(n):
+        setting, task = draw_broad(rng)
+        problem = setting.apply(rng, task.draw(rng, "train"))
+        asked = (each.question for each in (*problem.history, problem))
+        found += [question for question in asked if ASKED.search(question)]
+    return found
+
+
+def make_example(problem: Problem, effort: Effort = "low") -> Fields:
+    """A problem as an example in OpenAI's form, with the tokens of `problem.conversation`.
+
+    Earlier turns get their thoughts, too: rendering leaves them out, as in a chat, and then does
+    not learn these turns.
+    """
+    fields: Fields = {"messages": list[Fields](), "effort": effort}
+    if problem.developer and problem.developer.instructions:
+        content = problem.developer.instructions
+        fields["messages"].append({"role": "developer", "content": content})
+    if problem.developer and problem.developer.tools:
+        fields["tools"] = list_tools(problem.developer)
+    for each in (*problem.history, problem):
+        fields["messages"] += make_turn(each, effort)
+    return fields
+
+
+def list_tools(developer: DeveloperContent) -> list[Fields]:
+    """The functions that a developer message declares, as OpenAI's dictionaries."""
+    assert developer.tools
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": tool.parameters,
+            },
+        }
+        for tool in developer.tools["functions"].tools
+    ]
+
+
+def make_turn(problem: Problem, effort: Effort) -> list[Fields]:
+    """The question, the calls with their outputs, and the answer."""
+    messages: list[Fields] = [{"role": "user", "content": problem.question}]
+    for number, call in enumerate(problem.calls):
+        name = call.tool.removeprefix("functions.")
+        function = {"name": name, "arguments": call.arguments}
+        called = {"id": str(number), "type": "function", "function": function}
+        spoken = {"role": "assistant", "content": None, "tool_calls": [called]}
+        messages.append(think(spoken, call.thoughts[effort]))
+        messages.append({"role": "tool", "tool_call_id": str(number), "content": call.output})
+    answer = {"role": "assistant", "content": problem.answer}
+    return [*messages, think(answer, problem.thoughts[effort])]
+
+
+def think(message: Fields, thought: str) -> Fields:
+    return message | {"reasoning_content": thought} if thought else message
+
+
+def mix_examples(new: int, old: int, seed: int) -> list[Fields]:
+    """Examples of the new task, and of nano's own training. The run shuffles them."""
+    examples = [make_example(problem) for problem in draw_new(new, seed, "train")]
+    return examples + [make_example(*each) for each in draw_old(old, seed)]
