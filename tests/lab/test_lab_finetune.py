@@ -2,6 +2,7 @@
 
 import re
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,14 +58,14 @@ def test_all_lengths_are_equally_frequent_and_answers_are_reversed() -> None:
 
 
 def test_training_of_nano_never_reverses_a_number() -> None:
-    asked = find_requests_to_reverse(1500, 1)
-    assert len(asked) > 10
+    asked = find_requests_to_reverse(800, 1)
+    assert len(asked) > 5
     assert not [question for question in asked if re.search(r"\d\d", question)]
 
 
 def test_an_example_of_nanos_training_has_the_tokens_of_its_problem(lab) -> None:
     """All settings: rules, tools, calls and earlier turns."""
-    drawn = draw_old(150, 0)
+    drawn = draw_old(80, 0)
     assert any(p.calls for p, _ in drawn)
     assert any(p.history for p, _ in drawn)
     assert any(p.developer and p.developer.instructions for p, _ in drawn)
@@ -87,11 +88,11 @@ def test_the_mix_has_as_many_new_as_old_examples() -> None:
 
 
 def test_marks_are_in_the_order_of_the_problems(lab) -> None:
-    problems = SUITE["sum 2 terms, 3 digits"].draw_problems("sum", 12, 0)
+    problems = SUITE["sum 2 terms, 3 digits"].draw_problems("sum", 8, 0)
     marks = experiment.grade(lab, problems, "low")
-    alone = [experiment.grade(lab, [each], "low") for each in problems[:4]]
-    assert len(marks) == 12
-    assert list(marks[:4]) == alone
+    alone = [experiment.grade(lab, [each], "low") for each in problems[:3]]
+    assert len(marks) == 8
+    assert list(marks[:3]) == alone
     assert "0" in marks
 
 
@@ -136,7 +137,8 @@ def test_the_map_of_changes_names_the_expert_that_moved_furthest() -> None:
         "Expert 0 of layer 1 moved furthest, by 16% of its size; half of the 4 experts moved by"
         " more than 3%."
     )
-    assert figure.plotly.data[0].z.tolist() == [[1, 2], [16, 4]]
+    drawn: Any = figure.plotly.data[0]
+    assert drawn.z.tolist() == [[1, 2], [16, 4]]
 
 
 def test_choices_that_differ_are_a_share_of_all() -> None:

@@ -1,4 +1,4 @@
-"""The data of lesson 17: a task that nano never saw, and problems of its own training.
+"""The data of lesson 17: a task that nano never saw, and problems of nano's training.
 
 The new task is to reverse the digits of a number, at low effort: "Reverse 38214." is answered with
 41283. Nano learned a relative, lists of digits with spaces between them, and nothing with a number.
@@ -51,8 +51,8 @@ def draw_new(n: int, seed: int, split: Split) -> list[Problem]:
 
 
 def draw_old(n: int, seed: int) -> list[tuple[Problem, Effort]]:
-    """n problems of nano's own training, each with its effort. Longer ones than a row are left
-    out: 1 in 20, most of them look-ups far back.
+    """n problems of nano's training, each with its effort. Those longer than a row are left out:
+    57 of 1,000 at medium effort.
     """
     rng, found = Random(f"{seed}/old"), list[tuple[Problem, Effort]]()
     encoding = load_vocabulary("nano")
