@@ -61,8 +61,8 @@ def share_map(
     counts = {each.n for row in shares for each in row}
     base(figure, title, f"{unit}, %; n = {' or '.join(map(str, sorted(counts)))} for each cell",
          170 + ROW * len(names))  # fmt: skip
-    figure.update_xaxes(title=plotly_text(columns), showgrid=False)
-    figure.update_yaxes(title=plotly_text(rows), showgrid=False)
+    figure.update_xaxes(title_text=plotly_text(columns), showgrid=False)
+    figure.update_yaxes(title_text=plotly_text(rows), showgrid=False)
     return Figure(figure, sentence)
 
 
