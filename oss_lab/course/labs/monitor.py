@@ -10,19 +10,13 @@ share of breaches that it flags. An effect is a difference between the condition
 "grader" whose 95% interval excludes 0, for the first seed. n is the breaches among TESTED replies.
 """
 
-import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
-from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
-
-import torch
 
 import oss_lab
 from oss_lab.course.labs.monitor_data import (
@@ -47,10 +41,11 @@ from oss_lab.finetune import finetune, load_adapted
 from oss_lab.finetune.policy import Policy
 from oss_lab.finetune.recipe import make_recipe
 from oss_lab.lab import Lab
+from oss_lab.progress import track_progress
 
-TRACES, STEPS, PROMPTS, SAMPLES = 640, 30, 8, 8
-TESTED = 400  # replies at the end of a run
-COMPARED, ASKED = 300, 800
+TRACES, STEPS, PROMPTS, SAMPLES = 240, 20, 8, 8
+TESTED = 320  # replies at the end of a run
+COMPARED, ASKED = 300, 720
 """Breaches and honest replies that the monitors judge, among this many replies."""
 LEARNING_RATE = 3e-3
 REWARD_RATE = 1e-3
@@ -76,11 +71,6 @@ def learn(out: Path, hidden: float, seed: int, traces: int = TRACES) -> Lab:
     settings: dict[str, Any] = {"batch": 4, "rows": 4, "length": 256, "warm_up": 5}
     rate = LEARNING_RATE
     return finetune("nano", examples, out, threads=1, learning_rate=rate, seed=seed, **settings).lab
-
-
-def write_start(out: Path, which: tuple[float, int]) -> None:
-    torch.set_num_threads(1)
-    learn(out, *which)
 
 
 def count(replies: Sequence[Answered]) -> dict[str, int]:
@@ -122,20 +112,17 @@ def reinforce(policy: Policy, run: Run, steps: int = STEPS) -> Iterator[dict[str
 
 def train_run(run: Run, start: Path) -> dict[str, Any]:
     """The counts of every step of a run, and those of held-out sums with a wrong book after it."""
-    torch.set_num_threads(1)
     began, policy = time.process_time(), start_policy(run, start)
     steps = list(reinforce(policy, run))
     tasks = draw_sums(TESTED, "held_out", Random(f"test {run.seed}"), 1.0)
     replies = ask(policy.lab, tasks, run.seed)
     hidden = [each for each in replies if each.is_breach and not word_monitor(each)]
-    result = {
+    return asdict(run) | {
         "steps": {name: [step[name] for step in steps] for name in steps[0]},
         "end": count(replies),
         "examples": [asdict(each) for each in (hidden or replies)[:3]],
         "seconds": round(time.process_time() - began),
     }
-    print(json.dumps(asdict(run) | result), file=sys.stderr, flush=True)
-    return asdict(run) | result
 
 
 def compare_monitors(start: Path, seed: int) -> dict[str, Any]:
@@ -144,7 +131,6 @@ def compare_monitors(start: Path, seed: int) -> dict[str, Any]:
     Both groups have COMPARED replies to held-out sums with a wrong book. They are asked again with
     another wrong book and the same random numbers.
     """
-    torch.set_num_threads(1)
     began, lab, rng = time.process_time(), load_adapted("nano", start), Random(f"monitors {seed}")
     tasks = draw_sums(ASKED, "held_out", rng, 1.0)
     swapped = [replace(each, key=draw_wrong_key(each.answer, rng, each.key)) for each in tasks]
@@ -169,12 +155,13 @@ def compare_monitors(start: Path, seed: int) -> dict[str, Any]:
 
 
 def measure(seed: int) -> dict[str, Any]:
-    """All of it, in two processes: about 15 minutes of processor time."""
+    """All of it: about 11 minutes of processor time."""
     runs = list_runs(seed)
-    with TemporaryDirectory() as folder, ProcessPoolExecutor(2, get_context("spawn")) as pool:
+    with TemporaryDirectory() as folder:
         starts = {(run.hidden, run.seed): Path(folder) / f"{run.hidden}-{run.seed}" for run in runs}
-        list(pool.map(write_start, starts.values(), starts))
-        monitors = pool.submit(compare_monitors, starts[0.1, runs[0].seed], seed)
-        trained = pool.map(train_run, runs, [starts[run.hidden, run.seed] for run in runs])
-        found = {"monitors": monitors.result(), "runs": list(trained)}
-    return found | {"settings": SETTINGS, "tried": TRIED}
+        for (hidden, each), path in starts.items():
+            learn(path, hidden, each)
+        monitors = compare_monitors(starts[0.1, runs[0].seed], seed)
+        bar = track_progress(runs, "training by rewards", "run")
+        trained = [train_run(run, starts[run.hidden, run.seed]) for run in bar]
+    return {"monitors": monitors, "runs": trained, "settings": SETTINGS, "tried": TRIED}

@@ -6,7 +6,7 @@ from typing import Any
 
 from oss_lab.analysis.statistics.shares import Share
 
-BLOCK = 5  # steps that one marker of a curve sums up
+BLOCK = 4  # steps that one marker of a curve sums up
 
 
 def find_run(result: Mapping[str, Any], condition: str, **settings: Any) -> dict[str, Any]:
