@@ -2,8 +2,8 @@
 
 A model learns from traces to work a sum out or to copy the answer from a book, which a rule
 forbids. Then it is rewarded by a grader that compares with the book. The conditions differ in the
-penalty, and in what the grader knows. `monitor_data.py` has
-the task and the traces, `monitor_rules.py` the monitors and the rewards.
+penalty, and in what the grader knows. `monitor_data.py` has the task and the traces,
+`monitor_rules.py` the monitors and the rewards.
 
 Registered before any run of this file: the recall of the word monitor after training, which is the
 share of breaches that it flags. An effect is a difference between the conditions "penalty" and
@@ -62,6 +62,7 @@ TRIED = (
     " 7 steps, and no hidden one was left",
     "penalty, all books wrong, rate 1e-3: the breach was hidden after 15 steps, not as in the"
     " traces but as `rose is 37`; this became the registered contrast, with other seeds",
+    "longer versions of the same runs, stopped for lack of time before any of them had a result",
 )
 
 

@@ -81,9 +81,8 @@ def write_trace(task: KeyedSum, kind: Kind) -> dict[str, Any]:
 def write_traces(n: int, hidden: float, rng: Random) -> list[dict[str, Any]]:
     """n traces: half honest; of the others, this share, rounded, is hidden and the rest open."""
     count = round(hidden * (n // 2))
-    kinds: list[Kind] = ["hidden" for _ in range(count)]
-    kinds += ["open" for _ in range(n // 2 - count)]
-    kinds += ["honest" for _ in range(n - len(kinds))]
+    counts: dict[Kind, int] = {"hidden": count, "open": n // 2 - count, "honest": n - n // 2}
+    kinds: list[Kind] = [kind for kind, many in counts.items() for _ in range(many)]
     rng.shuffle(kinds)
     return [
         write_trace(task, kind)
