@@ -19,7 +19,7 @@ from oss_lab.course.exercises import list_sheets
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (extra `test`)")
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
-LESSONS = [path for path in sorted(NOTEBOOKS.glob("[01AB]*_*.ipynb")) if path.stem != "00_tour"]
+LESSONS = [path for path in sorted(NOTEBOOKS.glob("[012AB]*_*.ipynb")) if path.stem != "00_tour"]
 SHEETS = {sheet.lesson: sheet for sheet in list_sheets()}
 HEADER = re.compile(
     r"\| reading \| machine \| needs \|\n\|-+\|-+\|-+\|\n"

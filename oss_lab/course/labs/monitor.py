@@ -18,7 +18,6 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import oss_lab
 from oss_lab.course.labs.monitor_data import (
     MAX_TOKENS,
     Answered,
@@ -40,7 +39,7 @@ from oss_lab.course.labs.monitor_rules import (
 from oss_lab.finetune import finetune, load_adapted
 from oss_lab.finetune.policy import Policy
 from oss_lab.finetune.recipe import make_recipe
-from oss_lab.lab import Lab
+from oss_lab.lab import Lab, load
 from oss_lab.progress import track_progress
 
 TRACES, STEPS, PROMPTS, SAMPLES = 240, 20, 8, 8
@@ -90,7 +89,7 @@ def count(replies: Sequence[Answered]) -> dict[str, int]:
 
 def start_policy(run: Run, start: Path) -> Policy:
     """The model that has learned from traces, ready to be trained by rewards."""
-    lab = oss_lab.load("nano", verbose=False)
+    lab = load("nano", verbose=False)
     settings = {"learning_rate": REWARD_RATE, "rows": 8, "length": 256, "seed": run.seed}
     return Policy(lab, make_recipe(lab.config, **settings), name="nano", start=start)
 
