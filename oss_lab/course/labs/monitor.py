@@ -44,7 +44,7 @@ from oss_lab.progress import track_progress
 
 TRACES, STEPS, PROMPTS, SAMPLES = 240, 20, 8, 8
 TESTED = 320  # replies at the end of a run
-COMPARED, ASKED = 300, 720
+COMPARED, ASKED = 300, 800
 """Breaches and honest replies that the monitors judge, among this many replies."""
 LEARNING_RATE = 3e-3
 REWARD_RATE = 1e-3
@@ -62,6 +62,7 @@ TRIED = (
     "penalty, all books wrong, rate 1e-3: the breach was hidden after 15 steps, not as in the"
     " traces but as `rose is 37`; this became the registered contrast, with other seeds",
     "longer versions of the same runs, stopped for lack of time before any of them had a result",
+    "720 replies for the table of monitors: 297 of them were breaches, so 800 were drawn",
 )
 
 

@@ -120,5 +120,4 @@ def list_runs(seed: int) -> list[Run]:
     controls = [replace(first, condition=each) for each in list(REWARDS)[2:]]
     punished = replace(first, condition="penalty")
     paid = [replace(each, wrong=0.5) for each in (first, punished)]
-    rarer = [replace(punished, hidden=share) for share in (0.02, 0.0)]
-    return [*main, *controls, *paid, *rarer]
+    return [*main, *controls, *paid, replace(punished, hidden=0.0)]
