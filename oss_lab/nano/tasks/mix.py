@@ -169,6 +169,18 @@ SMALL_TASKS: dict[str, Task] = {
 }
 """Single tasks for a model that trains in minutes; each is also a mix of the same name."""
 
+LONGER_DIFFERENCES = Sums(terms=2, digits=3, signs="-")
+FILTERED: dict[str, tuple[Task, ...]] = {
+    "sums and differences": (
+        SMALL_TASKS["two-digit sums"],
+        SMALL_TASKS["two-digit differences"],
+        LONGER_DIFFERENCES,
+    ),
+    "without two-digit differences": (SMALL_TASKS["two-digit sums"], LONGER_DIFFERENCES),
+    "without differences": (SMALL_TASKS["two-digit sums"],),
+}
+"""Mixes of small tasks with equal shares: all of them, and two filters that leave some out."""
+
 
 def make_plain_draw(task: Task) -> Draw:
     """A function that draws only this task, without a developer message."""
@@ -178,6 +190,10 @@ def make_plain_draw(task: Task) -> Draw:
 MIXES: dict[str, Draw] = {
     "broad": draw_broad,
     **{name: make_plain_draw(task) for name, task in SMALL_TASKS.items()},
+    **{
+        name: make_draw(make_plain, tuple((task, 1.0) for task in tasks))
+        for name, tasks in FILTERED.items()
+    },
 }
 """The mixes that a recipe can select, by name."""
 
