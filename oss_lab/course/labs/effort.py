@@ -93,6 +93,7 @@ def run_part(start: Path, name: str, seed: int) -> dict[str, Any]:
     After prices that were too high, phase 2 continues without a price.
     """
     began = time.process_time()
+    found: dict[str, Any] = {}
     if name == "before":
         found = examine(load_adapted("nano", start))
     else:

@@ -64,7 +64,8 @@ def answer_each_word(
 
 def swap_words(answers: Mapping[Effort, Answers], seed: int = 0) -> dict[Effort, Answers]:
     """The same replies, with the words of each problem in random order."""
-    rng, swapped = Random(seed), {word: Answers([], []) for word in EFFORTS}
+    rng, swapped = Random(seed), dict[Effort, Answers]()
+    swapped.update((word, Answers([], [])) for word in EFFORTS)
     for n in range(len(answers["low"].tokens)):
         for word, other in zip(EFFORTS, rng.sample(EFFORTS, len(EFFORTS)), strict=True):
             swapped[word].tokens.append(answers[other].tokens[n])

@@ -11,15 +11,16 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import oss_lab
 from oss_lab.course.labs.effort_dial import count_thoughts
 from oss_lab.course.labs.results import FOLDER
 from oss_lab.finetune import finetune
 from oss_lab.finetune.policy import Policy, PolicyStep
 from oss_lab.finetune.recipe import make_recipe
 from oss_lab.harmony.messages import EFFORTS, Effort
+from oss_lab.lab import Lab, load
 from oss_lab.nano.tasks import Problem
 from oss_lab.nano.tasks.sums_and_products import Products
+from oss_lab.record.reply import Reply
 
 TASK = Products(lengths=(3, 1))
 STYLES: tuple[Effort, ...] = ("low", "medium")  # of `Problem.thoughts`: nothing, or one line
@@ -34,7 +35,7 @@ class Condition:
     """Prices of a token of analysis by effort word.
 
     Attributes:
-        is_shuffled: whether each prompt gets the price of a random word instead of its own.
+        is_shuffled: whether each prompt gets the price of a random word, whatever its word is.
     """
 
     low: float
@@ -84,7 +85,7 @@ def supervise(seed: int, folder: Path) -> int:
 
 def make_policy(start: Path, seed: int) -> Policy:
     """The model after phase 1, ready for phase 2."""
-    lab = oss_lab.load("nano", verbose=False, kernels="reference")
+    lab = load("nano", verbose=False, kernels="reference")
     recipe = make_recipe(lab.config, targets="attention", learning_rate=RATE, rows=4, seed=seed)
     return Policy(lab, recipe, name="nano", start=start)
 
@@ -107,7 +108,7 @@ def compute_reward(is_right: bool, thoughts: int, price: float) -> float:
 def take_step(policy: Policy, asked: list[Asked]) -> PolicyStep:
     """One update from the replies to these prompts."""
 
-    def reward(number: int, reply: oss_lab.Reply) -> float:
+    def reward(number: int, reply: Reply) -> float:
         is_right = asked[number].problem.is_right(reply.messages)
         return compute_reward(is_right, count_thoughts(policy.lab, reply), asked[number].price)
 
@@ -115,7 +116,7 @@ def take_step(policy: Policy, asked: list[Asked]) -> PolicyStep:
     return policy.step(prompts, reward, samples=SAMPLES, max_tokens=LONGEST)
 
 
-def count_by_word(lab: oss_lab.Lab, asked: list[Asked], step: PolicyStep) -> dict[str, list[int]]:
+def count_by_word(lab: Lab, asked: list[Asked], step: PolicyStep) -> dict[str, list[int]]:
     """For each word: replies of the step, their tokens of analysis, and how many were right."""
     counts = {word: [0, 0, 0] for word in EFFORTS}
     for prompt, replies in zip(asked, step.replies, strict=True):
