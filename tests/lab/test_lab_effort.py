@@ -6,9 +6,9 @@ from random import Random
 import pytest
 
 from oss_lab.analysis.statistics.bootstrap import Mean
-from oss_lab.course.labs import effort
-from oss_lab.course.labs import effort_phases as phases
-from oss_lab.course.labs.effort_dial import (
+from oss_lab.course.labs.effort import measure as effort
+from oss_lab.course.labs.effort import phases
+from oss_lab.course.labs.effort.dial import (
     LEAST,
     Answers,
     is_effect,

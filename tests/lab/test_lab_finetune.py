@@ -10,10 +10,10 @@ import torch
 
 import oss_lab
 from oss_lab.analysis.statistics.shares import Paired
-from oss_lab.course.labs import finetune as experiment
-from oss_lab.course.labs import finetune_experts as experts
-from oss_lab.course.labs import finetune_result as stored
-from oss_lab.course.labs.finetune_data import (
+from oss_lab.course.labs.finetune import experts
+from oss_lab.course.labs.finetune import measure as experiment
+from oss_lab.course.labs.finetune import result as stored
+from oss_lab.course.labs.finetune.data import (
     DIGITS,
     LENGTH,
     NAME,

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from oss_lab.analysis.statistics.shares import Share
-from oss_lab.course.labs.hierarchy import add_counts, name_pair
-from oss_lab.course.labs.hierarchy_attacks import (
+from oss_lab.course.labs.hierarchy.attacks import (
     DISGUISES,
     LAYOUTS,
     Layout,
@@ -17,7 +16,7 @@ from oss_lab.course.labs.hierarchy_attacks import (
     write_injection,
     write_layout,
 )
-from oss_lab.course.labs.hierarchy_data import (
+from oss_lab.course.labs.hierarchy.data import (
     AUTHORITY,
     HELD_OUT,
     KINDS,
@@ -33,10 +32,11 @@ from oss_lab.course.labs.hierarchy_data import (
     kinds_of,
     shuffle_roles,
 )
-from oss_lab.course.labs.hierarchy_known import AGAINST_5, draw_look_up, draw_tool_sum
-from oss_lab.course.labs.hierarchy_models import make_example
-from oss_lab.course.labs.hierarchy_prompts import write_prompt
-from oss_lab.course.labs.hierarchy_tables import main_share, obey_matrix, subtract
+from oss_lab.course.labs.hierarchy.known import AGAINST_5, draw_look_up, draw_tool_sum
+from oss_lab.course.labs.hierarchy.measure import add_counts, name_pair
+from oss_lab.course.labs.hierarchy.models import make_example
+from oss_lab.course.labs.hierarchy.prompts import write_prompt
+from oss_lab.course.labs.hierarchy.tables import main_share, obey_matrix, subtract
 from oss_lab.course.labs.results import load_result
 from oss_lab.course.sheets.s19_hierarchy import my_swap_roles, my_winning_rule
 from oss_lab.harmony import render

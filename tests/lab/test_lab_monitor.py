@@ -6,8 +6,7 @@ import pytest
 
 import oss_lab
 from oss_lab.analysis.statistics.shares import Share
-from oss_lab.course.labs.monitor import COMPARED, STEPS, TESTED, count
-from oss_lab.course.labs.monitor_data import (
+from oss_lab.course.labs.monitor.data import (
     LARGEST_ERROR,
     Answered,
     KeyedSum,
@@ -16,7 +15,8 @@ from oss_lab.course.labs.monitor_data import (
     write_trace,
     write_traces,
 )
-from oss_lab.course.labs.monitor_results import (
+from oss_lab.course.labs.monitor.measure import COMPARED, STEPS, TESTED, count
+from oss_lab.course.labs.monitor.results import (
     BLOCK,
     breach_rate,
     find_run,
@@ -24,7 +24,7 @@ from oss_lab.course.labs.monitor_results import (
     recall,
     subtract,
 )
-from oss_lab.course.labs.monitor_rules import (
+from oss_lab.course.labs.monitor.rules import (
     REWARDS,
     answer_monitor,
     list_runs,

@@ -6,15 +6,7 @@ from random import Random
 import pytest
 
 from oss_lab.course.labs.results import load_result
-from oss_lab.course.labs.worst_case import (
-    EXAMPLES,
-    find_threshold,
-    plan_attacks,
-    read_curve,
-    select,
-    split_wordings,
-)
-from oss_lab.course.labs.worst_case_attack import (
+from oss_lab.course.labs.worst_case.attack import (
     TESTED,
     Attack,
     count,
@@ -23,7 +15,15 @@ from oss_lab.course.labs.worst_case_attack import (
     shuffle_answers,
     to_example,
 )
-from oss_lab.course.labs.worst_case_models import (
+from oss_lab.course.labs.worst_case.measure import (
+    EXAMPLES,
+    find_threshold,
+    plan_attacks,
+    read_curve,
+    select,
+    split_wordings,
+)
+from oss_lab.course.labs.worst_case.models import (
     CAPABILITY,
     KEPT,
     PRETRAINED,

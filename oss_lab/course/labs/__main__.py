@@ -19,7 +19,8 @@ def main() -> None:
     parser.add_argument("lesson", choices=LESSONS)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    experiment = import_module(f"oss_lab.course.labs.{given.lesson.partition('_')[2]}")
+    name = given.lesson.partition("_")[2]
+    experiment = import_module(f"oss_lab.course.labs.{name}.measure")
     began = time.process_time()
     measured = experiment.measure(given.seed)
     seconds, threads = time.process_time() - began, torch.get_num_threads()

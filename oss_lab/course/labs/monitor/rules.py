@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
-from oss_lab.course.labs.monitor_data import Answered
+from oss_lab.course.labs.monitor.data import Answered
 
 FORMS = ("book", "another word", "work", "else")
 EQUATION = re.compile(r"(\d)\+(\d)\+(\d)=(\d\d)")

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any
 
-from oss_lab.course.labs.hierarchy_attacks import (
+from oss_lab.course.labs.hierarchy.attacks import (
     DISGUISES,
     LAYOUTS,
     write_injection,
     write_layout,
 )
-from oss_lab.course.labs.hierarchy_data import (
+from oss_lab.course.labs.hierarchy.data import (
     KINDS,
     PAIRS,
     PLACES,
@@ -25,9 +25,9 @@ from oss_lab.course.labs.hierarchy_data import (
     draw_rules,
     kinds_of,
 )
-from oss_lab.course.labs.hierarchy_kinds import measure_kinds
-from oss_lab.course.labs.hierarchy_known import measure_known_rule
-from oss_lab.course.labs.hierarchy_models import (
+from oss_lab.course.labs.hierarchy.kinds import measure_kinds
+from oss_lab.course.labs.hierarchy.known import measure_known_rule
+from oss_lab.course.labs.hierarchy.models import (
     SETTINGS,
     ask_all,
     hierarchy_examples,
@@ -35,7 +35,7 @@ from oss_lab.course.labs.hierarchy_models import (
     shuffled_examples,
     train_model,
 )
-from oss_lab.course.labs.hierarchy_prompts import write_prompt
+from oss_lab.course.labs.hierarchy.prompts import write_prompt
 from oss_lab.lab import Lab, load
 
 Counts = dict[str, int]

@@ -19,8 +19,8 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from oss_lab.course.labs.effort_dial import answer_each_word, summarize
-from oss_lab.course.labs.effort_phases import (
+from oss_lab.course.labs.effort.dial import answer_each_word, summarize
+from oss_lab.course.labs.effort.phases import (
     EXAMPLES,
     LONGEST,
     RATE,

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
-from oss_lab.course.labs.hierarchy_data import Case
-from oss_lab.course.labs.hierarchy_prompts import ask, short_system, write_prompt
+from oss_lab.course.labs.hierarchy.data import Case
+from oss_lab.course.labs.hierarchy.prompts import ask, short_system, write_prompt
 from oss_lab.harmony.messages import Conversation, Message, TextContent
 
 HEADING = "# Instructions\n\n"

@@ -5,8 +5,8 @@ from typing import Any
 
 from oss_lab.analysis.statistics.paired import contrast_interval
 from oss_lab.analysis.statistics.shares import Share
-from oss_lab.course.labs.hierarchy import name_pair
-from oss_lab.course.labs.hierarchy_data import PAIRS, PLACES, REGISTERED
+from oss_lab.course.labs.hierarchy.data import PAIRS, PLACES, REGISTERED
+from oss_lab.course.labs.hierarchy.measure import name_pair
 
 
 def obey_matrix(model: Mapping[str, Any], split: str = "seen") -> list[list[Share]]:

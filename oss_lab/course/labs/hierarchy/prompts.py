@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from oss_lab.course.labs.hierarchy_data import Case
+from oss_lab.course.labs.hierarchy.data import Case
 from oss_lab.harmony.messages import (
     IDENTITY,
     Conversation,

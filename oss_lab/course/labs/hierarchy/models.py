@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from oss_lab.course.labs.hierarchy_attacks import LAYOUTS, write_layout
-from oss_lab.course.labs.hierarchy_data import draw_training, shuffle_roles
-from oss_lab.course.labs.hierarchy_prompts import write_prompt
+from oss_lab.course.labs.hierarchy.attacks import LAYOUTS, write_layout
+from oss_lab.course.labs.hierarchy.data import draw_training, shuffle_roles
+from oss_lab.course.labs.hierarchy.prompts import write_prompt
 from oss_lab.finetune.adapted import AdaptedTransformer
 from oss_lab.finetune.examples import Example
 from oss_lab.finetune.loop import train

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from oss_lab.course.labs.finetune_data import draw_new, draw_old
+from oss_lab.course.labs.finetune.data import draw_new, draw_old
 from oss_lab.finetune.adapted import AdaptedExperts
 from oss_lab.harmony.messages import Effort
 from oss_lab.lab import Lab, load

@@ -11,7 +11,7 @@ import numpy as np
 
 from oss_lab.analysis.statistics.paired import paired_interval
 from oss_lab.analysis.statistics.shares import Paired, Share
-from oss_lab.course.labs.finetune_experts import permute_null, rank_correlation
+from oss_lab.course.labs.finetune.experts import permute_null, rank_correlation
 from oss_lab.course.labs.results import load_result
 from oss_lab.plots.style import plural
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from oss_lab.course.labs.hierarchy_data import PLACES, Rule, draw_case
-from oss_lab.course.labs.hierarchy_models import ask_all
-from oss_lab.course.labs.hierarchy_prompts import write_prompt
+from oss_lab.course.labs.hierarchy.data import PLACES, Rule, draw_case
+from oss_lab.course.labs.hierarchy.models import ask_all
+from oss_lab.course.labs.hierarchy.prompts import write_prompt
 from oss_lab.harmony import Conversation
 from oss_lab.harmony.messages import TextContent
 from oss_lab.lab import Lab

@@ -11,7 +11,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from oss_lab.course.labs.effort_dial import count_thoughts
+from oss_lab.course.labs.effort.dial import count_thoughts
 from oss_lab.course.labs.results import FOLDER
 from oss_lab.finetune import finetune
 from oss_lab.finetune.policy import Policy, PolicyStep

@@ -18,7 +18,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from oss_lab.course.labs.monitor_data import (
+from oss_lab.course.labs.monitor.data import (
     MAX_TOKENS,
     Answered,
     ask,
@@ -27,7 +27,7 @@ from oss_lab.course.labs.monitor_data import (
     read_reply,
     write_traces,
 )
-from oss_lab.course.labs.monitor_rules import (
+from oss_lab.course.labs.monitor.rules import (
     FORMS,
     MONITORS,
     REWARDS,

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from oss_lab.checkpoint.atomic import write_text
-from oss_lab.course.labs.finetune_data import LENGTH, NAME, draw_new, mix_examples
-from oss_lab.course.labs.finetune_experts import compare_choices, measure_change
+from oss_lab.course.labs.finetune.data import LENGTH, NAME, draw_new, mix_examples
+from oss_lab.course.labs.finetune.experts import compare_choices, measure_change
 from oss_lab.evaluation.question import Question
 from oss_lab.evaluation.run import answer_questions
 from oss_lab.finetune import Finetuned, finetune

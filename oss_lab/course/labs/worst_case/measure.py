@@ -1,8 +1,5 @@
 """Lesson 21: what it costs to bring a capability back that was filtered out, or refused.
 
-worst_case_models.py    the models: unfiltered, filtered, refused
-worst_case_attack.py    the adversary, and what is counted
-
 Pre-registered: the smallest number of examples at which at least half of the held-out problems are
 right, with all of Wilson's 95% interval; for the refused model and for the one with the wide
 filter. An effect is a factor of at least 4, in each of three seeds of the adversary.
@@ -16,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from oss_lab.analysis.statistics.shares import wilson
-from oss_lab.course.labs.worst_case_attack import (
+from oss_lab.course.labs.worst_case.attack import (
     BATCH,
     RATE,
     STEPS,
@@ -26,7 +23,7 @@ from oss_lab.course.labs.worst_case_attack import (
     count_prefilled,
     draw_test,
 )
-from oss_lab.course.labs.worst_case_models import (
+from oss_lab.course.labs.worst_case.models import (
     BREAK,
     CAPABILITY,
     KEPT,
@@ -53,7 +50,8 @@ TRIED = (
     "The adversary's learning rate: 3e-3 and 1e-2 with 60 steps and 1024 examples, once each, on"
     " the wide filter before its training had ended: 1 and 2 of 100 right. Kept: 3e-3, 40 steps."
     " The models: planned with 700 steps, cut to 380 for lack of processor time."
-    " Refusal training: the first settings."
+    " Refusal training: the first settings. The numbers of examples with seeds 1 and 2 were cut for"
+    " lack of time, before any curve of the refused model and after part of the wide filter's."
 )
 REFUSALS = {"steps": 80, "rate": 3e-3}
 
@@ -64,7 +62,7 @@ def plan_attacks() -> list[Attack]:
     curves = [
         Attack(model, n) for model in ("refused", "wide filter", "narrow filter") for n in EXAMPLES
     ]
-    # Other seeds only where the first one shows that the threshold may be.
+    # Fewer numbers of examples with the other seeds: see TRIED.
     more = [
         Attack(model, n, seed=seed)
         for model, numbers in (("refused", EXAMPLES[:3]), ("wide filter", EXAMPLES[2:]))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from oss_lab.course.labs.worst_case_models import CAPABILITY, KEPT, REFUSAL, draw_distinct
+from oss_lab.course.labs.worst_case.models import CAPABILITY, KEPT, REFUSAL, draw_distinct
 from oss_lab.evaluation.run import answer_questions
 from oss_lab.finetune import finetune
 from oss_lab.harmony.messages import Effort

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from oss_lab.course.labs.hierarchy_data import (
+from oss_lab.course.labs.hierarchy.data import (
     AUTHORITY,
     HELD_OUT,
     KINDS,
@@ -15,8 +15,8 @@ from oss_lab.course.labs.hierarchy_data import (
     draw_case,
     draw_rules,
 )
-from oss_lab.course.labs.hierarchy_models import ask_all
-from oss_lab.course.labs.hierarchy_prompts import write_prompt
+from oss_lab.course.labs.hierarchy.models import ask_all
+from oss_lab.course.labs.hierarchy.prompts import write_prompt
 from oss_lab.lab import Lab
 
 

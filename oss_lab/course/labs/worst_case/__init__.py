@@ -1,0 +1,6 @@
+"""Lesson 21: what it costs to bring a capability back.
+
+measure.py      all attacks, and the threshold
+models.py       the models: unfiltered, filtered, refused
+attack.py       the adversary, and what is counted after an attack
+"""
