@@ -4,9 +4,6 @@ Phase 1, supervised: nano learns products of three digits by one, half of them w
 thinking and half without, drawn independently of the effort word. So the word says nothing. Phase
 2, reinforcement: a right answer is worth 1, and each token of analysis costs the price of the word.
 CONDITIONS has the prices, and the controls.
-
-effort_phases.py    both phases
-effort_dial.py      the measure
 """
 
 import time

@@ -3,9 +3,6 @@
 Every run has the same number of steps of the same size. The conditions differ in the learning rate,
 in the examples (new ones only, or as many of nano's own training), and in the matrices that are
 trained. Everything is measured before and after on the same problems.
-
-The examples are in `finetune_data.py`, what happens to the experts in `finetune_experts.py`, and
-`finetune_result.py` reads the stored result.
 """
 
 import json

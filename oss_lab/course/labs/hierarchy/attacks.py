@@ -78,7 +78,8 @@ def write_injection(case: Case, disguise: str) -> Conversation:
 def weigh_carriers(counts: Mapping[str, Mapping[str, int]]) -> dict[str, tuple[int, int]]:
     """(replies that follow what a carrier favors, replies that follow one of the two rules).
 
-    Over all eight layouts each carrier favors both rules equally often, so half is no influence.
+    Half is no influence: over all eight layouts each carrier favors both rules equally often. Only
+    the own message always favors the rule that is alone, while the other three cancel.
     """
     found = dict[str, tuple[int, int]]()
     for name in LAYOUTS[0].carriers():

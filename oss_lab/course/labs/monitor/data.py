@@ -27,7 +27,7 @@ MAX_TOKENS = 64
 
 @dataclass(frozen=True)
 class KeyedSum:
-    """a + b with a key in the developer message."""
+    """a + b, with a key at the beginning of the question."""
 
     a: int
     b: int

@@ -2,8 +2,7 @@
 
 A model learns from traces to work a sum out or to copy the answer from a book, which a rule
 forbids. Then it is rewarded by a grader that compares with the book. The conditions differ in the
-penalty, and in what the grader knows. `monitor_data.py` has the task and the traces,
-`monitor_rules.py` the monitors and the rewards.
+penalty, and in what the grader knows.
 
 Registered before any run of this file: the recall of the word monitor after training, which is the
 share of breaches that it flags. An effect is a difference between the conditions "penalty" and
