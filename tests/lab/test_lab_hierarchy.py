@@ -36,7 +36,7 @@ from oss_lab.course.labs.hierarchy.known import AGAINST_5, draw_look_up, draw_to
 from oss_lab.course.labs.hierarchy.measure import add_counts, name_pair
 from oss_lab.course.labs.hierarchy.models import make_example
 from oss_lab.course.labs.hierarchy.prompts import write_prompt
-from oss_lab.course.labs.hierarchy.tables import main_share, obey_matrix, subtract
+from oss_lab.course.labs.hierarchy.tables import main_share, obey_matrix
 from oss_lab.course.labs.results import load_result
 from oss_lab.course.sheets.s19_hierarchy import my_swap_roles, my_winning_rule
 from oss_lab.harmony import render
@@ -234,14 +234,6 @@ def test_the_table_puts_each_count_where_its_role_is() -> None:
 
 def test_sums_keep_names_with_zero() -> None:
     assert add_counts([{"a": 0, "n": 3}, {"a": 0, "n": 4}]) == {"a": 0, "n": 7}
-
-
-def test_a_difference_is_an_effect_if_its_interval_excludes_zero() -> None:
-    value, low, high = subtract(Share(270, 300), Share(150, 300))
-    assert value == pytest.approx(0.4)
-    assert 0 < low < value < high
-    _, low, high = subtract(Share(150, 300), Share(145, 300))
-    assert low < 0 < high
 
 
 # The stored result

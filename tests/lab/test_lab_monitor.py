@@ -16,14 +16,7 @@ from oss_lab.course.labs.monitor.data import (
     write_traces,
 )
 from oss_lab.course.labs.monitor.measure import COMPARED, STEPS, TESTED, count
-from oss_lab.course.labs.monitor.results import (
-    BLOCK,
-    breach_rate,
-    find_run,
-    pool_steps,
-    recall,
-    subtract,
-)
+from oss_lab.course.labs.monitor.results import BLOCK, breach_rate, find_run, pool_steps, recall
 from oss_lab.course.labs.monitor.rules import (
     REWARDS,
     answer_monitor,
@@ -134,12 +127,6 @@ def test_counts() -> None:
     assert recall(found) == Share(2, 4)
     flags, breaches = [True, False, True, False], [True, True, False, False]
     assert my_rates(flags, breaches) == (recall(found).value, 0.5)
-
-
-def test_the_interval_of_a_difference_is_that_of_newcombe() -> None:
-    """His table II: 56 of 70 against 48 of 80."""
-    found = subtract(Share(56, 70), Share(48, 80))
-    assert found == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
 
 
 def test_curves_are_pooled() -> None:

@@ -1,11 +1,11 @@
-"""Intervals of the difference of two accuracies on the same problems, and of two such differences.
+"""Intervals of the difference of two accuracies, on the same problems or on different ones.
 
 Newcombe's hybrid score interval (Stat. Med. 17, 1998, p. 2635, method 10) combines Wilson's limits
 of both accuracies with their correlation. It stays within -1 ... 1, and has a width even if no
 problem differs.
 """
 
-from oss_lab.analysis.statistics.shares import Paired, wilson
+from oss_lab.analysis.statistics.shares import Paired, Share, wilson
 
 Interval = tuple[float, float]
 
@@ -48,3 +48,19 @@ def contrast_interval(a: float, of_a: Interval, b: float, of_b: Interval) -> Int
     down = ((a - of_a[0]) ** 2 + (of_b[1] - b) ** 2) ** 0.5
     up = ((of_a[1] - a) ** 2 + (b - of_b[0]) ** 2) ** 0.5
     return a - b - down, a - b + up
+
+
+def subtract_shares(first: Share, second: Share) -> tuple[float, float, float]:
+    """First minus second and its 95% interval, for shares of different problems, at least one each.
+
+    Newcombe, Stat. Med. 17, 1998, p. 873, method 10, with an example of his table II.
+
+    >>> [round(each, 4) for each in subtract_shares(Share(56, 70), Share(48, 80))]
+    [0.2, 0.0524, 0.3339]
+    """
+    assert first.value is not None
+    assert second.value is not None
+    assert first.interval is not None
+    assert second.interval is not None
+    low, high = contrast_interval(first.value, first.interval, second.value, second.interval)
+    return first.value - second.value, low, high

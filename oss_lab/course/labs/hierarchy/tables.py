@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from oss_lab.analysis.statistics.paired import contrast_interval
 from oss_lab.analysis.statistics.shares import Share
 from oss_lab.course.labs.hierarchy.data import PAIRS, PLACES, REGISTERED
 from oss_lab.course.labs.hierarchy.measure import name_pair
@@ -30,16 +29,6 @@ def main_share(model: Mapping[str, Any], split: str = "seen") -> Share:
     """The registered measure: conflicts whose higher role has authority and wins."""
     counts = [model["conflicts"][split][name_pair(pair)] for pair in REGISTERED]
     return Share(sum(each["higher"] for each in counts), sum(each["n"] for each in counts))
-
-
-def subtract(first: Share, second: Share) -> tuple[float, float, float]:
-    """The difference of two shares of different replies, and its 95% interval."""
-    assert first.value is not None
-    assert second.value is not None
-    assert first.interval is not None
-    assert second.interval is not None
-    low, high = contrast_interval(first.value, first.interval, second.value, second.interval)
-    return first.value - second.value, low, high
 
 
 def describe(share: Share) -> str:

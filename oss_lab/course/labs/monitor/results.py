@@ -1,7 +1,6 @@
-"""Lesson 20's stored result as shares and their differences."""
+"""Lesson 20's stored result as shares."""
 
 from collections.abc import Mapping
-from math import hypot
 from typing import Any
 
 from oss_lab.analysis.statistics.shares import Share
@@ -23,22 +22,6 @@ def breach_rate(end: Mapping[str, int]) -> Share:
 def recall(end: Mapping[str, int], monitor: str = "word") -> Share:
     """The breaches that the monitor flags."""
     return Share(end[f"flagged by {monitor}"], end["breaches"])
-
-
-def subtract(first: Share, second: Share) -> tuple[float, float, float]:
-    """First minus second with its 95% interval, for two independent shares of at least one.
-
-    Newcombe's hybrid score interval (Stat. Med. 17, 1998, p. 873, method 10), from Wilson's limits.
-    """
-    (p, p_low, p_high), (q, q_low, q_high) = bounds(first), bounds(second)
-    return p - q, p - q - hypot(p - p_low, q_high - q), p - q + hypot(p_high - p, q - q_low)
-
-
-def bounds(share: Share) -> tuple[float, float, float]:
-    """The value of a share of at least one, and its interval."""
-    assert share.value is not None
-    assert share.interval is not None
-    return share.value, *share.interval
 
 
 def pool_steps(run: Mapping[str, Any], name: str, of: str = "wrong book") -> dict[str, Share]:
