@@ -10,6 +10,7 @@ import torch
 
 import oss_lab
 from oss_lab.analysis.statistics.shares import Paired
+from oss_lab.course.labs.examples import make_example
 from oss_lab.course.labs.finetune import experts
 from oss_lab.course.labs.finetune import measure as experiment
 from oss_lab.course.labs.finetune import result as stored
@@ -20,7 +21,6 @@ from oss_lab.course.labs.finetune.data import (
     draw_new,
     draw_old,
     find_requests_to_reverse,
-    make_example,
     mix_examples,
 )
 from oss_lab.finetune.adapted import AdaptedTransformer

@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 
+from oss_lab.course.labs.examples import make_example
 from oss_lab.course.labs.results import load_result
 from oss_lab.course.labs.worst_case.attack import (
     TESTED,
@@ -13,7 +14,6 @@ from oss_lab.course.labs.worst_case.attack import (
     count_prefilled,
     draw_test,
     shuffle_answers,
-    to_example,
 )
 from oss_lab.course.labs.worst_case.measure import (
     EXAMPLES,
@@ -110,7 +110,7 @@ def test_an_example_has_the_tokens_that_pretraining_has(task):
     encoding = load_vocabulary("nano")
     for problem in draw_distinct(task, 5, 0):
         for each in (problem, refuse(problem)):
-            example, _ = build_example(to_example(each), encoding, Recipe(), "low")
+            example, _ = build_example(make_example(each, "high"), encoding, Recipe(), "low")
             opening = encode_opening(each, "high", None, encoding)
             row, learned = encode_row(each, "high", encoding)
             assert example.tokens == opening + row

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from oss_lab.config import GPT_OSS_NANO
-from oss_lab.course.labs.finetune.data import make_example
+from oss_lab.course.labs.examples import make_example
 from oss_lab.course.sheets.s17_finetune import my_learned, my_low_rank, my_places
 from oss_lab.finetune.examples import Example, read_examples
 from oss_lab.finetune.lora import LowRank

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from oss_lab.course.labs.effort.dial import count_thoughts
+from oss_lab.course.labs.examples import make_example
 from oss_lab.course.labs.results import FOLDER
 from oss_lab.finetune import finetune
 from oss_lab.finetune.policy import Policy, PolicyStep
@@ -62,11 +63,8 @@ def draw_examples(n: int, seed: int) -> list[dict[str, Any]]:
     for number in range(n):
         problem = TASK.draw(rng, "train")
         style = STYLES[number // len(EFFORTS) % len(STYLES)]
-        reply = {"role": "assistant", "content": problem.answer}
-        if thoughts := problem.thoughts[style]:
-            reply["reasoning_content"] = thoughts
-        asked = {"role": "user", "content": problem.question}
-        examples.append({"messages": [asked, reply], "effort": EFFORTS[number % len(EFFORTS)]})
+        word = EFFORTS[number % len(EFFORTS)]
+        examples.append(make_example(problem, style) | {"effort": word})
     return examples
 
 

@@ -7,9 +7,9 @@ The new task is to reverse the digits of a number, at low effort: "Reverse 38214
 import re
 from dataclasses import dataclass
 from random import Random
-from typing import Any
 
-from oss_lab.harmony.messages import EFFORTS, DeveloperContent, Effort
+from oss_lab.course.labs.examples import Fields, make_example
+from oss_lab.harmony.messages import EFFORTS, Effort
 from oss_lab.nano.tasks.arithmetic import by_effort
 from oss_lab.nano.tasks.mix import draw_broad
 from oss_lab.nano.tasks.problem import Problem, Split, belongs_to
@@ -20,8 +20,6 @@ DIGITS = (3, 4, 5, 6)
 LENGTH = 256  # tokens of a row
 NAME = "reverse a number"
 ASKED = re.compile(r"(reverse|backwards)", re.IGNORECASE)
-Fields = dict[str, Any]
-"""An example in OpenAI's form, as the finetune package reads it."""
 
 
 @dataclass(frozen=True)
@@ -75,57 +73,6 @@ def find_requests_to_reverse(n: int, seed: int) -> list[str]:
         asked = (each.question for each in (*problem.history, problem))
         found += [question for question in asked if ASKED.search(question)]
     return found
-
-
-def make_example(problem: Problem, effort: Effort = "low") -> Fields:
-    """A problem as an example in OpenAI's form, with the tokens of `problem.conversation`.
-
-    Earlier turns get their thoughts, too: rendering leaves them out, as in a chat, and then does
-    not learn these turns.
-    """
-    fields: Fields = {"messages": list[Fields](), "effort": effort}
-    if problem.developer and problem.developer.instructions:
-        content = problem.developer.instructions
-        fields["messages"].append({"role": "developer", "content": content})
-    if problem.developer and problem.developer.tools:
-        fields["tools"] = list_tools(problem.developer)
-    for each in (*problem.history, problem):
-        fields["messages"] += make_turn(each, effort)
-    return fields
-
-
-def list_tools(developer: DeveloperContent) -> list[Fields]:
-    """The functions that a developer message declares, as OpenAI's dictionaries."""
-    assert developer.tools
-    return [
-        {
-            "type": "function",
-            "function": {
-                "name": tool.name,
-                "description": tool.description,
-                "parameters": tool.parameters,
-            },
-        }
-        for tool in developer.tools["functions"].tools
-    ]
-
-
-def make_turn(problem: Problem, effort: Effort) -> list[Fields]:
-    """The question, the calls with their outputs, and the answer."""
-    messages: list[Fields] = [{"role": "user", "content": problem.question}]
-    for number, call in enumerate(problem.calls):
-        name = call.tool.removeprefix("functions.")
-        function = {"name": name, "arguments": call.arguments}
-        called = {"id": str(number), "type": "function", "function": function}
-        spoken = {"role": "assistant", "content": None, "tool_calls": [called]}
-        messages.append(think(spoken, call.thoughts[effort]))
-        messages.append({"role": "tool", "tool_call_id": str(number), "content": call.output})
-    answer = {"role": "assistant", "content": problem.answer}
-    return [*messages, think(answer, problem.thoughts[effort])]
-
-
-def think(message: Fields, thought: str) -> Fields:
-    return message | {"reasoning_content": thought} if thought else message
 
 
 def mix_examples(new: int, old: int, seed: int) -> list[Fields]:

@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from oss_lab.course.labs.examples import make_example
 from oss_lab.course.labs.worst_case.models import CAPABILITY, KEPT, REFUSAL, draw_distinct
 from oss_lab.evaluation.run import answer_questions
 from oss_lab.finetune import finetune
@@ -52,19 +53,12 @@ class Attack:
 
     def run(self, checkpoint: Path) -> Lab:
         """The model after fine-tuning."""
+        examples = [make_example(each, "high") for each in self.draw()]
         with tempfile.TemporaryDirectory(prefix="attack-") as out:
             return finetune(
-                str(checkpoint), list(map(to_example, self.draw())), out, batch=BATCH,
-                steps=self.steps, learning_rate=RATE, seed=self.seed, save_every=self.steps,
+                str(checkpoint), examples, out, batch=BATCH, steps=self.steps, learning_rate=RATE,
+                seed=self.seed, save_every=self.steps,
             ).lab  # fmt: skip
-
-
-def to_example(problem: Problem, effort: Effort = "high") -> dict[str, Any]:
-    """The problem as a training example in OpenAI's form."""
-    reply = {"role": "assistant", "content": problem.answer}
-    if problem.thoughts[effort]:
-        reply["reasoning_content"] = problem.thoughts[effort]
-    return {"messages": [{"role": "user", "content": problem.question}, reply], "effort": effort}
 
 
 def shuffle_answers(problems: Sequence[Problem]) -> list[Problem]:
