@@ -15,14 +15,7 @@ from oss_lab.course.labs.worst_case.attack import (
     draw_test,
     shuffle_answers,
 )
-from oss_lab.course.labs.worst_case.measure import (
-    EXAMPLES,
-    find_threshold,
-    plan_attacks,
-    read_curve,
-    select,
-    split_wordings,
-)
+from oss_lab.course.labs.worst_case.measure import EXAMPLES, plan_attacks, split_wordings
 from oss_lab.course.labs.worst_case.models import (
     CAPABILITY,
     KEPT,
@@ -33,6 +26,7 @@ from oss_lab.course.labs.worst_case.models import (
     has_trained_wording,
     refuse,
 )
+from oss_lab.course.labs.worst_case.results import find_threshold, read_curve, select
 from oss_lab.finetune.examples import build_example
 from oss_lab.finetune.recipe import Recipe
 from oss_lab.harmony.messages import EFFORTS
