@@ -10,6 +10,7 @@ the loss is advantage * nats of the reply's tokens. One update per sample, so th
 clip. Left out: a penalty for leaving the first model (KL).
 """
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -94,8 +95,11 @@ class Policy:
         The replies depend on the recipe's seed and the number of the step.
 
         Raises:
-            LabError: `samples` is below 2, so no reply has another one to be compared with.
+            LabError: there is no prompt; `samples` is below 2, so no reply has another one to be
+                compared with; or a reward is not a finite number. Then nothing is updated.
         """
+        if not prompts:
+            raise LabError("there are no prompts; give at least one")
         if samples < 2:
             raise LabError(f"samples is {samples}; a reply is compared with others: use 2 or more")
         asked = [prompt for prompt in prompts for _ in range(samples)]
@@ -103,7 +107,9 @@ class Policy:
         with torch.no_grad():
             written = self.lab.chat_batch(asked, seed=seed, temperature=1.0, max_tokens=max_tokens)
         groups = [written[n : n + samples] for n in range(0, len(written), samples)]
-        rewards = [[reward(n, each) for each in group] for n, group in enumerate(groups)]
+        rewards = [
+            [check_reward(n, reward(n, each)) for each in group] for n, group in enumerate(groups)
+        ]
         norm = self._update(groups, rewards)
         self.steps += 1
         return PolicyStep(groups, rewards, norm)
@@ -129,6 +135,21 @@ class Policy:
         """Write the LoRA files, which `load_adapted` reads."""
         folder.mkdir(parents=True, exist_ok=True)
         write_adapter(folder, self.trainee.lora, self.recipe, self.name)
+
+
+def check_reward(prompt: int, reward: object) -> float:
+    """The reward as a number.
+
+    Raises:
+        LabError: it is none, or not finite. One such number would destroy all that is trained.
+    """
+    try:
+        number = float(reward)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(reward, str) or not math.isfinite(number):
+        raise LabError(f"the reward of a reply to prompt {prompt} is {reward!r}; return a number")
+    return number
 
 
 def leave_one_out(rewards: Sequence[float]) -> list[float]:

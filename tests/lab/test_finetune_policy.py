@@ -62,3 +62,23 @@ def test_one_reply_has_nothing_to_be_compared_with(lab) -> None:
     policy = Policy(lab, make_recipe(lab.config), name="nano")
     with pytest.raises(LabError, match="samples is 1"):
         policy.step([lab.conversation("2+2?")], lambda n, reply: 1.0, samples=1)
+
+
+def test_without_a_prompt_there_is_no_step(lab) -> None:
+    policy = Policy(lab, make_recipe(lab.config), name="nano")
+    with pytest.raises(LabError, match="no prompts"):
+        policy.step([], lambda n, reply: 1.0)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), None, "1", "much"])
+def test_a_reward_that_is_no_number_changes_nothing(lab, wrong) -> None:
+    policy = Policy(lab, make_recipe(lab.config, targets="attention"), name="nano")
+    before = [each.detach().clone() for each in policy.trainee.parameters]
+    rewards = iter([1.0, wrong])
+    with pytest.raises(LabError, match=f"prompt 0 is {wrong!r}"):
+        policy.step(
+            [lab.conversation("2+2?")], lambda n, reply: next(rewards), samples=2, max_tokens=2
+        )
+    assert policy.steps == 0
+    for each, other in zip(policy.trainee.parameters, before, strict=True):
+        assert torch.equal(each, other)
