@@ -25,11 +25,12 @@ from oss_lab.errors import LabError
 from oss_lab.finetune.adapted import AdaptedTransformer
 from oss_lab.finetune.examples import Example
 from oss_lab.finetune.files import to_lora, write_adapter
-from oss_lab.finetune.lora import make_lora
+from oss_lab.finetune.lora import Lora, make_lora
 from oss_lab.finetune.packing import pack
 from oss_lab.finetune.recipe import Recipe
 from oss_lab.finetune.steps import Trainee, update
 from oss_lab.harmony import Conversation
+from oss_lab.harmony.notices import warn
 from oss_lab.lab import Lab
 from oss_lab.record.reply import Reply
 
@@ -71,12 +72,23 @@ class Policy:
             name: of its checkpoint.
             start: a LoRA folder to continue from; None starts with the frozen model.
 
+        Warns about what may be wrong with the LoRA folder, such as another base model.
+
         Raises:
-            LabError: the LoRA folder cannot be used.
+            LabError: the LoRA folder cannot be used, or has another rank, alpha or other targets
+                than the recipe, which `save` would write.
         """
         lora = make_lora(lab.config, recipe)
         if start is not None:
-            lora = to_lora(read_adapter(start, lab.config, name), lab.config)
+            adapter = read_adapter(start, lab.config, name)
+            warn(adapter.notes, UserWarning)
+            loaded = to_lora(adapter, lab.config)
+            if describe_parts(loaded) != describe_parts(lora):
+                raise LabError(
+                    f"the adapter in {start} has another rank, alpha or other targets than the"
+                    " recipe; make the recipe with those in its adapter_config.json"
+                )
+            lora = loaded
         self.name, self.recipe, self.steps = name, recipe, 0
         self.trainee = Trainee(lab.model, lora, recipe)
         adapted = AdaptedTransformer(lab.model, self.trainee.lora)
@@ -135,6 +147,14 @@ class Policy:
         """Write the LoRA files, which `load_adapted` reads."""
         folder.mkdir(parents=True, exist_ok=True)
         write_adapter(folder, self.trainee.lora, self.recipe, self.name)
+
+
+def describe_parts(lora: Lora) -> list[dict[str, tuple[torch.Size, torch.Size, float]]]:
+    """For each layer the shapes and the scale of its low-rank parts."""
+    return [
+        {name: (each.up.shape, each.down.shape, each.scale) for name, each in layer.items()}
+        for layer in lora.parts()
+    ]
 
 
 def check_reward(prompt: int, reward: object) -> float:

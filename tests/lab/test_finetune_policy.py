@@ -64,6 +64,21 @@ def test_one_reply_has_nothing_to_be_compared_with(lab) -> None:
         policy.step([lab.conversation("2+2?")], lambda n, reply: 1.0, samples=1)
 
 
+def test_training_continues_from_a_folder_with_the_parts_of_the_recipe(lab, tmp_path) -> None:
+    settings = {"targets": "attention", "rank": 4, "alpha": 8.0}
+    recipe = make_recipe(lab.config, **settings)
+    Policy(lab, recipe, name="nano").save(tmp_path)
+    Policy(lab, recipe, name="nano", start=tmp_path)
+    for other in ({"rank": 2}, {"alpha": 16.0}, {"targets": "all"}):
+        changed = make_recipe(lab.config, **(settings | other))
+        with pytest.raises(LabError, match="another rank, alpha or other targets"):
+            Policy(lab, changed, name="nano", start=tmp_path)
+    file = tmp_path / "adapter_config.json"
+    file.write_text(file.read_text("utf-8").replace('"nano"', '"openai/gpt-oss-20b"'), "utf-8")
+    with pytest.warns(UserWarning, match="20b"):
+        Policy(lab, recipe, name="nano", start=tmp_path)
+
+
 def test_without_a_prompt_there_is_no_step(lab) -> None:
     policy = Policy(lab, make_recipe(lab.config), name="nano")
     with pytest.raises(LabError, match="no prompts"):
