@@ -1,5 +1,7 @@
 """Run the experiment of a lesson, and store its result with the course.
 
+The lessons show the result with seed 0. Another seed replaces nothing.
+
 python -m oss_lab.course.labs 18_effort --seed 0
 """
 

@@ -16,7 +16,8 @@ FOLDER = Path(str(files("oss_lab"))) / "assets/course"
 def save_result(
     lesson: str, measured: Mapping[str, Any], *, seed: int, seconds: float, threads: int
 ) -> Path:
-    """Write the result of a lesson's experiment.
+    """Write the result of a lesson's experiment. The lessons show that of seed 0; another seed gets
+    a file of its own.
 
     Args:
         lesson: the name of the notebook, such as `18_effort`.
@@ -25,11 +26,11 @@ def save_result(
     """
     about = {"seed": seed, "cpu_minutes": round(seconds / 60, 1)}
     stored = about | {"machine": asdict(describe_machine(threads))} | dict(measured)
-    path = FOLDER / f"lab_{lesson}.json"
+    path = FOLDER / (f"lab_{lesson}_seed_{seed}.json" if seed else f"lab_{lesson}.json")
     write_text(path, json.dumps(stored, indent=1) + "\n")
     return path
 
 
 def load_result(lesson: str) -> dict[str, Any]:
-    """What `save_result` wrote for this lesson."""
+    """What `save_result` wrote for this lesson with seed 0."""
     return json.loads((FOLDER / f"lab_{lesson}.json").read_text("utf-8"))
