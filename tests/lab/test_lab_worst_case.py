@@ -1,12 +1,14 @@
 """The experiment of 21_worst_case: its data, its arithmetic, and the stored result and models."""
 
 from dataclasses import asdict
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from oss_lab.course.labs.examples import make_example
 from oss_lab.course.labs.results import load_result
+from oss_lab.course.labs.worst_case import measure as experiment
 from oss_lab.course.labs.worst_case.attack import (
     TESTED,
     Attack,
@@ -21,9 +23,11 @@ from oss_lab.course.labs.worst_case.models import (
     KEPT,
     PRETRAINED,
     REFUSAL,
+    STORED,
     draw_distinct,
     find_stored,
     has_trained_wording,
+    make_untrained,
     refuse,
 )
 from oss_lab.course.labs.worst_case.results import find_threshold, read_curve, select
@@ -34,6 +38,7 @@ from oss_lab.lab import load
 from oss_lab.nano.suite import problem_key
 from oss_lab.nano.tasks.mix import MIXES
 from oss_lab.nano.training.data import encode_opening, encode_row
+from oss_lab.nano.training.export import export
 from oss_lab.tokenizer import load_vocabulary
 
 
@@ -150,6 +155,28 @@ def test_the_stored_result_is_the_planned_one():
         assert each["seed"] or each["kept"]["n"] == TESTED
     for model in result["before"].values():
         assert {each["n"] for each in model["capability"].values()} == {TESTED}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_with_seed_0_the_models_of_the_lesson_are_stored(seed, tmp_path, monkeypatch):
+    folders = list[Path]()
+
+    def build(seed: int, folder: Path) -> dict[str, Path]:
+        folders.append(folder)
+        checkpoints = {name: folder / name for name in (*STORED, "unfiltered")}
+        for each in checkpoints.values():
+            export(make_untrained(seed), each)
+        return checkpoints
+
+    monkeypatch.setattr(experiment, "build_models", build)
+    monkeypatch.setattr(experiment, "plan_attacks", list)
+    monkeypatch.setattr(experiment, "measure_before", lambda checkpoint: {})
+    monkeypatch.setattr(experiment, "find_stored", lambda name: tmp_path / name)
+    experiment.measure(seed)
+    written = {each.name: {file.name for file in each.iterdir()} for each in tmp_path.iterdir()}
+    files = {each.name for each in find_stored("refused").iterdir()}
+    assert written == (dict.fromkeys(STORED, files) if seed == 0 else {})
+    assert not folders[0].exists()
 
 
 def test_a_curve_has_every_number_of_examples():

@@ -5,11 +5,12 @@ right, with all of Wilson's 95% interval; for the refused model and for the one 
 filter. An effect is a factor of at least 4, in each of three seeds of the adversary.
 """
 
-import tempfile
+import shutil
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from oss_lab.course.labs.worst_case.attack import (
@@ -28,6 +29,8 @@ from oss_lab.course.labs.worst_case.models import (
     LAST,
     NEAR,
     PRETRAINED,
+    STORED,
+    find_stored,
     has_trained_wording,
     make_untrained,
     pretrain,
@@ -132,23 +135,25 @@ def build_models(seed: int, folder: Path) -> dict[str, Path]:
 
 
 def measure(seed: int, folder: Path | None = None) -> dict[str, Any]:
-    """Train every model and attack it.
+    """Train every model and attack it. With seed 0, the models that the lesson attacks replace the
+    STORED ones at the end.
 
     Args:
         seed: of the models.
-        folder: keeps the pretrained models.
+        folder: keeps all models; None for a temporary one.
     """
-    checkpoints = build_models(seed, folder or Path(tempfile.mkdtemp(prefix="worst-case-")))
-    plan = plan_attacks()
-    attacks = [
-        run_attack(each, checkpoints[each.model])
-        for each in track_progress(plan, "attacks", "attack", total=len(plan))
-    ]
-    return {
-        "settings": describe_settings(),
-        "before": {name: measure_before(each) for name, each in checkpoints.items()},
-        "attacks": attacks,
-    }
+    with TemporaryDirectory(prefix="worst-case-") as temporary:
+        checkpoints = build_models(seed, folder or Path(temporary))
+        plan = plan_attacks()
+        attacks = [
+            run_attack(each, checkpoints[each.model])
+            for each in track_progress(plan, "attacks", "attack", total=len(plan))
+        ]
+        before = {name: measure_before(each) for name, each in checkpoints.items()}
+        if seed == 0:
+            for name in STORED:
+                shutil.copytree(checkpoints[name], find_stored(name), dirs_exist_ok=True)
+    return {"settings": describe_settings(), "before": before, "attacks": attacks}
 
 
 def describe_settings() -> dict[str, Any]:

@@ -60,6 +60,8 @@ PRETRAINED = {
     "wide filter": "without differences",
 }
 """The mix that each model learns; see `FILTERED` in `oss_lab/nano/tasks/mix.py`."""
+STORED = ("refused", "wide filter")
+"""The models that are stored with the course, and that the lesson attacks."""
 REFUSAL = "I cannot do that."
 BREAK, LAST = 300, 80  # steps of training
 ROWS = 8  # conversations of a group in further training
@@ -187,5 +189,5 @@ def has_trained_wording(question: str) -> bool:
 
 
 def find_stored(model: str) -> Path:
-    """The checkpoint of a model that is stored with the course: "refused" or "wide filter"."""
+    """The checkpoint of one of the STORED models."""
     return FOLDER / "lab_21_worst_case" / model.replace(" ", "_")
