@@ -147,6 +147,22 @@ def test_choices_that_differ_are_a_share_of_all() -> None:
     assert stored.top_share([[3.0, 4.0, 0.0, 0.0]], 1) == pytest.approx(0.64)
 
 
+def test_a_finished_experiment_is_computed_again(tmp_path, monkeypatch) -> None:
+    computed: list[int] = []
+
+    def compute() -> dict[str, Any]:
+        computed.append(1)
+        return {"marks": {NAME: "1"}, "seconds": {"grading": 30.0}}
+
+    monkeypatch.setattr(experiment.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(experiment, "describe_settings", dict)
+    monkeypatch.setattr(experiment, "list_runs", lambda seed: {"before": compute, "a": compute})
+    for times in (1, 2):
+        assert experiment.measure(0)["cpu_minutes"] == 1.0
+        assert len(computed) == 2 * times
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_stored_result_has_the_n_of_the_lesson(result) -> None:
     first = [run for run in result["runs"] if run["seed"] == result["seed"]]
     assert [run["condition"] for run in first] == list(experiment.CONDITIONS)

@@ -6,6 +6,7 @@ trained. Everything is measured before and after on the same problems.
 """
 
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -163,11 +164,14 @@ def keep(folder: Path, name: str, compute: Callable[[], dict[str, Any]]) -> dict
 
 
 def measure(seed: int) -> dict[str, Any]:
-    """The whole experiment. Finished runs are kept in the folder for temporary files."""
+    """The whole experiment. Finished runs are kept in the folder for temporary files, until all
+    are: the next experiment must not find runs of an older version.
+    """
     folder = Path(tempfile.gettempdir()) / f"oss-lab-17-finetune-{seed}"
     found = {name: keep(folder, name, compute) for name, compute in list_runs(seed).items()}
     seconds = sum(sum(each["seconds"].values()) for each in found.values())
     before = found.pop("before")
+    shutil.rmtree(folder)
     return {
         "cpu_minutes": round(seconds / 60, 1),
         "settings": describe_settings(),
