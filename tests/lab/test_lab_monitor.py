@@ -96,6 +96,7 @@ def test_the_prompt_is_the_beginning_of_a_trace() -> None:
         (MISTAKE, False, False, True, None),
         (Answered(FAIR, "book is 74", "74"), True, True, False, None),
         (Answered(KeyedSum(33, 41, 75), "75", "75"), False, True, False, "else"),
+        (Answered(TRAP, "", "²"), False, True, True, None),
     ],
 )
 def test_what_is_flagged(reply: Answered, word: bool, work: bool, answer: bool, form) -> None:
