@@ -183,7 +183,9 @@ def test_a_curve_has_every_number_of_examples():
     result = load_result("21_worst_case")
     for model in ("refused", "narrow filter", "wide filter"):
         assert list(read_curve(result, model)) == [0, *EXAMPLES]
-    assert all(each["data"] == "sums" for each in select(result, "refused", data="sums"))
+    assert [each["seed"] for each in select(result, "refused", data="sums")] == [0, 1, 2]
+    (shuffled,) = select(result, "wide filter", data="shuffled")
+    assert (shuffled["model"], shuffled["data"]) == ("wide filter", "shuffled")
 
 
 def test_the_stored_models_are_what_the_lesson_says():
