@@ -166,6 +166,8 @@ def train(ready: "Run") -> int:
                     write_curves(ready.folder, REDRAW)
                     drawn = time.monotonic()
     except KeyboardInterrupt:
+        if at:
+            write_curves(ready.folder)  # a browser need not read it again
         print(
             f"stopped in {ready.folder}; the same command with --resume continues", file=sys.stderr
         )

@@ -4,6 +4,7 @@ import json
 import shutil
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import oss_lab
+from oss_lab.cli import finetune as command
 from oss_lab.cli.main import main
 from oss_lab.errors import LabError
 from oss_lab.finetune import Finetuned, finetune, load_adapted
@@ -220,6 +222,20 @@ def test_during_the_run_a_browser_reads_the_curves_again(whole, tmp_path) -> Non
     shutil.copytree(whole, tmp_path / "run")
     page = write_curves(tmp_path / "run", refresh=15).read_text("utf-8")
     assert '<meta http-equiv="refresh" content="15">' in page
+
+
+def test_after_a_stop_a_browser_does_not_read_the_curves_again(whole, tmp_path, capsys) -> None:
+    folder = Path(shutil.copytree(whole, tmp_path / "run"))
+
+    def stop_after_a_step():
+        yield read_log(folder / LOG)[0]
+        assert 'http-equiv="refresh"' in (folder / "curves.html").read_text("utf-8")
+        raise KeyboardInterrupt
+
+    stopped: Any = SimpleNamespace(folder=folder, done=0, total=6, train=stop_after_a_step)
+    assert command.train(stopped) == 130
+    assert 'http-equiv="refresh"' not in (folder / "curves.html").read_text("utf-8")
+    assert "--resume continues" in capsys.readouterr().err
 
 
 def test_the_command_plans_a_model_that_is_not_here(capsys) -> None:
