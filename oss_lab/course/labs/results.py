@@ -17,7 +17,7 @@ def save_result(
     lesson: str, measured: Mapping[str, Any], *, seed: int, seconds: float, threads: int
 ) -> Path:
     """Write the result of a lesson's experiment. The lessons show that of seed 0; another seed gets
-    a file of its own.
+    another file.
 
     Args:
         lesson: the name of the notebook, such as `18_effort`.
