@@ -1,5 +1,7 @@
 """Reinforcement: the gradient of the advantage, the baseline, and a reward that is learned."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -65,7 +67,7 @@ def test_one_reply_has_nothing_to_be_compared_with(lab) -> None:
 
 
 def test_training_continues_from_a_folder_with_the_parts_of_the_recipe(lab, tmp_path) -> None:
-    settings = {"targets": "attention", "rank": 4, "alpha": 8.0}
+    settings: dict[str, Any] = {"targets": "attention", "rank": 4, "alpha": 8.0}
     recipe = make_recipe(lab.config, **settings)
     Policy(lab, recipe, name="nano").save(tmp_path)
     Policy(lab, recipe, name="nano", start=tmp_path)
