@@ -71,7 +71,8 @@ def test_training_continues_from_a_folder_with_the_parts_of_the_recipe(lab, tmp_
     recipe = make_recipe(lab.config, **settings)
     Policy(lab, recipe, name="nano").save(tmp_path)
     Policy(lab, recipe, name="nano", start=tmp_path)
-    for other in ({"rank": 2}, {"alpha": 16.0}, {"targets": "all"}):
+    others: tuple[dict[str, Any], ...] = ({"rank": 2}, {"alpha": 16.0}, {"targets": "all"})
+    for other in others:
         changed = make_recipe(lab.config, **(settings | other))
         with pytest.raises(LabError, match="another rank, alpha or other targets"):
             Policy(lab, changed, name="nano", start=tmp_path)
