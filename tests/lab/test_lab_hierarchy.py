@@ -145,10 +145,7 @@ def test_each_rule_is_in_the_message_of_its_role(encoding) -> None:
 def test_only_the_last_answer_is_learned(encoding) -> None:
     case = draw_case(Random(2), draw_rules(Random(2), "end", ("user", "assistant")))
 
-    class Reader:
-        tokenizer = encoding
-
-    example = make_example(Reader(), write_prompt(case), case.answer)  # type: ignore[arg-type]
+    example = make_example(encoding, write_prompt(case), case.answer)
     learned = [t for t, own in zip(example.tokens, example.learned, strict=True) if own]
     text = encoding.decode(learned)
     assert text == f"<|channel|>final<|message|>{case.answer}<|return|>"

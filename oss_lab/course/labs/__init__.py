@@ -12,5 +12,6 @@ hierarchy/      19: which role is obeyed
 monitor/        20: a monitor that reads the chain of thought
 worst_case/     21: a capability that was filtered or refused, and comes back
 examples.py     problems of nano as training examples
+examples.py     problems of nano as training examples
 results.py      the stored results
 """

@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import tiktoken
 import torch
 
 from oss_lab.course.labs.hierarchy.attacks import LAYOUTS, write_layout
@@ -31,25 +32,27 @@ MAX_TOKENS = 16
 BATCH = 128
 
 
-def make_example(lab: Lab, prompt: Conversation, answer: str) -> Example:
+def make_example(encoding: tiktoken.Encoding, prompt: Conversation, answer: str) -> Example:
     """The conversation as tokens; only the last answer is learned."""
     reply = Message.of("assistant", answer, channel="final")
     conversation = Conversation((*prompt.messages, reply))
-    rendered = render(conversation, lab.tokenizer, mode="training")
-    begin = len(render(prompt, lab.tokenizer, mode="completion").tokens)
+    rendered = render(conversation, encoding, mode="training")
+    begin = len(render(prompt, encoding, mode="completion").tokens)
     return Example(rendered.tokens, [n >= begin for n in range(len(rendered.tokens))])
 
 
 def hierarchy_examples(lab: Lab, seed: int, count: int) -> list[Example]:
     """The highest role wins; every rule is in the message of its role."""
     cases = draw_training(seed, count)
-    return [make_example(lab, write_prompt(case), case.answer) for case in cases]
+    return [make_example(lab.tokenizer, write_prompt(case), case.answer) for case in cases]
 
 
 def shuffled_examples(lab: Lab, seed: int, count: int) -> list[Example]:
     """The same cases and answers, with the rules in roles drawn at random: the control."""
     rng, cases = Random(f"shuffled/{seed}"), draw_training(seed, count)
-    return [make_example(lab, write_prompt(shuffle_roles(rng, c)), c.answer) for c in cases]
+    return [
+        make_example(lab.tokenizer, write_prompt(shuffle_roles(rng, c)), c.answer) for c in cases
+    ]
 
 
 def mixed_examples(lab: Lab, seed: int, count: int) -> list[Example]:
@@ -57,11 +60,13 @@ def mixed_examples(lab: Lab, seed: int, count: int) -> list[Example]:
     rng, examples = Random(f"mixed/{seed}"), []
     for case in draw_training(seed, count):
         if set(case.rules) != {"developer", "user"}:
-            examples.append(make_example(lab, write_prompt(case), case.answer))
+            examples.append(make_example(lab.tokenizer, write_prompt(case), case.answer))
             continue
         layout = rng.choice(LAYOUTS)
         wins = case.rules["developer" if layout.token == "developer" else "user"]
-        examples.append(make_example(lab, write_layout(case, layout), wins.apply(case.number)))
+        examples.append(
+            make_example(lab.tokenizer, write_layout(case, layout), wins.apply(case.number))
+        )
     return examples
 
 
